@@ -1,0 +1,3 @@
+//! unsee: takes a concept out of an image generator and proves that it is gone.
+
+pub mod torch;

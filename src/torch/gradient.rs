@@ -1,0 +1,177 @@
+//! Gradients, without hidden state: they are returned, never accumulated in the tensors.
+#![expect(unsafe_code, reason = "calls the shim")]
+
+use std::ffi::c_void;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use tch::Tensor;
+use torch_sys::C_tensor;
+
+use super::{Error, ffi};
+
+/// Runs `body` without recording a graph. Unlike tch's own function it also restores on a panic.
+pub fn no_grad<T>(body: impl FnOnce() -> T) -> T {
+    let _guard = tch::no_grad_guard();
+    body()
+}
+
+/// d `loss` / d `inputs`; `None` where an input does not reach the loss. The graph is freed.
+///
+/// # Errors
+/// A loss that is no scalar or has no graph.
+pub fn grad(loss: &Tensor, inputs: &[&Tensor]) -> Result<Vec<Option<Tensor>>, Error> {
+    differentiate(loss, inputs, false)
+}
+
+/// As [`grad`], and the result can be differentiated again (R1 and path-length penalties).
+///
+/// # Errors
+/// As [`grad`].
+pub fn grad_of_grad(loss: &Tensor, inputs: &[&Tensor]) -> Result<Vec<Option<Tensor>>, Error> {
+    differentiate(loss, inputs, true)
+}
+
+fn differentiate(loss: &Tensor, inputs: &[&Tensor], again: bool) -> Result<Vec<Option<Tensor>>, Error> {
+    if !loss.requires_grad() {
+        return Err(Error::Misuse(
+            "the loss depends on nothing that requires a gradient; is everything frozen?".to_owned(),
+        ));
+    }
+    let mut inputs = ffi::pointers(inputs.iter().copied());
+    let n = inputs.len();
+    let mut out: Vec<*mut C_tensor> = vec![std::ptr::null_mut(); n];
+    // SAFETY: the input tensors are borrowed for the call, `out` has room for n pointers.
+    ffi::check(unsafe {
+        ffi::unsee_grad(
+            loss.as_ptr().cast_mut(),
+            inputs.as_mut_ptr(),
+            n as i64,
+            again,
+            again,
+            out.as_mut_ptr(),
+        )
+    })?;
+    Ok(out.into_iter().map(|pointer| (!pointer.is_null()).then(|| ffi::take(pointer))).collect())
+}
+
+/// Computes `block(inputs)` without keeping what lies between: the backward pass computes it again.
+/// Gradients are equal to the bit to those of an ordinary call, in less memory and more time.
+///
+/// `parameters` are the tensors that `block` reads and that want a gradient; one that is missing
+/// gets none. `block` must give the same result for the same inputs.
+///
+/// # Errors
+/// Whatever libtorch says; a panic in `block` becomes an error here or in the backward pass.
+pub fn checkpoint(
+    inputs: &[&Tensor],
+    parameters: &[&Tensor],
+    block: impl Fn(&[Tensor]) -> Tensor + 'static,
+) -> Result<Tensor, Error> {
+    assert!(!inputs.is_empty(), "a checkpointed block has at least one input");
+    type Boxed = Box<dyn Fn(&[Tensor]) -> Tensor>;
+
+    extern "C" fn call(closure: *mut c_void, inputs: *mut *mut C_tensor, n: i64) -> *mut C_tensor {
+        // SAFETY: `closure` is the `Box<Boxed>` given below, alive as long as the graph; `inputs`
+        // points to n live tensors, of which shallow copies are taken.
+        let outcome = catch_unwind(AssertUnwindSafe(|| unsafe {
+            let block = &*closure.cast::<Boxed>();
+            let inputs: Vec<Tensor> = std::slice::from_raw_parts(inputs, n as usize)
+                .iter()
+                .map(|&pointer| Tensor::clone_from_ptr(pointer))
+                .collect();
+            block(&inputs)
+        }));
+        match outcome {
+            // SAFETY: the shim takes over one heap tensor; `ManuallyDrop` keeps Rust from freeing it.
+            Ok(output) => std::mem::ManuallyDrop::new(output).as_ptr().cast_mut(),
+            Err(_) => std::ptr::null_mut(),
+        }
+    }
+    extern "C" fn free(closure: *mut c_void) {
+        // SAFETY: called once, when the graph lets go.
+        drop(unsafe { Box::from_raw(closure.cast::<Boxed>()) });
+    }
+
+    let closure: Box<Boxed> = Box::new(Box::new(block));
+    let mut variables = ffi::pointers(inputs.iter().chain(parameters).copied());
+    ffi::make(|out| {
+        // SAFETY: the variables are borrowed for the call; the shim owns the closure from here on.
+        unsafe {
+            ffi::unsee_checkpoint(
+                variables.as_mut_ptr(),
+                variables.len() as i64,
+                inputs.len() as i64,
+                Box::into_raw(closure).cast(),
+                call,
+                free,
+                out,
+            )
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::torch::{Device, Precision, Rng};
+    use std::rc::Rc;
+    use tch::Kind;
+
+    #[test]
+    fn a_loss_without_a_graph_is_an_error_not_a_crash() {
+        let x = Tensor::ones([2], (Kind::Float, tch::Device::Cpu));
+        assert!(grad(&x.sum(Kind::Float), &[&x]).is_err());
+    }
+
+    #[test]
+    fn no_grad_ends_with_a_panic() {
+        let _ = catch_unwind(|| no_grad(|| panic!("inside")));
+        let x = Tensor::ones([2], (Kind::Float, tch::Device::Cpu)).set_requires_grad(true);
+        assert!((&x * 2.0).requires_grad());
+    }
+
+    #[test]
+    fn second_derivatives() {
+        let x = Tensor::from_slice(&[3.0_f32]).set_requires_grad(true);
+        let first = grad_of_grad(&(&x * &x * &x).sum(Kind::Float), &[&x]).unwrap().remove(0).unwrap();
+        let second = grad(&first.sum(Kind::Float), &[&x]).unwrap().remove(0).unwrap();
+        assert_eq!(f64::try_from(second).unwrap(), 18.0);
+    }
+
+    /// Gradients of inputs and parameters, with and without autocast, and the closure is freed.
+    #[test]
+    fn checkpointed_gradients_are_equal_to_the_bit() {
+        for precision in [Precision::F32, Precision::Bf16] {
+            let mut rng = Rng::new(1);
+            let w = (rng.normal(&[64, 64]) * 0.1).set_requires_grad(true);
+            let v = (rng.normal(&[64, 64]) * 0.1).set_requires_grad(true);
+            let x = rng.normal(&[16, 64]).set_requires_grad(true);
+            let block =
+                |x: &Tensor, w: &Tensor, v: &Tensor| x.matmul(w).gelu("none").matmul(v).gelu("none") + x;
+            let alive = Rc::new(());
+            let _scope = precision.scope(Device::CPU);
+            let plain = grad(&block(&x, &w, &v).square().mean(Kind::Float), &[&x, &w, &v]).unwrap();
+            let out = {
+                let (w2, v2, held) = (w.shallow_clone(), v.shallow_clone(), alive.clone());
+                checkpoint(&[&x], &[&w, &v], move |x| {
+                    assert!(Rc::strong_count(&held) > 0);
+                    block(&x[0], &w2, &v2)
+                })
+                .unwrap()
+            };
+            assert_eq!(Rc::strong_count(&alive), 2);
+            let again = grad(&out.square().mean(Kind::Float), &[&x, &w, &v]).unwrap();
+            drop(out);
+            assert_eq!(Rc::strong_count(&alive), 1, "the closure outlived its graph");
+            for (a, b) in plain.iter().zip(&again) {
+                assert!(a.as_ref().unwrap().equal(b.as_ref().unwrap()), "{precision}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_panic_in_a_checkpointed_block_is_an_error() {
+        let x = Tensor::ones([2, 3], (Kind::Float, tch::Device::Cpu)).set_requires_grad(true);
+        assert!(checkpoint(&[&x], &[], |x| x[0].matmul(&x[0])).is_err());
+    }
+}

@@ -1,0 +1,73 @@
+//! libtorch, made safe for the rest of the house: devices, precision, random numbers, gradients, optimizers.
+//!
+//! This is the only room with C++. It knows nothing of weights, networks or pictures.
+
+mod device;
+mod ema;
+mod ffi;
+mod gradient;
+mod memory;
+mod optimizer;
+mod precision;
+mod random;
+mod stage;
+
+pub use device::{Choice, Device, LIBTORCH, VERSION, set_threads, threads};
+pub use ema::Ema;
+pub use gradient::{checkpoint, grad, grad_of_grad, no_grad};
+pub use memory::Peak;
+pub use optimizer::{Adam, AdamSettings};
+pub use precision::{Features, Precision};
+pub use random::{Rng, seed_from};
+pub use stage::stage;
+
+pub use tch::{IndexOp, Kind, Tensor};
+
+/// What can go wrong below the networks.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// libtorch threw; the C++ stack is cut off.
+    #[error("libtorch: {0}")]
+    Libtorch(String),
+    /// A stage of the program panicked inside a tensor operation.
+    #[error("{stage}: {message}")]
+    Stage {
+        /// What was being done.
+        stage: String,
+        /// The panic's first lines.
+        message: String,
+    },
+    /// CUDA was asked for and is not there.
+    #[error("cuda was asked for and is not available: {0}; use --device cpu or --device auto")]
+    NoCuda(String),
+    /// A precision that this device cannot use well.
+    #[error("{0}")]
+    Precision(String),
+    /// A loss without a graph, a parameter that is no leaf, or state of another shape.
+    #[error("{0}")]
+    Misuse(String),
+}
+
+impl Error {
+    fn libtorch(text: &str) -> Self {
+        Self::Libtorch(first_lines(text).to_owned())
+    }
+}
+
+impl From<tch::TchError> for Error {
+    fn from(error: tch::TchError) -> Self {
+        Self::libtorch(&error.to_string())
+    }
+}
+
+/// The message without libtorch's C++ stack. tch panics with the debug form of its error, where line
+/// ends are written as `\n`.
+fn first_lines(text: &str) -> &str {
+    let end = ["\nException raised from", "\\nException raised from", "\nC++ CapturedTraceback"]
+        .iter()
+        .filter_map(|mark| text.find(mark))
+        .min()
+        .unwrap_or(text.len());
+    let text = &text[..end];
+    text.split_once("value: Torch(\"").map_or(text, |(_, message)| message).trim_end()
+}

@@ -1,0 +1,142 @@
+//! Random numbers from generators of their own. Nothing in unsee draws from libtorch's global one.
+#![expect(unsafe_code, reason = "calls the shim")]
+
+use tch::Tensor;
+
+use super::{Error, ffi};
+
+/// A Mersenne Twister on the CPU; the same seed gives the same bits as `torch.Generator("cpu")`.
+pub struct Rng(*mut ffi::Generator);
+
+// SAFETY: the generator is reached through `&mut` only, and libtorch guards it with a mutex of its own.
+unsafe impl Send for Rng {}
+
+impl std::fmt::Debug for Rng {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Rng")
+    }
+}
+
+impl Drop for Rng {
+    fn drop(&mut self) {
+        // SAFETY: made by `unsee_generator`, freed once.
+        unsafe { ffi::unsee_generator_free(self.0) }
+    }
+}
+
+impl Rng {
+    /// A generator with this seed.
+    ///
+    /// # Panics
+    /// Where libtorch cannot allocate one.
+    pub fn new(seed: u64) -> Self {
+        let mut out = std::ptr::null_mut();
+        // SAFETY: `out` receives the generator.
+        ffi::check(unsafe { ffi::unsee_generator(seed, &raw mut out) }).expect("a generator");
+        Self(out)
+    }
+
+    /// The generator for one step of a job: resuming at a step needs no saved state.
+    pub fn for_step(seed: u64, purpose: &str, step: u64) -> Self {
+        Self::new(seed_from(&[&seed.to_le_bytes(), purpose.as_bytes(), &step.to_le_bytes()]))
+    }
+
+    /// Normal numbers, `f32`, on the CPU.
+    pub fn normal(&mut self, shape: &[i64]) -> Tensor {
+        // SAFETY: `shape` outlives the call.
+        self.make(|rng, out| unsafe { ffi::unsee_randn(rng, shape.as_ptr(), shape.len() as i64, out) })
+    }
+
+    /// Numbers in [0, 1), `f32`, on the CPU.
+    pub fn uniform(&mut self, shape: &[i64]) -> Tensor {
+        // SAFETY: as above.
+        self.make(|rng, out| unsafe { ffi::unsee_rand(rng, shape.as_ptr(), shape.len() as i64, out) })
+    }
+
+    /// Integers in [0, high), `i64`, on the CPU.
+    pub fn below(&mut self, high: i64, shape: &[i64]) -> Tensor {
+        // SAFETY: as above.
+        self.make(|rng, out| unsafe {
+            ffi::unsee_randint(rng, high, shape.as_ptr(), shape.len() as i64, out)
+        })
+    }
+
+    /// The numbers 0 to n-1 in random order, `i64`, on the CPU.
+    pub fn permutation(&mut self, n: i64) -> Tensor {
+        // SAFETY: as above.
+        self.make(|rng, out| unsafe { ffi::unsee_randperm(rng, n, out) })
+    }
+
+    /// The generator's whole state, as PyTorch's `get_state` gives it.
+    ///
+    /// # Panics
+    /// Where libtorch cannot allocate it.
+    pub fn state(&mut self) -> Tensor {
+        // SAFETY: as above.
+        self.make(|rng, out| unsafe { ffi::unsee_generator_state(rng, out) })
+    }
+
+    /// Goes on from a saved state.
+    ///
+    /// # Errors
+    /// A tensor that is no generator's state.
+    pub fn restore(&mut self, state: &Tensor) -> Result<(), Error> {
+        // SAFETY: both pointers are alive.
+        ffi::check(unsafe { ffi::unsee_generator_restore(self.0, state.as_ptr().cast_mut()) })
+    }
+
+    fn make(
+        &mut self,
+        call: impl FnOnce(*mut ffi::Generator, *mut *mut torch_sys::C_tensor) -> *mut std::ffi::c_char,
+    ) -> Tensor {
+        let rng = self.0;
+        ffi::make(|out| call(rng, out)).expect("shapes are small and positive")
+    }
+}
+
+/// A seed that depends on every byte of `parts` (and on where one part ends and the next begins).
+pub fn seed_from(parts: &[&[u8]]) -> u64 {
+    let mut hasher = blake3::Hasher::new();
+    for part in parts {
+        hasher.update(&(part.len() as u64).to_le_bytes());
+        hasher.update(part);
+    }
+    let mut first = [0; 8];
+    first.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
+    u64::from_le_bytes(first)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn floats(t: &Tensor) -> Vec<f32> {
+        Vec::try_from(t.flatten(0, -1)).unwrap()
+    }
+
+    /// `torch.randn(.., generator=torch.Generator().manual_seed(42))`, PyTorch 2.11.0.
+    #[test]
+    fn bits_are_pytorch_s() {
+        let five = floats(&Rng::new(42).normal(&[5]));
+        assert_eq!(five, [0.336_690_37, 0.128_809_4, 0.234_462_37, 0.230_333_03, -1.122_856_4]);
+        let many = floats(&Rng::new(42).normal(&[17]));
+        assert_eq!(many[..3], [1.926_915_3, -0.159_597_47, -0.497_397_54]);
+    }
+
+    #[test]
+    fn state_goes_on_where_it_was() {
+        let mut rng = Rng::new(7);
+        let _ = rng.normal(&[3]);
+        let state = rng.state();
+        let a = floats(&rng.normal(&[40]));
+        let mut other = Rng::new(0);
+        other.restore(&state).unwrap();
+        assert_eq!(a, floats(&other.normal(&[40])));
+        assert!(other.restore(&Tensor::from_slice(&[1_u8])).is_err());
+    }
+
+    #[test]
+    fn seeds_tell_parts_apart() {
+        assert_ne!(seed_from(&[b"ab", b"c"]), seed_from(&[b"a", b"bc"]));
+    }
+}
