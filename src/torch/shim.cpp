@@ -207,8 +207,9 @@ struct CastGuard {
 // The first `closure->inputs` variables are the block's arguments, the rest the parameters that it reads.
 // Both are inputs of the graph's node, so that gradients can be asked for by name as well as accumulated.
 struct Checkpoint : public torch::autograd::Function<Checkpoint> {
-  static Tensor forward(torch::autograd::AutogradContext* context, torch::autograd::variable_list variables,
+  static Tensor forward(torch::autograd::AutogradContext* context, at::TensorList inputs,
                         c10::intrusive_ptr<Closure> closure) {
+    auto variables = inputs.vec();
     Cast cast(variables[0].device().type());
     context->save_for_backward(variables);
     context->saved_data["closure"] = c10::IValue::make_capsule(closure);
@@ -256,5 +257,6 @@ struct Checkpoint : public torch::autograd::Function<Checkpoint> {
 extern "C" char* unsee_checkpoint(Tensor** variables, int64_t n, int64_t inputs, void* closure, Block call, Drop drop,
                                   Tensor** out) {
   auto held = c10::make_intrusive<Closure>(closure, call, drop, inputs);
-  return guarded([&] { *out = new Tensor(Checkpoint::apply(list(variables, n), held)); });
+  return guarded([&] { auto inputs_and_parameters = list(variables, n);
+    *out = new Tensor(Checkpoint::apply(at::TensorList(inputs_and_parameters), held)); });
 }

@@ -1,0 +1,234 @@
+//! What is in a picture, before any style: the parts of an object with their colours, and a ground.
+
+use tiny_skia::{Path, PathBuilder, Transform};
+
+use super::SIDE;
+use super::dice::Dice;
+use super::objects::Object;
+
+/// A colour with components in [0, 1].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Colour {
+    pub(super) r: f32,
+    pub(super) g: f32,
+    pub(super) b: f32,
+}
+
+impl Colour {
+    pub(super) const WHITE: Self = Self::grey(1.0);
+    pub(super) const BLACK: Self = Self::grey(0.0);
+
+    pub(super) const fn new(r: f32, g: f32, b: f32) -> Self {
+        Self { r, g, b }
+    }
+
+    pub(super) const fn grey(v: f32) -> Self {
+        Self::new(v, v, v)
+    }
+
+    /// Hue in turns, saturation and value in [0, 1].
+    pub(super) fn hsv(hue: f32, s: f32, v: f32) -> Self {
+        let h = (hue - libm::floorf(hue)) * 6.0;
+        let channel = |shift: f32| {
+            let k = (shift + h) % 6.0;
+            v - v * s * k.min(4.0 - k).clamp(0.0, 1.0)
+        };
+        Self::new(channel(5.0), channel(3.0), channel(1.0))
+    }
+
+    pub(super) fn mix(self, other: Self, t: f32) -> Self {
+        let blend = |a: f32, b: f32| a + (b - a) * t;
+        Self::new(blend(self.r, other.r), blend(self.g, other.g), blend(self.b, other.b))
+    }
+
+    pub(super) fn scale(self, k: f32) -> Self {
+        Self::new(self.r * k, self.g * k, self.b * k).clamped()
+    }
+
+    pub(super) fn shift(self, d: f32) -> Self {
+        Self::new(self.r + d, self.g + d, self.b + d).clamped()
+    }
+
+    pub(super) fn clamped(self) -> Self {
+        Self::new(self.r.clamp(0.0, 1.0), self.g.clamp(0.0, 1.0), self.b.clamp(0.0, 1.0))
+    }
+
+    pub(super) fn luma(self) -> f32 {
+        0.299 * self.r + 0.587 * self.g + 0.114 * self.b
+    }
+
+    /// The same hue at full strength: what a lamp or a glass pane would show.
+    pub(super) fn vivid(self) -> Self {
+        let high = self.r.max(self.g).max(self.b).max(1e-3);
+        let low = self.r.min(self.g).min(self.b);
+        let span = (high - low).max(0.12);
+        let stretch = |v: f32| (v - low) / span;
+        Self::new(stretch(self.r), stretch(self.g), stretch(self.b)).clamped()
+    }
+}
+
+/// What a part of an object is painted with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    /// The object's main colour.
+    Main,
+    /// Its second colour.
+    Second,
+    /// A small, contrasting colour.
+    Accent,
+    /// Nearly black.
+    Dark,
+    /// Nearly white.
+    Light,
+}
+
+/// One closed shape, in pixels.
+#[derive(Debug, Clone)]
+pub(super) struct Part {
+    pub(super) path: Path,
+    pub(super) role: Role,
+}
+
+/// A drawing: what all styles show of picture `index`.
+#[derive(Debug, Clone)]
+pub struct Drawing {
+    pub(super) parts: Vec<Part>,
+    pub(super) ground: Colour,
+    main: Colour,
+    second: Colour,
+    accent: Colour,
+    seed: [u64; 3],
+}
+
+impl Drawing {
+    /// Picture `index` of `object` in the world of this seed.
+    pub fn new(world: u64, object: Object, index: u32) -> Self {
+        let seed = [world, object as u64, u64::from(index)];
+        let mut dice = Dice::new(&seed);
+
+        // The colour plan: a main hue, a second one beside or opposite it, a pale ground of a third.
+        let hue = dice.unit();
+        let second = hue + if dice.unit() < 0.5 { dice.between(0.08, 0.17) } else { dice.between(0.4, 0.6) };
+        let main = Colour::hsv(hue, dice.between(0.65, 0.95), dice.between(0.6, 0.9));
+        let second = Colour::hsv(second, dice.between(0.55, 0.9), dice.between(0.55, 0.95));
+        let accent = Colour::hsv(hue + dice.between(0.25, 0.35), 0.8, 0.95);
+        let ground = Colour::hsv(dice.unit(), dice.between(0.08, 0.25), dice.between(0.88, 0.98));
+
+        // The object's place, turn and size; its own space is [-1, 1]² with y downwards.
+        let size = SIDE as f32 * dice.between(0.34, 0.42);
+        let room = SIDE as f32 / 2.0 - size - 1.0;
+        let x = SIDE as f32 / 2.0 + dice.between(-room, room);
+        let y = SIDE as f32 / 2.0 + dice.between(-room, room);
+        let turn = dice.between(-9.0, 9.0);
+        let mirror = dice.sign();
+        let place = Transform::from_scale(size * mirror, size)
+            .post_concat(Transform::from_row(
+                libm::cosf(turn.to_radians()),
+                libm::sinf(turn.to_radians()),
+                -libm::sinf(turn.to_radians()),
+                libm::cosf(turn.to_radians()),
+                0.0,
+                0.0,
+            ))
+            .post_translate(x, y);
+
+        let mut sketch = Sketch { parts: Vec::new() };
+        object.sketch(&mut sketch, &mut dice);
+        let parts = sketch
+            .parts
+            .into_iter()
+            .filter_map(|part| Some(Part { path: part.path.transform(place)?, role: part.role }))
+            .collect();
+        Self { parts, ground, main, second, accent, seed }
+    }
+
+    /// The colour of a role in this drawing's plan.
+    pub(super) fn colour(&self, role: Role) -> Colour {
+        match role {
+            Role::Main => self.main,
+            Role::Second => self.second,
+            Role::Accent => self.accent,
+            Role::Dark => Colour::grey(0.13),
+            Role::Light => Colour::grey(0.95),
+        }
+    }
+
+    /// How dark a role is in a style with one ink: always told apart from the ground, 0 is paper.
+    pub(super) fn tone(role: Role) -> f32 {
+        match role {
+            Role::Main => 0.62,
+            Role::Second => 0.4,
+            Role::Accent => 0.5,
+            Role::Dark => 0.95,
+            Role::Light => 0.1,
+        }
+    }
+
+    /// Random numbers for a style; each style has its own, so that adding one changes no other.
+    pub(super) fn dice(&self, style: &str) -> Dice {
+        let name =
+            style.bytes().fold(0_u64, |hash, byte| hash.wrapping_mul(0x100_0000_01B3) ^ u64::from(byte));
+        Dice::new(&[self.seed[0], self.seed[1], self.seed[2], name])
+    }
+}
+
+/// Collects the parts of an object, back to front, in [-1, 1]² with y downwards.
+#[derive(Debug)]
+pub(super) struct Sketch {
+    parts: Vec<Part>,
+}
+
+impl Sketch {
+    pub(super) fn shape(&mut self, role: Role, build: impl FnOnce(&mut PathBuilder)) {
+        let mut builder = PathBuilder::new();
+        build(&mut builder);
+        builder.close();
+        if let Some(path) = builder.finish() {
+            self.parts.push(Part { path, role });
+        }
+    }
+
+    pub(super) fn polygon(&mut self, role: Role, points: &[(f32, f32)]) {
+        self.shape(role, |b| {
+            b.move_to(points[0].0, points[0].1);
+            for &(x, y) in &points[1..] {
+                b.line_to(x, y);
+            }
+        });
+    }
+
+    pub(super) fn rectangle(&mut self, role: Role, left: f32, top: f32, right: f32, bottom: f32) {
+        self.polygon(role, &[(left, top), (right, top), (right, bottom), (left, bottom)]);
+    }
+
+    pub(super) fn ellipse(&mut self, role: Role, x: f32, y: f32, rx: f32, ry: f32) {
+        self.tilted(role, (x, y), (rx, ry), 0.0);
+    }
+
+    pub(super) fn circle(&mut self, role: Role, x: f32, y: f32, r: f32) {
+        self.ellipse(role, x, y, r, r);
+    }
+
+    /// An ellipse turned by `turn` degrees around its centre.
+    pub(super) fn tilted(&mut self, role: Role, centre: (f32, f32), radii: (f32, f32), turn: f32) {
+        const K: f32 = 0.552_284_8; // a quarter circle as a cubic
+        let (sin, cos) = (libm::sinf(turn.to_radians()), libm::cosf(turn.to_radians()));
+        let at = |u: f32, v: f32| {
+            let (u, v) = (u * radii.0, v * radii.1);
+            (centre.0 + u * cos - v * sin, centre.1 + u * sin + v * cos)
+        };
+        self.shape(role, |b| {
+            let start = at(1.0, 0.0);
+            b.move_to(start.0, start.1);
+            for (p, q, end) in [
+                ((1.0, K), (K, 1.0), (0.0, 1.0)),
+                ((-K, 1.0), (-1.0, K), (-1.0, 0.0)),
+                ((-1.0, -K), (-K, -1.0), (0.0, -1.0)),
+                ((K, -1.0), (1.0, -K), (1.0, 0.0)),
+            ] {
+                let (p, q, end) = (at(p.0, p.1), at(q.0, q.1), at(end.0, end.1));
+                b.cubic_to(p.0, p.1, q.0, q.1, end.0, end.1);
+            }
+        });
+    }
+}
