@@ -43,8 +43,8 @@ mod tests {
         let mut hasher = blake3::Hasher::new();
         for style in Style::ALL {
             for object in Object::ALL {
-                hasher.update(&draw(1, style, object, 0));
-                hasher.update(&draw(1, style, object, 7));
+                hasher.update(&draw(1, *style, *object, 0));
+                hasher.update(&draw(1, *style, *object, 7));
             }
         }
         insta::assert_snapshot!(hasher.finalize().to_hex().as_str());

@@ -18,6 +18,7 @@ pub(super) type Drop = extern "C" fn(*mut c_void);
 
 unsafe extern "C" {
     fn unsee_free(message: *mut c_char);
+    pub(super) fn unsee_keep_memory();
     pub(super) fn unsee_open_cuda(path: *const c_char) -> *mut c_char;
     pub(super) fn unsee_device_memory(index: i8, out: *mut i64) -> *mut c_char;
     pub(super) fn unsee_reset_device_peak(index: i8) -> *mut c_char;
@@ -47,6 +48,7 @@ unsafe extern "C" {
     pub(super) fn unsee_randperm(generator: *mut Generator, n: i64, out: *mut *mut C_tensor) -> *mut c_char;
     pub(super) fn unsee_autocast_enter(device: i32, kind: i32, before: *mut i64) -> *mut c_char;
     pub(super) fn unsee_autocast_leave(device: i32, before: *const i64) -> *mut c_char;
+    pub(super) fn unsee_autocast_forget();
     pub(super) fn unsee_adam(
         decoupled: bool,
         parameters: *mut *mut C_tensor,

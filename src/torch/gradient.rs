@@ -9,10 +9,22 @@ use torch_sys::C_tensor;
 
 use super::{Error, ffi};
 
-/// Runs `body` without recording a graph. Unlike tch's own function it also restores on a panic.
+/// Runs `body` without recording a graph. Unlike tch's own function it also restores on a panic, and
+/// leaves no parameter behind that autocast has cast without a graph: a later forward pass in the same
+/// scope would find it, and the parameter would get no gradient.
 pub fn no_grad<T>(body: impl FnOnce() -> T) -> T {
+    let _casts = ForgetCasts;
     let _guard = tch::no_grad_guard();
     body()
+}
+
+struct ForgetCasts;
+
+impl Drop for ForgetCasts {
+    fn drop(&mut self) {
+        // SAFETY: no pointers.
+        unsafe { ffi::unsee_autocast_forget() }
+    }
 }
 
 /// d `loss` / d `inputs`; `None` where an input does not reach the loss. The graph is freed.
@@ -128,6 +140,16 @@ mod tests {
         let _ = catch_unwind(|| no_grad(|| panic!("inside")));
         let x = Tensor::ones([2], (Kind::Float, tch::Device::Cpu)).set_requires_grad(true);
         assert!((&x * 2.0).requires_grad());
+    }
+
+    #[test]
+    fn a_forward_without_gradients_spoils_no_later_one() {
+        let w = Rng::new(1).normal(&[8, 8]).set_requires_grad(true);
+        let x = Rng::new(2).normal(&[4, 8]);
+        let _scope = Precision::Bf16.scope(Device::CPU);
+        let target = no_grad(|| x.matmul(&w));
+        let loss = (x.matmul(&w) - target - 1.0).square().mean(Kind::Float);
+        assert!(grad(&loss, &[&w]).unwrap()[0].is_some());
     }
 
     #[test]

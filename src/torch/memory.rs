@@ -3,6 +3,13 @@
 
 use super::{Device, ffi};
 
+/// Tells the allocator to keep the blocks that a network's steps free and ask for again. Call once,
+/// before the first tensor.
+pub fn keep_memory() {
+    // SAFETY: no pointers; `mallopt` may be called at any time.
+    unsafe { ffi::unsee_keep_memory() }
+}
+
 /// Peaks of memory, in bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Peak {

@@ -15,7 +15,7 @@ mod stage;
 pub use device::{Choice, Device, LIBTORCH, VERSION, set_threads, threads};
 pub use ema::Ema;
 pub use gradient::{checkpoint, grad, grad_of_grad, no_grad};
-pub use memory::Peak;
+pub use memory::{Peak, keep_memory};
 pub use optimizer::{Adam, AdamSettings};
 pub use precision::{Features, Precision};
 pub use random::{Rng, seed_from};

@@ -4,6 +4,7 @@
 // Every function returns null, or a message that the caller frees with `unsee_free`. No exception leaves.
 
 #include <dlfcn.h>
+#include <malloc.h>
 
 #include <cstdlib>
 #include <cstring>
@@ -51,6 +52,13 @@ std::vector<Tensor> list(Tensor** tensors, int64_t n) {
 extern "C" {
 
 void unsee_free(char* message) { free(message); }
+
+// A network's activations are megabytes that come and go at each step. glibc gives such blocks back to
+// the kernel at once and gets them again, zeroed page by page; keep them instead.
+void unsee_keep_memory() {
+  mallopt(M_MMAP_THRESHOLD, 32 << 20);
+  mallopt(M_TRIM_THRESHOLD, 1 << 30);
+}
 
 // Registers CUDA's kernels; must run before anything asks libtorch about CUDA.
 char* unsee_open_cuda(const char* path) {
@@ -129,6 +137,10 @@ char* unsee_autocast_leave(int device, const int64_t* before) {
     at::autocast::set_autocast_dtype(type, static_cast<at::ScalarType>(before[1]));
   });
 }
+
+// Forgets the casts of parameters that autocast keeps. One that was made without gradients must not be
+// found by a forward pass that wants them.
+void unsee_autocast_forget() { at::autocast::clear_cache(); }
 
 // ---- optimizers -------------------------------------------------------------------------------
 

@@ -1,0 +1,34 @@
+//! The pictures that a method learns from.
+
+use super::Task;
+use crate::pictures::Picture;
+
+/// A picture and the place of its prompt in the task.
+#[derive(Debug, Clone)]
+pub struct Example {
+    /// The picture.
+    pub picture: Picture,
+    /// Index into [`Task::pairs`] or [`Task::remain`].
+    pub prompt: usize,
+}
+
+/// Pictures to forget and pictures to keep.
+#[derive(Debug, Clone, Default)]
+pub struct Material {
+    /// Pictures of the concept.
+    pub forget: Vec<Example>,
+    /// Pictures of everything else.
+    pub remain: Vec<Example>,
+}
+
+impl Material {
+    /// What is wrong with it, if anything.
+    pub fn complaint(&self, task: &Task) -> Option<String> {
+        if self.forget.is_empty() {
+            return Some(format!("there is no picture of {} to forget", task.concept));
+        }
+        let bad = |examples: &[Example], prompts: usize| examples.iter().any(|e| e.prompt >= prompts);
+        (bad(&self.forget, task.pairs.len()) || bad(&self.remain, task.remain.len()))
+            .then(|| "a picture belongs to a prompt that the task does not have".to_owned())
+    }
+}

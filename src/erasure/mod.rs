@@ -1,0 +1,76 @@
+//! Methods that take a concept out of a model. One method a file; a method knows no other method and no
+//! judge. Each returns an [`Edit`] and leaves the model as it was.
+
+mod material;
+pub mod salun;
+mod select;
+
+use std::path::Path;
+
+pub use material::{Example, Material};
+pub use salun::SalUn;
+pub use select::Select;
+
+use crate::watch::Watch;
+use crate::weights::Edit;
+
+/// What the user asked for, in prompts.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Task {
+    /// The concept's name, for messages and records: `style:Mosaic`.
+    pub concept: String,
+    /// Prompts of the concept, each with what it is to become.
+    pub pairs: Vec<Pair>,
+    /// Prompts whose pictures are to stay.
+    pub remain: Vec<String>,
+    /// Seed of every random number.
+    pub seed: u64,
+}
+
+/// A prompt to forget and its anchor.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Pair {
+    /// The prompt.
+    pub forget: String,
+    /// What it is to become.
+    pub anchor: String,
+}
+
+/// Why an erasure failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Settings or material that cannot work.
+    #[error("{0}")]
+    Task(String),
+    /// The training.
+    #[error(transparent)]
+    Training(#[from] crate::training::Error),
+    /// The model.
+    #[error(transparent)]
+    Generator(#[from] crate::generator::Error),
+    /// A file.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    /// Weights.
+    #[error(transparent)]
+    Weights(#[from] crate::weights::Error),
+    /// libtorch.
+    #[error(transparent)]
+    Torch(#[from] crate::torch::Error),
+}
+
+/// Removes a concept from a model of kind `M`.
+pub trait Erasure<M: ?Sized> {
+    /// Finds the edit. `state` is where an interrupted erasure goes on from.
+    ///
+    /// # Errors
+    /// Settings that make no sense, a training that fails, interruption.
+    fn erase(
+        &self,
+        model: &mut M,
+        task: &Task,
+        material: &Material,
+        state: Option<&Path>,
+        watch: &mut dyn Watch,
+    ) -> Result<Edit, Error>;
+}

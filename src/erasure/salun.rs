@@ -1,0 +1,484 @@
+//! SalUn: saliency unlearning (Fan et al. 2024, arXiv 2310.12508).
+//!
+//! Only the weights that the forget set's loss is most sensitive to may move (section 4.1, equation 3:
+//! a mask from the gradient's magnitude under one global threshold). They are trained so that the
+//! concept's prompts give what another prompt gives, while a remaining set is learned as usual (equation 6):
+//! `L = E‖ε_θ(z_t | c) - sg ε(z_t | c')‖² + α E‖ε_θ(z_r | c_r) - ε‖²`.
+//!
+//! `variant = "official"` keeps what the published code (at 2026-02) does otherwise: the mask's loss is
+//! that of the guided prediction (1+g)·ε_c - g·ε_∅ with g = 7.5, the mask is ranked over the whole UNet
+//! even where less is trained, the target network is the one that is being trained, and the two forget
+//! predictions see two samples of the autoencoder. What was a plain bug in it (batches that never
+//! advanced, a mask that was never applied) is not kept.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Erasure, Error, Example, Material, Select, Task};
+use crate::generator::{Denoiser, Latents};
+use crate::pictures::Picture;
+use crate::torch::{Kind, Rng, Tensor, grad, no_grad, seed_from, stage};
+use crate::training::{self, Lesson, Plan, train};
+use crate::watch::Watch;
+use crate::weights::{Edit, Weights, save};
+
+/// The method with its settings.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SalUn {
+    /// Share of the weights that may move.
+    pub density: f64,
+    /// Which parameters may move at all.
+    pub parameters: Select,
+    /// What the concept's prompts are to give.
+    pub pseudo: Pseudo,
+    /// Which network says what that is.
+    pub target_network: TargetNetwork,
+    /// Weight of the remaining set's loss.
+    pub alpha: f64,
+    /// Adam's learning rate.
+    pub lr: f64,
+    /// Training steps.
+    pub steps: u64,
+    /// Pictures of each set in a step.
+    pub batch: i64,
+    /// `paper` or `official`.
+    pub variant: Variant,
+}
+
+/// Where a pseudo prompt comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Pseudo {
+    /// The task's anchor.
+    Anchor,
+    /// The next prompt of the remaining set, always the same for a prompt (the published code's).
+    Next,
+    /// A random prompt of the remaining set at each step (the paper's random relabelling).
+    Random,
+}
+
+/// Which network gives the target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TargetNetwork {
+    /// The one that is being trained.
+    Current,
+    /// The base.
+    Frozen,
+}
+
+/// Paper or code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Variant {
+    /// As the paper means it.
+    Paper,
+    /// As the code does it.
+    Official,
+}
+
+impl Default for SalUn {
+    fn default() -> Self {
+        Self {
+            density: 0.5,
+            parameters: Select::Full,
+            pseudo: Pseudo::Anchor,
+            target_network: TargetNetwork::Frozen,
+            alpha: 1.0,
+            lr: 1e-4,
+            steps: 250,
+            batch: 24,
+            variant: Variant::Paper,
+        }
+    }
+}
+
+/// Guidance in the official mask's loss.
+const OFFICIAL_GUIDANCE: f64 = 7.5;
+
+impl SalUn {
+    fn check(&self, task: &Task, material: &Material) -> Result<(), Error> {
+        let wrong = |why: String| Err(Error::Task(why));
+        if !(self.density > 0.0 && self.density <= 1.0) {
+            return wrong(format!("SalUn's density is {}; it is a share above 0 and up to 1", self.density));
+        }
+        if self.batch < 1 {
+            return wrong(format!("SalUn's batch is {}; at least 1 picture is needed", self.batch));
+        }
+        if let Some(complaint) = material.complaint(task) {
+            return wrong(complaint);
+        }
+        if self.alpha > 0.0 && material.remain.is_empty() {
+            return wrong("SalUn needs pictures to keep; give some, or set alpha = 0".to_owned());
+        }
+        if self.pseudo != Pseudo::Anchor && task.remain.is_empty() {
+            return wrong(
+                "pseudo prompts of the kinds next and random come from the remaining set, which is empty"
+                    .to_owned(),
+            );
+        }
+        Ok(())
+    }
+}
+
+/// A set of pictures with everything computed that does not change.
+struct Encoded {
+    latents: Latents,
+    /// Row of each picture's prompt in the texts.
+    prompts: Tensor,
+}
+
+impl Encoded {
+    fn new(model: &dyn Denoiser, examples: &[Example]) -> Result<Option<Self>, Error> {
+        if examples.is_empty() {
+            return Ok(None);
+        }
+        let (mut means, mut deviations) = (Vec::new(), Vec::new());
+        for batch in examples.chunks(32) {
+            let pictures: Vec<Picture> = batch.iter().map(|example| example.picture.clone()).collect();
+            let latents = model.encode_pictures(&pictures)?;
+            means.push(latents.mean);
+            deviations.push(latents.deviation);
+        }
+        let latents = Latents { mean: Tensor::cat(&means, 0), deviation: Tensor::cat(&deviations, 0) };
+        let prompts: Vec<i64> = examples.iter().map(|example| example.prompt as i64).collect();
+        let prompts = Tensor::from_slice(&prompts).to_device(latents.mean.device());
+        Ok(Some(Self { latents, prompts }))
+    }
+
+    fn len(&self) -> i64 {
+        self.prompts.size()[0]
+    }
+
+    /// Samples of the autoencoder for these rows.
+    fn sample(&self, rows: &Tensor, rng: &mut Rng) -> Tensor {
+        let mean = self.latents.mean.index_select(0, rows);
+        let noise = rng.normal(&mean.size()).to_device(mean.device());
+        mean + self.latents.deviation.index_select(0, rows) * noise
+    }
+}
+
+/// Texts of the task, `[n, tokens, width]`.
+struct Texts {
+    forget: Tensor,
+    anchor: Tensor,
+    remain: Option<Tensor>,
+    empty: Tensor,
+}
+
+impl Texts {
+    fn new(model: &dyn Denoiser, task: &Task) -> Result<Self, Error> {
+        let forget: Vec<&str> = task.pairs.iter().map(|pair| pair.forget.as_str()).collect();
+        let anchor: Vec<&str> = task.pairs.iter().map(|pair| pair.anchor.as_str()).collect();
+        let remain: Vec<&str> = task.remain.iter().map(String::as_str).collect();
+        Ok(Self {
+            forget: model.condition(&forget)?,
+            anchor: model.condition(&anchor)?,
+            remain: (!remain.is_empty()).then(|| model.condition(&remain)).transpose()?,
+            empty: model.condition(&[""])?,
+        })
+    }
+}
+
+impl<'m> Erasure<dyn Denoiser + 'm> for SalUn {
+    fn erase(
+        &self,
+        model: &mut (dyn Denoiser + 'm),
+        task: &Task,
+        material: &Material,
+        state: Option<&Path>,
+        watch: &mut dyn Watch,
+    ) -> Result<Edit, Error> {
+        self.check(task, material)?;
+        let model = &*model;
+        let texts = Texts::new(model, task)?;
+        let forget = Encoded::new(model, &material.forget)?
+            .ok_or_else(|| Error::Task("there is nothing to forget".to_owned()))?;
+        let remain = Encoded::new(model, &material.remain)?;
+
+        let all = model.denoiser_parameters();
+        let chosen: Vec<(String, Tensor)> =
+            all.iter().filter(|(name, _)| self.parameters.takes(name)).map(share).collect();
+        if chosen.is_empty() {
+            return Err(Error::Task(format!("the model has no parameter that {:?} means", self.parameters)));
+        }
+        let ranked = if self.variant == Variant::Official { &all } else { &chosen };
+        let masks = self.masks(model, task, &texts, &forget, ranked, state, watch)?;
+        let masks: Vec<Tensor> = chosen
+            .iter()
+            .filter_map(|(name, _)| ranked.iter().position(|(own, _)| own == name))
+            .map(|i| masks[i].shallow_clone())
+            .collect();
+
+        let base: Vec<Tensor> = no_grad(|| chosen.iter().map(|(_, tensor)| tensor.detach().copy()).collect());
+        let mut lesson = Relabelling {
+            settings: self,
+            model,
+            texts: &texts,
+            forget: &forget,
+            remain: remain.as_ref(),
+            chosen: &chosen,
+            base: &base,
+            masks: &masks,
+            seed: task.seed,
+        };
+        let plan = Plan::constant(self.steps, self.lr, task.seed);
+        let outcome = train(&mut lesson, &plan, model.place(), state, watch);
+        // Whatever happened, the model is the base again.
+        no_grad(|| {
+            for ((_, tensor), base) in chosen.iter().zip(&base) {
+                tensor.detach().copy_(base);
+            }
+        });
+        let weights = outcome?.weights;
+        let tensors = chosen
+            .iter()
+            .zip(weights)
+            .zip(&base)
+            .filter(|((_, weight), base)| !weight.equal(base))
+            .map(|(((name, _), weight), _)| (name.clone(), weight))
+            .collect();
+        let recipe = serde_json::json!({"method": "salun", "settings": self, "concept": task.concept, "seed": task.seed});
+        Ok(Edit { base: model.card().hash.clone(), recipe: recipe.to_string(), tensors })
+    }
+}
+
+fn share((name, tensor): &(String, Tensor)) -> (String, Tensor) {
+    (name.clone(), tensor.shallow_clone())
+}
+
+impl SalUn {
+    /// One byte a weight: 1 where it may move. Read from `state` where an earlier run got that far.
+    #[expect(clippy::too_many_arguments, reason = "one pass over everything that was prepared")]
+    fn masks(
+        &self,
+        model: &dyn Denoiser,
+        task: &Task,
+        texts: &Texts,
+        forget: &Encoded,
+        parameters: &[(String, Tensor)],
+        state: Option<&Path>,
+        watch: &mut dyn Watch,
+    ) -> Result<Vec<Tensor>, Error> {
+        let file = state.map(|folder| folder.join("mask.safetensors"));
+        if let Some(file) = file.as_ref().filter(|file| file.exists()) {
+            let saved = Weights::open(file)?;
+            return Ok(parameters
+                .iter()
+                .map(|(name, tensor)| Ok(saved.tensor(name)?.to_device(tensor.device())))
+                .collect::<Result<_, Error>>()?);
+        }
+        let tensors: Vec<&Tensor> = parameters.iter().map(|(_, tensor)| tensor).collect();
+        let mut sums: Vec<Tensor> = no_grad(|| tensors.iter().map(|t| t.zeros_like()).collect());
+        let (device, precision) = model.place();
+        watch.begin("saliency mask", forget.len() as u64);
+        let mut start = 0;
+        while start < forget.len() {
+            let n = self.batch.min(forget.len() - start);
+            let gradients = stage("saliency mask", || -> Result<_, Error> {
+                let mut rng = Rng::for_step(task.seed, "salun mask", start as u64);
+                let rows = Tensor::arange_start(start, start + n, (Kind::Int64, device.tch()));
+                let _scope = precision.scope(device);
+                let clean = forget.sample(&rows, &mut rng);
+                let noise = rng.normal(&clean.size()).to_device(device.tch());
+                let timesteps = rng.below(model.schedule().steps(), &[n]).to_device(device.tch());
+                let noisy = model.schedule().add_noise(&clean, &noise, &timesteps);
+                let text = texts.forget.index_select(0, &forget.prompts.index_select(0, &rows));
+                let mut output = model.predict(&noisy, &timesteps, &text);
+                if self.variant == Variant::Official {
+                    let empty = texts.empty.expand_as(&text);
+                    let without = model.predict(&noisy, &timesteps, &empty);
+                    output = output * (1.0 + OFFICIAL_GUIDANCE) - without * OFFICIAL_GUIDANCE;
+                }
+                let target = model.schedule().target(&clean, &noise, &timesteps);
+                // Weighted by its size, so that a last, smaller batch counts for what it holds.
+                let loss = (output - target).square().mean(Kind::Float) * n as f64;
+                Ok(grad(&loss, &tensors)?)
+            })?;
+            no_grad(|| {
+                for (sum, gradient) in sums.iter_mut().zip(gradients) {
+                    if let Some(gradient) = gradient {
+                        let _ = sum.g_add_(&gradient);
+                    }
+                }
+            });
+            start += n;
+            watch.at(start as u64, "");
+            if watch.interrupted() {
+                return Err(training::Error::Interrupted(0).into());
+            }
+        }
+        watch.end();
+        let masks = threshold(&sums, self.density);
+        if let Some(file) = file {
+            let named: Vec<(String, Tensor)> = parameters
+                .iter()
+                .zip(&masks)
+                .map(|((name, _), m)| (name.clone(), m.shallow_clone()))
+                .collect();
+            save(&file, &named, &[("density", self.density.to_string())])?;
+        }
+        Ok(masks)
+    }
+}
+
+/// Marks the share `density` of all weights whose summed gradient is largest, under one threshold.
+fn threshold(sums: &[Tensor], density: f64) -> Vec<Tensor> {
+    no_grad(|| {
+        let sizes: Vec<Tensor> = sums.iter().map(|sum| sum.abs().flatten(0, -1)).collect();
+        let all = Tensor::cat(&sizes, 0);
+        let n = all.size()[0];
+        let kept = ((density * n as f64) as i64).clamp(1, n);
+        // The k-th smallest, counted from one.
+        let (least, _) = all.kthvalue(n - kept + 1, 0, false);
+        sums.iter().map(|sum| sum.abs().ge_tensor(&least).to_kind(Kind::Uint8)).collect()
+    })
+}
+
+/// Learns what the concept's prompts are to give.
+struct Relabelling<'a> {
+    settings: &'a SalUn,
+    model: &'a dyn Denoiser,
+    texts: &'a Texts,
+    forget: &'a Encoded,
+    remain: Option<&'a Encoded>,
+    chosen: &'a [(String, Tensor)],
+    base: &'a [Tensor],
+    masks: &'a [Tensor],
+    seed: u64,
+}
+
+impl Lesson for Relabelling<'_> {
+    fn name(&self) -> &'static str {
+        "salun"
+    }
+
+    fn parameters(&self) -> Vec<(String, Tensor)> {
+        self.chosen.iter().map(share).collect()
+    }
+
+    fn loss(&mut self, step: u64, rng: &mut Rng) -> Result<Tensor, training::Error> {
+        let (settings, model, schedule) = (self.settings, self.model, self.model.schedule());
+        let here = model.place().0.tch();
+        let (n, total) = (settings.batch, schedule.steps());
+
+        let rows = self.rows("forget", step, self.forget.len()).to_device(here);
+        let clean = self.forget.sample(&rows, rng);
+        let noise = rng.normal(&clean.size()).to_device(here);
+        let timesteps = rng.below(total, &[n]).to_device(here);
+        let noisy = schedule.add_noise(&clean, &noise, &timesteps);
+        let prompts = self.forget.prompts.index_select(0, &rows);
+        let text = self.texts.forget.index_select(0, &prompts);
+        let pseudo = self.pseudo(&prompts, rng);
+        let for_target = if settings.variant == Variant::Official {
+            schedule.add_noise(&self.forget.sample(&rows, rng), &noise, &timesteps)
+        } else {
+            noisy.shallow_clone()
+        };
+        let target = self.as_target_network(|| model.predict(&for_target, &timesteps, &pseudo));
+
+        let Some(remain) = self.remain.filter(|_| settings.alpha > 0.0) else {
+            let output = model.predict(&noisy, &timesteps, &text);
+            return Ok((output - target).square().mean(Kind::Float));
+        };
+        let rows = self.rows("remain", step, remain.len()).to_device(here);
+        let kept = remain.sample(&rows, rng);
+        let kept_noise = rng.normal(&kept.size()).to_device(here);
+        let kept_timesteps = rng.below(total, &[n]).to_device(here);
+        let kept_noisy = schedule.add_noise(&kept, &kept_noise, &kept_timesteps);
+        let texts = self.texts.remain.as_ref().unwrap_or(&self.texts.empty);
+        let kept_text = texts.index_select(0, &remain.prompts.index_select(0, &rows));
+
+        // Both sets go through the network together.
+        let output = model.predict(
+            &Tensor::cat(&[noisy, kept_noisy], 0),
+            &Tensor::cat(&[&timesteps, &kept_timesteps], 0),
+            &Tensor::cat(&[text, kept_text], 0),
+        );
+        let output = output.split(n, 0);
+        let kept_target = schedule.target(&kept, &kept_noise, &kept_timesteps);
+        let forgetting = (&output[0] - target).square().mean(Kind::Float);
+        let keeping = (&output[1] - kept_target).square().mean(Kind::Float);
+        Ok(forgetting + keeping * settings.alpha)
+    }
+
+    fn shape(&self, gradients: &mut [Option<Tensor>]) {
+        no_grad(|| {
+            for (gradient, mask) in gradients.iter_mut().zip(self.masks) {
+                if let Some(gradient) = gradient {
+                    let _ = gradient.g_mul_(mask);
+                }
+            }
+        });
+    }
+}
+
+impl Relabelling<'_> {
+    /// The rows of a step: every picture once before any comes again, in a new order each time.
+    fn rows(&self, set: &str, step: u64, len: i64) -> Tensor {
+        let n = self.settings.batch;
+        let (first, last) = (step as i64 * n, (step as i64 + 1) * n);
+        let rounds: Vec<Tensor> = (first / len..=(last - 1) / len)
+            .map(|round| {
+                let seed = seed_from(&[&self.seed.to_le_bytes(), set.as_bytes(), &round.to_le_bytes()]);
+                let order = Rng::new(seed).permutation(len);
+                let (from, to) = ((first - round * len).max(0), (last - round * len).min(len));
+                order.narrow(0, from, to - from)
+            })
+            .collect();
+        Tensor::cat(&rounds, 0)
+    }
+
+    fn pseudo(&self, prompts: &Tensor, rng: &mut Rng) -> Tensor {
+        let remain = self.texts.remain.as_ref().unwrap_or(&self.texts.empty);
+        let n = remain.size()[0];
+        match self.settings.pseudo {
+            Pseudo::Anchor => self.texts.anchor.index_select(0, prompts),
+            Pseudo::Next => remain.index_select(0, &(prompts + 1).remainder(n)),
+            Pseudo::Random => {
+                remain.index_select(0, &rng.below(n, &prompts.size()).to_device(prompts.device()))
+            }
+        }
+    }
+
+    /// Runs `predict` without gradients on the network that gives the target.
+    fn as_target_network(&self, predict: impl FnOnce() -> Tensor) -> Tensor {
+        if self.settings.target_network == TargetNetwork::Current {
+            return no_grad(predict);
+        }
+        let swap = |values: &[Tensor]| {
+            no_grad(|| {
+                for ((_, tensor), value) in self.chosen.iter().zip(values) {
+                    tensor.detach().copy_(value);
+                }
+            });
+        };
+        let trained: Vec<Tensor> =
+            no_grad(|| self.chosen.iter().map(|(_, tensor)| tensor.detach().copy()).collect());
+        swap(self.base);
+        let target = no_grad(predict);
+        swap(&trained);
+        target
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_threshold_is_global_and_exact() {
+        let sums = [Tensor::from_slice(&[1.0_f32, -5.0, 0.5]), Tensor::from_slice(&[0.1_f32, -2.0, 3.0])];
+        let marks = |density| {
+            threshold(&sums, density)
+                .iter()
+                .flat_map(|m| Vec::<u8>::try_from(m).unwrap())
+                .collect::<Vec<u8>>()
+        };
+        assert_eq!(marks(0.5), [0, 1, 0, 0, 1, 1]);
+        assert_eq!(marks(1.0), [1; 6]);
+        assert_eq!(marks(0.17), [0, 1, 0, 0, 0, 0]);
+    }
+}

@@ -1,0 +1,198 @@
+//! What draws pictures. Diffusion models and GANs are the same thing from here up; this room does not
+//! know that erasure exists.
+
+mod folder;
+mod stable_diffusion;
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+pub use folder::{Component, components, open_weights};
+pub use stable_diffusion::{Latents, StableDiffusion};
+
+use crate::pictures::Picture;
+use crate::sampler::{Schedule, Solver};
+use crate::torch::{Device, Precision, Tensor};
+use crate::watch::Watch;
+use crate::weights::Edit;
+
+/// Why a generator cannot be loaded, edited or drawn with.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A folder that is no model.
+    #[error("{path} is no model folder: {why}")]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// What is missing.
+        why: String,
+    },
+    /// A configuration file.
+    #[error("{path}: {why}")]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+    /// An edit that belongs to another model.
+    #[error(
+        "the edit was made for the base model {wanted}, this is {found}; erase again on this model, or load the other one"
+    )]
+    OtherBase {
+        /// The edit's.
+        wanted: String,
+        /// This model's.
+        found: String,
+    },
+    /// An edit that names a tensor which the model lacks, or in another shape.
+    #[error("the edit's `{name}` is {found:?}, the model's is {wanted:?}")]
+    EditShape {
+        /// The tensor.
+        name: String,
+        /// The edit's.
+        found: Vec<i64>,
+        /// The model's; empty where it has none.
+        wanted: Vec<i64>,
+    },
+    /// What cannot be drawn.
+    #[error("{0}")]
+    Shot(String),
+    /// The user stopped it.
+    #[error("interrupted")]
+    Interrupted,
+    /// A file.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    /// Weights.
+    #[error(transparent)]
+    Weights(#[from] crate::weights::Error),
+    /// A network, with the file it was built from.
+    #[error(transparent)]
+    Model(#[from] crate::model::Error),
+    /// The tokenizer.
+    #[error(transparent)]
+    Text(#[from] crate::text::Error),
+    /// The scheduler.
+    #[error(transparent)]
+    Sampler(#[from] crate::sampler::Error),
+    /// libtorch.
+    #[error(transparent)]
+    Torch(#[from] crate::torch::Error),
+}
+
+/// What a generator is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ModelCard {
+    /// `stable-diffusion`.
+    pub kind: String,
+    /// Where it was loaded from.
+    pub path: PathBuf,
+    /// Hash over the weights of all components.
+    pub hash: String,
+    /// Numbers in its parameters.
+    pub parameters: usize,
+    /// Pixels on a side that it draws by itself.
+    pub side: i64,
+}
+
+/// One picture to draw: everything that it depends on beside the weights.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Shot {
+    /// The prompt.
+    pub prompt: String,
+    /// What to stay away from; empty in most cases.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub negative: String,
+    /// Seed of the first latent.
+    pub seed: u64,
+    /// Scale of classifier-free guidance; 1 is none.
+    pub guidance: f64,
+    /// Sampling steps.
+    pub steps: usize,
+    /// The solver.
+    pub sampler: Solver,
+    /// Pixels across and down.
+    pub size: (i64, i64),
+}
+
+impl Shot {
+    /// What must be equal for two shots to be drawn in one batch.
+    fn company(&self) -> (usize, Solver, (i64, i64), bool) {
+        (self.steps, self.sampler, self.size, self.guides())
+    }
+
+    fn guides(&self) -> bool {
+        (self.guidance - 1.0).abs() > 1e-9
+    }
+
+    /// The parameters as A1111 writes them.
+    pub fn parameters(&self, model: &str) -> String {
+        let negative = if self.negative.is_empty() {
+            String::new()
+        } else {
+            format!("Negative prompt: {}\n", self.negative)
+        };
+        format!(
+            "{}\n{negative}Steps: {}, Sampler: {}, CFG scale: {}, Seed: {}, Size: {}x{}, Model hash: {}",
+            self.prompt,
+            self.steps,
+            match self.sampler {
+                Solver::Ddim => "DDIM",
+                Solver::DpmPlusPlus => "DPM++ 2M",
+            },
+            self.guidance,
+            self.seed,
+            self.size.0,
+            self.size.1,
+            &model[..model.len().min(10)],
+        )
+    }
+}
+
+/// Draws pictures.
+pub trait Generator {
+    /// What it is.
+    fn card(&self) -> &ModelCard;
+
+    /// Draws one batch. Shots of different sizes, steps or samplers may be mixed.
+    ///
+    /// # Errors
+    /// Shots that cannot be drawn, too little memory, interruption.
+    fn draw(&self, shots: &[Shot], watch: &mut dyn Watch) -> Result<Vec<Picture>, Error>;
+
+    /// Puts an edit in place of the one before; the empty edit restores the base.
+    ///
+    /// # Errors
+    /// An edit for another model; the model is unchanged then.
+    fn apply(&mut self, edit: &Edit) -> Result<(), Error>;
+}
+
+/// What a diffusion method needs of a generator.
+pub trait Denoiser: Generator {
+    /// Hidden states of prompts, `[n, tokens, width]`.
+    ///
+    /// # Errors
+    /// libtorch's.
+    fn condition(&self, prompts: &[&str]) -> Result<Tensor, Error>;
+
+    /// The network's prediction for noisy latents `[n, c, h, w]` at timesteps `[n]` under `text`
+    /// `[n, tokens, width]`, in `f32`. Records a graph where parameters require gradients.
+    fn predict(&self, latents: &Tensor, timesteps: &Tensor, text: &Tensor) -> Tensor;
+
+    /// What the network was trained with.
+    fn schedule(&self) -> &Schedule;
+
+    /// The latents' distribution for pictures, scaled as the network wants them.
+    ///
+    /// # Errors
+    /// Pictures of a size that the autoencoder cannot take.
+    fn encode_pictures(&self, pictures: &[Picture]) -> Result<Latents, Error>;
+
+    /// The denoiser's parameters by full name, `unet.…`; leaves in `f32`.
+    fn denoiser_parameters(&self) -> Vec<(String, Tensor)>;
+
+    /// Where it runs and in which precision.
+    fn place(&self) -> (Device, Precision);
+}

@@ -1,0 +1,351 @@
+//! Stable Diffusion 1.x and 2.x from a diffusers folder, the miniature included.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use super::folder::{canonical, components, open_weights, read_json};
+use super::{Denoiser, Error, Generator, ModelCard, Shot};
+use crate::model::clip::TextModel;
+use crate::model::unet::UNet;
+use crate::model::vae::Vae;
+use crate::model::{Builder, Parameters};
+use crate::pictures::Picture;
+use crate::sampler::{Sampler, Schedule, SchedulerConfig, Solver};
+use crate::text::Tokenizer;
+use crate::torch::{Device, IndexOp, Kind, Precision, Rng, Tensor, no_grad, stage};
+use crate::watch::Watch;
+use crate::weights::Edit;
+
+/// A normal distribution over latents, scaled as the UNet wants them.
+#[derive(Debug)]
+pub struct Latents {
+    /// `[n, c, h, w]`, f32.
+    pub mean: Tensor,
+    /// `[n, c, h, w]`, f32.
+    pub deviation: Tensor,
+}
+
+/// Text encoder, UNet, autoencoder, tokenizer and schedule. Parameters are `f32`; the heavy operations
+/// run in the precision it was opened with.
+#[derive(Debug)]
+pub struct StableDiffusion {
+    card: ModelCard,
+    tokenizer: Tokenizer,
+    text: TextModel,
+    unet: UNet,
+    vae: Vae,
+    schedule: Schedule,
+    solver: Solver,
+    place: (Device, Precision),
+    /// The base's own values of the tensors that the edit in place has replaced.
+    originals: HashMap<String, Tensor>,
+}
+
+impl StableDiffusion {
+    /// Loads a diffusers folder.
+    ///
+    /// # Errors
+    /// A folder, file or tensor that is missing, damaged or of another shape.
+    pub fn open(root: &Path, place: (Device, Precision)) -> Result<Self, Error> {
+        let (device, _) = place;
+        let index: serde_json::Value = read_json(root, "model_index.json")?;
+        if let Some(class) = index["_class_name"].as_str()
+            && !class.starts_with("StableDiffusion")
+        {
+            return Err(Error::Folder {
+                path: root.to_path_buf(),
+                why: format!("model_index.json speaks of a {class}; StableDiffusionPipeline can be loaded"),
+            });
+        }
+        let [text, unet, vae] = components();
+        let mut hasher = blake3::Hasher::new();
+        let mut weights = |component| -> Result<_, Error> {
+            let weights = open_weights(root, component)?;
+            hasher.update(weights.hash().as_bytes());
+            Ok(weights)
+        };
+        let (text, unet, vae) = (weights(text)?, weights(unet)?, weights(vae)?);
+        let text =
+            TextModel::new(&read_json(root, "text_encoder/config.json")?, Builder::load(&text, device))?;
+        let unet = UNet::new(&read_json(root, "unet/config.json")?, Builder::load(&unet, device))?;
+        let vae = Vae::new(&read_json(root, "vae/config.json")?, Builder::load(&vae, device))?;
+        // Autocast keeps its casts of parameters only where they want gradients.
+        unet.parameters().train(true);
+        vae.parameters().train(true);
+        let scheduler: SchedulerConfig = read_json(root, "scheduler/scheduler_config.json")?;
+        let solver = match scheduler.class_name.as_deref() {
+            Some("DPMSolverMultistepScheduler") => Solver::DpmPlusPlus,
+            _ => Solver::Ddim,
+        };
+        let side = unet.config().sample_size.unwrap_or(64) * vae.factor();
+        let card = ModelCard {
+            kind: "stable-diffusion".to_owned(),
+            path: canonical(root),
+            hash: hasher.finalize().to_hex().to_string(),
+            parameters: text.parameters().count() + unet.parameters().count() + vae.parameters().count(),
+            side,
+        };
+        let tokenizer = Tokenizer::open(&root.join("tokenizer"))?;
+        let schedule = Schedule::new(&scheduler)?;
+        Ok(Self { card, tokenizer, text, unet, vae, schedule, solver, place, originals: HashMap::new() })
+    }
+
+    /// The solver that `scheduler_config.json` names, as far as it is built here.
+    pub fn solver(&self) -> Solver {
+        self.solver
+    }
+
+    /// The tokenizer.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// Draws shots that may share a batch, from latents `[n, c, h, w]` of unit variance, to pixels
+    /// `[n, 3, h, w]` in [0, 1].
+    ///
+    /// # Errors
+    /// Steps that the schedule does not have, interruption.
+    pub fn draw_latents(
+        &self,
+        latents: &Tensor,
+        shots: &[Shot],
+        watch: &mut dyn Watch,
+    ) -> Result<Tensor, Error> {
+        let first = &shots[0];
+        let (device, precision) = self.place;
+        let sampler = Sampler::new(first.sampler, &self.schedule, first.steps)?;
+        let n = shots.len() as i64;
+        let prompts: Vec<&str> = shots.iter().map(|shot| shot.prompt.as_str()).collect();
+        let mut text = self.condition(&prompts)?;
+        if first.guides() {
+            let negatives: Vec<&str> = shots.iter().map(|shot| shot.negative.as_str()).collect();
+            text = Tensor::cat(&[self.condition(&negatives)?, text], 0);
+        }
+        let scales: Vec<f32> = shots.iter().map(|shot| shot.guidance as f32).collect();
+        let scales = Tensor::from_slice(&scales).to_device(device.tch()).view([n, 1, 1, 1]);
+
+        no_grad(|| {
+            // One scope over all steps: the parameters are cast once.
+            let _scope = precision.scope(device);
+            let mut latents = latents.to_device(device.tch());
+            let mut clean: Option<Tensor> = None;
+            for (i, &t) in sampler.timesteps().iter().enumerate() {
+                let timesteps = Tensor::full([text.size()[0]], t, (Kind::Int64, device.tch()));
+                let output = if first.guides() {
+                    let both = Tensor::cat(&[&latents, &latents], 0);
+                    let both = self.unet.forward(&both, &timesteps, &text).to_kind(Kind::Float);
+                    let (without, with) = (both.i(..n), both.i(n..));
+                    &without + (with - &without) * &scales
+                } else {
+                    self.unet.forward(&latents, &timesteps, &text).to_kind(Kind::Float)
+                };
+                let step = sampler.step(i, &latents, &output, clean.as_ref());
+                latents = step.latents;
+                clean = Some(step.clean);
+                if watch.interrupted() {
+                    return Err(Error::Interrupted);
+                }
+            }
+            let pixels = self.vae.decode(&(latents / self.vae.config().scaling_factor));
+            Ok((pixels.to_kind(Kind::Float) * 0.5 + 0.5).clamp(0.0, 1.0))
+        })
+    }
+
+    /// Latents of unit variance for shots of one size, each from a generator of its own on the CPU.
+    pub fn latents(&self, shots: &[Shot]) -> Tensor {
+        let factor = self.vae.factor();
+        let channels = self.unet.config().in_channels;
+        let each: Vec<Tensor> = shots
+            .iter()
+            .map(|shot| {
+                Rng::new(shot.seed).normal(&[1, channels, shot.size.1 / factor, shot.size.0 / factor])
+            })
+            .collect();
+        Tensor::cat(&each, 0)
+    }
+
+    fn check(&self, shot: &Shot) -> Result<(), Error> {
+        let multiple = self.vae.factor() << (self.unet.config().block_out_channels.len() - 1);
+        let (w, h) = shot.size;
+        if w < multiple || h < multiple || w % self.vae.factor() != 0 || h % self.vae.factor() != 0 {
+            return Err(Error::Shot(format!(
+                "{w}x{h} pixels cannot be drawn: sides must be multiples of {}, at least {multiple}",
+                self.vae.factor()
+            )));
+        }
+        Ok(())
+    }
+
+    fn find(&self, name: &str) -> Option<&Tensor> {
+        let (component, rest) = name.split_once('.')?;
+        let parameters: &Parameters = match component {
+            "unet" => self.unet.parameters(),
+            "text_encoder" => self.text.parameters(),
+            "vae" => self.vae.parameters(),
+            _ => return None,
+        };
+        parameters.get(rest)
+    }
+
+    /// All parameters by full name.
+    pub fn parameters(&self) -> Vec<(String, Tensor)> {
+        [
+            ("text_encoder", self.text.parameters()),
+            ("unet", self.unet.parameters()),
+            ("vae", self.vae.parameters()),
+        ]
+        .into_iter()
+        .flat_map(|(component, parameters)| full_names(component, parameters))
+        .collect()
+    }
+}
+
+fn full_names<'a>(
+    component: &'a str,
+    parameters: &'a Parameters,
+) -> impl Iterator<Item = (String, Tensor)> + 'a {
+    parameters.iter().map(move |(name, tensor)| (format!("{component}.{name}"), tensor.shallow_clone()))
+}
+
+impl Generator for StableDiffusion {
+    fn card(&self) -> &ModelCard {
+        &self.card
+    }
+
+    fn draw(&self, shots: &[Shot], watch: &mut dyn Watch) -> Result<Vec<Picture>, Error> {
+        let mut pictures: Vec<Option<Picture>> = vec![None; shots.len()];
+        for shot in shots {
+            self.check(shot)?;
+        }
+        let mut rest: Vec<usize> = (0..shots.len()).collect();
+        while let Some(&first) = rest.first() {
+            let company = shots[first].company();
+            let (now, later): (Vec<usize>, Vec<usize>) =
+                rest.iter().partition(|&&i| shots[i].company() == company);
+            let batch: Vec<Shot> = now.iter().map(|&i| shots[i].clone()).collect();
+            let pixels = stage("drawing", || self.draw_latents(&self.latents(&batch), &batch, watch))?;
+            for (picture, i) in to_pictures(&pixels)?.into_iter().zip(now) {
+                pictures[i] = Some(picture);
+            }
+            rest = later;
+        }
+        Ok(pictures.into_iter().flatten().collect())
+    }
+
+    fn apply(&mut self, edit: &Edit) -> Result<(), Error> {
+        if !edit.is_empty() && edit.base != self.card.hash {
+            let short = |hash: &str| hash[..hash.len().min(12)].to_owned();
+            return Err(Error::OtherBase { wanted: short(&edit.base), found: short(&self.card.hash) });
+        }
+        for (name, tensor) in &edit.tensors {
+            let own = self.find(name).map(Tensor::size);
+            if own.as_ref() != Some(&tensor.size()) {
+                return Err(Error::EditShape {
+                    name: name.clone(),
+                    found: tensor.size(),
+                    wanted: own.unwrap_or_default(),
+                });
+            }
+        }
+        no_grad(|| {
+            for (name, original) in std::mem::take(&mut self.originals) {
+                if let Some(own) = self.find(&name) {
+                    own.detach().copy_(&original);
+                }
+            }
+            let mut originals = HashMap::new();
+            for (name, tensor) in &edit.tensors {
+                if let Some(own) = self.find(name) {
+                    originals.insert(name.clone(), own.detach().copy());
+                    own.detach().copy_(tensor);
+                }
+            }
+            self.originals = originals;
+        });
+        Ok(())
+    }
+}
+
+impl Denoiser for StableDiffusion {
+    fn condition(&self, prompts: &[&str]) -> Result<Tensor, Error> {
+        let (device, precision) = self.place;
+        let ids: Vec<Tensor> =
+            prompts.iter().map(|prompt| Tensor::from_slice(&self.tokenizer.encode(prompt).ids)).collect();
+        let ids = Tensor::stack(&ids, 0).to_device(device.tch());
+        stage("reading the prompts", || {
+            no_grad(|| {
+                let _scope = precision.scope(device);
+                Ok(self.text.forward(&ids).to_kind(Kind::Float))
+            })
+        })
+    }
+
+    fn predict(&self, latents: &Tensor, timesteps: &Tensor, text: &Tensor) -> Tensor {
+        self.unet.forward(latents, timesteps, text).to_kind(Kind::Float)
+    }
+
+    fn schedule(&self) -> &Schedule {
+        &self.schedule
+    }
+
+    fn encode_pictures(&self, pictures: &[Picture]) -> Result<Latents, Error> {
+        let (device, precision) = self.place;
+        let batch = to_tensor(pictures)?.to_device(device.tch()) * 2.0 - 1.0;
+        let scale = self.vae.config().scaling_factor;
+        stage("encoding pictures", || {
+            no_grad(|| {
+                let _scope = precision.scope(device);
+                let moments = self.vae.encode(&batch);
+                Ok(Latents {
+                    mean: moments.mean.to_kind(Kind::Float) * scale,
+                    deviation: (moments.log_variance.to_kind(Kind::Float) * 0.5).exp() * scale,
+                })
+            })
+        })
+    }
+
+    fn denoiser_parameters(&self) -> Vec<(String, Tensor)> {
+        full_names("unet", self.unet.parameters()).collect()
+    }
+
+    fn place(&self) -> (Device, Precision) {
+        self.place
+    }
+}
+
+/// Pixels `[n, 3, h, w]` in [0, 1] to pictures; rounded as diffusers does.
+fn to_pictures(pixels: &Tensor) -> Result<Vec<Picture>, Error> {
+    let (n, _, height, width) = pixels.size4().map_err(crate::torch::Error::from)?;
+    let bytes = (pixels * 255.0)
+        .round()
+        .to_kind(Kind::Uint8)
+        .permute([0, 2, 3, 1])
+        .contiguous()
+        .to_device(tch::Device::Cpu)
+        .flatten(1, 3);
+    (0..n)
+        .map(|i| {
+            let rgb = Vec::<u8>::try_from(bytes.i(i)).map_err(crate::torch::Error::from)?;
+            Ok(Picture { width: width as usize, height: height as usize, rgb })
+        })
+        .collect()
+}
+
+/// Pictures of one size to `[n, 3, h, w]` in [0, 1].
+fn to_tensor(pictures: &[Picture]) -> Result<Tensor, Error> {
+    let each = pictures
+        .iter()
+        .map(|picture| {
+            let first = &pictures[0];
+            if (picture.width, picture.height) != (first.width, first.height) {
+                return Err(Error::Shot(format!(
+                    "pictures of {}x{} and {}x{} pixels cannot be in one batch",
+                    picture.width, picture.height, first.width, first.height
+                )));
+            }
+            let shape = [picture.height as i64, picture.width as i64, 3];
+            Ok(Tensor::from_slice(&picture.rgb).view(shape).permute([2, 0, 1]))
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    Ok(Tensor::stack(&each, 0).to_kind(Kind::Float) / 255.0)
+}

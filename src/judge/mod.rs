@@ -1,0 +1,235 @@
+//! Judges look at pictures and write down evidence for each. A judge sees pixels, never the model that
+//! drew them, and shares no weights with it.
+//!
+//! An [`Eye`] turns pictures and texts into features (CLIP, twice: candle and libtorch); a [`Head`] turns
+//! features into one logit for each class, from text prompts, prototypes or a linear probe.
+
+mod candle_eye;
+mod clip_folder;
+mod head;
+mod preprocess;
+mod torch_eye;
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+pub use candle_eye::CandleEye;
+pub use head::{Head, ProbeSettings};
+pub use torch_eye::TorchEye;
+
+use crate::pictures::Picture;
+
+/// Why a judge cannot look.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A folder that holds no CLIP.
+    #[error("{path} holds no CLIP that can judge: {why}")]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+    /// A class without examples, or features of another width.
+    #[error("{0}")]
+    Head(String),
+    /// A file.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    /// Weights.
+    #[error(transparent)]
+    Weights(#[from] crate::weights::Error),
+    /// A network.
+    #[error(transparent)]
+    Model(#[from] crate::model::Error),
+    /// The tokenizer.
+    #[error(transparent)]
+    Text(#[from] crate::text::Error),
+    /// candle.
+    #[error("candle: {0}")]
+    Candle(#[from] candle_core::Error),
+    /// libtorch.
+    #[error(transparent)]
+    Torch(#[from] crate::torch::Error),
+}
+
+/// What sees pictures and texts in one space. Features are unit vectors.
+pub trait Eye {
+    /// Features of pictures, one row each.
+    ///
+    /// # Errors
+    /// Whatever the network says.
+    fn pictures(&self, pictures: &[Picture]) -> Result<Vec<Vec<f32>>, Error>;
+
+    /// Features of texts, one row each.
+    ///
+    /// # Errors
+    /// Whatever the network says.
+    fn texts(&self, texts: &[String]) -> Result<Vec<Vec<f32>>, Error>;
+
+    /// The factor that turns cosines into logits.
+    fn scale(&self) -> f32;
+}
+
+/// What a judge is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JudgeCard {
+    /// Where it was loaded from.
+    pub path: PathBuf,
+    /// Hash of its weights.
+    pub hash: String,
+    /// `candle` or `libtorch`.
+    pub engine: String,
+    /// `text`, `prototypes` or `probe`.
+    pub decision: String,
+}
+
+/// One question: which of these classes is in the picture?
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Question {
+    /// `style` or `object`.
+    pub domain: String,
+    /// The classes that can be the answer.
+    pub classes: Vec<String>,
+}
+
+/// What a judge saw in one picture.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Evidence {
+    /// One list of logits for each question.
+    pub logits: Vec<Vec<f32>>,
+    /// 100 · max(0, cosine of picture and prompt), where a prompt was given (Hessel et al. 2021, w = 100).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clip_score: Option<f32>,
+}
+
+/// A judge: an eye and one head for each question.
+pub struct Judge {
+    card: JudgeCard,
+    eye: Box<dyn Eye>,
+    heads: Vec<(Question, Head)>,
+}
+
+impl std::fmt::Debug for Judge {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Judge").field("card", &self.card).finish_non_exhaustive()
+    }
+}
+
+impl Judge {
+    /// A judge that decides by text: `prompts[i]` are the wordings of class `i`.
+    ///
+    /// # Errors
+    /// A folder that holds no CLIP.
+    pub fn by_text(
+        folder: &Path,
+        eye: Box<dyn Eye>,
+        questions: Vec<(Question, Vec<Vec<String>>)>,
+    ) -> Result<Self, Error> {
+        let heads = questions
+            .into_iter()
+            .map(|(question, prompts)| {
+                let rows = prompts
+                    .iter()
+                    .map(|wordings| Ok(head::mean(&eye.texts(wordings)?)))
+                    .collect::<Result<Vec<_>, Error>>()?;
+                Ok((question, Head::cosine(rows, eye.scale())))
+            })
+            .collect::<Result<_, Error>>()?;
+        Self::new(folder, "text", eye, heads)
+    }
+
+    /// A judge that decides by what it was shown: pictures with the index of their class for each question.
+    ///
+    /// # Errors
+    /// A class that no picture shows.
+    pub fn by_example(
+        folder: &Path,
+        eye: Box<dyn Eye>,
+        questions: Vec<Question>,
+        examples: &[Picture],
+        labels: &[Vec<usize>],
+        probe: Option<ProbeSettings>,
+    ) -> Result<Self, Error> {
+        let features = in_batches(examples, |batch| eye.pictures(batch))?;
+        let heads = questions
+            .into_iter()
+            .zip(labels)
+            .map(|(question, labels)| {
+                let n = question.classes.len();
+                let head = match probe {
+                    Some(settings) => Head::probe(&features, labels, n, settings),
+                    None => Head::prototypes(&features, labels, n, eye.scale()),
+                };
+                Ok((question, head?))
+            })
+            .collect::<Result<_, Error>>()?;
+        Self::new(folder, if probe.is_some() { "probe" } else { "prototypes" }, eye, heads)
+    }
+
+    fn new(
+        folder: &Path,
+        decision: &str,
+        eye: Box<dyn Eye>,
+        heads: Vec<(Question, Head)>,
+    ) -> Result<Self, Error> {
+        let (hash, engine) = (clip_folder::hash(folder)?, "candle".to_owned());
+        let card =
+            JudgeCard { path: fs_err::canonicalize(folder)?, hash, engine, decision: decision.to_owned() };
+        Ok(Self { card, eye, heads })
+    }
+
+    /// What it is.
+    pub fn card(&self) -> &JudgeCard {
+        &self.card
+    }
+
+    /// What it is asked about each picture.
+    pub fn questions(&self) -> impl Iterator<Item = &Question> {
+        self.heads.iter().map(|(question, _)| question)
+    }
+
+    /// Looks at one batch of pictures; with their prompts also how well each fits.
+    ///
+    /// # Errors
+    /// Whatever the network says.
+    pub fn look(&self, pictures: &[Picture], prompts: Option<&[String]>) -> Result<Vec<Evidence>, Error> {
+        let features = self.eye.pictures(pictures)?;
+        let scores = prompts
+            .map(|prompts| {
+                let texts = self.eye.texts(prompts)?;
+                Ok::<_, Error>(
+                    features
+                        .iter()
+                        .zip(&texts)
+                        .map(|(a, b)| 100.0 * a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>().max(0.0))
+                        .collect::<Vec<f32>>(),
+                )
+            })
+            .transpose()?;
+        Ok(features
+            .iter()
+            .enumerate()
+            .map(|(i, feature)| Evidence {
+                logits: self.heads.iter().map(|(_, head)| head.logits(feature)).collect(),
+                clip_score: scores.as_ref().map(|scores| scores[i]),
+            })
+            .collect())
+    }
+}
+
+/// Pictures that one look takes.
+pub const BATCH: usize = 64;
+
+/// Applies `look` to the pictures batch by batch.
+pub(crate) fn in_batches<T>(
+    pictures: &[Picture],
+    look: impl Fn(&[Picture]) -> Result<Vec<T>, Error>,
+) -> Result<Vec<T>, Error> {
+    let mut all = Vec::with_capacity(pictures.len());
+    for batch in pictures.chunks(BATCH) {
+        all.extend(look(batch)?);
+    }
+    Ok(all)
+}

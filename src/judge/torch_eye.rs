@@ -1,0 +1,65 @@
+//! CLIP in libtorch: for GPUs, and for gradients through the judge.
+
+use std::path::Path;
+
+use super::clip_folder::ClipFolder;
+use super::{Error, Eye};
+use crate::model::Builder;
+use crate::model::clip::Clip;
+use crate::pictures::Picture;
+use crate::torch::{Device, Tensor, no_grad, stage};
+use crate::weights::Weights;
+
+/// CLIP over `model::clip`.
+pub struct TorchEye {
+    folder: ClipFolder,
+    clip: Clip,
+    device: Device,
+}
+
+impl std::fmt::Debug for TorchEye {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("TorchEye")
+    }
+}
+
+impl TorchEye {
+    /// Opens any Hugging Face CLIP folder.
+    ///
+    /// # Errors
+    /// A folder that holds no CLIP.
+    pub fn open(folder: &Path, device: Device) -> Result<Self, Error> {
+        let folder = ClipFolder::open(folder)?;
+        let weights = Weights::open(&folder.weights)?;
+        let clip = Clip::new(&folder.config, Builder::load(&weights, device))?;
+        Ok(Self { folder, clip, device })
+    }
+}
+
+impl Eye for TorchEye {
+    fn pictures(&self, pictures: &[Picture]) -> Result<Vec<Vec<f32>>, Error> {
+        stage("looking at pictures", || {
+            let batch = self.folder.preprocess.apply(pictures).to_device(self.device.tch());
+            rows(&no_grad(|| self.clip.image_features(&batch)))
+        })
+    }
+
+    fn texts(&self, texts: &[String]) -> Result<Vec<Vec<f32>>, Error> {
+        stage("reading texts", || {
+            let ids: Vec<Tensor> = self.folder.ids(texts).iter().map(|ids| Tensor::from_slice(ids)).collect();
+            let ids = Tensor::stack(&ids, 0).to_device(self.device.tch());
+            rows(&no_grad(|| self.clip.text_features(&ids)))
+        })
+    }
+
+    fn scale(&self) -> f32 {
+        no_grad(|| self.clip.scale().double_value(&[]) as f32)
+    }
+}
+
+fn rows(features: &Tensor) -> Result<Vec<Vec<f32>>, Error> {
+    let width = features.size()[1] as usize;
+    let flat = Vec::<f32>::try_from(features.to_device(tch::Device::Cpu).flatten(0, -1))
+        .map_err(crate::torch::Error::from)?;
+    Ok(flat.chunks(width).map(<[f32]>::to_vec).collect())
+}

@@ -1,0 +1,38 @@
+//! From evidence to numbers with intervals. Knows neither pictures nor models: only what was asked for
+//! (an [`AnswerSet`]) and what a judge saw.
+
+mod answers;
+mod interval;
+mod judging;
+mod scores;
+
+pub use answers::{Answer, AnswerSet, Domain, Target};
+pub use interval::{Interval, bootstrap, wilson};
+pub use judging::{Judging, Reference};
+pub use scores::{Became, Score, Seen, Subject, became, score_target};
+
+/// What cannot be measured.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A picture that should have been judged was not.
+    #[error(
+        "{missing} of {expected} pictures of the answer set are missing, the first is {first}; draw them, or shrink the answer set: a missing picture is no zero"
+    )]
+    Missing {
+        /// How many.
+        missing: usize,
+        /// How many there should be.
+        expected: usize,
+        /// One of them.
+        first: String,
+    },
+    /// A picture was judged twice.
+    #[error("{0} was judged twice; remove one of the two")]
+    Doubled(String),
+    /// A picture that the answer set does not know.
+    #[error("{0} is not in the answer set")]
+    Unexpected(String),
+    /// A class that the judge was not asked about.
+    #[error("{0}")]
+    Unknown(String),
+}

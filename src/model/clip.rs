@@ -1,0 +1,343 @@
+//! CLIP (Radford et al. 2021): the text encoder of Stable Diffusion 1.x and 2.x, and the whole model
+//! with its vision tower, which judges pictures.
+//!
+//! Names follow `transformers`: `text_model.…`, `vision_model.…`, `text_projection`,
+//! `visual_projection`, `logit_scale`. A text encoder that transformers 5 saved has no `text_model.`
+//! before its names; both are read.
+
+use serde::{Deserialize, Serialize};
+
+use super::Error;
+use super::layers::{Conv2d, LayerNorm, Linear, attend, join_heads, split_heads};
+use super::parameters::{Builder, Init, Parameters};
+use crate::torch::{IndexOp, Kind, Tensor};
+
+/// `text_encoder/config.json`, or `text_config` of a whole CLIP.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TextConfig {
+    /// Words in the vocabulary.
+    pub vocab_size: i64,
+    /// Width of the hidden states.
+    pub hidden_size: i64,
+    /// Width inside the feed-forward layers.
+    pub intermediate_size: i64,
+    /// Depth.
+    pub num_hidden_layers: i64,
+    /// Heads of the attention.
+    pub num_attention_heads: i64,
+    /// Longest prompt, in tokens, both end tokens counted.
+    #[serde(default = "default_positions")]
+    pub max_position_embeddings: i64,
+    /// `quick_gelu` (`OpenAI`) or `gelu` (`OpenCLIP`, SD 2.x).
+    #[serde(default)]
+    pub hidden_act: Activation,
+    /// Added to the variance in layer norms.
+    #[serde(default = "default_eps")]
+    pub layer_norm_eps: f64,
+}
+
+/// `vision_config` of a whole CLIP.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct VisionConfig {
+    /// Width of the hidden states.
+    pub hidden_size: i64,
+    /// Width inside the feed-forward layers.
+    pub intermediate_size: i64,
+    /// Depth.
+    pub num_hidden_layers: i64,
+    /// Heads of the attention.
+    pub num_attention_heads: i64,
+    /// Pixels on a side.
+    #[serde(default = "default_image_size")]
+    pub image_size: i64,
+    /// Pixels on a patch's side.
+    #[serde(default = "default_patch_size")]
+    pub patch_size: i64,
+    /// `quick_gelu` or `gelu`.
+    #[serde(default)]
+    pub hidden_act: Activation,
+    /// Added to the variance in layer norms.
+    #[serde(default = "default_eps")]
+    pub layer_norm_eps: f64,
+}
+
+/// `config.json` of a whole CLIP.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Config {
+    /// The text tower.
+    pub text_config: TextConfig,
+    /// The vision tower.
+    pub vision_config: VisionConfig,
+    /// Width of the space in which pictures and texts are compared.
+    pub projection_dim: i64,
+}
+
+/// The function in the feed-forward layers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Activation {
+    /// x · sigmoid(1.702 x).
+    #[default]
+    QuickGelu,
+    /// x · Φ(x), exactly.
+    Gelu,
+}
+
+fn default_positions() -> i64 {
+    77
+}
+
+fn default_eps() -> f64 {
+    1e-5
+}
+
+fn default_image_size() -> i64 {
+    224
+}
+
+fn default_patch_size() -> i64 {
+    32
+}
+
+impl Activation {
+    fn apply(self, x: &Tensor) -> Tensor {
+        match self {
+            Self::QuickGelu => x * (x * 1.702).sigmoid(),
+            Self::Gelu => x.gelu("none"),
+        }
+    }
+}
+
+/// The sizes that one layer needs; both towers have them.
+#[derive(Clone, Copy)]
+struct Sizes {
+    width: i64,
+    inner: i64,
+    heads: i64,
+    eps: f64,
+    activation: Activation,
+}
+
+#[derive(Debug)]
+struct Layer {
+    norm1: LayerNorm,
+    q: Linear,
+    k: Linear,
+    v: Linear,
+    out: Linear,
+    norm2: LayerNorm,
+    fc1: Linear,
+    fc2: Linear,
+    heads: i64,
+    activation: Activation,
+}
+
+impl Layer {
+    fn new(b: &Builder, s: Sizes) -> Result<Self, Error> {
+        if s.width % s.heads != 0 {
+            return Err(Error::Config(format!(
+                "num_attention_heads is {}, which does not divide hidden_size {}",
+                s.heads, s.width
+            )));
+        }
+        let attention = b.at("self_attn");
+        Ok(Self {
+            norm1: LayerNorm::new(&b.at("layer_norm1"), s.width, s.eps)?,
+            q: Linear::new(&attention.at("q_proj"), s.width, s.width)?,
+            k: Linear::new(&attention.at("k_proj"), s.width, s.width)?,
+            v: Linear::new(&attention.at("v_proj"), s.width, s.width)?,
+            out: Linear::new(&attention.at("out_proj"), s.width, s.width)?,
+            norm2: LayerNorm::new(&b.at("layer_norm2"), s.width, s.eps)?,
+            fc1: Linear::new(&b.at("mlp.fc1"), s.width, s.inner)?,
+            fc2: Linear::new(&b.at("mlp.fc2"), s.inner, s.width)?,
+            heads: s.heads,
+            activation: s.activation,
+        })
+    }
+
+    fn forward(&self, x: &Tensor, causal: bool) -> Tensor {
+        let h = self.norm1.forward(x);
+        let [q, k, v] = [&self.q, &self.k, &self.v].map(|l| split_heads(&l.forward(&h), self.heads));
+        let x = x + self.out.forward(&join_heads(&attend(&q, &k, &v, causal)));
+        let h = self.fc1.forward(&self.norm2.forward(&x));
+        &x + self.fc2.forward(&self.activation.apply(&h))
+    }
+}
+
+/// The text encoder.
+#[derive(Debug)]
+pub struct TextModel {
+    tokens: Tensor,
+    positions: Tensor,
+    layers: Vec<Layer>,
+    norm: LayerNorm,
+    parameters: Parameters,
+}
+
+impl TextModel {
+    /// A text encoder on its own, as `text_encoder/` of a diffusers folder holds it.
+    ///
+    /// # Errors
+    /// Weights that are missing or of another shape.
+    pub fn new(config: &TextConfig, b: Builder) -> Result<Self, Error> {
+        let prefixed = b.at("text_model");
+        let root = if prefixed.has("embeddings.token_embedding.weight") { &prefixed } else { &b };
+        let mut model = Self::build(config, root)?;
+        model.parameters = b.finish();
+        Ok(model)
+    }
+
+    fn build(config: &TextConfig, b: &Builder) -> Result<Self, Error> {
+        let c = config;
+        let sizes = Sizes {
+            width: c.hidden_size,
+            inner: c.intermediate_size,
+            heads: c.num_attention_heads,
+            eps: c.layer_norm_eps,
+            activation: c.hidden_act,
+        };
+        let e = b.at("embeddings");
+        let tokens = e.get("token_embedding.weight", &[c.vocab_size, c.hidden_size], Init::Normal(0.02))?;
+        let positions = e.get(
+            "position_embedding.weight",
+            &[c.max_position_embeddings, c.hidden_size],
+            Init::Normal(0.01),
+        )?;
+        let layers = (0..c.num_hidden_layers)
+            .map(|i| Layer::new(&b.at("encoder.layers").at(i), sizes))
+            .collect::<Result<_, _>>()?;
+        let norm = LayerNorm::new(&b.at("final_layer_norm"), c.hidden_size, c.layer_norm_eps)?;
+        Ok(Self { tokens, positions, layers, norm, parameters: Parameters::default() })
+    }
+
+    /// Token ids `[n, tokens]` (i64) to hidden states `[n, tokens, hidden_size]`.
+    pub fn forward(&self, ids: &Tensor) -> Tensor {
+        let length = ids.size()[1];
+        let mut x = Tensor::embedding(&self.tokens, ids, -1, false, false) + self.positions.i(..length);
+        for layer in &self.layers {
+            x = layer.forward(&x, true);
+        }
+        self.norm.forward(&x)
+    }
+
+    /// The hidden states at each text's end token, `[n, hidden_size]`: the end token has the highest id.
+    pub fn pooled(&self, ids: &Tensor) -> Tensor {
+        let hidden = self.forward(ids);
+        let end = ids.argmax(1, true).unsqueeze(-1).expand([-1, -1, hidden.size()[2]], false);
+        hidden.gather(1, &end, false).squeeze_dim(1)
+    }
+
+    /// Its parameters.
+    pub fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+}
+
+#[derive(Debug)]
+struct VisionModel {
+    class: Tensor,
+    patches: Conv2d,
+    positions: Tensor,
+    pre: LayerNorm,
+    layers: Vec<Layer>,
+    post: LayerNorm,
+}
+
+impl VisionModel {
+    fn new(config: &VisionConfig, b: &Builder) -> Result<Self, Error> {
+        let c = config;
+        let sizes = Sizes {
+            width: c.hidden_size,
+            inner: c.intermediate_size,
+            heads: c.num_attention_heads,
+            eps: c.layer_norm_eps,
+            activation: c.hidden_act,
+        };
+        let e = b.at("embeddings");
+        let tokens = (c.image_size / c.patch_size).pow(2) + 1;
+        Ok(Self {
+            class: e.get("class_embedding", &[c.hidden_size], Init::Normal(0.02))?,
+            patches: Conv2d::patches(&e.at("patch_embedding"), 3, c.hidden_size, c.patch_size)?,
+            positions: e.get("position_embedding.weight", &[tokens, c.hidden_size], Init::Normal(0.02))?,
+            pre: LayerNorm::new(&b.at("pre_layrnorm"), c.hidden_size, c.layer_norm_eps)?,
+            layers: (0..c.num_hidden_layers)
+                .map(|i| Layer::new(&b.at("encoder.layers").at(i), sizes))
+                .collect::<Result<_, _>>()?,
+            post: LayerNorm::new(&b.at("post_layernorm"), c.hidden_size, c.layer_norm_eps)?,
+        })
+    }
+
+    /// Normalised pictures `[n, 3, side, side]` to `[n, hidden_size]`.
+    fn pooled(&self, pictures: &Tensor) -> Tensor {
+        let patches = self.patches.forward(pictures).flatten(2, 3).transpose(1, 2);
+        let n = patches.size()[0];
+        let class = self.class.to_kind(patches.kind()).expand([n, 1, -1], false);
+        let mut x = self.pre.forward(&(Tensor::cat(&[&class, &patches], 1) + &self.positions));
+        for layer in &self.layers {
+            x = layer.forward(&x, false);
+        }
+        self.post.forward(&x.i((.., 0)))
+    }
+}
+
+/// Both towers and the space in which they meet.
+#[derive(Debug)]
+pub struct Clip {
+    text: TextModel,
+    vision: VisionModel,
+    text_projection: Linear,
+    visual_projection: Linear,
+    logit_scale: Tensor,
+    parameters: Parameters,
+}
+
+impl Clip {
+    /// A whole CLIP, as a transformers folder holds it.
+    ///
+    /// # Errors
+    /// Weights that are missing or of another shape.
+    pub fn new(config: &Config, b: Builder) -> Result<Self, Error> {
+        let (t, v) = (&config.text_config, &config.vision_config);
+        let mut clip = Self {
+            text: TextModel::build(t, &b.at("text_model"))?,
+            vision: VisionModel::new(v, &b.at("vision_model"))?,
+            text_projection: Linear::bare(&b.at("text_projection"), t.hidden_size, config.projection_dim)?,
+            visual_projection: Linear::bare(
+                &b.at("visual_projection"),
+                v.hidden_size,
+                config.projection_dim,
+            )?,
+            // 1 / 0.07, the paper's starting temperature
+            logit_scale: b.get("logit_scale", &[], Init::Value(2.6592))?,
+            parameters: Parameters::default(),
+        };
+        clip.parameters = b.finish();
+        Ok(clip)
+    }
+
+    /// Token ids `[n, tokens]` to unit vectors `[n, projection_dim]`.
+    pub fn text_features(&self, ids: &Tensor) -> Tensor {
+        unit(&self.text_projection.forward(&self.text.pooled(ids)))
+    }
+
+    /// Normalised pictures `[n, 3, side, side]` to unit vectors `[n, projection_dim]`.
+    pub fn image_features(&self, pictures: &Tensor) -> Tensor {
+        unit(&self.visual_projection.forward(&self.vision.pooled(pictures)))
+    }
+
+    /// The learned factor of cosines, a scalar.
+    pub fn scale(&self) -> Tensor {
+        self.logit_scale.exp()
+    }
+
+    /// Its parameters.
+    pub fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+}
+
+fn unit(x: &Tensor) -> Tensor {
+    let x = x.to_kind(Kind::Float);
+    let length = x.square().sum_dim_intlist([-1_i64].as_slice(), true, Kind::Float).sqrt();
+    x / length
+}

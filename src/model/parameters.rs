@@ -1,0 +1,150 @@
+//! Where a network gets its tensors from: a file, or chance.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use super::Error;
+use crate::torch::{Device, Kind, Rng, Tensor, no_grad};
+use crate::weights::Weights;
+
+/// The named parameters of a network, in the order of its construction; `f32` leaves.
+#[derive(Debug, Default)]
+pub struct Parameters(Vec<(String, Tensor)>);
+
+impl Parameters {
+    /// Name and tensor of each.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Tensor)> {
+        self.0.iter().map(|(name, tensor)| (name.as_str(), tensor))
+    }
+
+    /// One by name.
+    pub fn get(&self, name: &str) -> Option<&Tensor> {
+        self.0.iter().find(|(own, _)| own == name).map(|(_, tensor)| tensor)
+    }
+
+    /// The tensors alone.
+    pub fn tensors(&self) -> Vec<&Tensor> {
+        self.0.iter().map(|(_, tensor)| tensor).collect()
+    }
+
+    /// How many numbers.
+    pub fn count(&self) -> usize {
+        self.0.iter().map(|(_, tensor)| tensor.numel()).sum()
+    }
+
+    /// Lets gradients flow to all of them, or to none.
+    pub fn train(&self, on: bool) {
+        for (_, tensor) in &self.0 {
+            let _ = tensor.set_requires_grad(on);
+        }
+    }
+
+    /// Overwrites the values in place.
+    pub fn assign(&self, values: &[Tensor]) {
+        no_grad(|| {
+            for ((_, own), value) in self.0.iter().zip(values) {
+                own.detach().copy_(value);
+            }
+        });
+    }
+
+    /// Names and values, sharing memory.
+    pub fn named(&self) -> Vec<(String, Tensor)> {
+        self.0.iter().map(|(name, tensor)| (name.clone(), tensor.detach())).collect()
+    }
+}
+
+enum Source<'a> {
+    File(&'a Weights),
+    Chance(RefCell<Rng>),
+}
+
+/// How a parameter begins when nothing is loaded.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Init {
+    Zeros,
+    Ones,
+    /// Uniform in ± 1 / √n, PyTorch's default for linear layers and convolutions with n inputs.
+    Fan(i64),
+    /// Normal with this deviation.
+    Normal(f64),
+    /// This value.
+    Value(f64),
+}
+
+/// Hands a network its parameters under a prefix, and remembers them.
+pub struct Builder<'a> {
+    source: Rc<Source<'a>>,
+    device: Device,
+    prefix: String,
+    taken: Rc<RefCell<Parameters>>,
+}
+
+impl<'a> Builder<'a> {
+    /// Parameters from a file.
+    pub fn load(weights: &'a Weights, device: Device) -> Self {
+        Self::new(Source::File(weights), device)
+    }
+
+    /// Fresh parameters; the same seed gives the same network.
+    pub fn fresh(seed: u64, device: Device) -> Self {
+        Self::new(Source::Chance(RefCell::new(Rng::new(seed))), device)
+    }
+
+    fn new(source: Source<'a>, device: Device) -> Self {
+        Self { source: Rc::new(source), device, prefix: String::new(), taken: Rc::default() }
+    }
+
+    /// The builder for a child.
+    pub(crate) fn at(&self, name: impl std::fmt::Display) -> Self {
+        let prefix =
+            if self.prefix.is_empty() { name.to_string() } else { format!("{}.{name}", self.prefix) };
+        Self { source: self.source.clone(), device: self.device, prefix, taken: self.taken.clone() }
+    }
+
+    /// Whether a child of this name is in the file (always, where parameters are fresh).
+    pub(crate) fn has(&self, name: &str) -> bool {
+        match &*self.source {
+            Source::File(weights) => weights.contains(&format!("{}.{name}", self.prefix)),
+            Source::Chance(_) => true,
+        }
+    }
+
+    pub(crate) fn get(&self, name: &str, shape: &[i64], init: Init) -> Result<Tensor, Error> {
+        let name = if self.prefix.is_empty() { name.to_owned() } else { format!("{}.{name}", self.prefix) };
+        let tensor = match &*self.source {
+            Source::File(weights) => {
+                if let Some(info) = weights.info(&name)
+                    && info.shape != shape
+                {
+                    return Err(Error::Shape {
+                        path: weights.path(&name).to_path_buf(),
+                        name,
+                        found: info.shape,
+                        wanted: shape.to_vec(),
+                    });
+                }
+                weights.tensor(&name)?.to_kind(Kind::Float)
+            }
+            Source::Chance(rng) => {
+                let mut rng = rng.borrow_mut();
+                let constant = |v: f64| Tensor::full(shape, v, (Kind::Float, tch::Device::Cpu));
+                match init {
+                    Init::Zeros => constant(0.0),
+                    Init::Ones => constant(1.0),
+                    Init::Value(v) => constant(v),
+                    Init::Normal(deviation) => rng.normal(shape) * deviation,
+                    Init::Fan(n) => (rng.uniform(shape) * 2.0 - 1.0) / (n as f64).sqrt(),
+                }
+            }
+        };
+        let tensor = tensor.to_device(self.device.tch());
+        self.taken.borrow_mut().0.push((name, tensor.shallow_clone()));
+        Ok(tensor)
+    }
+
+    /// Everything that was handed out.
+    pub(crate) fn finish(self) -> Parameters {
+        self.taken.take()
+    }
+}

@@ -1,0 +1,458 @@
+//! The conditional UNet of Stable Diffusion 1.x and 2.x (`UNet2DConditionModel` in diffusers).
+//!
+//! Rombach et al. 2022, section 3.3. Sizes and block types come from `unet/config.json`; names and
+//! shapes of parameters are diffusers'.
+
+use serde::{Deserialize, Serialize};
+
+use super::Error;
+use super::layers::{Conv2d, GroupNorm, LayerNorm, Linear, attend, join_heads, split_heads};
+use super::parameters::{Builder, Parameters};
+use crate::torch::{Kind, Tensor};
+
+/// `unet/config.json`; keys that change nothing here are not read.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Config {
+    /// Latent size on a side that the model was trained at.
+    #[serde(default)]
+    pub sample_size: Option<i64>,
+    /// Channels of the latent.
+    #[serde(default = "four")]
+    pub in_channels: i64,
+    /// Channels of the prediction.
+    #[serde(default = "four")]
+    pub out_channels: i64,
+    /// Channels on each level, from the finest down.
+    pub block_out_channels: Vec<i64>,
+    /// `DownBlock2D` or `CrossAttnDownBlock2D` on each level.
+    pub down_block_types: Vec<String>,
+    /// `UpBlock2D` or `CrossAttnUpBlock2D`, from the coarsest up.
+    pub up_block_types: Vec<String>,
+    /// Residual blocks on each level on the way down; one more on the way up.
+    #[serde(default = "two")]
+    pub layers_per_block: i64,
+    /// Width of the text encoder's hidden states.
+    pub cross_attention_dim: i64,
+    /// diffusers' misnomer: the number of heads, one for all levels or one each.
+    pub attention_head_dim: OneOrMany,
+    /// Groups of each group norm.
+    #[serde(default = "thirty_two")]
+    pub norm_num_groups: i64,
+    /// Added to the variance in the residual blocks' norms.
+    #[serde(default = "norm_eps")]
+    pub norm_eps: f64,
+    /// Linear layers around the transformer (SD 2.x) instead of 1×1 convolutions.
+    #[serde(default)]
+    pub use_linear_projection: bool,
+    /// Cosines before sines in the timestep embedding.
+    #[serde(default = "yes")]
+    pub flip_sin_to_cos: bool,
+    /// Shift of the timestep embedding's frequencies.
+    #[serde(default)]
+    pub freq_shift: f64,
+    /// Activation; only `silu` is built here.
+    #[serde(default = "silu")]
+    pub act_fn: String,
+}
+
+/// One number for all levels, or one for each.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum OneOrMany {
+    /// For all levels.
+    One(i64),
+    /// For each.
+    Many(Vec<i64>),
+}
+
+impl OneOrMany {
+    fn at(&self, level: usize) -> Option<i64> {
+        match self {
+            Self::One(n) => Some(*n),
+            Self::Many(all) => all.get(level).copied(),
+        }
+    }
+}
+
+fn two() -> i64 {
+    2
+}
+fn four() -> i64 {
+    4
+}
+fn thirty_two() -> i64 {
+    32
+}
+fn norm_eps() -> f64 {
+    1e-5
+}
+fn yes() -> bool {
+    true
+}
+fn silu() -> String {
+    "silu".to_owned()
+}
+
+/// Two convolutions with the timestep between them, around a skip.
+#[derive(Debug)]
+struct Resnet {
+    norm1: GroupNorm,
+    conv1: Conv2d,
+    time: Linear,
+    norm2: GroupNorm,
+    conv2: Conv2d,
+    shortcut: Option<Conv2d>,
+}
+
+impl Resnet {
+    fn new(b: &Builder, c: &Config, inputs: i64, outputs: i64) -> Result<Self, Error> {
+        let embedding = c.block_out_channels[0] * 4;
+        Ok(Self {
+            norm1: GroupNorm::new(&b.at("norm1"), c.norm_num_groups, inputs, c.norm_eps)?,
+            conv1: Conv2d::new(&b.at("conv1"), inputs, outputs, 3)?,
+            time: Linear::new(&b.at("time_emb_proj"), embedding, outputs)?,
+            norm2: GroupNorm::new(&b.at("norm2"), c.norm_num_groups, outputs, c.norm_eps)?,
+            conv2: Conv2d::silent(&b.at("conv2"), outputs, outputs, 3)?,
+            shortcut: (inputs != outputs)
+                .then(|| Conv2d::new(&b.at("conv_shortcut"), inputs, outputs, 1))
+                .transpose()?,
+        })
+    }
+
+    /// `time` is the embedding after its `silu`, `[n, 4·channels₀]`.
+    fn forward(&self, x: &Tensor, time: &Tensor) -> Tensor {
+        let h = self.conv1.forward(&self.norm1.forward(x).silu());
+        let h = h + self.time.forward(time).unsqueeze(-1).unsqueeze(-1);
+        let h = self.conv2.forward(&self.norm2.forward(&h).silu());
+        match &self.shortcut {
+            Some(shortcut) => shortcut.forward(x) + h,
+            None => x + h,
+        }
+    }
+}
+
+/// Attention of tokens on themselves, or on the text.
+#[derive(Debug)]
+struct Attention {
+    q: Linear,
+    k: Linear,
+    v: Linear,
+    out: Linear,
+    heads: i64,
+}
+
+impl Attention {
+    fn new(b: &Builder, width: i64, context: i64, heads: i64) -> Result<Self, Error> {
+        Ok(Self {
+            q: Linear::bare(&b.at("to_q"), width, width)?,
+            k: Linear::bare(&b.at("to_k"), context, width)?,
+            v: Linear::bare(&b.at("to_v"), context, width)?,
+            out: Linear::new(&b.at("to_out.0"), width, width)?,
+            heads,
+        })
+    }
+
+    fn forward(&self, x: &Tensor, context: &Tensor) -> Tensor {
+        let q = split_heads(&self.q.forward(x), self.heads);
+        let k = split_heads(&self.k.forward(context), self.heads);
+        let v = split_heads(&self.v.forward(context), self.heads);
+        self.out.forward(&join_heads(&attend(&q, &k, &v, false)))
+    }
+}
+
+/// One transformer block between two projections, around a skip.
+#[derive(Debug)]
+struct Transformer {
+    norm: GroupNorm,
+    inwards: Projection,
+    norm1: LayerNorm,
+    own: Attention,
+    norm2: LayerNorm,
+    text: Attention,
+    norm3: LayerNorm,
+    gate: Linear,
+    down: Linear,
+    outwards: Projection,
+}
+
+#[derive(Debug)]
+enum Projection {
+    Linear(Linear),
+    Conv(Conv2d),
+}
+
+impl Transformer {
+    fn new(b: &Builder, c: &Config, width: i64, heads: i64) -> Result<Self, Error> {
+        if heads == 0 || width % heads != 0 {
+            return Err(Error::Config(format!(
+                "attention_head_dim gives {heads} heads, which do not divide {width} channels"
+            )));
+        }
+        let block = b.at("transformer_blocks.0");
+        let (inwards, outwards) = if c.use_linear_projection {
+            (
+                Projection::Linear(Linear::new(&b.at("proj_in"), width, width)?),
+                Projection::Linear(Linear::silent(&b.at("proj_out"), width, width)?),
+            )
+        } else {
+            (
+                Projection::Conv(Conv2d::new(&b.at("proj_in"), width, width, 1)?),
+                Projection::Conv(Conv2d::silent(&b.at("proj_out"), width, width, 1)?),
+            )
+        };
+        Ok(Self {
+            norm: GroupNorm::new(&b.at("norm"), c.norm_num_groups, width, 1e-6)?,
+            inwards,
+            norm1: LayerNorm::new(&block.at("norm1"), width, 1e-5)?,
+            own: Attention::new(&block.at("attn1"), width, width, heads)?,
+            norm2: LayerNorm::new(&block.at("norm2"), width, 1e-5)?,
+            text: Attention::new(&block.at("attn2"), width, c.cross_attention_dim, heads)?,
+            norm3: LayerNorm::new(&block.at("norm3"), width, 1e-5)?,
+            gate: Linear::new(&block.at("ff.net.0.proj"), width, width * 8)?,
+            down: Linear::new(&block.at("ff.net.2"), width * 4, width)?,
+            outwards,
+        })
+    }
+
+    fn forward(&self, x: &Tensor, text: &Tensor) -> Tensor {
+        let (n, c, height, width) = x.size4().expect("[n, c, h, w]");
+        let tokens = |x: &Tensor| x.flatten(2, 3).transpose(1, 2);
+        let h = self.norm.forward(x);
+        let mut h = match &self.inwards {
+            Projection::Conv(conv) => tokens(&conv.forward(&h)),
+            Projection::Linear(linear) => linear.forward(&tokens(&h)),
+        };
+        let y = self.norm1.forward(&h);
+        h = h + self.own.forward(&y, &y);
+        h = &h + self.text.forward(&self.norm2.forward(&h), text);
+        let both = self.gate.forward(&self.norm3.forward(&h)).chunk(2, -1);
+        h = &h + self.down.forward(&(&both[0] * both[1].gelu("none")));
+        let picture = |x: &Tensor| x.transpose(1, 2).reshape([n, c, height, width]);
+        let h = match &self.outwards {
+            Projection::Conv(conv) => conv.forward(&picture(&h)),
+            Projection::Linear(linear) => picture(&linear.forward(&h)),
+        };
+        h + x
+    }
+}
+
+/// A residual block and, on levels that look at the text, a transformer.
+#[derive(Debug)]
+struct Stage {
+    resnet: Resnet,
+    transformer: Option<Transformer>,
+}
+
+impl Stage {
+    fn new(
+        b: &Builder,
+        c: &Config,
+        index: i64,
+        (inputs, outputs): (i64, i64),
+        heads: Option<i64>,
+    ) -> Result<Self, Error> {
+        Ok(Self {
+            resnet: Resnet::new(&b.at("resnets").at(index), c, inputs, outputs)?,
+            transformer: heads
+                .map(|heads| Transformer::new(&b.at("attentions").at(index), c, outputs, heads))
+                .transpose()?,
+        })
+    }
+
+    fn forward(&self, x: &Tensor, time: &Tensor, text: &Tensor) -> Tensor {
+        let x = self.resnet.forward(x, time);
+        match &self.transformer {
+            Some(transformer) => transformer.forward(&x, text),
+            None => x,
+        }
+    }
+}
+
+/// One level, down or up: its stages, then a change of size.
+#[derive(Debug)]
+struct Level {
+    stages: Vec<Stage>,
+    resize: Option<Conv2d>,
+}
+
+/// The network.
+#[derive(Debug)]
+pub struct UNet {
+    config: Config,
+    conv_in: Conv2d,
+    time1: Linear,
+    time2: Linear,
+    down: Vec<Level>,
+    middle: (Stage, Resnet),
+    up: Vec<Level>,
+    norm: GroupNorm,
+    conv_out: Conv2d,
+    parameters: Parameters,
+}
+
+impl UNet {
+    /// Builds the network that `config` describes.
+    ///
+    /// # Errors
+    /// A block type or activation that is not built here, sizes that do not fit each other, weights
+    /// that are missing or of another shape.
+    pub fn new(config: &Config, b: Builder) -> Result<Self, Error> {
+        let c = config;
+        let channels = &c.block_out_channels;
+        let levels = channels.len();
+        if levels == 0 || c.down_block_types.len() != levels || c.up_block_types.len() != levels {
+            return Err(Error::Config(format!(
+                "the UNet's config has {levels} block_out_channels, {} down_block_types and {} up_block_types; they must be as many",
+                c.down_block_types.len(),
+                c.up_block_types.len()
+            )));
+        }
+        if c.act_fn != "silu" && c.act_fn != "swish" {
+            return Err(Error::Config(format!("act_fn `{}` is not known; silu is", c.act_fn)));
+        }
+        let attends = |kind: &str, plain: &str, crossed: &str| match kind {
+            kind if kind == plain => Ok(false),
+            kind if kind == crossed => Ok(true),
+            other => Err(Error::Config(format!(
+                "block type `{other}` in the UNet's config is not known; `{plain}` and `{crossed}` are (Stable Diffusion 1.x and 2.x)"
+            ))),
+        };
+        let heads = |level: usize, wanted: bool| -> Result<Option<i64>, Error> {
+            if !wanted {
+                return Ok(None);
+            }
+            let heads = c
+                .attention_head_dim
+                .at(level)
+                .ok_or_else(|| Error::Config(format!("attention_head_dim has no entry for level {level}")))?;
+            Ok(Some(heads))
+        };
+
+        let embedding = channels[0] * 4;
+        let conv_in = Conv2d::new(&b.at("conv_in"), c.in_channels, channels[0], 3)?;
+        let time1 = Linear::new(&b.at("time_embedding.linear_1"), channels[0], embedding)?;
+        let time2 = Linear::new(&b.at("time_embedding.linear_2"), embedding, embedding)?;
+
+        let mut skips = vec![channels[0]];
+        let mut down = Vec::new();
+        for (level, kind) in c.down_block_types.iter().enumerate() {
+            let b = b.at("down_blocks").at(level);
+            let heads = heads(level, attends(kind, "DownBlock2D", "CrossAttnDownBlock2D")?)?;
+            let outputs = channels[level];
+            let mut stages = Vec::new();
+            for j in 0..c.layers_per_block {
+                let inputs = if j == 0 { channels[level.saturating_sub(1)] } else { outputs };
+                stages.push(Stage::new(&b, c, j, (inputs, outputs), heads)?);
+                skips.push(outputs);
+            }
+            let resize = (level + 1 < levels)
+                .then(|| Conv2d::halving(&b.at("downsamplers.0.conv"), outputs, 1))
+                .transpose()?;
+            if resize.is_some() {
+                skips.push(outputs);
+            }
+            down.push(Level { stages, resize });
+        }
+
+        let deepest = channels[levels - 1];
+        let b_mid = b.at("mid_block");
+        let middle = (
+            Stage::new(&b_mid, c, 0, (deepest, deepest), heads(levels - 1, true)?)?,
+            Resnet::new(&b_mid.at("resnets.1"), c, deepest, deepest)?,
+        );
+
+        let mut up = Vec::new();
+        let mut inputs = deepest;
+        for (i, kind) in c.up_block_types.iter().enumerate() {
+            let b = b.at("up_blocks").at(i);
+            let level = levels - 1 - i;
+            let heads = heads(level, attends(kind, "UpBlock2D", "CrossAttnUpBlock2D")?)?;
+            let mut stages = Vec::new();
+            for j in 0..=c.layers_per_block {
+                let skip = skips.pop().unwrap_or(channels[0]);
+                stages.push(Stage::new(&b, c, j, (inputs + skip, channels[level]), heads)?);
+                inputs = channels[level];
+            }
+            let resize = (level > 0)
+                .then(|| Conv2d::new(&b.at("upsamplers.0.conv"), channels[level], channels[level], 3))
+                .transpose()?;
+            up.push(Level { stages, resize });
+        }
+
+        Ok(Self {
+            conv_in,
+            time1,
+            time2,
+            down,
+            middle,
+            up,
+            norm: GroupNorm::new(&b.at("conv_norm_out"), c.norm_num_groups, channels[0], c.norm_eps)?,
+            conv_out: Conv2d::silent(&b.at("conv_out"), channels[0], c.out_channels, 3)?,
+            config: config.clone(),
+            parameters: b.finish(),
+        })
+    }
+
+    /// Predicts noise (or velocity, as the scheduler says).
+    ///
+    /// `latents` `[n, in_channels, h, w]`, `timesteps` `[n]`, `text` `[n, tokens, cross_attention_dim]`
+    /// → `[n, out_channels, h, w]`.
+    pub fn forward(&self, latents: &Tensor, timesteps: &Tensor, text: &Tensor) -> Tensor {
+        let time = self.embed(timesteps);
+        let time = self.time2.forward(&self.time1.forward(&time).silu()).silu();
+
+        let mut x = self.conv_in.forward(latents);
+        let mut skips = vec![x.shallow_clone()];
+        for level in &self.down {
+            for stage in &level.stages {
+                x = stage.forward(&x, &time, text);
+                skips.push(x.shallow_clone());
+            }
+            if let Some(halve) = &level.resize {
+                x = halve.forward(&x);
+                skips.push(x.shallow_clone());
+            }
+        }
+        x = self.middle.0.forward(&x, &time, text);
+        x = self.middle.1.forward(&x, &time);
+        for level in &self.up {
+            for stage in &level.stages {
+                let skip = skips.pop().expect("as many skips as stages");
+                // Sides that are no multiple of the coarsest level come back a pixel too large.
+                let (_, _, h, w) = skip.size4().expect("[n, c, h, w]");
+                if x.size()[2..] != [h, w] {
+                    x = x.narrow(2, 0, h).narrow(3, 0, w);
+                }
+                x = stage.forward(&Tensor::cat(&[x, skip], 1), &time, text);
+            }
+            if let Some(conv) = &level.resize {
+                let (_, _, h, w) = x.size4().expect("[n, c, h, w]");
+                x = conv.forward(&x.upsample_nearest2d([h * 2, w * 2], None, None));
+            }
+        }
+        self.conv_out.forward(&self.norm.forward(&x).silu())
+    }
+
+    /// Sines and cosines of the timesteps (Vaswani et al. 2017), `[n, channels₀]`.
+    fn embed(&self, timesteps: &Tensor) -> Tensor {
+        let half = self.config.block_out_channels[0] / 2;
+        let place = Tensor::arange(half, (Kind::Float, timesteps.device()));
+        let exponent = place * (-(10_000_f64.ln()) / (half as f64 - self.config.freq_shift));
+        let angles = timesteps.to_kind(Kind::Float).unsqueeze(-1) * exponent.exp().unsqueeze(0);
+        if self.config.flip_sin_to_cos {
+            Tensor::cat(&[angles.cos(), angles.sin()], -1)
+        } else {
+            Tensor::cat(&[angles.sin(), angles.cos()], -1)
+        }
+    }
+
+    /// The configuration it was built from.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Its parameters.
+    pub fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+}

@@ -1,0 +1,320 @@
+//! The autoencoder of Stable Diffusion (`AutoencoderKL` in diffusers).
+//!
+//! Rombach et al. 2022, section 3.1. Pictures are `[n, 3, h, w]` in [-1, 1]; a latent is a factor of
+//! 2^(levels - 1) smaller on each side.
+
+use serde::{Deserialize, Serialize};
+
+use super::Error;
+use super::layers::{Conv2d, GroupNorm, Linear, attend};
+use super::parameters::{Builder, Parameters};
+use crate::torch::Tensor;
+
+/// `vae/config.json`; keys that change nothing here are not read.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Config {
+    /// Channels of pictures.
+    #[serde(default = "three")]
+    pub in_channels: i64,
+    /// Channels of pictures.
+    #[serde(default = "three")]
+    pub out_channels: i64,
+    /// Channels of latents.
+    #[serde(default = "four")]
+    pub latent_channels: i64,
+    /// Channels on each level, from the finest down.
+    pub block_out_channels: Vec<i64>,
+    /// Only `DownEncoderBlock2D` is built here.
+    pub down_block_types: Vec<String>,
+    /// Only `UpDecoderBlock2D` is built here.
+    pub up_block_types: Vec<String>,
+    /// Residual blocks on each level of the encoder; one more in the decoder.
+    #[serde(default = "one")]
+    pub layers_per_block: i64,
+    /// Groups of each group norm.
+    #[serde(default = "thirty_two")]
+    pub norm_num_groups: i64,
+    /// Latents are multiplied by this before the UNet sees them.
+    #[serde(default = "sd_scaling")]
+    pub scaling_factor: f64,
+    /// Only `silu` is built here.
+    #[serde(default = "silu")]
+    pub act_fn: String,
+    /// Pictures' sides at training.
+    #[serde(default)]
+    pub sample_size: Option<i64>,
+}
+
+fn one() -> i64 {
+    1
+}
+fn three() -> i64 {
+    3
+}
+fn four() -> i64 {
+    4
+}
+fn thirty_two() -> i64 {
+    32
+}
+fn sd_scaling() -> f64 {
+    0.18215
+}
+fn silu() -> String {
+    "silu".to_owned()
+}
+
+const EPS: f64 = 1e-6;
+
+#[derive(Debug)]
+struct Resnet {
+    norm1: GroupNorm,
+    conv1: Conv2d,
+    norm2: GroupNorm,
+    conv2: Conv2d,
+    shortcut: Option<Conv2d>,
+}
+
+impl Resnet {
+    fn new(b: &Builder, groups: i64, inputs: i64, outputs: i64) -> Result<Self, Error> {
+        Ok(Self {
+            norm1: GroupNorm::new(&b.at("norm1"), groups, inputs, EPS)?,
+            conv1: Conv2d::new(&b.at("conv1"), inputs, outputs, 3)?,
+            norm2: GroupNorm::new(&b.at("norm2"), groups, outputs, EPS)?,
+            conv2: Conv2d::silent(&b.at("conv2"), outputs, outputs, 3)?,
+            shortcut: (inputs != outputs)
+                .then(|| Conv2d::new(&b.at("conv_shortcut"), inputs, outputs, 1))
+                .transpose()?,
+        })
+    }
+
+    fn forward(&self, x: &Tensor) -> Tensor {
+        let h = self.conv1.forward(&self.norm1.forward(x).silu());
+        let h = self.conv2.forward(&self.norm2.forward(&h).silu());
+        match &self.shortcut {
+            Some(shortcut) => shortcut.forward(x) + h,
+            None => x + h,
+        }
+    }
+}
+
+/// Two residual blocks around attention of one head over all pixels.
+#[derive(Debug)]
+struct Middle {
+    first: Resnet,
+    norm: GroupNorm,
+    q: Linear,
+    k: Linear,
+    v: Linear,
+    out: Linear,
+    last: Resnet,
+}
+
+impl Middle {
+    fn new(b: &Builder, groups: i64, channels: i64) -> Result<Self, Error> {
+        let a = b.at("attentions.0");
+        // Files from before diffusers 0.12, SD 1.x' own among them, use the older names.
+        let old = !a.has("to_q.weight") && a.has("query.weight");
+        let names =
+            if old { ["query", "key", "value", "proj_attn"] } else { ["to_q", "to_k", "to_v", "to_out.0"] };
+        let linear = |name: &str| Linear::new(&a.at(name), channels, channels);
+        Ok(Self {
+            first: Resnet::new(&b.at("resnets.0"), groups, channels, channels)?,
+            norm: GroupNorm::new(&a.at("group_norm"), groups, channels, EPS)?,
+            q: linear(names[0])?,
+            k: linear(names[1])?,
+            v: linear(names[2])?,
+            out: linear(names[3])?,
+            last: Resnet::new(&b.at("resnets.1"), groups, channels, channels)?,
+        })
+    }
+
+    fn forward(&self, x: &Tensor) -> Tensor {
+        let x = self.first.forward(x);
+        let (n, c, height, width) = x.size4().expect("[n, c, h, w]");
+        let h = self.norm.forward(&x).flatten(2, 3).transpose(1, 2);
+        let [q, k, v] = [&self.q, &self.k, &self.v].map(|l| l.forward(&h).unsqueeze(1));
+        let h = self.out.forward(&attend(&q, &k, &v, false).squeeze_dim(1));
+        let h = h.transpose(1, 2).reshape([n, c, height, width]);
+        self.last.forward(&(x + h))
+    }
+}
+
+#[derive(Debug)]
+struct Level {
+    resnets: Vec<Resnet>,
+    resize: Option<Conv2d>,
+}
+
+/// Encoder and decoder.
+#[derive(Debug)]
+pub struct Vae {
+    config: Config,
+    enc_in: Conv2d,
+    enc_levels: Vec<Level>,
+    enc_middle: Middle,
+    enc_norm: GroupNorm,
+    enc_out: Conv2d,
+    quant: Conv2d,
+    post_quant: Conv2d,
+    dec_in: Conv2d,
+    dec_middle: Middle,
+    dec_levels: Vec<Level>,
+    dec_norm: GroupNorm,
+    dec_out: Conv2d,
+    parameters: Parameters,
+}
+
+/// A normal distribution over latents: what the encoder says of a picture.
+#[derive(Debug)]
+pub struct Moments {
+    /// `[n, latent_channels, h, w]`.
+    pub mean: Tensor,
+    /// Logarithm of the variance, clamped to [-30, 20].
+    pub log_variance: Tensor,
+}
+
+impl Moments {
+    /// A sample, from standard normal `noise` of the same shape.
+    pub fn sample(&self, noise: &Tensor) -> Tensor {
+        &self.mean + (&self.log_variance * 0.5).exp() * noise
+    }
+}
+
+impl Vae {
+    /// Builds the network that `config` describes.
+    ///
+    /// # Errors
+    /// A block type or activation that is not built here, weights that are missing or of another shape.
+    pub fn new(config: &Config, b: Builder) -> Result<Self, Error> {
+        let c = config;
+        let (groups, channels) = (c.norm_num_groups, &c.block_out_channels);
+        let levels = channels.len();
+        for (kind, known) in c
+            .down_block_types
+            .iter()
+            .map(|kind| (kind, "DownEncoderBlock2D"))
+            .chain(c.up_block_types.iter().map(|kind| (kind, "UpDecoderBlock2D")))
+        {
+            if kind != known {
+                return Err(Error::Config(format!(
+                    "block type `{kind}` in the VAE's config is not known; `{known}` is"
+                )));
+            }
+        }
+        if levels == 0 || c.down_block_types.len() != levels || c.up_block_types.len() != levels {
+            return Err(Error::Config(
+                "the VAE's config must have as many block types as block_out_channels".to_owned(),
+            ));
+        }
+        let deepest = channels[levels - 1];
+
+        let e = b.at("encoder");
+        let enc_in = Conv2d::new(&e.at("conv_in"), c.in_channels, channels[0], 3)?;
+        let mut enc_levels = Vec::new();
+        for level in 0..levels {
+            let b = e.at("down_blocks").at(level);
+            let outputs = channels[level];
+            let resnets = (0..c.layers_per_block)
+                .map(|j| {
+                    let inputs = if j == 0 { channels[level.saturating_sub(1)] } else { outputs };
+                    Resnet::new(&b.at("resnets").at(j), groups, inputs, outputs)
+                })
+                .collect::<Result<_, _>>()?;
+            let resize = (level + 1 < levels)
+                .then(|| Conv2d::halving(&b.at("downsamplers.0.conv"), outputs, 0))
+                .transpose()?;
+            enc_levels.push(Level { resnets, resize });
+        }
+        let enc_middle = Middle::new(&e.at("mid_block"), groups, deepest)?;
+        let enc_norm = GroupNorm::new(&e.at("conv_norm_out"), groups, deepest, EPS)?;
+        let enc_out = Conv2d::new(&e.at("conv_out"), deepest, 2 * c.latent_channels, 3)?;
+
+        let d = b.at("decoder");
+        let dec_in = Conv2d::new(&d.at("conv_in"), c.latent_channels, deepest, 3)?;
+        let dec_middle = Middle::new(&d.at("mid_block"), groups, deepest)?;
+        let mut dec_levels = Vec::new();
+        let mut inputs = deepest;
+        for i in 0..levels {
+            let b = d.at("up_blocks").at(i);
+            let outputs = channels[levels - 1 - i];
+            let mut resnets = Vec::new();
+            for j in 0..=c.layers_per_block {
+                resnets.push(Resnet::new(&b.at("resnets").at(j), groups, inputs, outputs)?);
+                inputs = outputs;
+            }
+            let resize = (i + 1 < levels)
+                .then(|| Conv2d::new(&b.at("upsamplers.0.conv"), outputs, outputs, 3))
+                .transpose()?;
+            dec_levels.push(Level { resnets, resize });
+        }
+        let dec_norm = GroupNorm::new(&d.at("conv_norm_out"), groups, channels[0], EPS)?;
+        let dec_out = Conv2d::new(&d.at("conv_out"), channels[0], c.out_channels, 3)?;
+        let both = 2 * c.latent_channels;
+        let quant = Conv2d::new(&b.at("quant_conv"), both, both, 1)?;
+        let post_quant = Conv2d::new(&b.at("post_quant_conv"), c.latent_channels, c.latent_channels, 1)?;
+        Ok(Self {
+            config: config.clone(),
+            enc_in,
+            enc_levels,
+            enc_middle,
+            enc_norm,
+            enc_out,
+            quant,
+            post_quant,
+            dec_in,
+            dec_middle,
+            dec_levels,
+            dec_norm,
+            dec_out,
+            parameters: b.finish(),
+        })
+    }
+
+    /// Pictures `[n, 3, h, w]` in [-1, 1] to the moments of their latents.
+    pub fn encode(&self, pictures: &Tensor) -> Moments {
+        let mut x = self.enc_in.forward(pictures);
+        for level in &self.enc_levels {
+            for resnet in &level.resnets {
+                x = resnet.forward(&x);
+            }
+            if let Some(halve) = &level.resize {
+                // Stable Diffusion pads on the right and below only.
+                x = halve.forward(&x.constant_pad_nd([0, 1, 0, 1]));
+            }
+        }
+        x = self.enc_norm.forward(&self.enc_middle.forward(&x)).silu();
+        let both = self.quant.forward(&self.enc_out.forward(&x)).chunk(2, 1);
+        Moments { mean: both[0].shallow_clone(), log_variance: both[1].clamp(-30.0, 20.0) }
+    }
+
+    /// Latents `[n, latent_channels, h, w]`, not scaled, to pictures around [-1, 1].
+    pub fn decode(&self, latents: &Tensor) -> Tensor {
+        let mut x = self.dec_middle.forward(&self.dec_in.forward(&self.post_quant.forward(latents)));
+        for level in &self.dec_levels {
+            for resnet in &level.resnets {
+                x = resnet.forward(&x);
+            }
+            if let Some(conv) = &level.resize {
+                let (_, _, h, w) = x.size4().expect("[n, c, h, w]");
+                x = conv.forward(&x.upsample_nearest2d([h * 2, w * 2], None, None));
+            }
+        }
+        self.dec_out.forward(&self.dec_norm.forward(&x).silu())
+    }
+
+    /// Pixels on a latent pixel's side.
+    pub fn factor(&self) -> i64 {
+        1 << (self.config.block_out_channels.len() - 1)
+    }
+
+    /// The configuration it was built from.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Its parameters.
+    pub fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+}

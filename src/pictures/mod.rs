@@ -1,0 +1,140 @@
+//! Pictures as files: RGB pixels, read from PNG or JPEG, written as PNG with what made them inside.
+
+use std::io::BufWriter;
+use std::path::{Path, PathBuf};
+
+/// Why a picture cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    /// Its content.
+    #[error("{path} is no picture that can be read: {why}")]
+    Decode {
+        /// The file.
+        path: PathBuf,
+        /// The decoder's words.
+        why: String,
+    },
+    /// The encoder failed.
+    #[error("{path} cannot be written: {why}")]
+    Encode {
+        /// The file.
+        path: PathBuf,
+        /// The encoder's words.
+        why: String,
+    },
+}
+
+/// An RGB picture, 8 bits a channel, row by row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Picture {
+    /// Pixels across.
+    pub width: usize,
+    /// Pixels down.
+    pub height: usize,
+    /// `width × height × 3` bytes.
+    pub rgb: Vec<u8>,
+}
+
+impl Picture {
+    /// A picture of one colour.
+    pub fn filled(width: usize, height: usize, colour: [u8; 3]) -> Self {
+        Self { width, height, rgb: colour.repeat(width * height) }
+    }
+
+    /// Reads a PNG or JPEG; transparency is dropped.
+    ///
+    /// # Errors
+    /// A file that is missing, or no such picture.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let bytes = fs_err::read(path)?;
+        let decoded = image::load_from_memory(&bytes)
+            .map_err(|error| Error::Decode { path: path.to_path_buf(), why: error.to_string() })?
+            .into_rgb8();
+        let (width, height) = (decoded.width() as usize, decoded.height() as usize);
+        Ok(Self { width, height, rgb: decoded.into_raw() })
+    }
+
+    /// Writes a PNG, whole or not at all, with text chunks (`parameters` is what A1111 reads).
+    ///
+    /// # Errors
+    /// The folder cannot be written.
+    pub fn save(&self, path: &Path, texts: &[(&str, String)]) -> Result<(), Error> {
+        let encode = |error: png::EncodingError| match error {
+            png::EncodingError::IoError(error) => Error::Io(error),
+            other => Error::Encode { path: path.to_path_buf(), why: other.to_string() },
+        };
+        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        fs_err::create_dir_all(folder)?;
+        let half = tempfile::Builder::new().prefix(".half-").tempfile_in(folder)?;
+        let mut encoder =
+            png::Encoder::new(BufWriter::new(half.as_file()), self.width as u32, self.height as u32);
+        encoder.set_color(png::ColorType::Rgb);
+        encoder.set_depth(png::BitDepth::Eight);
+        for (key, text) in texts {
+            encoder.add_itxt_chunk((*key).to_owned(), text.clone()).map_err(encode)?;
+        }
+        let mut writer = encoder.write_header().map_err(encode)?;
+        writer.write_image_data(&self.rgb).map_err(encode)?;
+        writer.finish().map_err(encode)?;
+        half.persist(path).map_err(|error| error.error)?;
+        let mut mode = fs_err::metadata(path)?.permissions();
+        std::os::unix::fs::PermissionsExt::set_mode(&mut mode, 0o644);
+        fs_err::set_permissions(path, mode)?;
+        Ok(())
+    }
+
+    /// The text chunks of a PNG that [`Self::save`] wrote.
+    ///
+    /// # Errors
+    /// A file that is missing, or no PNG.
+    pub fn texts(path: &Path) -> Result<Vec<(String, String)>, Error> {
+        let decode = |why: String| Error::Decode { path: path.to_path_buf(), why };
+        let file = std::io::BufReader::new(fs_err::File::open(path)?);
+        let reader = png::Decoder::new(file).read_info().map_err(|error| decode(error.to_string()))?;
+        reader
+            .info()
+            .utf8_text
+            .iter()
+            .map(|chunk| {
+                let text = chunk.get_text().map_err(|error| decode(error.to_string()))?;
+                Ok((chunk.keyword.clone(), text))
+            })
+            .collect()
+    }
+
+    /// Copies `other` with its upper left corner at (`x`, `y`); what lies outside is cut off.
+    pub fn paste(&mut self, other: &Self, x: usize, y: usize) {
+        let across = other.width.min(self.width.saturating_sub(x));
+        for row in 0..other.height.min(self.height.saturating_sub(y)) {
+            let (to, from) = (((y + row) * self.width + x) * 3, row * other.width * 3);
+            self.rgb[to..to + across * 3].copy_from_slice(&other.rgb[from..from + across * 3]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pixels_and_texts_come_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a/b.png");
+        let mut picture = Picture::filled(5, 4, [1, 2, 3]);
+        picture.paste(&Picture::filled(9, 9, [200, 100, 0]), 3, 3);
+        picture.save(&path, &[("parameters", "a cat, naïve\nSteps: 20".to_owned())]).unwrap();
+        assert_eq!(Picture::open(&path).unwrap(), picture);
+        let texts = Picture::texts(&path).unwrap();
+        assert_eq!(texts, [("parameters".to_owned(), "a cat, naïve\nSteps: 20".to_owned())]);
+    }
+
+    #[test]
+    fn what_is_no_picture_is_an_error() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        assert!(matches!(Picture::open(file.path()), Err(Error::Decode { .. })));
+        assert!(matches!(Picture::open(Path::new("/nowhere.png")), Err(Error::Io(_))));
+    }
+}

@@ -1,0 +1,175 @@
+//! How much noise there is at each of the training timesteps, as `scheduler/scheduler_config.json` says.
+
+use serde::{Deserialize, Serialize};
+
+use super::Error;
+use crate::torch::{Kind, Tensor};
+
+/// `scheduler_config.json`; keys of samplers that are not built here are not read.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SchedulerConfig {
+    /// diffusers' class name: `DDIMScheduler`, `PNDMScheduler`, …
+    #[serde(rename = "_class_name", default)]
+    pub class_name: Option<String>,
+    /// Timesteps in training.
+    #[serde(default = "thousand")]
+    pub num_train_timesteps: i64,
+    /// Variance of the first step.
+    #[serde(default = "beta_start")]
+    pub beta_start: f64,
+    /// Variance of the last step.
+    #[serde(default = "beta_end")]
+    pub beta_end: f64,
+    /// `linear`, `scaled_linear` (Stable Diffusion) or `squaredcos_cap_v2`.
+    #[serde(default = "linear")]
+    pub beta_schedule: String,
+    /// What the network predicts.
+    #[serde(default)]
+    pub prediction_type: Prediction,
+    /// Whether the step after the last has no noise at all (DDIM).
+    #[serde(default = "yes")]
+    pub set_alpha_to_one: bool,
+    /// Added to every timestep.
+    #[serde(default)]
+    pub steps_offset: i64,
+    /// `leading`, `trailing` or `linspace`.
+    #[serde(default = "leading")]
+    pub timestep_spacing: String,
+    /// Whether the predicted picture is clamped to ± `clip_sample_range` (DDIM).
+    #[serde(default)]
+    pub clip_sample: bool,
+    /// See `clip_sample`.
+    #[serde(default = "one")]
+    pub clip_sample_range: f64,
+    /// Whether the last step's signal is removed wholly (Lin et al. 2024).
+    #[serde(default)]
+    pub rescale_betas_zero_snr: bool,
+}
+
+fn thousand() -> i64 {
+    1000
+}
+fn beta_start() -> f64 {
+    0.0001
+}
+fn beta_end() -> f64 {
+    0.02
+}
+fn linear() -> String {
+    "linear".to_owned()
+}
+fn leading() -> String {
+    "leading".to_owned()
+}
+fn yes() -> bool {
+    true
+}
+fn one() -> f64 {
+    1.0
+}
+
+/// What a network was trained to predict.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Prediction {
+    /// The noise.
+    #[default]
+    Epsilon,
+    /// The velocity of Salimans & Ho 2022, √ᾱ·ε - √(1-ᾱ)·x₀.
+    VPrediction,
+}
+
+/// ᾱ of every training timestep: the share of the signal's variance that is left.
+#[derive(Debug, Clone)]
+pub struct Schedule {
+    /// The file's content.
+    pub config: SchedulerConfig,
+    alpha_bars: Vec<f64>,
+    tensor: std::sync::Arc<Vec<f32>>,
+}
+
+impl Schedule {
+    /// Computes ᾱ. Betas are rounded to `f32`, as diffusers does.
+    ///
+    /// # Errors
+    /// A `beta_schedule` or `timestep_spacing` that is not known, or no timesteps.
+    pub fn new(config: &SchedulerConfig) -> Result<Self, Error> {
+        let n = config.num_train_timesteps;
+        if !(2..=1_000_000).contains(&n) {
+            return Err(Error(format!("num_train_timesteps is {n}; 2 to 1000000 make sense")));
+        }
+        if !["leading", "trailing", "linspace"].contains(&config.timestep_spacing.as_str()) {
+            return Err(Error(format!(
+                "timestep_spacing `{}` is not known; leading, trailing and linspace are",
+                config.timestep_spacing
+            )));
+        }
+        let line = |from: f64, to: f64, i: i64| from + (to - from) * i as f64 / (n - 1) as f64;
+        let beta = |i: i64| match config.beta_schedule.as_str() {
+            "linear" => Ok(line(config.beta_start, config.beta_end, i)),
+            "scaled_linear" => Ok(line(config.beta_start.sqrt(), config.beta_end.sqrt(), i).powi(2)),
+            "squaredcos_cap_v2" => {
+                let bar = |t: f64| ((t + 0.008) / 1.008 * std::f64::consts::FRAC_PI_2).cos().powi(2);
+                Ok((1.0 - bar((i + 1) as f64 / n as f64) / bar(i as f64 / n as f64)).min(0.999))
+            }
+            other => Err(Error(format!(
+                "beta_schedule `{other}` is not known; linear, scaled_linear and squaredcos_cap_v2 are"
+            ))),
+        };
+        let mut product = 1.0_f64;
+        let mut alpha_bars = Vec::with_capacity(n as usize);
+        for i in 0..n {
+            product *= 1.0 - f64::from(beta(i)? as f32);
+            alpha_bars.push(product);
+        }
+        if config.rescale_betas_zero_snr {
+            // Lin et al. 2024, algorithm 1: shift and scale √ᾱ so that the last is 0 and the first stays.
+            let (first, last) = (alpha_bars[0].sqrt(), alpha_bars[n as usize - 1].sqrt());
+            for bar in &mut alpha_bars {
+                *bar = ((bar.sqrt() - last) * first / (first - last)).powi(2);
+            }
+        }
+        let tensor = std::sync::Arc::new(alpha_bars.iter().map(|&a| a as f32).collect());
+        Ok(Self { config: config.clone(), alpha_bars, tensor })
+    }
+
+    /// Timesteps in training.
+    pub fn steps(&self) -> i64 {
+        self.config.num_train_timesteps
+    }
+
+    /// ᾱ at a timestep; before the first there is the value that `set_alpha_to_one` chooses.
+    pub fn alpha_bar(&self, timestep: i64) -> f64 {
+        match usize::try_from(timestep) {
+            Ok(t) => self.alpha_bars[t.min(self.alpha_bars.len() - 1)],
+            Err(_) if self.config.set_alpha_to_one => 1.0,
+            Err(_) => self.alpha_bars[0],
+        }
+    }
+
+    /// `√ᾱ·x₀ + √(1-ᾱ)·ε`: what a picture's latent `[n, …]` looks like at `timesteps` `[n]`.
+    pub fn add_noise(&self, clean: &Tensor, noise: &Tensor, timesteps: &Tensor) -> Tensor {
+        let (signal, sigma) = self.scales(clean, timesteps);
+        clean * signal + noise * sigma
+    }
+
+    /// What the network should predict for this clean latent and noise.
+    pub fn target(&self, clean: &Tensor, noise: &Tensor, timesteps: &Tensor) -> Tensor {
+        match self.config.prediction_type {
+            Prediction::Epsilon => noise.shallow_clone(),
+            Prediction::VPrediction => {
+                let (signal, sigma) = self.scales(clean, timesteps);
+                noise * signal - clean * sigma
+            }
+        }
+    }
+
+    fn scales(&self, like: &Tensor, timesteps: &Tensor) -> (Tensor, Tensor) {
+        let mut shape = vec![1; like.dim()];
+        shape[0] = -1;
+        let bars = Tensor::from_slice(&self.tensor).to_device(like.device());
+        let bars: Tensor = bars.index_select(0, timesteps).view(shape.as_slice()).to_kind(Kind::Float);
+        let noise: Tensor = 1.0 - &bars;
+        (bars.sqrt(), noise.sqrt())
+    }
+}

@@ -1,0 +1,158 @@
+//! Prompts to token ids: CLIP's byte-pair encoding from `vocab.json` and `merges.txt`.
+//!
+//! The engine is Hugging Face's own `tokenizers`, put together as `CLIPTokenizer` does, so that ids
+//! are equal by construction. This room also makes the small vocabulary of the miniature.
+
+mod vocabulary;
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use tokenizers::models::bpe::BPE;
+use tokenizers::normalizers::{Lowercase, NFC, Replace, Sequence as Normalizers};
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::pre_tokenizers::sequence::Sequence as PreTokenizers;
+use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
+use tokenizers::{AddedToken, SplitDelimiterBehavior};
+
+pub use vocabulary::Vocabulary;
+
+/// Why a tokenizer cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file cannot be read.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    /// The files are not what they should be.
+    #[error("the tokenizer in {folder} cannot be used: {why}")]
+    Broken {
+        /// The folder.
+        folder: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+}
+
+const START: &str = "<|startoftext|>";
+const END: &str = "<|endoftext|>";
+
+/// The keys of `tokenizer_config.json` and `special_tokens_map.json` that matter.
+#[derive(Debug, Default, Deserialize)]
+struct Settings {
+    model_max_length: Option<f64>,
+    pad_token: Option<PadToken>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum PadToken {
+    Text(String),
+    Token { content: String },
+}
+
+/// CLIP's tokenizer.
+pub struct Tokenizer {
+    bpe: tokenizers::Tokenizer,
+    start: i64,
+    end: i64,
+    pad: i64,
+    length: usize,
+}
+
+/// Token ids of a prompt, padded to the model's length.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tokens {
+    /// Start token, words, end token, padding.
+    pub ids: Vec<i64>,
+    /// How many tokens of the prompt did not fit and were left out.
+    pub dropped: usize,
+}
+
+impl std::fmt::Debug for Tokenizer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tokenizer").field("length", &self.length).finish_non_exhaustive()
+    }
+}
+
+impl Tokenizer {
+    /// Reads a `tokenizer/` folder.
+    ///
+    /// # Errors
+    /// Files that are missing or do not belong together.
+    pub fn open(folder: &Path) -> Result<Self, Error> {
+        let broken = |why: String| Error::Broken { folder: folder.to_path_buf(), why };
+        let (vocab, merges) = (folder.join("vocab.json"), folder.join("merges.txt"));
+        for file in [&vocab, &merges] {
+            fs_err::metadata(file)?;
+        }
+        let bpe = BPE::from_file(&vocab.to_string_lossy(), &merges.to_string_lossy())
+            .end_of_word_suffix("</w>".to_owned())
+            .unk_token(END.to_owned())
+            .build()
+            .map_err(|error| broken(error.to_string()))?;
+        let mut settings = Settings::default();
+        for name in ["special_tokens_map.json", "tokenizer_config.json"] {
+            if let Ok(text) = fs_err::read_to_string(folder.join(name)) {
+                let found: Settings =
+                    serde_json::from_str(&text).map_err(|error| broken(format!("{name}: {error}")))?;
+                settings.model_max_length = found.model_max_length.or(settings.model_max_length);
+                settings.pad_token = found.pad_token.or(settings.pad_token);
+            }
+        }
+        Self::build(bpe, &settings).map_err(|error| broken(error.to_string()))
+    }
+
+    fn build(bpe: BPE, settings: &Settings) -> tokenizers::Result<Self> {
+        let mut tokenizer = tokenizers::Tokenizer::new(bpe);
+        let _ = tokenizer.with_normalizer(Some(Normalizers::new(vec![
+            NFC.into(),
+            Replace::new(tokenizers::normalizers::replace::ReplacePattern::Regex(r"\s+".to_owned()), " ")?
+                .into(),
+            Lowercase.into(),
+        ])));
+        let words = Split::new(
+            SplitPattern::Regex(
+                r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+".to_owned(),
+            ),
+            SplitDelimiterBehavior::Removed,
+            true,
+        )?;
+        let _ = tokenizer.with_pre_tokenizer(Some(PreTokenizers::new(vec![
+            words.into(),
+            ByteLevel::new(false, true, true).into(),
+        ])));
+        tokenizer.add_special_tokens([AddedToken::from(START, true), AddedToken::from(END, true)])?;
+        let id = |token: &str| {
+            tokenizer.token_to_id(token).map(i64::from).ok_or_else(|| format!("there is no token `{token}`"))
+        };
+        let pad = match &settings.pad_token {
+            Some(PadToken::Text(text) | PadToken::Token { content: text }) => text.as_str(),
+            None => END,
+        };
+        let (start, end, pad) = (id(START)?, id(END)?, id(pad)?);
+        // transformers writes 1e30 for «no limit»
+        let length = settings.model_max_length.filter(|&n| n < 100_000.0).map_or(77, |n| n as usize);
+        Ok(Self { bpe: tokenizer, start, end, pad, length })
+    }
+
+    /// The ids of a prompt, padded or cut to the model's length. The end token is always there.
+    ///
+    /// # Panics
+    /// Never for text: byte-level encoding knows every byte.
+    pub fn encode(&self, prompt: &str) -> Tokens {
+        let encoding = self.bpe.encode(prompt, false).expect("every byte has a token");
+        let words = encoding.get_ids();
+        let kept = words.len().min(self.length - 2);
+        let mut ids = Vec::with_capacity(self.length);
+        ids.push(self.start);
+        ids.extend(words[..kept].iter().map(|&id| i64::from(id)));
+        ids.push(self.end);
+        ids.resize(self.length, self.pad);
+        Tokens { ids, dropped: words.len() - kept }
+    }
+
+    /// Tokens of every encoded prompt.
+    pub fn length(&self) -> usize {
+        self.length
+    }
+}

@@ -1,0 +1,115 @@
+//! Teaches a CLIP to bring pictures and captions together (Radford et al. 2021, section 2.3).
+//!
+//! On the canvas many captions fit many pictures («a picture of a Cat» fits every style), so the targets
+//! of the two cross entropies are uniform over everything that fits, not the diagonal alone.
+
+use super::gallery::{cell_count, cells};
+use super::{Error, Gallery, Lesson};
+use crate::canvas::{self, Object};
+use crate::model::clip::Clip;
+use crate::torch::{Device, Kind, Rng, Tensor};
+
+/// Pictures and captions.
+#[derive(Debug)]
+pub struct Contrast<'a> {
+    clip: &'a Clip,
+    gallery: &'a Gallery,
+    /// Token ids of every caption, `[captions, tokens]`.
+    ids: Tensor,
+    /// What a caption says: style and object, -1 where it is silent; `[captions, 2]`.
+    says: Tensor,
+    /// Captions of each cell, first and number.
+    captions_per_cell: i64,
+    batch: i64,
+    device: Device,
+    name: &'static str,
+}
+
+/// How often the caption is empty: it fits every picture.
+const EMPTY: f64 = 0.02;
+/// How often the caption is `UnlearnCanvas`' template.
+const TEMPLATE: f64 = 0.4;
+
+impl<'a> Contrast<'a> {
+    /// Tokenises all captions; the last row of `ids` is the empty one.
+    pub fn new(
+        name: &'static str,
+        clip: &'a Clip,
+        gallery: &'a Gallery,
+        tokenize: &dyn Fn(&str) -> Vec<i64>,
+        batch: i64,
+        device: Device,
+    ) -> Self {
+        let (mut ids, mut says) = (Vec::new(), Vec::new());
+        let mut kinds = 0;
+        for (cell, (style, object)) in cells().enumerate() {
+            let captions = canvas::captions(style, object);
+            kinds = captions.len();
+            let (s, o) = ((cell / Object::ALL.len()) as i64, (cell % Object::ALL.len()) as i64);
+            for caption in captions {
+                let (style, object) = (canvas::spaced(style.name()), canvas::spaced(object.name()));
+                ids.push(Tensor::from_slice(&tokenize(&caption)));
+                says.push(Tensor::from_slice(&[
+                    if caption.contains(&style) { s } else { -1 },
+                    if caption.contains(&object) { o } else { -1 },
+                ]));
+            }
+        }
+        ids.push(Tensor::from_slice(&tokenize("")));
+        says.push(Tensor::from_slice(&[-1_i64, -1]));
+        Self {
+            clip,
+            gallery,
+            ids: Tensor::stack(&ids, 0).to_device(device.tch()),
+            says: Tensor::stack(&says, 0).to_device(device.tch()),
+            captions_per_cell: kinds as i64,
+            batch,
+            device,
+            name,
+        }
+    }
+}
+
+impl Lesson for Contrast<'_> {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn parameters(&self) -> Vec<(String, Tensor)> {
+        self.clip
+            .parameters()
+            .iter()
+            .map(|(name, tensor)| (name.to_owned(), tensor.shallow_clone()))
+            .collect()
+    }
+
+    fn loss(&mut self, _step: u64, rng: &mut Rng) -> Result<Tensor, Error> {
+        let (n, here, kinds) = (self.batch, self.device.tch(), self.captions_per_cell);
+        let cells = rng.below(cell_count(), &[n]);
+        let rows = &cells * self.gallery.per_cell() + rng.below(self.gallery.per_cell(), &[n]);
+        let chance = rng.uniform(&[n]);
+        let others = rng.below(kinds - 1, &[n]) + 1;
+        let kind = others.where_self(&chance.ge(EMPTY + TEMPLATE), &others.zeros_like());
+        let caption = &cells * kinds + kind;
+        let last = caption.full_like(cell_count() * kinds);
+        let caption = last.where_self(&chance.lt(EMPTY), &caption).to_device(here);
+
+        let pictures = self.clip.image_features(&self.gallery.pictures(&rows, self.device));
+        let texts = self.clip.text_features(&self.ids.index_select(0, &caption));
+        let logits = pictures.matmul(&texts.tr()).to_kind(Kind::Float) * self.clip.scale().clamp_max(100.0);
+
+        // Caption j fits picture i where all that it says is true of the picture.
+        let objects = Object::ALL.len() as i64;
+        let is = Tensor::stack(&[cells.divide_scalar_mode(objects, "floor"), cells.remainder(objects)], 1);
+        let says = self.says.index_select(0, &caption).unsqueeze(0);
+        let is = is.to_device(here).unsqueeze(1);
+        let fits = says.eq_tensor(&is).logical_or(&says.lt(0)).all_dim(-1, false).to_kind(Kind::Float);
+        let towards = |logits: &Tensor, fits: &Tensor| {
+            let target = fits / fits.sum_dim_intlist([-1_i64].as_slice(), true, Kind::Float);
+            -(target * logits.log_softmax(-1, Kind::Float))
+                .sum_dim_intlist([-1_i64].as_slice(), false, Kind::Float)
+                .mean(Kind::Float)
+        };
+        Ok((towards(&logits, &fits) + towards(&logits.tr(), &fits.tr())) * 0.5)
+    }
+}

@@ -1,0 +1,483 @@
+//! The recipe that makes everything that unsee ships, from nothing: a CLIP whose text tower becomes the
+//! generator's frozen text encoder, the autoencoder, the UNet; and, from another seed and other
+//! pictures, the judge's CLIP.
+//!
+//! Each part is trained on the parts before it as they are shipped, rounded to f16.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::{Autoencoding, Contrast, Denoising, Error, Gallery, Outcome, Plan, train};
+use crate::canvas::{Object, SIDE, Style, captions};
+use crate::model::clip::{self, Clip, TextModel};
+use crate::model::unet::{self, UNet};
+use crate::model::vae::{self, Vae};
+use crate::model::{Builder, Parameters};
+use crate::sampler::{Schedule, SchedulerConfig};
+use crate::text::{Tokenizer, Vocabulary};
+use crate::torch::{Device, Kind, Precision, Tensor, no_grad};
+use crate::watch::Watch;
+use crate::weights::{Weights, save_as};
+
+/// `pipelines/miniature.toml`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// Seed of every part; each derives its own.
+    pub seed: u64,
+    /// The canvas world that the generator learns from.
+    pub world: u64,
+    /// The canvas world that the judge learns from.
+    pub judge_world: u64,
+    /// Tokens of a prompt.
+    pub tokens: usize,
+    /// The generator's CLIP.
+    pub clip: ClipPart,
+    /// The autoencoder.
+    pub vae: VaePart,
+    /// The denoiser.
+    pub unet: UnetPart,
+    /// The judge's CLIP.
+    pub judge: ClipPart,
+}
+
+/// How long and how fast a part learns.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Course {
+    /// Steps.
+    pub steps: u64,
+    /// Pictures a step.
+    pub batch: i64,
+    /// Peak learning rate.
+    pub lr: f64,
+    /// Pictures of each style × object to learn from.
+    pub per_cell: u32,
+}
+
+/// A CLIP.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClipPart {
+    /// How it learns.
+    pub course: Course,
+    /// Width and depth of the text tower.
+    pub text: [i64; 2],
+    /// Width and depth of the vision tower.
+    pub vision: [i64; 2],
+    /// Pixels on a patch's side.
+    pub patch: i64,
+}
+
+/// The autoencoder.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VaePart {
+    /// How it learns.
+    pub course: Course,
+    /// Channels on each level.
+    pub channels: Vec<i64>,
+    /// Channels of a latent.
+    pub latent: i64,
+    /// Weight of the KL term.
+    pub kl: f64,
+}
+
+/// The denoiser.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UnetPart {
+    /// How it learns.
+    pub course: Course,
+    /// Channels on each level.
+    pub channels: Vec<i64>,
+    /// On which levels it looks at the text.
+    pub attends: Vec<bool>,
+    /// Residual blocks a level.
+    pub layers: i64,
+    /// Heads of the attention.
+    pub heads: i64,
+    /// Decay of the average.
+    pub ema: f64,
+}
+
+/// Width of a head in the CLIPs.
+const HEAD: i64 = 32;
+
+/// Trains what is not there yet and writes `miniature/` and `judge/` into `out`.
+///
+/// # Errors
+/// Whatever stops a training; what was finished is kept.
+pub fn miniature(
+    recipe: &Recipe,
+    out: &Path,
+    here: (Device, Precision),
+    watch: &mut dyn Watch,
+) -> Result<(), Error> {
+    let maker = Maker { recipe, out, here };
+    maker.clip("clip", &recipe.clip, recipe.world, watch)?;
+    maker.text_encoder()?;
+    maker.vae(watch)?;
+    maker.unet(watch)?;
+    maker.judge(watch)
+}
+
+struct Maker<'a> {
+    recipe: &'a Recipe,
+    out: &'a Path,
+    here: (Device, Precision),
+}
+
+impl Maker<'_> {
+    fn judge(&self, watch: &mut dyn Watch) -> Result<(), Error> {
+        self.clip("judge", &self.recipe.judge, self.recipe.judge_world, watch)
+    }
+
+    /// Trains a whole CLIP into `out/<name>`.
+    fn clip(
+        &self,
+        name: &'static str,
+        part: &ClipPart,
+        world: u64,
+        watch: &mut dyn Watch,
+    ) -> Result<(), Error> {
+        let folder = self.out.join(name);
+        let file = folder.join("model.safetensors");
+        if file.exists() {
+            return Ok(());
+        }
+        let vocabulary = vocabulary();
+        vocabulary.save(&folder, self.recipe.tokens)?;
+        let tokenizer = open(&folder)?;
+        let config = part.config(vocabulary.size() as i64, self.recipe.tokens as i64);
+        let (device, _) = self.here;
+        let model = Clip::new(&config, Builder::fresh(self.seed(name), device))?;
+        model.parameters().train(true);
+        let gallery = Gallery::draw(world, 0, part.course.per_cell, watch);
+        let tokenize = |text: &str| tokenizer.encode(text).ids;
+        let mut lesson = Contrast::new(name, &model, &gallery, &tokenize, part.course.batch, device);
+        let plan = Plan { decay: 0.05, beta2: 0.98, ema: Some(0.999), ..part.course.plan(self.seed(name)) };
+        let outcome = train(&mut lesson, &plan, self.here, Some(&self.state(name)), watch)?;
+        let about = json!({"architectures": ["CLIPModel"], "model_type": "clip"});
+        write_json(&folder.join("config.json"), &clip_json(&config, &about))?;
+        write_json(&folder.join("preprocessor_config.json"), &preprocessor())?;
+        ship(&file, model.parameters(), &outcome)
+    }
+
+    /// Takes the text tower out of the generator's CLIP.
+    fn text_encoder(&self) -> Result<(), Error> {
+        let (from, to) = (self.out.join("clip"), self.out.join("miniature"));
+        let file = to.join("text_encoder/model.safetensors");
+        if file.exists() {
+            return Ok(());
+        }
+        vocabulary().save(&to.join("tokenizer"), self.recipe.tokens)?;
+        let weights = Weights::open(&from.join("model.safetensors"))?;
+        let tensors = weights
+            .names()
+            .filter(|name| name.starts_with("text_model."))
+            .map(|name| Ok((name.to_owned(), weights.tensor(name)?)))
+            .collect::<Result<Vec<_>, Error>>()?;
+        let config = self.recipe.clip.config(vocabulary().size() as i64, self.recipe.tokens as i64);
+        let about = json!({"architectures": ["CLIPTextModel"], "model_type": "clip_text_model"});
+        write_json(&to.join("text_encoder/config.json"), &text_json(&config.text_config, &about))?;
+        Ok(save_as(&file, &tensors, Kind::Half, &[])?)
+    }
+
+    fn vae(&self, watch: &mut dyn Watch) -> Result<(), Error> {
+        let folder = self.out.join("miniature/vae");
+        let file = folder.join("diffusion_pytorch_model.safetensors");
+        if file.exists() {
+            return Ok(());
+        }
+        let (part, (device, precision)) = (&self.recipe.vae, self.here);
+        let mut config = part.config();
+        let model = Vae::new(&config, Builder::fresh(self.seed("vae"), device))?;
+        model.parameters().train(true);
+        let gallery = Gallery::draw(self.recipe.world, 0, part.course.per_cell, watch);
+        let mut lesson =
+            Autoencoding { vae: &model, gallery: &gallery, batch: part.course.batch, kl: part.kl, device };
+        let plan = Plan { ema: Some(0.999), ..part.course.plan(self.seed("vae")) };
+        let outcome = train(&mut lesson, &plan, self.here, Some(&self.state("vae")), watch)?;
+
+        // The factor that gives latents unit deviation, as Stable Diffusion's 0.18215 does.
+        model.parameters().assign(&outcome.weights);
+        let rows = Tensor::arange_start_step(
+            0,
+            gallery.len(),
+            (gallery.len() / 2048).max(1),
+            (Kind::Int64, tch::Device::Cpu),
+        );
+        let means: Vec<Tensor> = no_grad(|| {
+            let _scope = precision.scope(device);
+            rows.split(64, 0)
+                .iter()
+                .map(|rows| model.encode(&gallery.pictures(rows, device)).mean.to_kind(Kind::Float))
+                .collect()
+        });
+        let spread = Tensor::cat(&means, 0).std(false).double_value(&[]);
+        config.scaling_factor = (1e5 / spread).round() / 1e5;
+        write_json(&folder.join("config.json"), &diffusers_json("AutoencoderKL", &config))?;
+        ship(&file, model.parameters(), &outcome)
+    }
+
+    fn unet(&self, watch: &mut dyn Watch) -> Result<(), Error> {
+        let root = self.out.join("miniature");
+        let folder = root.join("unet");
+        let file = folder.join("diffusion_pytorch_model.safetensors");
+        if file.exists() {
+            return Ok(());
+        }
+        let (part, (device, precision)) = (&self.recipe.unet, self.here);
+        let weights = Weights::open(&root.join("vae/diffusion_pytorch_model.safetensors"))?;
+        let vae: Vae = Vae::new(&read(&root.join("vae/config.json"))?, Builder::load(&weights, device))?;
+        let weights = Weights::open(&root.join("text_encoder/model.safetensors"))?;
+        let text =
+            TextModel::new(&read(&root.join("text_encoder/config.json"))?, Builder::load(&weights, device))?;
+        let tokenizer = open(&root.join("tokenizer"))?;
+        let scheduler = scheduler();
+        let schedule =
+            Schedule::new(&serde_json::from_value::<SchedulerConfig>(scheduler.clone()).map_err(broken)?)
+                .map_err(broken)?;
+
+        let config = part.config(&self.recipe.clip, self.recipe.vae.latent, SIDE as i64 / vae.factor());
+        let model = UNet::new(&config, Builder::fresh(self.seed("unet"), device))?;
+        model.parameters().train(true);
+        let gallery = Gallery::draw(self.recipe.world, 0, part.course.per_cell, watch);
+        let embed = |prompts: &[String]| {
+            let ids: Vec<Tensor> =
+                prompts.iter().map(|p| Tensor::from_slice(&tokenizer.encode(p).ids)).collect();
+            text.forward(&Tensor::stack(&ids, 0).to_device(device.tch()))
+        };
+        let mut lesson = Denoising::new(
+            &model,
+            &vae,
+            &schedule,
+            &gallery,
+            &embed,
+            part.course.batch,
+            (device, precision),
+            watch,
+        );
+        drop(gallery);
+        let plan = Plan { ema: Some(part.ema), ..part.course.plan(self.seed("unet")) };
+        let outcome = train(&mut lesson, &plan, self.here, Some(&self.state("unet")), watch)?;
+        write_json(&folder.join("config.json"), &diffusers_json("UNet2DConditionModel", &config))?;
+        write_json(&root.join("scheduler/scheduler_config.json"), &scheduler)?;
+        write_json(&root.join("model_index.json"), &model_index())?;
+        ship(&file, model.parameters(), &outcome)
+    }
+
+    fn seed(&self, part: &str) -> u64 {
+        crate::torch::seed_from(&[&self.recipe.seed.to_le_bytes(), part.as_bytes()])
+    }
+
+    fn state(&self, part: &str) -> PathBuf {
+        self.out.join("training").join(part)
+    }
+}
+
+impl Course {
+    fn plan(&self, seed: u64) -> Plan {
+        Plan {
+            warmup: 200.min(self.steps / 10),
+            cooldown: 0.25,
+            decoupled: true,
+            clip: Some(1.0),
+            ..Plan::constant(self.steps, self.lr, seed)
+        }
+    }
+}
+
+impl ClipPart {
+    fn config(&self, vocab_size: i64, tokens: i64) -> clip::Config {
+        let ([text, text_depth], [vision, vision_depth]) = (self.text, self.vision);
+        clip::Config {
+            text_config: clip::TextConfig {
+                vocab_size,
+                hidden_size: text,
+                intermediate_size: text * 4,
+                num_hidden_layers: text_depth,
+                num_attention_heads: text / HEAD,
+                max_position_embeddings: tokens,
+                hidden_act: clip::Activation::QuickGelu,
+                layer_norm_eps: 1e-5,
+            },
+            vision_config: clip::VisionConfig {
+                hidden_size: vision,
+                intermediate_size: vision * 4,
+                num_hidden_layers: vision_depth,
+                num_attention_heads: vision / HEAD,
+                image_size: SIDE as i64,
+                patch_size: self.patch,
+                hidden_act: clip::Activation::QuickGelu,
+                layer_norm_eps: 1e-5,
+            },
+            projection_dim: text,
+        }
+    }
+}
+
+impl VaePart {
+    fn config(&self) -> vae::Config {
+        let levels = self.channels.len();
+        vae::Config {
+            in_channels: 3,
+            out_channels: 3,
+            latent_channels: self.latent,
+            block_out_channels: self.channels.clone(),
+            down_block_types: vec!["DownEncoderBlock2D".to_owned(); levels],
+            up_block_types: vec!["UpDecoderBlock2D".to_owned(); levels],
+            layers_per_block: 1,
+            norm_num_groups: 8,
+            scaling_factor: 1.0,
+            act_fn: "silu".to_owned(),
+            sample_size: Some(SIDE as i64),
+        }
+    }
+}
+
+impl UnetPart {
+    fn config(&self, clip: &ClipPart, latent: i64, size: i64) -> unet::Config {
+        let kind =
+            |attends: bool, way: &str| format!("{}{way}Block2D", if attends { "CrossAttn" } else { "" });
+        unet::Config {
+            sample_size: Some(size),
+            in_channels: latent,
+            out_channels: latent,
+            block_out_channels: self.channels.clone(),
+            down_block_types: self.attends.iter().map(|&a| kind(a, "Down")).collect(),
+            up_block_types: self.attends.iter().rev().map(|&a| kind(a, "Up")).collect(),
+            layers_per_block: self.layers,
+            cross_attention_dim: clip.text[0],
+            attention_head_dim: unet::OneOrMany::One(self.heads),
+            norm_num_groups: 32,
+            norm_eps: 1e-5,
+            use_linear_projection: false,
+            flip_sin_to_cos: true,
+            freq_shift: 0.0,
+            act_fn: "silu".to_owned(),
+        }
+    }
+}
+
+/// Every word of every caption.
+fn vocabulary() -> Vocabulary {
+    let all: Vec<String> = Style::ALL
+        .iter()
+        .flat_map(|&style| Object::ALL.iter().flat_map(move |&object| captions(style, object)))
+        .collect();
+    Vocabulary::of(all.iter().map(String::as_str))
+}
+
+fn ship(file: &Path, parameters: &Parameters, outcome: &Outcome) -> Result<(), Error> {
+    let named: Vec<(String, Tensor)> = parameters
+        .iter()
+        .zip(&outcome.weights)
+        .map(|((name, _), weight)| (name.to_owned(), weight.shallow_clone()))
+        .collect();
+    let about = [("seconds", format!("{:.0}", outcome.seconds)), ("loss", format!("{:.5}", outcome.loss))];
+    Ok(save_as(file, &named, Kind::Half, &about)?)
+}
+
+fn broken(error: impl std::fmt::Display) -> Error {
+    Error::Model(crate::model::Error::Config(error.to_string()))
+}
+
+fn open(folder: &Path) -> Result<Tokenizer, Error> {
+    Tokenizer::open(folder).map_err(broken)
+}
+
+fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, Error> {
+    let text = fs_err::read_to_string(path)?;
+    serde_json::from_str(&text).map_err(|error| broken(format!("{}: {error}", path.display())))
+}
+
+fn write_json(path: &Path, value: &Value) -> Result<(), Error> {
+    if let Some(folder) = path.parent() {
+        fs_err::create_dir_all(folder)?;
+    }
+    Ok(fs_err::write(path, format!("{value:#}\n"))?)
+}
+
+/// `value` with the entries of `more` added.
+fn with(mut value: Value, more: &Value) -> Value {
+    if let (Some(map), Some(more)) = (value.as_object_mut(), more.as_object()) {
+        map.extend(more.iter().map(|(key, value)| (key.clone(), value.clone())));
+    }
+    value
+}
+
+fn diffusers_json(class: &str, config: &impl Serialize) -> Value {
+    with(json!({"_class_name": class, "_diffusers_version": "0.42.1"}), &json!(config))
+}
+
+fn text_json(config: &clip::TextConfig, about: &Value) -> Value {
+    let end = config.vocab_size - 1;
+    let tokens = json!({"bos_token_id": end - 1, "eos_token_id": end, "pad_token_id": end});
+    with(with(about.clone(), &json!(config)), &tokens)
+}
+
+fn clip_json(config: &clip::Config, about: &Value) -> Value {
+    let mut value = with(about.clone(), &json!(config));
+    let text = json!({"model_type": "clip_text_model", "projection_dim": config.projection_dim});
+    value["text_config"] = text_json(&config.text_config, &text);
+    value["vision_config"] = with(
+        json!({"model_type": "clip_vision_model", "projection_dim": config.projection_dim}),
+        &value["vision_config"],
+    );
+    value
+}
+
+/// Pictures have the judge's size already; colours go from [0, 1] to [-1, 1].
+fn preprocessor() -> Value {
+    json!({
+        "image_processor_type": "CLIPImageProcessor",
+        "do_convert_rgb": true,
+        "do_resize": true,
+        "size": {"shortest_edge": SIDE},
+        "resample": 3,
+        "do_center_crop": true,
+        "crop_size": {"height": SIDE, "width": SIDE},
+        "do_rescale": true,
+        "rescale_factor": 1.0 / 255.0,
+        "do_normalize": true,
+        "image_mean": [0.5, 0.5, 0.5],
+        "image_std": [0.5, 0.5, 0.5]
+    })
+}
+
+/// Stable Diffusion 1.x' schedule.
+fn scheduler() -> Value {
+    json!({
+        "_class_name": "DDIMScheduler",
+        "_diffusers_version": "0.42.1",
+        "num_train_timesteps": 1000,
+        "beta_start": 0.00085,
+        "beta_end": 0.012,
+        "beta_schedule": "scaled_linear",
+        "prediction_type": "epsilon",
+        "clip_sample": false,
+        "set_alpha_to_one": false,
+        "steps_offset": 1,
+        "timestep_spacing": "leading"
+    })
+}
+
+fn model_index() -> Value {
+    json!({
+        "_class_name": "StableDiffusionPipeline",
+        "_diffusers_version": "0.42.1",
+        "feature_extractor": [null, null],
+        "image_encoder": [null, null],
+        "requires_safety_checker": false,
+        "safety_checker": [null, null],
+        "scheduler": ["diffusers", "DDIMScheduler"],
+        "text_encoder": ["transformers", "CLIPTextModel"],
+        "tokenizer": ["transformers", "CLIPTokenizer"],
+        "unet": ["diffusers", "UNet2DConditionModel"],
+        "vae": ["diffusers", "AutoencoderKL"]
+    })
+}

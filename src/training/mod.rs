@@ -1,0 +1,68 @@
+//! The one resumable training loop, and the recipes that make the miniature from nothing.
+
+mod autoencoder;
+mod contrast;
+mod denoising;
+mod gallery;
+pub mod miniature;
+mod schooling;
+
+pub use autoencoder::Autoencoding;
+pub use contrast::Contrast;
+pub use denoising::Denoising;
+pub use gallery::Gallery;
+pub use schooling::{Lesson, Outcome, Plan, train};
+
+/// Why a training ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The user stopped it; the state is saved.
+    #[error("interrupted at step {0}; the same command goes on from there")]
+    Interrupted(u64),
+    /// The loss is no number any more.
+    #[error("the loss is {loss} at step {step}; lower the learning rate (now {lr:e}) or use --precision f32")]
+    NotANumber {
+        /// Where.
+        step: u64,
+        /// NaN or infinite.
+        loss: f64,
+        /// The learning rate there.
+        lr: f64,
+    },
+    /// The loss has left every reasonable range.
+    #[error(
+        "the training diverges: the mean loss is {mean:.4} at step {step}, it was {best:.4}; lower the learning rate"
+    )]
+    Diverged {
+        /// Where.
+        step: u64,
+        /// The running mean.
+        mean: f64,
+        /// The best running mean before.
+        best: f64,
+    },
+    /// A saved state that belongs to another training.
+    #[error(
+        "{path} is the state of another training ({found}, this is {wanted}); remove it or choose another --out"
+    )]
+    OtherState {
+        /// The file.
+        path: std::path::PathBuf,
+        /// Its fingerprint.
+        found: String,
+        /// This training's.
+        wanted: String,
+    },
+    /// A file.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    /// Weights.
+    #[error(transparent)]
+    Weights(#[from] crate::weights::Error),
+    /// A network.
+    #[error(transparent)]
+    Model(#[from] crate::model::Error),
+    /// libtorch.
+    #[error(transparent)]
+    Torch(#[from] crate::torch::Error),
+}

@@ -1,0 +1,442 @@
+//! The loop: optimizer, average, checkpoints, interruption, and a stop when it goes wrong.
+//!
+//! Every step's random numbers come from a generator that is seeded with (seed, lesson, step), so a
+//! training that was killed and resumed ends with the same bytes as one that ran through.
+
+use std::io::Write as _;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::Error;
+use crate::torch::{Adam, AdamSettings, Device, Ema, Kind, Precision, Rng, Tensor, grad, no_grad, stage};
+use crate::watch::Watch;
+use crate::weights::{self, Weights};
+
+/// Something to learn.
+pub trait Lesson {
+    /// A short name; part of the seed of every step.
+    fn name(&self) -> &'static str;
+
+    /// The tensors that move, named.
+    fn parameters(&self) -> Vec<(String, Tensor)>;
+
+    /// The loss of a step, a scalar. All chance comes from `rng`.
+    ///
+    /// # Errors
+    /// Whatever goes wrong in the lesson.
+    fn loss(&mut self, step: u64, rng: &mut Rng) -> Result<Tensor, Error>;
+
+    /// A last change of the gradients, after clipping: a mask, for example.
+    fn shape(&self, _gradients: &mut [Option<Tensor>]) {}
+}
+
+/// How to train.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Plan {
+    /// Steps in all.
+    pub steps: u64,
+    /// Seed of every random number.
+    pub seed: u64,
+    /// Peak learning rate.
+    pub lr: f64,
+    /// Steps of linear warm-up.
+    pub warmup: u64,
+    /// Share of the steps, at the end, over which the rate falls to zero (Hägele et al. 2024). While the
+    /// rate is still constant, a training may be made longer and goes on from its state.
+    pub cooldown: f64,
+    /// Weight decay.
+    pub decay: f64,
+    /// AdamW (true) or Adam.
+    pub decoupled: bool,
+    /// Adam's second decay rate.
+    pub beta2: f64,
+    /// Largest norm of the whole gradient.
+    pub clip: Option<f64>,
+    /// Decay of the average of the weights.
+    pub ema: Option<f64>,
+}
+
+/// What a training ended with.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The average of the weights, in the order of the lesson's parameters; without an average, the weights.
+    pub weights: Vec<Tensor>,
+    /// Seconds of work, over all sittings.
+    pub seconds: f64,
+    /// The mean loss of the last steps.
+    pub loss: f64,
+}
+
+/// Seconds between two checkpoints.
+const PAUSE: Duration = Duration::from_secs(60);
+/// Weight of one step in the running mean of the loss.
+const SMOOTHING: f64 = 0.02;
+
+/// Everything that a step changes.
+struct State {
+    step: u64,
+    adam: Adam,
+    ema: Option<Ema>,
+    mean: f64,
+    best: f64,
+    seconds: f64,
+}
+
+/// Runs the lesson to its end, from a checkpoint in `folder` where there is one.
+///
+/// `folder` gets `state.safetensors` and, one line a step, `scalars.jsonl`.
+///
+/// # Errors
+/// Interruption (the state is saved), a loss that is no number or diverges, a state of another
+/// training, a disk that is full.
+pub fn train(
+    lesson: &mut dyn Lesson,
+    plan: &Plan,
+    (device, precision): (Device, Precision),
+    folder: Option<&Path>,
+    watch: &mut dyn Watch,
+) -> Result<Outcome, Error> {
+    let named = lesson.parameters();
+    let tensors: Vec<&Tensor> = named.iter().map(|(_, tensor)| tensor).collect();
+    let settings = AdamSettings {
+        betas: (0.9, plan.beta2),
+        decay: plan.decay,
+        decoupled: plan.decoupled,
+        ..AdamSettings::default()
+    };
+    let mut state = State {
+        step: 0,
+        adam: Adam::new(tensors.iter().copied(), settings)?,
+        ema: plan.ema.map(|_| Ema::new(tensors.iter().copied())),
+        mean: f64::NAN,
+        best: f64::INFINITY,
+        seconds: 0.0,
+    };
+    let fingerprint = fingerprint(lesson.name(), plan, &named, precision);
+    let mut scalars = None;
+    if let Some(folder) = folder {
+        fs_err::create_dir_all(folder)?;
+        state.load(&folder.join("state.safetensors"), &named, plan, &fingerprint)?;
+        scalars = Some(open_scalars(&folder.join("scalars.jsonl"), state.step)?);
+    }
+
+    let name = lesson.name();
+    watch.begin(name, plan.steps);
+    watch.at(state.step, "");
+    let (mut began, mut saved) = (Instant::now(), Instant::now());
+    while state.step < plan.steps {
+        let lr = plan.rate(state.step);
+        let loss = stage(name, || step(lesson, plan, &mut state, &tensors, lr, (device, precision)))?;
+        if !loss.is_finite() {
+            return Err(Error::NotANumber { step: state.step, loss, lr });
+        }
+        state.mean = if state.mean.is_nan() { loss } else { state.mean + SMOOTHING * (loss - state.mean) };
+        if let Some(file) = &mut scalars {
+            writeln!(file, "{}", serde_json::json!({"step": state.step, "loss": loss, "lr": lr}))?;
+        }
+        // After the first hundred steps a mean of ten times the best is no fluctuation.
+        if state.step > 100 {
+            if state.mean > 10.0 * state.best {
+                return Err(Error::Diverged { step: state.step, mean: state.mean, best: state.best });
+            }
+            state.best = state.best.min(state.mean);
+        }
+        state.step += 1;
+        watch.at(state.step, &format!("loss {:.4}", state.mean));
+
+        let stop = watch.interrupted() && state.step < plan.steps;
+        if let Some(folder) = folder
+            && (stop || saved.elapsed() > PAUSE || state.step == plan.steps)
+        {
+            state.seconds += began.elapsed().as_secs_f64();
+            began = Instant::now();
+            if let Some(file) = &mut scalars {
+                file.flush()?;
+            }
+            state.save(&folder.join("state.safetensors"), &named, plan, &fingerprint)?;
+            saved = Instant::now();
+        }
+        if stop {
+            return Err(Error::Interrupted(state.step));
+        }
+    }
+    watch.end();
+    let weights = match &state.ema {
+        Some(ema) => ema.average().iter().map(Tensor::copy).collect(),
+        None => no_grad(|| tensors.iter().map(|t| t.detach().copy()).collect()),
+    };
+    let seconds = state.seconds + if folder.is_some() { 0.0 } else { began.elapsed().as_secs_f64() };
+    Ok(Outcome { weights, seconds, loss: state.mean })
+}
+
+/// One step; returns the loss.
+fn step(
+    lesson: &mut dyn Lesson,
+    plan: &Plan,
+    state: &mut State,
+    tensors: &[&Tensor],
+    lr: f64,
+    (device, precision): (Device, Precision),
+) -> Result<f64, Error> {
+    let mut rng = Rng::for_step(plan.seed, lesson.name(), state.step);
+    let scope = precision.scope(device);
+    let loss = lesson.loss(state.step, &mut rng)?;
+    let value = loss.double_value(&[]);
+    if !value.is_finite() {
+        return Ok(value);
+    }
+    let mut gradients = grad(&loss, tensors)?;
+    drop(scope);
+    if let Some(largest) = plan.clip {
+        clip(&mut gradients, largest);
+    }
+    lesson.shape(&mut gradients);
+    state.adam.step(&gradients, lr)?;
+    if let (Some(ema), Some(decay)) = (&mut state.ema, plan.ema) {
+        ema.update(tensors.iter().copied(), decay, state.step);
+    }
+    Ok(value)
+}
+
+/// Scales the gradients so that their common norm is at most `largest`.
+fn clip(gradients: &mut [Option<Tensor>], largest: f64) {
+    no_grad(|| {
+        let norms: Vec<Tensor> = gradients.iter().flatten().map(|g| g.to_kind(Kind::Float).norm()).collect();
+        if norms.is_empty() {
+            return;
+        }
+        let scale = (largest / (Tensor::stack(&norms, 0).norm() + 1e-6)).clamp_max(1.0);
+        for gradient in gradients.iter_mut().flatten() {
+            let _ = gradient.g_mul_(&scale);
+        }
+    });
+}
+
+impl Plan {
+    /// A constant rate without warm-up, decay, clipping or average; Adam as fine-tuning methods use it.
+    pub fn constant(steps: u64, lr: f64, seed: u64) -> Self {
+        Self {
+            steps,
+            seed,
+            lr,
+            warmup: 0,
+            cooldown: 0.0,
+            decay: 0.0,
+            decoupled: false,
+            beta2: 0.999,
+            clip: None,
+            ema: None,
+        }
+    }
+
+    /// The learning rate of a step.
+    fn rate(&self, step: u64) -> f64 {
+        let warm = if step < self.warmup { (step + 1) as f64 / self.warmup as f64 } else { 1.0 };
+        let left = (self.steps - step) as f64 / (self.steps - self.constant_until()).max(1) as f64;
+        self.lr * warm * left.min(1.0)
+    }
+
+    /// The step from which on the rate falls.
+    fn constant_until(&self) -> u64 {
+        (self.steps as f64 * (1.0 - self.cooldown)) as u64
+    }
+}
+
+/// What must be the same for a state to be gone on from, beside the number of steps.
+fn fingerprint(name: &str, plan: &Plan, named: &[(String, Tensor)], precision: Precision) -> String {
+    let mut hasher = blake3::Hasher::new();
+    let plan = Plan { steps: 0, ..plan.clone() };
+    hasher.update(format!("{name} {plan:?} {precision}").as_bytes());
+    for (name, tensor) in named {
+        hasher.update(format!("{name} {:?}", tensor.size()).as_bytes());
+    }
+    hasher.finalize().to_hex()[..16].to_owned()
+}
+
+/// Opens the log for appending, without the lines of steps that will be done again.
+fn open_scalars(path: &Path, step: u64) -> Result<std::io::BufWriter<fs_err::File>, Error> {
+    let kept: String = fs_err::read_to_string(path)
+        .unwrap_or_default()
+        .lines()
+        .take(step as usize)
+        .flat_map(|line| [line, "\n"])
+        .collect();
+    let mut file = std::io::BufWriter::new(fs_err::File::create(path)?);
+    file.write_all(kept.as_bytes())?;
+    Ok(file)
+}
+
+impl State {
+    fn save(
+        &self,
+        path: &Path,
+        named: &[(String, Tensor)],
+        plan: &Plan,
+        fingerprint: &str,
+    ) -> Result<(), Error> {
+        let mut tensors: Vec<(String, Tensor)> =
+            named.iter().map(|(name, tensor)| (format!("weight.{name}"), tensor.shallow_clone())).collect();
+        if let Some(ema) = &self.ema {
+            for ((name, _), average) in named.iter().zip(ema.average()) {
+                tensors.push((format!("average.{name}"), average.shallow_clone()));
+            }
+        }
+        tensors.extend(self.adam.state().into_iter().map(|(name, tensor)| (format!("adam.{name}"), tensor)));
+        let about = [
+            ("fingerprint", fingerprint.to_owned()),
+            ("step", self.step.to_string()),
+            ("constant_until", plan.constant_until().to_string()),
+            ("steps", plan.steps.to_string()),
+            ("mean", self.mean.to_string()),
+            ("best", self.best.to_string()),
+            ("seconds", self.seconds.to_string()),
+        ];
+        Ok(weights::save(path, &tensors, &about)?)
+    }
+
+    fn load(
+        &mut self,
+        path: &Path,
+        named: &[(String, Tensor)],
+        plan: &Plan,
+        fingerprint: &str,
+    ) -> Result<(), Error> {
+        if !path.exists() {
+            return Ok(());
+        }
+        let file = Weights::open(path)?;
+        let about = file.metadata();
+        let text = |key: &str| about.get(key).cloned().unwrap_or_default();
+        let number = |key: &str, or: f64| text(key).parse().unwrap_or(or);
+        let step = number("step", 0.0) as u64;
+        let longer = step <= (number("constant_until", 0.0) as u64).min(plan.constant_until());
+        if text("fingerprint") != fingerprint || !(longer || text("steps") == plan.steps.to_string()) {
+            return Err(Error::OtherState {
+                path: path.to_path_buf(),
+                found: text("fingerprint"),
+                wanted: fingerprint.to_owned(),
+            });
+        }
+        for (name, tensor) in named {
+            let saved = file.tensor(&format!("weight.{name}"))?;
+            no_grad(|| tensor.detach().copy_(&saved));
+        }
+        if let Some(ema) = &mut self.ema {
+            let averages = named
+                .iter()
+                .map(|(name, _)| file.tensor(&format!("average.{name}")))
+                .collect::<Result<Vec<_>, _>>()?;
+            ema.restore(&averages);
+        }
+        self.adam.restore(|name| file.tensor(&format!("adam.{name}")).ok())?;
+        self.step = step;
+        self.mean = number("mean", f64::NAN);
+        self.best = number("best", f64::INFINITY);
+        self.seconds = number("seconds", 0.0);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::watch::Quiet;
+
+    /// A line through noisy points, or worse.
+    struct Line {
+        w: Tensor,
+        spoil: Option<f64>,
+    }
+
+    impl Line {
+        fn new(spoil: Option<f64>) -> Self {
+            Self { w: Tensor::from_slice(&[0.5_f32, -0.5]).set_requires_grad(true), spoil }
+        }
+    }
+
+    impl Lesson for Line {
+        fn name(&self) -> &'static str {
+            "line"
+        }
+
+        fn parameters(&self) -> Vec<(String, Tensor)> {
+            vec![("w".to_owned(), self.w.shallow_clone())]
+        }
+
+        fn loss(&mut self, step: u64, rng: &mut Rng) -> Result<Tensor, Error> {
+            let x = rng.normal(&[32, 2]);
+            let loss = (x.matmul(&self.w) - x.select(1, 0) * 3.0).square().mean(Kind::Float);
+            Ok(match self.spoil {
+                Some(factor) if step > 150 => loss * factor,
+                _ => loss,
+            })
+        }
+    }
+
+    fn plan(steps: u64) -> Plan {
+        Plan { ema: Some(0.9), cooldown: 0.5, clip: Some(1.0), warmup: 5, ..Plan::constant(steps, 0.05, 7) }
+    }
+
+    const HERE: (Device, Precision) = (Device::CPU, Precision::F32);
+
+    /// Interrupts after some steps.
+    struct Impatient(u64, u64);
+
+    impl Watch for Impatient {
+        fn begin(&mut self, _: &str, _: u64) {}
+        fn at(&mut self, done: u64, _: &str) {
+            self.1 = done;
+        }
+        fn interrupted(&self) -> bool {
+            self.1 >= self.0
+        }
+    }
+
+    #[test]
+    fn interrupted_and_resumed_ends_with_the_same_bytes() {
+        let through = train(&mut Line::new(None), &plan(60), HERE, None, &mut Quiet).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        for stop in [13, 14, 40] {
+            let error =
+                train(&mut Line::new(None), &plan(60), HERE, Some(folder.path()), &mut Impatient(stop, 0));
+            assert!(matches!(error, Err(Error::Interrupted(_))));
+        }
+        let resumed = train(&mut Line::new(None), &plan(60), HERE, Some(folder.path()), &mut Quiet).unwrap();
+        assert!(through.weights[0].equal(&resumed.weights[0]));
+        let lines = fs_err::read_to_string(folder.path().join("scalars.jsonl")).unwrap();
+        let steps: Vec<u64> = lines
+            .lines()
+            .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["step"].as_u64().unwrap())
+            .collect();
+        assert_eq!(steps, (0..60).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn it_learns() {
+        let end = train(&mut Line::new(None), &plan(400), HERE, None, &mut Quiet).unwrap();
+        assert!((end.weights[0].double_value(&[0]) - 3.0).abs() < 0.1, "{:?}", end.weights[0]);
+    }
+
+    #[test]
+    fn what_goes_wrong_is_noticed() {
+        let nan = train(&mut Line::new(Some(f64::NAN)), &plan(400), HERE, None, &mut Quiet);
+        assert!(matches!(nan, Err(Error::NotANumber { step: 151, .. })));
+        let wild = train(&mut Line::new(Some(1e6)), &plan(400), HERE, None, &mut Quiet);
+        assert!(matches!(wild, Err(Error::Diverged { .. })));
+    }
+
+    #[test]
+    fn another_training_s_state_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut sitting = |plan: &Plan, patience: u64| {
+            train(&mut Line::new(None), plan, HERE, Some(folder.path()), &mut Impatient(patience, 0))
+        };
+        assert!(sitting(&plan(6), 3).is_err());
+        // Longer while the rate is constant: yes. Another rate, or longer after it fell: no.
+        let through = train(&mut Line::new(None), &plan(8), HERE, None, &mut Quiet).unwrap();
+        let faster = Plan { lr: 0.06, ..plan(8) };
+        assert!(matches!(sitting(&faster, 99), Err(Error::OtherState { .. })));
+        assert!(sitting(&plan(8), 99).unwrap().weights[0].equal(&through.weights[0]));
+        assert!(matches!(sitting(&plan(10), 99), Err(Error::OtherState { .. })));
+    }
+}

@@ -1,0 +1,25 @@
+//! The only way long work talks to the outside: progress and interruption.
+
+/// Looks on while something long runs.
+pub trait Watch {
+    /// A piece of work begins; `total` steps of it.
+    fn begin(&mut self, what: &str, total: u64);
+    /// `done` steps are done; `note` says how it goes.
+    fn at(&mut self, done: u64, note: &str);
+    /// The piece is finished.
+    fn end(&mut self) {}
+    /// Whether the user wants to stop; asked after each step.
+    fn interrupted(&self) -> bool;
+}
+
+/// Watches nothing and never interrupts.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Quiet;
+
+impl Watch for Quiet {
+    fn begin(&mut self, _what: &str, _total: u64) {}
+    fn at(&mut self, _done: u64, _note: &str) {}
+    fn interrupted(&self) -> bool {
+        false
+    }
+}

@@ -1,0 +1,127 @@
+//! Writes safetensors files: whole or not at all.
+#![expect(unsafe_code, reason = "reads a tensor's bytes in place")]
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::path::Path;
+
+use super::Error;
+use crate::torch::{Kind, Tensor, no_grad};
+
+/// A contiguous CPU tensor, lent to the writer without a copy.
+struct Lent {
+    tensor: Tensor,
+    shape: Vec<usize>,
+}
+
+impl safetensors::View for &Lent {
+    fn dtype(&self) -> safetensors::Dtype {
+        match self.tensor.kind() {
+            Kind::Half => safetensors::Dtype::F16,
+            Kind::BFloat16 => safetensors::Dtype::BF16,
+            Kind::Uint8 => safetensors::Dtype::U8,
+            Kind::Int64 => safetensors::Dtype::I64,
+            _ => safetensors::Dtype::F32,
+        }
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        // SAFETY: contiguous CPU memory of exactly this many bytes, borrowed with the tensor.
+        Cow::Borrowed(unsafe {
+            std::slice::from_raw_parts(self.tensor.data_ptr().cast::<u8>(), self.data_len())
+        })
+    }
+
+    fn data_len(&self) -> usize {
+        self.tensor.numel() * self.tensor.kind().elt_size_in_bytes()
+    }
+}
+
+/// Writes the tensors as they are.
+///
+/// # Errors
+/// The file cannot be written; what was there before is still there then.
+pub fn save(path: &Path, tensors: &[(String, Tensor)], about: &[(&str, String)]) -> Result<(), Error> {
+    write(path, tensors, None, about)
+}
+
+/// Writes the tensors in this number type.
+///
+/// # Errors
+/// As [`save`].
+pub fn save_as(
+    path: &Path,
+    tensors: &[(String, Tensor)],
+    kind: Kind,
+    about: &[(&str, String)],
+) -> Result<(), Error> {
+    write(path, tensors, Some(kind), about)
+}
+
+fn write(
+    path: &Path,
+    tensors: &[(String, Tensor)],
+    kind: Option<Kind>,
+    about: &[(&str, String)],
+) -> Result<(), Error> {
+    let lent: Vec<(&str, Lent)> = tensors
+        .iter()
+        .map(|(name, tensor)| {
+            let tensor = no_grad(|| {
+                let kind = kind.unwrap_or(tensor.kind());
+                tensor.detach().to_device(tch::Device::Cpu).to_kind(kind).contiguous()
+            });
+            let shape = tensor.size().iter().map(|&n| n as usize).collect();
+            (name.as_str(), Lent { tensor, shape })
+        })
+        .collect();
+    let about: HashMap<String, String> = about
+        .iter()
+        .map(|(key, value)| ((*key).to_owned(), value.clone()))
+        .chain([("format".to_owned(), "pt".to_owned())])
+        .collect();
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs_err::create_dir_all(folder)?;
+    let half = tempfile::Builder::new().prefix(".half-").tempfile_in(folder)?;
+    safetensors::serialize_to_file(lent.iter().map(|(name, view)| (*name, view)), Some(about), half.path())
+        .map_err(|error| match error {
+        safetensors::SafeTensorError::IoError(error) => {
+            Error::Io(std::io::Error::new(error.kind(), format!("{}: {error}", path.display())))
+        }
+        other => Error::Damaged { path: path.to_path_buf(), why: other.to_string() },
+    })?;
+    half.as_file().sync_all()?;
+    half.persist(path).map_err(|error| error.error)?;
+    // A temporary file is private; a model is for everybody who may read the folder.
+    let mut mode = fs_err::metadata(path)?.permissions();
+    std::os::unix::fs::PermissionsExt::set_mode(&mut mode, 0o644);
+    fs_err::set_permissions(path, mode)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::weights::Weights;
+
+    #[test]
+    fn what_is_written_is_read_and_python_s_order_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("w.safetensors");
+        let tensors = vec![
+            ("b".to_owned(), Tensor::from_slice(&[1.0_f32, 2.0, 3.0, 4.0]).view([2, 2]).tr()),
+            ("a".to_owned(), Tensor::from_slice(&[1_u8, 2])),
+        ];
+        save(&path, &tensors, &[("base", "x".to_owned())]).unwrap();
+        let weights = Weights::open(&path).unwrap();
+        assert!(weights.tensor("b").unwrap().equal(&tensors[0].1));
+        assert_eq!(weights.info("a").unwrap().dtype, "U8");
+        assert_eq!(weights.metadata()["base"], "x");
+        save_as(&path, &tensors[..1], Kind::Half, &[]).unwrap();
+        assert_eq!(Weights::open(&path).unwrap().tensor("b").unwrap().kind(), Kind::Half);
+    }
+}
