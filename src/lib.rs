@@ -1,12 +1,15 @@
 //! unsee: takes a concept out of an image generator and proves that it is gone.
 
 pub mod canvas;
+pub mod cli;
 pub mod erasure;
 pub mod generator;
 pub mod judge;
 pub mod measure;
 pub mod model;
 pub mod pictures;
+pub mod report;
+pub mod run;
 pub mod sampler;
 pub mod text;
 pub mod torch;

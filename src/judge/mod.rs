@@ -124,6 +124,7 @@ impl Judge {
     /// A folder that holds no CLIP.
     pub fn by_text(
         folder: &Path,
+        engine: &str,
         eye: Box<dyn Eye>,
         questions: Vec<(Question, Vec<Vec<String>>)>,
     ) -> Result<Self, Error> {
@@ -137,7 +138,7 @@ impl Judge {
                 Ok((question, Head::cosine(rows, eye.scale())))
             })
             .collect::<Result<_, Error>>()?;
-        Self::new(folder, "text", eye, heads)
+        Self::new(folder, engine, "text", eye, heads)
     }
 
     /// A judge that decides by what it was shown: pictures with the index of their class for each question.
@@ -146,6 +147,7 @@ impl Judge {
     /// A class that no picture shows.
     pub fn by_example(
         folder: &Path,
+        engine: &str,
         eye: Box<dyn Eye>,
         questions: Vec<Question>,
         examples: &[Picture],
@@ -165,18 +167,22 @@ impl Judge {
                 Ok((question, head?))
             })
             .collect::<Result<_, Error>>()?;
-        Self::new(folder, if probe.is_some() { "probe" } else { "prototypes" }, eye, heads)
+        Self::new(folder, engine, if probe.is_some() { "probe" } else { "prototypes" }, eye, heads)
     }
 
     fn new(
         folder: &Path,
+        engine: &str,
         decision: &str,
         eye: Box<dyn Eye>,
         heads: Vec<(Question, Head)>,
     ) -> Result<Self, Error> {
-        let (hash, engine) = (clip_folder::hash(folder)?, "candle".to_owned());
-        let card =
-            JudgeCard { path: fs_err::canonicalize(folder)?, hash, engine, decision: decision.to_owned() };
+        let card = JudgeCard {
+            path: fs_err::canonicalize(folder)?,
+            hash: clip_folder::hash(folder)?,
+            engine: engine.to_owned(),
+            decision: decision.to_owned(),
+        };
         Ok(Self { card, eye, heads })
     }
 

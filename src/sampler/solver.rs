@@ -112,13 +112,13 @@ impl Sampler {
         let next = t - self.schedule.steps() / self.timesteps.len() as i64;
         let (bar, bar_next) = (self.schedule.alpha_bar(t), self.schedule.alpha_bar(next));
         let (alpha, sigma) = (bar.sqrt(), (1.0 - bar).sqrt());
-        let (mut clean, mut noise) = match config.prediction_type {
+        let (mut clean, noise) = match config.prediction_type {
             Prediction::Epsilon => ((x - output * sigma) / alpha, output.shallow_clone()),
             Prediction::VPrediction => (x * alpha - output * sigma, output * alpha + x * sigma),
         };
         if config.clip_sample {
+            // As diffusers does by default, the noise stays what the network said.
             clean = clean.clamp(-config.clip_sample_range, config.clip_sample_range);
-            noise = (x - &clean * alpha) / sigma;
         }
         let latents = &clean * bar_next.sqrt() + noise * (1.0 - bar_next).sqrt();
         Step { latents, clean }

@@ -120,8 +120,8 @@ pub fn miniature(
     maker.clip("clip", &recipe.clip, recipe.world, watch)?;
     maker.text_encoder()?;
     maker.vae(watch)?;
-    maker.unet(watch)?;
-    maker.judge(watch)
+    maker.judge(watch)?;
+    maker.unet(watch)
 }
 
 struct Maker<'a> {

@@ -1,0 +1,72 @@
+# unsee. `make` alone lists what there is.
+#
+# libtorch comes from the `torch` wheel into a cache folder that all clones share:
+#   $(UNSEE_CACHE), else $XDG_CACHE_HOME/unsee, else ~/.cache/unsee
+# An own libtorch $(TORCH) is taken from LIBTORCH.
+
+SHELL := /bin/bash
+TORCH := 2.11.0
+CACHE := $(or $(UNSEE_CACHE),$(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)/unsee)
+KIND := $(if $(CUDA),cuda,cpu)
+LIB := $(CACHE)/libtorch-$(TORCH)-$(KIND)
+# What libtorch_cpu.so of the CUDA wheel needs beside the system; with CUDA=1 pip resolves everything.
+SMALL := nvidia-cuda-cupti==13.0.85 nvidia-cuda-runtime==13.0.96
+PYTHON := python3
+# Times a part of the tests.
+PART = @start=$$(date +%s); echo "== $(1)"; set -o pipefail; $(2) || exit 1; \
+	echo "== $(1): $$(( $$(date +%s) - start )) s"
+
+.PHONY: help setup build demo test bench clean
+
+help:
+	@echo "make demo     set libtorch up, build, and erase a style from the miniature"
+	@echo "make test     formatting, lints, unit, golden, command-line and README tests"
+	@echo "make build    set libtorch up and build target/release/unsee"
+	@echo "make bench    compare with Python diffusers, into benches/RESULTS.md"
+	@echo "make setup    set libtorch up (CUDA=1 for a machine with a GPU; LIBTORCH=... for an own one)"
+	@echo "make clean    remove what was built here; the shared libtorch in $(CACHE) stays"
+
+ifdef LIBTORCH
+setup:
+	@test -e "$(LIBTORCH)/include/torch" || { echo "LIBTORCH=$(LIBTORCH) has no include/torch; it must be the folder with lib and include of libtorch $(TORCH)" >&2; exit 1; }
+	@ln -sfn "$(LIBTORCH)" .libtorch
+else
+setup: $(LIB)/torch/version.py
+	@[ "$$(readlink .libtorch)" = "$(LIB)/torch" ] || ln -sfn "$(LIB)/torch" .libtorch
+endif
+
+# Whole or not at all: pip writes beside, then the folder is renamed.
+$(LIB)/torch/version.py:
+	@case "$$(uname -sm)" in "Linux x86_64") ;; *) echo "unsee is set up on Linux x86-64 so far, this is $$(uname -sm); elsewhere give your own libtorch $(TORCH) in LIBTORCH" >&2; exit 1 ;; esac
+	@$(PYTHON) -m pip --version >/dev/null 2>&1 || { echo "Python 3 with pip is needed to fetch libtorch; install them, or give your own libtorch $(TORCH) in LIBTORCH" >&2; exit 1; }
+	@mkdir -p "$(CACHE)"
+	@echo "fetching libtorch $(TORCH) ($(KIND)) into $(LIB)"
+	@half=$$(mktemp -d "$(CACHE)/.half-XXXXXX") && trap 'rm -rf "$$half"' EXIT && \
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --target "$$half" \
+		$(if $(CUDA),torch==$(TORCH),--no-deps torch==$(TORCH) $(SMALL)) && \
+	{ [ -n "$(CUDA)" ] || rm -f "$$half"/torch/lib/libtorch_cuda*.so; } && \
+	rm -rf "$(LIB)" && mv "$$half" "$(LIB)"
+
+build: setup
+	cargo build --release
+
+demo: build
+	./target/release/unsee demo
+
+test: setup
+	$(call PART,formatting,cargo fmt --check)
+	$(call PART,lints,cargo clippy --release --all-targets --quiet -- -D warnings)
+	$(call PART,building the tests,cargo test --release --no-run --quiet)
+	$(call PART,unit tests,cargo test --release --quiet --lib)
+	$(call PART,networks and samplers against diffusers,cargo test --release --quiet --test networks)
+	$(call PART,tokenizer against transformers,cargo test --release --quiet --test tokenizer)
+	$(call PART,architecture,cargo test --release --quiet --test architecture)
+	$(call PART,command line and faults,cargo test --release --quiet --test commands)
+	$(call PART,README,cargo test --release --quiet --test readme)
+
+bench: build
+	benches/bench.sh
+
+clean:
+	cargo clean
+	rm -rf .libtorch .venv

@@ -1,0 +1,128 @@
+//! Progress on stderr: bars with an ETA on a terminal, a line every ten seconds elsewhere.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::watch::Watch;
+
+/// Shows progress and hears Ctrl-C.
+pub(super) struct Bars {
+    stop: Arc<AtomicBool>,
+    mode: Mode,
+    what: String,
+    total: u64,
+    began: Instant,
+    first: u64,
+    said: Instant,
+}
+
+enum Mode {
+    Quiet,
+    Lines,
+    Bar(ProgressBar),
+}
+
+const PAUSE: Duration = Duration::from_secs(10);
+
+impl Bars {
+    pub(super) fn new(quiet: bool) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let flag = stop.clone();
+        // The first Ctrl-C ends the step and saves; the second ends at once.
+        let heard = ctrlc::set_handler(move || {
+            if flag.swap(true, Ordering::SeqCst) {
+                std::process::exit(130);
+            }
+            drop(writeln!(std::io::stderr(), "\nstopping after this step; once more to stop at once"));
+        });
+        drop(heard);
+        let mode = if quiet {
+            Mode::Quiet
+        } else if std::io::stderr().is_terminal() {
+            Mode::Bar(ProgressBar::hidden())
+        } else {
+            Mode::Lines
+        };
+        let now = Instant::now();
+        Self { stop, mode, what: String::new(), total: 0, began: now, first: 0, said: now }
+    }
+}
+
+impl Watch for Bars {
+    fn begin(&mut self, what: &str, total: u64) {
+        what.clone_into(&mut self.what);
+        self.total = total;
+        self.began = Instant::now();
+        self.said = Instant::now();
+        self.first = u64::MAX;
+        if let Mode::Bar(bar) = &mut self.mode {
+            let colour = if std::env::var_os("NO_COLOR").is_some() { "" } else { ".cyan/dim" };
+            let style = ProgressStyle::with_template(&format!(
+                "{{prefix:<24}} {{bar:28{colour}}} {{pos:>6}}/{{len}} {{elapsed:>4}} eta {{eta:<4}} {{msg}}"
+            ))
+            .unwrap_or_else(|_| ProgressStyle::default_bar());
+            *bar = ProgressBar::new(total).with_style(style).with_prefix(what.to_owned());
+        }
+    }
+
+    fn at(&mut self, done: u64, note: &str) {
+        if self.first == u64::MAX {
+            self.first = done;
+            if let Mode::Bar(bar) = &self.mode {
+                bar.set_position(done);
+                bar.reset_eta();
+            }
+        }
+        match &self.mode {
+            Mode::Quiet => {}
+            Mode::Bar(bar) => {
+                bar.set_message(note.to_owned());
+                bar.set_position(done);
+            }
+            Mode::Lines if self.said.elapsed() >= PAUSE && done < self.total => {
+                self.said = Instant::now();
+                let fresh = done.saturating_sub(self.first).max(1);
+                let eta = self.began.elapsed().as_secs_f64() / fresh as f64 * (self.total - done) as f64;
+                say(&format!("{}: {done}/{}, eta {} {note}", self.what, self.total, span(eta)));
+            }
+            Mode::Lines => {}
+        }
+    }
+
+    fn end(&mut self) {
+        match &self.mode {
+            Mode::Quiet => {}
+            Mode::Bar(bar) => bar.finish(),
+            Mode::Lines => {
+                say(&format!(
+                    "{}: {} in {}",
+                    self.what,
+                    self.total,
+                    span(self.began.elapsed().as_secs_f64())
+                ));
+            }
+        }
+    }
+
+    fn interrupted(&self) -> bool {
+        self.stop.load(Ordering::SeqCst)
+    }
+}
+
+fn say(line: &str) {
+    drop(writeln!(std::io::stderr(), "{line}"));
+}
+
+/// Seconds as people say them.
+pub(super) fn span(seconds: f64) -> String {
+    match seconds {
+        s if s < 10.0 => format!("{s:.1} s"),
+        s if s < 100.0 => format!("{s:.0} s"),
+        s if s < 6000.0 => format!("{:.0} min", s / 60.0),
+        s => format!("{:.1} h", s / 3600.0),
+    }
+}

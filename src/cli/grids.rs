@@ -1,0 +1,71 @@
+//! The commands that lay out pictures: grid and canvas.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::{Common, output};
+use crate::run::{self, GridRequest, Rows};
+
+#[derive(Debug, Args)]
+pub(super) struct GridArgs {
+    /// Folders of pictures; several are compared row by row, one is laid out by --rows
+    #[arg(required = true)]
+    folders: Vec<PathBuf>,
+    /// The picture to write
+    #[arg(long)]
+    out: PathBuf,
+    /// Only files whose name contains this; may be given more than once
+    #[arg(long)]
+    only: Vec<String>,
+    /// What is a row where there is one folder: seed or prompt
+    #[arg(long, default_value = "seed")]
+    rows: Rows,
+    /// Columns at most
+    #[arg(long, default_value_t = 12)]
+    columns: usize,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CanvasArgs {
+    /// Folder to write STYLE/OBJECT/n.png into
+    #[arg(long, required_unless_present = "sheet")]
+    out: Option<PathBuf>,
+    /// Pictures of each style × object
+    #[arg(long, default_value_t = 20)]
+    per_cell: u32,
+    /// Seed of the world: other drawings, the same styles and objects
+    #[arg(long, default_value_t = 1)]
+    world: u64,
+    /// Write one labelled sheet of all styles × objects instead
+    #[arg(long)]
+    sheet: Option<PathBuf>,
+}
+
+pub(super) fn grid(args: GridArgs, common: &Common) -> anyhow::Result<()> {
+    let request =
+        GridRequest { folders: args.folders, only: args.only, rows: args.rows, columns: args.columns };
+    run::compare(&request)?.save(&args.out, &[])?;
+    say(&args.out, common)
+}
+
+pub(super) fn canvas(args: CanvasArgs, common: &Common) -> anyhow::Result<()> {
+    let mut bars = super::bars::Bars::new(common.quiet);
+    if let Some(sheet) = &args.sheet {
+        run::canvas_sheet(args.world).save(sheet, &[])?;
+        say(sheet, common)?;
+    }
+    if let Some(out) = &args.out {
+        run::canvas_folder(out, args.world, args.per_cell, &mut bars)?;
+        say(out, common)?;
+    }
+    Ok(())
+}
+
+fn say(path: &Path, common: &Common) -> anyhow::Result<()> {
+    if common.json {
+        return output::json(&serde_json::json!({ "path": path }));
+    }
+    output::line(&path.display().to_string());
+    Ok(())
+}

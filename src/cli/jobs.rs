@@ -1,0 +1,288 @@
+//! The commands that compute: demo, run, erase, generate, evaluate, train.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::Args;
+
+use super::bars::{Bars, span};
+use super::{Common, DrawArgs, default_out, output};
+use crate::measure::Target;
+use crate::run::{
+    self, AnswerSettings, Commission, Inquiry, JudgeSettings, Machine, Pipeline, PromptRow, RunFolder, Status,
+};
+use crate::training::miniature::{Recipe, miniature};
+
+#[derive(Debug, Args)]
+pub(super) struct DemoArgs {
+    /// Folder of the run
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// Change a setting, for example task.forget=["object:Cat"]
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RunArgs {
+    /// The pipeline file
+    pipeline: PathBuf,
+    /// Folder of the run [default: outputs/<name>]
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// Change a setting of the pipeline, for example method.steps=400
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// The seed of the erasure
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Say what would run and how long it would take, and do nothing
+    #[arg(long)]
+    plan: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct EraseArgs {
+    /// What to forget: style:NAME or object:NAME; may be given more than once
+    #[arg(long, required = true)]
+    forget: Vec<Target>,
+    /// The shipped `miniature`, or a diffusers folder
+    #[arg(long, default_value = "miniature")]
+    model: String,
+    /// Change a setting, for example method.density=0.3
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Folder of the run
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// The seed of the erasure
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct GenerateArgs {
+    /// The prompt
+    #[arg(required_unless_present = "csv", conflicts_with = "csv")]
+    prompt: Option<String>,
+    /// CSV with a column `prompt`, optionally `case_number`, `evaluation_seed`, `evaluation_guidance`
+    #[arg(long)]
+    csv: Option<PathBuf>,
+    /// Seeds for prompts without one of their own
+    #[arg(long, value_delimiter = ',', default_value = "0")]
+    seeds: Vec<u64>,
+    /// What to stay away from
+    #[arg(long, default_value = "")]
+    negative: String,
+    /// Edit to apply (edit.safetensors)
+    #[arg(long)]
+    edit: Option<PathBuf>,
+    /// Pixels, WIDTHxHEIGHT [default: the model's own]
+    #[arg(long, value_parser = size)]
+    size: Option<(i64, i64)>,
+    #[command(flatten)]
+    draw: DrawArgs,
+    /// Folder for the pictures
+    #[arg(long)]
+    out: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct EvaluateArgs {
+    /// Folder of pictures {style}_{object}_seed{n}.png or .jpg
+    pictures: PathBuf,
+    /// The same pictures before the erasure
+    #[arg(long)]
+    base: Option<PathBuf>,
+    /// What was erased: style:NAME or object:NAME
+    #[arg(long)]
+    forget: Option<Target>,
+    /// CSV that maps files to prompts: columns file and prompt, or file, style, object, seed
+    #[arg(long)]
+    csv: Option<PathBuf>,
+    /// Names of the styles, with commas [default: the canvas']
+    #[arg(long, value_delimiter = ',')]
+    styles: Vec<String>,
+    /// Names of the objects, with commas [default: the canvas']
+    #[arg(long, value_delimiter = ',')]
+    objects: Vec<String>,
+    /// The shipped `judge`, or a Hugging Face CLIP folder
+    #[arg(long, default_value = "judge")]
+    judge: String,
+    /// How the judge decides: text, prototypes or probe
+    #[arg(long, default_value = "text")]
+    decide: String,
+    /// candle or libtorch
+    #[arg(long, default_value = "candle")]
+    engine: String,
+    /// Pictures whose truth is known: canvas, none, or a folder STYLE/OBJECT/n.png
+    #[arg(long, default_value = "canvas")]
+    reference: String,
+    /// Where the evidence of each picture goes (JSON lines)
+    #[arg(long)]
+    evidence: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct TrainArgs {
+    /// The recipe, pipelines/miniature.toml
+    recipe: PathBuf,
+    /// Folder of the run [default: outputs/miniature]
+    #[arg(long)]
+    out: Option<PathBuf>,
+}
+
+const DEMO: &str = include_str!("../../pipelines/demo.toml");
+
+pub(super) fn demo(args: DemoArgs, common: &Common) -> anyhow::Result<()> {
+    let pipeline = Pipeline::parse("demo", DEMO, &args.set)?;
+    study(&pipeline, args.out, common)
+}
+
+pub(super) fn run(args: RunArgs, common: &Common) -> anyhow::Result<()> {
+    let path = args.pipeline.display().to_string();
+    let text = fs_err::read_to_string(&args.pipeline)?;
+    let mut pipeline = Pipeline::parse(&path, &text, &args.set)?;
+    pipeline.seed = args.seed.unwrap_or(pipeline.seed);
+    if args.plan {
+        return plan(&pipeline, common);
+    }
+    study(&pipeline, args.out, common)
+}
+
+fn study(pipeline: &Pipeline, out: Option<PathBuf>, common: &Common) -> anyhow::Result<()> {
+    let place = common.place()?;
+    let root = out.unwrap_or_else(|| default_out(&pipeline.name));
+    let summary = run::run(pipeline, &root, place, &mut Bars::new(common.quiet))?;
+    if common.json {
+        return output::json(&summary);
+    }
+    output::summary(&summary);
+    Ok(())
+}
+
+fn plan(pipeline: &Pipeline, common: &Common) -> anyhow::Result<()> {
+    let forecast = run::forecast(pipeline, common.place()?)?;
+    if common.json {
+        return output::json(&forecast);
+    }
+    output::line(&format!("would erase {}, each from the base", forecast.targets.join(", ")));
+    output::line(&format!("pictures to draw: {}", forecast.pictures));
+    output::line(&format!("training steps: {}", forecast.steps));
+    output::line(&format!("predicted time: {}", span(forecast.minutes * 60.0)));
+    output::line(&format!("predicted peak memory: {} MiB", forecast.memory >> 20));
+    output::line("nothing was done");
+    Ok(())
+}
+
+pub(super) fn erase(args: EraseArgs, common: &Common) -> anyhow::Result<()> {
+    let names: Vec<String> = args.forget.iter().map(ToString::to_string).collect();
+    let name = format!("erase-{}", names.join("-").replace(':', "-"));
+    let mut text = toml::Table::new();
+    text.insert("name".to_owned(), name.clone().into());
+    let mut task = toml::Table::new();
+    task.insert("forget".to_owned(), names.into());
+    text.insert("task".to_owned(), task.into());
+    let mut model = toml::Table::new();
+    model.insert("path".to_owned(), args.model.into());
+    text.insert("model".to_owned(), model.into());
+    let mut pipeline = Pipeline::parse("erase", &toml::to_string(&text)?, &args.set)?;
+    pipeline.seed = args.seed;
+    let root = args.out.unwrap_or_else(|| default_out(&name));
+    let files = run::erase_only(&pipeline, &root, common.place()?, &mut Bars::new(common.quiet))?;
+    if common.json {
+        return output::json(&serde_json::json!({ "edits": files }));
+    }
+    for file in files {
+        output::line(&file.display().to_string());
+    }
+    Ok(())
+}
+
+pub(super) fn generate(args: GenerateArgs, common: &Common) -> anyhow::Result<()> {
+    let prompts = match (&args.csv, args.prompt) {
+        (Some(csv), _) => run::read_prompts(csv)?,
+        (None, prompt) => {
+            let prompt = prompt.unwrap_or_default();
+            let columns = vec![("prompt".to_owned(), prompt.clone())];
+            vec![PromptRow { prompt, case: 0, seed: None, guidance: None, columns }]
+        }
+    };
+    let commission = Commission {
+        model: args.draw.model,
+        edit: args.edit,
+        prompts,
+        seeds: args.seeds,
+        negative: args.negative,
+        guidance: args.draw.guidance,
+        steps: args.draw.steps,
+        sampler: args.draw.sampler,
+        size: args.size,
+        batch: args.draw.batch,
+    };
+    let root = args.out.unwrap_or_else(|| default_out("generate"));
+    let drawn = run::generate(&commission, &root, common.place()?, &mut Bars::new(common.quiet))?;
+    if common.json {
+        return output::json(&serde_json::json!({ "pictures": drawn }));
+    }
+    for picture in drawn {
+        output::line(&picture.file.display().to_string());
+    }
+    Ok(())
+}
+
+pub(super) fn evaluate(args: EvaluateArgs, common: &Common) -> anyhow::Result<()> {
+    let (device, _) = common.place()?;
+    let inquiry = Inquiry {
+        pictures: args.pictures,
+        base: args.base,
+        forget: args.forget,
+        csv: args.csv,
+        answers: AnswerSettings { styles: args.styles, objects: args.objects, seeds: Vec::new() },
+        judge: JudgeSettings {
+            path: args.judge,
+            decide: args.decide,
+            engine: args.engine,
+            reference: Some(args.reference).filter(|reference| reference != "none"),
+            ..JudgeSettings::default()
+        },
+        evidence: args.evidence,
+    };
+    let verdict = run::evaluate(&inquiry, device, &mut Bars::new(common.quiet))?;
+    if common.json {
+        return output::json(&verdict);
+    }
+    if !verdict.scores.is_empty() {
+        output::scores(&verdict.scores);
+    }
+    if let Some(became) = &verdict.became {
+        output::became(became);
+    }
+    output::judge(&verdict.judge);
+    output::line(&format!("evidence: {}", verdict.evidence.display()));
+    Ok(())
+}
+
+pub(super) fn train(args: TrainArgs, common: &Common) -> anyhow::Result<()> {
+    let path = args.recipe.display().to_string();
+    let recipe: Recipe = run::parse_toml(&path, &fs_err::read_to_string(&args.recipe)?)?;
+    let (device, precision) = common.place()?;
+    let root = args.out.unwrap_or_else(|| default_out("miniature"));
+    let machine = Machine::here(device, precision);
+    let mut folder = RunFolder::open(&root, serde_json::to_value(&recipe)?, machine)?;
+    let mut bars = Bars::new(common.quiet);
+    folder
+        .phase("training", device, |run| Ok(miniature(&recipe, run.root(), (device, precision), &mut bars)?))
+        .with_context(|| format!("training {path}"))?;
+    folder.record.status = Status::Done;
+    folder.save()?;
+    output::line(&root.join("miniature").display().to_string());
+    output::line(&root.join("judge").display().to_string());
+    Ok(())
+}
+
+fn size(text: &str) -> Result<(i64, i64), String> {
+    let wrong = || format!("`{text}` is no size; write WIDTHxHEIGHT, for example 512x512");
+    let (width, height) = text.split_once('x').ok_or_else(wrong)?;
+    Ok((width.parse().map_err(|_| wrong())?, height.parse().map_err(|_| wrong())?))
+}

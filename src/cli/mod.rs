@@ -1,0 +1,160 @@
+//! The command line: arguments in, results to stdout, everything else to stderr. No arithmetic.
+
+mod bars;
+mod doctor;
+mod grids;
+mod inspect;
+mod jobs;
+mod output;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::run::{Error, Place};
+use crate::sampler::Solver;
+use crate::torch::{Choice, Device, Precision, set_threads};
+
+/// Takes a concept out of an image generator and proves that it is gone.
+#[derive(Debug, Parser)]
+#[command(name = "unsee", version, max_term_width = 100, propagate_version = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Debug, Clone, Args)]
+struct Common {
+    /// Where to compute: auto, cpu, cuda, cuda:N
+    #[arg(long, global = true, default_value = "auto")]
+    device: Choice,
+    /// f32, bf16 or f16 [default: the fastest that is safe here]
+    #[arg(long, global = true)]
+    precision: Option<Precision>,
+    /// Threads inside an operation [default: all]
+    #[arg(long, global = true)]
+    threads: Option<usize>,
+    /// Print one JSON object instead of tables
+    #[arg(long, global = true)]
+    json: bool,
+    /// No progress on stderr
+    #[arg(long, short, global = true)]
+    quiet: bool,
+}
+
+impl Common {
+    fn place(&self) -> Result<Place, crate::torch::Error> {
+        if let Some(threads) = self.threads {
+            set_threads(threads);
+        }
+        let device = Device::open(self.device)?;
+        Ok((device, Precision::choose(self.precision, device)?))
+    }
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Erase a style from the shipped miniature and show that it is gone: a table, a grid, a run folder
+    #[command(after_help = "Example:\n  unsee demo\n  unsee demo --out /tmp/first-run")]
+    Demo(jobs::DemoArgs),
+    /// Run a pipeline: draw, erase, draw again, judge; start it again to go on where it stopped
+    #[command(
+        after_help = "Example:\n  unsee run pipelines/salun-style.toml\n  unsee run pipelines/salun-style.toml --set method.steps=400 --out outputs/longer\n  unsee run pipelines/salun-style.toml --plan"
+    )]
+    Run(jobs::RunArgs),
+    /// Draw pictures from a prompt or a list of prompts
+    #[command(
+        after_help = "Example:\n  unsee generate \"A Cat image in Mosaic style.\" --seeds 1,2,3 --out outputs/cats\n  unsee generate --csv prompts.csv --model ~/models/stable-diffusion-v1-5 --out outputs/list"
+    )]
+    Generate(jobs::GenerateArgs),
+    /// Erase a concept and save the edit
+    #[command(
+        after_help = "Example:\n  unsee erase --forget style:Mosaic --out outputs/no-mosaic\n  unsee erase --forget object:Cat --set method.density=0.3 --out outputs/no-cats"
+    )]
+    Erase(jobs::EraseArgs),
+    /// Judge a folder of pictures, wherever they were drawn
+    #[command(
+        after_help = "Example:\n  unsee evaluate outputs/demo/pictures/base\n  unsee evaluate after/ --base before/ --forget style:Mosaic --json"
+    )]
+    Evaluate(jobs::EvaluateArgs),
+    /// Put pictures side by side, with labels
+    #[command(
+        after_help = "Example:\n  unsee grid outputs/demo/pictures/base outputs/demo/pictures/erased --only Cat --out cats.png"
+    )]
+    Grid(grids::GridArgs),
+    /// Draw the canvas: styles × objects in `UnlearnCanvas`' folder layout
+    #[command(
+        after_help = "Example:\n  unsee canvas --out canvas --per-cell 20\n  unsee canvas --sheet sheet.png"
+    )]
+    Canvas(grids::CanvasArgs),
+    /// Train the miniature and its judge from nothing
+    #[command(after_help = "Example:\n  unsee train pipelines/miniature.toml --out outputs/miniature")]
+    Train(jobs::TrainArgs),
+    /// Say what a file or folder is: edit, weights, model folder, run
+    #[command(
+        after_help = "Example:\n  unsee inspect outputs/demo/edit.safetensors\n  unsee inspect models/miniature"
+    )]
+    Inspect(inspect::InspectArgs),
+    /// Say what this machine can do, and why not more
+    #[command(after_help = "Example:\n  unsee doctor\n  unsee doctor --json")]
+    Doctor,
+}
+
+/// Which model, and how it draws; shared by several commands.
+#[derive(Debug, Clone, Args)]
+struct DrawArgs {
+    /// The shipped `miniature`, or a diffusers folder
+    #[arg(long, default_value = "miniature")]
+    model: String,
+    /// ddim or dpm++ [default: the model's own]
+    #[arg(long)]
+    sampler: Option<Solver>,
+    /// Sampling steps
+    #[arg(long, default_value_t = 20)]
+    steps: usize,
+    /// Scale of classifier-free guidance
+    #[arg(long, default_value_t = 3.0)]
+    guidance: f64,
+    /// Pictures in a batch
+    #[arg(long, default_value_t = 16)]
+    batch: usize,
+}
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    crate::torch::keep_memory();
+    let cli = Cli::parse();
+    let json = cli.common.json;
+    match dispatch(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let interrupted = matches!(error.downcast_ref::<Error>(), Some(Error::Interrupted));
+            output::failure(&error, json);
+            ExitCode::from(if interrupted { 130 } else { 1 })
+        }
+    }
+}
+
+fn dispatch(cli: Cli) -> anyhow::Result<()> {
+    let common = &cli.common;
+    match cli.command {
+        Command::Demo(args) => jobs::demo(args, common),
+        Command::Run(args) => jobs::run(args, common),
+        Command::Generate(args) => jobs::generate(args, common),
+        Command::Erase(args) => jobs::erase(args, common),
+        Command::Evaluate(args) => jobs::evaluate(args, common),
+        Command::Grid(args) => grids::grid(args, common),
+        Command::Canvas(args) => grids::canvas(args, common),
+        Command::Train(args) => jobs::train(args, common),
+        Command::Inspect(args) => inspect::inspect(args, common),
+        Command::Doctor => doctor::doctor(common),
+    }
+}
+
+/// `outputs/<name>` in the current folder.
+fn default_out(name: &str) -> PathBuf {
+    PathBuf::from("outputs").join(name)
+}

@@ -1,0 +1,150 @@
+//! What is printed: tables or JSON to stdout, errors to stderr.
+
+use std::io::Write as _;
+
+use comfy_table::presets::UTF8_BORDERS_ONLY;
+use comfy_table::{CellAlignment, Table};
+use serde::Serialize;
+
+use super::bars::span;
+use crate::measure::{Became, Judging, Score, Subject};
+use crate::run::{JudgeReport, Summary};
+
+/// Prints a line of results.
+pub(super) fn line(text: &str) {
+    // A closed pipe is no failure of ours.
+    drop(writeln!(std::io::stdout(), "{text}"));
+}
+
+/// Prints one JSON object.
+pub(super) fn json(value: &impl Serialize) -> anyhow::Result<()> {
+    line(&serde_json::to_string_pretty(value)?);
+    Ok(())
+}
+
+/// Prints an error and its causes, each once.
+pub(super) fn failure(error: &anyhow::Error, as_json: bool) {
+    let mut parts: Vec<String> = Vec::new();
+    for cause in error.chain() {
+        let text = cause.to_string();
+        if !parts.iter().any(|part| part.contains(&text)) {
+            parts.push(text);
+        }
+    }
+    let message = parts.join(": ");
+    if as_json {
+        line(&serde_json::json!({ "error": message }).to_string());
+    }
+    drop(writeln!(std::io::stderr(), "error: {message}"));
+}
+
+fn table(heads: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(UTF8_BORDERS_ONLY);
+    table.set_header(heads.to_vec());
+    table
+}
+
+/// A table with numbers at the right.
+pub(super) fn rows(heads: &[&str], rows: Vec<Vec<String>>, right: &[usize]) {
+    let mut table = table(heads);
+    for row in rows {
+        table.add_row(row);
+    }
+    for &i in right {
+        if let Some(column) = table.column_mut(i) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    line(&table.to_string());
+}
+
+fn percent(value: f64) -> String {
+    format!("{:.1} %", 100.0 * value)
+}
+
+/// The scores, before beside after.
+pub(super) fn scores(scores: &[Score]) {
+    let show = |score: Option<&Score>| {
+        score.map_or_else(String::new, |s| {
+            if s.measure == "CLIP" {
+                return format!("{:.1} [{:.1}, {:.1}]", s.value, s.low, s.high);
+            }
+            format!("{} [{}, {}]", percent(s.value), number(s.low), number(s.high))
+        })
+    };
+    let mut lines = Vec::new();
+    let mut seen: Vec<(&str, &str)> = Vec::new();
+    for score in scores {
+        let key = (score.target.as_str(), score.measure.as_str());
+        if seen.contains(&key) {
+            continue;
+        }
+        seen.push(key);
+        let of = |subject: Subject| {
+            scores.iter().find(|s| (s.target.as_str(), s.measure.as_str()) == key && s.subject == subject)
+        };
+        let (before, after) = (of(Subject::Base), of(Subject::Erased));
+        let counted = after.or(before).map_or_else(String::new, |s| {
+            if s.measure == "CLIP" { s.n.to_string() } else { format!("{}/{}", s.hits, s.n) }
+        });
+        lines.push(vec![
+            score.target.clone(),
+            format!("{} (CLIP judge)", score.measure).replace("CLIP (CLIP judge)", "CLIP score"),
+            show(before),
+            show(after),
+            counted,
+        ]);
+    }
+    rows(&["erased", "measure", "before [95 %]", "after [95 %]", "hits/n after"], lines, &[2, 3, 4]);
+}
+
+fn number(value: f64) -> String {
+    format!("{:.1}", 100.0 * value)
+}
+
+/// What the erased prompts became.
+pub(super) fn became(became: &Became) {
+    let names: Vec<String> = became.names.iter().map(|(name, n)| format!("{name} {n}")).collect();
+    line(&format!("{} prompts became: {} (of {})", became.target, names.join(", "), became.n));
+}
+
+/// How good the judge is.
+pub(super) fn judge(report: &JudgeReport) {
+    let row = |what: &str, j: &Judging| {
+        vec![
+            what.to_owned(),
+            j.domain.name().to_owned(),
+            format!("{} [{}, {}]", percent(j.accuracy), number(j.low), number(j.high)),
+            format!("{}/{}", j.hits, j.n),
+            format!("{} {:.0} %", j.worst_cell.0, 100.0 * j.worst_cell.1),
+            format!("{:.3} → {:.3}", j.ece[0], j.ece[1]),
+        ]
+    };
+    let mut lines: Vec<Vec<String>> =
+        report.on_reference.iter().map(|j| row("pictures whose truth is known", j)).collect();
+    lines.extend(report.on_base.iter().map(|j| row("pictures of the model before", j)));
+    rows(
+        &["the judge names", "domain", "right [95 %]", "hits/n", "worst style × object", "calibration error"],
+        lines,
+        &[2, 3],
+    );
+    if report.on_reference.is_empty() {
+        line("the judge's accuracy is not known: there are no reference pictures (judge.reference)");
+    }
+}
+
+/// Everything that a run ends with.
+pub(super) fn summary(summary: &Summary) {
+    scores(&summary.scores);
+    summary.became.iter().for_each(became);
+    judge(&summary.judge);
+    let device = if summary.peak_device > 0 {
+        format!(", {} MiB on the device", summary.peak_device >> 20)
+    } else {
+        String::new()
+    };
+    line(&format!("{} of work, peak memory {} MiB{device}", span(summary.seconds), summary.peak_host >> 20));
+    line(&format!("grid: {}", summary.grid.display()));
+    line(&format!("run folder: {}", summary.folder.display()));
+}

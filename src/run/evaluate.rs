@@ -1,0 +1,164 @@
+//! Judges folders of pictures that were drawn anywhere, with no generator loaded.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::Error;
+use super::judging::{Looked, judge_answers};
+use super::jury::{JudgeReport, Jury};
+use super::pipeline::{AnswerSettings, JudgeSettings};
+use super::study::{answer_set, known};
+use crate::measure::{
+    Answer, AnswerSet, Became, Reference, Score, Seen, Subject, Target, became, score_target,
+};
+use crate::torch::Device;
+use crate::watch::Watch;
+
+/// What to judge.
+#[derive(Debug, Clone)]
+pub struct Inquiry {
+    /// Pictures, of the model after the erasure (or of any model, where nothing was erased).
+    pub pictures: PathBuf,
+    /// Pictures of the model before.
+    pub base: Option<PathBuf>,
+    /// What was erased; without it only the judge's agreement with the prompts is measured.
+    pub forget: Option<Target>,
+    /// CSV that maps files to prompts: columns `file` and `prompt`, or `file`, `style`, `object`, `seed`.
+    pub csv: Option<PathBuf>,
+    /// Names of styles and objects; seeds are those of the files.
+    pub answers: AnswerSettings,
+    /// Who judges.
+    pub judge: JudgeSettings,
+    /// Where the evidence goes; beside the pictures' folder when missing.
+    pub evidence: Option<PathBuf>,
+}
+
+/// What came out.
+#[derive(Debug, Clone, Serialize)]
+pub struct Verdict {
+    /// The judge, and how good it is; `on_base` is its agreement with the prompts of the first folder.
+    pub judge: JudgeReport,
+    /// UA, IRA, CRA where something was erased.
+    pub scores: Vec<Score>,
+    /// What the erased prompts became.
+    pub became: Option<Became>,
+    /// The evidence's file.
+    pub evidence: PathBuf,
+}
+
+/// Judges and scores.
+///
+/// # Errors
+/// A picture that is missing, doubled or of an unknown name.
+pub fn evaluate(inquiry: &Inquiry, device: Device, watch: &mut dyn Watch) -> Result<Verdict, Error> {
+    let mut set = answer_set(&inquiry.answers);
+    let found = find(inquiry, &set)?;
+    set.seeds = found.iter().map(|(answer, _)| answer.seed).collect::<BTreeSet<u64>>().into_iter().collect();
+    set.check(found.iter().map(|(answer, _)| answer))?;
+    if let Some(target) = &inquiry.forget {
+        known(&set, target.domain, &target.name)?;
+    }
+    let jury = Jury::open(&inquiry.judge, &set, device)?;
+    let reference = jury.check(watch)?;
+    let folder = &inquiry.pictures;
+    let evidence = inquiry.evidence.clone().unwrap_or_else(|| {
+        let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        folder.with_file_name(format!("{name}-evidence.jsonl"))
+    });
+    let questions = jury.questions();
+    let seen = |looked: &[Looked]| looked.iter().map(|l| l.seen(&questions)).collect::<Vec<Seen>>();
+    let after = judge_answers(&jury.judge, &evidence, "pictures", &found, watch)?;
+    let before = inquiry
+        .base
+        .as_ref()
+        .map(|base| {
+            let found = find(&Inquiry { pictures: base.clone(), csv: None, ..inquiry.clone() }, &set)?;
+            set.check(found.iter().map(|(answer, _)| answer))?;
+            judge_answers(&jury.judge, &evidence, "base", &found, watch)
+        })
+        .transpose()?;
+    let (mut scores, mut turned) = (Vec::new(), None);
+    if let Some(target) = &inquiry.forget {
+        let after = seen(&after);
+        let before = before.as_deref().map(seen);
+        let reference: Option<&Reference> = reference.as_ref();
+        if let Some(before) = &before {
+            scores.extend(score_target(&set, target, Subject::Base, before, None, reference)?);
+        }
+        scores.extend(score_target(&set, target, Subject::Erased, &after, before.as_deref(), reference)?);
+        turned = Some(became(target, &after));
+    }
+    let judge = jury.report(reference.as_ref(), before.as_deref().unwrap_or(&after))?;
+    Ok(Verdict { judge, scores, became: turned, evidence })
+}
+
+/// The pictures of a folder with what was asked for.
+fn find(inquiry: &Inquiry, set: &AnswerSet) -> Result<Vec<(Answer, PathBuf)>, Error> {
+    let mut found = match &inquiry.csv {
+        Some(csv) => mapped(csv, &inquiry.pictures, set)?,
+        None => named(&inquiry.pictures, set)?,
+    };
+    found.sort_by(|a, b| a.1.cmp(&b.1));
+    if found.is_empty() {
+        return Err(Error::Unknown(format!(
+            "{} holds no picture that is named {{style}}_{{object}}_seed{{n}}.png or .jpg; --csv maps other names to prompts",
+            inquiry.pictures.display()
+        )));
+    }
+    Ok(found)
+}
+
+fn named(folder: &Path, set: &AnswerSet) -> Result<Vec<(Answer, PathBuf)>, Error> {
+    let mut found = Vec::new();
+    for entry in fs_err::read_dir(folder)? {
+        let path = entry?.path();
+        let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+        if !["png", "jpg", "jpeg"].contains(&extension.as_str()) {
+            continue;
+        }
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let answer = set.parse(&stem).ok_or_else(|| {
+            Error::Unknown(format!(
+                "{}: the judge knows no such style and object; name both with --styles and --objects, or map the file with --csv",
+                path.display()
+            ))
+        })?;
+        found.push((answer, path));
+    }
+    Ok(found)
+}
+
+fn mapped(csv: &Path, folder: &Path, set: &AnswerSet) -> Result<Vec<(Answer, PathBuf)>, Error> {
+    let wrong = |why: String| Error::Unknown(format!("{}: {why}", csv.display()));
+    let rows = super::prompts::read_table(csv)?;
+    let one_seed = AnswerSet { seeds: vec![0], ..set.clone() }.answers();
+    rows.into_iter()
+        .enumerate()
+        .map(|(i, row)| {
+            let cell = |name: &str| row.iter().find(|(head, _)| head == name).map(|(_, v)| v.trim());
+            let file = cell("file").ok_or_else(|| wrong("there is no column `file`".to_owned()))?;
+            let seed = cell("seed").or_else(|| cell("evaluation_seed")).unwrap_or("0");
+            let seed = seed
+                .parse()
+                .map_err(|_| wrong(format!("row {}: seed is `{seed}`, expected a whole number", i + 1)))?;
+            let asked = one_seed.iter().find(|answer| match (cell("style"), cell("object")) {
+                (Some(style), Some(object)) => {
+                    answer.style == style.replace(' ', "_") && answer.object == object.replace(' ', "_")
+                }
+                _ => cell("prompt").is_some_and(|prompt| {
+                    prompt.trim_end_matches('.').eq_ignore_ascii_case(answer.prompt().trim_end_matches('.'))
+                }),
+            });
+            let asked = asked.ok_or_else(|| {
+                wrong(format!(
+                    "row {}: no style and object of the judge's in it; give columns `style` and `object`, or prompts like «{}»",
+                    i + 1,
+                    one_seed[0].prompt()
+                ))
+            })?;
+            Ok((Answer { seed, ..asked.clone() }, folder.join(file)))
+        })
+        .collect()
+}

@@ -1,0 +1,333 @@
+//! A run is a folder: `run.json` says what was run, on what, and how far it got.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::Error;
+use crate::torch::{Device, Peak};
+
+/// How far a run got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// It is running, or was killed.
+    Running,
+    /// It is complete.
+    Done,
+    /// It stopped with an error.
+    Failed,
+    /// The user stopped it.
+    Interrupted,
+}
+
+/// What ran it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Machine {
+    /// `cpu` or `cuda:0`.
+    pub device: String,
+    /// `f32`, `bf16` or `f16`.
+    pub precision: String,
+    /// Threads inside an operation.
+    pub threads: usize,
+    /// The processor's name.
+    pub processor: String,
+    /// libtorch's version.
+    pub libtorch: String,
+}
+
+/// A part of the work.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Phase {
+    /// What was done.
+    pub name: String,
+    /// Seconds, over all sittings.
+    pub seconds: f64,
+    /// Peak memory in bytes.
+    pub peak: Peak,
+}
+
+/// A file of the run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Artifact {
+    /// Path inside the folder.
+    pub path: String,
+    /// blake3 of its content.
+    pub hash: String,
+}
+
+/// `run.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// Version of this layout.
+    pub schema: u32,
+    /// How far it got.
+    pub status: Status,
+    /// What was asked for, every default filled in.
+    pub recipe: Value,
+    /// blake3 of the recipe.
+    pub recipe_hash: String,
+    /// Version and commit of this program.
+    pub build: String,
+    /// What ran it.
+    pub machine: Machine,
+    /// Hashes of models, judge and edits.
+    pub hashes: BTreeMap<String, String>,
+    /// The parts of the work, in order.
+    pub phases: Vec<Phase>,
+    /// The files that it made.
+    pub artifacts: Vec<Artifact>,
+    /// When it began, UTC.
+    pub began: String,
+    /// When `run.json` was written last, UTC.
+    pub updated: String,
+}
+
+/// An open run folder; no other process can open it meanwhile.
+#[derive(Debug)]
+pub struct RunFolder {
+    root: PathBuf,
+    /// What `run.json` will say.
+    pub record: Record,
+    _lock: fs_err::File,
+}
+
+const SCHEMA: u32 = 1;
+
+impl Machine {
+    /// This one.
+    pub fn here(device: Device, precision: crate::torch::Precision) -> Self {
+        let cpuinfo = fs_err::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let processor = cpuinfo
+            .lines()
+            .find_map(|line| line.strip_prefix("model name"))
+            .map_or("unknown", |rest| rest.trim_start_matches([' ', '\t', ':']));
+        Self {
+            device: device.to_string(),
+            precision: precision.to_string(),
+            threads: crate::torch::threads(),
+            processor: processor.to_owned(),
+            libtorch: crate::torch::VERSION.to_owned(),
+        }
+    }
+}
+
+impl RunFolder {
+    /// Opens a folder for this recipe: a new one, or one that the same recipe has begun.
+    ///
+    /// # Errors
+    /// Another process holds it, or it belongs to another recipe, or to no run at all.
+    pub fn open(root: &Path, recipe: Value, machine: Machine) -> Result<Self, Error> {
+        let recipe_hash = blake3::hash(recipe.to_string().as_bytes()).to_hex().to_string();
+        let file = root.join("run.json");
+        if !file.exists() && root.exists() && fs_err::read_dir(root)?.next().is_some() {
+            return Err(Error::OtherRun {
+                path: root.to_path_buf(),
+                why: "there is no run.json, but other files".to_owned(),
+            });
+        }
+        fs_err::create_dir_all(root)?;
+        let lock =
+            fs_err::OpenOptions::new().create(true).truncate(false).write(true).open(root.join(".lock"))?;
+        if lock.file().try_lock().is_err() {
+            return Err(Error::Locked(root.to_path_buf()));
+        }
+        let build = concat!(env!("CARGO_PKG_VERSION"), "+", env!("UNSEE_COMMIT")).to_owned();
+        let record = if file.exists() {
+            let text = fs_err::read_to_string(&file)?;
+            let old: Record = serde_json::from_str(&text).map_err(|error| Error::OtherRun {
+                path: root.to_path_buf(),
+                why: format!("its run.json cannot be read: {error}"),
+            })?;
+            if old.recipe_hash != recipe_hash {
+                return Err(Error::OtherRun {
+                    path: root.to_path_buf(),
+                    why: difference("", &old.recipe, &recipe).unwrap_or_else(|| "another recipe".to_owned()),
+                });
+            }
+            // Bits depend on these: pictures of two machines must not be mixed in one run.
+            if (&old.machine.device, &old.machine.precision, old.machine.threads)
+                != (&machine.device, &machine.precision, machine.threads)
+            {
+                return Err(Error::OtherRun {
+                    path: root.to_path_buf(),
+                    why: format!(
+                        "it began on {} in {} with {} threads, this is {} in {} with {}",
+                        old.machine.device,
+                        old.machine.precision,
+                        old.machine.threads,
+                        machine.device,
+                        machine.precision,
+                        machine.threads
+                    ),
+                });
+            }
+            Record { status: Status::Running, build, machine, ..old }
+        } else {
+            Record {
+                schema: SCHEMA,
+                status: Status::Running,
+                recipe,
+                recipe_hash,
+                build,
+                machine,
+                hashes: BTreeMap::new(),
+                phases: Vec::new(),
+                artifacts: Vec::new(),
+                began: now(),
+                updated: now(),
+            }
+        };
+        let mut folder = Self { root: root.to_path_buf(), record, _lock: lock };
+        folder.save()?;
+        Ok(folder)
+    }
+
+    /// The folder's path.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// A path inside it.
+    pub fn path(&self, inside: impl AsRef<Path>) -> PathBuf {
+        self.root.join(inside)
+    }
+
+    /// Writes `run.json`, whole or not at all.
+    ///
+    /// # Errors
+    /// The disk is full.
+    pub fn save(&mut self) -> Result<(), Error> {
+        self.record.updated = now();
+        write_json(&self.root.join("run.json"), &self.record)
+    }
+
+    /// Does a part of the work and notes its time and memory; a part that was begun before adds to it.
+    ///
+    /// # Errors
+    /// The work's, or that `run.json` cannot be written.
+    pub fn phase<T>(
+        &mut self,
+        name: &str,
+        device: Device,
+        work: impl FnOnce(&mut Self) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        Peak::reset(device);
+        let began = Instant::now();
+        let outcome = work(self);
+        let (seconds, peak) = (began.elapsed().as_secs_f64(), Peak::read(device));
+        match self.record.phases.iter_mut().find(|phase| phase.name == name) {
+            Some(phase) => {
+                phase.seconds += seconds;
+                phase.peak = phase.peak.max(peak);
+            }
+            None => self.record.phases.push(Phase { name: name.to_owned(), seconds, peak }),
+        }
+        if let Err(error) = &outcome {
+            self.record.status =
+                if matches!(error, Error::Interrupted) { Status::Interrupted } else { Status::Failed };
+        }
+        let saved = self.save();
+        let value = outcome?; // the work's own error says more than that of run.json
+        saved?;
+        Ok(value)
+    }
+
+    /// Notes a file that the run made.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn artifact(&mut self, inside: &str) -> Result<(), Error> {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update_reader(fs_err::File::open(self.root.join(inside))?)?;
+        let artifact = Artifact { path: inside.to_owned(), hash: hasher.finalize().to_hex().to_string() };
+        match self.record.artifacts.iter_mut().find(|old| old.path == inside) {
+            Some(old) => *old = artifact,
+            None => self.record.artifacts.push(artifact),
+        }
+        Ok(())
+    }
+}
+
+/// The first key in which two recipes differ.
+fn difference(path: &str, old: &Value, new: &Value) -> Option<String> {
+    if old == new {
+        return None;
+    }
+    if let (Value::Object(a), Value::Object(b)) = (old, new) {
+        let keys: std::collections::BTreeSet<&String> = a.keys().chain(b.keys()).collect();
+        return keys.into_iter().find_map(|key| {
+            let inner = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+            difference(&inner, a.get(key).unwrap_or(&Value::Null), b.get(key).unwrap_or(&Value::Null))
+        });
+    }
+    Some(format!("`{path}` is {old} there and {new} now"))
+}
+
+fn now() -> String {
+    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+/// Writes a JSON file, whole or not at all.
+pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<(), Error> {
+    let text = serde_json::to_string_pretty(value).map_err(std::io::Error::other)?;
+    write_whole(path, format!("{text}\n").as_bytes())
+}
+
+/// Writes a file, whole or not at all.
+pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs_err::create_dir_all(folder)?;
+    let mut half = tempfile::Builder::new().prefix(".half-").tempfile_in(folder)?;
+    half.write_all(bytes)?;
+    half.as_file().sync_all()?;
+    half.persist(path).map_err(|error| error.error)?;
+    let mut mode = fs_err::metadata(path)?.permissions();
+    std::os::unix::fs::PermissionsExt::set_mode(&mut mode, 0o644);
+    fs_err::set_permissions(path, mode)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::torch::Precision;
+    use serde_json::json;
+
+    fn open(root: &Path, recipe: Value) -> Result<RunFolder, Error> {
+        RunFolder::open(root, recipe, Machine::here(Device::CPU, Precision::F32))
+    }
+
+    #[test]
+    fn one_process_and_one_recipe() {
+        let root = tempfile::tempdir().unwrap();
+        let first = open(root.path(), json!({"a": {"b": 1}})).unwrap();
+        assert!(matches!(open(root.path(), json!({"a": {"b": 1}})), Err(Error::Locked(_))));
+        drop(first);
+        assert!(open(root.path(), json!({"a": {"b": 1}})).is_ok());
+        let error = open(root.path(), json!({"a": {"b": 2}})).unwrap_err().to_string();
+        assert!(error.contains("`a.b` is 1 there and 2 now"), "{error}");
+    }
+
+    #[test]
+    fn a_folder_of_other_files_is_left_alone() {
+        let root = tempfile::tempdir().unwrap();
+        fs_err::File::create(root.path().join("thesis.tex")).unwrap();
+        assert!(matches!(open(root.path(), json!({})), Err(Error::OtherRun { .. })));
+    }
+
+    #[test]
+    fn phases_add_up_and_errors_are_noted() {
+        let root = tempfile::tempdir().unwrap();
+        let mut run = open(root.path(), json!({})).unwrap();
+        run.phase("drawing", Device::CPU, |_| Ok(())).unwrap();
+        let stopped = run.phase("drawing", Device::CPU, |_| Err::<(), _>(Error::Interrupted));
+        assert!(stopped.is_err());
+        assert_eq!(run.record.phases.len(), 1);
+        assert_eq!(run.record.status, Status::Interrupted);
+    }
+}

@@ -1,0 +1,135 @@
+//! Draws a list of prompts into a run folder.
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::drawing::texts;
+use super::folder::{Machine, RunFolder, Status, write_whole};
+use super::prompts::PromptRow;
+use super::study::Place;
+use super::{Error, shipped_or_path};
+use crate::generator::{Generator, Shot, StableDiffusion};
+use crate::sampler::Solver;
+use crate::watch::Watch;
+use crate::weights::Edit;
+
+/// What to draw and how.
+#[derive(Debug, Clone, Serialize)]
+pub struct Commission {
+    /// `miniature`, or a diffusers folder.
+    pub model: String,
+    /// An edit to apply.
+    pub edit: Option<PathBuf>,
+    /// The prompts.
+    pub prompts: Vec<PromptRow>,
+    /// Seeds for prompts that have none of their own.
+    pub seeds: Vec<u64>,
+    /// What to stay away from.
+    pub negative: String,
+    /// Guidance for prompts that have none of their own.
+    pub guidance: f64,
+    /// Sampling steps.
+    pub steps: usize,
+    /// The solver; the model's own when it is missing.
+    pub sampler: Option<Solver>,
+    /// Pixels across and down; the model's own when missing.
+    pub size: Option<(i64, i64)>,
+    /// Pictures in a batch.
+    pub batch: usize,
+}
+
+/// A picture that was drawn.
+#[derive(Debug, Clone, Serialize)]
+pub struct Drawn {
+    /// Its file.
+    pub file: PathBuf,
+    /// Its prompt.
+    pub prompt: String,
+    /// Its seed.
+    pub seed: u64,
+}
+
+/// Draws everything into `root` as `{case}_{n}.png`, beside a `pictures.csv` with all columns.
+///
+/// # Errors
+/// Whatever stops it; pictures that are done are kept, and the same command goes on.
+pub fn generate(
+    commission: &Commission,
+    root: &Path,
+    place: Place,
+    watch: &mut dyn Watch,
+) -> Result<Vec<Drawn>, Error> {
+    let mut model = StableDiffusion::open(&shipped_or_path(&commission.model)?, place)?;
+    let mut hash = model.card().hash.clone();
+    if let Some(file) = &commission.edit {
+        model.apply(&Edit::open(file)?)?;
+        let content = blake3::hash(&fs_err::read(file)?).to_hex().to_string();
+        hash = format!("{hash}+{content}");
+    }
+    let side = model.card().side;
+    let mut works: Vec<(String, Shot, &PromptRow)> = Vec::new();
+    for row in &commission.prompts {
+        let seeds = row.seed.map_or_else(|| commission.seeds.clone(), |seed| vec![seed]);
+        for (n, seed) in seeds.into_iter().enumerate() {
+            let shot = Shot {
+                prompt: row.prompt.clone(),
+                negative: commission.negative.clone(),
+                seed,
+                guidance: row.guidance.unwrap_or(commission.guidance),
+                steps: commission.steps,
+                sampler: commission.sampler.unwrap_or(model.solver()),
+                size: commission.size.unwrap_or((side, side)),
+            };
+            works.push((format!("{}_{n}.png", row.case), shot, row));
+        }
+    }
+    let names: std::collections::HashSet<&String> = works.iter().map(|(name, _, _)| name).collect();
+    if names.len() != works.len() {
+        return Err(Error::Unknown(
+            "two prompts have the same case_number; their pictures would overwrite each other".to_owned(),
+        ));
+    }
+
+    let recipe = serde_json::to_value(commission).map_err(std::io::Error::other)?;
+    let mut run = RunFolder::open(root, recipe, Machine::here(place.0, place.1))?;
+    run.record.hashes.insert("model".to_owned(), hash.clone());
+    run.phase("drawing", place.0, |_| {
+        watch.begin("drawing", works.len() as u64);
+        let mut done = 0;
+        for group in works.chunks(commission.batch.max(1)) {
+            if group.iter().any(|(name, _, _)| !root.join(name).exists()) {
+                let shots: Vec<Shot> = group.iter().map(|(_, shot, _)| shot.clone()).collect();
+                for (picture, (name, shot, _)) in model.draw(&shots, watch)?.iter().zip(group) {
+                    picture.save(&root.join(name), &texts(shot, &hash))?;
+                }
+            }
+            done += group.len() as u64;
+            watch.at(done, "");
+            if watch.interrupted() && done < works.len() as u64 {
+                return Err(Error::Interrupted);
+            }
+        }
+        watch.end();
+        Ok(())
+    })?;
+
+    let mut table = csv::Writer::from_writer(Vec::new());
+    let kept: Vec<String> = commission.prompts[0].columns.iter().map(|(head, _)| head.clone()).collect();
+    let csv_error = |error: csv::Error| Error::Io(std::io::Error::other(error));
+    table.write_record(["file", "seed"].into_iter().map(str::to_owned).chain(kept)).map_err(csv_error)?;
+    for (name, shot, row) in &works {
+        let own = row.columns.iter().map(|(_, value)| value.clone());
+        table
+            .write_record([name.clone(), shot.seed.to_string()].into_iter().chain(own))
+            .map_err(csv_error)?;
+    }
+    let bytes = table.into_inner().map_err(|error| Error::Io(std::io::Error::other(error.to_string())))?;
+    write_whole(&root.join("pictures.csv"), &bytes)?;
+    run.record.status = Status::Done;
+    run.save()?;
+    Ok(works
+        .into_iter()
+        .map(|(name, shot, _)| Drawn { file: root.join(name), prompt: shot.prompt, seed: shot.seed })
+        .collect())
+}

@@ -1,0 +1,126 @@
+//! Tells what a file or folder is, without loading it.
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::{Error, Record};
+use crate::generator::{components, open_weights};
+use crate::weights::Weights;
+
+/// What something is.
+#[derive(Debug, Clone, Serialize)]
+pub struct Finding {
+    /// In one phrase.
+    pub what: String,
+    /// What there is to know.
+    pub facts: Vec<(String, String)>,
+    /// Its tensors, for a file of weights.
+    pub tensors: Vec<TensorFact>,
+}
+
+/// A tensor in a file.
+#[derive(Debug, Clone, Serialize)]
+pub struct TensorFact {
+    /// Its name.
+    pub name: String,
+    /// Its number type.
+    pub dtype: String,
+    /// Its shape.
+    pub shape: Vec<i64>,
+}
+
+/// Looks at a path.
+///
+/// # Errors
+/// Nothing that unsee knows, or something damaged.
+pub fn inspect(path: &Path) -> Result<Finding, Error> {
+    if !path.is_dir() {
+        return file(path);
+    }
+    if path.join("run.json").exists() {
+        return run_folder(path);
+    }
+    if path.join("model_index.json").exists() {
+        return model_folder(path);
+    }
+    if path.join("config.json").exists() && path.join("model.safetensors").exists() {
+        let mut finding = file(&path.join("model.safetensors"))?;
+        let config: serde_json::Value =
+            serde_json::from_str(&fs_err::read_to_string(path.join("config.json"))?)
+                .map_err(|error| Error::Unknown(format!("{}/config.json: {error}", path.display())))?;
+        finding.what =
+            format!("a transformers folder ({})", config["model_type"].as_str().unwrap_or("unknown"));
+        return Ok(finding);
+    }
+    Err(Error::Unknown(format!(
+        "{} is no run (run.json), diffusers folder (model_index.json) or transformers folder (config.json)",
+        path.display()
+    )))
+}
+
+fn file(path: &Path) -> Result<Finding, Error> {
+    let weights = Weights::open(path)?;
+    let tensors: Vec<TensorFact> = weights
+        .names()
+        .filter_map(|name| {
+            let info = weights.info(name)?;
+            Some(TensorFact { name: name.to_owned(), dtype: info.dtype, shape: info.shape })
+        })
+        .collect();
+    let about = weights.metadata();
+    let what = if about.contains_key("unsee.edit") { "an edit" } else { "safetensors weights" };
+    let mut facts = summary(&weights, &tensors);
+    facts.extend(about.into_iter().filter(|(key, _)| key != "format"));
+    Ok(Finding { what: what.to_owned(), facts, tensors })
+}
+
+fn summary(weights: &Weights, tensors: &[TensorFact]) -> Vec<(String, String)> {
+    let numbers: i64 = tensors.iter().map(|t| t.shape.iter().product::<i64>()).sum();
+    let mut types: Vec<&str> = tensors.iter().map(|t| t.dtype.as_str()).collect();
+    types.sort_unstable();
+    types.dedup();
+    vec![
+        ("tensors".to_owned(), tensors.len().to_string()),
+        ("numbers".to_owned(), numbers.to_string()),
+        ("types".to_owned(), types.join(", ")),
+        ("hash".to_owned(), weights.hash().to_hex().to_string()),
+    ]
+}
+
+fn model_folder(path: &Path) -> Result<Finding, Error> {
+    let mut facts = Vec::new();
+    for component in components() {
+        let weights = open_weights(path, component)?;
+        let (mut count, mut numbers) = (0, 0);
+        let mut types: Vec<String> = Vec::new();
+        for info in weights.names().filter_map(|name| weights.info(name)) {
+            count += 1;
+            numbers += info.shape.iter().product::<i64>();
+            if !types.contains(&info.dtype) {
+                types.push(info.dtype);
+            }
+        }
+        let text = format!("{numbers} numbers in {count} tensors, {}", types.join(", "));
+        facts.push((component.folder.to_owned(), text));
+    }
+    Ok(Finding { what: "a diffusers folder".to_owned(), facts, tensors: Vec::new() })
+}
+
+fn run_folder(path: &Path) -> Result<Finding, Error> {
+    let text = fs_err::read_to_string(path.join("run.json"))?;
+    let record: Record = serde_json::from_str(&text)
+        .map_err(|error| Error::Unknown(format!("{}/run.json: {error}", path.display())))?;
+    let mut facts = vec![
+        ("status".to_owned(), format!("{:?}", record.status).to_lowercase()),
+        ("began".to_owned(), record.began),
+        ("build".to_owned(), record.build),
+        ("device".to_owned(), format!("{} in {}", record.machine.device, record.machine.precision)),
+        ("recipe hash".to_owned(), record.recipe_hash),
+    ];
+    facts.extend(record.hashes);
+    for phase in record.phases {
+        facts.push((phase.name, format!("{:.1} s, {} MiB", phase.seconds, phase.peak.host >> 20)));
+    }
+    Ok(Finding { what: "a run".to_owned(), facts, tensors: Vec::new() })
+}

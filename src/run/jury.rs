@@ -1,0 +1,197 @@
+//! The judge of a run: opened as the pipeline says, asked the answer set's questions, and judged itself.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::Error;
+use super::judging::Looked;
+use super::naming::shipped_or_path;
+use super::pipeline::JudgeSettings;
+use crate::canvas;
+use crate::judge::{CandleEye, Eye, Judge, JudgeCard, ProbeSettings, Question, TorchEye, in_batches};
+use crate::measure::{Answer, AnswerSet, Domain, Judging, Reference};
+use crate::pictures::Picture;
+use crate::torch::Device;
+use crate::watch::Watch;
+
+/// The judge, and how good it is.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct JudgeReport {
+    /// Which it is.
+    #[serde(flatten)]
+    pub card: JudgeCard,
+    /// Its accuracy on pictures whose truth is known; empty where there are none.
+    pub on_reference: Vec<Judging>,
+    /// Share of the base model's pictures that it names as they were asked for: style, object.
+    pub on_base: Vec<Judging>,
+}
+
+/// A judge with its questions and its reference pictures.
+#[derive(Debug)]
+pub struct Jury {
+    pub(super) judge: Judge,
+    settings: JudgeSettings,
+    set: AnswerSet,
+}
+
+impl Jury {
+    /// Opens the judge that the settings name and asks it the set's questions.
+    ///
+    /// # Errors
+    /// A folder that holds no CLIP, settings that are not known, examples that are missing.
+    pub fn open(settings: &JudgeSettings, set: &AnswerSet, device: Device) -> Result<Self, Error> {
+        let folder = shipped_or_path(&settings.path)?;
+        let eye: Box<dyn Eye> = match settings.engine.as_str() {
+            "candle" => Box::new(CandleEye::open(&folder)?),
+            "libtorch" => Box::new(TorchEye::open(&folder, device)?),
+            other => {
+                return Err(Error::Pipeline(format!("judge.engine is `{other}`; use candle or libtorch")));
+            }
+        };
+        let question = |domain: Domain| Question {
+            domain: domain.name().to_owned(),
+            classes: set.classes(domain).to_vec(),
+        };
+        let questions = [question(Domain::Style), question(Domain::Object)];
+        let engine = settings.engine.as_str();
+        let judge = match settings.decide.as_str() {
+            "text" => Judge::by_text(&folder, engine, eye, wordings(questions))?,
+            "prototypes" | "probe" => {
+                // The pictures that teach come after those that measure.
+                let examples = pictures(settings, set, settings.check, settings.teach)?;
+                if examples.is_empty() {
+                    return Err(Error::Pipeline(format!(
+                        "a judge that decides by {} must be shown examples: set judge.reference",
+                        settings.decide
+                    )));
+                }
+                let labels = [Domain::Style, Domain::Object].map(|domain| {
+                    let classes = set.classes(domain);
+                    let place = |(answer, _): &(Answer, Picture)| {
+                        classes.iter().position(|own| own == answer.wanted(domain)).unwrap_or(0)
+                    };
+                    examples.iter().map(place).collect::<Vec<usize>>()
+                });
+                let pictures: Vec<Picture> = examples.into_iter().map(|(_, picture)| picture).collect();
+                let probe = (settings.decide == "probe").then(ProbeSettings::default);
+                Judge::by_example(&folder, engine, eye, questions.to_vec(), &pictures, &labels, probe)?
+            }
+            other => {
+                return Err(Error::Pipeline(format!(
+                    "judge.decide is `{other}`; use text, prototypes or probe"
+                )));
+            }
+        };
+        Ok(Self { judge, settings: settings.clone(), set: set.clone() })
+    }
+
+    /// Which judge it is.
+    pub fn card(&self) -> &JudgeCard {
+        self.judge.card()
+    }
+
+    /// What it is asked.
+    pub fn questions(&self) -> Vec<Question> {
+        self.judge.questions().cloned().collect()
+    }
+
+    /// Lets the judge name pictures whose truth is known; `None` where there are none.
+    ///
+    /// # Errors
+    /// Reference pictures that are missing.
+    pub fn check(&self, watch: &mut dyn Watch) -> Result<Option<Reference>, Error> {
+        let known = pictures(&self.settings, &self.set, 0, self.settings.check)?;
+        if known.is_empty() {
+            return Ok(None);
+        }
+        watch.begin("checking the judge", known.len() as u64);
+        let (answers, pictures): (Vec<Answer>, Vec<Picture>) = known.into_iter().unzip();
+        let evidence = in_batches(&pictures, |batch| self.judge.look(batch, None))?;
+        watch.at(pictures.len() as u64, "");
+        watch.end();
+        let known = answers.iter().zip(&evidence).map(|(answer, evidence)| (answer, &evidence.logits));
+        Ok(Some(reference(&self.set, known)?))
+    }
+
+    /// What is to be said about the judge beside its verdicts.
+    ///
+    /// # Errors
+    /// Evidence of pictures that are not in the set.
+    pub fn report(&self, on_known: Option<&Reference>, base: &[Looked]) -> Result<JudgeReport, Error> {
+        let both = |r: &Reference| [Domain::Style, Domain::Object].map(|domain| r.judging(domain)).to_vec();
+        let base = base.iter().map(|looked| (&looked.answer, &looked.evidence.logits));
+        let on_base = reference(&self.set, base)?;
+        Ok(JudgeReport {
+            card: self.card().clone(),
+            on_reference: on_known.map(both).unwrap_or_default(),
+            on_base: both(&on_base),
+        })
+    }
+}
+
+fn reference<'a>(
+    set: &AnswerSet,
+    known: impl Iterator<Item = (&'a Answer, &'a Vec<Vec<f32>>)>,
+) -> Result<Reference, Error> {
+    let known = known.map(|(answer, logits)| {
+        ((answer.style.as_str(), answer.object.as_str()), (&logits[0][..], &logits[1][..]))
+    });
+    Ok(Reference::new(set, known)?)
+}
+
+/// Each class in words: the judge learned bare styles and bare objects.
+fn wordings([styles, objects]: [Question; 2]) -> Vec<(Question, Vec<Vec<String>>)> {
+    let spaced = canvas::spaced;
+    let style = |name: &String| {
+        vec![format!("An image in {} style.", spaced(name)), format!("{} style", spaced(name))]
+    };
+    let object = |name: &String| {
+        vec![format!("a picture of a {}", spaced(name)), format!("A {} image.", spaced(name))]
+    };
+    let (style_words, object_words) =
+        (styles.classes.iter().map(style).collect(), objects.classes.iter().map(object).collect());
+    vec![(styles, style_words), (objects, object_words)]
+}
+
+/// The canvas world of reference pictures: neither the generator nor the judge learned from it.
+const REFERENCE_WORLD: u64 = 3;
+
+/// Pictures whose truth is known, `n` of each style × object from index `first` on.
+fn pictures(
+    settings: &JudgeSettings,
+    set: &AnswerSet,
+    first: u32,
+    n: u32,
+) -> Result<Vec<(Answer, Picture)>, Error> {
+    let Some(source) = &settings.reference else { return Ok(Vec::new()) };
+    let seeds = (first..first + n).map(u64::from).collect();
+    (AnswerSet { seeds, ..set.clone() })
+        .answers()
+        .into_iter()
+        .map(|answer| {
+            let picture = if source == "canvas" {
+                from_canvas(&answer)?
+            } else {
+                let cell = Path::new(source).join(&answer.style).join(&answer.object);
+                let png = cell.join(format!("{}.png", answer.seed + 1));
+                let jpg = cell.join(format!("{}.jpg", answer.seed + 1));
+                Picture::open(if png.exists() { &png } else { &jpg })?
+            };
+            Ok((answer, picture))
+        })
+        .collect()
+}
+
+fn from_canvas(answer: &Answer) -> Result<Picture, Error> {
+    let style = canvas::Style::ALL.iter().find(|style| style.name() == answer.style);
+    let object = canvas::Object::ALL.iter().find(|object| object.name() == answer.object);
+    let (Some(&style), Some(&object)) = (style, object) else {
+        return Err(Error::Unknown(format!(
+            "the canvas does not know {} × {}; set judge.reference to a folder of known pictures, or remove it",
+            answer.style, answer.object
+        )));
+    };
+    let rgb = canvas::draw(REFERENCE_WORLD, style, object, answer.seed as u32);
+    Ok(Picture { width: canvas::SIDE, height: canvas::SIDE, rgb })
+}

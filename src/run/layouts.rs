@@ -1,0 +1,187 @@
+//! Grids of pictures that lie in folders, and the canvas as files.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use super::Error;
+use crate::canvas::{self, Object, SIDE, Style};
+use crate::pictures::Picture;
+use crate::report::{Band, grid};
+use crate::watch::Watch;
+
+/// What to lay out.
+#[derive(Debug, Clone)]
+pub struct GridRequest {
+    /// Folders of pictures.
+    pub folders: Vec<PathBuf>,
+    /// Only files whose stem contains one of these; all where there is none.
+    pub only: Vec<String>,
+    /// What is a row of a single folder.
+    pub rows: Rows,
+    /// Columns at most.
+    pub columns: usize,
+}
+
+/// What is a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rows {
+    /// Each seed; columns are prompts.
+    Seed,
+    /// Each prompt; columns are seeds.
+    Prompt,
+}
+
+impl FromStr for Rows {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "seed" => Ok(Self::Seed),
+            "prompt" => Ok(Self::Prompt),
+            _ => Err(format!("`{text}` is no row; use seed or prompt")),
+        }
+    }
+}
+
+/// Lays out one folder by seeds or prompts, or several folders below each other.
+///
+/// # Errors
+/// A folder without pictures, or one that lacks a picture which another has.
+pub fn compare(request: &GridRequest) -> Result<Picture, Error> {
+    let stems = request
+        .folders
+        .iter()
+        .map(|folder| pictures_of(folder, &request.only))
+        .collect::<Result<Vec<_>, _>>()?;
+    if let [folder] = request.folders.as_slice() {
+        return one(folder, &stems[0], request);
+    }
+    let common: Vec<&String> = stems[0]
+        .iter()
+        .filter(|stem| stems.iter().all(|own| own.contains(*stem)))
+        .take(request.columns)
+        .collect();
+    if common.is_empty() {
+        return Err(Error::Unknown("the folders have no picture of the same name".to_owned()));
+    }
+    let bands = request
+        .folders
+        .iter()
+        .map(|folder| {
+            let pictures = common.iter().map(|stem| open(folder, stem)).collect::<Result<Vec<_>, _>>()?;
+            Ok(Band { label: label(folder), pictures, marked: false, gap: false })
+        })
+        .collect::<Result<Vec<_>, Error>>()?;
+    let heads: Vec<String> = common.iter().map(|stem| canvas::spaced(stem)).collect();
+    Ok(grid("", &heads, &bands))
+}
+
+fn one(folder: &Path, stems: &BTreeSet<String>, request: &GridRequest) -> Result<Picture, Error> {
+    // {style}_{object}_seed{n} and {case}_{n}: the part before the last underscore is the prompt.
+    let split = |stem: &str| -> (String, String) {
+        let (prompt, seed) = stem.rsplit_once('_').unwrap_or((stem, "0"));
+        (prompt.to_owned(), seed.to_owned())
+    };
+    let (mut rows, mut columns) = (BTreeSet::new(), BTreeSet::new());
+    for stem in stems {
+        let (prompt, seed) = split(stem);
+        let (row, column) = if request.rows == Rows::Seed { (seed, prompt) } else { (prompt, seed) };
+        rows.insert(row);
+        columns.insert(column);
+    }
+    let columns: Vec<String> = columns.into_iter().take(request.columns).collect();
+    let bands = rows
+        .iter()
+        .map(|row| {
+            let pictures = columns
+                .iter()
+                .map(|column| {
+                    let (prompt, seed) =
+                        if request.rows == Rows::Seed { (column, row) } else { (row, column) };
+                    open(folder, &format!("{prompt}_{seed}"))
+                })
+                .collect::<Result<Vec<_>, _>>()?;
+            Ok(Band { label: vec![canvas::spaced(row)], pictures, marked: false, gap: false })
+        })
+        .collect::<Result<Vec<_>, Error>>()?;
+    let heads: Vec<String> = columns.iter().map(|column| canvas::spaced(column)).collect();
+    Ok(grid(&label(folder).join(" "), &heads, &bands))
+}
+
+fn pictures_of(folder: &Path, only: &[String]) -> Result<BTreeSet<String>, Error> {
+    let mut stems = BTreeSet::new();
+    for entry in fs_err::read_dir(folder)? {
+        let path = entry?.path();
+        let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        if ["png", "jpg", "jpeg"].contains(&extension.as_str())
+            && (only.is_empty() || only.iter().any(|part| stem.contains(part.as_str())))
+        {
+            stems.insert(stem);
+        }
+    }
+    if stems.is_empty() {
+        return Err(Error::Unknown(format!("{} holds no picture that was asked for", folder.display())));
+    }
+    Ok(stems)
+}
+
+fn open(folder: &Path, stem: &str) -> Result<Picture, Error> {
+    let path = ["png", "jpg", "jpeg"]
+        .iter()
+        .map(|extension| folder.join(format!("{stem}.{extension}")))
+        .find(|path| path.exists())
+        .unwrap_or_else(|| folder.join(format!("{stem}.png")));
+    Ok(Picture::open(&path)?)
+}
+
+/// The last two parts of a path: `demo/pictures/base` is the run's name and the folder's.
+fn label(folder: &Path) -> Vec<String> {
+    let parts: Vec<String> = folder
+        .components()
+        .map(|part| part.as_os_str().to_string_lossy().into_owned())
+        .filter(|part| part != "pictures" && part != "/" && part != "..")
+        .collect();
+    parts[parts.len().saturating_sub(2)..].to_vec()
+}
+
+/// One picture of each style × object, with labels.
+pub fn canvas_sheet(world: u64) -> Picture {
+    let heads: Vec<String> = Object::ALL.iter().map(|object| canvas::spaced(object.name())).collect();
+    let bands: Vec<Band> = Style::ALL
+        .iter()
+        .map(|&style| Band {
+            label: vec![canvas::spaced(style.name())],
+            pictures: Object::ALL.iter().map(|&object| picture(world, style, object, 0)).collect(),
+            marked: false,
+            gap: false,
+        })
+        .collect();
+    grid(&format!("canvas, world {world}"), &heads, &bands)
+}
+
+fn picture(world: u64, style: Style, object: Object, index: u32) -> Picture {
+    Picture { width: SIDE, height: SIDE, rgb: canvas::draw(world, style, object, index) }
+}
+
+/// Writes `STYLE/OBJECT/1.png` to `STYLE/OBJECT/{per_cell}.png`.
+///
+/// # Errors
+/// The folder cannot be written; interruption.
+pub fn canvas_folder(out: &Path, world: u64, per_cell: u32, watch: &mut dyn Watch) -> Result<(), Error> {
+    let cells = Style::ALL.iter().flat_map(|&style| Object::ALL.iter().map(move |&object| (style, object)));
+    watch.begin("drawing the canvas", (Style::ALL.len() * Object::ALL.len()) as u64);
+    for (done, (style, object)) in cells.enumerate() {
+        for index in 0..per_cell {
+            let file = out.join(style.name()).join(object.name()).join(format!("{}.png", index + 1));
+            picture(world, style, object, index).save(&file, &[])?;
+        }
+        watch.at(done as u64 + 1, "");
+        if watch.interrupted() {
+            return Err(Error::Interrupted);
+        }
+    }
+    watch.end();
+    Ok(())
+}

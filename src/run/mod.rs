@@ -1,0 +1,113 @@
+//! Studies, from a pipeline file to a run folder. This room alone writes to `outputs/`.
+
+mod checkup;
+mod drawing;
+mod evaluate;
+mod folder;
+mod generate;
+mod inspect;
+mod judging;
+mod jury;
+mod layouts;
+mod naming;
+mod pipeline;
+mod prompts;
+mod study;
+
+pub use checkup::{Checkup, checkup};
+pub use drawing::{draw_answers, pictures_missing, texts};
+pub use evaluate::{Inquiry, Verdict, evaluate};
+pub use folder::{Artifact, Machine, Phase, Record, RunFolder, Status};
+pub use generate::{Commission, Drawn, generate};
+pub use inspect::{Finding, TensorFact, inspect};
+pub use judging::{Looked, judge_answers, read_evidence};
+pub use jury::{JudgeReport, Jury};
+pub use layouts::{GridRequest, Rows, canvas_folder, canvas_sheet, compare};
+pub use naming::{shipped, shipped_or_path};
+pub use pipeline::{
+    AnswerSettings, DrawSettings, JudgeSettings, Method, ModelSettings, Pipeline, TaskSettings, parse_toml,
+};
+pub use prompts::{PromptRow, read_prompts};
+pub use study::{Forecast, Place, Summary, erase_only, forecast, run};
+
+use std::path::PathBuf;
+
+/// Why a run stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The pipeline file.
+    #[error("{0}")]
+    Pipeline(String),
+    /// Something that was asked for does not exist.
+    #[error("{0}")]
+    Unknown(String),
+    /// Another process works in the folder.
+    #[error("{0} is in use by another unsee; wait for it, or choose another folder with --out")]
+    Locked(PathBuf),
+    /// The folder holds something else.
+    #[error("{path} holds another run ({why}); choose another folder with --out, or remove it")]
+    OtherRun {
+        /// The folder.
+        path: PathBuf,
+        /// What differs.
+        why: String,
+    },
+    /// The user stopped it.
+    #[error("interrupted; the same command goes on from here")]
+    Interrupted,
+    /// A file.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    /// Pictures.
+    #[error(transparent)]
+    Pictures(#[from] crate::pictures::Error),
+    /// Weights.
+    #[error(transparent)]
+    Weights(#[from] crate::weights::Error),
+    /// libtorch.
+    #[error(transparent)]
+    Torch(#[from] crate::torch::Error),
+    /// The generator.
+    #[error(transparent)]
+    Generator(crate::generator::Error),
+    /// The method.
+    #[error(transparent)]
+    Erasure(crate::erasure::Error),
+    /// The judge.
+    #[error(transparent)]
+    Judge(#[from] crate::judge::Error),
+    /// The measures.
+    #[error(transparent)]
+    Measure(#[from] crate::measure::Error),
+    /// The training of a miniature.
+    #[error(transparent)]
+    Training(crate::training::Error),
+}
+
+impl From<crate::generator::Error> for Error {
+    fn from(error: crate::generator::Error) -> Self {
+        match error {
+            crate::generator::Error::Interrupted => Self::Interrupted,
+            other => Self::Generator(other),
+        }
+    }
+}
+
+impl From<crate::training::Error> for Error {
+    fn from(error: crate::training::Error) -> Self {
+        match error {
+            crate::training::Error::Interrupted(_) => Self::Interrupted,
+            other => Self::Training(other),
+        }
+    }
+}
+
+impl From<crate::erasure::Error> for Error {
+    fn from(error: crate::erasure::Error) -> Self {
+        match error {
+            crate::erasure::Error::Training(training) => training.into(),
+            crate::erasure::Error::Generator(generator) => generator.into(),
+            other => Self::Erasure(other),
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! Where the shipped models are.
+
+use std::path::{Path, PathBuf};
+
+use super::Error;
+
+/// A shipped model by name (`miniature`, `judge`): in `UNSEE_MODELS`, or in a folder `models` beside the
+/// program or above it, or where it was built.
+///
+/// # Errors
+/// There is none.
+pub fn shipped(name: &str) -> Result<PathBuf, Error> {
+    let beside = std::env::current_exe().ok();
+    let above = beside.as_deref().into_iter().flat_map(Path::ancestors).skip(1).map(|p| p.join("models"));
+    let found = std::env::var_os("UNSEE_MODELS")
+        .map(PathBuf::from)
+        .into_iter()
+        .chain(above)
+        .chain([Path::new(env!("CARGO_MANIFEST_DIR")).join("models")])
+        .map(|models| models.join(name))
+        .find(|path| path.is_dir());
+    found.ok_or_else(|| {
+        Error::Unknown(format!(
+            "the shipped model `{name}` is not there; keep the folder `models` beside the program, or set UNSEE_MODELS to it"
+        ))
+    })
+}
+
+/// A path that exists is a path; a bare word is a shipped model.
+///
+/// # Errors
+/// A bare word that names no shipped model.
+pub fn shipped_or_path(text: &str) -> Result<PathBuf, Error> {
+    let path = PathBuf::from(text);
+    if path.exists() || text.contains('/') {
+        return Ok(path);
+    }
+    shipped(text).map_err(|_| {
+        Error::Unknown(format!(
+            "`{text}` is neither a folder nor a shipped model; miniature and judge are shipped, anything else is a path"
+        ))
+    })
+}

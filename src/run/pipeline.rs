@@ -1,0 +1,293 @@
+//! Pipelines: a study as a TOML file. Unknown keys are refused.
+
+use serde::{Deserialize, Serialize};
+
+use super::Error;
+use crate::erasure::SalUn;
+use crate::measure::Target;
+use crate::sampler::Solver;
+
+/// A pipeline file.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pipeline {
+    /// Name of the run folder in `outputs/`.
+    pub name: String,
+    /// The seed of erasures; seeds of pictures are in `answers`.
+    #[serde(default)]
+    pub seed: u64,
+    /// What is edited.
+    #[serde(default)]
+    pub model: ModelSettings,
+    /// What is to be forgotten.
+    pub task: TaskSettings,
+    /// How.
+    #[serde(default)]
+    pub method: Method,
+    /// How pictures are drawn.
+    #[serde(default)]
+    pub draw: DrawSettings,
+    /// Which pictures are judged.
+    #[serde(default)]
+    pub answers: AnswerSettings,
+    /// Who judges.
+    #[serde(default)]
+    pub judge: JudgeSettings,
+}
+
+/// The generator.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ModelSettings {
+    /// `miniature`, or a diffusers folder.
+    pub path: String,
+}
+
+/// What is to be forgotten.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TaskSettings {
+    /// `style:NAME` or `object:NAME`; each is erased from the base by itself.
+    pub forget: Vec<String>,
+    /// The style that an erased style becomes.
+    #[serde(default = "plain")]
+    pub style_anchor: String,
+    /// The object that an erased object becomes; if it is the target itself, the next one is taken.
+    #[serde(default)]
+    pub object_anchor: Option<String>,
+    /// Pictures that are drawn of each prompt to forget, when no folder is given.
+    #[serde(default = "eight")]
+    pub forget_pictures: usize,
+    /// Pictures that are drawn of each prompt to keep, when no folder is given.
+    #[serde(default = "two")]
+    pub remain_pictures: usize,
+    /// Folder with pictures of the concept, in `UnlearnCanvas`' layout `STYLE/OBJECT/n.png`; without it the model draws them.
+    #[serde(default)]
+    pub pictures: Option<String>,
+}
+
+/// The method; its settings have their own defaults.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "name", rename_all = "lowercase")]
+pub enum Method {
+    /// Saliency unlearning.
+    SalUn(SalUn),
+}
+
+/// How pictures are drawn.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DrawSettings {
+    /// `ddim` or `dpm++`.
+    pub sampler: Solver,
+    /// Sampling steps.
+    pub steps: usize,
+    /// Scale of classifier-free guidance.
+    pub guidance: f64,
+    /// Pictures in a batch.
+    pub batch: usize,
+    /// Pixels on a side; the model's own when it is missing.
+    pub side: Option<i64>,
+}
+
+/// Which pictures are judged: styles × objects × seeds.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AnswerSettings {
+    /// The styles; empty means the canvas'.
+    pub styles: Vec<String>,
+    /// The objects; empty means the canvas'.
+    pub objects: Vec<String>,
+    /// The seeds.
+    pub seeds: Vec<u64>,
+}
+
+/// Who judges.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct JudgeSettings {
+    /// `judge`, or a Hugging Face CLIP folder.
+    pub path: String,
+    /// `text`, `prototypes` or `probe`.
+    pub decide: String,
+    /// `candle` or `libtorch`.
+    pub engine: String,
+    /// Pictures whose truth is known: `canvas` draws them, or a folder in `UnlearnCanvas`' layout. They
+    /// measure the judge, and teach it where it decides by prototypes or a probe.
+    pub reference: Option<String>,
+    /// Reference pictures of each style × object that measure the judge.
+    pub check: u32,
+    /// Reference pictures of each style × object that teach it.
+    pub teach: u32,
+}
+
+fn plain() -> String {
+    "Seed_Images".to_owned()
+}
+fn eight() -> usize {
+    8
+}
+fn two() -> usize {
+    2
+}
+
+impl Default for ModelSettings {
+    fn default() -> Self {
+        Self { path: "miniature".to_owned() }
+    }
+}
+
+impl Default for Method {
+    fn default() -> Self {
+        Self::SalUn(SalUn::default())
+    }
+}
+
+impl Default for DrawSettings {
+    fn default() -> Self {
+        Self { sampler: Solver::Ddim, steps: 20, guidance: 3.0, batch: 26, side: None }
+    }
+}
+
+impl Default for AnswerSettings {
+    fn default() -> Self {
+        Self { styles: Vec::new(), objects: Vec::new(), seeds: vec![188, 288] }
+    }
+}
+
+impl Default for JudgeSettings {
+    fn default() -> Self {
+        Self {
+            path: "judge".to_owned(),
+            decide: "text".to_owned(),
+            engine: "candle".to_owned(),
+            reference: Some("canvas".to_owned()),
+            check: 8,
+            teach: 10,
+        }
+    }
+}
+
+impl Pipeline {
+    /// Reads a pipeline; `path` is for messages, `sets` are `key=value` pairs that come last.
+    ///
+    /// # Errors
+    /// What is no TOML, an unknown key, a value of the wrong type, a target that is none.
+    pub fn parse(path: &str, text: &str, sets: &[String]) -> Result<Self, Error> {
+        let mut pipeline: Self = parse_toml(path, text)?;
+        if !sets.is_empty() {
+            let mut table: toml::Table =
+                toml::from_str(text).map_err(|error| Error::Pipeline(format!("{path}: {error}")))?;
+            for set in sets {
+                assign(&mut table, set)?;
+            }
+            let text = toml::to_string(&table).map_err(|error| Error::Pipeline(error.to_string()))?;
+            pipeline = parse_toml("--set", &text)?;
+        }
+        pipeline.targets()?;
+        if pipeline.task.forget.is_empty() {
+            return Err(Error::Pipeline(format!("{path}: task.forget names nothing to forget")));
+        }
+        Ok(pipeline)
+    }
+
+    /// What is to be forgotten.
+    ///
+    /// # Errors
+    /// A target that is none.
+    pub fn targets(&self) -> Result<Vec<Target>, Error> {
+        self.task.forget.iter().map(|text| text.parse().map_err(Error::Pipeline)).collect()
+    }
+}
+
+/// Reads TOML; an unknown key is an error with line and caret, and the nearest known key.
+///
+/// # Errors
+/// As said.
+pub fn parse_toml<T: serde::de::DeserializeOwned>(path: &str, text: &str) -> Result<T, Error> {
+    toml::from_str(text).map_err(|error| {
+        let message = error.message();
+        let nearest = nearest_key(message).map(|key| format!("\ndid you mean `{key}`?")).unwrap_or_default();
+        Error::Pipeline(format!("{path}: {}{nearest}", error.to_string().trim_end()))
+    })
+}
+
+/// Of «unknown field `x`, expected one of `a`, `b`» the known key that is nearest to x.
+fn nearest_key(message: &str) -> Option<String> {
+    let (unknown, known) = message.strip_prefix("unknown field `")?.split_once("`, expected")?;
+    let mut known = known.split('`').skip(1).step_by(2);
+    let first = known.next()?;
+    let best = known
+        .chain([first])
+        .max_by(|a, b| strsim::jaro_winkler(a, unknown).total_cmp(&strsim::jaro_winkler(b, unknown)))?;
+    (strsim::jaro_winkler(best, unknown) > 0.7).then(|| best.to_owned())
+}
+
+/// Applies `a.b=value` to a table; the value is TOML, or a string where it is none.
+fn assign(table: &mut toml::Table, set: &str) -> Result<(), Error> {
+    let wrong = |why: &str| Error::Pipeline(format!("--set {set}: {why}"));
+    let (key, value) =
+        set.split_once('=').ok_or_else(|| wrong("write key=value, for example method.steps=100"))?;
+    let value = toml::from_str::<toml::Table>(&format!("v = {value}"))
+        .ok()
+        .and_then(|mut table| table.remove("v"))
+        .unwrap_or_else(|| toml::Value::String(value.to_owned()));
+    let mut parts: Vec<&str> = key.trim().split('.').collect();
+    let last = parts.pop().unwrap_or_default();
+    let mut table = table;
+    for part in parts {
+        table = table
+            .entry(part)
+            .or_insert_with(|| toml::Value::Table(toml::Table::new()))
+            .as_table_mut()
+            .ok_or_else(|| wrong(&format!("`{part}` is a value, not a table")))?;
+    }
+    table.insert(last.to_owned(), value);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SMALL: &str = "name = 'x'\n[task]\nforget = ['style:Mosaic']\n";
+
+    #[test]
+    fn defaults_are_filled_in() {
+        let pipeline = Pipeline::parse("p.toml", SMALL, &[]).unwrap();
+        assert_eq!(pipeline.model.path, "miniature");
+        assert_eq!(pipeline.targets().unwrap()[0].name, "Mosaic");
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_with_line_caret_and_the_nearest() {
+        let text = format!("{SMALL}[draw]\nguidence = 2\n");
+        let error = Pipeline::parse("p.toml", &text, &[]).unwrap_err().to_string();
+        assert!(error.contains("line 5"), "{error}");
+        assert!(error.contains("^^^"), "{error}");
+        assert!(error.contains("did you mean `guidance`?"), "{error}");
+    }
+
+    #[test]
+    fn method_settings_are_checked_too() {
+        let text = format!("{SMALL}[method]\nname = 'salun'\ndensty = 0.2\n");
+        let error = Pipeline::parse("p.toml", &text, &[]).unwrap_err().to_string();
+        assert!(error.contains("density"), "{error}");
+    }
+
+    #[test]
+    fn set_overrides() {
+        let sets = ["draw.steps=7".to_owned(), "model.path=/a/b".to_owned()];
+        let pipeline = Pipeline::parse("p.toml", SMALL, &sets).unwrap();
+        assert_eq!(pipeline.draw.steps, 7);
+        assert_eq!(pipeline.model.path, "/a/b");
+        assert!(Pipeline::parse("p.toml", SMALL, &["draw.stepps=7".to_owned()]).is_err());
+        assert!(Pipeline::parse("p.toml", SMALL, &["draw".to_owned()]).is_err());
+    }
+
+    #[test]
+    fn a_target_that_is_none() {
+        let text = "name = 'x'\n[task]\nforget = ['Mosaic']\n";
+        assert!(Pipeline::parse("p.toml", text, &[]).is_err());
+    }
+}

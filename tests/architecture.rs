@@ -1,0 +1,96 @@
+//! Each room uses only what stands before it (see the README's map of the house).
+
+use std::path::{Path, PathBuf};
+
+/// A room, and the rooms that it may use.
+const ROOMS: &[(&str, &[&str])] = &[
+    ("watch", &[]),
+    ("torch", &[]),
+    ("canvas", &[]),
+    ("pictures", &[]),
+    ("text", &[]),
+    ("weights", &["torch"]),
+    ("model", &["torch", "weights"]),
+    ("sampler", &["torch"]),
+    ("generator", &["torch", "weights", "model", "sampler", "text", "pictures", "watch"]),
+    (
+        "training",
+        &["torch", "weights", "model", "sampler", "text", "pictures", "watch", "canvas", "generator"],
+    ),
+    ("erasure", &["torch", "weights", "model", "sampler", "pictures", "watch", "generator", "training"]),
+    ("judge", &["torch", "weights", "model", "text", "pictures"]),
+    ("measure", &[]),
+    ("report", &["pictures"]),
+    (
+        "run",
+        &[
+            "torch",
+            "weights",
+            "sampler",
+            "generator",
+            "training",
+            "erasure",
+            "judge",
+            "measure",
+            "report",
+            "canvas",
+            "pictures",
+            "watch",
+        ],
+    ),
+    ("cli", &["torch", "sampler", "training", "measure", "run", "watch"]),
+];
+
+fn files(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs_err::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+#[test]
+fn no_room_uses_one_that_stands_behind_it() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut all = Vec::new();
+    files(&source, &mut all);
+    let mut wrong = Vec::new();
+    for file in all {
+        let inside = file.strip_prefix(&source).unwrap();
+        let room = inside.iter().next().unwrap().to_string_lossy().replace(".rs", "");
+        if room == "lib" || room == "main" {
+            continue;
+        }
+        let Some((_, allowed)) = ROOMS.iter().find(|(name, _)| *name == room) else {
+            wrong.push(format!("{room} is no known room"));
+            continue;
+        };
+        // A room's own tests may look further.
+        let text = fs_err::read_to_string(&file).unwrap();
+        let text = text.split("#[cfg(test)]").next().unwrap();
+        for part in text.split("crate::").skip(1) {
+            let used: String = part.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+            if used != room && !allowed.contains(&used.as_str()) {
+                wrong.push(format!("{} uses {used}", inside.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn unsafe_code_stays_where_it_is_allowed() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut all = Vec::new();
+    files(&source, &mut all);
+    for file in all {
+        let inside = file.strip_prefix(&source).unwrap().to_string_lossy().into_owned();
+        let text = fs_err::read_to_string(&file).unwrap();
+        let allowed = inside.starts_with("torch/")
+            || ["weights/map.rs", "weights/save.rs", "judge/candle_eye.rs"].contains(&inside.as_str());
+        assert!(allowed || !text.contains("unsafe"), "{inside} has unsafe code");
+    }
+}

@@ -1,0 +1,734 @@
+//! The program from outside: what it prints, how it fails, and that nothing is lost.
+//!
+//! Everything runs on a toy that `unsee train` makes in seconds: the same networks as the miniature,
+//! untrained.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command as Process, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use assert_cmd::Command;
+use serde_json::Value;
+use unsee::torch::{Kind, Tensor};
+use unsee::weights::{Edit, Weights, save};
+
+const RECIPE: &str = r"
+seed = 5
+world = 1
+judge_world = 2
+tokens = 16
+[clip]
+course = { steps = 2, batch = 8, lr = 1e-3, per_cell = 1 }
+text = [32, 1]
+vision = [32, 1]
+patch = 16
+[vae]
+course = { steps = 2, batch = 4, lr = 1e-3, per_cell = 1 }
+channels = [8, 8, 8]
+latent = 4
+kl = 1e-4
+[unet]
+course = { steps = 2, batch = 4, lr = 1e-3, per_cell = 1 }
+channels = [32, 32]
+attends = [false, true]
+layers = 1
+heads = 2
+ema = 0.9
+[judge]
+course = { steps = 2, batch = 8, lr = 1e-3, per_cell = 1 }
+text = [32, 1]
+vision = [32, 1]
+patch = 16
+";
+
+const PIPELINE: &str = r#"
+name = "toy"
+[task]
+forget = ["style:Mosaic"]
+forget_pictures = 2
+remain_pictures = 1
+[method]
+name = "salun"
+steps = 6
+batch = 2
+lr = 1e-3
+[draw]
+steps = 2
+batch = 4
+[answers]
+styles = ["Mosaic", "Woodcut", "Seed_Images"]
+objects = ["Cat", "Boat"]
+seeds = [1, 2]
+[judge]
+check = 1
+"#;
+
+fn unsee() -> Command {
+    let mut command = Command::cargo_bin("unsee").unwrap();
+    command.args(["--device", "cpu", "--precision", "f32", "--threads", "1"]);
+    command
+}
+
+/// A toy `models` folder with `miniature` and `judge`; made once.
+fn models() -> &'static Path {
+    static MODELS: OnceLock<PathBuf> = OnceLock::new();
+    MODELS.get_or_init(|| {
+        let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("toy-{}", std::process::id()));
+        let recipe = root.with_extension("toml");
+        write(&recipe, RECIPE);
+        unsee().args(["train", "-q"]).arg(&recipe).arg("--out").arg(&root).assert().success();
+        root
+    })
+}
+
+fn write(path: &Path, text: &str) {
+    use std::io::Write as _;
+    fs_err::create_dir_all(path.parent().unwrap()).unwrap();
+    fs_err::File::create(path).unwrap().write_all(text.as_bytes()).unwrap();
+}
+
+/// A folder of one's own with the pipeline in it.
+fn place() -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("toy.toml");
+    write(&file, PIPELINE);
+    (folder, file)
+}
+
+fn with_models(mut command: Command) -> Command {
+    command.env("UNSEE_MODELS", models());
+    command
+}
+
+/// The error of a command that must fail with this code, and print one clear error.
+fn failure(mut command: Command, code: i32) -> String {
+    let output = command.output().unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(code), "{text}");
+    assert!(!text.contains("panicked") && !text.contains("frame #"), "{text}");
+    text
+}
+
+fn json(path: &Path) -> Value {
+    serde_json::from_str(&fs_err::read_to_string(path).unwrap()).unwrap()
+}
+
+/// The edit's tensors and the scores: what must not depend on how a run was disturbed.
+fn outcome(run: &Path) -> (String, Value) {
+    let edit = Weights::open(&run.join("edit.safetensors")).unwrap();
+    (edit.hash().to_hex().to_string(), json(&run.join("scores.json"))["scores"].clone())
+}
+
+#[test]
+fn every_command_has_help_with_an_example() {
+    for name in
+        ["demo", "run", "generate", "erase", "evaluate", "grid", "canvas", "train", "inspect", "doctor"]
+    {
+        let output = unsee().args([name, "--help"]).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success() && text.contains("Example:\n  unsee "), "{name}: {text}");
+    }
+}
+
+#[test]
+fn wrong_usage_is_exit_code_2() {
+    failure(
+        {
+            let mut c = unsee();
+            c.arg("erease");
+            c
+        },
+        2,
+    );
+    failure(
+        {
+            let mut c = unsee();
+            c.arg("generate");
+            c
+        },
+        2,
+    );
+    failure(
+        {
+            let mut c = unsee();
+            c.args(["erase", "--forget", "Mosaic"]);
+            c
+        },
+        2,
+    );
+    failure(
+        {
+            let mut c = Command::cargo_bin("unsee").unwrap();
+            c.args(["doctor", "--precision", "f8"]);
+            c
+        },
+        2,
+    );
+}
+
+#[test]
+fn doctor_speaks_json() {
+    let output = unsee().args(["doctor", "--json"]).output().unwrap();
+    let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(found["device"], "cpu");
+    assert!(found["libtorch_version"].as_str().unwrap().starts_with("2.11.0"));
+}
+
+#[test]
+fn cuda_that_is_not_there_is_said() {
+    if cuda_is_there() {
+        println!("skipped: this machine has a GPU");
+        return;
+    }
+    let mut command = Command::cargo_bin("unsee").unwrap();
+    command.args(["doctor", "--device", "cuda"]);
+    let text = failure(command, 1);
+    assert!(text.contains("cuda was asked for and is not available"), "{text}");
+}
+
+fn cuda_is_there() -> bool {
+    unsee::torch::Device::why_no_cuda().is_none()
+}
+
+#[test]
+fn a_run_makes_everything_that_it_promises() {
+    let (folder, pipeline) = place();
+    let out = folder.path().join("run");
+    let mut command = with_models(unsee());
+    let output = command.arg("run").arg(&pipeline).arg("--out").arg(&out).arg("--json").output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(summary["grid"], out.join("grid.png").to_string_lossy().as_ref());
+
+    let record = json(&out.join("run.json"));
+    assert_eq!(record["status"], "done");
+    assert_eq!(record["schema"], 1);
+    assert!(record["phases"].as_array().unwrap().len() >= 6);
+    for artifact in record["artifacts"].as_array().unwrap() {
+        let bytes = fs_err::read(out.join(artifact["path"].as_str().unwrap())).unwrap();
+        assert_eq!(artifact["hash"], blake3::hash(&bytes).to_hex().as_str());
+    }
+    let evidence = fs_err::read_to_string(out.join("evidence.jsonl")).unwrap();
+    assert_eq!(evidence.lines().count(), 2 * 12);
+    for name in ["Mosaic_Cat_seed1", "Seed_Images_Boat_seed2"] {
+        for when in ["base", "erased"] {
+            assert!(out.join("pictures").join(when).join(format!("{name}.png")).exists());
+        }
+    }
+    let scores = json(&out.join("scores.json"));
+    let rows = scores["scores"].as_array().unwrap();
+    for measure in ["UA", "IRA", "CRA", "CLIP"] {
+        for subject in ["base", "erased"] {
+            assert!(
+                rows.iter().any(|row| row["measure"] == measure
+                    && row["subject"] == subject
+                    && row["target"] == "style:Mosaic"),
+                "{measure} {subject}"
+            );
+        }
+    }
+    let ua = rows.iter().find(|row| row["measure"] == "UA").unwrap();
+    assert_eq!(ua["n"], 4);
+    assert!(scores["judge"]["on_reference"][0]["n"] == 6);
+
+    // Same bytes on a second run; a third, on the finished folder, changes nothing.
+    let again = folder.path().join("again");
+    with_models(unsee()).args(["run", "-q"]).arg(&pipeline).arg("--out").arg(&again).assert().success();
+    assert_eq!(outcome(&out), outcome(&again));
+    let before = fs_err::read(again.join("evidence.jsonl")).unwrap();
+    with_models(unsee()).args(["run", "-q"]).arg(&pipeline).arg("--out").arg(&again).assert().success();
+    assert_eq!(before, fs_err::read(again.join("evidence.jsonl")).unwrap());
+}
+
+/// Weights outside SalUn's mask are those of the base to the bit, the others have moved.
+#[test]
+fn an_erasure_moves_only_what_its_mask_allows() {
+    let (folder, _) = place();
+    let out = folder.path().join("run");
+    let mut command = with_models(unsee());
+    command.args(["erase", "-q", "--forget", "object:Cat", "--out"]).arg(&out);
+    for set in [
+        "method.name=salun",
+        "method.density=0.3",
+        "method.steps=5",
+        "method.batch=2",
+        "method.lr=1e-3",
+        "draw.steps=1",
+        "task.forget_pictures=1",
+        "task.remain_pictures=1",
+    ] {
+        command.args(["--set", set]);
+    }
+    command.assert().success();
+    let edit = Edit::open(&out.join("edit.safetensors")).unwrap();
+    let masks = Weights::open(&out.join("state/erasure/mask.safetensors")).unwrap();
+    let base = Weights::open(&models().join("miniature/unet/diffusion_pytorch_model.safetensors")).unwrap();
+    let (mut free, mut all, mut moved) = (0, 0, 0);
+    for name in masks.names() {
+        let mask = masks.tensor(name).unwrap();
+        free += mask.sum(Kind::Int64).int64_value(&[]);
+        all += mask.numel() as i64;
+        let Some((_, new)) = edit.tensors.iter().find(|(own, _)| own == name) else { continue };
+        let old = base.tensor(name.strip_prefix("unet.").unwrap()).unwrap().to_kind(Kind::Float);
+        let differs = new.not_equal_tensor(&old);
+        let fixed = mask.eq(0);
+        assert_eq!(differs.logical_and(&fixed).sum(Kind::Int64).int64_value(&[]), 0, "{name}");
+        moved += differs.sum(Kind::Int64).int64_value(&[]);
+    }
+    let share = free as f64 / all as f64;
+    assert!((share - 0.3).abs() < 1e-3, "{share}");
+    assert!(moved * 2 > free, "{moved} of {free} moved");
+}
+
+#[test]
+fn every_option_of_salun_runs() {
+    for sets in [
+        &["method.variant=official", "method.parameters=xattn"][..],
+        &["method.pseudo=next", "method.target_network=current"],
+        &["method.pseudo=random", "method.alpha=0", "method.parameters=noxattn"],
+        &["method.parameters=selfattn", "method.density=1.0"],
+    ] {
+        let (folder, pipeline) = place();
+        let mut command = with_models(unsee());
+        command.args(["run", "-q"]).arg(&pipeline).arg("--out").arg(folder.path().join("run"));
+        for set in sets {
+            command.args(["--set", set]);
+        }
+        command.assert().success();
+    }
+}
+
+/// Kills a run when `ready` says so, and starts it again until it is done.
+fn disturbed(pipeline: &Path, out: &Path, moments: &[&dyn Fn(&Path) -> bool], signal: &str) {
+    for ready in moments {
+        let mut child = Process::new(assert_cmd::cargo::cargo_bin("unsee"))
+            .args(["--device", "cpu", "--precision", "f32", "--threads", "1", "run"])
+            .arg(pipeline)
+            .arg("--out")
+            .arg(out)
+            .env("UNSEE_MODELS", models())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let began = Instant::now();
+        while !ready(out) && child.try_wait().unwrap().is_none() && began.elapsed() < Duration::from_secs(60)
+        {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        drop(Process::new("kill").args([signal, &child.id().to_string()]).status());
+        let status = child.wait().unwrap();
+        if signal == "-INT" && !status.success() {
+            assert_eq!(status.code(), Some(130));
+        }
+    }
+    with_models(unsee()).args(["run", "-q"]).arg(pipeline).arg("--out").arg(out).assert().success();
+}
+
+fn pictures(folder: &Path) -> usize {
+    fs_err::read_dir(folder).map_or(0, |entries| {
+        entries.flatten().filter(|entry| entry.path().extension().is_some_and(|e| e == "png")).count()
+    })
+}
+
+#[test]
+fn killed_or_interrupted_anywhere_it_ends_with_the_same_bytes() {
+    let (folder, pipeline) = place();
+    // Longer, so that there is something to interrupt.
+    write(&pipeline, &PIPELINE.replace("steps = 6", "steps = 60"));
+    let whole = folder.path().join("whole");
+    with_models(unsee()).args(["run", "-q"]).arg(&pipeline).arg("--out").arg(&whole).assert().success();
+
+    let drawing = |out: &Path| pictures(&out.join("pictures/base")) >= 4;
+    let material = |out: &Path| pictures(&out.join("pictures/material")) >= 3;
+    let training = |out: &Path| {
+        fs_err::metadata(out.join("state/erasure/scalars.jsonl")).is_ok()
+            && out.join("state/erasure/mask.safetensors").exists()
+    };
+    let erased = |out: &Path| pictures(&out.join("pictures/erased")) >= 4;
+    let judging = |out: &Path| {
+        fs_err::read_to_string(out.join("evidence.jsonl")).is_ok_and(|text| text.lines().count() > 12)
+    };
+    let moments: [&dyn Fn(&Path) -> bool; 5] = [&drawing, &material, &training, &erased, &judging];
+    for signal in ["-KILL", "-INT"] {
+        let out = folder.path().join(signal);
+        disturbed(&pipeline, &out, &moments, signal);
+        assert_eq!(outcome(&whole), outcome(&out), "{signal}");
+        let halves = fs_err::read_dir(&out).unwrap().flatten();
+        // What a killed process was writing never has the file's name.
+        assert!(halves.filter(|e| e.file_name().to_string_lossy().starts_with("grid")).count() == 1);
+    }
+}
+
+#[test]
+fn a_folder_of_another_run_or_process_is_left_alone() {
+    let (folder, pipeline) = place();
+    let out = folder.path().join("run");
+    with_models(unsee()).args(["run", "-q"]).arg(&pipeline).arg("--out").arg(&out).assert().success();
+    let before = fs_err::read(out.join("scores.json")).unwrap();
+    let mut other = with_models(unsee());
+    other.args(["run", "--set", "method.lr=0.5"]).arg(&pipeline).arg("--out").arg(&out);
+    let text = failure(other, 1);
+    assert!(text.contains("`method.lr`") && text.contains("--out"), "{text}");
+    assert_eq!(before, fs_err::read(out.join("scores.json")).unwrap());
+
+    let lock = fs_err::File::open(out.join(".lock")).unwrap();
+    lock.file().lock().unwrap();
+    let mut second = with_models(unsee());
+    second.arg("run").arg(&pipeline).arg("--out").arg(&out);
+    assert!(failure(second, 1).contains("in use by another unsee"));
+}
+
+#[test]
+fn pipelines_that_are_wrong() {
+    let (folder, pipeline) = place();
+    let out = folder.path().join("run");
+    for (from, to, wanted) in [
+        ("[draw]\nsteps", "[draw]\nstepps", "did you mean `steps`?"),
+        ("style:Mosaic", "style:Mosiac", "did you mean Mosaic?"),
+        ("style:Mosaic", "object:Dragon", "does not know the object `Dragon`"),
+        ("style:Mosaic", "Mosaic", "style:NAME"),
+        ("batch = 2", "batch = 0", "batch is 0"),
+        (
+            "name = \"toy\"",
+            "name = \"toy\"\n[model]\npath = \"minature\"",
+            "neither a folder nor a shipped model",
+        ),
+        ("check = 1", "check = 1\npath = \"/nowhere\"", "/nowhere"),
+        ("check = 1", "check = 1\ndecide = \"guess\"", "use text, prototypes or probe"),
+        ("[task]", "[task", "toy.toml"),
+    ] {
+        write(&pipeline, &PIPELINE.replacen(from, to, 1));
+        let mut command = with_models(unsee());
+        command.arg("run").arg(&pipeline).arg("--out").arg(&out);
+        let text = failure(command, 1);
+        assert!(text.contains(wanted), "{to}: {text}");
+    }
+    assert!(!out.join("pictures").exists());
+}
+
+#[test]
+fn a_diverging_training_is_stopped() {
+    let (folder, pipeline) = place();
+    write(&pipeline, &PIPELINE.replace("lr = 1e-3", "lr = 1e30").replace("steps = 6", "steps = 200"));
+    let mut command = with_models(unsee());
+    command.arg("run").arg(&pipeline).arg("--out").arg(folder.path().join("run"));
+    let text = failure(command, 1);
+    assert!(text.contains("learning rate"), "{text}");
+    assert_eq!(json(&folder.path().join("run/run.json"))["status"], "failed");
+    assert!(!folder.path().join("run/edit.safetensors").exists());
+}
+
+/// A copy of the toy generator with one file changed.
+fn spoiled(file: &str, spoil: impl FnOnce(&Path)) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let status =
+        Process::new("cp").arg("-r").arg(models().join("miniature")).arg(folder.path().join("m")).status();
+    assert!(status.unwrap().success());
+    spoil(&folder.path().join("m").join(file));
+    folder
+}
+
+fn draw_with(model: &Path, out: &Path) -> Command {
+    let mut command = unsee();
+    command.args(["generate", "a cat", "--steps", "1", "--model"]).arg(model).arg("--out").arg(out);
+    command
+}
+
+#[test]
+fn models_that_are_wrong() {
+    const UNET: &str = "unet/diffusion_pytorch_model.safetensors";
+    let length = |n: u64| {
+        move |path: &Path| {
+            use std::io::{Seek as _, Write as _};
+            let mut file = fs_err::OpenOptions::new().write(true).open(path).unwrap();
+            file.rewind().unwrap();
+            file.write_all(&n.to_le_bytes()).unwrap();
+        }
+    };
+    let overlap = |path: &Path| {
+        let header = r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}}"#;
+        let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+        bytes.extend(header.as_bytes());
+        bytes.extend([0; 12]);
+        use std::io::Write as _;
+        fs_err::File::create(path).unwrap().write_all(&bytes).unwrap();
+    };
+    let dtype = |path: &Path| {
+        let text = fs_err::read(path).unwrap();
+        let text = String::from_utf8_lossy(&text[8..40_000.min(text.len())]).into_owned();
+        let name = text.split('"').find(|part| part.starts_with("conv_in")).unwrap().to_owned();
+        let header = format!(r#"{{"{name}":{{"dtype":"F64","shape":[1],"data_offsets":[0,8]}}}}"#);
+        let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+        bytes.extend(header.as_bytes());
+        bytes.extend([0; 8]);
+        use std::io::Write as _;
+        fs_err::File::create(path).unwrap().write_all(&bytes).unwrap();
+    };
+    let shorten = |path: &Path| {
+        let file = fs_err::OpenOptions::new().write(true).open(path).unwrap();
+        file.set_len(file.metadata().unwrap().len() - 100).unwrap();
+    };
+    let replace = |from: &'static str, to: &'static str| {
+        move |path: &Path| {
+            let text = fs_err::read_to_string(path).unwrap();
+            assert!(text.contains(from), "{text}");
+            write(path, &text.replace(from, to));
+        }
+    };
+    type Spoil = Box<dyn FnOnce(&Path)>;
+    let cases: Vec<(&str, Spoil, &str)> = vec![
+        (UNET, Box::new(shorten), "is no sound safetensors|is not a sound safetensors"),
+        (UNET, Box::new(length(1 << 60)), "is not a sound safetensors"),
+        (UNET, Box::new(overlap), "is not a sound safetensors"),
+        (UNET, Box::new(dtype), "F64|config wants|missing"),
+        (UNET, Box::new(|path| fs_err::remove_file(path).unwrap()), "is missing"),
+        ("unet/config.json", Box::new(replace("\"CrossAttnDownBlock2D\"", "\"MagicBlock\"")), "MagicBlock"),
+        (
+            "unet/config.json",
+            Box::new(replace("\"cross_attention_dim\": 32", "\"cross_attention_dim\": 48")),
+            "config wants",
+        ),
+        ("unet/config.json", Box::new(replace("{", "[")), "config.json"),
+        ("model_index.json", Box::new(replace("StableDiffusionPipeline", "FluxPipeline")), "FluxPipeline"),
+        ("tokenizer/merges.txt", Box::new(|path| fs_err::remove_file(path).unwrap()), "merges.txt"),
+        ("scheduler/scheduler_config.json", Box::new(replace("scaled_linear", "sigmoid")), "sigmoid"),
+    ];
+    for (file, spoil, wanted) in cases {
+        let folder = spoiled(file, spoil);
+        let began = Instant::now();
+        let text = failure(draw_with(&folder.path().join("m"), &folder.path().join("out")), 1);
+        assert!(wanted.split('|').any(|wanted| text.contains(wanted)), "{file}: {text}");
+        assert!(!folder.path().join("out").exists(), "{file}");
+        assert!(began.elapsed() < Duration::from_secs(10));
+    }
+    let near = models().join("minature");
+    let text = failure(draw_with(&near, &models().join("never")), 1);
+    assert!(text.contains("did you mean") && text.contains("miniature"), "{text}");
+}
+
+#[test]
+fn an_edit_for_another_base_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("edit.safetensors");
+    let tensor = Tensor::zeros([2, 2], (Kind::Float, tch::Device::Cpu));
+    let edit = Edit {
+        base: "0123456789abcdef".to_owned(),
+        recipe: String::new(),
+        tensors: vec![("unet.x".to_owned(), tensor.shallow_clone())],
+    };
+    edit.save(&file).unwrap();
+    let draw = |file: &Path| {
+        let mut command = draw_with(&models().join("miniature"), &folder.path().join("out"));
+        command.arg("--edit").arg(file);
+        command
+    };
+    let text = failure(draw(&file), 1);
+    assert!(text.contains("0123456789ab") && text.contains("base"), "{text}");
+
+    let plain = folder.path().join("plain.safetensors");
+    save(&plain, &[("x".to_owned(), tensor)], &[]).unwrap();
+    assert!(failure(draw(&plain), 1).contains("no edit"));
+}
+
+#[test]
+fn generate_from_a_list() {
+    let folder = tempfile::tempdir().unwrap();
+    let list = folder.path().join("list.csv");
+    write(
+        &list,
+        "\u{feff}case_number,prompt,evaluation_seed,evaluation_guidance,source\r\n7,\"a cat\nin two lines\",4290749014,1,x\r\n9,a boat,3,,y\r\n",
+    );
+    let out = folder.path().join("out");
+    let mut command = with_models(unsee());
+    command.args(["generate", "-q", "--steps", "2", "--csv"]).arg(&list).arg("--out").arg(&out);
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(String::from_utf8(output.stdout).unwrap().lines().count(), 2);
+    let texts = unsee::pictures::Picture::texts(&out.join("7_0.png")).unwrap();
+    let parameters = &texts.iter().find(|(key, _)| key == "parameters").unwrap().1;
+    assert!(parameters.contains("Seed: 4290749014") && parameters.contains("CFG scale: 1,"), "{parameters}");
+    let table = fs_err::read_to_string(out.join("pictures.csv")).unwrap();
+    assert!(table.starts_with("file,seed,case_number,prompt"), "{table}");
+    assert!(table.contains("9_0.png,3,9,a boat"), "{table}");
+
+    // A picture does not depend on its company (in f32, up to the last bit of rounding).
+    let alone = folder.path().join("alone");
+    let mut command = with_models(unsee());
+    command.args(["generate", "a boat", "-q", "--steps", "2", "--seeds", "3", "--out"]).arg(&alone);
+    command.assert().success();
+    let open = |path: &Path| unsee::pictures::Picture::open(path).unwrap();
+    let (a, b) = (open(&out.join("9_0.png")), open(&alone.join("0_0.png")));
+    assert!(a.rgb.iter().zip(&b.rgb).all(|(a, b)| a.abs_diff(*b) <= 1));
+
+    for (text, wanted) in [
+        ("text\na\n", "no column `prompt`"),
+        ("prompt,evaluation_seed\na,x\n", "evaluation_seed is `x`"),
+        ("prompt\n", "no prompt"),
+        ("case_number,prompt\n1,a\n1,b\n", "case_number"),
+    ] {
+        write(&list, text);
+        let mut command = with_models(unsee());
+        command.args(["generate", "--csv"]).arg(&list).arg("--out").arg(folder.path().join("bad"));
+        let error = failure(command, 1);
+        assert!(error.contains(wanted), "{error}");
+        assert!(!folder.path().join("bad").exists());
+    }
+}
+
+#[test]
+fn evaluate_pictures_from_elsewhere() {
+    let folder = tempfile::tempdir().unwrap();
+    let canvas = folder.path().join("canvas");
+    unsee().args(["canvas", "-q", "--per-cell", "1", "--out"]).arg(&canvas).assert().success();
+    let flat = folder.path().join("flat");
+    fs_err::create_dir_all(&flat).unwrap();
+    for style in ["Mosaic", "Woodcut"] {
+        for object in ["Cat", "Boat"] {
+            let from = canvas.join(style).join(object).join("1.png");
+            fs_err::copy(from, flat.join(format!("{style}_{object}_seed1.png"))).unwrap();
+        }
+    }
+    let ask = |more: &[&str]| {
+        let mut command = with_models(unsee());
+        command
+            .arg("evaluate")
+            .arg(&flat)
+            .args(["--styles", "Mosaic,Woodcut", "--objects", "Cat,Boat"])
+            .args(more);
+        command
+    };
+    let output = ask(&["--forget", "object:Cat", "--json", "-q"]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let verdict: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(verdict["scores"][0]["n"], 2);
+    for decide in ["prototypes", "probe"] {
+        for engine in ["candle", "libtorch"] {
+            ask(&["-q", "--decide", decide, "--engine", engine, "--evidence", "/dev/null"]).output().unwrap();
+            let evidence = folder.path().join(format!("{decide}-{engine}.jsonl"));
+            ask(&["-q", "--decide", decide, "--engine", engine, "--evidence", &evidence.to_string_lossy()])
+                .assert()
+                .success();
+        }
+    }
+    // By a list of files
+    let list = folder.path().join("files.csv");
+    write(
+        &list,
+        "file,prompt,seed\nMosaic_Cat_seed1.png,A Cat image in Mosaic style.,4\nMosaic_Boat_seed1.png,a boat image in mosaic style,4\nWoodcut_Cat_seed1.png,A Cat image in Woodcut style,4\nWoodcut_Boat_seed1.png,A Boat image in Woodcut style.,4\n",
+    );
+    ask(&["-q", "--csv", &list.to_string_lossy()]).assert().success();
+
+    assert!(failure(ask(&["--forget", "style:Neon"]), 1).contains("does not know the style `Neon`"));
+    let far = flat.join("Neon_Cat_seed1.png");
+    fs_err::rename(flat.join("Mosaic_Cat_seed1.png"), &far).unwrap();
+    assert!(failure(ask(&[]), 1).contains("no such style and object"));
+    fs_err::remove_file(&far).unwrap();
+    let text = failure(ask(&[]), 1);
+    assert!(text.contains("1 of 4 pictures") && text.contains("Mosaic_Cat_seed1"), "{text}");
+}
+
+#[test]
+fn both_eyes_see_the_same() {
+    use unsee::judge::{CandleEye, Eye as _, TorchEye};
+    use unsee::pictures::Picture;
+    let folder = models().join("judge");
+    let candle = CandleEye::open(&folder).unwrap();
+    let torch = TorchEye::open(&folder, unsee::torch::Device::CPU).unwrap();
+    let rgb = |k: usize, n: usize| (0..n).map(|i| ((i * k) % 251) as u8).collect::<Vec<u8>>();
+    let pictures = [
+        Picture { width: 64, height: 64, rgb: rgb(7, 64 * 64 * 3) },
+        Picture { width: 100, height: 80, rgb: rgb(13, 100 * 80 * 3) },
+    ];
+    let texts = ["A Cat image in Mosaic style.".to_owned(), String::new()];
+    let near = |a: &[Vec<f32>], b: &[Vec<f32>]| {
+        a.iter().flatten().zip(b.iter().flatten()).all(|(a, b)| (a - b).abs() < 2e-5)
+    };
+    assert!(near(&candle.pictures(&pictures).unwrap(), &torch.pictures(&pictures).unwrap()));
+    assert!(near(&candle.texts(&texts).unwrap(), &torch.texts(&texts).unwrap()));
+    assert!((candle.scale() - torch.scale()).abs() < 1e-3);
+}
+
+#[test]
+fn grids_and_inspection() {
+    let (folder, pipeline) = place();
+    let out = folder.path().join("run");
+    with_models(unsee()).args(["run", "-q"]).arg(&pipeline).arg("--out").arg(&out).assert().success();
+    for rows in ["seed", "prompt"] {
+        let sheet = folder.path().join(format!("{rows}.png"));
+        let mut command = unsee();
+        command.arg("grid").arg(out.join("pictures/base")).args(["--rows", rows, "--out"]).arg(&sheet);
+        command.assert().success();
+        assert!(unsee::pictures::Picture::open(&sheet).unwrap().width > 300);
+    }
+    let sheet = folder.path().join("both.png");
+    let mut command = unsee();
+    command.arg("grid").arg(out.join("pictures/base")).arg(out.join("pictures/erased"));
+    command.args(["--only", "Cat", "--out"]).arg(&sheet).assert().success();
+    let mut nothing = unsee();
+    nothing.arg("grid").arg(out.join("pictures/base")).args(["--only", "Dragon", "--out"]).arg(&sheet);
+    assert!(failure(nothing, 1).contains("no picture"));
+
+    for (path, wanted) in [
+        (out.clone(), "a run"),
+        (out.join("edit.safetensors"), "an edit"),
+        (models().join("miniature"), "a diffusers folder"),
+        (models().join("judge"), "a transformers folder"),
+    ] {
+        let output = unsee().arg("inspect").arg(&path).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success() && text.contains(wanted), "{text}");
+    }
+    assert!(
+        failure(
+            {
+                let mut c = unsee();
+                c.arg("inspect").arg(folder.path());
+                c
+            },
+            1
+        )
+        .contains("is no run")
+    );
+}
+
+#[test]
+fn a_full_disk_loses_nothing() {
+    let mount = tempfile::tempdir().unwrap();
+    let status = Process::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=64k", "tmpfs"])
+        .arg(mount.path())
+        .stderr(Stdio::null())
+        .status();
+    if !status.is_ok_and(|status| status.success()) {
+        println!("skipped: a tmpfs cannot be mounted here");
+        return;
+    }
+    let out = mount.path().join("run");
+    let (_folder, pipeline) = place();
+    let mut command = with_models(unsee());
+    command.arg("run").arg(&pipeline).arg("--out").arg(&out);
+    let text = failure(command, 1);
+    let there = fs_err::read_dir(&out).map(|entries| entries.flatten().map(|e| e.path()).collect::<Vec<_>>());
+    drop(Process::new("umount").arg(mount.path()).status());
+    assert!(text.contains("No space left"), "{text}");
+    for path in there.unwrap() {
+        assert!(!path.ends_with("edit.safetensors"), "half a run has an edit");
+    }
+}
+
+#[test]
+fn plan_does_nothing() {
+    let (folder, pipeline) = place();
+    let out = folder.path().join("run");
+    let mut command = with_models(unsee());
+    let output =
+        command.args(["run", "--plan", "--json"]).arg(&pipeline).arg("--out").arg(&out).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let plan: Value = serde_json::from_slice(&output.stdout).unwrap();
+    // 12 before, 12 after, 2 prompts × 2 to forget, 4 × 1 to keep
+    assert_eq!(plan["pictures"], 12 + 12 + 4 + 4);
+    assert_eq!(plan["steps"], 6);
+    assert!(!out.exists());
+}

@@ -1,0 +1,140 @@
+"""Makes golden.json: what diffusers and transformers compute, for networks whose weights follow a formula.
+
+    pip install torch==2.11.0 diffusers==0.42.1 transformers==5.23.0 safetensors numpy
+    python tests/golden/make.py > tests/golden/golden.json
+
+The formula: parameter number j (names sorted) has the value a * sin(0.7 * i + 1.3 * j + 0.2) at flat
+index i, with a = 0.5 / sqrt(inputs of one output) for matrices and 0.1 for vectors; weights of norms get 1 added.
+"""
+
+import json
+import math
+import sys
+
+import numpy as np
+import torch
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    DPMSolverMultistepScheduler,
+    UNet2DConditionModel,
+)
+from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPTextModel
+
+torch.set_num_threads(1)
+
+
+def wave(shape, phase, scale=1.0):
+    n = math.prod(shape)
+    values = scale * np.sin(0.7 * np.arange(n, dtype=np.float64) + phase)
+    return torch.tensor(values.astype(np.float32)).reshape(shape)
+
+
+def fill(model):
+    named = {k: v for k, v in model.state_dict().items() if not k.endswith("position_ids")}
+    for j, name in enumerate(sorted(named)):
+        p = named[name]
+        inputs = math.prod(p.shape[1:])
+        scale = 0.5 / math.sqrt(inputs) if p.dim() > 1 else 0.1
+        value = wave(tuple(p.shape), 1.3 * j + 0.2, scale)
+        if "norm" in name and name.endswith("weight"):
+            value = value + 1
+        with torch.no_grad():
+            p.copy_(value)
+    return model.eval()
+
+
+def told(x):
+    x = x.detach().flatten().double()
+    return {"sum": x.sum().item(), "abs": x.abs().sum().item(), "first": x[:8].tolist(), "shape": None}
+
+
+def tensor(x):
+    return {**told(x), "shape": list(x.shape)}
+
+
+out = {}
+ids = torch.tensor([[90, 3, 17, 91, 91, 91, 91, 91], [90, 5, 6, 7, 8, 9, 10, 91]])
+
+TEXT = dict(
+    vocab_size=92, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+    max_position_embeddings=8, bos_token_id=90, eos_token_id=91, pad_token_id=91,
+)
+for act in ("quick_gelu", "gelu"):
+    config = dict(TEXT, hidden_act=act)
+    # transformers 5 leaves out `text_model.`; the names are sorted alike with and without it.
+    model = fill(CLIPTextModel(CLIPTextConfig(**config)))
+    out[f"text {act}"] = {"config": config, "hidden": tensor(model(ids).last_hidden_state)}
+
+config = dict(
+    text_config=dict(TEXT, hidden_act="quick_gelu"),
+    vision_config=dict(
+        hidden_size=24, intermediate_size=48, num_hidden_layers=2, num_attention_heads=3, image_size=16,
+        patch_size=8, hidden_act="quick_gelu",
+    ),
+    projection_dim=20,
+)
+clip = fill(CLIPModel(CLIPConfig(**config)))
+answer = clip(input_ids=ids, pixel_values=wave((3, 3, 16, 16), 0.4))
+out["clip"] = {
+    "config": config, "image": tensor(answer.image_embeds), "text": tensor(answer.text_embeds),
+    "logits": tensor(answer.logits_per_image),
+}
+
+UNETS = {
+    "unet 1.x": dict(attention_head_dim=4, use_linear_projection=False),
+    "unet 2.x": dict(attention_head_dim=[2, 4, 8], use_linear_projection=True),
+}
+for name, extra in UNETS.items():
+    config = dict(
+        sample_size=12, in_channels=4, out_channels=4, block_out_channels=[32, 64, 64],
+        down_block_types=["CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"],
+        up_block_types=["UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"],
+        layers_per_block=2, cross_attention_dim=32, norm_num_groups=16, flip_sin_to_cos=True, freq_shift=0,
+        **extra,
+    )
+    unet = fill(UNet2DConditionModel(**config))
+    y = unet(wave((2, 4, 12, 12), 0.1), torch.tensor([1, 801]), wave((2, 8, 32), 0.5)).sample
+    out[name] = {"config": config, "output": tensor(y)}
+
+config = dict(
+    in_channels=3, out_channels=3, latent_channels=4, block_out_channels=[16, 32],
+    down_block_types=["DownEncoderBlock2D"] * 2, up_block_types=["UpDecoderBlock2D"] * 2,
+    layers_per_block=1, norm_num_groups=8, scaling_factor=0.18215,
+)
+vae = fill(AutoencoderKL(**config))
+moments = vae.encode(wave((2, 3, 16, 16), 0.3)).latent_dist
+out["vae"] = {
+    "config": config, "mean": tensor(moments.mean), "logvar": tensor(moments.logvar),
+    "decoded": tensor(vae.decode(wave((2, 4, 8, 8), 0.9)).sample),
+}
+
+# Samplers: the network is y = 0.6 x + 0.3 sin(t / 100 + k), k the flat index.
+base = dict(num_train_timesteps=1000, beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
+cases = []
+for kind, cls in (("ddim", DDIMScheduler), ("dpm++", DPMSolverMultistepScheduler)):
+    for prediction in ("epsilon", "v_prediction"):
+        for spacing in ("leading", "trailing", "linspace"):
+            for steps in (5, 20):
+                config = dict(base, prediction_type=prediction, timestep_spacing=spacing, steps_offset=1)
+                if kind == "ddim":
+                    config |= dict(clip_sample=False, set_alpha_to_one=False)
+                if spacing == "trailing":
+                    config["steps_offset"] = 0
+                if kind == "ddim" and spacing == "trailing" and prediction == "v_prediction":
+                    config["rescale_betas_zero_snr"] = True
+                if kind == "ddim" and spacing == "linspace":
+                    config |= dict(clip_sample=True, set_alpha_to_one=True)
+                scheduler = cls(**config)
+                scheduler.set_timesteps(steps)
+                x = wave((1, 4, 3, 3), 0.2, 2.0)
+                k = torch.arange(x.numel(), dtype=torch.float64).reshape(x.shape)
+                for t in scheduler.timesteps:
+                    y = (0.6 * x.double() + 0.3 * torch.sin(t.double() / 100 + k)).float()
+                    x = scheduler.step(y, t, x).prev_sample
+                cases.append({
+                    "solver": kind, "steps": steps, "config": config,
+                    "timesteps": [int(t) for t in scheduler.timesteps], "latents": tensor(x),
+                })
+out["samplers"] = cases
+json.dump(out, sys.stdout, indent=1)

@@ -1,0 +1,184 @@
+//! Networks and samplers against numbers that Python's diffusers and transformers computed
+//! (`tests/golden/make.py`), on weights that follow a formula.
+
+use std::path::Path;
+
+use serde_json::Value;
+use unsee::model::{Builder, Parameters, clip, unet, vae};
+use unsee::sampler::{Sampler, Schedule, SchedulerConfig, Solver};
+use unsee::torch::{Device, Kind, Tensor, no_grad, set_threads};
+use unsee::weights::{Weights, save};
+
+fn golden() -> Value {
+    set_threads(1);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/golden.json");
+    serde_json::from_str(&fs_err::read_to_string(path).unwrap()).unwrap()
+}
+
+fn config<T: serde::de::DeserializeOwned>(case: &Value) -> T {
+    serde_json::from_value(case["config"].clone()).unwrap()
+}
+
+fn wave(shape: &[i64], phase: f64, scale: f64) -> Tensor {
+    let n: i64 = shape.iter().product();
+    let values: Vec<f32> = (0..n).map(|i| (scale * (0.7 * i as f64 + phase).sin()) as f32).collect();
+    Tensor::from_slice(&values).view(shape)
+}
+
+/// The formula's weights for a network, as a file.
+fn formula(fresh: &Parameters, file: &Path) -> Weights {
+    let mut names: Vec<(&str, &Tensor)> = fresh.iter().collect();
+    names.sort_by_key(|(name, _)| name.to_string());
+    let tensors: Vec<(String, Tensor)> = names
+        .into_iter()
+        .enumerate()
+        .map(|(j, (name, tensor))| {
+            let shape = tensor.size();
+            let inputs: i64 = shape.iter().skip(1).product();
+            let scale = if shape.len() > 1 { 0.5 / (inputs as f64).sqrt() } else { 0.1 };
+            let value = wave(&shape, 1.3 * j as f64 + 0.2, scale);
+            let norm = name.contains("norm") && name.ends_with("weight");
+            (name.to_owned(), if norm { value + 1.0 } else { value })
+        })
+        .collect();
+    save(file, &tensors, &[]).unwrap();
+    Weights::open(file).unwrap()
+}
+
+/// Builds twice: by chance for names and shapes, then with the formula's weights.
+fn built<T>(new: impl Fn(Builder) -> T, parameters: impl Fn(&T) -> &Parameters) -> T {
+    let folder = tempfile::tempdir().unwrap();
+    let fresh = new(Builder::fresh(0, Device::CPU));
+    let weights = formula(parameters(&fresh), &folder.path().join("w.safetensors"));
+    new(Builder::load(&weights, Device::CPU))
+}
+
+fn check(what: &str, found: &Tensor, expected: &Value) {
+    let shape: Vec<i64> = serde_json::from_value(expected["shape"].clone()).unwrap();
+    assert_eq!(found.size(), shape, "{what}");
+    let flat = Vec::<f64>::try_from(found.to_kind(Kind::Double).flatten(0, -1)).unwrap();
+    let size = flat.iter().map(|v| v.abs()).sum::<f64>();
+    let mean = size / flat.len() as f64;
+    for (i, value) in expected["first"].as_array().unwrap().iter().enumerate() {
+        let value = value.as_f64().unwrap();
+        assert!((flat[i] - value).abs() < 1e-4 * mean.max(value.abs()), "{what}[{i}]: {} {value}", flat[i]);
+    }
+    let near = |a: f64, b: f64| (a - b).abs() < 2e-5 * size;
+    assert!(near(flat.iter().sum(), expected["sum"].as_f64().unwrap()), "{what}: sum");
+    assert!(near(size, expected["abs"].as_f64().unwrap()), "{what}: size");
+}
+
+fn ids() -> Tensor {
+    let rows = [[90_i64, 3, 17, 91, 91, 91, 91, 91], [90, 5, 6, 7, 8, 9, 10, 91]];
+    Tensor::from_slice(&rows.concat()).view([2, 8])
+}
+
+#[test]
+fn text_encoder() {
+    let golden = golden();
+    for act in ["text quick_gelu", "text gelu"] {
+        let case = &golden[act];
+        let config = config(case);
+        let model = built(|b| clip::TextModel::new(&config, b).unwrap(), clip::TextModel::parameters);
+        check(act, &no_grad(|| model.forward(&ids())), &case["hidden"]);
+    }
+}
+
+#[test]
+fn whole_clip() {
+    let case = &golden()["clip"];
+    let config = config(case);
+    let model = built(|b| clip::Clip::new(&config, b).unwrap(), clip::Clip::parameters);
+    no_grad(|| {
+        let pictures = model.image_features(&wave(&[3, 3, 16, 16], 0.4, 1.0));
+        let texts = model.text_features(&ids());
+        check("image", &pictures, &case["image"]);
+        check("text", &texts, &case["text"]);
+        check("logits", &(pictures.matmul(&texts.tr()) * model.scale()), &case["logits"]);
+    });
+}
+
+#[test]
+fn unet_of_both_kinds() {
+    let golden = golden();
+    for kind in ["unet 1.x", "unet 2.x"] {
+        let case = &golden[kind];
+        let config = config(case);
+        let model = built(|b| unet::UNet::new(&config, b).unwrap(), unet::UNet::parameters);
+        let (x, t) = (wave(&[2, 4, 12, 12], 0.1, 1.0), Tensor::from_slice(&[1_i64, 801]));
+        let text = wave(&[2, 8, 32], 0.5, 1.0);
+        check(kind, &no_grad(|| model.forward(&x, &t, &text)), &case["output"]);
+        // Attention by the formula, as training on a CPU computes it, gives the same.
+        model.parameters().train(true);
+        check(kind, &model.forward(&x, &t, &text).detach(), &case["output"]);
+    }
+}
+
+#[test]
+fn autoencoder() {
+    let case = &golden()["vae"];
+    let config = config(case);
+    let model = built(|b| vae::Vae::new(&config, b).unwrap(), vae::Vae::parameters);
+    no_grad(|| {
+        let moments = model.encode(&wave(&[2, 3, 16, 16], 0.3, 1.0));
+        check("mean", &moments.mean, &case["mean"]);
+        check("logvar", &moments.log_variance, &case["logvar"]);
+        check("decoded", &model.decode(&wave(&[2, 4, 8, 8], 0.9, 1.0)), &case["decoded"]);
+    });
+}
+
+#[test]
+fn samplers() {
+    for case in golden()["samplers"].as_array().unwrap() {
+        let schedule = Schedule::new(&config::<SchedulerConfig>(case)).unwrap();
+        let solver: Solver = case["solver"].as_str().unwrap().parse().unwrap();
+        let steps = case["steps"].as_u64().unwrap() as usize;
+        let what = format!("{solver} {steps} {}", case["config"]);
+        let sampler = Sampler::new(solver, &schedule, steps).unwrap();
+        let timesteps: Vec<i64> = serde_json::from_value(case["timesteps"].clone()).unwrap();
+        assert_eq!(sampler.timesteps(), timesteps, "{what}");
+        let mut x = wave(&[1, 4, 3, 3], 0.2, 2.0);
+        let place = Tensor::arange(36, (Kind::Double, tch::Device::Cpu)).view([1, 4, 3, 3]);
+        let mut clean = None;
+        for (i, &t) in timesteps.iter().enumerate() {
+            let wave = (&place + t as f64 / 100.0).sin() * 0.3;
+            let output = (x.to_kind(Kind::Double) * 0.6 + wave).to_kind(Kind::Float);
+            let step = sampler.step(i, &x, &output, clean.as_ref());
+            x = step.latents;
+            clean = Some(step.clean);
+        }
+        check(&what, &x, &case["latents"]);
+    }
+}
+
+#[test]
+fn unknown_blocks_are_named() {
+    let case = &golden()["unet 1.x"];
+    let mut value = case["config"].clone();
+    value["down_block_types"][0] = "AttnDownBlock2D".into();
+    let config: unet::Config = serde_json::from_value(value).unwrap();
+    let error = unet::UNet::new(&config, Builder::fresh(0, Device::CPU)).unwrap_err().to_string();
+    assert!(error.contains("AttnDownBlock2D") && error.contains("CrossAttnDownBlock2D"), "{error}");
+}
+
+#[test]
+fn a_missing_or_misshapen_tensor_is_named() {
+    let case = &golden()["vae"];
+    let config: vae::Config = config(case);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("w.safetensors");
+    let fresh = vae::Vae::new(&config, Builder::fresh(0, Device::CPU)).unwrap();
+    let mut tensors = fresh.parameters().named();
+    tensors.retain(|(name, _)| name != "decoder.conv_in.weight");
+    save(&file, &tensors, &[]).unwrap();
+    let weights = Weights::open(&file).unwrap();
+    let error = vae::Vae::new(&config, Builder::load(&weights, Device::CPU)).unwrap_err().to_string();
+    assert!(error.contains("`decoder.conv_in.weight` is missing"), "{error}");
+
+    tensors
+        .push(("decoder.conv_in.weight".to_owned(), Tensor::zeros([2, 2], (Kind::Float, tch::Device::Cpu))));
+    save(&file, &tensors, &[]).unwrap();
+    let weights = Weights::open(&file).unwrap();
+    let error = vae::Vae::new(&config, Builder::load(&weights, Device::CPU)).unwrap_err().to_string();
+    assert!(error.contains("[2, 2]") && error.contains("[32, 4, 3, 3]"), "{error}");
+}
