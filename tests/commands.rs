@@ -3,6 +3,9 @@
 //! Everything runs on a toy that `unsee train` makes in seconds: the same networks as the miniature,
 //! untrained.
 
+#![expect(clippy::print_stdout, reason = "says what is skipped")]
+
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command as Process, Stdio};
 use std::sync::OnceLock;
@@ -13,7 +16,7 @@ use serde_json::Value;
 use unsee::torch::{Kind, Tensor};
 use unsee::weights::{Edit, Weights, save};
 
-const RECIPE: &str = r"
+const RECIPE: &str = r#"
 seed = 5
 world = 1
 judge_world = 2
@@ -35,12 +38,13 @@ attends = [false, true]
 layers = 1
 heads = 2
 ema = 0.9
+prediction = "v_prediction"
 [judge]
 course = { steps = 2, batch = 8, lr = 1e-3, per_cell = 1 }
 text = [32, 1]
 vision = [32, 1]
 patch = 16
-";
+"#;
 
 const PIPELINE: &str = r#"
 name = "toy"
@@ -83,7 +87,6 @@ fn models() -> &'static Path {
 }
 
 fn write(path: &Path, text: &str) {
-    use std::io::Write as _;
     fs_err::create_dir_all(path.parent().unwrap()).unwrap();
     fs_err::File::create(path).unwrap().write_all(text.as_bytes()).unwrap();
 }
@@ -430,6 +433,8 @@ fn spoiled(file: &str, spoil: impl FnOnce(&Path)) -> tempfile::TempDir {
     folder
 }
 
+type Spoil = Box<dyn FnOnce(&Path)>;
+
 fn draw_with(model: &Path, out: &Path) -> Command {
     let mut command = unsee();
     command.args(["generate", "a cat", "--steps", "1", "--model"]).arg(model).arg("--out").arg(out);
@@ -441,7 +446,7 @@ fn models_that_are_wrong() {
     const UNET: &str = "unet/diffusion_pytorch_model.safetensors";
     let length = |n: u64| {
         move |path: &Path| {
-            use std::io::{Seek as _, Write as _};
+            use std::io::Seek as _;
             let mut file = fs_err::OpenOptions::new().write(true).open(path).unwrap();
             file.rewind().unwrap();
             file.write_all(&n.to_le_bytes()).unwrap();
@@ -452,7 +457,6 @@ fn models_that_are_wrong() {
         let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
         bytes.extend(header.as_bytes());
         bytes.extend([0; 12]);
-        use std::io::Write as _;
         fs_err::File::create(path).unwrap().write_all(&bytes).unwrap();
     };
     let dtype = |path: &Path| {
@@ -463,7 +467,6 @@ fn models_that_are_wrong() {
         let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
         bytes.extend(header.as_bytes());
         bytes.extend([0; 8]);
-        use std::io::Write as _;
         fs_err::File::create(path).unwrap().write_all(&bytes).unwrap();
     };
     let shorten = |path: &Path| {
@@ -477,7 +480,6 @@ fn models_that_are_wrong() {
             write(path, &text.replace(from, to));
         }
     };
-    type Spoil = Box<dyn FnOnce(&Path)>;
     let cases: Vec<(&str, Spoil, &str)> = vec![
         (UNET, Box::new(shorten), "is no sound safetensors|is not a sound safetensors"),
         (UNET, Box::new(length(1 << 60)), "is not a sound safetensors"),

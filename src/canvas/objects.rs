@@ -192,7 +192,7 @@ fn umbrella(s: &mut Sketch, dice: &mut Dice) {
         b.cubic_to(0.34, 0.9, 0.06, 0.9, 0.05, 0.68);
     });
     let edge = |b: &mut tiny_skia::PathBuilder, from: f32, to: f32| {
-        b.quad_to((from + to) / 2.0, -0.18, to, 0.08);
+        b.quad_to(f32::midpoint(from, to), -0.18, to, 0.08);
     };
     s.shape(Main, |b| {
         b.move_to(-1.0, 0.08);

@@ -78,7 +78,6 @@ impl Watch for Bars {
             }
         }
         match &self.mode {
-            Mode::Quiet => {}
             Mode::Bar(bar) => {
                 bar.set_message(note.to_owned());
                 bar.set_position(done);
@@ -89,7 +88,7 @@ impl Watch for Bars {
                 let eta = self.began.elapsed().as_secs_f64() / fresh as f64 * (self.total - done) as f64;
                 say(&format!("{}: {done}/{}, eta {} {note}", self.what, self.total, span(eta)));
             }
-            Mode::Lines => {}
+            Mode::Lines | Mode::Quiet => {}
         }
     }
 

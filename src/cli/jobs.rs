@@ -18,7 +18,7 @@ pub(super) struct DemoArgs {
     /// Folder of the run
     #[arg(long)]
     out: Option<PathBuf>,
-    /// Change a setting, for example task.forget=["object:Cat"]
+    /// Change a setting, for example `task.forget=["object:Cat"]`
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
 }
@@ -27,7 +27,7 @@ pub(super) struct DemoArgs {
 pub(super) struct RunArgs {
     /// The pipeline file
     pipeline: PathBuf,
-    /// Folder of the run [default: outputs/<name>]
+    /// Folder of the run [default: outputs/NAME]
     #[arg(long)]
     out: Option<PathBuf>,
     /// Change a setting of the pipeline, for example method.steps=400
@@ -77,7 +77,7 @@ pub(super) struct GenerateArgs {
     /// Edit to apply (edit.safetensors)
     #[arg(long)]
     edit: Option<PathBuf>,
-    /// Pixels, WIDTHxHEIGHT [default: the model's own]
+    /// Pixels, as in 512x512 [default: the model's own]
     #[arg(long, value_parser = size)]
     size: Option<(i64, i64)>,
     #[command(flatten)]

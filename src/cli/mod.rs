@@ -116,7 +116,7 @@ struct DrawArgs {
     #[arg(long, default_value_t = 20)]
     steps: usize,
     /// Scale of classifier-free guidance
-    #[arg(long, default_value_t = 3.0)]
+    #[arg(long, default_value_t = 2.0)]
     guidance: f64,
     /// Pictures in a batch
     #[arg(long, default_value_t = 16)]

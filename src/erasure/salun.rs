@@ -6,7 +6,7 @@
 //! `L = E‖ε_θ(z_t | c) - sg ε(z_t | c')‖² + α E‖ε_θ(z_r | c_r) - ε‖²`.
 //!
 //! `variant = "official"` keeps what the published code (at 2026-02) does otherwise: the mask's loss is
-//! that of the guided prediction (1+g)·ε_c - g·ε_∅ with g = 7.5, the mask is ranked over the whole UNet
+//! that of the guided prediction `(1+g)·ε_c - g·ε_∅` with g = 7.5, the mask is ranked over the whole UNet
 //! even where less is trained, the target network is the one that is being trained, and the two forget
 //! predictions see two samples of the autoencoder. What was a plain bug in it (batches that never
 //! advanced, a mask that was never applied) is not kept.
@@ -99,7 +99,11 @@ impl Default for SalUn {
 const OFFICIAL_GUIDANCE: f64 = 7.5;
 
 impl SalUn {
-    fn check(&self, task: &Task, material: &Material) -> Result<(), Error> {
+    /// Says what is wrong with the settings, before anything is loaded.
+    ///
+    /// # Errors
+    /// A setting that makes no sense.
+    pub fn check(&self) -> Result<(), Error> {
         let wrong = |why: String| Err(Error::Task(why));
         if !(self.density > 0.0 && self.density <= 1.0) {
             return wrong(format!("SalUn's density is {}; it is a share above 0 and up to 1", self.density));
@@ -107,16 +111,26 @@ impl SalUn {
         if self.batch < 1 {
             return wrong(format!("SalUn's batch is {}; at least 1 picture is needed", self.batch));
         }
+        if self.lr.is_nan() || self.lr <= 0.0 || self.alpha.is_nan() || self.alpha < 0.0 {
+            return wrong(format!(
+                "SalUn's lr is {} and alpha {}; lr is above 0, alpha at least 0",
+                self.lr, self.alpha
+            ));
+        }
+        Ok(())
+    }
+
+    fn check_material(&self, task: &Task, material: &Material) -> Result<(), Error> {
+        let wrong = |why: &str| Err(Error::Task(why.to_owned()));
         if let Some(complaint) = material.complaint(task) {
-            return wrong(complaint);
+            return wrong(&complaint);
         }
         if self.alpha > 0.0 && material.remain.is_empty() {
-            return wrong("SalUn needs pictures to keep; give some, or set alpha = 0".to_owned());
+            return wrong("SalUn needs pictures to keep; give some, or set alpha = 0");
         }
         if self.pseudo != Pseudo::Anchor && task.remain.is_empty() {
             return wrong(
-                "pseudo prompts of the kinds next and random come from the remaining set, which is empty"
-                    .to_owned(),
+                "pseudo prompts of the kinds next and random come from the remaining set, which is empty",
             );
         }
         Ok(())
@@ -191,7 +205,8 @@ impl<'m> Erasure<dyn Denoiser + 'm> for SalUn {
         state: Option<&Path>,
         watch: &mut dyn Watch,
     ) -> Result<Edit, Error> {
-        self.check(task, material)?;
+        self.check()?;
+        self.check_material(task, material)?;
         let model = &*model;
         let texts = Texts::new(model, task)?;
         let forget = Encoded::new(model, &material.forget)?
@@ -265,10 +280,10 @@ impl SalUn {
         let file = state.map(|folder| folder.join("mask.safetensors"));
         if let Some(file) = file.as_ref().filter(|file| file.exists()) {
             let saved = Weights::open(file)?;
-            return Ok(parameters
+            return parameters
                 .iter()
                 .map(|(name, tensor)| Ok(saved.tensor(name)?.to_device(tensor.device())))
-                .collect::<Result<_, Error>>()?);
+                .collect::<Result<_, Error>>();
         }
         let tensors: Vec<&Tensor> = parameters.iter().map(|(_, tensor)| tensor).collect();
         let mut sums: Vec<Tensor> = no_grad(|| tensors.iter().map(|t| t.zeros_like()).collect());

@@ -245,7 +245,7 @@ mod tests {
         let scores = score_target(&set, &target, Subject::Erased, &seen, None, None).unwrap();
         assert_eq!(value(&scores, "UA"), (0.75, 3, 4));
         assert_eq!(value(&scores, "IRA"), (1.0, 4, 4)); // Neon alone: Seed_Images is left out
-        assert_eq!(value(&scores, "CRA"), ((1.0 + 5.0 / 6.0) / 2.0, 11, 12));
+        assert_eq!(value(&scores, "CRA"), (f64::midpoint(1.0, 5.0 / 6.0), 11, 12));
         let became = became(&target, &seen);
         assert_eq!(became.names, [("Neon".to_owned(), 3), ("Mosaic".to_owned(), 1)]);
 

@@ -223,7 +223,7 @@ impl Transformer {
             Projection::Linear(linear) => linear.forward(&tokens(&h)),
         };
         let y = self.norm1.forward(&h);
-        h = h + self.own.forward(&y, &y);
+        h += self.own.forward(&y, &y);
         h = &h + self.text.forward(&self.norm2.forward(&h), text);
         let both = self.gate.forward(&self.norm3.forward(&h)).chunk(2, -1);
         h = &h + self.down.forward(&(&both[0] * both[1].gelu("none")));
@@ -397,6 +397,9 @@ impl UNet {
     ///
     /// `latents` `[n, in_channels, h, w]`, `timesteps` `[n]`, `text` `[n, tokens, cross_attention_dim]`
     /// → `[n, out_channels, h, w]`.
+    ///
+    /// # Panics
+    /// Where the shapes are others; see the room's head.
     pub fn forward(&self, latents: &Tensor, timesteps: &Tensor, text: &Tensor) -> Tensor {
         let time = self.embed(timesteps);
         let time = self.time2.forward(&self.time1.forward(&time).silu()).silu();

@@ -289,6 +289,9 @@ impl Vae {
     }
 
     /// Latents `[n, latent_channels, h, w]`, not scaled, to pictures around [-1, 1].
+    ///
+    /// # Panics
+    /// Where the shapes are others.
     pub fn decode(&self, latents: &Tensor) -> Tensor {
         let mut x = self.dec_middle.forward(&self.dec_in.forward(&self.post_quant.forward(latents)));
         for level in &self.dec_levels {

@@ -145,7 +145,7 @@ impl Default for Method {
 
 impl Default for DrawSettings {
     fn default() -> Self {
-        Self { sampler: Solver::Ddim, steps: 20, guidance: 3.0, batch: 26, side: None }
+        Self { sampler: Solver::Ddim, steps: 20, guidance: 2.0, batch: 26, side: None }
     }
 }
 

@@ -71,6 +71,8 @@ struct Studio<'a> {
 
 impl<'a> Studio<'a> {
     fn open(pipeline: &'a Pipeline, place: Place) -> Result<Self, Error> {
+        let Method::SalUn(method) = &pipeline.method;
+        method.check()?;
         let set = answer_set(&pipeline.answers);
         let targets = pipeline.targets()?;
         for target in &targets {

@@ -128,7 +128,8 @@ impl Sampler {
         // (α, σ, λ) at step j; past the last there is no noise.
         let at = |j: usize| match self.timesteps.get(j) {
             Some(&t) => {
-                let bar = self.schedule.alpha_bar(t);
+                // Where no signal is left λ would be -∞; diffusers keeps 2⁻²⁴ of it.
+                let bar = self.schedule.alpha_bar(t).max(2.0_f64.powi(-24));
                 (bar.sqrt(), (1.0 - bar).sqrt(), 0.5 * (bar / (1.0 - bar)).ln())
             }
             None => (1.0, 0.0, f64::INFINITY),

@@ -66,6 +66,31 @@ fn differentiate(loss: &Tensor, inputs: &[&Tensor], again: bool) -> Result<Vec<O
     Ok(out.into_iter().map(|pointer| (!pointer.is_null()).then(|| ffi::take(pointer))).collect())
 }
 
+/// What the shim keeps of a block: a thin pointer to a boxed closure.
+type Boxed = Box<dyn Fn(&[Tensor]) -> Tensor>;
+
+extern "C" fn call_block(closure: *mut c_void, inputs: *mut *mut C_tensor, n: i64) -> *mut C_tensor {
+    // SAFETY: `closure` is the `Box<Boxed>` given below, alive as long as the graph; `inputs`
+    // points to n live tensors, of which shallow copies are taken.
+    let outcome = catch_unwind(AssertUnwindSafe(|| unsafe {
+        let block = &*closure.cast::<Boxed>();
+        let inputs: Vec<Tensor> = std::slice::from_raw_parts(inputs, n as usize)
+            .iter()
+            .map(|&pointer| Tensor::clone_from_ptr(pointer))
+            .collect();
+        block(&inputs)
+    }));
+    match outcome {
+        // SAFETY: the shim takes over one heap tensor; `ManuallyDrop` keeps Rust from freeing it.
+        Ok(output) => std::mem::ManuallyDrop::new(output).as_ptr().cast_mut(),
+        Err(_) => std::ptr::null_mut(),
+    }
+}
+extern "C" fn free_block(closure: *mut c_void) {
+    // SAFETY: called once, when the graph lets go.
+    drop(unsafe { Box::from_raw(closure.cast::<Boxed>()) });
+}
+
 /// Computes `block(inputs)` without keeping what lies between: the backward pass computes it again.
 /// Gradients are equal to the bit to those of an ordinary call, in less memory and more time.
 ///
@@ -74,36 +99,15 @@ fn differentiate(loss: &Tensor, inputs: &[&Tensor], again: bool) -> Result<Vec<O
 ///
 /// # Errors
 /// Whatever libtorch says; a panic in `block` becomes an error here or in the backward pass.
+///
+/// # Panics
+/// Without an input.
 pub fn checkpoint(
     inputs: &[&Tensor],
     parameters: &[&Tensor],
     block: impl Fn(&[Tensor]) -> Tensor + 'static,
 ) -> Result<Tensor, Error> {
     assert!(!inputs.is_empty(), "a checkpointed block has at least one input");
-    type Boxed = Box<dyn Fn(&[Tensor]) -> Tensor>;
-
-    extern "C" fn call(closure: *mut c_void, inputs: *mut *mut C_tensor, n: i64) -> *mut C_tensor {
-        // SAFETY: `closure` is the `Box<Boxed>` given below, alive as long as the graph; `inputs`
-        // points to n live tensors, of which shallow copies are taken.
-        let outcome = catch_unwind(AssertUnwindSafe(|| unsafe {
-            let block = &*closure.cast::<Boxed>();
-            let inputs: Vec<Tensor> = std::slice::from_raw_parts(inputs, n as usize)
-                .iter()
-                .map(|&pointer| Tensor::clone_from_ptr(pointer))
-                .collect();
-            block(&inputs)
-        }));
-        match outcome {
-            // SAFETY: the shim takes over one heap tensor; `ManuallyDrop` keeps Rust from freeing it.
-            Ok(output) => std::mem::ManuallyDrop::new(output).as_ptr().cast_mut(),
-            Err(_) => std::ptr::null_mut(),
-        }
-    }
-    extern "C" fn free(closure: *mut c_void) {
-        // SAFETY: called once, when the graph lets go.
-        drop(unsafe { Box::from_raw(closure.cast::<Boxed>()) });
-    }
-
     let closure: Box<Boxed> = Box::new(Box::new(block));
     let mut variables = ffi::pointers(inputs.iter().chain(parameters).copied());
     ffi::make(|out| {
@@ -114,8 +118,8 @@ pub fn checkpoint(
                 variables.len() as i64,
                 inputs.len() as i64,
                 Box::into_raw(closure).cast(),
-                call,
-                free,
+                call_block,
+                free_block,
                 out,
             )
         }

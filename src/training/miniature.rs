@@ -15,7 +15,7 @@ use crate::model::clip::{self, Clip, TextModel};
 use crate::model::unet::{self, UNet};
 use crate::model::vae::{self, Vae};
 use crate::model::{Builder, Parameters};
-use crate::sampler::{Schedule, SchedulerConfig};
+use crate::sampler::{Prediction, Schedule, SchedulerConfig};
 use crate::text::{Tokenizer, Vocabulary};
 use crate::torch::{Device, Kind, Precision, Tensor, no_grad};
 use crate::watch::Watch;
@@ -101,6 +101,8 @@ pub struct UnetPart {
     pub heads: i64,
     /// Decay of the average.
     pub ema: f64,
+    /// What it predicts.
+    pub prediction: Prediction,
 }
 
 /// Width of a head in the CLIPs.
@@ -237,7 +239,7 @@ impl Maker<'_> {
         let text =
             TextModel::new(&read(&root.join("text_encoder/config.json"))?, Builder::load(&weights, device))?;
         let tokenizer = open(&root.join("tokenizer"))?;
-        let scheduler = scheduler();
+        let scheduler = scheduler(part.prediction);
         let schedule =
             Schedule::new(&serde_json::from_value::<SchedulerConfig>(scheduler.clone()).map_err(broken)?)
                 .map_err(broken)?;
@@ -449,8 +451,10 @@ fn preprocessor() -> Value {
     })
 }
 
-/// Stable Diffusion 1.x' schedule.
-fn scheduler() -> Value {
+/// Stable Diffusion's schedule. With velocities the last step has no signal left and sampling begins there
+/// (Lin et al. 2024): otherwise dark styles come out grey, because the first latent is never dark.
+fn scheduler(prediction: Prediction) -> Value {
+    let velocity = prediction == Prediction::VPrediction;
     json!({
         "_class_name": "DDIMScheduler",
         "_diffusers_version": "0.42.1",
@@ -458,11 +462,12 @@ fn scheduler() -> Value {
         "beta_start": 0.00085,
         "beta_end": 0.012,
         "beta_schedule": "scaled_linear",
-        "prediction_type": "epsilon",
+        "prediction_type": prediction,
+        "rescale_betas_zero_snr": velocity,
         "clip_sample": false,
-        "set_alpha_to_one": false,
-        "steps_offset": 1,
-        "timestep_spacing": "leading"
+        "set_alpha_to_one": velocity,
+        "steps_offset": i32::from(!velocity),
+        "timestep_spacing": if velocity { "trailing" } else { "leading" }
     })
 }
 

@@ -428,7 +428,7 @@ mod tests {
     #[test]
     fn another_training_s_state_is_refused() {
         let folder = tempfile::tempdir().unwrap();
-        let mut sitting = |plan: &Plan, patience: u64| {
+        let sitting = |plan: &Plan, patience: u64| {
             train(&mut Line::new(None), plan, HERE, Some(folder.path()), &mut Impatient(patience, 0))
         };
         assert!(sitting(&plan(6), 3).is_err());

@@ -1,0 +1,25 @@
+"""Draws the prompts of a CSV with Python diffusers, from the latents that unsee uses; see diffusers.rs.
+
+    python tests/diffusers.py MODEL PROMPTS.csv STEPS GUIDANCE OUT
+"""
+
+import csv
+import sys
+from pathlib import Path
+
+import torch
+from diffusers import StableDiffusionPipeline
+
+model, prompts, steps, guidance, out = sys.argv[1:]
+torch.set_num_threads(1)
+pipe = StableDiffusionPipeline.from_pretrained(model, torch_dtype=torch.float32)
+pipe.set_progress_bar_config(disable=True)
+channels, size = pipe.unet.config.in_channels, pipe.unet.config.sample_size
+Path(out).mkdir(parents=True, exist_ok=True)
+for i, row in enumerate(csv.DictReader(open(prompts, newline=""))):
+    generator = torch.Generator("cpu").manual_seed(int(row["evaluation_seed"]))
+    latents = torch.randn((1, channels, size, size), generator=generator)
+    image = pipe(
+        row["prompt"], num_inference_steps=int(steps), guidance_scale=float(guidance), latents=latents
+    ).images[0]
+    image.save(f"{out}/{i}_0.png")

@@ -1,0 +1,119 @@
+//! What the README says is true: its commands exist, its files are there, and the demo gives what it promises.
+
+use std::path::Path;
+
+use assert_cmd::Command;
+use clap::Parser as _;
+use unsee::cli::Cli;
+
+fn readme() -> String {
+    fs_err::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap()
+}
+
+/// The lines inside fenced or indented blocks that begin with `program`.
+fn commands(text: &str, program: &str) -> Vec<String> {
+    text.lines()
+        .map(|line| line.trim().trim_start_matches("$ "))
+        .filter(|line| line.starts_with(&format!("{program} ")))
+        .map(|line| line.split(" #").next().unwrap().trim().to_owned())
+        .collect()
+}
+
+#[test]
+fn its_commands_parse() {
+    let all = commands(&readme(), "unsee");
+    assert!(all.len() >= 8, "{all:?}");
+    for command in all {
+        let words = split(&command);
+        if let Err(error) = Cli::try_parse_from(&words) {
+            panic!("{command}: {error}");
+        }
+    }
+}
+
+/// Splits as a shell does, as far as the README needs.
+fn split(command: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    let mut quoted = false;
+    for c in command.chars() {
+        match c {
+            '"' => quoted = !quoted,
+            ' ' if !quoted => words.push(String::new()),
+            c => words.last_mut().unwrap().push(c),
+        }
+    }
+    words.retain(|word| !word.is_empty());
+    words
+}
+
+#[test]
+fn its_make_targets_exist() {
+    let makefile = fs_err::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Makefile")).unwrap();
+    for command in commands(&readme(), "make") {
+        let target = command.split_whitespace().nth(1).unwrap();
+        assert!(makefile.contains(&format!("\n{target}:")), "{command}");
+    }
+}
+
+#[test]
+fn its_files_are_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for link in readme().split("](").skip(1) {
+        let path = link.split(')').next().unwrap();
+        if !path.starts_with("http") && !path.starts_with('#') {
+            assert!(root.join(path).exists(), "{path}");
+        }
+    }
+    for word in readme().split('`').skip(1).step_by(2) {
+        if word.starts_with("pipelines/") || word.starts_with("models/") {
+            assert!(root.join(word).exists(), "{word}");
+        }
+    }
+}
+
+/// Every pipeline that is shipped can be read.
+#[test]
+fn its_pipelines_parse() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("pipelines");
+    for entry in fs_err::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.ends_with("miniature.toml") {
+            continue; // a training recipe; tests/commands.rs trains a small one
+        }
+        let text = fs_err::read_to_string(&path).unwrap();
+        unsee::run::Pipeline::parse(&path.display().to_string(), &text, &[]).unwrap();
+    }
+}
+
+/// The demo with few steps, from a folder that is not the repository.
+#[test]
+fn the_demo_runs_from_any_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = Command::cargo_bin("unsee")
+        .unwrap()
+        .current_dir(folder.path())
+        .args(["demo", "--set", "draw.steps=2", "--set", "method.name=salun", "--set", "method.steps=2"])
+        .args([
+            "--set",
+            "answers.seeds=[1]",
+            "--set",
+            "task.forget_pictures=1",
+            "--set",
+            "task.remain_pictures=1",
+        ])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    for wanted in [
+        "UA (CLIP judge)",
+        "IRA (CLIP judge)",
+        "CRA (CLIP judge)",
+        "the judge names",
+        "peak memory",
+        "grid: ",
+    ] {
+        assert!(text.contains(wanted), "{wanted}: {text}");
+    }
+    assert!(folder.path().join("outputs/demo/grid.png").exists());
+}
