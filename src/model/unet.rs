@@ -223,7 +223,7 @@ impl Transformer {
             Projection::Linear(linear) => linear.forward(&tokens(&h)),
         };
         let y = self.norm1.forward(&h);
-        h += self.own.forward(&y, &y);
+        h = &h + self.own.forward(&y, &y);
         h = &h + self.text.forward(&self.norm2.forward(&h), text);
         let both = self.gate.forward(&self.norm3.forward(&h)).chunk(2, -1);
         h = &h + self.down.forward(&(&both[0] * both[1].gelu("none")));
