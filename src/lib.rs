@@ -3,6 +3,7 @@
 pub mod canvas;
 pub mod cli;
 pub mod erasure;
+pub mod files;
 pub mod generator;
 pub mod judge;
 pub mod measure;

@@ -66,24 +66,18 @@ impl Picture {
             png::EncodingError::IoError(error) => Error::Io(error),
             other => Error::Encode { path: path.to_path_buf(), why: other.to_string() },
         };
-        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        fs_err::create_dir_all(folder)?;
-        let half = tempfile::Builder::new().prefix(".half-").tempfile_in(folder)?;
-        let mut encoder =
-            png::Encoder::new(BufWriter::new(half.as_file()), self.width as u32, self.height as u32);
-        encoder.set_color(png::ColorType::Rgb);
-        encoder.set_depth(png::BitDepth::Eight);
-        for (key, text) in texts {
-            encoder.add_itxt_chunk((*key).to_owned(), text.clone()).map_err(encode)?;
-        }
-        let mut writer = encoder.write_header().map_err(encode)?;
-        writer.write_image_data(&self.rgb).map_err(encode)?;
-        writer.finish().map_err(encode)?;
-        half.persist(path).map_err(|error| error.error)?;
-        let mut mode = fs_err::metadata(path)?.permissions();
-        std::os::unix::fs::PermissionsExt::set_mode(&mut mode, 0o644);
-        fs_err::set_permissions(path, mode)?;
-        Ok(())
+        crate::files::whole(path, |half| {
+            let mut encoder =
+                png::Encoder::new(BufWriter::new(half.as_file()), self.width as u32, self.height as u32);
+            encoder.set_color(png::ColorType::Rgb);
+            encoder.set_depth(png::BitDepth::Eight);
+            for (key, text) in texts {
+                encoder.add_itxt_chunk((*key).to_owned(), text.clone()).map_err(encode)?;
+            }
+            let mut writer = encoder.write_header().map_err(encode)?;
+            writer.write_image_data(&self.rgb).map_err(encode)?;
+            writer.finish().map_err(encode)
+        })
     }
 
     /// The text chunks of a PNG that [`Self::save`] wrote.

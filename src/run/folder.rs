@@ -1,7 +1,6 @@
 //! A run is a folder: `run.json` says what was run, on what, and how far it got.
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -275,21 +274,7 @@ fn now() -> String {
 /// Writes a JSON file, whole or not at all.
 pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<(), Error> {
     let text = serde_json::to_string_pretty(value).map_err(std::io::Error::other)?;
-    write_whole(path, format!("{text}\n").as_bytes())
-}
-
-/// Writes a file, whole or not at all.
-pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    fs_err::create_dir_all(folder)?;
-    let mut half = tempfile::Builder::new().prefix(".half-").tempfile_in(folder)?;
-    half.write_all(bytes)?;
-    half.as_file().sync_all()?;
-    half.persist(path).map_err(|error| error.error)?;
-    let mut mode = fs_err::metadata(path)?.permissions();
-    std::os::unix::fs::PermissionsExt::set_mode(&mut mode, 0o644);
-    fs_err::set_permissions(path, mode)?;
-    Ok(())
+    Ok(crate::files::write(path, format!("{text}\n").as_bytes())?)
 }
 
 #[cfg(test)]

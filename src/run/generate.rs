@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::drawing::texts;
-use super::folder::{Machine, RunFolder, Status, write_whole};
+use super::folder::{Machine, RunFolder, Status};
 use super::prompts::PromptRow;
 use super::study::Place;
 use super::{Error, shipped_or_path};
@@ -125,7 +125,7 @@ pub fn generate(
             .map_err(csv_error)?;
     }
     let bytes = table.into_inner().map_err(|error| Error::Io(std::io::Error::other(error.to_string())))?;
-    write_whole(&root.join("pictures.csv"), &bytes)?;
+    crate::files::write(&root.join("pictures.csv"), &bytes)?;
     run.record.status = Status::Done;
     run.save()?;
     Ok(works

@@ -87,7 +87,7 @@ pub fn judge_answers(
     for looked in &kept {
         text.push_str(&line(looked)?);
     }
-    super::folder::write_whole(evidence, text.as_bytes())?;
+    crate::files::write(evidence, text.as_bytes())?;
     let mut known: HashMap<Answer, Looked> = kept
         .into_iter()
         .filter(|looked| looked.subject == subject)

@@ -115,7 +115,7 @@ mod tests {
 
     fn read(text: &str) -> Result<Vec<PromptRow>, String> {
         let file = tempfile::NamedTempFile::new().unwrap();
-        super::super::folder::write_whole(file.path(), text.as_bytes()).unwrap();
+        crate::files::write(file.path(), text.as_bytes()).unwrap();
         read_prompts(file.path()).map_err(|error| error.to_string())
     }
 

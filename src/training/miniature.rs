@@ -401,7 +401,7 @@ fn write_json(path: &Path, value: &Value) -> Result<(), Error> {
     if let Some(folder) = path.parent() {
         fs_err::create_dir_all(folder)?;
     }
-    Ok(fs_err::write(path, format!("{value:#}\n"))?)
+    Ok(crate::files::write(path, format!("{value:#}\n").as_bytes())?)
 }
 
 /// `value` with the entries of `more` added.

@@ -84,23 +84,15 @@ fn write(
         .map(|(key, value)| ((*key).to_owned(), value.clone()))
         .chain([("format".to_owned(), "pt".to_owned())])
         .collect();
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    fs_err::create_dir_all(folder)?;
-    let half = tempfile::Builder::new().prefix(".half-").tempfile_in(folder)?;
-    safetensors::serialize_to_file(lent.iter().map(|(name, view)| (*name, view)), Some(about), half.path())
-        .map_err(|error| match error {
-        safetensors::SafeTensorError::IoError(error) => {
-            Error::Io(std::io::Error::new(error.kind(), format!("{}: {error}", path.display())))
-        }
-        other => Error::Damaged { path: path.to_path_buf(), why: other.to_string() },
-    })?;
-    half.as_file().sync_all()?;
-    half.persist(path).map_err(|error| error.error)?;
-    // A temporary file is private; a model is for everybody who may read the folder.
-    let mut mode = fs_err::metadata(path)?.permissions();
-    std::os::unix::fs::PermissionsExt::set_mode(&mut mode, 0o644);
-    fs_err::set_permissions(path, mode)?;
-    Ok(())
+    crate::files::whole(path, |half| {
+        let views = lent.iter().map(|(name, view)| (*name, view));
+        safetensors::serialize_to_file(views, Some(about), half.path()).map_err(|error| match error {
+            safetensors::SafeTensorError::IoError(error) => {
+                Error::Io(std::io::Error::new(error.kind(), format!("{}: {error}", path.display())))
+            }
+            other => Error::Damaged { path: path.to_path_buf(), why: other.to_string() },
+        })
+    })
 }
 
 #[cfg(test)]
