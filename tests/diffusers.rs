@@ -51,7 +51,7 @@ fn the_same_latent_gives_the_same_picture() {
         .success();
     let theirs = folder.path().join("theirs");
     let output = Process::new(python)
-        .arg(root.join("tests/diffusers.py"))
+        .arg(root.join("tests/golden/draw.py"))
         .arg(root.join("models/miniature"))
         .arg(&list)
         .args(["20", "3"])

@@ -10,10 +10,10 @@ fn readme() -> String {
     fs_err::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap()
 }
 
-/// The lines inside fenced or indented blocks that begin with `program`.
+/// The lines of indented blocks that begin with `program`.
 fn commands(text: &str, program: &str) -> Vec<String> {
     text.lines()
-        .map(|line| line.trim().trim_start_matches("$ "))
+        .filter_map(|line| line.strip_prefix("    "))
         .filter(|line| line.starts_with(&format!("{program} ")))
         .map(|line| line.split(" #").next().unwrap().trim().to_owned())
         .collect()

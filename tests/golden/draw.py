@@ -1,6 +1,6 @@
-"""Draws the prompts of a CSV with Python diffusers, from the latents that unsee uses; see diffusers.rs.
+"""Draws the prompts of a CSV with Python diffusers, from the latents that unsee uses; see ../diffusers.rs.
 
-    python tests/diffusers.py MODEL PROMPTS.csv STEPS GUIDANCE OUT
+    python tests/golden/draw.py MODEL PROMPTS.csv STEPS GUIDANCE OUT
 """
 
 import csv
