@@ -87,8 +87,8 @@ impl Default for SalUn {
             pseudo: Pseudo::Anchor,
             target_network: TargetNetwork::Frozen,
             alpha: 1.0,
-            lr: 1e-4,
-            steps: 250,
+            lr: 4e-5,
+            steps: 200,
             batch: 24,
             variant: Variant::Paper,
         }
