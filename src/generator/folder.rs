@@ -57,6 +57,15 @@ pub fn open_weights(root: &Path, component: Component) -> Result<Weights, Error>
     Ok(Weights::open(&path)?)
 }
 
+/// The hash that names a base model: over the weights of its components, in their order.
+pub fn base_hash<'a>(components: impl IntoIterator<Item = &'a Weights>) -> blake3::Hash {
+    let mut hasher = blake3::Hasher::new();
+    for weights in components {
+        hasher.update(weights.hash().as_bytes());
+    }
+    hasher.finalize()
+}
+
 /// Says what a folder lacks, and which folder was perhaps meant.
 fn missing(root: &Path, file: &str, error: &std::io::Error) -> Error {
     if root.is_dir() {

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-pub use folder::{Component, components, open_weights};
+pub use folder::{Component, base_hash, components, open_weights};
 pub use stable_diffusion::{Latents, StableDiffusion};
 
 use crate::pictures::Picture;

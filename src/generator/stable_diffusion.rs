@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use super::folder::{canonical, components, open_weights, read_json};
+use super::folder::{base_hash, canonical, components, open_weights, read_json};
 use super::{Denoiser, Error, Generator, ModelCard, Shot};
 use crate::model::clip::TextModel;
 use crate::model::unet::UNet;
@@ -58,13 +58,9 @@ impl StableDiffusion {
             });
         }
         let [text, unet, vae] = components();
-        let mut hasher = blake3::Hasher::new();
-        let mut weights = |component| -> Result<_, Error> {
-            let weights = open_weights(root, component)?;
-            hasher.update(weights.hash().as_bytes());
-            Ok(weights)
-        };
-        let (text, unet, vae) = (weights(text)?, weights(unet)?, weights(vae)?);
+        let open = |component| open_weights(root, component);
+        let (text, unet, vae) = (open(text)?, open(unet)?, open(vae)?);
+        let hash = base_hash([&text, &unet, &vae]);
         let text =
             TextModel::new(&read_json(root, "text_encoder/config.json")?, Builder::load(&text, device))?;
         let unet = UNet::new(&read_json(root, "unet/config.json")?, Builder::load(&unet, device))?;
@@ -81,7 +77,7 @@ impl StableDiffusion {
         let card = ModelCard {
             kind: "stable-diffusion".to_owned(),
             path: canonical(root),
-            hash: hasher.finalize().to_hex().to_string(),
+            hash: hash.to_hex().to_string(),
             parameters: text.parameters().count() + unet.parameters().count() + vae.parameters().count(),
             side,
         };
@@ -93,11 +89,6 @@ impl StableDiffusion {
     /// The solver that `scheduler_config.json` names, as far as it is built here.
     pub fn solver(&self) -> Solver {
         self.solver
-    }
-
-    /// The tokenizer.
-    pub fn tokenizer(&self) -> &Tokenizer {
-        &self.tokenizer
     }
 
     /// Draws shots that may share a batch, from latents `[n, c, h, w]` of unit variance, to pixels
@@ -185,18 +176,6 @@ impl StableDiffusion {
             _ => return None,
         };
         parameters.get(rest)
-    }
-
-    /// All parameters by full name.
-    pub fn parameters(&self) -> Vec<(String, Tensor)> {
-        [
-            ("text_encoder", self.text.parameters()),
-            ("unet", self.unet.parameters()),
-            ("vae", self.vae.parameters()),
-        ]
-        .into_iter()
-        .flat_map(|(component, parameters)| full_names(component, parameters))
-        .collect()
     }
 }
 

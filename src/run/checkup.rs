@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::naming::shipped;
 use super::{Error, Machine};
-use crate::generator::{components, open_weights};
+use crate::generator::{base_hash, components, open_weights};
 use crate::torch::{Device, Features, LIBTORCH, Precision, VERSION};
 use crate::weights::Weights;
 
@@ -70,11 +70,11 @@ fn described(found: Result<(blake3::Hash, std::path::PathBuf), Error>) -> String
 
 /// The hash in a generator's card.
 fn generator_hash(root: &Path) -> Result<blake3::Hash, Error> {
-    let mut hasher = blake3::Hasher::new();
-    for component in components() {
-        hasher.update(open_weights(root, component)?.hash().as_bytes());
-    }
-    Ok(hasher.finalize())
+    let weights = components()
+        .into_iter()
+        .map(|component| open_weights(root, component))
+        .collect::<Result<Vec<_>, _>>()?;
+    Ok(base_hash(&weights))
 }
 
 fn free_disk() -> u64 {

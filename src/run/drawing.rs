@@ -13,7 +13,7 @@ pub(super) fn picture_path(folder: &Path, answer: &Answer) -> PathBuf {
 }
 
 /// How many pictures of the set are not there yet.
-pub fn pictures_missing(folder: &Path, answers: &[Answer]) -> usize {
+fn pictures_missing(folder: &Path, answers: &[Answer]) -> usize {
     answers.iter().filter(|answer| !picture_path(folder, answer).exists()).count()
 }
 

@@ -15,7 +15,7 @@ mod prompts;
 mod study;
 
 pub use checkup::{Checkup, checkup};
-pub use drawing::{draw_answers, pictures_missing, texts};
+pub use drawing::{draw_answers, texts};
 pub use evaluate::{Inquiry, Verdict, evaluate};
 pub use folder::{Artifact, Machine, Phase, Record, RunFolder, Status};
 pub use generate::{Commission, Drawn, generate};

@@ -65,11 +65,6 @@ impl Adam {
         })
     }
 
-    /// The parameters, in the order of the gradients.
-    pub fn parameters(&self) -> Vec<&Tensor> {
-        self.parameters.iter().collect()
-    }
-
     /// One step. Parameters whose gradient is `None` stay as they are.
     ///
     /// # Errors

@@ -73,11 +73,6 @@ impl<'a> Denoising<'a> {
             device,
         }
     }
-
-    /// Deviation of the scaled latents; the autoencoder's `scaling_factor` makes it 1.
-    pub fn spread(&self) -> f64 {
-        self.means.std(false).double_value(&[])
-    }
 }
 
 impl Lesson for Denoising<'_> {
