@@ -8,6 +8,8 @@ pub trait Watch {
     fn at(&mut self, done: u64, note: &str);
     /// The piece is finished.
     fn end(&mut self) {}
+    /// Something that the user should know, though the work goes on.
+    fn warn(&mut self, _message: &str) {}
     /// Whether the user wants to stop; asked after each step.
     fn interrupted(&self) -> bool;
 }

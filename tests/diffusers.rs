@@ -1,4 +1,4 @@
-//! Python's diffusers loads the miniature's folder and draws the same pictures.
+//! Python's diffusers loads the miniature's folder and draws the same pictures; unsee loads what Python saves.
 //!
 //! Runs where a Python with diffusers is found (`UNSEE_PYTHON`, else `.venv/bin/python`, else `python3`).
 
@@ -39,16 +39,32 @@ fn the_same_latent_gives_the_same_picture() {
     {
         fs_err::File::create(&list).unwrap().write_all(text.as_bytes()).unwrap();
     }
+    let draw = |model: &Path, out: &Path| {
+        Command::cargo_bin("unsee")
+            .unwrap()
+            .args([
+                "generate",
+                "-q",
+                "--device",
+                "cpu",
+                "--precision",
+                "f32",
+                "--steps",
+                "20",
+                "--guidance",
+                "3",
+            ])
+            .arg("--model")
+            .arg(model)
+            .arg("--csv")
+            .arg(&list)
+            .arg("--out")
+            .arg(out)
+            .assert()
+            .success();
+    };
     let ours = folder.path().join("ours");
-    Command::cargo_bin("unsee")
-        .unwrap()
-        .args(["generate", "-q", "--device", "cpu", "--precision", "f32", "--steps", "20", "--guidance", "3"])
-        .arg("--csv")
-        .arg(&list)
-        .arg("--out")
-        .arg(&ours)
-        .assert()
-        .success();
+    draw(&root.join("models/miniature"), &ours);
     let theirs = folder.path().join("theirs");
     let output = Process::new(python)
         .arg(root.join("tests/golden/draw.py"))
@@ -59,11 +75,14 @@ fn the_same_latent_gives_the_same_picture() {
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let again = folder.path().join("again");
+    draw(&theirs.join("model"), &again);
     for i in 0..3 {
         let open = |folder: &Path| Picture::open(&folder.join(format!("{i}_0.png"))).unwrap();
         let (a, b) = (open(&ours), open(&theirs));
         let apart = a.rgb.iter().zip(&b.rgb).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
         println!("picture {i}: at most {apart}/255 apart");
         assert!(apart <= 2, "picture {i}: {apart}/255");
+        assert!(open(&again) == a, "picture {i} differs from a folder that Python saved");
     }
 }

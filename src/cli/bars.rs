@@ -107,6 +107,13 @@ impl Watch for Bars {
         }
     }
 
+    fn warn(&mut self, message: &str) {
+        match &self.mode {
+            Mode::Bar(bar) => bar.suspend(|| say(&format!("warning: {message}"))),
+            Mode::Lines | Mode::Quiet => say(&format!("warning: {message}")),
+        }
+    }
+
     fn interrupted(&self) -> bool {
         self.stop.load(Ordering::SeqCst)
     }

@@ -9,7 +9,7 @@ use super::bars::{Bars, span};
 use super::{Common, DrawArgs, default_out, output};
 use crate::measure::Target;
 use crate::run::{
-    self, AnswerSettings, Commission, Inquiry, JudgeSettings, Machine, Pipeline, PromptRow, RunFolder, Status,
+    self, AnswerSettings, Commission, Inquiry, JudgeSettings, Machine, Pipeline, PromptRow, RunFolder,
 };
 use crate::training::miniature::{Recipe, miniature};
 
@@ -118,6 +118,9 @@ pub(super) struct EvaluateArgs {
     /// Pictures whose truth is known: canvas, none, or a folder STYLE/OBJECT/n.png
     #[arg(long, default_value = "canvas")]
     reference: String,
+    /// Reference pictures of each style × object
+    #[arg(long, default_value_t = JudgeSettings::default().check)]
+    check: u32,
     /// Where the evidence of each picture goes (JSON lines)
     #[arg(long)]
     evidence: Option<PathBuf>,
@@ -244,6 +247,7 @@ pub(super) fn evaluate(args: EvaluateArgs, common: &Common) -> anyhow::Result<()
             decide: args.decide,
             engine: args.engine,
             reference: Some(args.reference).filter(|reference| reference != "none"),
+            check: args.check,
             ..JudgeSettings::default()
         },
         evidence: args.evidence,
@@ -269,13 +273,13 @@ pub(super) fn train(args: TrainArgs, common: &Common) -> anyhow::Result<()> {
     let (device, precision) = common.place()?;
     let root = args.out.unwrap_or_else(|| default_out("miniature"));
     let machine = Machine::here(device, precision);
-    let mut folder = RunFolder::open(&root, serde_json::to_value(&recipe)?, machine)?;
     let mut bars = Bars::new(common.quiet);
-    folder
-        .phase("training", device, |run| Ok(miniature(&recipe, run.root(), (device, precision), &mut bars)?))
-        .with_context(|| format!("training {path}"))?;
-    folder.record.status = Status::Done;
-    folder.save()?;
+    RunFolder::within(&root, &recipe, machine, |run| {
+        run.phase("training", device, |run| {
+            Ok(miniature(&recipe, run.root(), (device, precision), &mut bars)?)
+        })
+    })
+    .with_context(|| format!("training {path}"))?;
     output::line(&root.join("miniature").display().to_string());
     output::line(&root.join("judge").display().to_string());
     Ok(())

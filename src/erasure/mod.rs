@@ -1,6 +1,7 @@
 //! Methods that take a concept out of a model. One method a file; a method knows no other method and no
 //! judge. Each returns an [`Edit`] and leaves the model as it was.
 
+mod encoded;
 mod material;
 pub mod salun;
 mod select;

@@ -15,10 +15,10 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Erasure, Error, Example, Material, Select, Task};
-use crate::generator::{Denoiser, Latents};
-use crate::pictures::Picture;
-use crate::torch::{Kind, Rng, Tensor, grad, no_grad, seed_from, stage};
+use super::encoded::{Encoded, Texts, rows_of_step};
+use super::{Erasure, Error, Material, Select, Task};
+use crate::generator::Denoiser;
+use crate::torch::{Kind, Rng, Tensor, grad, no_grad, stage};
 use crate::training::{self, Lesson, Plan, train};
 use crate::watch::Watch;
 use crate::weights::{Edit, Weights, save};
@@ -41,6 +41,9 @@ pub struct SalUn {
     pub lr: f64,
     /// Training steps.
     pub steps: u64,
+    /// Share of the steps, the last ones, over which the learning rate falls to nothing. The paper's stays
+    /// constant to the end (0); falling, the end depends less on the last few batches.
+    pub cooldown: f64,
     /// Pictures of each set in a step.
     pub batch: i64,
     /// `paper` or `official`.
@@ -89,6 +92,7 @@ impl Default for SalUn {
             alpha: 1.0,
             lr: 4e-5,
             steps: 200,
+            cooldown: 0.0,
             batch: 24,
             variant: Variant::Paper,
         }
@@ -107,6 +111,12 @@ impl SalUn {
         let wrong = |why: String| Err(Error::Task(why));
         if !(self.density > 0.0 && self.density <= 1.0) {
             return wrong(format!("SalUn's density is {}; it is a share above 0 and up to 1", self.density));
+        }
+        if !(0.0..=1.0).contains(&self.cooldown) {
+            return wrong(format!(
+                "SalUn's cooldown is {}; it is a share of the steps, 0 to 1",
+                self.cooldown
+            ));
         }
         if self.batch < 1 {
             return wrong(format!("SalUn's batch is {}; at least 1 picture is needed", self.batch));
@@ -134,65 +144,6 @@ impl SalUn {
             );
         }
         Ok(())
-    }
-}
-
-/// A set of pictures with everything computed that does not change.
-struct Encoded {
-    latents: Latents,
-    /// Row of each picture's prompt in the texts.
-    prompts: Tensor,
-}
-
-impl Encoded {
-    fn new(model: &dyn Denoiser, examples: &[Example]) -> Result<Option<Self>, Error> {
-        if examples.is_empty() {
-            return Ok(None);
-        }
-        let (mut means, mut deviations) = (Vec::new(), Vec::new());
-        for batch in examples.chunks(32) {
-            let pictures: Vec<Picture> = batch.iter().map(|example| example.picture.clone()).collect();
-            let latents = model.encode_pictures(&pictures)?;
-            means.push(latents.mean);
-            deviations.push(latents.deviation);
-        }
-        let latents = Latents { mean: Tensor::cat(&means, 0), deviation: Tensor::cat(&deviations, 0) };
-        let prompts: Vec<i64> = examples.iter().map(|example| example.prompt as i64).collect();
-        let prompts = Tensor::from_slice(&prompts).to_device(latents.mean.device());
-        Ok(Some(Self { latents, prompts }))
-    }
-
-    fn len(&self) -> i64 {
-        self.prompts.size()[0]
-    }
-
-    /// Samples of the autoencoder for these rows.
-    fn sample(&self, rows: &Tensor, rng: &mut Rng) -> Tensor {
-        let mean = self.latents.mean.index_select(0, rows);
-        let noise = rng.normal(&mean.size()).to_device(mean.device());
-        mean + self.latents.deviation.index_select(0, rows) * noise
-    }
-}
-
-/// Texts of the task, `[n, tokens, width]`.
-struct Texts {
-    forget: Tensor,
-    anchor: Tensor,
-    remain: Option<Tensor>,
-    empty: Tensor,
-}
-
-impl Texts {
-    fn new(model: &dyn Denoiser, task: &Task) -> Result<Self, Error> {
-        let forget: Vec<&str> = task.pairs.iter().map(|pair| pair.forget.as_str()).collect();
-        let anchor: Vec<&str> = task.pairs.iter().map(|pair| pair.anchor.as_str()).collect();
-        let remain: Vec<&str> = task.remain.iter().map(String::as_str).collect();
-        Ok(Self {
-            forget: model.condition(&forget)?,
-            anchor: model.condition(&anchor)?,
-            remain: (!remain.is_empty()).then(|| model.condition(&remain)).transpose()?,
-            empty: model.condition(&[""])?,
-        })
     }
 }
 
@@ -239,7 +190,7 @@ impl<'m> Erasure<dyn Denoiser + 'm> for SalUn {
             masks: &masks,
             seed: task.seed,
         };
-        let plan = Plan::constant(self.steps, self.lr, task.seed);
+        let plan = Plan { cooldown: self.cooldown, ..Plan::constant(self.steps, self.lr, task.seed) };
         let outcome = train(&mut lesson, &plan, model.place(), state, watch);
         // Whatever happened, the model is the base again.
         no_grad(|| {
@@ -379,7 +330,7 @@ impl Lesson for Relabelling<'_> {
         let here = model.place().0.tch();
         let (n, total) = (settings.batch, schedule.steps());
 
-        let rows = self.rows("forget", step, self.forget.len()).to_device(here);
+        let rows = rows_of_step((self.seed, "forget"), step, n, self.forget.len()).to_device(here);
         let clean = self.forget.sample(&rows, rng);
         let noise = rng.normal(&clean.size()).to_device(here);
         let timesteps = rng.below(total, &[n]).to_device(here);
@@ -398,7 +349,7 @@ impl Lesson for Relabelling<'_> {
             let output = model.predict(&noisy, &timesteps, &text);
             return Ok((output - target).square().mean(Kind::Float));
         };
-        let rows = self.rows("remain", step, remain.len()).to_device(here);
+        let rows = rows_of_step((self.seed, "remain"), step, n, remain.len()).to_device(here);
         let kept = remain.sample(&rows, rng);
         let kept_noise = rng.normal(&kept.size()).to_device(here);
         let kept_timesteps = rng.below(total, &[n]).to_device(here);
@@ -431,21 +382,6 @@ impl Lesson for Relabelling<'_> {
 }
 
 impl Relabelling<'_> {
-    /// The rows of a step: every picture once before any comes again, in a new order each time.
-    fn rows(&self, set: &str, step: u64, len: i64) -> Tensor {
-        let n = self.settings.batch;
-        let (first, last) = (step as i64 * n, (step as i64 + 1) * n);
-        let rounds: Vec<Tensor> = (first / len..=(last - 1) / len)
-            .map(|round| {
-                let seed = seed_from(&[&self.seed.to_le_bytes(), set.as_bytes(), &round.to_le_bytes()]);
-                let order = Rng::new(seed).permutation(len);
-                let (from, to) = ((first - round * len).max(0), (last - round * len).min(len));
-                order.narrow(0, from, to - from)
-            })
-            .collect();
-        Tensor::cat(&rounds, 0)
-    }
-
     fn pseudo(&self, prompts: &Tensor, rng: &mut Rng) -> Tensor {
         let remain = self.texts.remain.as_ref().unwrap_or(&self.texts.empty);
         let n = remain.size()[0];

@@ -91,6 +91,11 @@ impl StableDiffusion {
         self.solver
     }
 
+    /// How many tokens at a prompt's end the text encoder does not read.
+    pub fn unread(&self, prompt: &str) -> usize {
+        self.tokenizer.encode(prompt).dropped
+    }
+
     /// Draws shots that may share a batch, from latents `[n, c, h, w]` of unit variance, to pixels
     /// `[n, 3, h, w]` in [0, 1].
     ///

@@ -10,7 +10,7 @@ use crate::pictures::Picture;
 use crate::torch::{Device, Tensor, no_grad, stage};
 use crate::weights::Weights;
 
-/// CLIP over `model::clip`.
+/// CLIP over `model::clip`, in f32 everywhere: a verdict must not depend on the machine.
 pub struct TorchEye {
     folder: ClipFolder,
     clip: Clip,

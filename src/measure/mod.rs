@@ -9,7 +9,7 @@ mod scores;
 pub use answers::{Answer, AnswerSet, Domain, Target};
 pub use interval::{Interval, bootstrap, wilson};
 pub use judging::{Judging, Reference};
-pub use scores::{Became, Score, Seen, Subject, became, score_target};
+pub use scores::{Became, Score, Seen, Subject, became, score_mean, score_target};
 
 /// What cannot be measured.
 #[derive(Debug, thiserror::Error)]

@@ -112,25 +112,18 @@ pub fn score_target(
         better: better.to_owned(),
     };
     let own = |s: &&Seen| s.answer.wanted(domain) == target.name;
-    let forget: Vec<&Seen> = seen.iter().filter(own).collect();
-    let n = forget.len();
-    let kept = forget.iter().filter(|s| s.hit(domain)).count();
-    let ua = 1.0 - kept as f64 / n as f64;
-    let mut scores = vec![score("UA", ua, wilson(n - kept, n), n - kept, n, "higher")];
-
-    for (measure, domain, leave_out) in [("IRA", domain, Some(&target.name)), ("CRA", domain.other(), None)] {
-        let counted: Vec<&Seen> = seen
-            .iter()
-            .filter(|s| {
-                let wanted = s.answer.wanted(domain);
-                Some(wanted) != leave_out.map(String::as_str)
-                    && !(measure == "IRA" && domain == Domain::Style && wanted == PLAIN)
-            })
-            .collect();
-        let Some(value) = macro_average(counted.iter().copied(), domain) else { continue };
-        let hits = counted.iter().filter(|s| s.hit(domain)).count();
-        let interval = cluster_interval(&counted, domain);
-        scores.push(score(measure, value, interval, hits, counted.len(), "higher"));
+    let n = seen.iter().filter(own).count();
+    let kept = seen.iter().filter(own).filter(|s| s.hit(domain)).count();
+    let mut scores = Vec::new();
+    for rate in Rate::ALL {
+        let counted: Vec<&Seen> = seen.iter().filter(|s| rate.counts(target, &s.answer)).collect();
+        let Some(value) = rate.of(target, counted.iter().copied()) else { continue };
+        let hits = rate.hits(target, &counted);
+        let interval = match rate {
+            Rate::Ua => wilson(hits, n),
+            Rate::Ira | Rate::Cra => cluster_interval(rate, &[(target, counted.clone())]),
+        };
+        scores.push(score(rate.name(), value, interval, hits, counted.len(), "higher"));
     }
 
     // Relative to what the base draws: a concept that it could not draw cannot be forgotten.
@@ -165,6 +158,35 @@ pub fn score_target(
     Ok(scores)
 }
 
+/// The means of UA, IRA and CRA over several targets of one domain, each erased by itself. The interval is
+/// over latents and prompts, for these targets: it does not say how others would fare.
+pub fn score_mean(domain: Domain, subject: Subject, erased: &[(&Target, &[Seen])]) -> Vec<Score> {
+    Rate::ALL
+        .into_iter()
+        .filter_map(|rate| {
+            let counted: Vec<(&Target, Vec<&Seen>)> = erased
+                .iter()
+                .map(|&(target, seen)| {
+                    (target, seen.iter().filter(|s| rate.counts(target, &s.answer)).collect())
+                })
+                .collect();
+            let value = mean(counted.iter().map(|(target, seen)| rate.of(target, seen.iter().copied())))?;
+            let interval = cluster_interval(rate, &counted);
+            Some(Score {
+                measure: rate.name().to_owned(),
+                subject,
+                target: format!("mean of {} {}s", erased.len(), domain.name()),
+                value,
+                low: interval.low,
+                high: interval.high,
+                hits: counted.iter().map(|(target, seen)| rate.hits(target, seen)).sum(),
+                n: counted.iter().map(|(_, seen)| seen.len()).sum(),
+                better: "higher".to_owned(),
+            })
+        })
+        .collect()
+}
+
 /// Counts what the target's pictures were called.
 pub fn became(target: &Target, seen: &[Seen]) -> Became {
     let mut names: BTreeMap<&str, usize> = BTreeMap::new();
@@ -178,28 +200,82 @@ pub fn became(target: &Target, seen: &[Seen]) -> Became {
     Became { target: target.to_string(), names, n }
 }
 
-/// The mean over classes of the share that the judge got right.
-fn macro_average<'a>(seen: impl Iterator<Item = &'a Seen>, domain: Domain) -> Option<f64> {
-    let mut cells: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
-    for s in seen {
-        let cell = cells.entry(s.answer.wanted(domain)).or_default();
-        cell.0 += usize::from(s.hit(domain));
-        cell.1 += 1;
-    }
-    (!cells.is_empty())
-        .then(|| cells.values().map(|&(hits, n)| hits as f64 / n as f64).sum::<f64>() / cells.len() as f64)
+/// The benchmark's three rates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rate {
+    Ua,
+    Ira,
+    Cra,
 }
 
-/// Pictures that share a seed and the other domain's class share the latent and half of the prompt:
-/// they are one cluster.
-fn cluster_interval(seen: &[&Seen], domain: Domain) -> Interval {
-    let mut clusters: BTreeMap<(u64, &str), Vec<&Seen>> = BTreeMap::new();
-    for s in seen {
-        clusters.entry((s.answer.seed, s.answer.wanted(domain.other()))).or_default().push(s);
+impl Rate {
+    const ALL: [Self; 3] = [Self::Ua, Self::Ira, Self::Cra];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Ua => "UA",
+            Self::Ira => "IRA",
+            Self::Cra => "CRA",
+        }
     }
-    let clusters: Vec<Vec<&Seen>> = clusters.into_values().collect();
+
+    /// Which name of a picture is compared.
+    fn domain(self, target: &Target) -> Domain {
+        if self == Self::Cra { target.domain.other() } else { target.domain }
+    }
+
+    /// Whether the rate is over this picture.
+    fn counts(self, target: &Target, answer: &Answer) -> bool {
+        let wanted = answer.wanted(target.domain);
+        match self {
+            Self::Ua => wanted == target.name,
+            Self::Ira => wanted != target.name && !(target.domain == Domain::Style && wanted == PLAIN),
+            Self::Cra => true,
+        }
+    }
+
+    /// Pictures that speak for the erasure.
+    fn hits(self, target: &Target, counted: &[&Seen]) -> usize {
+        let named = counted.iter().filter(|s| s.hit(self.domain(target))).count();
+        if self == Self::Ua { counted.len() - named } else { named }
+    }
+
+    /// The rate: a mean over classes of shares.
+    fn of<'a>(self, target: &Target, counted: impl Iterator<Item = &'a Seen>) -> Option<f64> {
+        let domain = self.domain(target);
+        let mut cells: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
+        for s in counted {
+            let cell = cells.entry(s.answer.wanted(domain)).or_default();
+            cell.0 += usize::from(s.hit(domain));
+            cell.1 += 1;
+        }
+        let named = mean(cells.values().map(|&(hits, n)| Some(hits as f64 / n as f64)))?;
+        Some(if self == Self::Ua { 1.0 - named } else { named })
+    }
+}
+
+/// The mean, where there is anything and nothing is missing.
+fn mean(values: impl Iterator<Item = Option<f64>>) -> Option<f64> {
+    let values = values.collect::<Option<Vec<f64>>>()?;
+    (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+}
+
+/// The interval of a rate's mean over targets. Pictures that share a seed and the other domain's class
+/// share the latent and half of the prompt, whatever was erased: they are one cluster.
+fn cluster_interval(rate: Rate, erased: &[(&Target, Vec<&Seen>)]) -> Interval {
+    let mut clusters: BTreeMap<(u64, &str), Vec<Vec<&Seen>>> = BTreeMap::new();
+    for (i, (target, counted)) in erased.iter().enumerate() {
+        let other = rate.domain(target).other();
+        for s in counted {
+            let key = (s.answer.seed, s.answer.wanted(other));
+            clusters.entry(key).or_insert_with(|| vec![Vec::new(); erased.len()])[i].push(s);
+        }
+    }
+    let clusters: Vec<Vec<Vec<&Seen>>> = clusters.into_values().collect();
     bootstrap(clusters.len(), |draw| {
-        macro_average(draw.iter().flat_map(|&i| clusters[i].iter().copied()), domain)
+        mean(erased.iter().enumerate().map(|(i, (target, _))| {
+            rate.of(target, draw.iter().flat_map(|&cluster| clusters[cluster][i].iter().copied()))
+        }))
     })
 }
 
@@ -254,6 +330,23 @@ mod tests {
         let scores = score_target(&set, &target, Subject::Erased, &seen, None, None).unwrap();
         assert_eq!(value(&scores, "UA"), (0.0, 0, 6));
         assert_eq!(value(&scores, "CRA").2, 12);
+    }
+
+    #[test]
+    fn means_over_targets() {
+        let targets: Vec<Target> =
+            ["style:Mosaic", "style:Neon"].iter().map(|t| t.parse().unwrap()).collect();
+        // Mosaic went wholly, Neon not at all, and Neon took the cats along.
+        let (_, mosaic) = world(|a, d| (d == Domain::Style && a.style == "Mosaic").then_some("Seed_Images"));
+        let (_, neon) = world(|a, d| (d == Domain::Object && a.object == "Cat").then_some("Boat"));
+        let scores =
+            score_mean(Domain::Style, Subject::Erased, &[(&targets[0], &mosaic), (&targets[1], &neon)]);
+        assert_eq!(value(&scores, "UA"), (0.5, 4, 8));
+        assert_eq!(value(&scores, "IRA"), (1.0, 8, 8));
+        assert_eq!(value(&scores, "CRA"), (0.75, 18, 24));
+        let ua = &scores[0];
+        // Nothing differs between latents, so nothing is uncertain.
+        assert_eq!((ua.low, ua.high, ua.target.as_str()), (0.5, 0.5, "mean of 2 styles"));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::Error;
 use super::judging::{Looked, judge_answers};
 use super::jury::{JudgeReport, Jury};
 use super::pipeline::{AnswerSettings, JudgeSettings};
-use super::study::{answer_set, known};
+use super::studio::{answer_set, known};
 use crate::measure::{
     Answer, AnswerSet, Became, Reference, Score, Seen, Subject, Target, became, score_target,
 };

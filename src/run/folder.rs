@@ -186,6 +186,30 @@ impl RunFolder {
         Ok(folder)
     }
 
+    /// Does `work` in a folder for this recipe and notes how it ended.
+    ///
+    /// # Errors
+    /// Those of [`RunFolder::open`], and the work's.
+    pub fn within<T>(
+        root: &Path,
+        recipe: &impl Serialize,
+        machine: Machine,
+        work: impl FnOnce(&mut Self) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let recipe = serde_json::to_value(recipe).map_err(std::io::Error::other)?;
+        let mut run = Self::open(root, recipe, machine)?;
+        let outcome = work(&mut run);
+        run.record.status = match &outcome {
+            Ok(_) => Status::Done,
+            Err(Error::Interrupted) => Status::Interrupted,
+            Err(_) => Status::Failed,
+        };
+        let saved = run.save();
+        let value = outcome?; // the work's own error says more than that of run.json
+        saved?;
+        Ok(value)
+    }
+
     /// The folder's path.
     pub fn root(&self) -> &Path {
         &self.root
@@ -225,10 +249,6 @@ impl RunFolder {
                 phase.peak = phase.peak.max(peak);
             }
             None => self.record.phases.push(Phase { name: name.to_owned(), seconds, peak }),
-        }
-        if let Err(error) = &outcome {
-            self.record.status =
-                if matches!(error, Error::Interrupted) { Status::Interrupted } else { Status::Failed };
         }
         let saved = self.save();
         let value = outcome?; // the work's own error says more than that of run.json
@@ -306,13 +326,22 @@ mod tests {
     }
 
     #[test]
-    fn phases_add_up_and_errors_are_noted() {
+    fn phases_add_up_and_the_end_is_noted() {
         let root = tempfile::tempdir().unwrap();
-        let mut run = open(root.path(), json!({})).unwrap();
-        run.phase("drawing", Device::CPU, |_| Ok(())).unwrap();
-        let stopped = run.phase("drawing", Device::CPU, |_| Err::<(), _>(Error::Interrupted));
-        assert!(stopped.is_err());
-        assert_eq!(run.record.phases.len(), 1);
-        assert_eq!(run.record.status, Status::Interrupted);
+        let machine = || Machine::here(Device::CPU, Precision::F32);
+        let sitting = |outcome: fn() -> Result<(), Error>| {
+            RunFolder::within(root.path(), &json!({}), machine(), |run| {
+                run.phase("drawing", Device::CPU, |_| outcome())
+            })
+        };
+        let record = || -> Record {
+            serde_json::from_str(&fs_err::read_to_string(root.path().join("run.json")).unwrap()).unwrap()
+        };
+        assert!(sitting(|| Err(Error::Interrupted)).is_err());
+        assert_eq!(record().status, Status::Interrupted);
+        assert!(sitting(|| Err(Error::Unknown("a test".to_owned()))).is_err());
+        assert_eq!(record().status, Status::Failed);
+        sitting(|| Ok(())).unwrap();
+        assert_eq!((record().status, record().phases.len()), (Status::Done, 1));
     }
 }

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::drawing::texts;
-use super::folder::{Machine, RunFolder, Status};
+use super::folder::{Machine, RunFolder};
 use super::prompts::PromptRow;
-use super::study::Place;
+use super::studio::Place;
 use super::{Error, shipped_or_path};
 use crate::generator::{Generator, Shot, StableDiffusion};
 use crate::sampler::Solver;
@@ -91,45 +91,55 @@ pub fn generate(
         ));
     }
 
-    let recipe = serde_json::to_value(commission).map_err(std::io::Error::other)?;
-    let mut run = RunFolder::open(root, recipe, Machine::here(place.0, place.1))?;
-    run.record.hashes.insert("model".to_owned(), hash.clone());
-    run.phase("drawing", place.0, |_| {
-        watch.begin("drawing", works.len() as u64);
-        let mut done = 0;
-        for group in works.chunks(commission.batch.max(1)) {
-            if group.iter().any(|(name, _, _)| !root.join(name).exists()) {
-                let shots: Vec<Shot> = group.iter().map(|(_, shot, _)| shot.clone()).collect();
-                for (picture, (name, shot, _)) in model.draw(&shots, watch)?.iter().zip(group) {
-                    picture.save(&root.join(name), &texts(shot, &hash))?;
+    let cut = commission.prompts.iter().filter(|row| model.unread(&row.prompt) > 0).count();
+    if cut > 0 {
+        let longest = commission.prompts.iter().map(|row| model.unread(&row.prompt)).max().unwrap_or(0);
+        watch.warn(&format!(
+            "{cut} of {} prompts are longer than the text encoder reads; up to {longest} tokens at their ends are not seen",
+            commission.prompts.len()
+        ));
+    }
+    RunFolder::within(root, commission, Machine::here(place.0, place.1), |run| {
+        run.record.hashes.insert("model".to_owned(), hash.clone());
+        run.phase("drawing", place.0, |_| {
+            watch.begin("drawing", works.len() as u64);
+            let mut done = 0;
+            for group in works.chunks(commission.batch.max(1)) {
+                if group.iter().any(|(name, _, _)| !root.join(name).exists()) {
+                    let shots: Vec<Shot> = group.iter().map(|(_, shot, _)| shot.clone()).collect();
+                    for (picture, (name, shot, _)) in model.draw(&shots, watch)?.iter().zip(group) {
+                        picture.save(&root.join(name), &texts(shot, &hash))?;
+                    }
+                }
+                done += group.len() as u64;
+                watch.at(done, "");
+                if watch.interrupted() && done < works.len() as u64 {
+                    return Err(Error::Interrupted);
                 }
             }
-            done += group.len() as u64;
-            watch.at(done, "");
-            if watch.interrupted() && done < works.len() as u64 {
-                return Err(Error::Interrupted);
-            }
-        }
-        watch.end();
-        Ok(())
+            watch.end();
+            Ok(())
+        })?;
+        table(commission, &works, root)
     })?;
+    Ok(works
+        .into_iter()
+        .map(|(name, shot, _)| Drawn { file: root.join(name), prompt: shot.prompt, seed: shot.seed })
+        .collect())
+}
 
+/// Writes `pictures.csv`: each file with its seed and the prompt file's columns.
+fn table(commission: &Commission, works: &[(String, Shot, &PromptRow)], root: &Path) -> Result<(), Error> {
     let mut table = csv::Writer::from_writer(Vec::new());
     let kept: Vec<String> = commission.prompts[0].columns.iter().map(|(head, _)| head.clone()).collect();
     let csv_error = |error: csv::Error| Error::Io(std::io::Error::other(error));
     table.write_record(["file", "seed"].into_iter().map(str::to_owned).chain(kept)).map_err(csv_error)?;
-    for (name, shot, row) in &works {
+    for (name, shot, row) in works {
         let own = row.columns.iter().map(|(_, value)| value.clone());
         table
             .write_record([name.clone(), shot.seed.to_string()].into_iter().chain(own))
             .map_err(csv_error)?;
     }
     let bytes = table.into_inner().map_err(|error| Error::Io(std::io::Error::other(error.to_string())))?;
-    crate::files::write(&root.join("pictures.csv"), &bytes)?;
-    run.record.status = Status::Done;
-    run.save()?;
-    Ok(works
-        .into_iter()
-        .map(|(name, shot, _)| Drawn { file: root.join(name), prompt: shot.prompt, seed: shot.seed })
-        .collect())
+    Ok(crate::files::write(&root.join("pictures.csv"), &bytes)?)
 }

@@ -80,14 +80,13 @@ pub fn judge_answers(
     watch: &mut dyn Watch,
 ) -> Result<Vec<Looked>, Error> {
     let hash = judge.card().hash[..12].to_owned();
-    let old = read_evidence(evidence)?;
+    let kept: Vec<Looked> =
+        read_evidence(evidence)?.into_iter().filter(|looked| looked.judge == hash).collect();
+    let text = kept.iter().map(line).collect::<Result<String, _>>()?;
     // A line that was cut off, or of another judge, must not stay in the file.
-    let kept: Vec<Looked> = old.into_iter().filter(|looked| looked.judge == hash).collect();
-    let mut text = String::new();
-    for looked in &kept {
-        text.push_str(&line(looked)?);
+    if !evidence.exists() || fs_err::metadata(evidence)?.len() != text.len() as u64 {
+        crate::files::write(evidence, text.as_bytes())?;
     }
-    crate::files::write(evidence, text.as_bytes())?;
     let mut known: HashMap<Answer, Looked> = kept
         .into_iter()
         .filter(|looked| looked.subject == subject)

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use super::Error;
+use super::drawing::picture_path;
 use crate::canvas::{self, Object, SIDE, Style};
+use crate::measure::{Answer, AnswerSet, Domain, Target};
 use crate::pictures::Picture;
 use crate::report::{Band, grid};
 use crate::watch::Watch;
@@ -184,4 +186,46 @@ pub fn canvas_folder(out: &Path, world: u64, per_cell: u32, watch: &mut dyn Watc
     }
     watch.end();
     Ok(())
+}
+
+/// A band of pictures before and after for each target and for some neighbours.
+pub(super) fn before_and_after(
+    set: &AnswerSet,
+    base: &Path,
+    erased: &[(Target, PathBuf)],
+) -> Result<Picture, Error> {
+    const NEIGHBOURS: usize = 3;
+    let seed = set.seeds[0];
+    let mut bands = Vec::new();
+    for (target, folder) in erased {
+        let own = set.classes(target.domain).iter();
+        let at = own.clone().position(|name| *name == target.name).unwrap_or(0);
+        let others = own.clone().cycle().skip(at + 1).take(NEIGHBOURS.min(own.len() - 1));
+        for (i, name) in std::iter::once(&target.name).chain(others).enumerate() {
+            for (when, folder) in [("before", base), ("after", folder.as_path())] {
+                let pictures = set
+                    .classes(target.domain.other())
+                    .iter()
+                    .map(|other| {
+                        let (style, object) = match target.domain {
+                            Domain::Style => (name, other),
+                            Domain::Object => (other, name),
+                        };
+                        let answer = Answer { style: style.clone(), object: object.clone(), seed };
+                        Ok(Picture::open(&picture_path(folder, &answer))?)
+                    })
+                    .collect::<Result<Vec<_>, Error>>()?;
+                bands.push(Band {
+                    label: vec![canvas::spaced(name), when.to_owned()],
+                    pictures,
+                    marked: i == 0 && when == "after",
+                    gap: when == "before",
+                });
+            }
+        }
+    }
+    let columns = erased.first().map(|(target, _)| set.classes(target.domain.other())).unwrap_or_default();
+    let columns: Vec<String> = columns.iter().map(|name| canvas::spaced(name)).collect();
+    let names: Vec<String> = erased.iter().map(|(target, _)| canvas::spaced(&target.name)).collect();
+    Ok(grid(&format!("{} erased, seed {seed}", names.join(", ")), &columns, &bands))
 }

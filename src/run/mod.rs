@@ -4,6 +4,7 @@ mod checkup;
 mod drawing;
 mod evaluate;
 mod folder;
+mod forecast;
 mod generate;
 mod inspect;
 mod judging;
@@ -12,12 +13,15 @@ mod layouts;
 mod naming;
 mod pipeline;
 mod prompts;
+mod studio;
 mod study;
+mod task;
 
 pub use checkup::{Checkup, checkup};
 pub use drawing::{draw_answers, texts};
 pub use evaluate::{Inquiry, Verdict, evaluate};
 pub use folder::{Artifact, Machine, Phase, Record, RunFolder, Status};
+pub use forecast::{Forecast, forecast};
 pub use generate::{Commission, Drawn, generate};
 pub use inspect::{Finding, TensorFact, inspect};
 pub use judging::{Looked, judge_answers, read_evidence};
@@ -28,7 +32,8 @@ pub use pipeline::{
     AnswerSettings, DrawSettings, JudgeSettings, Method, ModelSettings, Pipeline, TaskSettings, parse_toml,
 };
 pub use prompts::{PromptRow, read_prompts};
-pub use study::{Forecast, Place, Summary, erase_only, forecast, run};
+pub use studio::Place;
+pub use study::{Summary, erase_only, run};
 
 use std::path::PathBuf;
 

@@ -1,4 +1,5 @@
-//! Prompts to token ids: CLIP's byte-pair encoding from `vocab.json` and `merges.txt`.
+//! Prompts to token ids: CLIP's byte-pair encoding from `vocab.json` and `merges.txt`, or from the
+//! `tokenizer.json` that transformers 5 writes instead.
 //!
 //! The engine is Hugging Face's own `tokenizers`, put together as `CLIPTokenizer` does, so that ids
 //! are equal by construction. This room also makes the small vocabulary of the miniature.
@@ -8,6 +9,7 @@ mod vocabulary;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use tokenizers::ModelWrapper;
 use tokenizers::models::bpe::BPE;
 use tokenizers::normalizers::{Lowercase, NFC, Replace, Sequence as Normalizers};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
@@ -82,14 +84,28 @@ impl Tokenizer {
     pub fn open(folder: &Path) -> Result<Self, Error> {
         let broken = |why: String| Error::Broken { folder: folder.to_path_buf(), why };
         let (vocab, merges) = (folder.join("vocab.json"), folder.join("merges.txt"));
-        for file in [&vocab, &merges] {
-            fs_err::metadata(file)?;
-        }
-        let bpe = BPE::from_file(&vocab.to_string_lossy(), &merges.to_string_lossy())
-            .end_of_word_suffix("</w>".to_owned())
-            .unk_token(END.to_owned())
-            .build()
-            .map_err(|error| broken(error.to_string()))?;
+        let whole = folder.join("tokenizer.json");
+        let bpe = if !vocab.exists() && whole.exists() {
+            // Only its words and merges are taken: how CLIP splits text is known here.
+            match tokenizers::Tokenizer::from_file(&whole).map(|tokenizer| tokenizer.get_model().clone()) {
+                Ok(ModelWrapper::BPE(bpe)) => bpe,
+                Ok(_) => {
+                    return Err(broken(
+                        "tokenizer.json holds no byte-pair encoding, which CLIP's is".to_owned(),
+                    ));
+                }
+                Err(error) => return Err(broken(format!("tokenizer.json: {error}"))),
+            }
+        } else {
+            for file in [&vocab, &merges] {
+                fs_err::metadata(file)?;
+            }
+            BPE::from_file(&vocab.to_string_lossy(), &merges.to_string_lossy())
+                .end_of_word_suffix("</w>".to_owned())
+                .unk_token(END.to_owned())
+                .build()
+                .map_err(|error| broken(error.to_string()))?
+        };
         let mut settings = Settings::default();
         for name in ["special_tokens_map.json", "tokenizer_config.json"] {
             if let Ok(text) = fs_err::read_to_string(folder.join(name)) {

@@ -3,6 +3,7 @@
 mod autoencoder;
 mod contrast;
 mod denoising;
+mod folders;
 mod gallery;
 pub mod miniature;
 mod schooling;

@@ -1,4 +1,5 @@
-"""Draws the prompts of a CSV with Python diffusers, from the latents that unsee uses; see ../diffusers.rs.
+"""Draws the prompts of a CSV with Python diffusers, from the latents that unsee uses, and saves the model again
+into OUT/model as Python saves it; see ../diffusers.rs.
 
     python tests/golden/draw.py MODEL PROMPTS.csv STEPS GUIDANCE OUT
 """
@@ -16,6 +17,7 @@ pipe = StableDiffusionPipeline.from_pretrained(model, torch_dtype=torch.float32)
 pipe.set_progress_bar_config(disable=True)
 channels, size = pipe.unet.config.in_channels, pipe.unet.config.sample_size
 Path(out).mkdir(parents=True, exist_ok=True)
+pipe.save_pretrained(f"{out}/model")
 for i, row in enumerate(csv.DictReader(open(prompts, newline=""))):
     generator = torch.Generator("cpu").manual_seed(int(row["evaluation_seed"]))
     latents = torch.randn((1, channels, size, size), generator=generator)

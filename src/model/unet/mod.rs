@@ -3,10 +3,13 @@
 //! Rombach et al. 2022, section 3.3. Sizes and block types come from `unet/config.json`; names and
 //! shapes of parameters are diffusers'.
 
+mod blocks;
+
 use serde::{Deserialize, Serialize};
 
+use self::blocks::{Resnet, Stage};
 use super::Error;
-use super::layers::{Conv2d, GroupNorm, LayerNorm, Linear, attend, join_heads, split_heads};
+use super::layers::{Conv2d, GroupNorm, Linear};
 use super::parameters::{Builder, Parameters};
 use crate::torch::{Kind, Tensor};
 
@@ -91,181 +94,6 @@ fn yes() -> bool {
 }
 fn silu() -> String {
     "silu".to_owned()
-}
-
-/// Two convolutions with the timestep between them, around a skip.
-#[derive(Debug)]
-struct Resnet {
-    norm1: GroupNorm,
-    conv1: Conv2d,
-    time: Linear,
-    norm2: GroupNorm,
-    conv2: Conv2d,
-    shortcut: Option<Conv2d>,
-}
-
-impl Resnet {
-    fn new(b: &Builder, c: &Config, inputs: i64, outputs: i64) -> Result<Self, Error> {
-        let embedding = c.block_out_channels[0] * 4;
-        Ok(Self {
-            norm1: GroupNorm::new(&b.at("norm1"), c.norm_num_groups, inputs, c.norm_eps)?,
-            conv1: Conv2d::new(&b.at("conv1"), inputs, outputs, 3)?,
-            time: Linear::new(&b.at("time_emb_proj"), embedding, outputs)?,
-            norm2: GroupNorm::new(&b.at("norm2"), c.norm_num_groups, outputs, c.norm_eps)?,
-            conv2: Conv2d::silent(&b.at("conv2"), outputs, outputs, 3)?,
-            shortcut: (inputs != outputs)
-                .then(|| Conv2d::new(&b.at("conv_shortcut"), inputs, outputs, 1))
-                .transpose()?,
-        })
-    }
-
-    /// `time` is the embedding after its `silu`, `[n, 4·channels₀]`.
-    fn forward(&self, x: &Tensor, time: &Tensor) -> Tensor {
-        let h = self.conv1.forward(&self.norm1.forward(x).silu());
-        let h = h + self.time.forward(time).unsqueeze(-1).unsqueeze(-1);
-        let h = self.conv2.forward(&self.norm2.forward(&h).silu());
-        match &self.shortcut {
-            Some(shortcut) => shortcut.forward(x) + h,
-            None => x + h,
-        }
-    }
-}
-
-/// Attention of tokens on themselves, or on the text.
-#[derive(Debug)]
-struct Attention {
-    q: Linear,
-    k: Linear,
-    v: Linear,
-    out: Linear,
-    heads: i64,
-}
-
-impl Attention {
-    fn new(b: &Builder, width: i64, context: i64, heads: i64) -> Result<Self, Error> {
-        Ok(Self {
-            q: Linear::bare(&b.at("to_q"), width, width)?,
-            k: Linear::bare(&b.at("to_k"), context, width)?,
-            v: Linear::bare(&b.at("to_v"), context, width)?,
-            out: Linear::new(&b.at("to_out.0"), width, width)?,
-            heads,
-        })
-    }
-
-    fn forward(&self, x: &Tensor, context: &Tensor) -> Tensor {
-        let q = split_heads(&self.q.forward(x), self.heads);
-        let k = split_heads(&self.k.forward(context), self.heads);
-        let v = split_heads(&self.v.forward(context), self.heads);
-        self.out.forward(&join_heads(&attend(&q, &k, &v, false)))
-    }
-}
-
-/// One transformer block between two projections, around a skip.
-#[derive(Debug)]
-struct Transformer {
-    norm: GroupNorm,
-    inwards: Projection,
-    norm1: LayerNorm,
-    own: Attention,
-    norm2: LayerNorm,
-    text: Attention,
-    norm3: LayerNorm,
-    gate: Linear,
-    down: Linear,
-    outwards: Projection,
-}
-
-#[derive(Debug)]
-enum Projection {
-    Linear(Linear),
-    Conv(Conv2d),
-}
-
-impl Transformer {
-    fn new(b: &Builder, c: &Config, width: i64, heads: i64) -> Result<Self, Error> {
-        if heads == 0 || width % heads != 0 {
-            return Err(Error::Config(format!(
-                "attention_head_dim gives {heads} heads, which do not divide {width} channels"
-            )));
-        }
-        let block = b.at("transformer_blocks.0");
-        let (inwards, outwards) = if c.use_linear_projection {
-            (
-                Projection::Linear(Linear::new(&b.at("proj_in"), width, width)?),
-                Projection::Linear(Linear::silent(&b.at("proj_out"), width, width)?),
-            )
-        } else {
-            (
-                Projection::Conv(Conv2d::new(&b.at("proj_in"), width, width, 1)?),
-                Projection::Conv(Conv2d::silent(&b.at("proj_out"), width, width, 1)?),
-            )
-        };
-        Ok(Self {
-            norm: GroupNorm::new(&b.at("norm"), c.norm_num_groups, width, 1e-6)?,
-            inwards,
-            norm1: LayerNorm::new(&block.at("norm1"), width, 1e-5)?,
-            own: Attention::new(&block.at("attn1"), width, width, heads)?,
-            norm2: LayerNorm::new(&block.at("norm2"), width, 1e-5)?,
-            text: Attention::new(&block.at("attn2"), width, c.cross_attention_dim, heads)?,
-            norm3: LayerNorm::new(&block.at("norm3"), width, 1e-5)?,
-            gate: Linear::new(&block.at("ff.net.0.proj"), width, width * 8)?,
-            down: Linear::new(&block.at("ff.net.2"), width * 4, width)?,
-            outwards,
-        })
-    }
-
-    fn forward(&self, x: &Tensor, text: &Tensor) -> Tensor {
-        let (n, c, height, width) = x.size4().expect("[n, c, h, w]");
-        let tokens = |x: &Tensor| x.flatten(2, 3).transpose(1, 2);
-        let h = self.norm.forward(x);
-        let mut h = match &self.inwards {
-            Projection::Conv(conv) => tokens(&conv.forward(&h)),
-            Projection::Linear(linear) => linear.forward(&tokens(&h)),
-        };
-        let y = self.norm1.forward(&h);
-        h = &h + self.own.forward(&y, &y);
-        h = &h + self.text.forward(&self.norm2.forward(&h), text);
-        let both = self.gate.forward(&self.norm3.forward(&h)).chunk(2, -1);
-        h = &h + self.down.forward(&(&both[0] * both[1].gelu("none")));
-        let picture = |x: &Tensor| x.transpose(1, 2).reshape([n, c, height, width]);
-        let h = match &self.outwards {
-            Projection::Conv(conv) => conv.forward(&picture(&h)),
-            Projection::Linear(linear) => picture(&linear.forward(&h)),
-        };
-        h + x
-    }
-}
-
-/// A residual block and, on levels that look at the text, a transformer.
-#[derive(Debug)]
-struct Stage {
-    resnet: Resnet,
-    transformer: Option<Transformer>,
-}
-
-impl Stage {
-    fn new(
-        b: &Builder,
-        c: &Config,
-        index: i64,
-        (inputs, outputs): (i64, i64),
-        heads: Option<i64>,
-    ) -> Result<Self, Error> {
-        Ok(Self {
-            resnet: Resnet::new(&b.at("resnets").at(index), c, inputs, outputs)?,
-            transformer: heads
-                .map(|heads| Transformer::new(&b.at("attentions").at(index), c, outputs, heads))
-                .transpose()?,
-        })
-    }
-
-    fn forward(&self, x: &Tensor, time: &Tensor, text: &Tensor) -> Tensor {
-        let x = self.resnet.forward(x, time);
-        match &self.transformer {
-            Some(transformer) => transformer.forward(&x, text),
-            None => x,
-        }
-    }
 }
 
 /// One level, down or up: its stages, then a change of size.

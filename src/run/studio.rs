@@ -1,0 +1,97 @@
+//! Everything that a pipeline loads once: the model, what it is asked to draw, and what is to be forgotten.
+
+use std::path::Path;
+
+use super::Error;
+use super::drawing::draw_answers;
+use super::naming::shipped_or_path;
+use super::pipeline::{AnswerSettings, Method, Pipeline};
+use crate::canvas;
+use crate::generator::{Generator, Shot, StableDiffusion};
+use crate::measure::{Answer, AnswerSet, Domain, Target};
+use crate::torch::{Device, Precision};
+use crate::watch::Watch;
+
+/// Where and in which precision a run computes.
+pub type Place = (Device, Precision);
+
+/// Everything that is loaded once.
+pub(super) struct Studio<'a> {
+    pub pipeline: &'a Pipeline,
+    pub set: AnswerSet,
+    pub targets: Vec<Target>,
+    pub model: StableDiffusion,
+    pub side: i64,
+}
+
+impl<'a> Studio<'a> {
+    pub(super) fn open(pipeline: &'a Pipeline, place: Place) -> Result<Self, Error> {
+        let Method::SalUn(method) = &pipeline.method;
+        method.check()?;
+        let set = answer_set(&pipeline.answers);
+        let targets = pipeline.targets()?;
+        for target in &targets {
+            known(&set, target.domain, &target.name)?;
+        }
+        known(&set, Domain::Style, &pipeline.task.style_anchor)?;
+        if let Some(anchor) = &pipeline.task.object_anchor {
+            known(&set, Domain::Object, anchor)?;
+        }
+        let model = StableDiffusion::open(&shipped_or_path(&pipeline.model.path)?, place)?;
+        let side = pipeline.draw.side.unwrap_or(model.card().side);
+        Ok(Self { pipeline, set, targets, model, side })
+    }
+
+    pub(super) fn shot(&self, prompt: String, seed: u64) -> Shot {
+        let draw = &self.pipeline.draw;
+        Shot {
+            prompt,
+            negative: String::new(),
+            seed,
+            guidance: draw.guidance,
+            steps: draw.steps,
+            sampler: draw.sampler,
+            size: (self.side, self.side),
+        }
+    }
+
+    pub(super) fn draw(
+        &self,
+        folder: &Path,
+        answers: &[Answer],
+        what: &str,
+        watch: &mut dyn Watch,
+    ) -> Result<(), Error> {
+        let shot = |answer: &Answer| self.shot(answer.prompt(), answer.seed);
+        draw_answers(&self.model, folder, answers, &shot, self.pipeline.draw.batch, what, watch)
+    }
+}
+
+/// The pipeline's answer set; the canvas' names where it gives none.
+pub(super) fn answer_set(answers: &AnswerSettings) -> AnswerSet {
+    let or_canvas = |given: &[String], canvas: Vec<&str>| {
+        if given.is_empty() { canvas.into_iter().map(str::to_owned).collect() } else { given.to_vec() }
+    };
+    AnswerSet {
+        styles: or_canvas(&answers.styles, canvas::Style::ALL.iter().map(|s| s.name()).collect()),
+        objects: or_canvas(&answers.objects, canvas::Object::ALL.iter().map(|o| o.name()).collect()),
+        seeds: answers.seeds.clone(),
+    }
+}
+
+pub(super) fn known(set: &AnswerSet, domain: Domain, name: &str) -> Result<(), Error> {
+    let classes = set.classes(domain);
+    if classes.iter().any(|own| own == name) {
+        return Ok(());
+    }
+    let nearest = classes
+        .iter()
+        .max_by(|a, b| strsim::jaro_winkler(a, name).total_cmp(&strsim::jaro_winkler(b, name)))
+        .map(|nearest| format!("; did you mean {nearest}?"))
+        .unwrap_or_default();
+    Err(Error::Unknown(format!(
+        "the judge does not know the {} `{name}`{nearest} It knows {}",
+        domain.name(),
+        classes.join(", ")
+    )))
+}

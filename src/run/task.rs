@@ -1,0 +1,106 @@
+//! What a method is given: the prompts of a task, and pictures of them to learn from.
+
+use std::path::{Path, PathBuf};
+
+use super::Error;
+use super::drawing::picture_path;
+use super::studio::Studio;
+use crate::erasure::{Example, Material, Pair, Task};
+use crate::measure::{Answer, AnswerSet, Domain, Target};
+use crate::pictures::Picture;
+use crate::watch::Watch;
+
+/// The prompts of a task: the target with everything of the other domain, and all the rest.
+pub(super) fn task(studio: &Studio, target: &Target) -> Task {
+    let (set, settings) = (&studio.set, &studio.pipeline.task);
+    let prompt = |style: &str, object: &str| {
+        Answer { style: style.to_owned(), object: object.to_owned(), seed: 0 }.prompt()
+    };
+    let own = |answer: &Answer| answer.wanted(target.domain) == target.name;
+    let next = |classes: &[String]| {
+        let at = classes.iter().position(|own| *own == target.name).unwrap_or(0);
+        classes[(at + 1) % classes.len()].clone()
+    };
+    let anchor = match target.domain {
+        Domain::Style if settings.style_anchor != target.name => settings.style_anchor.clone(),
+        Domain::Object => settings
+            .object_anchor
+            .clone()
+            .filter(|anchor| *anchor != target.name)
+            .unwrap_or_else(|| next(&set.objects)),
+        Domain::Style => next(&set.styles),
+    };
+    let one_seed = AnswerSet { seeds: vec![0], ..set.clone() };
+    let (mut pairs, mut remain) = (Vec::new(), Vec::new());
+    for answer in one_seed.answers() {
+        if own(&answer) {
+            let to = match target.domain {
+                Domain::Style => prompt(&anchor, &answer.object),
+                Domain::Object => prompt(&answer.style, &anchor),
+            };
+            pairs.push(Pair { forget: answer.prompt(), anchor: to });
+        } else {
+            remain.push(answer.prompt());
+        }
+    }
+    Task { concept: target.to_string(), pairs, remain, seed: studio.pipeline.seed }
+}
+
+/// First seed of pictures to learn from: far from the seeds of answer sets.
+const MATERIAL_SEED: u64 = 1 << 40;
+
+/// Which pictures there are to learn from: of the target, and of the rest.
+pub(super) fn to_learn_from(studio: &Studio, target: &Target) -> (Vec<Answer>, Vec<Answer>) {
+    let settings = &studio.pipeline.task;
+    let (mut forget, mut remain) = (Vec::new(), Vec::new());
+    let most = settings.forget_pictures.max(settings.remain_pictures) as u64;
+    let seeds: Vec<u64> = (0..most).map(|i| MATERIAL_SEED + i).collect();
+    for answer in (AnswerSet { seeds, ..studio.set.clone() }).answers() {
+        let own = answer.wanted(target.domain) == target.name;
+        let wanted = if own { settings.forget_pictures } else { settings.remain_pictures };
+        if answer.seed - MATERIAL_SEED < wanted as u64 {
+            if own { &mut forget } else { &mut remain }.push(answer);
+        }
+    }
+    (forget, remain)
+}
+
+/// The pictures to learn from: from the user's folder, or drawn by the model itself.
+pub(super) fn material(
+    studio: &Studio,
+    task: &Task,
+    target: &Target,
+    folder: &Path,
+    watch: &mut dyn Watch,
+) -> Result<Material, Error> {
+    let settings = &studio.pipeline.task;
+    let (forget, remain) = to_learn_from(studio, target);
+    let path_of: Box<dyn Fn(&Answer) -> PathBuf> = if let Some(pictures) = &settings.pictures {
+        let root = PathBuf::from(pictures);
+        Box::new(move |answer| {
+            let stem = format!("{}/{}/{}", answer.style, answer.object, answer.seed - MATERIAL_SEED + 1);
+            let png = root.join(format!("{stem}.png"));
+            if png.exists() { png } else { root.join(format!("{stem}.jpg")) }
+        })
+    } else {
+        for (what, answers) in [("drawing to forget", &forget), ("drawing to keep", &remain)] {
+            studio.draw(folder, answers, what, watch)?;
+        }
+        let folder = folder.to_path_buf();
+        Box::new(move |answer| picture_path(&folder, answer))
+    };
+    let examples = |answers: &[Answer], prompts: Vec<&String>| {
+        answers
+            .iter()
+            .map(|answer| {
+                let own = answer.prompt();
+                let prompt = prompts.iter().position(|prompt| **prompt == own).unwrap_or(usize::MAX);
+                Ok(Example { picture: Picture::open(&path_of(answer))?, prompt })
+            })
+            .collect::<Result<Vec<_>, Error>>()
+    };
+    Ok(Material {
+        forget: examples(&forget, task.pairs.iter().map(|pair| &pair.forget).collect())?,
+        remain: examples(&remain, task.remain.iter().collect())?,
+    })
+}
