@@ -5,9 +5,12 @@ use std::path::{Path, PathBuf};
 use std::{env, fs, process};
 
 const WANTED: &str = "2.11.0";
+const SOURCES: [&str; 2] = ["src/torch/shim.cpp", "src/torch/fused.cpp"];
 
 fn main() {
-    println!("cargo::rerun-if-changed=src/torch/shim.cpp");
+    for file in SOURCES.iter().chain(&["src/torch/guarded.h"]) {
+        println!("cargo::rerun-if-changed={file}");
+    }
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=.git/HEAD");
 
@@ -34,14 +37,23 @@ fn main() {
     }
 
     let include = root.join("include");
-    cc::Build::new()
+    let mut build = cc::Build::new();
+    build
         .cpp(true)
         .std("c++17")
+        .opt_level(3)
         .flag("-Wno-unused-parameter")
+        .flag("-fno-trapping-math") // no one looks at floating-point flags, and loops with choices vectorise
         .include(&include)
         .include(include.join("torch/csrc/api/include"))
-        .file("src/torch/shim.cpp")
-        .compile("unsee_shim");
+        .files(SOURCES);
+    // libtorch's parallel loops are inline and become OpenMP here. Its pool of threads is GNU's; another
+    // compiler's OpenMP would bring a second pool, so that its loops run on one thread instead.
+    if build.get_compiler().is_like_gnu() {
+        build.flag("-fopenmp");
+        println!("cargo::rustc-link-lib=gomp");
+    }
+    build.compile("unsee_shim");
     let lib = root.join("lib");
     println!("cargo::rustc-link-arg=-Wl,-rpath,{}", lib.display());
     println!("cargo::rustc-env=UNSEE_LIBTORCH={}", lib.display());

@@ -2,7 +2,7 @@
 
 use super::Error;
 use super::parameters::{Builder, Init};
-use crate::torch::{Kind, Tensor};
+use crate::torch::{Kind, Tensor, group_norm};
 
 /// `x Wᵀ + b` over the last dimension.
 #[derive(Debug)]
@@ -104,7 +104,17 @@ impl GroupNorm {
     }
 
     pub(super) fn forward(&self, x: &Tensor) -> Tensor {
-        x.group_norm(self.groups, Some(&self.weight), Some(&self.bias), self.eps, true)
+        self.run(x, false)
+    }
+
+    /// As [`Self::forward`], then `silu`.
+    pub(super) fn forward_silu(&self, x: &Tensor) -> Tensor {
+        self.run(x, true)
+    }
+
+    fn run(&self, x: &Tensor, silu: bool) -> Tensor {
+        let affine = (&self.weight, &self.bias);
+        group_norm(x, self.groups, affine, self.eps, silu).expect("[n, channels, h, w]")
     }
 }
 

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::Error;
 use super::layers::{Conv2d, GroupNorm, Linear, attend};
 use super::parameters::{Builder, Parameters};
-use crate::torch::Tensor;
+use crate::torch::{Tensor, channels_last};
 
 /// `vae/config.json`; keys that change nothing here are not read.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -89,8 +89,8 @@ impl Resnet {
     }
 
     fn forward(&self, x: &Tensor) -> Tensor {
-        let h = self.conv1.forward(&self.norm1.forward(x).silu());
-        let h = self.conv2.forward(&self.norm2.forward(&h).silu());
+        let h = self.conv1.forward(&self.norm1.forward_silu(x));
+        let h = self.conv2.forward(&self.norm2.forward_silu(&h));
         match &self.shortcut {
             Some(shortcut) => shortcut.forward(x) + h,
             None => x + h,
@@ -273,7 +273,7 @@ impl Vae {
 
     /// Pictures `[n, 3, h, w]` in [-1, 1] to the moments of their latents.
     pub fn encode(&self, pictures: &Tensor) -> Moments {
-        let mut x = self.enc_in.forward(pictures);
+        let mut x = self.enc_in.forward(&channels_last(pictures));
         for level in &self.enc_levels {
             for resnet in &level.resnets {
                 x = resnet.forward(&x);
@@ -283,7 +283,7 @@ impl Vae {
                 x = halve.forward(&x.constant_pad_nd([0, 1, 0, 1]));
             }
         }
-        x = self.enc_norm.forward(&self.enc_middle.forward(&x)).silu();
+        x = self.enc_norm.forward_silu(&self.enc_middle.forward(&x));
         let both = self.quant.forward(&self.enc_out.forward(&x)).chunk(2, 1);
         Moments { mean: both[0].shallow_clone(), log_variance: both[1].clamp(-30.0, 20.0) }
     }
@@ -293,7 +293,8 @@ impl Vae {
     /// # Panics
     /// Where the shapes are others.
     pub fn decode(&self, latents: &Tensor) -> Tensor {
-        let mut x = self.dec_middle.forward(&self.dec_in.forward(&self.post_quant.forward(latents)));
+        let mut x =
+            self.dec_middle.forward(&self.dec_in.forward(&self.post_quant.forward(&channels_last(latents))));
         for level in &self.dec_levels {
             for resnet in &level.resnets {
                 x = resnet.forward(&x);
@@ -303,7 +304,7 @@ impl Vae {
                 x = conv.forward(&x.upsample_nearest2d([h * 2, w * 2], None, None));
             }
         }
-        self.dec_out.forward(&self.dec_norm.forward(&x).silu())
+        self.dec_out.forward(&self.dec_norm.forward_silu(&x))
     }
 
     /// Pixels on a latent pixel's side.

@@ -71,6 +71,16 @@ unsafe extern "C" {
         create: bool,
         out: *mut *mut C_tensor,
     ) -> *mut c_char;
+    pub(super) fn unsee_group_norm(
+        x: *mut C_tensor,
+        weight: *mut C_tensor,
+        bias: *mut C_tensor,
+        groups: i64,
+        eps: f64,
+        silu: bool,
+        out: *mut *mut C_tensor,
+    ) -> *mut c_char;
+    pub(super) fn unsee_gated_gelu(x: *mut C_tensor, out: *mut *mut C_tensor) -> *mut c_char;
     pub(super) fn unsee_checkpoint(
         variables: *mut *mut C_tensor,
         n: i64,

@@ -5,6 +5,7 @@
 mod device;
 mod ema;
 mod ffi;
+mod fused;
 mod gradient;
 mod memory;
 mod optimizer;
@@ -14,6 +15,7 @@ mod stage;
 
 pub use device::{Choice, Device, LIBTORCH, VERSION, set_threads, threads};
 pub use ema::Ema;
+pub use fused::{channels_last, gated_gelu, group_norm};
 pub use gradient::{checkpoint, grad, grad_of_grad, no_grad};
 pub use memory::{Peak, keep_memory};
 pub use optimizer::{Adam, AdamSettings};

@@ -54,6 +54,9 @@ impl Adam {
                     parameter.size()
                 )));
             }
+            if !parameter.is_contiguous() {
+                return Err(Error::Misuse(format!("parameter {i} does not lie in one piece")));
+            }
         }
         let zeros = |p: &Tensor| no_grad(|| p.zeros_like());
         Ok(Self {
@@ -83,7 +86,10 @@ impl Adam {
         }
         let pick = |tensors: &[Tensor]| ffi::pointers(moved.iter().map(|&i| &tensors[i]));
         let mut parameters = pick(&self.parameters);
-        let mut found = ffi::pointers(gradients.iter().flatten());
+        // The fused kernel walks memory: a gradient of another layout would move the wrong weights.
+        let found: Vec<Tensor> =
+            moved.iter().filter_map(|&i| Some(gradients[i].as_ref()?.contiguous())).collect();
+        let mut found = ffi::pointers(&found);
         let (mut first, mut second, mut steps) = (pick(&self.first), pick(&self.second), pick(&self.steps));
         let AdamSettings { betas, eps, decay, decoupled } = self.settings;
         no_grad(|| {
@@ -192,6 +198,18 @@ mod tests {
         step(&mut one, &a);
         step(&mut two, &b);
         assert!(a.equal(&b));
+    }
+
+    #[test]
+    fn a_gradient_of_another_layout_moves_the_same_weights() {
+        let moved = |layout: fn(&Tensor) -> Tensor| {
+            let p = Tensor::zeros([2, 3, 4, 5], (Kind::Float, tch::Device::Cpu)).set_requires_grad(true);
+            let gradient = layout(&crate::torch::Rng::new(3).normal(&[2, 3, 4, 5]));
+            let mut adam = Adam::new([&p], AdamSettings::default()).unwrap();
+            adam.step(&[Some(gradient)], 0.1).unwrap();
+            p.detach()
+        };
+        assert!(moved(Tensor::shallow_clone).equal(&moved(crate::torch::channels_last)));
     }
 
     #[test]

@@ -7,7 +7,6 @@
 #include <malloc.h>
 
 #include <cstdlib>
-#include <cstring>
 #include <memory>
 #include <stdexcept>
 #include <vector>
@@ -24,21 +23,11 @@
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/csrc/autograd/autograd.h>
 
+#include "guarded.h"
+
 using at::Tensor;
 
 namespace {
-
-template <typename F>
-char* guarded(F&& body) {
-  try {
-    body();
-    return nullptr;
-  } catch (const std::exception& error) {
-    return strdup(error.what());
-  } catch (...) {
-    return strdup("unknown C++ exception");
-  }
-}
 
 std::vector<Tensor> list(Tensor** tensors, int64_t n) {
   std::vector<Tensor> out;

@@ -4,7 +4,7 @@ use super::super::Error;
 use super::super::layers::{Conv2d, GroupNorm, LayerNorm, Linear, attend, join_heads, split_heads};
 use super::super::parameters::Builder;
 use super::Config;
-use crate::torch::Tensor;
+use crate::torch::{Tensor, gated_gelu};
 
 /// Two convolutions with the timestep between them, around a skip.
 #[derive(Debug)]
@@ -34,9 +34,9 @@ impl Resnet {
 
     /// `time` is the embedding after its `silu`, `[n, 4·channels₀]`.
     pub(super) fn forward(&self, x: &Tensor, time: &Tensor) -> Tensor {
-        let h = self.conv1.forward(&self.norm1.forward(x).silu());
+        let h = self.conv1.forward(&self.norm1.forward_silu(x));
         let h = h + self.time.forward(time).unsqueeze(-1).unsqueeze(-1);
-        let h = self.conv2.forward(&self.norm2.forward(&h).silu());
+        let h = self.conv2.forward(&self.norm2.forward_silu(&h));
         match &self.shortcut {
             Some(shortcut) => shortcut.forward(x) + h,
             None => x + h,
@@ -138,8 +138,8 @@ impl Transformer {
         let y = self.norm1.forward(&h);
         h = &h + self.own.forward(&y, &y);
         h = &h + self.text.forward(&self.norm2.forward(&h), text);
-        let both = self.gate.forward(&self.norm3.forward(&h)).chunk(2, -1);
-        h = &h + self.down.forward(&(&both[0] * both[1].gelu("none")));
+        let gated = gated_gelu(&self.gate.forward(&self.norm3.forward(&h))).expect("two halves");
+        h = &h + self.down.forward(&gated);
         let picture = |x: &Tensor| x.transpose(1, 2).reshape([n, c, height, width]);
         let h = match &self.outwards {
             Projection::Conv(conv) => conv.forward(&picture(&h)),

@@ -11,7 +11,7 @@ use self::blocks::{Resnet, Stage};
 use super::Error;
 use super::layers::{Conv2d, GroupNorm, Linear};
 use super::parameters::{Builder, Parameters};
-use crate::torch::{Kind, Tensor};
+use crate::torch::{Kind, Tensor, channels_last};
 
 /// `unet/config.json`; keys that change nothing here are not read.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -232,7 +232,7 @@ impl UNet {
         let time = self.embed(timesteps);
         let time = self.time2.forward(&self.time1.forward(&time).silu()).silu();
 
-        let mut x = self.conv_in.forward(latents);
+        let mut x = self.conv_in.forward(&channels_last(latents));
         let mut skips = vec![x.shallow_clone()];
         for level in &self.down {
             for stage in &level.stages {
@@ -261,7 +261,7 @@ impl UNet {
                 x = conv.forward(&x.upsample_nearest2d([h * 2, w * 2], None, None));
             }
         }
-        self.conv_out.forward(&self.norm.forward(&x).silu())
+        self.conv_out.forward(&self.norm.forward_silu(&x))
     }
 
     /// Sines and cosines of the timesteps (Vaswani et al. 2017), `[n, channels₀]`.

@@ -1,0 +1,128 @@
+//! Operations that libtorch does in two slow passes on a CPU and `fused.cpp` in one. On other devices, and
+//! for other layouts and types, they are libtorch's own. They differentiate once, not twice.
+#![expect(unsafe_code, reason = "calls the shim")]
+
+use tch::Tensor;
+
+use super::{Error, ffi};
+
+/// Group norm over `x` `[n, c, h, w]`, and SiLU behind it where `silu` is set. `weight` and `bias` are `[c]`.
+///
+/// # Errors
+/// Shapes that do not fit.
+pub fn group_norm(
+    x: &Tensor,
+    groups: i64,
+    (weight, bias): (&Tensor, &Tensor),
+    eps: f64,
+    silu: bool,
+) -> Result<Tensor, Error> {
+    let [x, weight, bias] = [x, weight, bias].map(|t| t.as_ptr().cast_mut());
+    // SAFETY: three tensors that outlive the call; the shim makes the fourth.
+    ffi::make(|out| unsafe { ffi::unsee_group_norm(x, weight, bias, groups, eps, silu, out) })
+}
+
+/// `a · gelu(b)`, `[…, w]`, for `x` `[…, 2w]` that holds `a` and `b` one behind the other.
+///
+/// # Errors
+/// An odd last dimension.
+pub fn gated_gelu(x: &Tensor) -> Result<Tensor, Error> {
+    if x.size().last().is_none_or(|width| width % 2 != 0) {
+        return Err(Error::Misuse(format!("a gate needs two halves, the last of {:?} has none", x.size())));
+    }
+    let x = x.as_ptr().cast_mut();
+    // SAFETY: a tensor that outlives the call; the shim makes the other.
+    ffi::make(|out| unsafe { ffi::unsee_gated_gelu(x, out) })
+}
+
+/// `x` `[n, c, h, w]` with the channels of a pixel side by side in memory, the layout in which a CPU's
+/// convolutions are fastest; elsewhere as it is.
+pub fn channels_last(x: &Tensor) -> Tensor {
+    if x.device().is_cuda() {
+        return x.shallow_clone();
+    }
+    x.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::torch::{Kind, Rng, grad};
+
+    fn close(a: &Tensor, b: &Tensor, tolerance: f64) {
+        let (a, b) = (a.to_kind(Kind::Double), b.to_kind(Kind::Double));
+        let apart = (&a - &b).abs().max().double_value(&[]) / b.abs().max().double_value(&[]).max(1e-3);
+        assert!(apart < tolerance, "{apart:e} apart");
+    }
+
+    /// Value and gradients of `ours` and `theirs` for the same inputs.
+    fn same(
+        inputs: &[Tensor],
+        tolerance: f64,
+        ours: impl Fn(&[Tensor]) -> Tensor,
+        theirs: impl Fn(&[Tensor]) -> Tensor,
+    ) {
+        let [ours, theirs]: [Vec<Tensor>; 2] = [&ours as &dyn Fn(&[Tensor]) -> Tensor, &theirs].map(|f| {
+            let inputs: Vec<Tensor> = inputs.iter().map(|t| t.detach().set_requires_grad(true)).collect();
+            let y = f(&inputs);
+            let pull = Rng::new(9).normal(&y.size());
+            let loss = (y.to_kind(Kind::Float) * pull).sum(Kind::Float);
+            let all: Vec<&Tensor> = inputs.iter().collect();
+            let gradients = grad(&loss, &all).unwrap().into_iter().map(Option::unwrap);
+            std::iter::once(y.detach()).chain(gradients).collect()
+        });
+        for (a, b) in ours.iter().zip(&theirs) {
+            assert_eq!((a.size(), a.kind()), (b.size(), b.kind()));
+            close(a, b, tolerance);
+        }
+    }
+
+    #[test]
+    fn group_norm_is_libtorch_s() {
+        for (shape, groups) in [([3, 64, 5, 7], 32), ([1, 6, 2, 2], 2), ([2, 320, 8, 8], 32)] {
+            for (kind, tolerance) in [(Kind::Float, 2e-5), (Kind::BFloat16, 2e-2)] {
+                for silu in [false, true] {
+                    let mut rng = Rng::new(1);
+                    let x = channels_last(&(rng.normal(&shape) * 3.0 + 1.0)).to_kind(kind);
+                    let (w, b) = (rng.normal(&[shape[1]]), rng.normal(&[shape[1]]));
+                    same(
+                        &[x, w, b],
+                        tolerance,
+                        |i| group_norm(&i[0], groups, (&i[1], &i[2]), 1e-5, silu).unwrap(),
+                        |i| {
+                            // In f32 all the way, rounded at the end.
+                            let x = i[0].to_kind(Kind::Float).contiguous();
+                            let y = x.group_norm(groups, Some(&i[1]), Some(&i[2]), 1e-5, true);
+                            (if silu { y.silu() } else { y }).to_kind(kind)
+                        },
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn gated_gelu_is_libtorch_s() {
+        for (kind, tolerance) in [(Kind::Float, 1e-6), (Kind::BFloat16, 1e-2)] {
+            let x = (Rng::new(2).normal(&[2, 5, 34]) * 3.0).to_kind(kind);
+            same(
+                &[x],
+                tolerance,
+                |i| gated_gelu(&i[0]).unwrap(),
+                |i| {
+                    let both = i[0].to_kind(Kind::Float).chunk(2, -1);
+                    (&both[0] * both[1].gelu("none")).to_kind(kind)
+                },
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_no_number_stays_none() {
+        let x = channels_last(&Tensor::full([1, 4, 2, 2], f64::NAN, (Kind::BFloat16, tch::Device::Cpu)));
+        let one = Tensor::ones([4], (Kind::Float, tch::Device::Cpu));
+        let y = group_norm(&x, 2, (&one, &one), 1e-5, true).unwrap();
+        assert!(y.isnan().all().int64_value(&[]) == 1);
+        assert!(gated_gelu(&Tensor::from_slice(&[1.0_f32, 2.0, 3.0])).is_err());
+    }
+}
