@@ -90,9 +90,9 @@ impl Default for SalUn {
             pseudo: Pseudo::Anchor,
             target_network: TargetNetwork::Frozen,
             alpha: 1.0,
-            lr: 4e-5,
+            lr: 5e-5,
             steps: 200,
-            cooldown: 0.0,
+            cooldown: 0.5,
             batch: 24,
             variant: Variant::Paper,
         }

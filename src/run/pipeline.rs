@@ -59,7 +59,7 @@ pub struct TaskSettings {
     #[serde(default = "eight")]
     pub forget_pictures: usize,
     /// Pictures that are drawn of each prompt to keep, when no folder is given.
-    #[serde(default = "two")]
+    #[serde(default = "four")]
     pub remain_pictures: usize,
     /// Folder with pictures of the concept, in `UnlearnCanvas`' layout `STYLE/OBJECT/n.png`; without it the model draws them.
     #[serde(default)]
@@ -127,8 +127,8 @@ fn plain() -> String {
 fn eight() -> usize {
     8
 }
-fn two() -> usize {
-    2
+fn four() -> usize {
+    4
 }
 
 impl Default for ModelSettings {
