@@ -92,7 +92,7 @@ fn the_demo_runs_from_any_folder() {
     let output = Command::cargo_bin("unsee")
         .unwrap()
         .current_dir(folder.path())
-        .args(["demo", "--set", "draw.steps=2", "--set", "method.name=salun", "--set", "method.steps=2"])
+        .args(["demo", "--set", "draw.steps=2", "--set", "method.steps=2"])
         .args([
             "--set",
             "answers.seeds=[1]",

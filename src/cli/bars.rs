@@ -128,6 +128,7 @@ pub(super) fn span(seconds: f64) -> String {
     match seconds {
         s if s < 10.0 => format!("{s:.1} s"),
         s if s < 100.0 => format!("{s:.0} s"),
+        s if s < 600.0 => format!("{} min {:02} s", s as u64 / 60, s as u64 % 60),
         s if s < 6000.0 => format!("{:.0} min", s / 60.0),
         s => format!("{:.1} h", s / 3600.0),
     }

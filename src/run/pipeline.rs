@@ -178,6 +178,10 @@ impl Pipeline {
         if !sets.is_empty() {
             let mut table: toml::Table =
                 toml::from_str(text).map_err(|error| Error::Pipeline(format!("{path}: {error}")))?;
+            if !table.contains_key("method") {
+                // So that a setting of the default method can be changed without naming it.
+                assign(&mut table, "method.name=salun")?;
+            }
             for set in sets {
                 assign(&mut table, set)?;
             }
@@ -277,9 +281,10 @@ mod tests {
 
     #[test]
     fn set_overrides() {
-        let sets = ["draw.steps=7".to_owned(), "model.path=/a/b".to_owned()];
+        let sets = ["draw.steps=7", "model.path=/a/b", "method.steps=9"].map(str::to_owned);
         let pipeline = Pipeline::parse("p.toml", SMALL, &sets).unwrap();
-        assert_eq!(pipeline.draw.steps, 7);
+        let Method::SalUn(method) = &pipeline.method;
+        assert_eq!((pipeline.draw.steps, method.steps), (7, 9));
         assert_eq!(pipeline.model.path, "/a/b");
         assert!(Pipeline::parse("p.toml", SMALL, &["draw.stepps=7".to_owned()]).is_err());
         assert!(Pipeline::parse("p.toml", SMALL, &["draw".to_owned()]).is_err());
