@@ -399,18 +399,16 @@ impl Relabelling<'_> {
         if self.settings.target_network == TargetNetwork::Current {
             return no_grad(predict);
         }
-        let swap = |values: &[Tensor]| {
-            no_grad(|| {
-                for ((_, tensor), value) in self.chosen.iter().zip(values) {
-                    tensor.detach().copy_(value);
-                }
-            });
+        // The parameters point at the base's memory for a moment: nothing is copied.
+        let point = |values: &[Tensor]| {
+            for ((_, tensor), value) in self.chosen.iter().zip(values) {
+                tensor.shallow_clone().set_data(value);
+            }
         };
-        let trained: Vec<Tensor> =
-            no_grad(|| self.chosen.iter().map(|(_, tensor)| tensor.detach().copy()).collect());
-        swap(self.base);
+        let trained: Vec<Tensor> = self.chosen.iter().map(|(_, tensor)| tensor.detach()).collect();
+        point(self.base);
         let target = no_grad(predict);
-        swap(&trained);
+        point(&trained);
         target
     }
 }

@@ -187,20 +187,20 @@ INLINE void norm_backward(const Slab s, const T* dy, const T* x, const float* we
     r[j] = rstd[j / s.group];
     dweight[j] = dbias[j] = 0.0f;
   }
-  for (int64_t i = 0; i < s.rows; i++)
-#pragma GCC ivdep  // none of these overlap
-    for (int64_t j = 0; j < s.width; j++) {
-      float normed = (get(x + i * s.stride + j) - m[j]) * r[j];
-      float d = get(dy + i * s.stride + j);
-      if (s.silu) {
-        float z = normed * weight[j] + bias[j];
+  for (int64_t i = 0; i < s.rows; i++) {
+    const T *from = x + i * s.stride, *pull = dy + i * s.stride;
+    float* row = delta + i * s.width;
+    if (s.silu)
+      for (int64_t j = 0; j < s.width; j++) {
+        float z = (get(from + j) - m[j]) * r[j] * weight[j] + bias[j];
         float p = sigmoid<T>(z);
-        d *= p * (1.0f + z * (1.0f - p));
+        row[j] = get(pull + j) * p * (1.0f + z * (1.0f - p));
       }
-      delta[i * s.width + j] = d;
-      dbias[j] += d;
-      dweight[j] += d * normed;
-    }
+    else
+      for (int64_t j = 0; j < s.width; j++) row[j] = get(pull + j);
+    for (int64_t j = 0; j < s.width; j++) dbias[j] += row[j];
+    for (int64_t j = 0; j < s.width; j++) dweight[j] += row[j] * (get(from + j) - m[j]) * r[j];
+  }
   for (int64_t g = 0; g < s.width / s.group; g++) {
     float first = 0.0f, second = 0.0f;
     for (int64_t j = g * s.group; j < (g + 1) * s.group; j++) {
@@ -212,11 +212,15 @@ INLINE void norm_backward(const Slab s, const T* dy, const T* x, const float* we
       b[j] = second / count;
     }
   }
-  for (int64_t i = 0; i < s.rows; i++)
+  for (int64_t i = 0; i < s.rows; i++) {
+    const T* from = x + i * s.stride;
+    const float* row = delta + i * s.width;
+    T* to = dx + i * s.stride;
     for (int64_t j = 0; j < s.width; j++) {
-      float normed = (get(x + i * s.stride + j) - m[j]) * r[j];
-      put(dx + i * s.stride + j, r[j] * (delta[i * s.width + j] * weight[j] - a[j] - normed * b[j]));
+      float normed = (get(from + j) - m[j]) * r[j];
+      put(to + j, r[j] * (row[j] * weight[j] - a[j] - normed * b[j]));
     }
+  }
 }
 
 FOR_EACH_PROCESSOR(norm, norm_forward,
