@@ -6,7 +6,7 @@ use tch::Tensor;
 
 use super::{Error, ffi};
 
-/// Group norm over `x` `[n, c, h, w]`, and SiLU behind it where `silu` is set. `weight` and `bias` are `[c]`.
+/// Group norm over `x` `[n, c, h, w]`, and `SiLU` behind it where `silu` is set. `weight` and `bias` are `[c]`.
 ///
 /// # Errors
 /// Shapes that do not fit.
