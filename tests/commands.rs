@@ -441,6 +441,80 @@ fn draw_with(model: &Path, out: &Path) -> Command {
     command
 }
 
+/// Shards with an index and a file in `fp16` are the same model, by hash and by picture.
+#[test]
+fn other_layouts_of_the_same_weights() {
+    let folder = spoiled("unet/diffusion_pytorch_model.safetensors", |path| {
+        let whole = Weights::open(path).unwrap();
+        let mut map = serde_json::Map::new();
+        let mut shards: [Vec<(String, Tensor)>; 2] = [Vec::new(), Vec::new()];
+        for (i, name) in whole.names().enumerate() {
+            shards[i % 2].push((name.to_owned(), whole.tensor(name).unwrap()));
+            let shard = format!("diffusion_pytorch_model-0000{}-of-00002.safetensors", i % 2 + 1);
+            map.insert(name.to_owned(), shard.into());
+        }
+        for (i, shard) in shards.iter().enumerate() {
+            let name = format!("diffusion_pytorch_model-0000{}-of-00002.safetensors", i + 1);
+            save(&path.with_file_name(name), shard, &[]).unwrap();
+        }
+        let index = serde_json::json!({"metadata": {"total_size": 1}, "weight_map": map});
+        write(&path.with_file_name("diffusion_pytorch_model.safetensors.index.json"), &index.to_string());
+        fs_err::remove_file(path).unwrap();
+        let vae = path.parent().unwrap().with_file_name("vae");
+        let from = vae.join("diffusion_pytorch_model.safetensors");
+        fs_err::rename(from, vae.join("diffusion_pytorch_model.fp16.safetensors")).unwrap();
+    });
+    let (one, two) = (folder.path().join("one"), folder.path().join("two"));
+    draw_with(&models().join("miniature"), &one).assert().success();
+    draw_with(&folder.path().join("m"), &two).assert().success();
+    let hash = |run: &Path| json(&run.join("run.json"))["hashes"]["model"].clone();
+    assert_eq!(hash(&one), hash(&two));
+    let picture = |run: &Path| fs_err::read(run.join("0_0.png")).unwrap();
+    assert_eq!(picture(&one), picture(&two));
+}
+
+/// A picture depends on its seed and sampler alone, not on the batch, also where fresh noise is added.
+#[test]
+fn every_sampler_draws() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut seen = std::collections::HashSet::new();
+    for sampler in ["ddim", "pndm", "dpm++", "dpm++karras", "euler", "euler_a", "heun", "lms"] {
+        let draw = |seeds: &str, batch: &str| {
+            let out = folder.path().join(format!("{sampler}-{seeds}-{batch}"));
+            unsee()
+                .args([
+                    "generate",
+                    "A Cat image in Mosaic style.",
+                    "-q",
+                    "--steps",
+                    "4",
+                    "--sampler",
+                    sampler,
+                ])
+                .args(["--seeds", seeds, "--batch", batch, "--model"])
+                .arg(models().join("miniature"))
+                .arg("--out")
+                .arg(&out)
+                .assert()
+                .success();
+            unsee::pictures::Picture::open(&out.join("0_0.png")).unwrap()
+        };
+        let (alone, with_others) = (draw("7", "1"), draw("7,8,9", "3"));
+        let apart = alone.rgb.iter().zip(&with_others.rgb).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
+        assert!(apart <= 1, "{sampler}: {apart}/255");
+        assert!(seen.insert(alone.rgb), "{sampler} draws what another one draws");
+    }
+    let error = failure(
+        {
+            let mut command = unsee();
+            command.args(["generate", "x", "--sampler", "eulr"]);
+            command
+        },
+        2,
+    );
+    assert!(error.contains("euler_a"), "{error}");
+}
+
 #[test]
 fn models_that_are_wrong() {
     const UNET: &str = "unet/diffusion_pytorch_model.safetensors";

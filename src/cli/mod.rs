@@ -109,7 +109,7 @@ struct DrawArgs {
     /// The shipped `miniature`, or a diffusers folder
     #[arg(long, default_value = "miniature")]
     model: String,
-    /// ddim or dpm++ [default: the model's own]
+    /// ddim, pndm, dpm++, dpm++karras, euler, `euler_a`, heun or lms [default: the model's own]
     #[arg(long)]
     sampler: Option<Solver>,
     /// Sampling steps

@@ -12,16 +12,16 @@ use crate::weights::Weights;
 pub struct Component {
     /// Its sub-folder.
     pub folder: &'static str,
-    /// Its weights' file.
-    pub file: &'static str,
+    /// Its weights' file, without the extension.
+    pub stem: &'static str,
 }
 
 /// The components of a Stable Diffusion that have weights.
 pub fn components() -> [Component; 3] {
     [
-        Component { folder: "text_encoder", file: "model.safetensors" },
-        Component { folder: "unet", file: "diffusion_pytorch_model.safetensors" },
-        Component { folder: "vae", file: "diffusion_pytorch_model.safetensors" },
+        Component { folder: "text_encoder", stem: "model" },
+        Component { folder: "unet", stem: "diffusion_pytorch_model" },
+        Component { folder: "vae", stem: "diffusion_pytorch_model" },
     ]
 }
 
@@ -32,29 +32,37 @@ pub(super) fn read_json<T: DeserializeOwned>(root: &Path, file: &str) -> Result<
     serde_json::from_str(&text).map_err(|error| Error::Config { path, why: error.to_string() })
 }
 
-/// Opens a component's weights.
+/// Opens a component's weights: one file or shards with an index, in full precision where both kinds are
+/// there, else as `fp16`.
 ///
 /// # Errors
 /// A file that is missing or damaged.
 pub fn open_weights(root: &Path, component: Component) -> Result<Weights, Error> {
-    let path = root.join(component.folder).join(component.file);
-    if !path.exists() {
-        let there: Vec<String> = fs_err::read_dir(root.join(component.folder))
-            .map(|entries| {
-                entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
-            })
-            .unwrap_or_default();
-        return Err(Error::Folder {
-            path: root.to_path_buf(),
-            why: format!(
-                "`{}/{}` is missing ({} there)",
-                component.folder,
-                component.file,
-                if there.is_empty() { "nothing is".to_owned() } else { format!("{} is", there.join(", ")) }
-            ),
-        });
+    let folder = root.join(component.folder);
+    let stem = component.stem;
+    for (name, sharded) in [
+        (format!("{stem}.safetensors"), false),
+        (format!("{stem}.safetensors.index.json"), true),
+        (format!("{stem}.fp16.safetensors"), false),
+        (format!("{stem}.safetensors.index.fp16.json"), true),
+        (format!("{stem}.fp16.safetensors.index.json"), true),
+    ] {
+        let path = folder.join(name);
+        if path.exists() {
+            return Ok(if sharded { Weights::open_sharded(&path)? } else { Weights::open(&path)? });
+        }
     }
-    Ok(Weights::open(&path)?)
+    let mut there: Vec<String> = fs_err::read_dir(&folder)
+        .map(|entries| {
+            entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+        })
+        .unwrap_or_default();
+    there.sort();
+    let there = if there.is_empty() { "nothing is".to_owned() } else { format!("{} is", there.join(", ")) };
+    Err(Error::Folder {
+        path: root.to_path_buf(),
+        why: format!("`{}/{stem}.safetensors` is missing ({there} there)", component.folder),
+    })
 }
 
 /// The hash that names a base model: over the weights of its components, in their order.

@@ -138,10 +138,7 @@ impl Shot {
             "{}\n{negative}Steps: {}, Sampler: {}, CFG scale: {}, Seed: {}, Size: {}x{}, Model hash: {}",
             self.prompt,
             self.steps,
-            match self.sampler {
-                Solver::Ddim => "DDIM",
-                Solver::DpmPlusPlus => "DPM++ 2M",
-            },
+            self.sampler.title(),
             self.guidance,
             self.seed,
             self.size.0,

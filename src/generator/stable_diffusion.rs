@@ -10,7 +10,7 @@ use crate::model::unet::UNet;
 use crate::model::vae::Vae;
 use crate::model::{Builder, Parameters};
 use crate::pictures::Picture;
-use crate::sampler::{Sampler, Schedule, SchedulerConfig, Solver};
+use crate::sampler::{History, Sampler, Schedule, SchedulerConfig, Solver};
 use crate::text::Tokenizer;
 use crate::torch::{Device, IndexOp, Kind, Precision, Rng, Tensor, no_grad, stage};
 use crate::watch::Watch;
@@ -69,10 +69,8 @@ impl StableDiffusion {
         unet.parameters().train(true);
         vae.parameters().train(true);
         let scheduler: SchedulerConfig = read_json(root, "scheduler/scheduler_config.json")?;
-        let solver = match scheduler.class_name.as_deref() {
-            Some("DPMSolverMultistepScheduler") => Solver::DpmPlusPlus,
-            _ => Solver::Ddim,
-        };
+        let class = scheduler.class_name.as_deref().unwrap_or_default();
+        let solver = Solver::of_class(class, scheduler.use_karras_sigmas).unwrap_or(Solver::Ddim);
         let side = unet.config().sample_size.unwrap_or(64) * vae.factor();
         let card = ModelCard {
             kind: "stable-diffusion".to_owned(),
@@ -86,7 +84,7 @@ impl StableDiffusion {
         Ok(Self { card, tokenizer, text, unet, vae, schedule, solver, place, originals: HashMap::new() })
     }
 
-    /// The solver that `scheduler_config.json` names, as far as it is built here.
+    /// The solver that `scheduler_config.json` names; DDIM where it is not built here.
     pub fn solver(&self) -> Solver {
         self.solver
     }
@@ -123,21 +121,22 @@ impl StableDiffusion {
         no_grad(|| {
             // One scope over all steps: the parameters are cast once.
             let _scope = precision.scope(device);
-            let mut latents = latents.to_device(device.tch());
-            let mut clean: Option<Tensor> = None;
+            let mut latents = latents.to_device(device.tch()) * sampler.begin();
+            let mut history = History::default();
+            let mut fresh = Fresh::after_latents(sampler.is_ancestral(), shots, &latents);
             for (i, &t) in sampler.timesteps().iter().enumerate() {
-                let timesteps = Tensor::full([text.size()[0]], t, (Kind::Int64, device.tch()));
+                let timesteps = Tensor::full([text.size()[0]], t, (Kind::Float, device.tch()));
+                let shown = sampler.input(i, &latents);
                 let output = if first.guides() {
-                    let both = Tensor::cat(&[&latents, &latents], 0);
+                    let both = Tensor::cat(&[&shown, &shown], 0);
                     let both = self.unet.forward(&both, &timesteps, &text).to_kind(Kind::Float);
                     let (without, with) = (both.i(..n), both.i(n..));
                     &without + (with - &without) * &scales
                 } else {
-                    self.unet.forward(&latents, &timesteps, &text).to_kind(Kind::Float)
+                    self.unet.forward(&shown, &timesteps, &text).to_kind(Kind::Float)
                 };
-                let step = sampler.step(i, &latents, &output, clean.as_ref());
-                latents = step.latents;
-                clean = Some(step.clean);
+                let noise = fresh.draw(&latents);
+                latents = sampler.step(i, &latents, &output, noise.as_ref(), &mut history);
                 if watch.interrupted() {
                     return Err(Error::Interrupted);
                 }
@@ -182,6 +181,34 @@ impl StableDiffusion {
         };
         parameters.get(rest)
     }
+}
+
+/// The noise that an ancestral sampler adds: each picture's generator goes on where its latent ended.
+struct Fresh(Vec<Rng>);
+
+impl Fresh {
+    fn after_latents(wanted: bool, shots: &[Shot], latents: &Tensor) -> Self {
+        let shape = one(latents);
+        let generator = |shot: &Shot| {
+            let mut rng = Rng::new(shot.seed);
+            drop(rng.normal(&shape));
+            rng
+        };
+        Self(if wanted { shots.iter().map(generator).collect() } else { Vec::new() })
+    }
+
+    fn draw(&mut self, latents: &Tensor) -> Option<Tensor> {
+        let shape = one(latents);
+        let each: Vec<Tensor> = self.0.iter_mut().map(|rng| rng.normal(&shape)).collect();
+        (!each.is_empty()).then(|| Tensor::cat(&each, 0).to_device(latents.device()))
+    }
+}
+
+/// The shape of one picture's latents.
+fn one(latents: &Tensor) -> Vec<i64> {
+    let mut shape = latents.size();
+    shape[0] = 1;
+    shape
 }
 
 fn full_names<'a>(

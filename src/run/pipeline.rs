@@ -78,7 +78,7 @@ pub enum Method {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DrawSettings {
-    /// `ddim` or `dpm++`.
+    /// `ddim`, `pndm`, `dpm++`, `dpm++karras`, `euler`, `euler_a`, `heun` or `lms`.
     pub sampler: Solver,
     /// Sampling steps.
     pub steps: usize,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Error;
+use super::{Error, LEAST_SIGNAL};
 use crate::torch::{Kind, Tensor};
 
 /// `scheduler_config.json`; keys of samplers that are not built here are not read.
@@ -26,24 +26,32 @@ pub struct SchedulerConfig {
     /// What the network predicts.
     #[serde(default)]
     pub prediction_type: Prediction,
-    /// Whether the step after the last has no noise at all (DDIM).
-    #[serde(default = "yes")]
-    pub set_alpha_to_one: bool,
+    /// Whether the step after the last has no noise at all (DDIM, where it does unless told otherwise, and
+    /// PNDM, where it does not).
+    #[serde(default)]
+    pub set_alpha_to_one: Option<bool>,
     /// Added to every timestep.
     #[serde(default)]
     pub steps_offset: i64,
-    /// `leading`, `trailing` or `linspace`.
-    #[serde(default = "leading")]
-    pub timestep_spacing: String,
-    /// Whether the predicted picture is clamped to ± `clip_sample_range` (DDIM).
+    /// `leading`, `trailing` or `linspace`; each solver has a default of its own.
     #[serde(default)]
-    pub clip_sample: bool,
+    pub timestep_spacing: Option<String>,
+    /// Whether the predicted picture is clamped to ± `clip_sample_range` (DDIM, where it is unless told
+    /// otherwise).
+    #[serde(default)]
+    pub clip_sample: Option<bool>,
     /// See `clip_sample`.
     #[serde(default = "one")]
     pub clip_sample_range: f64,
     /// Whether the last step's signal is removed wholly (Lin et al. 2024).
     #[serde(default)]
     pub rescale_betas_zero_snr: bool,
+    /// Whether Euler, Heun, LMS and DPM-Solver++ go through the noise levels of Karras et al. 2022.
+    #[serde(default)]
+    pub use_karras_sigmas: bool,
+    /// Whether PNDM begins without Runge-Kutta steps, as Stable Diffusion does.
+    #[serde(default)]
+    pub skip_prk_steps: Option<bool>,
 }
 
 fn thousand() -> i64 {
@@ -57,12 +65,6 @@ fn beta_end() -> f64 {
 }
 fn linear() -> String {
     "linear".to_owned()
-}
-fn leading() -> String {
-    "leading".to_owned()
-}
-fn yes() -> bool {
-    true
 }
 fn one() -> f64 {
     1.0
@@ -92,17 +94,11 @@ impl Schedule {
     /// Computes ᾱ. Betas are rounded to `f32`, as diffusers does.
     ///
     /// # Errors
-    /// A `beta_schedule` or `timestep_spacing` that is not known, or no timesteps.
+    /// A `beta_schedule` that is not known, or no timesteps.
     pub fn new(config: &SchedulerConfig) -> Result<Self, Error> {
         let n = config.num_train_timesteps;
         if !(2..=1_000_000).contains(&n) {
             return Err(Error(format!("num_train_timesteps is {n}; 2 to 1000000 make sense")));
-        }
-        if !["leading", "trailing", "linspace"].contains(&config.timestep_spacing.as_str()) {
-            return Err(Error(format!(
-                "timestep_spacing `{}` is not known; leading, trailing and linspace are",
-                config.timestep_spacing
-            )));
         }
         let line = |from: f64, to: f64, i: i64| from + (to - from) * i as f64 / (n - 1) as f64;
         let beta = |i: i64| match config.beta_schedule.as_str() {
@@ -138,13 +134,22 @@ impl Schedule {
         self.config.num_train_timesteps
     }
 
-    /// ᾱ at a timestep; before the first there is the value that `set_alpha_to_one` chooses.
-    pub fn alpha_bar(&self, timestep: i64) -> f64 {
+    /// ᾱ at a timestep; before the first it is 1 or, without `to_one`, that of the first.
+    pub(super) fn alpha_bar(&self, timestep: i64, to_one: bool) -> f64 {
         match usize::try_from(timestep) {
             Ok(t) => self.alpha_bars[t.min(self.alpha_bars.len() - 1)],
-            Err(_) if self.config.set_alpha_to_one => 1.0,
+            Err(_) if to_one => 1.0,
             Err(_) => self.alpha_bars[0],
         }
+    }
+
+    /// σ = √((1-ᾱ)/ᾱ) at every timestep.
+    pub(super) fn noise_levels(&self) -> Vec<f64> {
+        let level = |bar: &f64| {
+            let bar = bar.max(LEAST_SIGNAL);
+            ((1.0 - bar) / bar).sqrt()
+        };
+        self.alpha_bars.iter().map(level).collect()
     }
 
     /// `√ᾱ·x₀ + √(1-ᾱ)·ε`: what a picture's latent `[n, …]` looks like at `timesteps` `[n]`.

@@ -1,42 +1,108 @@
-//! DDIM (Song et al. 2021, eta 0) and DPM-Solver++ 2M (Lu et al. 2022), as diffusers computes them.
+//! The samplers that people use with Stable Diffusion, as diffusers computes them.
 //!
-//! A sampler is a plan that never changes; a step is a function of the latents, the network's output
-//! and, for the second-order solver, what the step before it thought the picture was.
+//! A sampler is a plan that never changes. A step is a function of the latents, the network's output and,
+//! for solvers of a higher order, what [`History`] keeps of the steps before.
+//!
+//! Two families: DDIM, PNDM and DPM-Solver++ move latents of unit variance, `x = √ᾱ·x₀ + √(1-ᾱ)·ε`; Euler,
+//! Heun and LMS move `x = x₀ + σ·ε` and show the network `x / √(σ² + 1)`.
 
+use std::collections::VecDeque;
 use std::str::FromStr;
 
-use super::{Error, Prediction, Schedule};
+use super::spacing::{Spacing, interpolate, karras, nearest_timestep};
+use super::{Error, LEAST_SIGNAL, Prediction, Schedule};
 use crate::torch::Tensor;
 
 /// How to go from noise to a picture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Solver {
-    /// First order, deterministic.
+    /// Song et al. 2021 with eta 0.
     #[serde(rename = "ddim")]
     Ddim,
-    /// Second order, deterministic; good from 15 steps on.
+    /// Liu et al. 2022 without Runge-Kutta steps (PLMS): one evaluation more than there are steps.
+    #[serde(rename = "pndm")]
+    Pndm,
+    /// Lu et al. 2022, second order, multistep; good from 15 steps on.
     #[serde(rename = "dpm++")]
     DpmPlusPlus,
+    /// The same at the noise levels of Karras et al. 2022.
+    #[serde(rename = "dpm++karras")]
+    DpmPlusPlusKarras,
+    /// Karras et al. 2022, algorithm 2, first order.
+    #[serde(rename = "euler")]
+    Euler,
+    /// Euler with fresh noise at each step.
+    #[serde(rename = "euler_a")]
+    EulerAncestral,
+    /// Karras et al. 2022, second order: two evaluations a step.
+    #[serde(rename = "heun")]
+    Heun,
+    /// Linear multistep of order four.
+    #[serde(rename = "lms")]
+    Lms,
+}
+
+impl Solver {
+    /// All of them, with their names and A1111's.
+    pub const ALL: [(Self, &'static str, &'static str); 8] = [
+        (Self::Ddim, "ddim", "DDIM"),
+        (Self::Pndm, "pndm", "PLMS"),
+        (Self::DpmPlusPlus, "dpm++", "DPM++ 2M"),
+        (Self::DpmPlusPlusKarras, "dpm++karras", "DPM++ 2M Karras"),
+        (Self::Euler, "euler", "Euler"),
+        (Self::EulerAncestral, "euler_a", "Euler a"),
+        (Self::Heun, "heun", "Heun"),
+        (Self::Lms, "lms", "LMS"),
+    ];
+
+    fn entry(self) -> &'static (Self, &'static str, &'static str) {
+        Self::ALL.iter().find(|entry| entry.0 == self).unwrap_or(&Self::ALL[0])
+    }
+
+    /// What A1111 calls it.
+    pub fn title(self) -> &'static str {
+        self.entry().2
+    }
+
+    /// What a scheduler's class in diffusers is called here.
+    pub fn of_class(class: &str, karras: bool) -> Option<Self> {
+        Some(match class {
+            "DDIMScheduler" => Self::Ddim,
+            "PNDMScheduler" => Self::Pndm,
+            "DPMSolverMultistepScheduler" if karras => Self::DpmPlusPlusKarras,
+            "DPMSolverMultistepScheduler" => Self::DpmPlusPlus,
+            "EulerDiscreteScheduler" => Self::Euler,
+            "EulerAncestralDiscreteScheduler" => Self::EulerAncestral,
+            "HeunDiscreteScheduler" => Self::Heun,
+            "LMSDiscreteScheduler" => Self::Lms,
+            _ => return None,
+        })
+    }
+
+    /// Whether latents are `x₀ + σ·ε`.
+    fn explodes(self) -> bool {
+        matches!(self, Self::Euler | Self::EulerAncestral | Self::Heun | Self::Lms)
+    }
+
+    fn is_ancestral(self) -> bool {
+        self == Self::EulerAncestral
+    }
 }
 
 impl FromStr for Solver {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "ddim" => Ok(Self::Ddim),
-            "dpm++" => Ok(Self::DpmPlusPlus),
-            _ => Err(format!("`{text}` is no sampler; use ddim or dpm++")),
-        }
+        Self::ALL.iter().find(|(_, name, _)| *name == text).map(|(solver, _, _)| *solver).ok_or_else(|| {
+            let names: Vec<&str> = Self::ALL.iter().map(|(_, name, _)| *name).collect();
+            format!("`{text}` is no sampler; there are {}", names.join(", "))
+        })
     }
 }
 
 impl std::fmt::Display for Solver {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Ddim => "ddim",
-            Self::DpmPlusPlus => "dpm++",
-        })
+        f.write_str(self.entry().1)
     }
 }
 
@@ -45,20 +111,37 @@ impl std::fmt::Display for Solver {
 pub struct Sampler {
     solver: Solver,
     schedule: Schedule,
-    timesteps: Vec<i64>,
+    steps: usize,
+    /// One for each evaluation of the network.
+    timesteps: Vec<f64>,
+    /// σ = √((1-ᾱ)/ᾱ) at each step and, last, after it.
+    sigmas: Vec<f64>,
+    spacing: Spacing,
 }
 
-/// What a step gives.
-#[derive(Debug)]
-pub struct Step {
-    /// The latents at the next timestep.
-    pub latents: Tensor,
-    /// The clean latents that the network's output implies; the next step wants them.
-    pub clean: Tensor,
+/// What a solver keeps of the steps before: outputs, derivatives or clean latents, the newest last.
+#[derive(Debug, Default)]
+pub struct History {
+    past: VecDeque<Tensor>,
+    start: Option<Tensor>,
+}
+
+impl History {
+    fn push(&mut self, tensor: Tensor, most: usize) {
+        if self.past.len() == most {
+            self.past.pop_front();
+        }
+        self.past.push_back(tensor);
+    }
+
+    /// The `k`-th newest, counted from 0.
+    fn newest(&self, k: usize) -> &Tensor {
+        &self.past[self.past.len() - 1 - k]
+    }
 }
 
 impl Sampler {
-    /// Chooses `steps` timesteps as `timestep_spacing` and `steps_offset` say.
+    /// Chooses the timesteps of `steps` steps as the schedule's configuration says.
     ///
     /// # Errors
     /// No steps, or more than there are in training.
@@ -67,72 +150,159 @@ impl Sampler {
         if n < 1 || n >= total {
             return Err(Error(format!("{n} sampling steps; 1 to {} are possible", total - 1)));
         }
-        let round = f64::round_ties_even;
         let config = &schedule.config;
-        let timesteps: Vec<i64> = match (config.timestep_spacing.as_str(), solver) {
-            ("leading", Solver::Ddim) => {
-                (0..n).rev().map(|i| i * (total / n) + config.steps_offset).collect()
+        if solver == Solver::Pndm && config.skip_prk_steps == Some(false) {
+            return Err(Error(
+                "skip_prk_steps is false in scheduler_config.json; Runge-Kutta steps are not built here: set it to true, as Stable Diffusion's schedulers do".to_owned(),
+            ));
+        }
+        let spacing = Spacing::of(config, solver)?;
+        let mut timesteps = spacing.timesteps(solver, n, total, config.steps_offset);
+        let noise = schedule.noise_levels();
+        let mut sigmas: Vec<f64> = timesteps.iter().map(|&t| interpolate(&noise, t)).collect();
+        if solver == Solver::DpmPlusPlusKarras
+            || config.use_karras_sigmas && solver.explodes() && !solver.is_ancestral()
+        {
+            let dpm = !solver.explodes();
+            let (low, high) =
+                if dpm { (noise[0], noise[noise.len() - 1]) } else { (sigmas[steps - 1], sigmas[0]) };
+            sigmas = karras(low, high, steps);
+            timesteps = sigmas.iter().map(|&sigma| nearest_timestep(&noise, sigma)).collect();
+            if dpm && config.beta_schedule != "squaredcos_cap_v2" {
+                for t in &mut timesteps {
+                    *t = t.round_ties_even();
+                }
             }
-            ("leading", Solver::DpmPlusPlus) => {
-                (1..=n).rev().map(|i| i * (total / (n + 1)) + config.steps_offset).collect()
+        }
+        sigmas.push(0.0);
+        match solver {
+            // The second evaluation corrects the first step.
+            Solver::Pndm if steps > 1 => timesteps.insert(1, timesteps[1]),
+            Solver::Heun => {
+                let twice = timesteps[1..].iter().flat_map(|&t| [t, t]);
+                timesteps = std::iter::once(timesteps[0]).chain(twice).collect();
             }
-            ("linspace", Solver::Ddim) => {
-                let gap = (total - 1) as f64 / (n - 1).max(1) as f64;
-                (0..n).rev().map(|i| round(i as f64 * gap) as i64).collect()
-            }
-            ("linspace", Solver::DpmPlusPlus) => {
-                let gap = (total - 1) as f64 / n as f64;
-                (1..=n).rev().map(|i| round(i as f64 * gap) as i64).collect()
-            }
-            _ => {
-                let gap = total as f64 / n as f64;
-                (0..n).map(|i| round(total as f64 - i as f64 * gap) as i64 - 1).collect()
-            }
-        };
-        Ok(Self { solver, schedule: schedule.clone(), timesteps })
+            _ => {}
+        }
+        Ok(Self { solver, schedule: schedule.clone(), steps, timesteps, sigmas, spacing })
     }
 
-    /// From the noisiest to the cleanest.
-    pub fn timesteps(&self) -> &[i64] {
+    /// Whether each step wants fresh noise.
+    pub fn is_ancestral(&self) -> bool {
+        self.solver.is_ancestral()
+    }
+
+    /// The timestep of each evaluation of the network, from the noisiest to the cleanest.
+    pub fn timesteps(&self) -> &[f64] {
         &self.timesteps
     }
 
-    /// Step `i`: `latents` and the network's `output` for them at `timesteps()[i]`; `before` is
-    /// [`Step::clean`] of step `i - 1`.
-    pub fn step(&self, i: usize, latents: &Tensor, output: &Tensor, before: Option<&Tensor>) -> Step {
-        match self.solver {
-            Solver::Ddim => self.ddim(i, latents, output),
-            Solver::DpmPlusPlus => self.dpm(i, latents, output, before),
+    /// What latents of unit variance are multiplied with before the first step.
+    pub fn begin(&self) -> f64 {
+        match (self.solver.explodes(), self.spacing) {
+            (false, _) => 1.0,
+            (true, Spacing::Leading) => (self.sigmas[0].powi(2) + 1.0).sqrt(),
+            (true, _) => self.sigmas[0],
         }
     }
 
-    fn ddim(&self, i: usize, x: &Tensor, output: &Tensor) -> Step {
+    /// σ at evaluation `i`.
+    fn sigma(&self, i: usize) -> f64 {
+        self.sigmas[if self.solver == Solver::Heun { i.div_ceil(2) } else { i }]
+    }
+
+    /// What the network is shown of the latents `x` at evaluation `i`.
+    pub fn input(&self, i: usize, x: &Tensor) -> Tensor {
+        if self.solver.explodes() { x / (self.sigma(i).powi(2) + 1.0).sqrt() } else { x.shallow_clone() }
+    }
+
+    /// The latents after evaluation `i`, from those before and the network's `output` for
+    /// [`Self::input`] at `timesteps()[i]`. `noise` is fresh and of unit variance; only an ancestral
+    /// solver looks at it.
+    pub fn step(
+        &self,
+        i: usize,
+        x: &Tensor,
+        output: &Tensor,
+        noise: Option<&Tensor>,
+        history: &mut History,
+    ) -> Tensor {
+        match self.solver {
+            Solver::Ddim => self.ddim(i, x, output),
+            Solver::Pndm => self.pndm(i, x, output, history),
+            Solver::DpmPlusPlus | Solver::DpmPlusPlusKarras => self.dpm(i, x, output, history),
+            Solver::Euler => {
+                x + self.slope(self.sigmas[i], x, output) * (self.sigmas[i + 1] - self.sigmas[i])
+            }
+            Solver::EulerAncestral => self.euler_ancestral(i, x, output, noise),
+            Solver::Heun => self.heun(i, x, output, history),
+            Solver::Lms => self.lms(i, x, output, history),
+        }
+    }
+
+    fn ddim(&self, i: usize, x: &Tensor, output: &Tensor) -> Tensor {
         let config = &self.schedule.config;
-        let t = self.timesteps[i];
-        let next = t - self.schedule.steps() / self.timesteps.len() as i64;
-        let (bar, bar_next) = (self.schedule.alpha_bar(t), self.schedule.alpha_bar(next));
+        let t = self.timesteps[i] as i64;
+        let next = t - self.schedule.steps() / self.steps as i64;
+        let to_one = config.set_alpha_to_one.unwrap_or(true);
+        let (bar, bar_next) = (self.schedule.alpha_bar(t, to_one), self.schedule.alpha_bar(next, to_one));
         let (alpha, sigma) = (bar.sqrt(), (1.0 - bar).sqrt());
         let (mut clean, noise) = match config.prediction_type {
             Prediction::Epsilon => ((x - output * sigma) / alpha, output.shallow_clone()),
             Prediction::VPrediction => (x * alpha - output * sigma, output * alpha + x * sigma),
         };
-        if config.clip_sample {
+        if config.clip_sample.unwrap_or(true) {
             // As diffusers does by default, the noise stays what the network said.
             clean = clean.clamp(-config.clip_sample_range, config.clip_sample_range);
         }
-        let latents = &clean * bar_next.sqrt() + noise * (1.0 - bar_next).sqrt();
-        Step { latents, clean }
+        clean * bar_next.sqrt() + noise * (1.0 - bar_next).sqrt()
     }
 
-    fn dpm(&self, i: usize, x: &Tensor, output: &Tensor, before: Option<&Tensor>) -> Step {
-        // (α, σ, λ) at step j; past the last there is no noise.
-        let at = |j: usize| match self.timesteps.get(j) {
-            Some(&t) => {
-                // Where no signal is left λ would be -∞; diffusers keeps 2⁻²⁴ of it.
-                let bar = self.schedule.alpha_bar(t).max(2.0_f64.powi(-24));
-                (bar.sqrt(), (1.0 - bar).sqrt(), 0.5 * (bar / (1.0 - bar)).ln())
+    /// Formula (9) of the paper with the slope of (12): Adams-Bashforth, which begins with a half step.
+    fn pndm(&self, i: usize, x: &Tensor, output: &Tensor, history: &mut History) -> Tensor {
+        let stride = self.schedule.steps() / self.steps as i64;
+        let here = self.timesteps[i] as i64;
+        let (mut t, mut next) = (here, here - stride);
+        if i == 1 {
+            // The same step again, with the mean of the slopes at its ends.
+            (t, next) = (here + stride, here);
+        } else {
+            history.push(output.shallow_clone(), 4);
+        }
+        let e = |k: usize| history.newest(k);
+        let slope = match (i, history.past.len()) {
+            (0, _) => output.shallow_clone(),
+            (1, _) => (output + e(0)) / 2.0,
+            (_, 2) => (e(0) * 3.0 - e(1)) / 2.0,
+            (_, 3) => (e(0) * 23.0 - e(1) * 16.0 + e(2) * 5.0) / 12.0,
+            _ => (e(0) * 55.0 - e(1) * 59.0 + e(2) * 37.0 - e(3) * 9.0) / 24.0,
+        };
+        let x = match i {
+            0 => {
+                history.start = Some(x.shallow_clone());
+                x.shallow_clone()
             }
-            None => (1.0, 0.0, f64::INFINITY),
+            1 => history.start.take().unwrap_or_else(|| x.shallow_clone()),
+            _ => x.shallow_clone(),
+        };
+        let to_one = self.schedule.config.set_alpha_to_one.unwrap_or(false);
+        // The formula divides by ᾱ, which is 0 at the end of a schedule without a last signal.
+        let bar = |t: i64| self.schedule.alpha_bar(t, to_one).max(LEAST_SIGNAL);
+        let (bar, bar_next) = (bar(t), bar(next));
+        let slope = match self.schedule.config.prediction_type {
+            Prediction::Epsilon => slope,
+            Prediction::VPrediction => slope * bar.sqrt() + &x * (1.0 - bar).sqrt(),
+        };
+        let divisor = bar * (1.0 - bar_next).sqrt() + (bar * (1.0 - bar) * bar_next).sqrt();
+        x * (bar_next / bar).sqrt() - slope * ((bar_next - bar) / divisor)
+    }
+
+    fn dpm(&self, i: usize, x: &Tensor, output: &Tensor, history: &mut History) -> Tensor {
+        // (α, σ, λ) at a noise level.
+        let at = |j: usize| {
+            let s = self.sigmas[j];
+            let alpha = 1.0 / (s * s + 1.0).sqrt();
+            (alpha, s * alpha, -s.ln())
         };
         let (alpha, sigma, lambda) = at(i);
         let (alpha_next, sigma_next, lambda_next) = at(i + 1);
@@ -142,12 +312,75 @@ impl Sampler {
         };
         let h = lambda_next - lambda;
         let gain = -alpha_next * (-h).exp_m1();
-        let mut latents = x * (sigma_next / sigma) + &clean * gain;
-        let last = i + 1 == self.timesteps.len();
-        if let (Some(before), false) = (before, last) {
+        let mut next = x * (sigma_next / sigma) + &clean * gain;
+        // The last step goes to no noise at all, where the second order has no meaning.
+        if let (Some(before), true) = (history.past.back(), i + 1 < self.steps) {
             let ratio = (lambda - at(i - 1).2) / h;
-            latents += (&clean - before) * (0.5 * gain / ratio);
+            next += (&clean - before) * (0.5 * gain / ratio);
         }
-        Step { latents, clean }
+        history.push(clean, 1);
+        next
+    }
+
+    /// The clean latents that the output implies at noise level `sigma`.
+    fn clean(&self, sigma: f64, x: &Tensor, output: &Tensor) -> Tensor {
+        let variance = sigma * sigma + 1.0;
+        match self.schedule.config.prediction_type {
+            Prediction::Epsilon => x - output * sigma,
+            Prediction::VPrediction => x / variance - output * (sigma / variance.sqrt()),
+        }
+    }
+
+    /// dx/dσ.
+    fn slope(&self, sigma: f64, x: &Tensor, output: &Tensor) -> Tensor {
+        (x - self.clean(sigma, x, output)) / sigma
+    }
+
+    fn euler_ancestral(&self, i: usize, x: &Tensor, output: &Tensor, noise: Option<&Tensor>) -> Tensor {
+        let (from, to) = (self.sigmas[i], self.sigmas[i + 1]);
+        let up = (to * to * (from * from - to * to) / (from * from)).sqrt();
+        let down = (to * to - up * up).max(0.0).sqrt();
+        let next = x + self.slope(from, x, output) * (down - from);
+        match noise {
+            Some(noise) => next + noise * up,
+            None => next,
+        }
+    }
+
+    fn heun(&self, i: usize, x: &Tensor, output: &Tensor, history: &mut History) -> Tensor {
+        let step = i / 2;
+        let (from, to) = (self.sigmas[step], self.sigmas[step + 1]);
+        if i.is_multiple_of(2) {
+            let slope = self.slope(from, x, output);
+            let next = x + &slope * (to - from);
+            history.start = Some(x.shallow_clone());
+            history.push(slope, 1);
+            return next;
+        }
+        let slope = (history.newest(0) + self.slope(to, x, output)) / 2.0;
+        let start = history.start.take().unwrap_or_else(|| x.shallow_clone());
+        start + slope * (to - from)
+    }
+
+    fn lms(&self, i: usize, x: &Tensor, output: &Tensor, history: &mut History) -> Tensor {
+        history.push(self.slope(self.sigmas[i], x, output), 4);
+        let order = history.past.len();
+        let known = |k: usize| self.sigmas[i - k];
+        // Lagrange's polynomial through the known slopes; Gauss' two points integrate a cubic exactly.
+        let weight = |k: usize| {
+            let polynomial = |s: f64| {
+                (0..order)
+                    .filter(|&j| j != k)
+                    .map(|j| (s - known(j)) / (known(k) - known(j)))
+                    .product::<f64>()
+            };
+            let (middle, half) = (
+                f64::midpoint(self.sigmas[i], self.sigmas[i + 1]),
+                (self.sigmas[i + 1] - self.sigmas[i]) / 2.0,
+            );
+            let off = half / 3.0_f64.sqrt();
+            half * (polynomial(middle - off) + polynomial(middle + off))
+        };
+        (0..order).fold(x.shallow_clone(), |sum, k| sum + history.newest(k) * weight(k))
     }
 }

@@ -4,7 +4,7 @@ mod edit;
 mod map;
 mod save;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 pub use edit::Edit;
@@ -25,6 +25,14 @@ pub enum Error {
         /// The file.
         path: PathBuf,
         /// What the reader found.
+        why: String,
+    },
+    /// An index of shards that cannot be followed.
+    #[error("{path} cannot be followed: {why}")]
+    Index {
+        /// The index.
+        path: PathBuf,
+        /// What is wrong.
         why: String,
     },
     /// A number type that no network here uses.
@@ -79,6 +87,39 @@ impl Weights {
         let file = File::open(path)?;
         let place = file.names().into_iter().map(|name| (name, 0)).collect();
         Ok(Self { files: vec![file], place })
+    }
+
+    /// Opens the shards that an index (`….safetensors.index.json`) names.
+    ///
+    /// # Errors
+    /// An index that is none, that leaves its folder, or names a tensor that its shard lacks; a shard that
+    /// is missing or damaged.
+    pub fn open_sharded(index: &Path) -> Result<Self, Error> {
+        let wrong = |why: String| Error::Index { path: index.to_path_buf(), why };
+        let text = fs_err::read_to_string(index)?;
+        let parsed: Index = serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+        if parsed.weight_map.is_empty() {
+            return Err(wrong("its weight_map is empty".to_owned()));
+        }
+        let shards: BTreeSet<&String> = parsed.weight_map.values().collect();
+        let folder = index.parent().unwrap_or(Path::new("."));
+        let mut files = Vec::new();
+        for &shard in &shards {
+            let plain = Path::new(shard).file_name().is_some_and(|name| name == shard.as_str());
+            if !plain || !shard.ends_with(".safetensors") {
+                return Err(wrong(format!("`{shard}` is no safetensors file beside it")));
+            }
+            files.push(File::open(&folder.join(shard))?);
+        }
+        let mut place = BTreeMap::new();
+        for (name, shard) in &parsed.weight_map {
+            let file = shards.iter().position(|own| *own == shard).unwrap_or(0);
+            if files[file].info(name).is_none() {
+                return Err(wrong(format!("`{name}` is not in {shard}")));
+            }
+            place.insert(name.clone(), file);
+        }
+        Ok(Self { files, place })
     }
 
     /// All names, sorted.
@@ -144,6 +185,12 @@ impl Weights {
     }
 }
 
+/// What Hugging Face writes beside shards.
+#[derive(serde::Deserialize)]
+struct Index {
+    weight_map: BTreeMap<String, String>,
+}
+
 /// libtorch's type for a safetensors type.
 fn kind(dtype: safetensors::Dtype) -> Option<Kind> {
     Some(match dtype {
@@ -154,4 +201,42 @@ fn kind(dtype: safetensors::Dtype) -> Option<Kind> {
         safetensors::Dtype::I64 => Kind::Int64,
         _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    #[test]
+    fn shards_are_one_and_hash_as_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let (a, b) = (Tensor::from_slice(&[1.0_f32, 2.0]), Tensor::from_slice(&[3_i64]));
+        let named = |name: &str, tensor: &Tensor| (name.to_owned(), tensor.shallow_clone());
+        save(&path("whole.safetensors"), &[named("a", &a), named("b", &b)], &[]).unwrap();
+        save(&path("1.safetensors"), &[named("a", &a)], &[]).unwrap();
+        save(&path("2.safetensors"), &[named("b", &b)], &[]).unwrap();
+        let index = |text: &str| {
+            fs_err::File::create(path("i.json")).unwrap().write_all(text.as_bytes()).unwrap();
+            Weights::open_sharded(&path("i.json"))
+        };
+        let whole = Weights::open(&path("whole.safetensors")).unwrap();
+        let sharded = index(r#"{"weight_map": {"a": "1.safetensors", "b": "2.safetensors"}}"#).unwrap();
+        assert_eq!(whole.hash(), sharded.hash());
+        assert!(sharded.tensor("b").unwrap().equal(&b));
+        for (text, why) in [
+            ("{}", "weight_map"),
+            (r#"{"weight_map": {}}"#, "empty"),
+            (r#"{"weight_map": {"a": "../1.safetensors"}}"#, "beside"),
+            (r#"{"weight_map": {"a": "/etc/passwd"}}"#, "beside"),
+            (r#"{"weight_map": {"a": "i.json"}}"#, "beside"),
+            (r#"{"weight_map": {"a": "2.safetensors"}}"#, "`a` is not in 2.safetensors"),
+            (r#"{"weight_map": {"a": "3.safetensors"}}"#, "3.safetensors"),
+        ] {
+            let error = index(text).unwrap_err().to_string();
+            assert!(error.contains(why), "{error}");
+        }
+    }
 }

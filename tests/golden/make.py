@@ -1,6 +1,6 @@
 """Makes golden.json: what diffusers and transformers compute, for networks whose weights follow a formula.
 
-    pip install torch==2.11.0 diffusers==0.42.1 transformers==5.23.0 safetensors numpy
+    pip install torch==2.11.0 diffusers==0.42.1 transformers==5.23.0 safetensors numpy scipy
     python tests/golden/make.py > tests/golden/golden.json
 
 The formula: parameter number j (names sorted) has the value a * sin(0.7 * i + 1.3 * j + 0.2) at flat
@@ -17,6 +17,11 @@ from diffusers import (
     AutoencoderKL,
     DDIMScheduler,
     DPMSolverMultistepScheduler,
+    EulerAncestralDiscreteScheduler,
+    EulerDiscreteScheduler,
+    HeunDiscreteScheduler,
+    LMSDiscreteScheduler,
+    PNDMScheduler,
     UNet2DConditionModel,
 )
 from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPTextModel
@@ -109,32 +114,58 @@ out["vae"] = {
     "decoded": tensor(vae.decode(wave((2, 4, 8, 8), 0.9)).sample),
 }
 
-# Samplers: the network is y = 0.6 x + 0.3 sin(t / 100 + k), k the flat index.
+# Samplers: the network is y = 0.6 x + 0.3 sin(t / 100 + k), k the flat index. Ancestral noise is drawn from seed 7.
 base = dict(num_train_timesteps=1000, beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
+SOLVERS = {
+    "ddim": (DDIMScheduler, dict(clip_sample=False, set_alpha_to_one=False)),
+    "pndm": (PNDMScheduler, dict(skip_prk_steps=True)),
+    "dpm++": (DPMSolverMultistepScheduler, {}),
+    "dpm++karras": (DPMSolverMultistepScheduler, dict(use_karras_sigmas=True)),
+    "euler": (EulerDiscreteScheduler, {}),
+    "euler_a": (EulerAncestralDiscreteScheduler, {}),
+    "heun": (HeunDiscreteScheduler, {}),
+    "lms": (LMSDiscreteScheduler, {}),
+}
+
+
+def sample(kind, cls, config, steps):
+    scheduler = cls(**config)
+    scheduler.set_timesteps(steps)
+    x = wave((1, 4, 3, 3), 0.2, 2.0) * scheduler.init_noise_sigma
+    k = torch.arange(x.numel(), dtype=torch.float64).reshape(x.shape)
+    generator = torch.Generator().manual_seed(7)
+    more = dict(generator=generator) if kind == "euler_a" else {}
+    for t in scheduler.timesteps:
+        shown = scheduler.scale_model_input(x, t)
+        y = (0.6 * shown.double() + 0.3 * torch.sin(t.double() / 100 + k)).float()
+        x = scheduler.step(y, t, x, **more).prev_sample
+    return {
+        "solver": kind, "steps": steps, "config": config,
+        "timesteps": [float(t) for t in scheduler.timesteps], "latents": tensor(x),
+    }
+
+
 cases = []
-for kind, cls in (("ddim", DDIMScheduler), ("dpm++", DPMSolverMultistepScheduler)):
+for kind, (cls, own) in SOLVERS.items():
     for prediction in ("epsilon", "v_prediction"):
-        for spacing in ("leading", "trailing", "linspace"):
+        for spacing in ("leading", "trailing", "linspace", None):
             for steps in (5, 20):
-                config = dict(base, prediction_type=prediction, timestep_spacing=spacing, steps_offset=1)
-                if kind == "ddim":
-                    config |= dict(clip_sample=False, set_alpha_to_one=False)
+                config = dict(base, prediction_type=prediction, steps_offset=1, **own)
+                if spacing:
+                    config["timestep_spacing"] = spacing
                 if spacing == "trailing":
                     config["steps_offset"] = 0
-                if kind == "ddim" and spacing == "trailing" and prediction == "v_prediction":
-                    config["rescale_betas_zero_snr"] = True
                 if kind == "ddim" and spacing == "linspace":
                     config |= dict(clip_sample=True, set_alpha_to_one=True)
-                scheduler = cls(**config)
-                scheduler.set_timesteps(steps)
-                x = wave((1, 4, 3, 3), 0.2, 2.0)
-                k = torch.arange(x.numel(), dtype=torch.float64).reshape(x.shape)
-                for t in scheduler.timesteps:
-                    y = (0.6 * x.double() + 0.3 * torch.sin(t.double() / 100 + k)).float()
-                    x = scheduler.step(y, t, x).prev_sample
-                cases.append({
-                    "solver": kind, "steps": steps, "config": config,
-                    "timesteps": [int(t) for t in scheduler.timesteps], "latents": tensor(x),
-                })
+                if kind == "pndm" and spacing == "linspace":
+                    config["set_alpha_to_one"] = True
+                cases.append(sample(kind, cls, config, steps))
+    # What is left of the last step's signal, and Karras' levels for the solvers that may have them.
+    if kind in ("ddim", "dpm++", "euler", "euler_a"):
+        config = dict(base, prediction_type="v_prediction", timestep_spacing="trailing", rescale_betas_zero_snr=True, **own)
+        cases.append(sample(kind, cls, config, 20))
+    if kind in ("euler", "heun", "lms"):
+        for steps in (5, 20):
+            cases.append(sample(kind, cls, dict(base, use_karras_sigmas=True, **own), steps))
 out["samplers"] = cases
 json.dump(out, sys.stdout, indent=1)
