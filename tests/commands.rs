@@ -806,4 +806,16 @@ fn plan_does_nothing() {
     assert_eq!(plan["pictures"], 12 + 12 + 4 + 4);
     assert_eq!(plan["steps"], 6);
     assert!(!out.exists());
+    // Where nothing is left to keep, the plan says what the run would say.
+    let mut command = with_models(unsee());
+    command.args(["run", "--plan"]).arg(&pipeline).args([
+        "--set",
+        r#"task.forget=["style:Mosaic"]"#,
+        "--set",
+        r#"answers.styles=["Mosaic"]"#,
+        "--set",
+        "task.style_anchor=Mosaic",
+    ]);
+    let error = failure(command, 1);
+    assert!(error.contains("pictures to keep"), "{error}");
 }

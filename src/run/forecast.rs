@@ -67,7 +67,8 @@ pub fn forecast(pipeline: &Pipeline, place: Place) -> Result<Forecast, Error> {
     let side = studio.side as usize;
     let grey = Picture { width: side, height: side, rgb: vec![128; side * side * 3] };
     let examples = |prompts: usize| {
-        (0..method.batch as usize).map(|i| Example { picture: grey.clone(), prompt: i % prompts }).collect()
+        let numbers = (0..prompts).cycle().take(method.batch as usize);
+        numbers.map(|prompt| Example { picture: grey.clone(), prompt }).collect()
     };
     let material = Material { forget: examples(task.pairs.len()), remain: examples(task.remain.len()) };
     let mut short = |steps: u64| {
