@@ -37,6 +37,15 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     whole(path, |file| file.write_all(bytes))
 }
 
+/// Writes a value as indented JSON.
+///
+/// # Errors
+/// As [`whole`].
+pub fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<()> {
+    let text = serde_json::to_string_pretty(value)?;
+    write(path, format!("{text}\n").as_bytes())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Error;
+use crate::files::write_json;
 use crate::torch::{Device, Peak};
 
 /// How far a run got.
@@ -226,7 +227,7 @@ impl RunFolder {
     /// The disk is full.
     pub fn save(&mut self) -> Result<(), Error> {
         self.record.updated = now();
-        write_json(&self.root.join("run.json"), &self.record)
+        Ok(write_json(&self.root.join("run.json"), &self.record)?)
     }
 
     /// Does a part of the work and notes its time and memory; a part that was begun before adds to it.
@@ -289,12 +290,6 @@ fn difference(path: &str, old: &Value, new: &Value) -> Option<String> {
 
 fn now() -> String {
     jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
-}
-
-/// Writes a JSON file, whole or not at all.
-pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<(), Error> {
-    let text = serde_json::to_string_pretty(value).map_err(std::io::Error::other)?;
-    Ok(crate::files::write(path, format!("{text}\n").as_bytes())?)
 }
 
 #[cfg(test)]

@@ -1,10 +1,11 @@
 //! Draws a list of prompts into a run folder.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::drawing::texts;
+use super::drawing::draw_missing;
 use super::folder::{Machine, RunFolder};
 use super::prompts::PromptRow;
 use super::studio::Place;
@@ -68,7 +69,7 @@ pub fn generate(
         hash = format!("{hash}+{content}");
     }
     let side = model.card().side;
-    let mut works: Vec<(String, Shot, &PromptRow)> = Vec::new();
+    let (mut works, mut rows): (Vec<(PathBuf, Shot)>, Vec<&PromptRow>) = (Vec::new(), Vec::new());
     for row in &commission.prompts {
         let seeds = row.seed.map_or_else(|| commission.seeds.clone(), |seed| vec![seed]);
         for (n, seed) in seeds.into_iter().enumerate() {
@@ -81,64 +82,51 @@ pub fn generate(
                 sampler: commission.sampler.unwrap_or(model.solver()),
                 size: commission.size.unwrap_or((side, side)),
             };
-            works.push((format!("{}_{n}.png", row.case), shot, row));
+            works.push((root.join(format!("{}_{n}.png", row.case)), shot));
+            rows.push(row);
         }
     }
-    let names: std::collections::HashSet<&String> = works.iter().map(|(name, _, _)| name).collect();
-    if names.len() != works.len() {
+    let files: HashSet<&PathBuf> = works.iter().map(|(file, _)| file).collect();
+    if files.len() != works.len() {
         return Err(Error::Unknown(
             "two prompts have the same case_number; their pictures would overwrite each other".to_owned(),
         ));
     }
 
-    let cut = commission.prompts.iter().filter(|row| model.unread(&row.prompt) > 0).count();
-    if cut > 0 {
-        let longest = commission.prompts.iter().map(|row| model.unread(&row.prompt)).max().unwrap_or(0);
+    let unread: Vec<usize> =
+        commission.prompts.iter().map(|row| model.unread(&row.prompt)).filter(|&tokens| tokens > 0).collect();
+    if let Some(most) = unread.iter().max() {
         watch.warn(&format!(
-            "{cut} of {} prompts are longer than the text encoder reads; up to {longest} tokens at their ends are not seen",
+            "{} of {} prompts are longer than the text encoder reads; up to {most} tokens at their ends are not seen",
+            unread.len(),
             commission.prompts.len()
         ));
     }
     RunFolder::within(root, commission, Machine::here(place.0, place.1), |run| {
         run.record.hashes.insert("model".to_owned(), hash.clone());
         run.phase("drawing", place.0, |_| {
-            watch.begin("drawing", works.len() as u64);
-            let mut done = 0;
-            for group in works.chunks(commission.batch.max(1)) {
-                if group.iter().any(|(name, _, _)| !root.join(name).exists()) {
-                    let shots: Vec<Shot> = group.iter().map(|(_, shot, _)| shot.clone()).collect();
-                    for (picture, (name, shot, _)) in model.draw(&shots, watch)?.iter().zip(group) {
-                        picture.save(&root.join(name), &texts(shot, &hash))?;
-                    }
-                }
-                done += group.len() as u64;
-                watch.at(done, "");
-                if watch.interrupted() && done < works.len() as u64 {
-                    return Err(Error::Interrupted);
-                }
-            }
-            watch.end();
-            Ok(())
+            draw_missing(&model, &works, (&hash, commission.batch), "drawing", watch)
         })?;
-        table(commission, &works, root)
+        table(commission, &works, &rows, root)
     })?;
-    Ok(works
-        .into_iter()
-        .map(|(name, shot, _)| Drawn { file: root.join(name), prompt: shot.prompt, seed: shot.seed })
-        .collect())
+    Ok(works.into_iter().map(|(file, shot)| Drawn { file, prompt: shot.prompt, seed: shot.seed }).collect())
 }
 
 /// Writes `pictures.csv`: each file with its seed and the prompt file's columns.
-fn table(commission: &Commission, works: &[(String, Shot, &PromptRow)], root: &Path) -> Result<(), Error> {
+fn table(
+    commission: &Commission,
+    works: &[(PathBuf, Shot)],
+    rows: &[&PromptRow],
+    root: &Path,
+) -> Result<(), Error> {
     let mut table = csv::Writer::from_writer(Vec::new());
     let kept: Vec<String> = commission.prompts[0].columns.iter().map(|(head, _)| head.clone()).collect();
     let csv_error = |error: csv::Error| Error::Io(std::io::Error::other(error));
     table.write_record(["file", "seed"].into_iter().map(str::to_owned).chain(kept)).map_err(csv_error)?;
-    for (name, shot, row) in works {
+    for ((file, shot), row) in works.iter().zip(rows) {
+        let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let own = row.columns.iter().map(|(_, value)| value.clone());
-        table
-            .write_record([name.clone(), shot.seed.to_string()].into_iter().chain(own))
-            .map_err(csv_error)?;
+        table.write_record([name, shot.seed.to_string()].into_iter().chain(own)).map_err(csv_error)?;
     }
     let bytes = table.into_inner().map_err(|error| Error::Io(std::io::Error::other(error.to_string())))?;
     Ok(crate::files::write(&root.join("pictures.csv"), &bytes)?)

@@ -18,7 +18,6 @@ mod study;
 mod task;
 
 pub use checkup::{Checkup, checkup};
-pub use drawing::{draw_answers, texts};
 pub use evaluate::{Inquiry, Verdict, evaluate};
 pub use folder::{Artifact, Machine, Phase, Record, RunFolder, Status};
 pub use forecast::{Forecast, forecast};

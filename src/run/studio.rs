@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::Error;
-use super::drawing::draw_answers;
+use super::drawing::{draw_missing, picture_path};
 use super::naming::shipped_or_path;
 use super::pipeline::{AnswerSettings, Method, Pipeline};
 use crate::canvas;
@@ -62,8 +62,9 @@ impl<'a> Studio<'a> {
         what: &str,
         watch: &mut dyn Watch,
     ) -> Result<(), Error> {
-        let shot = |answer: &Answer| self.shot(answer.prompt(), answer.seed);
-        draw_answers(&self.model, folder, answers, &shot, self.pipeline.draw.batch, what, watch)
+        let work = |answer: &Answer| (picture_path(folder, answer), self.shot(answer.prompt(), answer.seed));
+        let works: Vec<_> = answers.iter().map(work).collect();
+        draw_missing(&self.model, &works, (&self.model.card().hash, self.pipeline.draw.batch), what, watch)
     }
 }
 

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Error;
 use super::drawing::picture_path;
-use super::folder::{Machine, RunFolder, write_json};
+use super::folder::{Machine, RunFolder};
 use super::judging::judge_answers;
 use super::jury::{JudgeReport, Jury};
 use super::layouts::before_and_after;
@@ -14,6 +14,7 @@ use super::pipeline::{Method, Pipeline};
 use super::studio::{Place, Studio};
 use super::task::{material, task};
 use crate::erasure::Erasure;
+use crate::files::write_json;
 use crate::generator::{Denoiser, Generator};
 use crate::measure::{
     Answer, Became, Domain, Score, Seen, Subject, Target, became, score_mean, score_target,

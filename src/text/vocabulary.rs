@@ -96,8 +96,8 @@ impl Vocabulary {
             serde_json::Value::Object(vocab).to_string().as_bytes(),
         )?;
         crate::files::write(&folder.join("merges.txt"), merges.as_bytes())?;
-        crate::files::write(&folder.join("special_tokens_map.json"), format!("{special:#}\n").as_bytes())?;
-        crate::files::write(&folder.join("tokenizer_config.json"), format!("{config:#}\n").as_bytes())
+        crate::files::write_json(&folder.join("special_tokens_map.json"), &special)?;
+        crate::files::write_json(&folder.join("tokenizer_config.json"), &config)
     }
 }
 

@@ -1,21 +1,11 @@
 //! The JSON files of the folders that are shipped: what `diffusers` and `transformers` would have written.
 
-use std::path::Path;
-
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::Error;
 use crate::canvas::SIDE;
 use crate::model::clip;
 use crate::sampler::Prediction;
-
-pub(super) fn write_json(path: &Path, value: &Value) -> Result<(), Error> {
-    if let Some(folder) = path.parent() {
-        fs_err::create_dir_all(folder)?;
-    }
-    Ok(crate::files::write(path, format!("{value:#}\n").as_bytes())?)
-}
 
 /// `value` with the entries of `more` added.
 fn with(mut value: Value, more: &Value) -> Value {

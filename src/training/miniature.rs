@@ -9,11 +9,10 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::folders::{
-    clip_json, diffusers_json, model_index, preprocessor, scheduler, text_json, write_json,
-};
+use super::folders::{clip_json, diffusers_json, model_index, preprocessor, scheduler, text_json};
 use super::{Autoencoding, Contrast, Denoising, Error, Gallery, Outcome, Plan, train};
 use crate::canvas::{Object, SIDE, Style, captions};
+use crate::files::write_json;
 use crate::model::clip::{self, Clip, TextModel};
 use crate::model::unet::{self, UNet};
 use crate::model::vae::{self, Vae};
