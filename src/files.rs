@@ -22,9 +22,10 @@ pub fn whole<E: From<Error>>(
     fs_err::create_dir_all(folder)?;
     let mut half = tempfile::Builder::new().prefix(".half-").tempfile_in(folder).map_err(named)?;
     write(&mut half)?;
-    half.as_file().sync_all().map_err(named)?;
+    // By its path: a writer may have put another file in its place.
+    fs_err::File::open(half.path())?.sync_all()?;
     // A temporary file is private; a result is for everybody who may read the folder.
-    half.as_file().set_permissions(std::fs::Permissions::from_mode(0o644)).map_err(named)?;
+    fs_err::set_permissions(half.path(), std::fs::Permissions::from_mode(0o644))?;
     half.persist(path).map_err(|error| named(error.error))?;
     Ok(())
 }

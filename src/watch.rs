@@ -8,6 +8,8 @@ pub trait Watch {
     fn at(&mut self, done: u64, note: &str);
     /// The piece is finished.
     fn end(&mut self) {}
+    /// Something that was decided on the way.
+    fn note(&mut self, _message: &str) {}
     /// Something that the user should know, though the work goes on.
     fn warn(&mut self, _message: &str) {}
     /// Whether the user wants to stop; asked after each step.

@@ -107,6 +107,14 @@ impl Watch for Bars {
         }
     }
 
+    fn note(&mut self, message: &str) {
+        match &self.mode {
+            Mode::Bar(bar) => bar.suspend(|| say(message)),
+            Mode::Lines => say(message),
+            Mode::Quiet => {}
+        }
+    }
+
     fn warn(&mut self, message: &str) {
         match &self.mode {
             Mode::Bar(bar) => bar.suspend(|| say(&format!("warning: {message}"))),

@@ -6,10 +6,11 @@ use anyhow::Context as _;
 use clap::Args;
 
 use super::bars::{Bars, span};
-use super::{Common, DrawArgs, default_out, output};
+use super::{Common, DrawArgs, ModelArgs, default_out, output};
 use crate::measure::Target;
 use crate::run::{
-    self, AnswerSettings, Commission, Inquiry, JudgeSettings, Machine, Pipeline, PromptRow, RunFolder,
+    self, Adapter, AnswerSettings, Commission, Embedding, Inquiry, JudgeSettings, Machine, Pipeline,
+    PromptRow, RunFolder,
 };
 use crate::training::miniature::{Recipe, miniature};
 
@@ -46,9 +47,8 @@ pub(super) struct EraseArgs {
     /// What to forget: style:NAME or object:NAME; may be given more than once
     #[arg(long, required = true)]
     forget: Vec<Target>,
-    /// The shipped `miniature`, or a diffusers folder
-    #[arg(long, default_value = "miniature")]
-    model: String,
+    #[command(flatten)]
+    model: ModelArgs,
     /// Change a setting, for example method.density=0.3
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
@@ -74,9 +74,12 @@ pub(super) struct GenerateArgs {
     /// What to stay away from
     #[arg(long, default_value = "")]
     negative: String,
-    /// Edit to apply (edit.safetensors)
-    #[arg(long)]
-    edit: Option<PathBuf>,
+    /// Edit, part of a model, or `LoRA` to put onto the model, with `@STRENGTH` behind it or not
+    #[arg(long, value_name = "FILE")]
+    edit: Vec<Adapter>,
+    /// A word that was learned from pictures (textual inversion): FILE, or WORD=FILE
+    #[arg(long, value_name = "FILE")]
+    embedding: Vec<Embedding>,
     /// Pixels, as in 512x512 [default: the model's own]
     #[arg(long, value_parser = size)]
     size: Option<(i64, i64)>,
@@ -186,9 +189,7 @@ pub(super) fn erase(args: EraseArgs, common: &Common) -> anyhow::Result<()> {
     let mut task = toml::Table::new();
     task.insert("forget".to_owned(), names.into());
     text.insert("task".to_owned(), task.into());
-    let mut model = toml::Table::new();
-    model.insert("path".to_owned(), args.model.into());
-    text.insert("model".to_owned(), model.into());
+    text.insert("model".to_owned(), toml::Value::try_from(args.model.settings())?);
     let mut pipeline = Pipeline::parse("erase", &toml::to_string(&text)?, &args.set)?;
     pipeline.seed = args.seed;
     let root = args.out.unwrap_or_else(|| default_out(&name));
@@ -212,8 +213,9 @@ pub(super) fn generate(args: GenerateArgs, common: &Common) -> anyhow::Result<()
         }
     };
     let commission = Commission {
-        model: args.draw.model,
-        edit: args.edit,
+        model: args.draw.model.settings(),
+        edits: args.edit,
+        embeddings: args.embedding,
         prompts,
         seeds: args.seeds,
         negative: args.negative,

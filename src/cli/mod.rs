@@ -2,6 +2,7 @@
 
 mod bars;
 mod doctor;
+mod exports;
 mod grids;
 mod inspect;
 mod jobs;
@@ -12,8 +13,8 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::run::{Error, Place};
-use crate::sampler::Solver;
+use crate::run::{Ema, Error, ModelSettings, Place};
+use crate::sampler::{Prediction, Solver};
 use crate::torch::{Choice, Device, Precision, set_threads};
 
 /// Takes a concept out of an image generator and proves that it is gone.
@@ -93,6 +94,16 @@ enum Command {
     /// Train the miniature and its judge from nothing
     #[command(after_help = "Example:\n  unsee train pipelines/miniature.toml --out outputs/miniature")]
     Train(jobs::TrainArgs),
+    /// Write a model, edited or not, for diffusers, A1111 or `ComfyUI`
+    #[command(
+        after_help = "Example:\n  unsee export no-mosaic --edit outputs/demo/edit.safetensors\n  unsee export no-mosaic.safetensors --as single-file --dtype f16 --edit outputs/demo/edit.safetensors\n  unsee export lora.safetensors --as lora --rank 16 --edit outputs/demo/edit.safetensors"
+    )]
+    Export(exports::ExportArgs),
+    /// Say by block how far two models are apart
+    #[command(
+        after_help = "Example:\n  unsee diff models/miniature no-mosaic\n  unsee diff miniature miniature --edit-b outputs/demo/edit.safetensors"
+    )]
+    Diff(exports::DiffArgs),
     /// Say what a file or folder is: edit, weights, model folder, run
     #[command(
         after_help = "Example:\n  unsee inspect outputs/demo/edit.safetensors\n  unsee inspect models/miniature"
@@ -103,12 +114,39 @@ enum Command {
     Doctor,
 }
 
-/// Which model, and how it draws; shared by several commands.
+/// Which model; shared by several commands.
 #[derive(Debug, Clone, Args)]
-struct DrawArgs {
-    /// The shipped `miniature`, or a diffusers folder
+struct ModelArgs {
+    /// The shipped `miniature`, a diffusers folder, or a single file
     #[arg(long, default_value = "miniature")]
     model: String,
+    /// Which UNet of a single file: the averaged one where there is one (auto), yes or no
+    #[arg(long, default_value = "auto")]
+    ema: Ema,
+    /// A diffusers folder whose configuration and tokenizer belong to a single file
+    #[arg(long, value_name = "FOLDER")]
+    config: Option<PathBuf>,
+    /// What a single file's UNet predicts: epsilon or `v_prediction` [default: what its name says]
+    #[arg(long)]
+    prediction: Option<Prediction>,
+}
+
+impl ModelArgs {
+    fn settings(&self) -> ModelSettings {
+        ModelSettings {
+            path: self.model.clone(),
+            ema: self.ema,
+            config: self.config.clone(),
+            prediction: self.prediction,
+        }
+    }
+}
+
+/// Which model, and how it draws.
+#[derive(Debug, Clone, Args)]
+struct DrawArgs {
+    #[command(flatten)]
+    model: ModelArgs,
     /// ddim, pndm, dpm++, dpm++karras, euler, `euler_a`, heun or lms [default: the model's own]
     #[arg(long)]
     sampler: Option<Solver>,
@@ -149,6 +187,8 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Grid(args) => grids::grid(args, common),
         Command::Canvas(args) => grids::canvas(args, common),
         Command::Train(args) => jobs::train(args, common),
+        Command::Export(args) => exports::export(args, common),
+        Command::Diff(args) => exports::diff(args, common),
         Command::Inspect(args) => inspect::inspect(args, common),
         Command::Doctor => doctor::doctor(common),
     }

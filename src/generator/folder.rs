@@ -9,19 +9,22 @@ use crate::weights::Weights;
 
 /// A component of a pipeline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Component {
+pub(super) struct Component {
     /// Its sub-folder.
-    pub folder: &'static str,
-    /// Its weights' file, without the extension.
-    pub stem: &'static str,
+    pub(super) folder: &'static str,
+    /// Its safetensors file, without the extension.
+    pub(super) stem: &'static str,
+    /// Its pickle, without `.bin`.
+    pub(super) pickle: &'static str,
 }
 
 /// The components of a Stable Diffusion that have weights.
-pub fn components() -> [Component; 3] {
+pub(super) fn components() -> [Component; 3] {
+    let diffusers = "diffusion_pytorch_model";
     [
-        Component { folder: "text_encoder", stem: "model" },
-        Component { folder: "unet", stem: "diffusion_pytorch_model" },
-        Component { folder: "vae", stem: "diffusion_pytorch_model" },
+        Component { folder: "text_encoder", stem: "model", pickle: "pytorch_model" },
+        Component { folder: "unet", stem: diffusers, pickle: diffusers },
+        Component { folder: "vae", stem: diffusers, pickle: diffusers },
     ]
 }
 
@@ -32,24 +35,26 @@ pub(super) fn read_json<T: DeserializeOwned>(root: &Path, file: &str) -> Result<
     serde_json::from_str(&text).map_err(|error| Error::Config { path, why: error.to_string() })
 }
 
-/// Opens a component's weights: one file or shards with an index, in full precision where both kinds are
-/// there, else as `fp16`.
+/// Opens a component's weights: one file or shards with an index, in full precision before `fp16`, safetensors
+/// before pickles.
 ///
 /// # Errors
 /// A file that is missing or damaged.
-pub fn open_weights(root: &Path, component: Component) -> Result<Weights, Error> {
+pub(super) fn open_weights(root: &Path, component: Component) -> Result<Weights, Error> {
     let folder = root.join(component.folder);
-    let stem = component.stem;
-    for (name, sharded) in [
-        (format!("{stem}.safetensors"), false),
-        (format!("{stem}.safetensors.index.json"), true),
-        (format!("{stem}.fp16.safetensors"), false),
-        (format!("{stem}.safetensors.index.fp16.json"), true),
-        (format!("{stem}.fp16.safetensors.index.json"), true),
-    ] {
-        let path = folder.join(name);
-        if path.exists() {
-            return Ok(if sharded { Weights::open_sharded(&path)? } else { Weights::open(&path)? });
+    for variant in ["", ".fp16"] {
+        for (stem, kind) in [(component.stem, "safetensors"), (component.pickle, "bin")] {
+            let whole = folder.join(format!("{stem}{variant}.{kind}"));
+            if whole.exists() {
+                return Ok(Weights::open(&whole)?);
+            }
+            // diffusers puts the variant before `.json` or before the kind, by its version.
+            for index in [format!("{kind}.index{variant}.json"), format!("{variant}.{kind}.index.json")] {
+                let index = folder.join(format!("{stem}.{}", index.trim_start_matches('.')));
+                if index.exists() {
+                    return Ok(Weights::open_sharded(&index)?);
+                }
+            }
         }
     }
     let mut there: Vec<String> = fs_err::read_dir(&folder)
@@ -61,17 +66,8 @@ pub fn open_weights(root: &Path, component: Component) -> Result<Weights, Error>
     let there = if there.is_empty() { "nothing is".to_owned() } else { format!("{} is", there.join(", ")) };
     Err(Error::Folder {
         path: root.to_path_buf(),
-        why: format!("`{}/{stem}.safetensors` is missing ({there} there)", component.folder),
+        why: format!("`{}/{}.safetensors` is missing ({there} there)", component.folder, component.stem),
     })
-}
-
-/// The hash that names a base model: over the weights of its components, in their order.
-pub fn base_hash<'a>(components: impl IntoIterator<Item = &'a Weights>) -> blake3::Hash {
-    let mut hasher = blake3::Hasher::new();
-    for weights in components {
-        hasher.update(weights.hash().as_bytes());
-    }
-    hasher.finalize()
 }
 
 /// Says what a folder lacks, and which folder was perhaps meant.

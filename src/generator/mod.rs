@@ -1,14 +1,22 @@
 //! What draws pictures. Diffusion models and GANs are the same thing from here up; this room does not
 //! know that erasure exists.
 
+mod adapters;
+mod checkpoint;
+mod embedding;
+mod export;
 mod folder;
+mod presets;
 mod stable_diffusion;
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-pub use folder::{Component, base_hash, components, open_weights};
+pub use adapters::{Adapter, Laid};
+pub use checkpoint::{Checkpoint, Location};
+pub use embedding::Embedding;
+pub use export::{Edited, Format, Kept};
 pub use stable_diffusion::{Latents, StableDiffusion};
 
 use crate::pictures::Picture;
@@ -36,16 +44,6 @@ pub enum Error {
         /// What is wrong.
         why: String,
     },
-    /// An edit that belongs to another model.
-    #[error(
-        "the edit was made for the base model {wanted}, this is {found}; erase again on this model, or load the other one"
-    )]
-    OtherBase {
-        /// The edit's.
-        wanted: String,
-        /// This model's.
-        found: String,
-    },
     /// An edit that names a tensor which the model lacks, or in another shape.
     #[error("the edit's `{name}` is {found:?}, the model's is {wanted:?}")]
     EditShape {
@@ -56,6 +54,19 @@ pub enum Error {
         /// The model's; empty where it has none.
         wanted: Vec<i64>,
     },
+    /// A file of which nothing belongs to the base.
+    #[error("nothing in {path} fits the base: it has {theirs}, …; the base has {ours}, …")]
+    NothingFits {
+        /// The file.
+        path: PathBuf,
+        /// Some of its names.
+        theirs: String,
+        /// Some of the base's.
+        ours: String,
+    },
+    /// A place where something is already.
+    #[error("{} is there already, and nothing is overwritten; name another one or remove it", .0.display())]
+    Occupied(PathBuf),
     /// What cannot be drawn.
     #[error("{0}")]
     Shot(String),

@@ -1,10 +1,11 @@
-//! Stable Diffusion 1.x and 2.x from a diffusers folder, the miniature included.
+//! Stable Diffusion 1.x and 2.x the miniature included.
 
 use std::collections::HashMap;
-use std::path::Path;
 
-use super::folder::{base_hash, canonical, components, open_weights, read_json};
-use super::{Denoiser, Error, Generator, ModelCard, Shot};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::{Checkpoint, Denoiser, Error, Generator, ModelCard, Shot};
 use crate::model::clip::TextModel;
 use crate::model::unet::UNet;
 use crate::model::vae::Vae;
@@ -30,8 +31,8 @@ pub struct Latents {
 #[derive(Debug)]
 pub struct StableDiffusion {
     card: ModelCard,
-    tokenizer: Tokenizer,
-    text: TextModel,
+    pub(super) tokenizer: Tokenizer,
+    pub(super) text: TextModel,
     unet: UNet,
     vae: Vae,
     schedule: Schedule,
@@ -42,44 +43,35 @@ pub struct StableDiffusion {
 }
 
 impl StableDiffusion {
-    /// Loads a diffusers folder.
+    /// Loads a model.
     ///
     /// # Errors
-    /// A folder, file or tensor that is missing, damaged or of another shape.
-    pub fn open(root: &Path, place: (Device, Precision)) -> Result<Self, Error> {
+    /// A tensor that is missing, damaged or of another shape than the configuration says.
+    pub fn load(checkpoint: &Checkpoint, place: (Device, Precision)) -> Result<Self, Error> {
         let (device, _) = place;
-        let index: serde_json::Value = read_json(root, "model_index.json")?;
-        if let Some(class) = index["_class_name"].as_str()
-            && !class.starts_with("StableDiffusion")
-        {
-            return Err(Error::Folder {
-                path: root.to_path_buf(),
-                why: format!("model_index.json speaks of a {class}; StableDiffusionPipeline can be loaded"),
-            });
-        }
-        let [text, unet, vae] = components();
-        let open = |component| open_weights(root, component);
-        let (text, unet, vae) = (open(text)?, open(unet)?, open(vae)?);
-        let hash = base_hash([&text, &unet, &vae]);
-        let text =
-            TextModel::new(&read_json(root, "text_encoder/config.json")?, Builder::load(&text, device))?;
-        let unet = UNet::new(&read_json(root, "unet/config.json")?, Builder::load(&unet, device))?;
-        let vae = Vae::new(&read_json(root, "vae/config.json")?, Builder::load(&vae, device))?;
+        let Checkpoint { text_encoder, unet, vae, configs, .. } = checkpoint;
+        let hash = checkpoint.hash()?;
+        let text = TextModel::new(
+            &parsed(checkpoint, "text_encoder", &configs.text_encoder)?,
+            Builder::load(text_encoder, device),
+        )?;
+        let unet = UNet::new(&parsed(checkpoint, "unet", &configs.unet)?, Builder::load(unet, device))?;
+        let vae = Vae::new(&parsed(checkpoint, "vae", &configs.vae)?, Builder::load(vae, device))?;
         // Autocast keeps its casts of parameters only where they want gradients.
         unet.parameters().train(true);
         vae.parameters().train(true);
-        let scheduler: SchedulerConfig = read_json(root, "scheduler/scheduler_config.json")?;
+        let scheduler: SchedulerConfig = parsed(checkpoint, "scheduler", &configs.scheduler)?;
         let class = scheduler.class_name.as_deref().unwrap_or_default();
         let solver = Solver::of_class(class, scheduler.use_karras_sigmas).unwrap_or(Solver::Ddim);
         let side = unet.config().sample_size.unwrap_or(64) * vae.factor();
         let card = ModelCard {
             kind: "stable-diffusion".to_owned(),
-            path: canonical(root),
+            path: checkpoint.path.clone(),
             hash: hash.to_hex().to_string(),
             parameters: text.parameters().count() + unet.parameters().count() + vae.parameters().count(),
             side,
         };
-        let tokenizer = Tokenizer::open(&root.join("tokenizer"))?;
+        let tokenizer = checkpoint.tokenizer.clone();
         let schedule = Schedule::new(&scheduler)?;
         Ok(Self { card, tokenizer, text, unet, vae, schedule, solver, place, originals: HashMap::new() })
     }
@@ -183,6 +175,12 @@ impl StableDiffusion {
     }
 }
 
+/// A component's configuration.
+fn parsed<T: DeserializeOwned>(checkpoint: &Checkpoint, component: &str, config: &Value) -> Result<T, Error> {
+    serde_json::from_value(config.clone())
+        .map_err(|error| Error::Config { path: checkpoint.path.join(component), why: error.to_string() })
+}
+
 /// The noise that an ancestral sampler adds: each picture's generator goes on where its latent ended.
 struct Fresh(Vec<Rng>);
 
@@ -246,7 +244,8 @@ impl Generator for StableDiffusion {
     fn apply(&mut self, edit: &Edit) -> Result<(), Error> {
         if !edit.is_empty() && edit.base != self.card.hash {
             let short = |hash: &str| hash[..hash.len().min(12)].to_owned();
-            return Err(Error::OtherBase { wanted: short(&edit.base), found: short(&self.card.hash) });
+            let (wanted, found) = (short(&edit.base), short(&self.card.hash));
+            return Err(crate::weights::Error::OtherBase { wanted, found }.into());
         }
         for (name, tensor) in &edit.tensors {
             let own = self.find(name).map(Tensor::size);

@@ -41,5 +41,5 @@ impl ClipFolder {
 }
 
 pub(super) fn hash(folder: &Path) -> Result<String, Error> {
-    Ok(Weights::open(&folder.join("model.safetensors"))?.hash().to_hex().to_string())
+    Ok(Weights::open(&folder.join("model.safetensors"))?.hash()?.to_hex().to_string())
 }

@@ -168,6 +168,8 @@ impl Layer {
 #[derive(Debug)]
 pub struct TextModel {
     tokens: Tensor,
+    /// Vectors of words that were learned later, `[n, hidden_size]`; their ids go on where the table ends.
+    learned: Option<Tensor>,
     positions: Tensor,
     layers: Vec<Layer>,
     norm: LayerNorm,
@@ -207,17 +209,44 @@ impl TextModel {
             .map(|i| Layer::new(&b.at("encoder.layers").at(i), sizes))
             .collect::<Result<_, _>>()?;
         let norm = LayerNorm::new(&b.at("final_layer_norm"), c.hidden_size, c.layer_norm_eps)?;
-        Ok(Self { tokens, positions, layers, norm, parameters: Parameters::default() })
+        Ok(Self { tokens, learned: None, positions, layers, norm, parameters: Parameters::default() })
     }
 
     /// Token ids `[n, tokens]` (i64) to hidden states `[n, tokens, hidden_size]`.
     pub fn forward(&self, ids: &Tensor) -> Tensor {
         let length = ids.size()[1];
-        let mut x = Tensor::embedding(&self.tokens, ids, -1, false, false) + self.positions.i(..length);
+        let table = match &self.learned {
+            Some(learned) => &Tensor::cat(&[&self.tokens, learned], 0),
+            None => &self.tokens,
+        };
+        let mut x = Tensor::embedding(table, ids, -1, false, false) + self.positions.i(..length);
         for layer in &self.layers {
             x = layer.forward(&x, true);
         }
         self.norm.forward(&x)
+    }
+
+    /// Adds the vectors `[n, hidden_size]` of a word; returns the id of the first.
+    ///
+    /// # Errors
+    /// Vectors of another width.
+    pub fn learn(&mut self, vectors: &Tensor) -> Result<i64, Error> {
+        let [words, width] = self.tokens.size()[..] else {
+            return Err(Error::Config("no table of words".to_owned()));
+        };
+        if vectors.dim() != 2 || vectors.size()[1] != width {
+            return Err(Error::Config(format!(
+                "the embedding's vectors are {:?}, this text encoder's are [n, {width}]; was it learned on another Stable Diffusion?",
+                vectors.size()
+            )));
+        }
+        let vectors = vectors.to_device(self.tokens.device()).to_kind(self.tokens.kind());
+        let before = self.learned.as_ref().map_or(0, |learned| learned.size()[0]);
+        self.learned = Some(match self.learned.take() {
+            Some(learned) => Tensor::cat(&[learned, vectors], 0),
+            None => vectors,
+        });
+        Ok(words + before)
     }
 
     /// The hidden states at each text's end token, `[n, hidden_size]`: the end token has the highest id.

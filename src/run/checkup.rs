@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::naming::shipped;
 use super::{Error, Machine};
-use crate::generator::{base_hash, components, open_weights};
+use crate::generator::Checkpoint;
 use crate::torch::{Device, Features, LIBTORCH, Precision, VERSION};
 use crate::weights::Weights;
 
@@ -55,7 +55,7 @@ pub fn checkup(device: Device, precision: Precision) -> Checkup {
         miniature: described(shipped("miniature").and_then(|path| Ok((generator_hash(&path)?, path)))),
         judge: described(
             shipped("judge")
-                .and_then(|path| Ok((Weights::open(&path.join("model.safetensors"))?.hash(), path))),
+                .and_then(|path| Ok((Weights::open(&path.join("model.safetensors"))?.hash()?, path))),
         ),
         free_disk: free_disk(),
     }
@@ -70,11 +70,7 @@ fn described(found: Result<(blake3::Hash, std::path::PathBuf), Error>) -> String
 
 /// The hash in a generator's card.
 fn generator_hash(root: &Path) -> Result<blake3::Hash, Error> {
-    let weights = components()
-        .into_iter()
-        .map(|component| open_weights(root, component))
-        .collect::<Result<Vec<_>, _>>()?;
-    Ok(base_hash(&weights))
+    Ok(Checkpoint::open(&root.into())?.hash()?)
 }
 
 fn free_disk() -> u64 {

@@ -6,22 +6,24 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::drawing::draw_missing;
+use super::export::lay;
 use super::folder::{Machine, RunFolder};
 use super::prompts::PromptRow;
 use super::studio::Place;
-use super::{Error, shipped_or_path};
-use crate::generator::{Generator, Shot, StableDiffusion};
+use super::{Error, ModelSettings, located};
+use crate::generator::{Adapter, Checkpoint, Embedding, Generator, Shot, StableDiffusion};
 use crate::sampler::Solver;
 use crate::watch::Watch;
-use crate::weights::Edit;
 
 /// What to draw and how.
 #[derive(Debug, Clone, Serialize)]
 pub struct Commission {
-    /// `miniature`, or a diffusers folder.
-    pub model: String,
-    /// An edit to apply.
-    pub edit: Option<PathBuf>,
+    /// The model.
+    pub model: ModelSettings,
+    /// Files that go onto it, in this order.
+    pub edits: Vec<Adapter>,
+    /// Words to learn.
+    pub embeddings: Vec<Embedding>,
     /// The prompts.
     pub prompts: Vec<PromptRow>,
     /// Seeds for prompts that have none of their own.
@@ -61,12 +63,22 @@ pub fn generate(
     place: Place,
     watch: &mut dyn Watch,
 ) -> Result<Vec<Drawn>, Error> {
-    let mut model = StableDiffusion::open(&shipped_or_path(&commission.model)?, place)?;
+    let checkpoint = Checkpoint::open(&located(&commission.model)?)?;
+    let mut model = StableDiffusion::load(&checkpoint, place)?;
     let mut hash = model.card().hash.clone();
-    if let Some(file) = &commission.edit {
-        model.apply(&Edit::open(file)?)?;
-        let content = blake3::hash(&fs_err::read(file)?).to_hex().to_string();
-        hash = format!("{hash}+{content}");
+    if let Some(note) = checkpoint.note() {
+        watch.note(note);
+    }
+    if !commission.edits.is_empty() {
+        model.apply(&lay(&checkpoint, &commission.edits, watch)?)?;
+        for adapter in &commission.edits {
+            hash = format!("{hash}+{}@{}", content_hash(&adapter.path)?, adapter.strength);
+        }
+    }
+    for embedding in &commission.embeddings {
+        let word = model.learn(embedding)?;
+        watch.note(&format!("{} is the word `{word}` in prompts", embedding.path.display()));
+        hash = format!("{hash}+{word}={}", content_hash(&embedding.path)?);
     }
     let side = model.card().side;
     let (mut works, mut rows): (Vec<(PathBuf, Shot)>, Vec<&PromptRow>) = (Vec::new(), Vec::new());
@@ -110,6 +122,16 @@ pub fn generate(
         table(commission, &works, &rows, root)
     })?;
     Ok(works.into_iter().map(|(file, shot)| Drawn { file, prompt: shot.prompt, seed: shot.seed }).collect())
+}
+
+/// A hash over a file's bytes, or over a folder's model.
+fn content_hash(path: &Path) -> Result<blake3::Hash, Error> {
+    if path.is_dir() {
+        return Ok(Checkpoint::open(&path.into())?.hash()?);
+    }
+    let mut content = blake3::Hasher::new();
+    content.update_reader(fs_err::File::open(path)?)?;
+    Ok(content.finalize())
 }
 
 /// Writes `pictures.csv`: each file with its seed and the prompt file's columns.

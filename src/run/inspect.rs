@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::{Error, Record};
-use crate::generator::{components, open_weights};
+use crate::generator::Checkpoint;
 use crate::weights::Weights;
 
 /// What something is.
@@ -70,28 +70,27 @@ fn file(path: &Path) -> Result<Finding, Error> {
         .collect();
     let about = weights.metadata();
     let what = if about.contains_key("unsee.edit") { "an edit" } else { "safetensors weights" };
-    let mut facts = summary(&weights, &tensors);
+    let mut facts = summary(&weights, &tensors)?;
     facts.extend(about.into_iter().filter(|(key, _)| key != "format"));
     Ok(Finding { what: what.to_owned(), facts, tensors })
 }
 
-fn summary(weights: &Weights, tensors: &[TensorFact]) -> Vec<(String, String)> {
+fn summary(weights: &Weights, tensors: &[TensorFact]) -> Result<Vec<(String, String)>, Error> {
     let numbers: i64 = tensors.iter().map(|t| t.shape.iter().product::<i64>()).sum();
     let mut types: Vec<&str> = tensors.iter().map(|t| t.dtype.as_str()).collect();
     types.sort_unstable();
     types.dedup();
-    vec![
+    Ok(vec![
         ("tensors".to_owned(), tensors.len().to_string()),
         ("numbers".to_owned(), numbers.to_string()),
         ("types".to_owned(), types.join(", ")),
-        ("hash".to_owned(), weights.hash().to_hex().to_string()),
-    ]
+        ("hash".to_owned(), weights.hash()?.to_hex().to_string()),
+    ])
 }
 
 fn model_folder(path: &Path) -> Result<Finding, Error> {
     let mut facts = Vec::new();
-    for component in components() {
-        let weights = open_weights(path, component)?;
+    for (component, weights) in Checkpoint::open(&path.into())?.components() {
         let (mut count, mut numbers) = (0, 0);
         let mut types: Vec<String> = Vec::new();
         for info in weights.names().filter_map(|name| weights.info(name)) {
@@ -102,7 +101,7 @@ fn model_folder(path: &Path) -> Result<Finding, Error> {
             }
         }
         let text = format!("{numbers} numbers in {count} tensors, {}", types.join(", "));
-        facts.push((component.folder.to_owned(), text));
+        facts.push((component.to_owned(), text));
     }
     Ok(Finding { what: "a diffusers folder".to_owned(), facts, tensors: Vec::new() })
 }

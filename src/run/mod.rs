@@ -3,6 +3,7 @@
 mod checkup;
 mod drawing;
 mod evaluate;
+mod export;
 mod folder;
 mod forecast;
 mod generate;
@@ -17,8 +18,12 @@ mod studio;
 mod study;
 mod task;
 
+pub use crate::generator::{Adapter, Embedding, Format, Kept};
+pub use crate::torch::Kind;
+pub use crate::weights::{Dialect, Ema};
 pub use checkup::{Checkup, checkup};
 pub use evaluate::{Inquiry, Verdict, evaluate};
+pub use export::{Apart, diff, export};
 pub use folder::{Artifact, Machine, Phase, Record, RunFolder, Status};
 pub use forecast::{Forecast, forecast};
 pub use generate::{Commission, Drawn, generate};
@@ -26,7 +31,7 @@ pub use inspect::{Finding, TensorFact, inspect};
 pub use judging::{Looked, judge_answers, read_evidence};
 pub use jury::{JudgeReport, Jury};
 pub use layouts::{GridRequest, Rows, canvas_folder, canvas_sheet, compare};
-pub use naming::{shipped, shipped_or_path};
+pub use naming::{located, shipped, shipped_or_path};
 pub use pipeline::{
     AnswerSettings, DrawSettings, JudgeSettings, Method, ModelSettings, Pipeline, TaskSettings, parse_toml,
 };

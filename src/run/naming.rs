@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use super::Error;
+use super::pipeline::ModelSettings;
+use crate::generator::Location;
 
 /// A shipped model by name (`miniature`, `judge`): in `UNSEE_MODELS`, or in a folder `models` beside the
 /// program or above it, or where it was built.
@@ -39,5 +41,22 @@ pub fn shipped_or_path(text: &str) -> Result<PathBuf, Error> {
         Error::Unknown(format!(
             "`{text}` is neither a folder nor a shipped model; miniature and judge are shipped, anything else is a path"
         ))
+    })
+}
+
+/// Where a pipeline's model lies.
+///
+/// # Errors
+/// As [`shipped_or_path`].
+pub fn located(settings: &ModelSettings) -> Result<Location, Error> {
+    Ok(Location {
+        path: shipped_or_path(&settings.path)?,
+        ema: settings.ema,
+        config: settings
+            .config
+            .as_deref()
+            .map(|path| shipped_or_path(&path.to_string_lossy()))
+            .transpose()?,
+        prediction: settings.prediction,
     })
 }

@@ -1,11 +1,14 @@
 //! Pipelines: a study as a TOML file. Unknown keys are refused.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 use super::Error;
 use crate::erasure::SalUn;
 use crate::measure::Target;
-use crate::sampler::Solver;
+use crate::sampler::{Prediction, Solver};
+use crate::weights::Ema;
 
 /// A pipeline file.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -39,8 +42,21 @@ pub struct Pipeline {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ModelSettings {
-    /// `miniature`, or a diffusers folder.
+    /// `miniature`, a diffusers folder, or a single file.
     pub path: String,
+    /// Whether a single file's averaged weights are taken: where it has them (`auto`), `yes` or `no`.
+    #[serde(skip_serializing_if = "is_default")]
+    pub ema: Ema,
+    /// A diffusers folder whose configuration and tokenizer belong to a single file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub config: Option<PathBuf>,
+    /// What a single file's UNet predicts: `epsilon` or `v_prediction`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prediction: Option<Prediction>,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// What is to be forgotten.
@@ -133,7 +149,7 @@ fn four() -> usize {
 
 impl Default for ModelSettings {
     fn default() -> Self {
-        Self { path: "miniature".to_owned() }
+        Self { path: "miniature".to_owned(), ema: Ema::Auto, config: None, prediction: None }
     }
 }
 

@@ -4,13 +4,14 @@ use std::path::Path;
 
 use super::Error;
 use super::drawing::{draw_missing, picture_path};
-use super::naming::shipped_or_path;
+use super::naming::located;
 use super::pipeline::{AnswerSettings, Method, Pipeline};
 use crate::canvas;
-use crate::generator::{Generator, Shot, StableDiffusion};
+use crate::generator::{Checkpoint, Generator, Shot, StableDiffusion};
 use crate::measure::{Answer, AnswerSet, Domain, Target};
 use crate::torch::{Device, Precision};
 use crate::watch::Watch;
+use crate::weights::Edit;
 
 /// Where and in which precision a run computes.
 pub type Place = (Device, Precision);
@@ -20,6 +21,7 @@ pub(super) struct Studio<'a> {
     pub pipeline: &'a Pipeline,
     pub set: AnswerSet,
     pub targets: Vec<Target>,
+    pub checkpoint: Checkpoint,
     pub model: StableDiffusion,
     pub side: i64,
 }
@@ -37,9 +39,16 @@ impl<'a> Studio<'a> {
         if let Some(anchor) = &pipeline.task.object_anchor {
             known(&set, Domain::Object, anchor)?;
         }
-        let model = StableDiffusion::open(&shipped_or_path(&pipeline.model.path)?, place)?;
+        let checkpoint = Checkpoint::open(&located(&pipeline.model)?)?;
+        let model = StableDiffusion::load(&checkpoint, place)?;
         let side = pipeline.draw.side.unwrap_or(model.card().side);
-        Ok(Self { pipeline, set, targets, model, side })
+        Ok(Self { pipeline, set, targets, checkpoint, model, side })
+    }
+
+    /// Reads an edit that was made of this model.
+    pub(super) fn read_edit(&self, file: &Path) -> Result<Edit, Error> {
+        let base = |full: &str| self.checkpoint.tensor(full);
+        Ok(Edit::read(file, &self.model.card().hash, base)?)
     }
 
     pub(super) fn shot(&self, prompt: String, seed: u64) -> Shot {

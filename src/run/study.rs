@@ -194,7 +194,7 @@ fn erase(
 ) -> Result<Edit, Error> {
     let file = run.path(&place.edit);
     let edit = if file.exists() {
-        Edit::open(&file)?
+        studio.read_edit(&file)?
     } else {
         let task = task(studio, target);
         let folder = run.path(&place.material);

@@ -81,6 +81,18 @@ pub enum Prediction {
     VPrediction,
 }
 
+impl std::str::FromStr for Prediction {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "epsilon" => Ok(Self::Epsilon),
+            "v_prediction" => Ok(Self::VPrediction),
+            other => Err(format!("a UNet predicts epsilon or v_prediction; found `{other}`")),
+        }
+    }
+}
+
 /// ᾱ of every training timestep: the share of the signal's variance that is left.
 #[derive(Debug, Clone)]
 pub struct Schedule {

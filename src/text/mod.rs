@@ -33,10 +33,14 @@ pub enum Error {
         /// What is wrong.
         why: String,
     },
+    /// A word that cannot be learned.
+    #[error("`{0}` cannot be a new word: it is empty or in the vocabulary already; name another one")]
+    Word(String),
 }
 
 const START: &str = "<|startoftext|>";
-const END: &str = "<|endoftext|>";
+/// The token at a prompt's end, which in most models fills the rest too.
+pub const END: &str = "<|endoftext|>";
 
 /// The keys of `tokenizer_config.json` and `special_tokens_map.json` that matter.
 #[derive(Debug, Default, Deserialize)]
@@ -53,12 +57,15 @@ enum PadToken {
 }
 
 /// CLIP's tokenizer.
+#[derive(Clone)]
 pub struct Tokenizer {
     bpe: tokenizers::Tokenizer,
     start: i64,
     end: i64,
     pad: i64,
     length: usize,
+    /// Words that were learned, each with the ids of its vectors.
+    learned: Vec<(String, Vec<i64>)>,
 }
 
 /// Token ids of a prompt, padded to the model's length.
@@ -118,6 +125,28 @@ impl Tokenizer {
         Self::build(bpe, &settings).map_err(|error| broken(error.to_string()))
     }
 
+    /// The tokenizer of Stable Diffusion 1.x and 2.x, for files that bring none: CLIP's own vocabulary, prompts
+    /// of 77 tokens, filled with `pad`.
+    ///
+    /// # Errors
+    /// None that was seen: the vocabulary is part of the program.
+    pub fn clip(pad: &str) -> Result<Self, Error> {
+        let broken = |error: tokenizers::Error| Error::Broken {
+            folder: PathBuf::from("the program itself"),
+            why: error.to_string(),
+        };
+        let (tokens, merges) = Vocabulary::clip().into_parts();
+        let vocab = tokens.into_iter().zip(0..).collect::<tokenizers::models::bpe::Vocab>();
+        let bpe = BPE::builder()
+            .vocab_and_merges(vocab, merges)
+            .end_of_word_suffix("</w>".to_owned())
+            .unk_token(END.to_owned())
+            .build()
+            .map_err(broken)?;
+        let pad_token = Some(PadToken::Text(pad.to_owned()));
+        Self::build(bpe, &Settings { pad_token, model_max_length: None }).map_err(broken)
+    }
+
     fn build(bpe: BPE, settings: &Settings) -> tokenizers::Result<Self> {
         let mut tokenizer = tokenizers::Tokenizer::new(bpe);
         let _ = tokenizer.with_normalizer(Some(Normalizers::new(vec![
@@ -148,23 +177,50 @@ impl Tokenizer {
         let (start, end, pad) = (id(START)?, id(END)?, id(pad)?);
         // transformers writes 1e30 for «no limit»
         let length = settings.model_max_length.filter(|&n| n < 100_000.0).map_or(77, |n| n as usize);
-        Ok(Self { bpe: tokenizer, start, end, pad, length })
+        Ok(Self { bpe: tokenizer, start, end, pad, length, learned: Vec::new() })
+    }
+
+    /// Adds a word that stands for `vectors` new ids, in prompts written just so; the first of the ids is `first`.
+    ///
+    /// # Errors
+    /// A word that is empty or known already.
+    pub fn learn(&mut self, word: &str, first: i64, vectors: i64) -> Result<(), Error> {
+        let known = self.learned.iter().any(|(own, _)| own == word) || self.bpe.token_to_id(word).is_some();
+        if word.is_empty() || known {
+            return Err(Error::Word(word.to_owned()));
+        }
+        self.learned.push((word.to_owned(), (first..first + vectors).collect()));
+        // A word that contains another one is looked for first.
+        self.learned.sort_by_key(|(word, _)| std::cmp::Reverse(word.len()));
+        Ok(())
     }
 
     /// The ids of a prompt, padded or cut to the model's length. The end token is always there.
-    ///
-    /// # Panics
-    /// Never for text: byte-level encoding knows every byte.
     pub fn encode(&self, prompt: &str) -> Tokens {
-        let encoding = self.bpe.encode(prompt, false).expect("every byte has a token");
-        let words = encoding.get_ids();
+        let mut words = Vec::new();
+        self.words(prompt, &self.learned, &mut words);
         let kept = words.len().min(self.length - 2);
         let mut ids = Vec::with_capacity(self.length);
         ids.push(self.start);
-        ids.extend(words[..kept].iter().map(|&id| i64::from(id)));
+        ids.extend(&words[..kept]);
         ids.push(self.end);
         ids.resize(self.length, self.pad);
         Tokens { ids, dropped: words.len() - kept }
+    }
+
+    /// The ids of a piece of a prompt, learned words taken out of it first.
+    fn words(&self, text: &str, learned: &[(String, Vec<i64>)], ids: &mut Vec<i64>) {
+        let Some(((word, own), rest)) = learned.split_first() else {
+            let encoding = self.bpe.encode(text, false).expect("every byte has a token");
+            ids.extend(encoding.get_ids().iter().map(|&id| i64::from(id)));
+            return;
+        };
+        for (n, piece) in text.split(word.as_str()).enumerate() {
+            if n > 0 {
+                ids.extend(own);
+            }
+            self.words(piece, rest, ids);
+        }
     }
 
     /// Tokens of every encoded prompt.

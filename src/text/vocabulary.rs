@@ -1,5 +1,5 @@
-//! A small CLIP vocabulary from a corpus: all bytes, and merges until every word of the corpus is one
-//! token. The files are what `CLIPTokenizer` reads.
+//! CLIP's own vocabulary, and small ones in its form from a corpus: all bytes, and merges until every word of
+//! the corpus is one token. The files are what `CLIPTokenizer` reads.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -23,7 +23,33 @@ fn stand_in(byte: u8) -> char {
     char::from_u32(256 + rank).unwrap_or('?')
 }
 
+/// CLIP's order: printable bytes first, then the others; then the same at a word's end.
+fn bytes() -> Vec<String> {
+    let mut bytes: Vec<char> = (0..=255).map(stand_in).collect();
+    bytes.sort_unstable();
+    let mut tokens: Vec<String> = bytes.iter().map(char::to_string).collect();
+    tokens.extend(bytes.iter().map(|c| format!("{c}</w>")));
+    tokens
+}
+
+/// The merges of CLIP's published vocabulary (`bpe_simple_vocab_16e6`, the 48,894 that CLIP uses), by
+/// `OpenAI` under the MIT licence.
+const CLIP_MERGES: &str = include_str!("clip_merges.txt");
+
 impl Vocabulary {
+    /// CLIP's own 49,408 tokens, which Stable Diffusion 1.x and 2.x have.
+    pub fn clip() -> Self {
+        let merges: Vec<(String, String)> = CLIP_MERGES
+            .lines()
+            .filter_map(|line| line.split_once(' '))
+            .map(|(a, b)| (a.to_owned(), b.to_owned()))
+            .collect();
+        let mut tokens = bytes();
+        tokens.extend(merges.iter().map(|(a, b)| format!("{a}{b}")));
+        tokens.extend([START.to_owned(), END.to_owned()]);
+        Self { tokens, merges }
+    }
+
     /// Merges the most frequent neighbours until each word is whole. Words are split at white space
     /// and in lower case, as the tokenizer sees them.
     pub fn of<'a>(corpus: impl IntoIterator<Item = &'a str>) -> Self {
@@ -38,11 +64,7 @@ impl Vocabulary {
                 *words.entry(symbols).or_default() += 1;
             }
         }
-        // CLIP's order: printable bytes first, then the others; then the same at a word's end.
-        let mut bytes: Vec<char> = (0..=255).map(stand_in).collect();
-        bytes.sort_unstable();
-        let mut tokens: Vec<String> = bytes.iter().map(char::to_string).collect();
-        tokens.extend(bytes.iter().map(|c| format!("{c}</w>")));
+        let mut tokens = bytes();
         let mut merges = Vec::new();
         loop {
             let mut pairs: BTreeMap<(&str, &str), usize> = BTreeMap::new();
@@ -71,11 +93,16 @@ impl Vocabulary {
         self.tokens.len()
     }
 
-    /// Writes the files of a `tokenizer/` folder; prompts will be `length` tokens long.
+    /// Words and merges as the engine wants them.
+    pub(super) fn into_parts(self) -> (Vec<String>, Vec<(String, String)>) {
+        (self.tokens, self.merges)
+    }
+
+    /// Writes the files of a `tokenizer/` folder; prompts will be `length` tokens long, filled with `pad`.
     ///
     /// # Errors
     /// The folder cannot be written.
-    pub fn save(&self, folder: &Path, length: usize) -> std::io::Result<()> {
+    pub fn save(&self, folder: &Path, length: usize, pad: &str) -> std::io::Result<()> {
         fs_err::create_dir_all(folder)?;
         let vocab: serde_json::Map<String, serde_json::Value> =
             self.tokens.iter().enumerate().map(|(id, token)| (token.clone(), id.into())).collect();
@@ -86,7 +113,7 @@ impl Vocabulary {
             }
         }
         let special = serde_json::json!({
-            "bos_token": START, "eos_token": END, "unk_token": END, "pad_token": END
+            "bos_token": START, "eos_token": END, "unk_token": END, "pad_token": pad
         });
         let mut config = special.clone();
         config["model_max_length"] = length.into();
@@ -125,7 +152,7 @@ mod tests {
     fn words_of_the_corpus_are_one_token_and_others_are_spelt() {
         let folder = tempfile::tempdir().unwrap();
         let vocabulary = Vocabulary::of(["A Cat image in Pixel Art style.", "a picture of a Cat"]);
-        vocabulary.save(folder.path(), 12).unwrap();
+        vocabulary.save(folder.path(), 12, END).unwrap();
         let tokenizer = Tokenizer::open(folder.path()).unwrap();
         let cat = tokenizer.encode("A Cat image in Pixel  Art style.");
         assert_eq!(cat.ids.len(), 12);

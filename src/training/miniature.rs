@@ -18,7 +18,7 @@ use crate::model::unet::{self, UNet};
 use crate::model::vae::{self, Vae};
 use crate::model::{Builder, Parameters};
 use crate::sampler::{Prediction, Schedule, SchedulerConfig};
-use crate::text::{Tokenizer, Vocabulary};
+use crate::text::{END, Tokenizer, Vocabulary};
 use crate::torch::{Device, Kind, Precision, Tensor, no_grad};
 use crate::watch::Watch;
 use crate::weights::{Weights, save_as};
@@ -153,7 +153,7 @@ impl Maker<'_> {
             return Ok(());
         }
         let vocabulary = vocabulary();
-        vocabulary.save(&folder, self.recipe.tokens)?;
+        vocabulary.save(&folder, self.recipe.tokens, END)?;
         let tokenizer = open(&folder)?;
         let config = part.config(vocabulary.size() as i64, self.recipe.tokens as i64);
         let (device, _) = self.here;
@@ -177,7 +177,7 @@ impl Maker<'_> {
         if file.exists() {
             return Ok(());
         }
-        vocabulary().save(&to.join("tokenizer"), self.recipe.tokens)?;
+        vocabulary().save(&to.join("tokenizer"), self.recipe.tokens, END)?;
         let weights = Weights::open(&from.join("model.safetensors"))?;
         let tensors = weights
             .names()

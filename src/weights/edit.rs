@@ -1,9 +1,10 @@
 //! An erasure as a value: the tensors that changed, by full name, and the base that they belong to.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::{Error, Weights, save};
-use crate::torch::Tensor;
+use crate::torch::{Kind, Tensor, no_grad};
 
 /// Tensors that replace a model's own; `Edit::default()` replaces nothing.
 #[derive(Debug, Default)]
@@ -15,6 +16,11 @@ pub struct Edit {
     /// New values by full name, `unet.…` or `text_encoder.…`.
     pub tensors: Vec<(String, Tensor)>,
 }
+
+/// Behind a tensor's name: which of its numbers changed, a bit each, lowest first.
+const MASK: &str = "#mask";
+/// Behind a tensor's name: the numbers that changed, in order.
+const VALUES: &str = "#values";
 
 impl Edit {
     /// Whether it changes nothing.
@@ -35,27 +41,142 @@ impl Edit {
         save(path, &self.tensors, &about)
     }
 
-    /// Reads an edit.
+    /// Writes what differs from the base's tensors: where that is less, as a mask of bits and the values under it,
+    /// as methods with a saliency mask leave it. `kind` is the values' number type.
     ///
     /// # Errors
-    /// A file that cannot be read, or is no edit.
-    pub fn open(path: &Path) -> Result<Self, Error> {
-        let weights = Weights::open(path)?;
-        let about = weights.metadata();
-        let Some(base) = about.get("unsee.base") else {
-            return Err(Error::Damaged {
-                path: path.to_path_buf(),
-                why: "it has no `unsee.base` in its metadata, so it is no edit that unsee wrote".to_owned(),
-            });
+    /// The file cannot be written.
+    pub fn save_against(
+        &self,
+        path: &Path,
+        base: &BTreeMap<String, Tensor>,
+        kind: Option<Kind>,
+        about: &[(&str, String)],
+    ) -> Result<(), Error> {
+        let mut written = Vec::new();
+        for (name, new) in &self.tensors {
+            let new = new.detach().to_device(tch::Device::Cpu);
+            let kind = kind.filter(|_| new.is_floating_point()).unwrap_or(new.kind());
+            let changed = base.get(name).map(|own| own.to_kind(new.kind()).ne_tensor(&new).flatten(0, -1));
+            let count = changed.as_ref().map_or(0, |mask| mask.sum(Kind::Int64).int64_value(&[]));
+            let numbers = new.numel() as i64;
+            let bytes = kind.elt_size_in_bytes() as i64;
+            match changed {
+                Some(mask) if count * bytes + (numbers + 7) / 8 < numbers * bytes => {
+                    let values = new.flatten(0, -1).masked_select(&mask).to_kind(kind);
+                    written.push((format!("{name}{MASK}"), packed(&mask)));
+                    written.push((format!("{name}{VALUES}"), values));
+                }
+                _ => written.push((name.clone(), new.to_kind(kind))),
+            }
+        }
+        let about: Vec<(&str, String)> =
+            about.iter().cloned().chain([("unsee.edit", "1".to_owned())]).collect();
+        save(path, &written, &about)
+    }
+
+    /// Reads an edit of the base whose hash this is; `base` gives its tensors, which a mask needs.
+    ///
+    /// # Errors
+    /// A file that is no edit, one of another base, masks that do not fit.
+    pub fn read<E: From<Error>>(
+        path: &Path,
+        hash: &str,
+        base: impl Fn(&str) -> Result<Tensor, E>,
+    ) -> Result<Self, E> {
+        let file = Weights::open(path)?;
+        let about = file.metadata();
+        let short = |hash: &str| hash[..hash.len().min(12)].to_owned();
+        match about.get("unsee.base").filter(|_| about.contains_key("unsee.edit")) {
+            Some(own) if own == hash => {}
+            Some(own) => return Err(Error::OtherBase { wanted: short(own), found: short(hash) }.into()),
+            None => {
+                return Err(Error::damaged(
+                    path,
+                    "it has no `unsee.base` in its metadata, so it is no edit that unsee wrote",
+                )
+                .into());
+            }
+        }
+        let mut tensors = Vec::new();
+        for name in file.names() {
+            if let Some(full) = name.strip_suffix(MASK) {
+                let (own, mask) = (base(full)?, file.tensor(name)?);
+                let values = file.tensor(&format!("{full}{VALUES}"))?;
+                let Some(mask) = unpacked(&mask, own.numel() as i64) else {
+                    return Err(
+                        Error::damaged(path, format!("`{name}` does not fit {:?}", own.size())).into()
+                    );
+                };
+                if mask.sum(Kind::Int64).int64_value(&[]) != values.numel() as i64 {
+                    return Err(Error::damaged(
+                        path,
+                        format!("`{full}` has another number of values than its mask"),
+                    )
+                    .into());
+                }
+                // In the wider of the two types: neither side's numbers may be rounded.
+                let kind = if values.kind() == own.kind() { own.kind() } else { Kind::Float };
+                let flat = own.to_kind(kind).flatten(0, -1);
+                let whole =
+                    no_grad(|| flat.masked_scatter(&mask, &values.to_kind(kind))).view(own.size().as_slice());
+                tensors.push((full.to_owned(), whole));
+            } else if !name.ends_with(VALUES) {
+                tensors.push((name.to_owned(), file.tensor(name)?));
+            }
+        }
+        let recipe = about.get("unsee.recipe").cloned().unwrap_or_default();
+        Ok(Self { base: hash.to_owned(), recipe, tensors })
+    }
+}
+
+/// Booleans `[n]` as bits `[n / 8]`.
+fn packed(mask: &Tensor) -> Tensor {
+    let spare = (8 - mask.size()[0] % 8) % 8;
+    let bits = mask.to_kind(Kind::Uint8).constant_pad_nd([0, spare]).view([-1, 8]);
+    let weights = Tensor::from_slice(&[1_u8, 2, 4, 8, 16, 32, 64, 128]);
+    (bits * weights).sum_dim_intlist([1_i64].as_slice(), false, Kind::Uint8)
+}
+
+/// The way back; `None` where there are too few or too many bits.
+fn unpacked(bits: &Tensor, n: i64) -> Option<Tensor> {
+    if bits.kind() != Kind::Uint8 || bits.size() != [(n + 7) / 8] {
+        return None;
+    }
+    let weights = Tensor::from_slice(&[1_u8, 2, 4, 8, 16, 32, 64, 128]);
+    let mask = bits.unsqueeze(1).bitwise_and_tensor(&weights).ne(0).flatten(0, -1);
+    Some(mask.narrow(0, 0, n))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mask_and_values_are_the_whole_again_to_the_bit() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("e.safetensors");
+        let base = crate::torch::Rng::new(1).normal(&[7, 5]);
+        let new = base.copy();
+        let _ = new.get(2).fill_(0.25);
+        let edit = Edit {
+            base: "b".to_owned(),
+            recipe: "{}".to_owned(),
+            tensors: vec![("unet.w".to_owned(), new.shallow_clone()), ("unet.n".to_owned(), &new + 1.0)],
         };
-        let tensors = weights
-            .names()
-            .map(|name| Ok((name.to_owned(), weights.tensor(name)?)))
-            .collect::<Result<_, Error>>()?;
-        Ok(Self {
-            base: base.clone(),
-            recipe: about.get("unsee.recipe").cloned().unwrap_or_default(),
-            tensors,
-        })
+        let originals = [("unet.w".to_owned(), base.copy()), ("unet.n".to_owned(), base.copy())].into();
+        edit.save_against(&path, &originals, None, &[("unsee.base", "b".to_owned())]).unwrap();
+        let file = Weights::open(&path).unwrap();
+        assert_eq!(file.info("unet.w#mask").unwrap().shape, [5]);
+        assert_eq!(file.info("unet.w#values").unwrap().shape, [5]);
+        // Where all changed, the tensor itself is smaller.
+        assert!(file.contains("unet.n"));
+        let read = |hash: &str, base: &Tensor| Edit::read::<Error>(&path, hash, |_| Ok(base.shallow_clone()));
+        let again = read("b", &base).unwrap();
+        for (name, tensor) in &edit.tensors {
+            assert!(again.tensors.iter().any(|(own, found)| own == name && found.equal(tensor)));
+        }
+        assert!(matches!(read("c", &base), Err(Error::OtherBase { .. })));
+        assert!(read("b", &base.flatten(0, -1).narrow(0, 0, 9)).unwrap_err().to_string().contains("#mask"));
     }
 }

@@ -1,108 +1,127 @@
-//! One memory-mapped safetensors file. Every length is checked before it is used.
+//! A file mapped into memory, and tensors copied out of it. Every length is checked before it is used.
 #![expect(unsafe_code, reason = "maps a file and copies out of the map")]
 
-use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
-use safetensors::tensor::{Metadata, TensorInfo};
 
-use super::{Error, Info, kind};
-use crate::torch::Tensor;
+use super::Error;
+use crate::torch::{Kind, Tensor};
 
-/// A safetensors file that stays open.
+/// A file that stays open.
 #[derive(Debug)]
-pub struct File {
+pub(super) struct Map {
     path: PathBuf,
     map: Mmap,
-    start: usize,
-    metadata: Metadata,
 }
 
-impl File {
-    /// Maps the file and checks its header against its length.
-    ///
+/// How numbers lie in a range of bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Layout {
+    pub(super) kind: Kind,
+    pub(super) shape: Vec<i64>,
+    /// Elements from one index to the next, for each dimension; none is negative.
+    pub(super) strides: Vec<i64>,
+}
+
+impl Layout {
+    /// Row after row.
+    pub(super) fn contiguous(kind: Kind, shape: Vec<i64>) -> Self {
+        let mut strides = vec![1; shape.len()];
+        for i in (1..shape.len()).rev() {
+            strides[i - 1] = strides[i] * shape[i].max(1);
+        }
+        Self { kind, shape, strides }
+    }
+
+    pub(super) fn is_contiguous(&self) -> bool {
+        let dense = Self::contiguous(self.kind, self.shape.clone());
+        self.shape.iter().zip(&self.strides).zip(&dense.strides).all(|((&n, a), b)| n <= 1 || a == b)
+    }
+
+    /// Bytes from the first number to the end of the last; `None` where that is no number.
+    pub(super) fn span(&self) -> Option<usize> {
+        if self.shape.contains(&0) {
+            return Some(0);
+        }
+        let mut last: i64 = 0;
+        for (&n, &stride) in self.shape.iter().zip(&self.strides) {
+            if n < 0 || stride < 0 {
+                return None;
+            }
+            last = last.checked_add((n - 1).checked_mul(stride)?)?;
+        }
+        usize::try_from(last).ok()?.checked_add(1)?.checked_mul(self.kind.elt_size_in_bytes())
+    }
+}
+
+impl Map {
     /// # Errors
-    /// A file that cannot be read, whose header is no header, or whose offsets do not fit.
-    pub fn open(path: &Path) -> Result<Self, Error> {
+    /// A file that cannot be read.
+    pub(super) fn open(path: &Path) -> Result<Self, Error> {
         let file = fs_err::File::open(path)?;
-        let damaged = |why: String| Error::Damaged { path: path.to_path_buf(), why };
-        let length = file.metadata()?.len();
-        if length < 8 {
-            return Err(damaged(format!("it is {length} bytes long, too short for a header")));
+        let kind = file.metadata()?;
+        if !kind.is_file() {
+            return Err(Error::damaged(path, "it is no regular file"));
         }
         // SAFETY: the usual condition of a map: nobody truncates the file while it is open. Model
         // files are replaced by renaming, never written in place (see `save`).
         let map = unsafe { Mmap::map(file.file()) }?;
-        // The crate checks the header's length, that offsets neither overlap nor leave gaps, and that
-        // every shape fits its bytes; it was seen to refuse each of these.
-        let (header, metadata) =
-            safetensors::SafeTensors::read_metadata(&map).map_err(|error| damaged(error.to_string()))?;
-        let start = 8 + header;
-        let wanted = start + metadata.data_len();
-        if map.len() != wanted {
-            return Err(damaged(format!("it is {} bytes long, its header speaks of {wanted}", map.len())));
-        }
-        Ok(Self { path: path.to_path_buf(), map, start, metadata })
+        Ok(Self { path: path.to_path_buf(), map })
     }
 
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    pub(super) fn names(&self) -> Vec<String> {
-        self.metadata.offset_keys()
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.map
     }
 
-    pub(super) fn metadata(&self) -> BTreeMap<String, String> {
-        self.metadata
-            .metadata()
-            .as_ref()
-            .map(|map| map.iter().map(|(k, v)| (k.clone(), v.clone())).collect())
-            .unwrap_or_default()
-    }
-
-    pub(super) fn info(&self, name: &str) -> Option<Info> {
-        let info = self.metadata.info(name)?;
-        Some(Info {
-            dtype: format!("{:?}", info.dtype),
-            shape: info.shape.iter().map(|&n| n as i64).collect(),
-            bytes: info.data_offsets.1 - info.data_offsets.0,
-        })
-    }
-
-    fn bytes(&self, info: &TensorInfo) -> &[u8] {
-        &self.map[self.start + info.data_offsets.0..self.start + info.data_offsets.1]
-    }
-
-    pub(super) fn tensor(&self, name: &str) -> Result<Tensor, Error> {
-        let info = self.metadata.info(name).ok_or_else(|| Error::Missing {
-            name: name.to_owned(),
-            path: self.path.clone(),
-            hint: String::new(),
-        })?;
-        let kind = kind(info.dtype).ok_or_else(|| Error::Dtype {
-            name: name.to_owned(),
-            path: self.path.clone(),
-            dtype: format!("{:?}", info.dtype),
-        })?;
-        let shape: Vec<i64> = info.shape.iter().map(|&n| n as i64).collect();
-        let mut strides = vec![1; shape.len()];
-        for i in (1..shape.len()).rev() {
-            strides[i - 1] = strides[i] * shape[i].max(1);
+    /// A tensor of its own memory from numbers that begin at `range.start` and end before `range.end`.
+    ///
+    /// # Errors
+    /// A layout that does not fit the range, or a range that does not fit the file.
+    pub(super) fn tensor(&self, range: Range<usize>, layout: &Layout) -> Result<Tensor, Error> {
+        let bytes = self.map.get(range.clone());
+        let (Some(bytes), Some(span)) = (bytes, layout.span()) else {
+            return Err(Error::damaged(
+                &self.path,
+                format!("it has no bytes {} to {}", range.start, range.end),
+            ));
+        };
+        if span > bytes.len() {
+            return Err(Error::damaged(
+                &self.path,
+                format!("a tensor of {:?} wants {span} bytes, {} are there", layout.shape, bytes.len()),
+            ));
         }
-        let bytes = self.bytes(info);
-        // SAFETY: the crate has checked that `bytes` is exactly shape × type; the view does not
-        // outlive this function, `copy` takes memory of its own.
-        let view = unsafe { Tensor::f_from_blob(bytes.as_ptr(), &shape, &strides, kind, tch::Device::Cpu) }
+        // A pickle's numbers may begin anywhere; libtorch wants them where the processor does.
+        let aligned;
+        let start = if bytes.as_ptr().align_offset(layout.kind.elt_size_in_bytes()) == 0 {
+            bytes.as_ptr()
+        } else {
+            aligned = words(&bytes[..span]);
+            aligned.as_ptr().cast()
+        };
+        let Layout { kind, shape, strides } = layout;
+        // SAFETY: the highest index that shape and strides reach lies inside `bytes`, checked above; the
+        // view does not outlive this function, `copy` takes memory of its own.
+        let view = unsafe { Tensor::f_from_blob(start, shape, strides, *kind, tch::Device::Cpu) }
             .map_err(crate::torch::Error::from)?;
-        Ok(view.copy())
+        let own = Tensor::f_empty(shape, (*kind, tch::Device::Cpu)).map_err(crate::torch::Error::from)?;
+        crate::torch::no_grad(|| own.shallow_clone().copy_(&view));
+        Ok(own)
     }
+}
 
-    pub(super) fn hash_into(&self, name: &str, hasher: &mut blake3::Hasher) {
-        if let Some(info) = self.metadata.info(name) {
-            hasher.update(format!("{name}\0{:?}\0{:?}\0", info.dtype, info.shape).as_bytes());
-            hasher.update(self.bytes(info));
-        }
-    }
+/// The same bytes, where a number of any kind may begin.
+fn words(bytes: &[u8]) -> Vec<u64> {
+    let word = |chunk: &[u8]| {
+        let mut eight = [0; 8];
+        eight[..chunk.len()].copy_from_slice(chunk);
+        u64::from_ne_bytes(eight)
+    };
+    bytes.chunks(8).map(word).collect()
 }

@@ -17,10 +17,15 @@ struct Lent {
 impl safetensors::View for &Lent {
     fn dtype(&self) -> safetensors::Dtype {
         match self.tensor.kind() {
+            Kind::Double => safetensors::Dtype::F64,
             Kind::Half => safetensors::Dtype::F16,
             Kind::BFloat16 => safetensors::Dtype::BF16,
-            Kind::Uint8 => safetensors::Dtype::U8,
             Kind::Int64 => safetensors::Dtype::I64,
+            Kind::Int => safetensors::Dtype::I32,
+            Kind::Int16 => safetensors::Dtype::I16,
+            Kind::Int8 => safetensors::Dtype::I8,
+            Kind::Uint8 => safetensors::Dtype::U8,
+            Kind::Bool => safetensors::Dtype::BOOL,
             _ => safetensors::Dtype::F32,
         }
     }

@@ -1,0 +1,215 @@
+//! What goes onto a base: own edits, parts of a UNet or text encoder (ESD, UCE, `AdvUnlearn`), whole edited models,
+//! low-rank adapters. Each becomes an [`Edit`].
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Checkpoint, Error};
+use crate::torch::{Kind, Tensor, no_grad};
+use crate::weights::{self, Edit, Ema, Weights, from_compvis, is_compvis, is_lora, read_lora};
+
+/// A file or folder that goes onto a base, and how much of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Adapter {
+    /// The file or folder.
+    pub path: PathBuf,
+    /// 1 is the whole change, 0 none of it.
+    pub strength: f64,
+}
+
+impl std::str::FromStr for Adapter {
+    type Err = String;
+
+    /// `FILE`, or `FILE@STRENGTH`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Some((path, strength)) = text.rsplit_once('@')
+            && let Ok(strength) = strength.parse::<f64>()
+        {
+            if !strength.is_finite() {
+                return Err(format!("a strength of {strength} cannot be used"));
+            }
+            return Ok(Self { path: path.into(), strength });
+        }
+        Ok(Self { path: text.into(), strength: 1.0 })
+    }
+}
+
+impl std::fmt::Display for Adapter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let path = self.path.display();
+        if (self.strength - 1.0).abs() < 1e-12 {
+            write!(f, "{path}")
+        } else {
+            write!(f, "{path}@{}", self.strength)
+        }
+    }
+}
+
+/// A file that was laid onto a base: the change, and what of the file was left.
+#[derive(Debug)]
+pub struct Laid {
+    /// The change.
+    pub edit: Edit,
+    /// What the user should know, one line a file.
+    pub notes: Vec<String>,
+}
+
+impl Checkpoint {
+    /// Lays files onto this base, one after the other.
+    ///
+    /// # Errors
+    /// An edit of another base, a file in which nothing fits the base, tensors of other shapes.
+    pub fn lay(&self, adapters: &[Adapter]) -> Result<Laid, Error> {
+        let hash = self.hash()?.to_hex().to_string();
+        let mut tensors: BTreeMap<String, Tensor> = BTreeMap::new();
+        let (mut notes, mut recipes) = (Vec::new(), Vec::new());
+        for adapter in adapters {
+            let file = if adapter.path.is_dir() {
+                let folder = Self::open(&adapter.path.as_path().into())?;
+                Weights::joined(folder.components().into_iter())?
+            } else {
+                Weights::open(&adapter.path)?
+            };
+            let about = file.metadata();
+            recipes.push(about.get("unsee.recipe").cloned().unwrap_or_else(|| format!("\"{adapter}\"")));
+            if is_lora(&file) {
+                let names = self.names();
+                for factors in read_lora(&file, names.iter().map(String::as_str))? {
+                    let weight = self.current(&tensors, &factors.name)?;
+                    tensors.insert(factors.name.clone(), factors.added(&file, &weight, adapter.strength)?);
+                }
+                notes.push(format!("{adapter}: a low-rank adapter"));
+                continue;
+            }
+            let (values, left) = if about.contains_key("unsee.edit") {
+                let base = |full: &str| self.current(&tensors, full);
+                (Edit::read(&adapter.path, &hash, base)?.tensors, 0)
+            } else {
+                self.find_part(file, &adapter.path)?
+            };
+            let (fit, mut changed) = (values.len(), 0);
+            for (full, after) in values {
+                let before = self.current(&tensors, &full)?;
+                if after.size() != before.size() {
+                    return Err(Error::EditShape { name: full, found: after.size(), wanted: before.size() });
+                }
+                // What did not change is no part of an edit; a file's rounding is compared as it is.
+                if after.equal(&before.to_kind(after.kind())) {
+                    continue;
+                }
+                changed += 1;
+                let value = if (adapter.strength - 1.0).abs() < 1e-12 {
+                    after
+                } else {
+                    no_grad(|| {
+                        let before = before.to_kind(Kind::Float);
+                        &before + (after.to_kind(Kind::Float) - &before) * adapter.strength
+                    })
+                };
+                tensors.insert(full, value);
+            }
+            let left = if left == 0 { String::new() } else { format!(", {left} others were left") };
+            notes.push(format!(
+                "{adapter}: {fit} tensors fit the base, {changed} of them differ from it{left}"
+            ));
+        }
+        let recipe = if recipes.len() == 1 { recipes.remove(0) } else { format!("[{}]", recipes.join(", ")) };
+        Ok(Laid { edit: Edit { base: hash, recipe, tensors: tensors.into_iter().collect() }, notes })
+    }
+
+    /// A tensor with an edit on it.
+    ///
+    /// # Errors
+    /// A name that is not there.
+    pub fn edited_tensor(&self, edit: &Edit, full: &str) -> Result<Tensor, Error> {
+        match edit.tensors.iter().find(|(name, _)| name == full) {
+            Some((_, tensor)) => Ok(tensor.shallow_clone()),
+            None => self.tensor(full),
+        }
+    }
+
+    /// Full names of all weights, component by component.
+    pub fn names(&self) -> Vec<String> {
+        let named = |(component, weights): (&str, &Weights)| {
+            weights.names().map(|name| format!("{component}.{name}")).collect::<Vec<_>>()
+        };
+        self.components().into_iter().flat_map(named).collect()
+    }
+
+    /// A tensor's value: what was laid onto it, or the base's.
+    fn current(&self, laid: &BTreeMap<String, Tensor>, full: &str) -> Result<Tensor, Error> {
+        match laid.get(full) {
+            Some(tensor) => Ok(tensor.shallow_clone()),
+            None => self.tensor(full),
+        }
+    }
+
+    /// One of the base's tensors by full name.
+    ///
+    /// # Errors
+    /// A name that is not there.
+    pub fn tensor(&self, full: &str) -> Result<Tensor, Error> {
+        let (component, name) = full.split_once('.').unwrap_or((full, ""));
+        let found = self.components().into_iter().find(|(own, _)| *own == component);
+        match found {
+            Some((_, weights)) => Ok(weights.tensor(name)?),
+            None => Err(Error::EditShape { name: full.to_owned(), found: Vec::new(), wanted: Vec::new() }),
+        }
+    }
+
+    /// What of a file fits the base, under whichever of the known names, and how many tensors do not.
+    fn find_part(&self, file: Weights, path: &Path) -> Result<(Vec<(String, Tensor)>, usize), Error> {
+        let names = self.names();
+        if is_compvis(&file) && file.names().any(|name| name.starts_with("first_stage_model.")) {
+            let parts = from_compvis(&file, Ema::No)?;
+            let all = [("text_encoder", parts.text_encoder), ("unet", parts.unet), ("vae", parts.vae)];
+            let file = Weights::joined(all.iter().map(|(component, weights)| (*component, weights)))?;
+            return self.find_part(file, path);
+        }
+        let known: HashMap<&str, &str> = names
+            .iter()
+            .flat_map(|full| spellings(full).into_iter().map(move |short| (short, full.as_str())))
+            .collect();
+        let inward = weights::unet_names_of_compvis(self.unet.names());
+        let full_of = |own: &str| {
+            // AdvUnlearn's files hold the encoder twice, once with its component's name before it.
+            if let Some(full) = known.get(own) {
+                return Some((*full).to_owned());
+            }
+            let translated = inward(own)?;
+            known.get(translated.as_str()).map(|full| (*full).to_owned())
+        };
+        let mut named: BTreeMap<String, String> = BTreeMap::new();
+        let mut left = 0;
+        for own in file.names() {
+            match full_of(own) {
+                Some(full) => drop(named.insert(full, own.to_owned())),
+                None => left += 1,
+            }
+        }
+        if named.is_empty() {
+            let sample = |names: &mut dyn Iterator<Item = &str>| names.take(3).collect::<Vec<_>>().join(", ");
+            return Err(Error::NothingFits {
+                path: path.to_path_buf(),
+                theirs: sample(&mut file.names()),
+                ours: sample(&mut names.iter().map(String::as_str)),
+            });
+        }
+        let values = named.into_iter().map(|(full, own)| Ok((full, file.tensor(&own)?)));
+        Ok((values.collect::<Result<_, Error>>()?, left))
+    }
+}
+
+/// The names under which a tensor of the base may be in a file.
+fn spellings(full: &str) -> Vec<&str> {
+    let Some((component, inside)) = full.split_once('.') else { return vec![full] };
+    let mut names = vec![full, inside];
+    if component == "text_encoder"
+        && let Some(bare) = inside.strip_prefix("text_model.")
+    {
+        names.push(bare);
+    }
+    names
+}

@@ -1,0 +1,366 @@
+//! Writes a base with an edit for other programs: a diffusers folder, one of its components, a single file in
+//! `CompVis`' names, the edit alone, or a low-rank adapter of it.
+//!
+//! Each file says what it is: unsee's base and recipe, and Stability's `modelspec.*`.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::presets::pad;
+use super::{Checkpoint, Error};
+use crate::files;
+use crate::text::Vocabulary;
+use crate::torch::{Kind, Tensor, no_grad};
+use crate::watch::Watch;
+use crate::weights::{Dialect, Edit, named_lora, save, to_compvis};
+
+/// What is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// A complete diffusers folder.
+    Folder,
+    /// A folder with one component: `text_encoder`, `unet` or `vae`.
+    Component(&'static str),
+    /// One file in `CompVis`' names.
+    SingleFile,
+    /// The changed tensors, for unsee.
+    Edit,
+    /// A low-rank adapter of the change.
+    Lora {
+        /// Whose names.
+        dialect: Dialect,
+        /// Rank of each module, or all that the change has.
+        rank: Option<i64>,
+    },
+}
+
+/// How much of a module's change an adapter keeps.
+#[derive(Debug, Clone, Serialize)]
+pub struct Kept {
+    /// The module's weight, or `in all`.
+    pub name: String,
+    /// Rank that is kept.
+    pub rank: i64,
+    /// Share of the change's energy (the sum of squares), 0 to 1.
+    pub energy: f64,
+}
+
+/// A base and an edit of it.
+pub struct Edited<'a> {
+    /// The base.
+    pub base: &'a Checkpoint,
+    /// The edit; an empty one for the base itself.
+    pub edit: &'a Edit,
+    /// The number type that is written; each tensor's own where it is missing.
+    pub kind: Option<Kind>,
+}
+
+impl Edited<'_> {
+    /// Writes it to `to`, whole or not at all.
+    ///
+    /// # Errors
+    /// Something is there already, the disk is full, an edit that cannot be written so.
+    pub fn export(&self, to: &Path, format: Format, watch: &mut dyn Watch) -> Result<Vec<Kept>, Error> {
+        if fs_err::symlink_metadata(to).is_ok_and(|there| there.is_dir() || there.is_file()) {
+            return Err(Error::Occupied(to.to_path_buf()));
+        }
+        match format {
+            Format::Folder => self.folder(to, watch)?,
+            Format::Component(name) => whole_folder(to, |half| self.component(half, name))?,
+            Format::SingleFile => self.single_file(to, watch)?,
+            Format::Edit => self.alone(to)?,
+            Format::Lora { dialect, rank } => return self.lora(to, dialect, rank, watch),
+        }
+        Ok(Vec::new())
+    }
+
+    /// A component's tensors, edited, in the number type to be written.
+    fn tensors(&self, component: &str) -> Result<Vec<(String, Tensor)>, Error> {
+        let mut edited: BTreeMap<&str, &Tensor> = self
+            .edit
+            .tensors
+            .iter()
+            .filter_map(|(full, tensor)| Some((full.strip_prefix(component)?.strip_prefix('.')?, tensor)))
+            .collect();
+        let Some((_, weights)) = self.base.components().into_iter().find(|(name, _)| *name == component)
+        else {
+            return Ok(Vec::new());
+        };
+        let names: Vec<&str> = weights.names().collect();
+        let tensors = names
+            .into_iter()
+            .map(|name| {
+                let own = weights.tensor(name)?;
+                let kind = if own.is_floating_point() { self.kind.unwrap_or(own.kind()) } else { own.kind() };
+                let tensor = match edited.remove(name) {
+                    Some(new) if new.size() == own.size() => no_grad(|| new.detach().to_kind(kind)),
+                    Some(new) => {
+                        let (found, wanted) = (new.size(), own.size());
+                        return Err(Error::EditShape { name: format!("{component}.{name}"), found, wanted });
+                    }
+                    None => own.to_kind(kind),
+                };
+                Ok((name.to_owned(), tensor))
+            })
+            .collect::<Result<_, Error>>()?;
+        match edited.into_iter().next() {
+            Some((name, tensor)) => Err(Error::EditShape {
+                name: format!("{component}.{name}"),
+                found: tensor.size(),
+                wanted: Vec::new(),
+            }),
+            None => Ok(tensors),
+        }
+    }
+
+    /// What every file says of itself.
+    fn about(&self, architecture: &str, implementation: &str) -> Result<Vec<(&'static str, String)>, Error> {
+        let velocity = self.base.configs.scheduler["prediction_type"] == "v_prediction";
+        let base = if self.edit.base.is_empty() {
+            self.base.hash()?.to_hex().to_string()
+        } else {
+            self.edit.base.clone()
+        };
+        let side = self.base.configs.unet["sample_size"].as_i64().unwrap_or(64) * self.base.factor();
+        let stem = self.base.path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let mut about = vec![
+            ("unsee.base", base),
+            ("modelspec.sai_model_spec", "1.0.0".to_owned()),
+            ("modelspec.architecture", architecture.to_owned()),
+            ("modelspec.implementation", implementation.to_owned()),
+            (
+                "modelspec.title",
+                if self.edit.is_empty() { stem.clone() } else { format!("{stem}, edited by unsee") },
+            ),
+            ("modelspec.date", jiff::Zoned::now().strftime("%Y-%m-%d").to_string()),
+            ("modelspec.resolution", format!("{side}x{side}")),
+            ("modelspec.prediction_type", if velocity { "v" } else { "epsilon" }.to_owned()),
+        ];
+        if !self.edit.recipe.is_empty() {
+            about.push(("unsee.recipe", self.edit.recipe.clone()));
+            about.push(("unsee.recipe_hash", blake3::hash(self.edit.recipe.as_bytes()).to_hex().to_string()));
+        }
+        Ok(about)
+    }
+
+    fn is_second(&self) -> bool {
+        self.base.configs.unet["cross_attention_dim"] == 1024
+    }
+
+    /// The architecture in modelspec's words.
+    fn architecture(&self) -> &'static str {
+        match (self.is_second(), self.base.configs.scheduler["prediction_type"] == "v_prediction") {
+            (false, _) => "stable-diffusion-v1",
+            (true, false) => "stable-diffusion-v2-512",
+            (true, true) => "stable-diffusion-v2-768-v",
+        }
+    }
+
+    fn component(&self, to: &Path, name: &str) -> Result<(), Error> {
+        let (config, file) = match name {
+            "text_encoder" => (&self.base.configs.text_encoder, "model.safetensors"),
+            "unet" => (&self.base.configs.unet, "diffusion_pytorch_model.safetensors"),
+            _ => (&self.base.configs.vae, "diffusion_pytorch_model.safetensors"),
+        };
+        let about = self.about(self.architecture(), "diffusers")?;
+        save(&to.join(file), &self.tensors(name)?, &about)?;
+        Ok(files::write_json(&to.join("config.json"), config)?)
+    }
+
+    fn folder(&self, to: &Path, watch: &mut dyn Watch) -> Result<(), Error> {
+        whole_folder(to, |half| {
+            watch.begin("writing", 3);
+            for ((name, _), n) in self.base.components().into_iter().zip(1..) {
+                self.component(&half.join(name), name)?;
+                watch.at(n, name);
+            }
+            watch.end();
+            files::write_json(&half.join("scheduler/scheduler_config.json"), &self.base.configs.scheduler)?;
+            let source = &self.base.path;
+            let mut index = model_index(&self.base.configs.scheduler);
+            if source.is_dir() {
+                copy_files(&source.join("tokenizer"), &half.join("tokenizer"))?;
+                index = super::folder::read_json(source, "model_index.json")?;
+                for part in ["safety_checker", "feature_extractor"] {
+                    if source.join(part).is_dir() {
+                        copy_files(&source.join(part), &half.join(part))?;
+                    } else {
+                        index[part] = json!([null, null]);
+                    }
+                }
+            } else if let Some(config) = &self.base.config_folder {
+                copy_files(&config.join("tokenizer"), &half.join("tokenizer"))?;
+            } else {
+                Vocabulary::clip().save(&half.join("tokenizer"), 77, pad(self.is_second()))?;
+            }
+            Ok(files::write_json(&half.join("model_index.json"), &index)?)
+        })
+    }
+
+    fn single_file(&self, to: &Path, watch: &mut dyn Watch) -> Result<(), Error> {
+        let mut all = Vec::new();
+        watch.begin("reading", 3);
+        for ((name, _), n) in self.base.components().into_iter().zip(1..) {
+            all.extend(to_compvis(name, &self.tensors(name)?)?);
+            watch.at(n, name);
+        }
+        watch.end();
+        let about = self.about(self.architecture(), "https://github.com/CompVis/stable-diffusion")?;
+        Ok(save(to, &all, &about)?)
+    }
+
+    fn alone(&self, to: &Path) -> Result<(), Error> {
+        self.need_edit()?;
+        let full = |(name, _): &(String, Tensor)| self.base.tensor(name).map(|base| (name.clone(), base));
+        let originals: BTreeMap<String, Tensor> =
+            self.edit.tensors.iter().map(full).collect::<Result<_, _>>()?;
+        let architecture = format!("{}/edit", self.architecture());
+        let about = self.about(&architecture, "https://github.com/unsee/unsee")?;
+        Ok(self.edit.save_against(to, &originals, self.kind, &about)?)
+    }
+
+    fn need_edit(&self) -> Result<(), Error> {
+        if self.edit.is_empty() {
+            return Err(Error::Shot("there is no change to write: give one with --edit".to_owned()));
+        }
+        Ok(())
+    }
+
+    fn lora(
+        &self,
+        to: &Path,
+        dialect: Dialect,
+        rank: Option<i64>,
+        watch: &mut dyn Watch,
+    ) -> Result<Vec<Kept>, Error> {
+        self.need_edit()?;
+        let mut kept = Vec::new();
+        let mut tensors = Vec::new();
+        let (mut all, mut caught, mut outside) = (0.0, 0.0, 0);
+        watch.begin("decomposing", self.edit.tensors.len() as u64);
+        for ((name, new), n) in self.edit.tensors.iter().zip(1..) {
+            let change = no_grad(|| {
+                new.detach().to_kind(Kind::Float)
+                    - self.base.tensor(name).map(|base| base.to_kind(Kind::Float)).unwrap_or_default()
+            });
+            let energy = change.to_kind(Kind::Double).square().sum(Kind::Double).double_value(&[]);
+            all += energy;
+            let adaptable = change.dim() >= 2
+                && name.ends_with(".weight")
+                && !name.contains("embedding")
+                && !name.starts_with("vae.");
+            if !adaptable {
+                outside += 1;
+            } else if energy > 0.0 {
+                let part = low_rank(&change, rank)?;
+                caught += part.energy;
+                kept.push(Kept {
+                    name: name.clone(),
+                    rank: part.down.size()[0],
+                    energy: part.energy / energy,
+                });
+                tensors.extend(named_lora(dialect, name, part.down, part.up));
+            }
+            watch.at(n, "");
+            if watch.interrupted() {
+                return Err(Error::Interrupted);
+            }
+        }
+        watch.end();
+        if outside > 0 {
+            watch.warn(&format!(
+                "{outside} changed tensors are norms, biases or embeddings, which no LoRA holds; their change is left out and counts as lost"
+            ));
+        }
+        let largest = kept.iter().map(|part| part.rank).max().unwrap_or(0);
+        kept.push(Kept { name: "in all".to_owned(), rank: largest, energy: caught / all });
+        let tensors: Vec<(String, Tensor)> = tensors
+            .into_iter()
+            .map(|(name, tensor)| (name, tensor.to_kind(self.kind.unwrap_or(Kind::Float))))
+            .collect();
+        let architecture = format!("{}/lora", self.architecture());
+        let mut about = self.about(&architecture, "https://github.com/kohya-ss/sd-scripts")?;
+        about.push(("unsee.energy", format!("{:.6}", caught / all)));
+        if dialect == Dialect::Kohya {
+            about.push(("ss_network_module", "networks.lora".to_owned()));
+            about.push(("ss_network_dim", largest.to_string()));
+            about.push(("ss_network_alpha", largest.to_string()));
+            about
+                .push(("ss_base_model_version", if self.is_second() { "sd_v2" } else { "sd_v1" }.to_owned()));
+        }
+        save(to, &tensors, &about)?;
+        Ok(kept)
+    }
+}
+
+/// The best approximation of a rank.
+struct LowRank {
+    /// `[rank, inputs]`, or `[rank, inputs, h, w]` for a convolution.
+    down: Tensor,
+    /// `[outputs, rank]`, or `[outputs, rank, 1, 1]`.
+    up: Tensor,
+    /// The sum of squares that it holds.
+    energy: f64,
+}
+
+/// The singular value decomposition of a change `[outputs, inputs, …]`, cut at `rank` (Eckart & Young 1936).
+fn low_rank(change: &Tensor, rank: Option<i64>) -> Result<LowRank, Error> {
+    let shape = change.size();
+    let matrix = change.reshape([shape[0], -1]).to_kind(Kind::Double);
+    let (u, s, v) = matrix.f_svd(true, true).map_err(crate::torch::Error::from)?;
+    let full = s.size()[0];
+    let rank = rank.unwrap_or(full).clamp(1, full);
+    let kept = s.narrow(0, 0, rank);
+    let energy = kept.square().sum(Kind::Double).double_value(&[]);
+    let root = kept.sqrt();
+    let up = (u.narrow(1, 0, rank) * &root).to_kind(Kind::Float);
+    let down = (v.narrow(1, 0, rank) * &root).tr().to_kind(Kind::Float);
+    let (up, down) = if shape.len() == 4 {
+        (up.view([shape[0], rank, 1, 1]), down.contiguous().view([rank, shape[1], shape[2], shape[3]]))
+    } else {
+        (up, down)
+    };
+    Ok(LowRank { down: down.contiguous(), up: up.contiguous(), energy })
+}
+
+/// Fills a folder beside `to` and renames it into place.
+fn whole_folder(to: &Path, fill: impl FnOnce(&Path) -> Result<(), Error>) -> Result<(), Error> {
+    let parent = to.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs_err::create_dir_all(parent)?;
+    let half = tempfile::Builder::new().prefix(".half-").tempdir_in(parent)?;
+    // A temporary folder is private; a result is for everybody.
+    let everybody = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    fs_err::set_permissions(half.path(), everybody)?;
+    fill(half.path())?;
+    fs_err::rename(half.keep(), to)?;
+    Ok(())
+}
+
+fn copy_files(from: &Path, to: &Path) -> Result<(), Error> {
+    fs_err::create_dir_all(to)?;
+    for entry in fs_err::read_dir(from)? {
+        let path = entry?.path();
+        if path.is_file() {
+            fs_err::copy(&path, to.join(path.file_name().unwrap_or_default()))?;
+        }
+    }
+    Ok(())
+}
+
+fn model_index(scheduler: &Value) -> Value {
+    json!({
+        "_class_name": "StableDiffusionPipeline",
+        "feature_extractor": [null, null],
+        "image_encoder": [null, null],
+        "requires_safety_checker": false,
+        "safety_checker": [null, null],
+        "scheduler": ["diffusers", scheduler["_class_name"]],
+        "text_encoder": ["transformers", "CLIPTextModel"],
+        "tokenizer": ["transformers", "CLIPTokenizer"],
+        "unet": ["diffusers", "UNet2DConditionModel"],
+        "vae": ["diffusers", "AutoencoderKL"]
+    })
+}

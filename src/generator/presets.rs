@@ -1,0 +1,151 @@
+//! Configurations for single files, which bring none: those of the published Stable Diffusion 1.x and 2.x.
+//!
+//! Facts: the JSON files of the published folders, and for sizes the tensors themselves.
+
+use serde_json::{Value, json};
+
+use super::Error;
+use crate::text::Tokenizer;
+use crate::weights::{SingleFile, Weights};
+
+/// What a folder says about its components in JSON.
+#[derive(Debug, Clone)]
+pub(super) struct Configs {
+    pub(super) text_encoder: Value,
+    pub(super) unet: Value,
+    pub(super) vae: Value,
+    pub(super) scheduler: Value,
+}
+
+/// Stable Diffusion 2.x' width of the text encoder.
+const SECOND: i64 = 1024;
+
+/// The token that fills prompts: the end token, or in Stable Diffusion 2.x the first word of the vocabulary.
+pub(super) fn pad(second: bool) -> &'static str {
+    if second { "!" } else { "<|endoftext|>" }
+}
+
+/// Configurations for the components of a single file. `velocity` says what a 2.x UNet predicts; weights do not
+/// tell, so `None` is: velocities where the file's name or metadata says so (`768-v`, `v-pred`), else noise.
+///
+/// # Errors
+/// Components that are neither Stable Diffusion 1.x nor 2.x.
+pub(super) fn presets(
+    file: &SingleFile,
+    name: &str,
+    velocity: Option<bool>,
+) -> Result<(Configs, Tokenizer), Error> {
+    let width = width(&file.unet)?;
+    let second = match width {
+        768 => false,
+        SECOND => true,
+        other => {
+            return Err(Error::Shot(format!(
+                "the UNet in {name} reads texts of width {other}; Stable Diffusion 1.x (768) and 2.x (1024) are known as single files: name a folder with its configuration (--config FOLDER)"
+            )));
+        }
+    };
+    let about = file.unet.metadata();
+    let said = [name, about.get("modelspec.prediction_type").map_or("", String::as_str)];
+    let marks = ["768-v", "768_v", "768v", "v2-1_768", "v-pred", "v_pred", "vpred"];
+    let says = said.iter().any(|text| *text == "v" || marks.iter().any(|mark| text.contains(mark)));
+    let velocity = velocity.unwrap_or(second && says);
+    let configs = Configs {
+        text_encoder: text(second),
+        unet: unet(second, velocity),
+        vae: vae(velocity),
+        scheduler: scheduler(velocity),
+    };
+    Ok((configs, Tokenizer::clip(pad(second))?))
+}
+
+fn width(unet: &Weights) -> Result<i64, Error> {
+    let name = "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.weight";
+    match unet.info(name).as_ref().map(|info| info.shape.as_slice()) {
+        Some(&[_, width]) => Ok(width),
+        _ => {
+            Err(Error::Shot(format!("the file's UNet has no `{name}`: it is no Stable Diffusion 1.x or 2.x")))
+        }
+    }
+}
+
+fn text(second: bool) -> Value {
+    let (hidden, inner, layers, heads, act) =
+        if second { (SECOND, 4096, 23, 16, "gelu") } else { (768, 3072, 12, 12, "quick_gelu") };
+    json!({
+        "architectures": ["CLIPTextModel"],
+        "attention_dropout": 0.0,
+        "bos_token_id": 0,
+        "dropout": 0.0,
+        "eos_token_id": 2,
+        "hidden_act": act,
+        "hidden_size": hidden,
+        "initializer_factor": 1.0,
+        "initializer_range": 0.02,
+        "intermediate_size": inner,
+        "layer_norm_eps": 1e-5,
+        "max_position_embeddings": 77,
+        "model_type": "clip_text_model",
+        "num_attention_heads": heads,
+        "num_hidden_layers": layers,
+        "pad_token_id": 1,
+        "projection_dim": if second { 512 } else { 768 },
+        "vocab_size": 49408
+    })
+}
+
+fn unet(second: bool, velocity: bool) -> Value {
+    json!({
+        "_class_name": "UNet2DConditionModel",
+        "act_fn": "silu",
+        "attention_head_dim": if second { json!([5, 10, 20, 20]) } else { json!(8) },
+        "block_out_channels": [320, 640, 1280, 1280],
+        "center_input_sample": false,
+        "cross_attention_dim": if second { SECOND } else { 768 },
+        "down_block_types": ["CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"],
+        "downsample_padding": 1,
+        "flip_sin_to_cos": true,
+        "freq_shift": 0,
+        "in_channels": 4,
+        "layers_per_block": 2,
+        "mid_block_scale_factor": 1,
+        "norm_eps": 1e-5,
+        "norm_num_groups": 32,
+        "out_channels": 4,
+        "sample_size": if velocity { 96 } else { 64 },
+        "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"],
+        "use_linear_projection": second
+    })
+}
+
+fn vae(velocity: bool) -> Value {
+    json!({
+        "_class_name": "AutoencoderKL",
+        "act_fn": "silu",
+        "block_out_channels": [128, 256, 512, 512],
+        "down_block_types": ["DownEncoderBlock2D", "DownEncoderBlock2D", "DownEncoderBlock2D", "DownEncoderBlock2D"],
+        "in_channels": 3,
+        "latent_channels": 4,
+        "layers_per_block": 2,
+        "norm_num_groups": 32,
+        "out_channels": 3,
+        "sample_size": if velocity { 768 } else { 512 },
+        "scaling_factor": 0.18215,
+        "up_block_types": ["UpDecoderBlock2D", "UpDecoderBlock2D", "UpDecoderBlock2D", "UpDecoderBlock2D"]
+    })
+}
+
+fn scheduler(velocity: bool) -> Value {
+    json!({
+        "_class_name": "DDIMScheduler",
+        "beta_end": 0.012,
+        "beta_schedule": "scaled_linear",
+        "beta_start": 0.00085,
+        "clip_sample": false,
+        "num_train_timesteps": 1000,
+        "prediction_type": if velocity { "v_prediction" } else { "epsilon" },
+        "set_alpha_to_one": false,
+        "steps_offset": 1,
+        "trained_betas": null
+    })
+}

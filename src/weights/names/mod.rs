@@ -1,0 +1,34 @@
+//! What other programs call the tensors that diffusers names, in both directions.
+
+pub(super) mod compvis;
+pub(super) mod lora;
+mod modules;
+pub(super) mod openclip;
+
+use super::View;
+use crate::torch::Tensor;
+
+/// How a tensor changes its shape on the way from diffusers' names to another program's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shaping {
+    Same,
+    /// A linear layer becomes a 1×1 convolution.
+    Convolution,
+}
+
+impl Shaping {
+    /// The way back.
+    fn view(self) -> View {
+        match self {
+            Self::Same => View::Whole,
+            Self::Convolution => View::Flat,
+        }
+    }
+
+    fn apply(self, tensor: &Tensor) -> Tensor {
+        match self {
+            Self::Convolution if tensor.dim() == 2 => tensor.unsqueeze(-1).unsqueeze(-1),
+            _ => tensor.shallow_clone(),
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! The tensors among a pickle's values.
+
+use std::collections::BTreeMap;
+
+use super::machine::{Heap, Id, Value};
+use crate::torch::Kind;
+use crate::weights::map::Layout;
+
+/// Deepest nesting of dictionaries that is looked into.
+const DEPTH: usize = 12;
+/// Most values that are looked at, so that dictionaries which share their parts end.
+const VALUES: usize = 1_000_000;
+
+/// Whether a class or function is tensors' own, or holds plain data that checkpoints carry beside tensors.
+/// None of them is ever called; what is made of them is known below.
+pub(super) fn known(name: &str) -> bool {
+    storage_kind(name).is_some()
+        || matches!(
+            name,
+            "collections.OrderedDict"
+                | "torch._utils._rebuild_tensor"
+                | "torch._utils._rebuild_tensor_v2"
+                | "torch._utils._rebuild_parameter"
+                | "torch._tensor._rebuild_from_type_v2"
+                | "torch.Tensor"
+                | "torch.Size"
+                | "torch.device"
+                | "torch.nn.parameter.Parameter"
+                | "torch.nn.modules.container.ParameterDict"
+                | "torch.storage.UntypedStorage"
+                | "torch.storage._load_from_bytes"
+                | "__builtin__.set"
+                | "builtins.set"
+                // The numbers and the label that Lightning put into the published SD 1.x checkpoints
+                | "numpy.core.multiarray.scalar"
+                | "numpy._core.multiarray.scalar"
+                | "numpy.dtype"
+                | "_codecs.encode"
+                | "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint"
+        )
+        || name.strip_prefix("torch.").is_some_and(|name| dtype(name).is_some())
+}
+
+/// The number type of a storage's class.
+fn storage_kind(name: &str) -> Option<Kind> {
+    let class = name.strip_prefix("torch.").or_else(|| name.strip_prefix("torch.cuda."))?;
+    Some(match class.strip_prefix("cuda.").unwrap_or(class) {
+        "DoubleStorage" => Kind::Double,
+        "FloatStorage" => Kind::Float,
+        "HalfStorage" => Kind::Half,
+        "BFloat16Storage" => Kind::BFloat16,
+        "LongStorage" => Kind::Int64,
+        "IntStorage" => Kind::Int,
+        "ShortStorage" => Kind::Int16,
+        "CharStorage" => Kind::Int8,
+        "ByteStorage" => Kind::Uint8,
+        "BoolStorage" => Kind::Bool,
+        _ => return None,
+    })
+}
+
+fn dtype(name: &str) -> Option<Kind> {
+    Some(match name {
+        "float64" => Kind::Double,
+        "float32" => Kind::Float,
+        "float16" => Kind::Half,
+        "bfloat16" => Kind::BFloat16,
+        "int64" => Kind::Int64,
+        "int32" => Kind::Int,
+        "int16" => Kind::Int16,
+        "int8" => Kind::Int8,
+        "uint8" => Kind::Uint8,
+        "bool" => Kind::Bool,
+        _ => return None,
+    })
+}
+
+/// A tensor: which storage it looks into, from where, and how.
+#[derive(Debug)]
+pub(super) struct Leaf {
+    pub(super) storage: String,
+    /// Elements before the first.
+    pub(super) offset: i64,
+    pub(super) layout: Layout,
+}
+
+/// All tensors under `root`, by their keys joined with dots.
+///
+/// # Errors
+/// A tensor that is described wrongly, nesting without end.
+pub(super) fn leaves(heap: &Heap, root: Id) -> Result<BTreeMap<String, Leaf>, String> {
+    let mut found = BTreeMap::new();
+    let mut values = 0;
+    walk(heap, root, "", 0, &mut values, &mut found)?;
+    Ok(found)
+}
+
+fn walk(
+    heap: &Heap,
+    id: Id,
+    name: &str,
+    depth: usize,
+    values: &mut usize,
+    found: &mut BTreeMap<String, Leaf>,
+) -> Result<(), String> {
+    *values += 1;
+    if *values > VALUES || depth > DEPTH {
+        return Err(format!("its dictionaries are nested more than {DEPTH} deep, or without end"));
+    }
+    match heap.get(id) {
+        Value::Dict(items) => {
+            for &(key, value) in items {
+                let key = match heap.get(key) {
+                    Value::Text(text) => (*text).to_owned(),
+                    Value::Int(Some(int)) => int.to_string(),
+                    _ => continue,
+                };
+                let name = if name.is_empty() { key } else { format!("{name}.{key}") };
+                walk(heap, value, &name, depth + 1, values, found)?;
+            }
+        }
+        Value::Made { name: class, state, .. }
+            if heap.name(*class) == Some("torch.nn.modules.container.ParameterDict") =>
+        {
+            // The module's own dictionary of parameters is part of its state.
+            let Some(Value::Dict(state)) = state.map(|state| heap.get(state)) else { return Ok(()) };
+            for &(key, value) in state {
+                if heap.text(key) == Some("_parameters") {
+                    walk(heap, value, name, depth + 1, values, found)?;
+                }
+            }
+        }
+        Value::Made { .. } => {
+            if let Some(leaf) = tensor(heap, id, 0).map_err(|why| format!("`{name}`: {why}"))? {
+                found.insert(name.to_owned(), leaf);
+            }
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// A tensor that a function of `torch._utils` would build; `None` for other values.
+fn tensor(heap: &Heap, id: Id, depth: usize) -> Result<Option<Leaf>, String> {
+    let Value::Made { name, arguments, .. } = heap.get(id) else { return Ok(None) };
+    let arguments = heap.list(*arguments).unwrap_or_default();
+    match (heap.name(*name).unwrap_or_default(), arguments) {
+        (
+            "torch._utils._rebuild_tensor" | "torch._utils._rebuild_tensor_v2",
+            &[storage, offset, shape, strides, ..],
+        ) => {
+            let (storage, kind) = outside(heap, storage).ok_or("its storage is described wrongly")?;
+            let offset = heap.int(offset).ok_or("its offset is no number")?;
+            let shape = sizes(heap, shape).ok_or("its shape is no list of sizes")?;
+            let strides = sizes(heap, strides).ok_or("its steps are no list of sizes")?;
+            if shape.len() != strides.len() || shape.len() > 16 {
+                return Err(format!("its shape {shape:?} and steps {strides:?} do not belong together"));
+            }
+            Ok(Some(Leaf { storage, offset, layout: Layout { kind, shape, strides } }))
+        }
+        ("torch._utils._rebuild_parameter", &[data, ..]) if depth < 4 => tensor(heap, data, depth + 1),
+        ("torch._tensor._rebuild_from_type_v2", &[function, _, given, ..]) if depth < 4 => {
+            // The function's result, with attributes that a weight does not need.
+            match (heap.name(function), heap.list(given)) {
+                (Some("torch._utils._rebuild_parameter"), Some(&[data, ..])) => tensor(heap, data, depth + 1),
+                _ => Err("it is built in a way that is not known".to_owned()),
+            }
+        }
+        (class, _) if class.starts_with("torch._") => Err(format!("`{class}` is given too little")),
+        _ => Ok(None),
+    }
+}
+
+/// A storage's key and number type, from `("storage", class, key, device, length)`.
+fn outside(heap: &Heap, id: Id) -> Option<(String, Kind)> {
+    let Value::Outside(id) = heap.get(id) else { return None };
+    match heap.list(*id)? {
+        &[tag, class, key, ..] if heap.text(tag) == Some("storage") => {
+            Some((heap.text(key)?.to_owned(), storage_kind(heap.name(class)?)?))
+        }
+        _ => None,
+    }
+}
+
+fn sizes(heap: &Heap, id: Id) -> Option<Vec<i64>> {
+    let list = match heap.get(id) {
+        // torch.Size((…))
+        Value::Made { arguments, .. } => heap.list(*heap.list(*arguments)?.first()?)?,
+        _ => heap.list(id)?,
+    };
+    list.iter().map(|&size| heap.int(size).filter(|&size| size >= 0)).collect()
+}
