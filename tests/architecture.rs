@@ -13,7 +13,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("weights", &["torch", "files"]),
     ("model", &["torch", "weights"]),
     ("sampler", &["torch"]),
-    ("generator", &["torch", "weights", "model", "sampler", "text", "pictures", "watch"]),
+    ("generator", &["torch", "weights", "model", "sampler", "text", "pictures", "watch", "files"]),
     ("training", &["torch", "weights", "model", "sampler", "text", "pictures", "watch", "canvas", "files"]),
     ("erasure", &["torch", "weights", "model", "sampler", "pictures", "watch", "generator", "training"]),
     ("judge", &["torch", "weights", "model", "text", "pictures"]),

@@ -558,9 +558,9 @@ fn models_that_are_wrong() {
         }
     };
     let cases: Vec<(&str, Spoil, &str)> = vec![
-        (UNET, Box::new(shorten), "is no sound safetensors|is not a sound safetensors"),
-        (UNET, Box::new(length(1 << 60)), "is not a sound safetensors"),
-        (UNET, Box::new(overlap), "is not a sound safetensors"),
+        (UNET, Box::new(shorten), "is no sound file of weights"),
+        (UNET, Box::new(length(1 << 60)), "is no sound file of weights"),
+        (UNET, Box::new(overlap), "is no sound file of weights"),
         (UNET, Box::new(dtype), "F64|config wants|missing"),
         (UNET, Box::new(|path| fs_err::remove_file(path).unwrap()), "is missing"),
         ("unet/config.json", Box::new(replace("\"CrossAttnDownBlock2D\"", "\"MagicBlock\"")), "MagicBlock"),
@@ -608,7 +608,7 @@ fn an_edit_for_another_base_is_refused() {
 
     let plain = folder.path().join("plain.safetensors");
     save(&plain, &[("x".to_owned(), tensor)], &[]).unwrap();
-    assert!(failure(draw(&plain), 1).contains("no edit"));
+    assert!(failure(draw(&plain), 1).contains("fits the base"));
 }
 
 #[test]

@@ -242,10 +242,8 @@ impl Edited<'_> {
         let (mut all, mut caught, mut outside) = (0.0, 0.0, 0);
         watch.begin("decomposing", self.edit.tensors.len() as u64);
         for ((name, new), n) in self.edit.tensors.iter().zip(1..) {
-            let change = no_grad(|| {
-                new.detach().to_kind(Kind::Float)
-                    - self.base.tensor(name).map(|base| base.to_kind(Kind::Float)).unwrap_or_default()
-            });
+            let own = self.base.tensor(name)?.to_kind(Kind::Float);
+            let change = no_grad(|| new.detach().to_kind(Kind::Float) - own);
             let energy = change.to_kind(Kind::Double).square().sum(Kind::Double).double_value(&[]);
             all += energy;
             let adaptable = change.dim() >= 2
