@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use unsee::generator::{Adapter, Checkpoint, Edited, Embedding, Format, Location, StableDiffusion};
 use unsee::generator::{Denoiser as _, Error};
-use unsee::torch::{Choice, Device, Kind, Precision, Rng, Tensor};
+use unsee::torch::{Choice, Device, Kind, Place, Precision, Rng, Tensor};
 use unsee::watch::Quiet;
 use unsee::weights::{Dialect, Edit, Weights, save, save_as};
 
@@ -263,7 +263,7 @@ fn averaged_weights_are_taken_where_they_are() {
 
 #[test]
 fn a_learned_word_stands_for_its_vectors() {
-    let place = (Device::open(Choice::Cpu).unwrap(), Precision::F32);
+    let place = Place::new(Device::open(Choice::Cpu).unwrap(), Precision::F32);
     let mut model = StableDiffusion::load(&open(&miniature()), place).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("cat-copy.safetensors");

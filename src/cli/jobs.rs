@@ -237,7 +237,7 @@ pub(super) fn generate(args: GenerateArgs, common: &Common) -> anyhow::Result<()
 }
 
 pub(super) fn evaluate(args: EvaluateArgs, common: &Common) -> anyhow::Result<()> {
-    let (device, _) = common.place()?;
+    let device = common.place()?.device;
     let inquiry = Inquiry {
         pictures: args.pictures,
         base: args.base,
@@ -272,14 +272,12 @@ pub(super) fn evaluate(args: EvaluateArgs, common: &Common) -> anyhow::Result<()
 pub(super) fn train(args: TrainArgs, common: &Common) -> anyhow::Result<()> {
     let path = args.recipe.display().to_string();
     let recipe: Recipe = run::parse_toml(&path, &fs_err::read_to_string(&args.recipe)?)?;
-    let (device, precision) = common.place()?;
+    let place = common.place()?;
     let root = args.out.unwrap_or_else(|| default_out("miniature"));
-    let machine = Machine::here(device, precision);
+    let machine = Machine::here(place);
     let mut bars = Bars::new(common.quiet);
     RunFolder::within(&root, &recipe, machine, |run| {
-        run.phase("training", device, |run| {
-            Ok(miniature(&recipe, run.root(), (device, precision), &mut bars)?)
-        })
+        run.phase("training", place.device, |run| Ok(miniature(&recipe, run.root(), place, &mut bars)?))
     })
     .with_context(|| format!("training {path}"))?;
     output::line(&root.join("miniature").display().to_string());

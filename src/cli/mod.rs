@@ -15,7 +15,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::run::{Ema, Error, ModelSettings, Place};
 use crate::sampler::{Prediction, Solver};
-use crate::torch::{Choice, Device, Precision, set_threads};
+use crate::torch::{Choice, Device, Precision, Thrift, set_threads};
 
 /// Takes a concept out of an image generator and proves that it is gone.
 #[derive(Debug, Parser)]
@@ -35,6 +35,9 @@ struct Common {
     /// f32, bf16 or f16 [default: the fastest that is safe here]
     #[arg(long, global = true)]
     precision: Option<Precision>,
+    /// What training gives up for memory: nothing (fast), time (balanced), or also exactness (low)
+    #[arg(long, global = true, default_value = "fast", value_name = "THRIFT")]
+    memory: Thrift,
     /// Threads inside an operation [default: all]
     #[arg(long, global = true)]
     threads: Option<usize>,
@@ -52,7 +55,7 @@ impl Common {
             set_threads(threads);
         }
         let device = Device::open(self.device)?;
-        Ok((device, Precision::choose(self.precision, device)?))
+        Ok(Place { device, precision: Precision::choose(self.precision, device)?, memory: self.memory })
     }
 }
 

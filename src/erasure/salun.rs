@@ -238,7 +238,7 @@ impl SalUn {
         }
         let tensors: Vec<&Tensor> = parameters.iter().map(|(_, tensor)| tensor).collect();
         let mut sums: Vec<Tensor> = no_grad(|| tensors.iter().map(|t| t.zeros_like()).collect());
-        let (device, precision) = model.place();
+        let device = model.place().device;
         watch.begin("saliency mask", forget.len() as u64);
         let mut start = 0;
         while start < forget.len() {
@@ -246,7 +246,7 @@ impl SalUn {
             let gradients = stage("saliency mask", || -> Result<_, Error> {
                 let mut rng = Rng::for_step(task.seed, "salun mask", start as u64);
                 let rows = Tensor::arange_start(start, start + n, (Kind::Int64, device.tch()));
-                let _scope = precision.scope(device);
+                let _scope = model.place().scope();
                 let clean = forget.sample(&rows, &mut rng);
                 let noise = rng.normal(&clean.size()).to_device(device.tch());
                 let timesteps = rng.below(model.schedule().steps(), &[n]).to_device(device.tch());
@@ -293,14 +293,46 @@ impl SalUn {
 /// Marks the share `density` of all weights whose summed gradient is largest, under one threshold.
 fn threshold(sums: &[Tensor], density: f64) -> Vec<Tensor> {
     no_grad(|| {
-        let sizes: Vec<Tensor> = sums.iter().map(|sum| sum.abs().flatten(0, -1)).collect();
-        let all = Tensor::cat(&sizes, 0);
-        let n = all.size()[0];
+        let n: i64 = sums.iter().map(|sum| sum.numel() as i64).sum();
         let kept = ((density * n as f64) as i64).clamp(1, n);
-        // The k-th smallest, counted from one.
-        let (least, _) = all.kthvalue(n - kept + 1, 0, false);
-        sums.iter().map(|sum| sum.abs().ge_tensor(&least).to_kind(Kind::Uint8)).collect()
+        let least = smallest(sums, n - kept);
+        sums.iter().map(|sum| bits(sum).ge(least).to_kind(Kind::Uint8)).collect()
     })
+}
+
+/// A magnitude as an integer that is ordered in the same way: an f32 without its sign.
+fn bits(sum: &Tensor) -> Tensor {
+    sum.abs().view_dtype(Kind::Int)
+}
+
+/// The `k`-th smallest magnitude, counted from nought, as [`bits`]. It is found by counting, first its upper
+/// half and then the lower: sorting a whole UNet's gradients would take six times their memory.
+fn smallest(sums: &[Tensor], mut k: i64) -> i64 {
+    const HALF: i64 = 1 << 16;
+    let mut found = 0;
+    for upper in [true, false] {
+        let mut counts = vec![0_i64; HALF as usize];
+        for sum in sums {
+            let all = bits(sum).flatten(0, -1);
+            let all = if upper {
+                all.bitwise_right_shift_tensor_scalar(16)
+            } else {
+                let low = &all - found;
+                low.masked_select(&low.ge(0).logical_and(&low.lt(HALF)))
+            };
+            let here = all.bincount::<Tensor>(None, HALF).to_device(tch::Device::Cpu);
+            for (count, more) in counts.iter_mut().zip(Vec::<i64>::try_from(here).unwrap_or_default()) {
+                *count += more;
+            }
+        }
+        let mut digit = 0;
+        while digit + 1 < HALF && counts[digit as usize] <= k {
+            k -= counts[digit as usize];
+            digit += 1;
+        }
+        found += if upper { digit * HALF } else { digit };
+    }
+    found
 }
 
 /// Learns what the concept's prompts are to give.
@@ -327,7 +359,7 @@ impl Lesson for Relabelling<'_> {
 
     fn loss(&mut self, step: u64, rng: &mut Rng) -> Result<Tensor, training::Error> {
         let (settings, model, schedule) = (self.settings, self.model, self.model.schedule());
-        let here = model.place().0.tch();
+        let here = model.place().device.tch();
         let (n, total) = (settings.batch, schedule.steps());
 
         let rows = rows_of_step((self.seed, "forget"), step, n, self.forget.len()).to_device(here);
@@ -370,14 +402,8 @@ impl Lesson for Relabelling<'_> {
         Ok(forgetting + keeping * settings.alpha)
     }
 
-    fn shape(&self, gradients: &mut [Option<Tensor>]) {
-        no_grad(|| {
-            for (gradient, mask) in gradients.iter_mut().zip(self.masks) {
-                if let Some(gradient) = gradient {
-                    let _ = gradient.g_mul_(mask);
-                }
-            }
-        });
+    fn shape(&self, i: usize, gradient: &mut Tensor) {
+        let _ = gradient.g_mul_(&self.masks[i]);
     }
 }
 

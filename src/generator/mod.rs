@@ -21,7 +21,7 @@ pub use stable_diffusion::{Latents, StableDiffusion};
 
 use crate::pictures::Picture;
 use crate::sampler::{Schedule, Solver};
-use crate::torch::{Device, Precision, Tensor};
+use crate::torch::{Place, Tensor};
 use crate::watch::Watch;
 use crate::weights::Edit;
 
@@ -202,5 +202,5 @@ pub trait Denoiser: Generator {
     fn denoiser_parameters(&self) -> Vec<(String, Tensor)>;
 
     /// Where it runs and in which precision.
-    fn place(&self) -> (Device, Precision);
+    fn place(&self) -> Place;
 }

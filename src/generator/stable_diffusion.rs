@@ -13,7 +13,7 @@ use crate::model::{Builder, Parameters};
 use crate::pictures::Picture;
 use crate::sampler::{History, Sampler, Schedule, SchedulerConfig, Solver};
 use crate::text::Tokenizer;
-use crate::torch::{Device, IndexOp, Kind, Precision, Rng, Tensor, no_grad, stage};
+use crate::torch::{IndexOp, Kind, Place, Rng, Tensor, Thrift, no_grad, stage};
 use crate::watch::Watch;
 use crate::weights::Edit;
 
@@ -37,7 +37,7 @@ pub struct StableDiffusion {
     vae: Vae,
     schedule: Schedule,
     solver: Solver,
-    place: (Device, Precision),
+    place: Place,
     /// The base's own values of the tensors that the edit in place has replaced.
     originals: HashMap<String, Tensor>,
 }
@@ -47,16 +47,17 @@ impl StableDiffusion {
     ///
     /// # Errors
     /// A tensor that is missing, damaged or of another shape than the configuration says.
-    pub fn load(checkpoint: &Checkpoint, place: (Device, Precision)) -> Result<Self, Error> {
-        let (device, _) = place;
+    pub fn load(checkpoint: &Checkpoint, place: Place) -> Result<Self, Error> {
+        let device = place.device;
         let Checkpoint { text_encoder, unet, vae, configs, .. } = checkpoint;
         let hash = checkpoint.hash()?;
         let text = TextModel::new(
             &parsed(checkpoint, "text_encoder", &configs.text_encoder)?,
             Builder::load(text_encoder, device),
         )?;
-        let unet = UNet::new(&parsed(checkpoint, "unet", &configs.unet)?, Builder::load(unet, device))?;
+        let mut unet = UNet::new(&parsed(checkpoint, "unet", &configs.unet)?, Builder::load(unet, device))?;
         let vae = Vae::new(&parsed(checkpoint, "vae", &configs.vae)?, Builder::load(vae, device))?;
+        unet.compute_again(place.memory != Thrift::Fast);
         // Autocast keeps its casts of parameters only where they want gradients.
         unet.parameters().train(true);
         vae.parameters().train(true);
@@ -98,7 +99,7 @@ impl StableDiffusion {
         watch: &mut dyn Watch,
     ) -> Result<Tensor, Error> {
         let first = &shots[0];
-        let (device, precision) = self.place;
+        let Place { device, .. } = self.place;
         let sampler = Sampler::new(first.sampler, &self.schedule, first.steps)?;
         let n = shots.len() as i64;
         let prompts: Vec<&str> = shots.iter().map(|shot| shot.prompt.as_str()).collect();
@@ -112,7 +113,7 @@ impl StableDiffusion {
 
         no_grad(|| {
             // One scope over all steps: the parameters are cast once.
-            let _scope = precision.scope(device);
+            let _scope = self.place.scope();
             let mut latents = latents.to_device(device.tch()) * sampler.begin();
             let mut history = History::default();
             let mut fresh = Fresh::after_latents(sampler.is_ancestral(), shots, &latents);
@@ -278,13 +279,13 @@ impl Generator for StableDiffusion {
 
 impl Denoiser for StableDiffusion {
     fn condition(&self, prompts: &[&str]) -> Result<Tensor, Error> {
-        let (device, precision) = self.place;
+        let Place { device, .. } = self.place;
         let ids: Vec<Tensor> =
             prompts.iter().map(|prompt| Tensor::from_slice(&self.tokenizer.encode(prompt).ids)).collect();
         let ids = Tensor::stack(&ids, 0).to_device(device.tch());
         stage("reading the prompts", || {
             no_grad(|| {
-                let _scope = precision.scope(device);
+                let _scope = self.place.scope();
                 Ok(self.text.forward(&ids).to_kind(Kind::Float))
             })
         })
@@ -299,12 +300,12 @@ impl Denoiser for StableDiffusion {
     }
 
     fn encode_pictures(&self, pictures: &[Picture]) -> Result<Latents, Error> {
-        let (device, precision) = self.place;
+        let Place { device, .. } = self.place;
         let batch = to_tensor(pictures)?.to_device(device.tch()) * 2.0 - 1.0;
         let scale = self.vae.config().scaling_factor;
         stage("encoding pictures", || {
             no_grad(|| {
-                let _scope = precision.scope(device);
+                let _scope = self.place.scope();
                 let moments = self.vae.encode(&batch);
                 Ok(Latents {
                     mean: moments.mean.to_kind(Kind::Float) * scale,
@@ -318,7 +319,7 @@ impl Denoiser for StableDiffusion {
         full_names("unet", self.unet.parameters()).collect()
     }
 
-    fn place(&self) -> (Device, Precision) {
+    fn place(&self) -> Place {
         self.place
     }
 }

@@ -2,7 +2,7 @@
 
 use super::Error;
 use super::parameters::{Builder, Init};
-use crate::torch::{Kind, Tensor, group_norm};
+use crate::torch::{Kind, Tensor, group_norm, will_be_differentiated};
 
 /// `x Wᵀ + b` over the last dimension.
 #[derive(Debug)]
@@ -159,7 +159,7 @@ const SMALL: i64 = 128 * 128;
 /// measured 4 to 10 times slower than the formula (29 against 4 to 7 ms for 64 × 4 heads).
 pub(super) fn attend(q: &Tensor, k: &Tensor, v: &Tensor, causal: bool) -> Tensor {
     let (queries, keys, size) = (q.size()[2], k.size()[2], q.size()[3]);
-    let trains = q.requires_grad() || k.requires_grad() || v.requires_grad();
+    let trains = [q, k, v].into_iter().any(will_be_differentiated);
     if q.device().is_cuda() || !trains || queries * keys > SMALL {
         return Tensor::scaled_dot_product_attention(q, k, v, None::<Tensor>, 0.0, causal, None, false);
     }

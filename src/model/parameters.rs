@@ -143,6 +143,16 @@ impl<'a> Builder<'a> {
         Ok(tensor)
     }
 
+    /// How many parameters were handed out so far.
+    pub(crate) fn count(&self) -> usize {
+        self.taken.borrow().0.len()
+    }
+
+    /// The parameters that were handed out after the first `n`.
+    pub(crate) fn since(&self, n: usize) -> Vec<Tensor> {
+        self.taken.borrow().0[n..].iter().map(|(_, tensor)| tensor.shallow_clone()).collect()
+    }
+
     /// Everything that was handed out.
     pub(crate) fn finish(self) -> Parameters {
         self.taken.take()

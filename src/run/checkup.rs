@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::naming::shipped;
 use super::{Error, Machine};
 use crate::generator::Checkpoint;
-use crate::torch::{Device, Features, LIBTORCH, Precision, VERSION};
+use crate::torch::{Device, Features, LIBTORCH, Place, Precision, VERSION};
 use crate::weights::Weights;
 
 /// What there is.
@@ -41,7 +41,7 @@ pub struct Checkup {
 
 /// Looks at everything.
 pub fn checkup(device: Device, precision: Precision) -> Checkup {
-    let machine = Machine::here(device, precision);
+    let machine = Machine::here(Place::new(device, precision));
     Checkup {
         version: concat!(env!("CARGO_PKG_VERSION"), "+", env!("UNSEE_COMMIT")).to_owned(),
         libtorch: LIBTORCH.to_owned(),

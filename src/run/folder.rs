@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::Error;
 use crate::files::write_json;
-use crate::torch::{Device, Peak};
+use crate::torch::{Device, Peak, Place, Thrift};
 
 /// How far a run got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +32,9 @@ pub struct Machine {
     pub device: String,
     /// `f32`, `bf16` or `f16`.
     pub precision: String,
+    /// What was given up for memory in training.
+    #[serde(default)]
+    pub memory: Thrift,
     /// Threads inside an operation.
     pub threads: usize,
     /// The processor's name.
@@ -100,15 +103,16 @@ const SCHEMA: u32 = 1;
 
 impl Machine {
     /// This one.
-    pub fn here(device: Device, precision: crate::torch::Precision) -> Self {
+    pub fn here(place: Place) -> Self {
         let cpuinfo = fs_err::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let processor = cpuinfo
             .lines()
             .find_map(|line| line.strip_prefix("model name"))
             .map_or("unknown", |rest| rest.trim_start_matches([' ', '\t', ':']));
         Self {
-            device: device.to_string(),
-            precision: precision.to_string(),
+            device: place.device.to_string(),
+            precision: place.precision.to_string(),
+            memory: place.memory,
             threads: crate::torch::threads(),
             processor: processor.to_owned(),
             libtorch: crate::torch::VERSION.to_owned(),
@@ -299,7 +303,7 @@ mod tests {
     use serde_json::json;
 
     fn open(root: &Path, recipe: Value) -> Result<RunFolder, Error> {
-        RunFolder::open(root, recipe, Machine::here(Device::CPU, Precision::F32))
+        RunFolder::open(root, recipe, Machine::here(Place::new(Device::CPU, Precision::F32)))
     }
 
     #[test]
@@ -323,7 +327,7 @@ mod tests {
     #[test]
     fn phases_add_up_and_the_end_is_noted() {
         let root = tempfile::tempdir().unwrap();
-        let machine = || Machine::here(Device::CPU, Precision::F32);
+        let machine = || Machine::here(Place::new(Device::CPU, Precision::F32));
         let sitting = |outcome: fn() -> Result<(), Error>| {
             RunFolder::within(root.path(), &json!({}), machine(), |run| {
                 run.phase("drawing", Device::CPU, |_| outcome())

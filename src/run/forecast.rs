@@ -7,12 +7,13 @@ use serde::Serialize;
 
 use super::Error;
 use super::pipeline::{Method, Pipeline};
-use super::studio::{Place, Studio};
+use super::studio::Studio;
 use super::task::{task, to_learn_from};
 use crate::erasure::{Erasure, Example, Material, SalUn};
 use crate::generator::{Denoiser, Generator, Shot};
 use crate::measure::{Answer, Target};
 use crate::pictures::Picture;
+use crate::torch::Place;
 use crate::watch::Quiet;
 
 /// What would be run.
@@ -49,7 +50,7 @@ pub fn forecast(pipeline: &Pipeline, place: Place) -> Result<Forecast, Error> {
     let Method::SalUn(method) = &pipeline.method;
     let steps = method.steps * targets.len() as u64;
 
-    crate::torch::Peak::reset(place.0);
+    crate::torch::Peak::reset(place.device);
     // A batch of two sampling steps; the first time warms up.
     let batch = pipeline.draw.batch.min(answers.len());
     let probe: Vec<Shot> = answers[..batch]
@@ -83,7 +84,7 @@ pub fn forecast(pipeline: &Pipeline, place: Place) -> Result<Forecast, Error> {
         pictures,
         steps,
         minutes: (drawing + step * steps as f64) / 60.0,
-        memory: crate::torch::Peak::read(place.0).host,
+        memory: crate::torch::Peak::read(place.device).host,
     })
 }
 

@@ -9,10 +9,10 @@ use super::drawing::draw_missing;
 use super::export::lay;
 use super::folder::{Machine, RunFolder};
 use super::prompts::PromptRow;
-use super::studio::Place;
 use super::{Error, ModelSettings, located};
 use crate::generator::{Adapter, Checkpoint, Embedding, Generator, Shot, StableDiffusion};
 use crate::sampler::Solver;
+use crate::torch::Place;
 use crate::watch::Watch;
 
 /// What to draw and how.
@@ -114,9 +114,9 @@ pub fn generate(
             commission.prompts.len()
         ));
     }
-    RunFolder::within(root, commission, Machine::here(place.0, place.1), |run| {
+    RunFolder::within(root, commission, Machine::here(place), |run| {
         run.record.hashes.insert("model".to_owned(), hash.clone());
-        run.phase("drawing", place.0, |_| {
+        run.phase("drawing", place.device, |_| {
             draw_missing(&model, &works, (&hash, commission.batch), "drawing", watch)
         })?;
         table(commission, &works, &rows, root)

@@ -20,6 +20,7 @@ mod task;
 
 pub use crate::generator::{Adapter, Embedding, Format, Kept};
 pub use crate::torch::Kind;
+pub use crate::torch::Place;
 pub use crate::weights::{Dialect, Ema};
 pub use checkup::{Checkup, checkup};
 pub use evaluate::{Inquiry, Verdict, evaluate};
@@ -36,7 +37,6 @@ pub use pipeline::{
     AnswerSettings, DrawSettings, JudgeSettings, Method, ModelSettings, Pipeline, TaskSettings, parse_toml,
 };
 pub use prompts::{PromptRow, read_prompts};
-pub use studio::Place;
 pub use study::{Summary, erase_only, run};
 
 use std::path::PathBuf;

@@ -9,12 +9,9 @@ use super::pipeline::{AnswerSettings, Method, Pipeline};
 use crate::canvas;
 use crate::generator::{Checkpoint, Generator, Shot, StableDiffusion};
 use crate::measure::{Answer, AnswerSet, Domain, Target};
-use crate::torch::{Device, Precision};
+use crate::torch::Place;
 use crate::watch::Watch;
 use crate::weights::Edit;
-
-/// Where and in which precision a run computes.
-pub type Place = (Device, Precision);
 
 /// Everything that is loaded once.
 pub(super) struct Studio<'a> {

@@ -11,7 +11,7 @@ use super::judging::judge_answers;
 use super::jury::{JudgeReport, Jury};
 use super::layouts::before_and_after;
 use super::pipeline::{Method, Pipeline};
-use super::studio::{Place, Studio};
+use super::studio::Studio;
 use super::task::{material, task};
 use crate::erasure::Erasure;
 use crate::files::write_json;
@@ -19,7 +19,7 @@ use crate::generator::{Denoiser, Generator};
 use crate::measure::{
     Answer, Became, Domain, Score, Seen, Subject, Target, became, score_mean, score_target,
 };
-use crate::torch::Device;
+use crate::torch::{Device, Place};
 use crate::watch::Watch;
 use crate::weights::Edit;
 
@@ -50,9 +50,9 @@ pub struct Summary {
 /// Whatever stops it; what was done is kept.
 pub fn run(pipeline: &Pipeline, root: &Path, place: Place, watch: &mut dyn Watch) -> Result<Summary, Error> {
     let mut studio = Studio::open(pipeline, place)?;
-    let jury = Jury::open(&pipeline.judge, &studio.set, place.0)?;
-    let machine = Machine::here(place.0, place.1);
-    RunFolder::within(root, pipeline, machine, |run| study(&mut studio, &jury, run, place.0, watch))
+    let jury = Jury::open(&pipeline.judge, &studio.set, place.device)?;
+    let machine = Machine::here(place);
+    RunFolder::within(root, pipeline, machine, |run| study(&mut studio, &jury, run, place.device, watch))
 }
 
 /// Finds the edits of a pipeline and nothing else; returns their files.
@@ -66,12 +66,12 @@ pub fn erase_only(
     watch: &mut dyn Watch,
 ) -> Result<Vec<PathBuf>, Error> {
     let mut studio = Studio::open(pipeline, place)?;
-    RunFolder::within(root, pipeline, Machine::here(place.0, place.1), |run| {
+    RunFolder::within(root, pipeline, Machine::here(place), |run| {
         run.record.hashes.insert("base".to_owned(), studio.model.card().hash.clone());
         let mut files = Vec::new();
         for target in studio.targets.clone() {
             let places = Places::of(&studio.targets, &target);
-            erase(&mut studio, run, &target, &places, place.0, watch)?;
+            erase(&mut studio, run, &target, &places, place.device, watch)?;
             files.push(run.path(&places.edit));
         }
         Ok(files)

@@ -71,6 +71,13 @@ unsafe extern "C" {
         create: bool,
         out: *mut *mut C_tensor,
     ) -> *mut c_char;
+    pub(super) fn unsee_grad_each(
+        loss: *mut C_tensor,
+        inputs: *mut *mut C_tensor,
+        n: i64,
+        closure: *mut std::ffi::c_void,
+        call: extern "C" fn(*mut std::ffi::c_void, i64, *mut C_tensor),
+    ) -> *mut c_char;
     pub(super) fn unsee_group_norm(
         x: *mut C_tensor,
         weight: *mut C_tensor,

@@ -45,9 +45,7 @@ pub fn grad_of_grad(loss: &Tensor, inputs: &[&Tensor]) -> Result<Vec<Option<Tens
 
 fn differentiate(loss: &Tensor, inputs: &[&Tensor], again: bool) -> Result<Vec<Option<Tensor>>, Error> {
     if !loss.requires_grad() {
-        return Err(Error::Misuse(
-            "the loss depends on nothing that requires a gradient; is everything frozen?".to_owned(),
-        ));
+        return Err(no_graph());
     }
     let mut inputs = ffi::pointers(inputs.iter().copied());
     let n = inputs.len();
@@ -64,6 +62,72 @@ fn differentiate(loss: &Tensor, inputs: &[&Tensor], again: bool) -> Result<Vec<O
         )
     })?;
     Ok(out.into_iter().map(|pointer| (!pointer.is_null()).then(|| ffi::take(pointer))).collect())
+}
+
+/// What is done with a gradient, and what went wrong with an earlier one.
+struct Each<'a> {
+    take: &'a mut dyn FnMut(usize, Tensor) -> Result<(), Error>,
+    failed: Option<Error>,
+}
+
+extern "C" fn take_gradient(closure: *mut c_void, index: i64, gradient: *mut C_tensor) {
+    // SAFETY: `closure` is the `Each` below, which waits for the backward pass; the shim owns `gradient`.
+    let (each, gradient) = unsafe { (&mut *closure.cast::<Each>(), Tensor::clone_from_ptr(gradient)) };
+    if each.failed.is_some() {
+        return;
+    }
+    let outcome = catch_unwind(AssertUnwindSafe(|| (each.take)(index as usize, gradient)));
+    each.failed = match outcome {
+        Ok(Ok(())) => None,
+        Ok(Err(error)) => Some(error),
+        Err(_) => Some(Error::Misuse("a gradient could not be used".to_owned())),
+    };
+}
+
+/// Hands each gradient d `loss` / d `inputs` to `take`, with its index, as soon as it is whole, and keeps none:
+/// they never lie beside each other. The graph is freed on the way, and `take` may change the input: what
+/// needed it has been differentiated. Inputs that do not reach the loss are not handed over.
+///
+/// # Errors
+/// A loss that is no scalar or has no graph, or what `take` said first.
+pub fn grad_each(
+    loss: &Tensor,
+    inputs: &[&Tensor],
+    take: &mut dyn FnMut(usize, Tensor) -> Result<(), Error>,
+) -> Result<(), Error> {
+    if !loss.requires_grad() {
+        return Err(no_graph());
+    }
+    let mut inputs = ffi::pointers(inputs.iter().copied());
+    let n = inputs.len() as i64;
+    let mut each = Each { take, failed: None };
+    // SAFETY: inputs and closure outlive the call, in which alone they are used.
+    let outcome = ffi::check(unsafe {
+        ffi::unsee_grad_each(
+            loss.as_ptr().cast_mut(),
+            inputs.as_mut_ptr(),
+            n,
+            std::ptr::from_mut(&mut each).cast(),
+            take_gradient,
+        )
+    });
+    each.failed.map_or(outcome, Err)
+}
+
+fn no_graph() -> Error {
+    Error::Misuse("the loss depends on nothing that requires a gradient; is everything frozen?".to_owned())
+}
+
+thread_local! {
+    /// Whether a block runs that will run again with a graph.
+    static AGAIN: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+/// Whether a gradient of what is computed from `x` may be asked for: `x` is part of a graph, or of a block under
+/// [`checkpoint`], which first runs without one. What chooses between two ways of computing by this gives the
+/// same numbers both times.
+pub fn will_be_differentiated(x: &Tensor) -> bool {
+    x.requires_grad() || AGAIN.get()
 }
 
 /// What the shim keeps of a block: a thin pointer to a boxed closure.
@@ -110,7 +174,8 @@ pub fn checkpoint(
     assert!(!inputs.is_empty(), "a checkpointed block has at least one input");
     let closure: Box<Boxed> = Box::new(Box::new(block));
     let mut variables = ffi::pointers(inputs.iter().chain(parameters).copied());
-    ffi::make(|out| {
+    let outer = AGAIN.replace(true);
+    let made = ffi::make(|out| {
         // SAFETY: the variables are borrowed for the call; the shim owns the closure from here on.
         unsafe {
             ffi::unsee_checkpoint(
@@ -123,7 +188,9 @@ pub fn checkpoint(
                 out,
             )
         }
-    })
+    });
+    AGAIN.set(outer);
+    made
 }
 
 #[cfg(test)]
@@ -154,6 +221,37 @@ mod tests {
         let target = no_grad(|| x.matmul(&w));
         let loss = (x.matmul(&w) - target - 1.0).square().mean(Kind::Float);
         assert!(grad(&loss, &[&w]).unwrap()[0].is_some());
+    }
+
+    #[test]
+    fn gradients_one_by_one_are_the_same_and_may_move_their_parameters() {
+        let mut rng = Rng::new(1);
+        let w: Vec<Tensor> = (0..4).map(|_| (rng.normal(&[8, 8]) * 0.3).set_requires_grad(true)).collect();
+        let unused = rng.normal(&[2]).set_requires_grad(true);
+        let x = rng.normal(&[3, 8]);
+        let all: Vec<&Tensor> = w.iter().chain([&unused]).collect();
+        let loss = || w.iter().fold(x.shallow_clone(), |x, w| x.matmul(w).tanh()).square().mean(Kind::Float);
+        let wanted = grad(&loss(), &all).unwrap();
+        let before: Vec<Tensor> = w.iter().map(|w| w.detach().copy()).collect();
+        let mut seen = Vec::new();
+        grad_each(&loss(), &all, &mut |i, gradient| {
+            assert!(gradient.equal(wanted[i].as_ref().unwrap()));
+            let _ = no_grad(|| all[i].detach().g_sub_(&gradient));
+            seen.push(i);
+            Ok(())
+        })
+        .unwrap();
+        seen.sort_unstable();
+        assert_eq!(seen, [0, 1, 2, 3]);
+        for (i, before) in before.iter().enumerate() {
+            assert!(w[i].detach().equal(&(before - wanted[i].as_ref().unwrap())));
+            assert!(!w[i].grad().defined());
+        }
+        let failing = grad_each(&loss(), &all, &mut |_, _| Err(Error::Misuse("no".to_owned())));
+        assert_eq!(failing.unwrap_err().to_string(), "no");
+        assert!(grad_each(&loss(), &all, &mut |_, _| panic!("inside")).is_err());
+        // Nothing is left behind on the parameters.
+        assert!(grad(&loss(), &all).unwrap()[0].is_some());
     }
 
     #[test]

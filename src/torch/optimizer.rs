@@ -6,7 +6,7 @@
 
 use tch::{Kind, Tensor};
 
-use super::{Error, ffi, no_grad};
+use super::{Error, Rng, ffi, no_grad, seed_from};
 
 /// Hyper-parameters, with PyTorch's defaults.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -19,11 +19,13 @@ pub struct AdamSettings {
     pub decay: f64,
     /// Decay the weights themselves (AdamW) rather than through the gradient (Adam).
     pub decoupled: bool,
+    /// Keep the moments in bf16, rounded up or down at random so that small changes count in the mean.
+    pub half_moments: bool,
 }
 
 impl Default for AdamSettings {
     fn default() -> Self {
-        Self { betas: (0.9, 0.999), eps: 1e-8, decay: 0.0, decoupled: true }
+        Self { betas: (0.9, 0.999), eps: 1e-8, decay: 0.0, decoupled: true, half_moments: false }
     }
 }
 
@@ -58,7 +60,8 @@ impl Adam {
                 return Err(Error::Misuse(format!("parameter {i} does not lie in one piece")));
             }
         }
-        let zeros = |p: &Tensor| no_grad(|| p.zeros_like());
+        let kind = if settings.half_moments { Kind::BFloat16 } else { Kind::Float };
+        let zeros = |p: &Tensor| no_grad(|| p.detach().zeros_like().to_kind(kind));
         Ok(Self {
             settings,
             first: parameters.iter().map(zeros).collect(),
@@ -80,20 +83,63 @@ impl Adam {
                 self.parameters.len()
             )));
         }
+        if self.settings.half_moments {
+            for (i, gradient) in gradients.iter().enumerate() {
+                if let Some(gradient) = gradient {
+                    self.step_one(i, gradient, lr)?;
+                }
+            }
+            return Ok(());
+        }
         let moved: Vec<usize> = (0..gradients.len()).filter(|&i| gradients[i].is_some()).collect();
+        let found: Vec<Tensor> = gradients.iter().flatten().map(Tensor::shallow_clone).collect();
+        let pick = |tensors: &[Tensor]| moved.iter().map(|&i| tensors[i].shallow_clone()).collect::<Vec<_>>();
+        self.fused(&moved, &found, (&pick(&self.first), &pick(&self.second)), lr)
+    }
+
+    /// One step of the parameter `i` alone.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn step_one(&mut self, i: usize, gradient: &Tensor, lr: f64) -> Result<(), Error> {
+        let (first, second) = (&self.first[i], &self.second[i]);
+        if !self.settings.half_moments {
+            let moments = ([first.shallow_clone()], [second.shallow_clone()]);
+            return self.fused(&[i], &[gradient.shallow_clone()], (&moments.0, &moments.1), lr);
+        }
+        let wide = |moment: &Tensor| [no_grad(|| moment.to_kind(Kind::Float))];
+        let moments = (wide(first), wide(second));
+        self.fused(&[i], &[gradient.shallow_clone()], (&moments.0, &moments.1), lr)?;
+        let count = self.steps[i].double_value(&[]) as u64;
+        let mut rng = Rng::new(seed_from(&[b"moments", &(i as u64).to_le_bytes(), &count.to_le_bytes()]));
+        no_grad(|| {
+            self.first[i].copy_(&rounded(&moments.0[0], &mut rng));
+            self.second[i].copy_(&rounded(&moments.1[0], &mut rng));
+        });
+        Ok(())
+    }
+
+    /// libtorch's kernel on some of the parameters; moves `moments` too.
+    fn fused(
+        &self,
+        moved: &[usize],
+        gradients: &[Tensor],
+        moments: (&[Tensor], &[Tensor]),
+        lr: f64,
+    ) -> Result<(), Error> {
         if moved.is_empty() {
             return Ok(());
         }
         let pick = |tensors: &[Tensor]| ffi::pointers(moved.iter().map(|&i| &tensors[i]));
         let mut parameters = pick(&self.parameters);
         // The fused kernel walks memory: a gradient of another layout would move the wrong weights.
-        let found: Vec<Tensor> =
-            moved.iter().filter_map(|&i| Some(gradients[i].as_ref()?.contiguous())).collect();
+        let found: Vec<Tensor> = gradients.iter().map(Tensor::contiguous).collect();
         let mut found = ffi::pointers(&found);
-        let (mut first, mut second, mut steps) = (pick(&self.first), pick(&self.second), pick(&self.steps));
-        let AdamSettings { betas, eps, decay, decoupled } = self.settings;
+        let (mut first, mut second) = (ffi::pointers(moments.0), ffi::pointers(moments.1));
+        let mut steps = pick(&self.steps);
+        let AdamSettings { betas, eps, decay, decoupled, .. } = self.settings;
         no_grad(|| {
-            for &i in &moved {
+            for &i in moved {
                 let _ = self.steps[i].shallow_clone().g_add_scalar_(1);
             }
         });
@@ -152,6 +198,14 @@ impl Adam {
     }
 }
 
+/// f32 numbers at bf16's precision, each rounded to one of its two neighbours with a probability that makes the
+/// mean right: with plain rounding a moment would not see changes below 1/256 of itself.
+fn rounded(moment: &Tensor, rng: &mut Rng) -> Tensor {
+    let dither = rng.below(1 << 16, &moment.size()).to_device(moment.device()).to_kind(Kind::Int);
+    let bits = moment.view_dtype(Kind::Int) + dither;
+    bits.bitwise_and(-65536_i64).view_dtype(Kind::Float).to_kind(Kind::BFloat16)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -184,6 +238,33 @@ mod tests {
                 assert!((a - b).abs() < 1e-5, "{found:?} {expected:?}");
             }
         }
+    }
+
+    #[test]
+    fn half_moments_follow_in_the_mean() {
+        let start = Rng::new(4).normal(&[4096]);
+        let train = |half_moments: bool| {
+            let p = start.copy().set_requires_grad(true);
+            let mut adam = Adam::new([&p], AdamSettings { half_moments, ..AdamSettings::default() }).unwrap();
+            for step in 0..300 {
+                let noise = Rng::new(step).normal(&[4096]) * 0.1;
+                let gradients = grad(&(&p - 2.0 + noise).square().sum(Kind::Float), &[&p]).unwrap();
+                if half_moments {
+                    adam.step_one(0, gradients[0].as_ref().unwrap(), 0.01).unwrap();
+                } else {
+                    adam.step(&gradients, 0.01).unwrap();
+                }
+            }
+            assert_eq!(adam.state()[0].1.kind(), if half_moments { Kind::BFloat16 } else { Kind::Float });
+            p.detach()
+        };
+        let (wide, half) = (train(false), train(true));
+        let moved = (&wide - &start).abs().mean(Kind::Float).double_value(&[]);
+        let apart = (&wide - &half).abs().mean(Kind::Float).double_value(&[]);
+        assert!(apart < 0.01 * moved, "{apart} of {moved}");
+        let mean = (&wide - &half).mean(Kind::Float).double_value(&[]);
+        assert!(mean.abs() < 0.001 * moved, "{mean}");
+        assert!(half.equal(&train(true)));
     }
 
     #[test]

@@ -156,6 +156,47 @@ char* unsee_grad(Tensor* loss, Tensor** inputs, int64_t n, bool keep, bool creat
   });
 }
 
+typedef void (*OnGradient)(void* closure, int64_t index, Tensor* gradient);
+
+namespace {
+
+// Hands a leaf's gradient over as soon as it is whole, and lets go of it.
+struct HandOver : torch::autograd::PostAccumulateGradHook {
+  void* closure;
+  OnGradient call;
+  int64_t index;
+  HandOver(void* closure, OnGradient call, int64_t index) : closure(closure), call(call), index(index) {}
+  void operator()(const torch::autograd::Variable& leaf) override {
+    Tensor gradient = leaf.grad();
+    leaf.mutable_grad().reset();
+    if (gradient.defined()) call(closure, index, &gradient);
+  }
+};
+
+struct Hooks {
+  std::vector<Tensor> leaves;
+  ~Hooks() {
+    for (auto& leaf : leaves) {
+      torch::autograd::impl::set_post_acc_grad_hooks(leaf, nullptr);
+      leaf.mutable_grad().reset();
+    }
+  }
+};
+
+}  // namespace
+
+char* unsee_grad_each(Tensor* loss, Tensor** inputs, int64_t n, void* closure, OnGradient call) {
+  return guarded([&] {
+    Hooks hooks{list(inputs, n)};
+    for (int64_t i = 0; i < n; i++) {
+      hooks.leaves[i].mutable_grad().reset();
+      torch::autograd::impl::set_post_acc_grad_hooks(
+          hooks.leaves[i], std::make_unique<HandOver>(closure, call, i));
+    }
+    torch::autograd::backward({*loss}, {}, /*retain_graph=*/false, /*create_graph=*/false, hooks.leaves);
+  });
+}
+
 }  // extern "C"
 
 // ---- checkpointing ----------------------------------------------------------------------------

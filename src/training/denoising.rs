@@ -7,7 +7,7 @@ use crate::canvas::captions;
 use crate::model::unet::UNet;
 use crate::model::vae::Vae;
 use crate::sampler::Schedule;
-use crate::torch::{Device, Kind, Precision, Rng, Tensor, no_grad};
+use crate::torch::{Device, Kind, Place, Rng, Tensor, no_grad};
 use crate::watch::Watch;
 
 /// Latents and text embeddings, computed once: the encoder and the text tower do not move.
@@ -42,16 +42,16 @@ impl<'a> Denoising<'a> {
         gallery: &Gallery,
         embed: &dyn Fn(&[String]) -> Tensor,
         batch: i64,
-        (device, precision): (Device, Precision),
+        place: Place,
         watch: &mut dyn Watch,
     ) -> Self {
         let scale = vae.config().scaling_factor;
         let (mut means, mut deviations) = (Vec::new(), Vec::new());
         watch.begin("encoding pictures", gallery.len() as u64);
         no_grad(|| {
-            let _scope = precision.scope(device);
+            let _scope = place.scope();
             for rows in gallery.batches(128) {
-                let moments = vae.encode(&gallery.pictures(&rows, device));
+                let moments = vae.encode(&gallery.pictures(&rows, place.device));
                 means.push(moments.mean.to_kind(Kind::Float) * scale);
                 deviations.push((moments.log_variance.to_kind(Kind::Float) * 0.5).exp() * scale);
                 watch.at((means.len() * 128) as u64, "");
@@ -70,7 +70,7 @@ impl<'a> Denoising<'a> {
             empty,
             per_cell: gallery.per_cell(),
             batch,
-            device,
+            device: place.device,
         }
     }
 }

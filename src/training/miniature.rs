@@ -19,7 +19,7 @@ use crate::model::vae::{self, Vae};
 use crate::model::{Builder, Parameters};
 use crate::sampler::{Prediction, Schedule, SchedulerConfig};
 use crate::text::{END, Tokenizer, Vocabulary};
-use crate::torch::{Device, Kind, Precision, Tensor, no_grad};
+use crate::torch::{Kind, Place, Tensor, no_grad};
 use crate::watch::Watch;
 use crate::weights::{Weights, save_as};
 
@@ -114,12 +114,7 @@ const HEAD: i64 = 32;
 ///
 /// # Errors
 /// Whatever stops a training; what was finished is kept.
-pub fn miniature(
-    recipe: &Recipe,
-    out: &Path,
-    here: (Device, Precision),
-    watch: &mut dyn Watch,
-) -> Result<(), Error> {
+pub fn miniature(recipe: &Recipe, out: &Path, here: Place, watch: &mut dyn Watch) -> Result<(), Error> {
     let maker = Maker { recipe, out, here };
     maker.clip("clip", &recipe.clip, recipe.world, watch)?;
     maker.text_encoder()?;
@@ -131,7 +126,7 @@ pub fn miniature(
 struct Maker<'a> {
     recipe: &'a Recipe,
     out: &'a Path,
-    here: (Device, Precision),
+    here: Place,
 }
 
 impl Maker<'_> {
@@ -156,7 +151,7 @@ impl Maker<'_> {
         vocabulary.save(&folder, self.recipe.tokens, END)?;
         let tokenizer = open(&folder)?;
         let config = part.config(vocabulary.size() as i64, self.recipe.tokens as i64);
-        let (device, _) = self.here;
+        let device = self.here.device;
         let model = Clip::new(&config, Builder::fresh(self.seed(name), device))?;
         model.parameters().train(true);
         let gallery = Gallery::draw(world, 0, part.course.per_cell, watch);
@@ -196,7 +191,7 @@ impl Maker<'_> {
         if file.exists() {
             return Ok(());
         }
-        let (part, (device, precision)) = (&self.recipe.vae, self.here);
+        let (part, device) = (&self.recipe.vae, self.here.device);
         let mut config = part.config();
         let model = Vae::new(&config, Builder::fresh(self.seed("vae"), device))?;
         model.parameters().train(true);
@@ -215,7 +210,7 @@ impl Maker<'_> {
             (Kind::Int64, tch::Device::Cpu),
         );
         let means: Vec<Tensor> = no_grad(|| {
-            let _scope = precision.scope(device);
+            let _scope = self.here.scope();
             rows.split(64, 0)
                 .iter()
                 .map(|rows| model.encode(&gallery.pictures(rows, device)).mean.to_kind(Kind::Float))
@@ -234,7 +229,7 @@ impl Maker<'_> {
         if file.exists() {
             return Ok(());
         }
-        let (part, (device, precision)) = (&self.recipe.unet, self.here);
+        let (part, device) = (&self.recipe.unet, self.here.device);
         let weights = Weights::open(&root.join("vae/diffusion_pytorch_model.safetensors"))?;
         let vae: Vae = Vae::new(&read(&root.join("vae/config.json"))?, Builder::load(&weights, device))?;
         let weights = Weights::open(&root.join("text_encoder/model.safetensors"))?;
@@ -255,16 +250,8 @@ impl Maker<'_> {
                 prompts.iter().map(|p| Tensor::from_slice(&tokenizer.encode(p).ids)).collect();
             text.forward(&Tensor::stack(&ids, 0).to_device(device.tch()))
         };
-        let mut lesson = Denoising::new(
-            &model,
-            &vae,
-            &schedule,
-            &gallery,
-            &embed,
-            part.course.batch,
-            (device, precision),
-            watch,
-        );
+        let mut lesson =
+            Denoising::new(&model, &vae, &schedule, &gallery, &embed, part.course.batch, self.here, watch);
         drop(gallery);
         let plan = Plan { ema: Some(part.ema), ..part.course.plan(self.seed("unet")) };
         let outcome = train(&mut lesson, &plan, self.here, Some(&self.state("unet")), watch)?;

@@ -8,7 +8,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::Error;
-use crate::torch::{Adam, AdamSettings, Device, Ema, Kind, Precision, Rng, Tensor, grad, no_grad, stage};
+use crate::torch::{
+    Adam, AdamSettings, Ema, Kind, Place, Rng, Tensor, Thrift, grad, grad_each, no_grad, stage,
+};
 use crate::watch::Watch;
 use crate::weights::{self, Weights};
 
@@ -26,8 +28,8 @@ pub trait Lesson {
     /// Whatever goes wrong in the lesson.
     fn loss(&mut self, step: u64, rng: &mut Rng) -> Result<Tensor, Error>;
 
-    /// A last change of the gradients, after clipping: a mask, for example.
-    fn shape(&self, _gradients: &mut [Option<Tensor>]) {}
+    /// A last change of the `i`-th parameter's gradient, after clipping: a mask, for example.
+    fn shape(&self, _i: usize, _gradient: &mut Tensor) {}
 }
 
 /// How to train.
@@ -92,7 +94,7 @@ struct State {
 pub fn train(
     lesson: &mut dyn Lesson,
     plan: &Plan,
-    (device, precision): (Device, Precision),
+    place: Place,
     folder: Option<&Path>,
     watch: &mut dyn Watch,
 ) -> Result<Outcome, Error> {
@@ -102,6 +104,7 @@ pub fn train(
         betas: (0.9, plan.beta2),
         decay: plan.decay,
         decoupled: plan.decoupled,
+        half_moments: place.memory == Thrift::Low,
         ..AdamSettings::default()
     };
     let mut state = State {
@@ -112,7 +115,7 @@ pub fn train(
         best: f64::INFINITY,
         seconds: 0.0,
     };
-    let fingerprint = fingerprint(lesson.name(), plan, &named, precision);
+    let fingerprint = fingerprint(lesson.name(), plan, &named, place);
     let mut scalars = None;
     if let Some(folder) = folder {
         fs_err::create_dir_all(folder)?;
@@ -126,7 +129,7 @@ pub fn train(
     let (mut began, mut saved) = (Instant::now(), Instant::now());
     while state.step < plan.steps {
         let lr = plan.rate(state.step);
-        let loss = stage(name, || step(lesson, plan, &mut state, &tensors, lr, (device, precision)))?;
+        let loss = stage(name, || step(lesson, plan, &mut state, &tensors, lr, place))?;
         if !loss.is_finite() {
             return Err(Error::NotANumber { step: state.step, loss, lr });
         }
@@ -176,22 +179,35 @@ fn step(
     state: &mut State,
     tensors: &[&Tensor],
     lr: f64,
-    (device, precision): (Device, Precision),
+    place: Place,
 ) -> Result<f64, Error> {
     let mut rng = Rng::for_step(plan.seed, lesson.name(), state.step);
-    let scope = precision.scope(device);
+    let scope = place.scope();
     let loss = lesson.loss(state.step, &mut rng)?;
     let value = loss.double_value(&[]);
     if !value.is_finite() {
         return Ok(value);
     }
-    let mut gradients = grad(&loss, tensors)?;
-    drop(scope);
-    if let Some(largest) = plan.clip {
-        clip(&mut gradients, largest);
+    // A common norm needs all gradients at once.
+    if place.memory == Thrift::Low && plan.clip.is_none() {
+        let (adam, lesson) = (&mut state.adam, &*lesson);
+        grad_each(&loss, tensors, &mut |i, mut gradient| {
+            no_grad(|| lesson.shape(i, &mut gradient));
+            adam.step_one(i, &gradient, lr)
+        })?;
+    } else {
+        let mut gradients = grad(&loss, tensors)?;
+        drop(scope);
+        if let Some(largest) = plan.clip {
+            clip(&mut gradients, largest);
+        }
+        for (i, gradient) in gradients.iter_mut().enumerate() {
+            if let Some(gradient) = gradient {
+                no_grad(|| lesson.shape(i, gradient));
+            }
+        }
+        state.adam.step(&gradients, lr)?;
     }
-    lesson.shape(&mut gradients);
-    state.adam.step(&gradients, lr)?;
     if let (Some(ema), Some(decay)) = (&mut state.ema, plan.ema) {
         ema.update(tensors.iter().copied(), decay, state.step);
     }
@@ -243,10 +259,12 @@ impl Plan {
 }
 
 /// What must be the same for a state to be gone on from, beside the number of steps.
-fn fingerprint(name: &str, plan: &Plan, named: &[(String, Tensor)], precision: Precision) -> String {
+fn fingerprint(name: &str, plan: &Plan, named: &[(String, Tensor)], place: Place) -> String {
     let mut hasher = blake3::Hasher::new();
     let plan = Plan { steps: 0, ..plan.clone() };
-    hasher.update(format!("{name} {plan:?} {precision}").as_bytes());
+    // Thrift up to `balanced` changes no result.
+    let half = if place.memory == Thrift::Low { " low" } else { "" };
+    hasher.update(format!("{name} {plan:?} {}{half}", place.precision).as_bytes());
     for (name, tensor) in named {
         hasher.update(format!("{name} {:?}", tensor.size()).as_bytes());
     }
@@ -340,6 +358,7 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::torch::{Device, Precision};
     use crate::watch::Quiet;
 
     /// A line through noisy points, or worse.
@@ -377,7 +396,7 @@ mod tests {
         Plan { ema: Some(0.9), cooldown: 0.5, clip: Some(1.0), warmup: 5, ..Plan::constant(steps, 0.05, 7) }
     }
 
-    const HERE: (Device, Precision) = (Device::CPU, Precision::F32);
+    const HERE: Place = Place { device: Device::CPU, precision: Precision::F32, memory: Thrift::Fast };
 
     /// Interrupts after some steps.
     struct Impatient(u64, u64);

@@ -1,10 +1,12 @@
 //! The UNet's blocks: residual convolutions that know the timestep, transformers that know the text.
 
+use std::rc::Rc;
+
 use super::super::Error;
 use super::super::layers::{Conv2d, GroupNorm, LayerNorm, Linear, attend, join_heads, split_heads};
 use super::super::parameters::Builder;
 use super::Config;
-use crate::torch::{Tensor, gated_gelu};
+use crate::torch::{Tensor, checkpoint, gated_gelu};
 
 /// Two convolutions with the timestep between them, around a skip.
 #[derive(Debug)]
@@ -154,6 +156,7 @@ impl Transformer {
 pub(super) struct Stage {
     resnet: Resnet,
     transformer: Option<Transformer>,
+    parameters: Vec<Tensor>,
 }
 
 impl Stage {
@@ -163,13 +166,13 @@ impl Stage {
         index: i64,
         (inputs, outputs): (i64, i64),
         heads: Option<i64>,
-    ) -> Result<Self, Error> {
-        Ok(Self {
-            resnet: Resnet::new(&b.at("resnets").at(index), c, inputs, outputs)?,
-            transformer: heads
-                .map(|heads| Transformer::new(&b.at("attentions").at(index), c, outputs, heads))
-                .transpose()?,
-        })
+    ) -> Result<Rc<Self>, Error> {
+        let before = b.count();
+        let resnet = Resnet::new(&b.at("resnets").at(index), c, inputs, outputs)?;
+        let transformer = heads
+            .map(|heads| Transformer::new(&b.at("attentions").at(index), c, outputs, heads))
+            .transpose()?;
+        Ok(Rc::new(Self { resnet, transformer, parameters: b.since(before) }))
     }
 
     pub(super) fn forward(&self, x: &Tensor, time: &Tensor, text: &Tensor) -> Tensor {
@@ -178,5 +181,18 @@ impl Stage {
             Some(transformer) => transformer.forward(&x, text),
             None => x,
         }
+    }
+
+    /// As [`Self::forward`], but what lies between is computed again for the gradient.
+    ///
+    /// # Panics
+    /// Where libtorch fails.
+    pub(super) fn forward_again(self: &Rc<Self>, x: &Tensor, time: &Tensor, text: &Tensor) -> Tensor {
+        let stage = self.clone();
+        let parameters: Vec<&Tensor> = self.parameters.iter().collect();
+        checkpoint(&[x, time, text], &parameters, move |inputs| {
+            stage.forward(&inputs[0], &inputs[1], &inputs[2])
+        })
+        .unwrap_or_else(|error| panic!("{error}"))
     }
 }

@@ -5,6 +5,8 @@
 
 mod blocks;
 
+use std::rc::Rc;
+
 use serde::{Deserialize, Serialize};
 
 use self::blocks::{Resnet, Stage};
@@ -99,7 +101,7 @@ fn silu() -> String {
 /// One level, down or up: its stages, then a change of size.
 #[derive(Debug)]
 struct Level {
-    stages: Vec<Stage>,
+    stages: Vec<Rc<Stage>>,
     resize: Option<Conv2d>,
 }
 
@@ -111,11 +113,12 @@ pub struct UNet {
     time1: Linear,
     time2: Linear,
     down: Vec<Level>,
-    middle: (Stage, Resnet),
+    middle: (Rc<Stage>, Resnet),
     up: Vec<Level>,
     norm: GroupNorm,
     conv_out: Conv2d,
     parameters: Parameters,
+    again: bool,
 }
 
 impl UNet {
@@ -218,6 +221,7 @@ impl UNet {
             conv_out: Conv2d::silent(&b.at("conv_out"), channels[0], c.out_channels, 3)?,
             config: config.clone(),
             parameters: b.finish(),
+            again: false,
         })
     }
 
@@ -233,10 +237,15 @@ impl UNet {
         let time = self.time2.forward(&self.time1.forward(&time).silu()).silu();
 
         let mut x = self.conv_in.forward(&channels_last(latents));
+        // Without a graph there is nothing to save.
+        let again = self.again && x.requires_grad();
+        let run = |stage: &Rc<Stage>, x: &Tensor| {
+            if again { stage.forward_again(x, &time, text) } else { stage.forward(x, &time, text) }
+        };
         let mut skips = vec![x.shallow_clone()];
         for level in &self.down {
             for stage in &level.stages {
-                x = stage.forward(&x, &time, text);
+                x = run(stage, &x);
                 skips.push(x.shallow_clone());
             }
             if let Some(halve) = &level.resize {
@@ -244,7 +253,7 @@ impl UNet {
                 skips.push(x.shallow_clone());
             }
         }
-        x = self.middle.0.forward(&x, &time, text);
+        x = run(&self.middle.0, &x);
         x = self.middle.1.forward(&x, &time);
         for level in &self.up {
             for stage in &level.stages {
@@ -254,7 +263,7 @@ impl UNet {
                 if x.size()[2..] != [h, w] {
                     x = x.narrow(2, 0, h).narrow(3, 0, w);
                 }
-                x = stage.forward(&Tensor::cat(&[x, skip], 1), &time, text);
+                x = run(stage, &Tensor::cat(&[x, skip], 1));
             }
             if let Some(conv) = &level.resize {
                 let (_, _, h, w) = x.size4().expect("[n, c, h, w]");
@@ -275,6 +284,11 @@ impl UNet {
         } else {
             Tensor::cat(&[angles.sin(), angles.cos()], -1)
         }
+    }
+
+    /// Whether a training step computes what lies inside a stage again for its gradient, rather than keep it.
+    pub fn compute_again(&mut self, again: bool) {
+        self.again = again;
     }
 
     /// The configuration it was built from.

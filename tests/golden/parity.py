@@ -1,0 +1,128 @@
+"""Makes a full-size Stable Diffusion with random weights and what Python's diffusers computes with it, for
+../parity.rs (`make parity`):
+
+    python tests/golden/parity.py sd15|sd21 OUT [SIDE]
+
+OUT/model is a diffusers folder with the published configuration, OUT/fp16 the same in 16 bits, sharded, OUT/bin with
+pickles; OUT/reference.safetensors holds inputs and outputs of each network and pictures [3, SIDE, SIDE] of each sampler.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import diffusers
+import torch
+import transformers
+from safetensors.torch import save_file
+
+version, out = sys.argv[1], Path(sys.argv[2])
+side = int(sys.argv[3]) if len(sys.argv) > 3 else 128
+second = version == "sd21"
+PROMPTS = ["a photograph of an astronaut riding a horse", ""]
+STEPS, GUIDANCE, SEED = 20, 7.5, 4290749014
+SAMPLERS = {
+    "ddim": ("DDIMScheduler", {}),
+    "pndm": ("PNDMScheduler", {"skip_prk_steps": True}),
+    "lms": ("LMSDiscreteScheduler", {}),
+    "euler": ("EulerDiscreteScheduler", {}),
+    "euler_a": ("EulerAncestralDiscreteScheduler", {}),
+    "dpm++": ("DPMSolverMultistepScheduler", {}),
+    "dpm++karras": ("DPMSolverMultistepScheduler", {"use_karras_sigmas": True}),
+    "heun": ("HeunDiscreteScheduler", {}),
+}
+
+torch.manual_seed(0)
+unet = diffusers.UNet2DConditionModel(
+    sample_size=96 if second else 64,
+    cross_attention_dim=1024 if second else 768,
+    attention_head_dim=[5, 10, 20, 20] if second else 8,
+    use_linear_projection=second,
+)
+vae = diffusers.AutoencoderKL(
+    sample_size=768 if second else 512,
+    block_out_channels=(128, 256, 512, 512),
+    layers_per_block=2,
+    down_block_types=["DownEncoderBlock2D"] * 4,
+    up_block_types=["UpDecoderBlock2D"] * 4,
+    latent_channels=4,
+    scaling_factor=0.18215,
+)
+text = transformers.CLIPTextModel(
+    transformers.CLIPTextConfig(
+        vocab_size=49408,
+        hidden_size=1024 if second else 768,
+        intermediate_size=4096 if second else 3072,
+        num_hidden_layers=23 if second else 12,
+        num_attention_heads=16 if second else 12,
+        hidden_act="gelu" if second else "quick_gelu",
+        bos_token_id=49406,
+        eos_token_id=49407,
+        pad_token_id=0 if second else 49407,
+    )
+)
+# The vocabulary that unsee carries, in CLIPTokenizer's files.
+merges = (Path(__file__).parent / "../../src/text/clip_merges.txt").read_text().splitlines()
+visible = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+letters = [chr(byte) for byte in visible] + [chr(256 + n) for n in range(256 - len(visible))]
+words = letters + [f"{letter}</w>" for letter in letters] + ["".join(merge.split()) for merge in merges]
+words += ["<|startoftext|>", "<|endoftext|>"]
+(out / "tokenizer").mkdir(parents=True, exist_ok=True)
+(out / "tokenizer/vocab.json").write_text(json.dumps({word: n for n, word in enumerate(words)}))
+(out / "tokenizer/merges.txt").write_text("#version: 0.2\n" + "\n".join(merges) + "\n")
+tokenizer = transformers.CLIPTokenizer(
+    str(out / "tokenizer/vocab.json"),
+    str(out / "tokenizer/merges.txt"),
+    pad_token="!" if second else "<|endoftext|>",
+    model_max_length=77,
+)
+scheduler = diffusers.DDIMScheduler(
+    beta_start=0.00085,
+    beta_end=0.012,
+    beta_schedule="scaled_linear",
+    clip_sample=False,
+    set_alpha_to_one=False,
+    steps_offset=1,
+    prediction_type="v_prediction" if second else "epsilon",
+)
+pipe = diffusers.StableDiffusionPipeline(
+    vae, text, tokenizer, unet, scheduler, safety_checker=None, feature_extractor=None, requires_safety_checker=False
+)
+pipe.set_progress_bar_config(disable=True)
+# As files come from the hub: the tokenizer that PIPELINE loads is the one whose ids are compared.
+pipe.save_pretrained(out / "model")
+for name in ["vocab.json", "merges.txt"]:
+    (out / "model/tokenizer" / name).write_bytes((out / "tokenizer" / name).read_bytes())
+
+found = {}
+with torch.no_grad():
+    ids = tokenizer(PROMPTS, padding="max_length", max_length=77, truncation=True, return_tensors="pt").input_ids
+    found["ids"] = ids
+    found["text"] = text(ids).last_hidden_state
+    size = 96 if second else 64
+    latent = torch.randn((1, 4, size, size), generator=torch.Generator().manual_seed(1))
+    found["latent"], found["timestep"] = latent, torch.tensor([601.0])
+    found["prediction"] = unet(latent, 601, found["text"][:1]).sample
+    picture = torch.rand((1, 3, 512, 512), generator=torch.Generator().manual_seed(2)) * 2 - 1
+    found["picture"] = picture
+    found["moments"] = vae.encode(picture).latent_dist.parameters
+    found["decoded"] = vae.decode(latent[:, :, :64, :64].contiguous()).sample
+    for name, (kind, options) in SAMPLERS.items():
+        pipe.scheduler = getattr(diffusers, kind).from_config(scheduler.config, **options)
+        generator = torch.Generator().manual_seed(SEED)
+        latents = torch.randn((1, 4, side // 8, side // 8), generator=generator)
+        image = pipe(
+            PROMPTS[0], height=side, width=side, num_inference_steps=STEPS, guidance_scale=GUIDANCE, latents=latents,
+            generator=generator, output_type="np",
+        ).images[0]
+        found[f"image.{name}"] = torch.from_numpy(image).permute(2, 0, 1).contiguous()
+        print(version, name, flush=True)
+save_file(found, out / "reference.safetensors")
+
+pipe.scheduler = scheduler
+half = pipe.to(torch.float16)
+half.save_pretrained(out / "fp16", variant="fp16", max_shard_size="500MB")
+half.save_pretrained(out / "bin", safe_serialization=False)
+for name in ["fp16", "bin"]:
+    for file in ["vocab.json", "merges.txt"]:
+        (out / name / "tokenizer" / file).write_bytes((out / "tokenizer" / file).read_bytes())
