@@ -62,6 +62,8 @@ test: setup
 	$(call PART,tokenizer against transformers,cargo test --release --quiet --test tokenizer)
 	$(call PART,weights in and out,cargo test --release --quiet --test exchange)
 	$(call PART,files from strangers,cargo test --release --quiet --test hostile)
+	$(call PART,the hub,cargo test --release --quiet --test hub)
+	$(call PART,seeds of the fuzz targets,cargo test --release --quiet --test fuzzing)
 	$(call PART,architecture,cargo test --release --quiet --test architecture)
 	$(call PART,the same pictures as Python diffusers (where it is installed),cargo test --release --quiet --test diffusers -- --nocapture)
 	$(call PART,command line and faults,cargo test --release --quiet --test commands)

@@ -5,6 +5,7 @@ pub mod cli;
 pub mod erasure;
 pub mod files;
 pub mod generator;
+pub mod hub;
 pub mod judge;
 pub mod measure;
 pub mod model;

@@ -11,6 +11,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("pictures", &["files"]),
     ("text", &["files"]),
     ("weights", &["torch", "files"]),
+    ("hub", &["files", "watch"]),
     ("model", &["torch", "weights"]),
     ("sampler", &["torch"]),
     ("generator", &["torch", "weights", "model", "sampler", "text", "pictures", "watch", "files"]),
@@ -26,6 +27,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "weights",
             "sampler",
             "generator",
+            "hub",
             "training",
             "erasure",
             "judge",
@@ -37,7 +39,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "files",
         ],
     ),
-    ("cli", &["torch", "sampler", "training", "measure", "run", "watch"]),
+    ("cli", &["torch", "sampler", "training", "measure", "hub", "run", "watch"]),
 ];
 
 fn files(folder: &Path, found: &mut Vec<PathBuf>) {

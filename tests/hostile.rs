@@ -108,6 +108,7 @@ impl Maker {
 }
 
 /// Hostile and damaged pickles.
+#[expect(clippy::too_many_lines, reason = "a list")]
 fn pickles(make: &Maker) -> Vec<Case> {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/pickles");
     let whole = fs_err::read(golden.join("zip.pt")).unwrap();
@@ -296,6 +297,7 @@ fn dense(make: &Maker) -> Vec<Case> {
 }
 
 /// Indexes of shards, folders, and files for a base.
+#[expect(clippy::too_many_lines, reason = "a list")]
 fn models(make: &Maker) -> Vec<Case> {
     let index = |name: &str, text: &str| make.bytes(name, text.as_bytes());
     let entry = |shard: &str| format!(r#"{{"weight_map": {{"w": "{shard}"}}}}"#);
@@ -435,7 +437,7 @@ fn every_wrong_file_gives_one_clear_error() {
         match said {
             Ok(()) => wrong.push(format!("{what}: nothing was said")),
             Err(text) if !text.contains(wanted) => {
-                wrong.push(format!("{what}: `{wanted}` is not in: {text}"))
+                wrong.push(format!("{what}: `{wanted}` is not in: {text}"));
             }
             Err(text) if text.contains('\n') => wrong.push(format!("{what}: more than a line: {text}")),
             Err(_) if taken > SECOND => wrong.push(format!("{what}: {taken:?}")),

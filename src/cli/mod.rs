@@ -7,6 +7,8 @@ mod grids;
 mod inspect;
 mod jobs;
 mod output;
+#[cfg(feature = "hub")]
+mod pull;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -97,6 +99,12 @@ enum Command {
     /// Train the miniature and its judge from nothing
     #[command(after_help = "Example:\n  unsee train pipelines/miniature.toml --out outputs/miniature")]
     Train(jobs::TrainArgs),
+    /// Bring a model from the Hugging Face hub into its cache; the only command that touches the network
+    #[cfg(feature = "hub")]
+    #[command(
+        after_help = "Example:\n  unsee pull stable-diffusion-v1-5/stable-diffusion-v1-5\n  HF_TOKEN=... unsee pull stabilityai/stable-diffusion-2-1@main"
+    )]
+    Pull(pull::PullArgs),
     /// Write a model, edited or not, for diffusers, A1111 or `ComfyUI`
     #[command(
         after_help = "Example:\n  unsee export no-mosaic --edit outputs/demo/edit.safetensors\n  unsee export no-mosaic.safetensors --as single-file --dtype f16 --edit outputs/demo/edit.safetensors\n  unsee export lora.safetensors --as lora --rank 16 --edit outputs/demo/edit.safetensors"
@@ -190,6 +198,8 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Grid(args) => grids::grid(args, common),
         Command::Canvas(args) => grids::canvas(args, common),
         Command::Train(args) => jobs::train(args, common),
+        #[cfg(feature = "hub")]
+        Command::Pull(args) => pull::pull(args, common),
         Command::Export(args) => exports::export(args, common),
         Command::Diff(args) => exports::diff(args, common),
         Command::Inspect(args) => inspect::inspect(args, common),

@@ -11,6 +11,7 @@ use super::folder::{Machine, RunFolder};
 use super::prompts::PromptRow;
 use super::{Error, ModelSettings, located};
 use crate::generator::{Adapter, Checkpoint, Embedding, Generator, Shot, StableDiffusion};
+use crate::hub::commit_of;
 use crate::sampler::Solver;
 use crate::torch::Place;
 use crate::watch::Watch;
@@ -116,6 +117,9 @@ pub fn generate(
     }
     RunFolder::within(root, commission, Machine::here(place), |run| {
         run.record.hashes.insert("model".to_owned(), hash.clone());
+        if let Some(commit) = commit_of(&model.card().path) {
+            run.record.hashes.insert("commit".to_owned(), commit);
+        }
         run.phase("drawing", place.device, |_| {
             draw_missing(&model, &works, (&hash, commission.batch), "drawing", watch)
         })?;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::Error;
 use super::pipeline::ModelSettings;
 use crate::generator::Location;
+use crate::hub::{Name, Settings, cached};
 
 /// A shipped model by name (`miniature`, `judge`): in `UNSEE_MODELS`, or in a folder `models` beside the
 /// program or above it, or where it was built.
@@ -28,18 +29,31 @@ pub fn shipped(name: &str) -> Result<PathBuf, Error> {
     })
 }
 
-/// A path that exists is a path; a bare word is a shipped model.
+/// A path that exists is a path; a bare word is a shipped model; `ORGANISATION/NAME[@REVISION]` is a model of the
+/// hub that was pulled. The network is never touched.
 ///
 /// # Errors
-/// A bare word that names no shipped model.
+/// A text that is none of these, a model that was not pulled.
 pub fn shipped_or_path(text: &str) -> Result<PathBuf, Error> {
     let path = PathBuf::from(text);
-    if path.exists() || text.contains('/') {
+    if path.exists() {
+        return Ok(path);
+    }
+    if let Ok(name) = text.parse::<Name>() {
+        let settings = Settings::from_environment();
+        return cached(&settings, &name).ok_or_else(|| {
+            Error::Unknown(format!(
+                "there is no folder {text}, and no model of that name in {}; `unsee pull {text}` brings it there",
+                settings.cache.display()
+            ))
+        });
+    }
+    if text.contains('/') {
         return Ok(path);
     }
     shipped(text).map_err(|_| {
         Error::Unknown(format!(
-            "`{text}` is neither a folder nor a shipped model; miniature and judge are shipped, anything else is a path"
+            "`{text}` is neither a folder nor a shipped model; miniature and judge are shipped, ORGANISATION/NAME is a model of the hub, anything else is a path"
         ))
     })
 }

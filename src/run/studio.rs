@@ -3,11 +3,13 @@
 use std::path::Path;
 
 use super::Error;
+use super::RunFolder;
 use super::drawing::{draw_missing, picture_path};
 use super::naming::located;
 use super::pipeline::{AnswerSettings, Method, Pipeline};
 use crate::canvas;
 use crate::generator::{Checkpoint, Generator, Shot, StableDiffusion};
+use crate::hub::commit_of;
 use crate::measure::{Answer, AnswerSet, Domain, Target};
 use crate::torch::Place;
 use crate::watch::Watch;
@@ -40,6 +42,15 @@ impl<'a> Studio<'a> {
         let model = StableDiffusion::load(&checkpoint, place)?;
         let side = pipeline.draw.side.unwrap_or(model.card().side);
         Ok(Self { pipeline, set, targets, checkpoint, model, side })
+    }
+
+    /// Notes in the run which model this is.
+    pub(super) fn sign(&self, run: &mut RunFolder) {
+        let card = self.model.card();
+        run.record.hashes.insert("base".to_owned(), card.hash.clone());
+        if let Some(commit) = commit_of(&card.path) {
+            run.record.hashes.insert("commit".to_owned(), commit);
+        }
     }
 
     /// Reads an edit that was made of this model.

@@ -67,7 +67,7 @@ pub fn erase_only(
 ) -> Result<Vec<PathBuf>, Error> {
     let mut studio = Studio::open(pipeline, place)?;
     RunFolder::within(root, pipeline, Machine::here(place), |run| {
-        run.record.hashes.insert("base".to_owned(), studio.model.card().hash.clone());
+        studio.sign(run);
         let mut files = Vec::new();
         for target in studio.targets.clone() {
             let places = Places::of(&studio.targets, &target);
@@ -85,7 +85,7 @@ fn study(
     device: Device,
     watch: &mut dyn Watch,
 ) -> Result<Summary, Error> {
-    run.record.hashes.insert("base".to_owned(), studio.model.card().hash.clone());
+    studio.sign(run);
     run.record.hashes.insert("judge".to_owned(), jury.card().hash.clone());
     let reference = run.phase("checking the judge", device, |_| jury.check(watch))?;
 

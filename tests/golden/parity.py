@@ -94,6 +94,8 @@ pipe.save_pretrained(out / "model")
 for name in ["vocab.json", "merges.txt"]:
     (out / "model/tokenizer" / name).write_bytes((out / "tokenizer" / name).read_bytes())
 
+# As a scheduler is loaded: every value of the file counts. In memory, `from_config` forgets those that were defaults.
+config = json.loads((out / "model/scheduler/scheduler_config.json").read_text())
 found = {}
 with torch.no_grad():
     ids = tokenizer(PROMPTS, padding="max_length", max_length=77, truncation=True, return_tensors="pt").input_ids
@@ -108,7 +110,7 @@ with torch.no_grad():
     found["moments"] = vae.encode(picture).latent_dist.parameters
     found["decoded"] = vae.decode(latent[:, :, :64, :64].contiguous()).sample
     for name, (kind, options) in SAMPLERS.items():
-        pipe.scheduler = getattr(diffusers, kind).from_config(scheduler.config, **options)
+        pipe.scheduler = getattr(diffusers, kind).from_config(config, **options)
         generator = torch.Generator().manual_seed(SEED)
         latents = torch.randn((1, 4, side // 8, side // 8), generator=generator)
         image = pipe(
