@@ -16,13 +16,15 @@ PYTHON := python3
 PART = @start=$$(date +%s); echo "== $(1)"; $(2) </dev/null || exit 1; \
 	echo "== $(1): $$(( $$(date +%s) - start )) s"
 
-.PHONY: help setup build demo test bench clean
+.PHONY: help setup build demo test bench parity fuzz clean
 
 help:
 	@echo "make demo     set libtorch up, build, and erase a style from the miniature"
 	@echo "make test     formatting, lints, unit, golden, command-line and README tests"
 	@echo "make build    set libtorch up and build target/release/unsee"
 	@echo "make bench    compare with Python diffusers, into benches/RESULTS.md"
+	@echo "make parity   compare full-size models with Python diffusers (40 minutes on two cores, 20 GB of disk)"
+	@echo "make fuzz     let the fuzz targets run for FUZZ=600 seconds each (nightly Rust and cargo-fuzz)"
 	@echo "make setup    set libtorch up (CUDA=1 for a machine with a GPU; LIBTORCH=... for an own one)"
 	@echo "make clean    remove what was built here; the shared libtorch in $(CACHE) stays"
 
@@ -71,6 +73,28 @@ test: setup
 
 bench: build
 	benches/bench.sh
+
+# A Python of its own, with what is compared against; UNSEE_PYTHON names another one.
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet torch==$(TORCH) diffusers==0.42.1 transformers==5.23.0 safetensors==0.8.0
+
+parity: build $(if $(UNSEE_PYTHON),,.venv/bin/python)
+	@set -e; for model in sd15 sd21; do \
+		echo "== $$model: Python's side"; \
+		$(or $(UNSEE_PYTHON),.venv/bin/python) tests/golden/parity.py $$model target/parity/$$model; \
+		echo "== $$model: this side"; \
+		UNSEE_PARITY=$(CURDIR)/target/parity/$$model cargo test --release --quiet --test parity -- --nocapture; \
+		rm -r target/parity/$$model; \
+	done
+
+FUZZ := 600
+fuzz: setup
+	@set -e; for target in weights pickle index names text; do \
+		mkdir -p fuzz/corpus/$$target; \
+		LD_LIBRARY_PATH=$(CURDIR)/.libtorch/lib cargo +nightly fuzz run --sanitizer none $$target \
+			fuzz/corpus/$$target fuzz/seeds/$$target -- -max_total_time=$(FUZZ) -rss_limit_mb=2048 -timeout=5; \
+	done
 
 clean:
 	cargo clean

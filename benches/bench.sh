@@ -93,6 +93,9 @@ table["peak memory of that, MiB"]="$(cut -d' ' -f2 "$work/fo" | median $runs) $(
 		read -r a b <<<"${table[$name]}"
 		printf '| %s | %.3f | %.3f | %s |\n' "$name" "$a" "$b" "$(ratio "$b" "$a")"
 	done
+	# What other commands measured stays.
+	echo
+	sed -n '/^## Full-size/,$p' benches/RESULTS.md
 } >"$work/RESULTS.md"
 mv "$work/RESULTS.md" benches/RESULTS.md
 cat benches/RESULTS.md

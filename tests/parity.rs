@@ -30,6 +30,7 @@ fn config<T: DeserializeOwned>(path: &Path) -> T {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one table")]
 fn full_size_models_are_equal_to_diffusers() {
     let Some(root) = std::env::var_os("UNSEE_PARITY").map(PathBuf::from) else {
         println!("skipped: full-size models take minutes and 20 GB of disk; `make parity` makes them");
@@ -55,6 +56,14 @@ fn full_size_models_are_equal_to_diffusers() {
         .map(|prompt| Tensor::from_slice(&tokenizer.encode(prompt).ids))
         .into();
     assert!(Tensor::stack(&ids, 0).equal(&known("ids")));
+    if let Ok(text) = fs_err::read_to_string(root.join("strings.json")) {
+        let strings: Vec<(String, Vec<i64>)> = serde_json::from_str(&text).unwrap();
+        let differs =
+            |(prompt, ids): &&(String, Vec<i64>)| tokenizer.encode(prompt).ids[..ids.len()] != ids[..];
+        let wrong: Vec<_> = strings.iter().filter(differs).map(|(prompt, _)| prompt).collect();
+        row("tokenizer", "", format!("{} of {} strings differ", wrong.len(), strings.len()));
+        assert!(wrong.is_empty(), "{:?}", &wrong[..wrong.len().min(5)]);
+    }
     no_grad(|| {
         let weights = open("text_encoder", "model.safetensors");
         let text =

@@ -11,13 +11,20 @@ use crate::run::{self, Finding};
 pub(super) struct InspectArgs {
     /// A file of weights, an edit, a model folder or a run folder
     path: PathBuf,
+    /// Say what of the file would go onto this model
+    #[arg(long, value_name = "MODEL")]
+    base: Option<String>,
     /// List every tensor
     #[arg(long)]
     tensors: bool,
 }
 
 pub(super) fn inspect(args: InspectArgs, common: &Common) -> anyhow::Result<()> {
-    let finding: Finding = run::inspect(&args.path)?;
+    let mut finding: Finding = run::inspect(&args.path)?;
+    if let Some(path) = args.base {
+        let base = run::ModelSettings { path, ..Default::default() };
+        finding.facts.push(("on the base".to_owned(), run::fits(&args.path, &base)?));
+    }
     if common.json {
         return output::json(&finding);
     }

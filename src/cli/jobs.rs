@@ -175,8 +175,18 @@ fn plan(pipeline: &Pipeline, common: &Common) -> anyhow::Result<()> {
     output::line(&format!("would erase {}, each from the base", forecast.targets.join(", ")));
     output::line(&format!("pictures to draw: {}", forecast.pictures));
     output::line(&format!("training steps: {}", forecast.steps));
-    output::line(&format!("predicted time: {}", span(forecast.minutes * 60.0)));
-    output::line(&format!("predicted peak memory: {} MiB", forecast.memory >> 20));
+    if let Some(minutes) = forecast.minutes {
+        output::line(&format!("predicted time: {}", span(minutes * 60.0)));
+    }
+    for (what, bytes) in [("predicted peak memory", forecast.memory), ("on the GPU", forecast.device_memory)]
+    {
+        if let Some(bytes) = bytes {
+            output::line(&format!("{what}: {} MiB", bytes >> 20));
+        }
+    }
+    if let Some(missing) = forecast.missing {
+        output::line(&format!("time and memory cannot be predicted without the model: {missing}"));
+    }
     output::line("nothing was done");
     Ok(())
 }

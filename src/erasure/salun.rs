@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::encoded::{Encoded, Texts, rows_of_step};
 use super::{Erasure, Error, Material, Select, Task};
 use crate::generator::Denoiser;
-use crate::torch::{Kind, Rng, Tensor, grad, no_grad, stage};
+use crate::torch::{Kind, Rng, Tensor, grad_each, no_grad, stage};
 use crate::training::{self, Lesson, Plan, train};
 use crate::watch::Watch;
 use crate::weights::{Edit, Weights, save};
@@ -243,7 +243,7 @@ impl SalUn {
         let mut start = 0;
         while start < forget.len() {
             let n = self.batch.min(forget.len() - start);
-            let gradients = stage("saliency mask", || -> Result<_, Error> {
+            stage("saliency mask", || -> Result<(), Error> {
                 let mut rng = Rng::for_step(task.seed, "salun mask", start as u64);
                 let rows = Tensor::arange_start(start, start + n, (Kind::Int64, device.tch()));
                 let _scope = model.place().scope();
@@ -261,15 +261,11 @@ impl SalUn {
                 let target = model.schedule().target(&clean, &noise, &timesteps);
                 // Weighted by its size, so that a last, smaller batch counts for what it holds.
                 let loss = (output - target).square().mean(Kind::Float) * n as f64;
-                Ok(grad(&loss, &tensors)?)
+                Ok(grad_each(&loss, &tensors, &mut |i, gradient| {
+                    let _ = no_grad(|| sums[i].g_add_(&gradient));
+                    Ok(())
+                })?)
             })?;
-            no_grad(|| {
-                for (sum, gradient) in sums.iter_mut().zip(gradients) {
-                    if let Some(gradient) = gradient {
-                        let _ = sum.g_add_(&gradient);
-                    }
-                }
-            });
             start += n;
             watch.at(start as u64, "");
             if watch.interrupted() {

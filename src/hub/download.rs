@@ -167,7 +167,17 @@ fn wanted(files: &[String]) -> Vec<&str> {
             }
         }
     }
-    if found.iter().any(|file| file.starts_with("unet/")) { found } else { Vec::new() }
+    if found.iter().any(|file| file.starts_with("unet/")) {
+        return found;
+    }
+    // A CLIP that judges: configuration, tokenizer and weights lie side by side.
+    let weights = ["model.safetensors", "pytorch_model.bin"].into_iter().find(|file| has(file));
+    let texts = ["config.json", "preprocessor_config.json", "vocab.json", "merges.txt", "tokenizer.json"];
+    let more = ["tokenizer_config.json", "special_tokens_map.json"];
+    let clip = texts.into_iter().chain(more).chain(weights);
+    let clip: Vec<&str> =
+        files.iter().map(String::as_str).filter(|own| clip.clone().any(|file| file == *own)).collect();
+    if weights.is_some() && has("config.json") { clip } else { Vec::new() }
 }
 
 /// Brings one file into the cache; how many bytes that took.

@@ -4,9 +4,9 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::{Error, Record};
-use crate::generator::Checkpoint;
-use crate::weights::Weights;
+use super::{Error, ModelSettings, Record, located};
+use crate::generator::{Adapter, Checkpoint};
+use crate::weights::{Weights, describe};
 
 /// What something is.
 #[derive(Debug, Clone, Serialize)]
@@ -30,6 +30,28 @@ pub struct TensorFact {
     pub shape: Vec<i64>,
 }
 
+impl TensorFact {
+    fn bytes(&self) -> u64 {
+        let width = match self.dtype.as_str() {
+            "F64" | "I64" => 8,
+            "F32" | "I32" => 4,
+            "F16" | "BF16" | "I16" => 2,
+            _ => 1,
+        };
+        self.shape.iter().map(|&n| n as u64).product::<u64>() * width
+    }
+}
+
+/// What of a file would go onto a base, one line.
+///
+/// # Errors
+/// Nothing that fits, or a file that cannot be read.
+pub fn fits(path: &Path, base: &ModelSettings) -> Result<String, Error> {
+    let base = Checkpoint::open(&located(base)?)?;
+    let laid = base.lay(&[Adapter { path: path.to_path_buf(), strength: 1.0 }])?;
+    Ok(format!("{}; {} tensors would change", laid.notes.join("; "), laid.edit.tensors.len()))
+}
+
 /// Looks at a path.
 ///
 /// # Errors
@@ -43,6 +65,11 @@ pub fn inspect(path: &Path) -> Result<Finding, Error> {
     }
     if path.join("model_index.json").exists() {
         return model_folder(path);
+    }
+    for file_name in ["diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin"] {
+        if path.join("config.json").exists() && path.join(file_name).exists() {
+            return file(&path.join(file_name));
+        }
     }
     if path.join("config.json").exists() && path.join("model.safetensors").exists() {
         let mut finding = file(&path.join("model.safetensors"))?;
@@ -69,10 +96,9 @@ fn file(path: &Path) -> Result<Finding, Error> {
         })
         .collect();
     let about = weights.metadata();
-    let what = if about.contains_key("unsee.edit") { "an edit" } else { "safetensors weights" };
     let mut facts = summary(&weights, &tensors)?;
     facts.extend(about.into_iter().filter(|(key, _)| key != "format"));
-    Ok(Finding { what: what.to_owned(), facts, tensors })
+    Ok(Finding { what: describe(&weights), facts, tensors })
 }
 
 fn summary(weights: &Weights, tensors: &[TensorFact]) -> Result<Vec<(String, String)>, Error> {
@@ -80,8 +106,10 @@ fn summary(weights: &Weights, tensors: &[TensorFact]) -> Result<Vec<(String, Str
     let mut types: Vec<&str> = tensors.iter().map(|t| t.dtype.as_str()).collect();
     types.sort_unstable();
     types.dedup();
+    let bytes: u64 = tensors.iter().map(TensorFact::bytes).sum();
     Ok(vec![
         ("tensors".to_owned(), tensors.len().to_string()),
+        ("size".to_owned(), format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))),
         ("numbers".to_owned(), numbers.to_string()),
         ("types".to_owned(), types.join(", ")),
         ("hash".to_owned(), weights.hash()?.to_hex().to_string()),

@@ -164,7 +164,8 @@ fn pictures(
     first: u32,
     n: u32,
 ) -> Result<Vec<(Answer, Picture)>, Error> {
-    let Some(source) = &settings.reference else { return Ok(Vec::new()) };
+    let source = settings.reference.as_deref().filter(|source| *source != "none");
+    let Some(source) = source else { return Ok(Vec::new()) };
     let seeds = (first..first + n).map(u64::from).collect();
     (AnswerSet { seeds, ..set.clone() })
         .answers()

@@ -28,7 +28,7 @@ pub use export::{Apart, diff, export};
 pub use folder::{Artifact, Machine, Phase, Record, RunFolder, Status};
 pub use forecast::{Forecast, forecast};
 pub use generate::{Commission, Drawn, generate};
-pub use inspect::{Finding, TensorFact, inspect};
+pub use inspect::{Finding, TensorFact, fits, inspect};
 pub use judging::{Looked, judge_answers, read_evidence};
 pub use jury::{JudgeReport, Jury};
 pub use layouts::{GridRequest, Rows, canvas_folder, canvas_sheet, compare};

@@ -128,7 +128,7 @@ pub struct JudgeSettings {
     pub decide: String,
     /// `candle` or `libtorch`.
     pub engine: String,
-    /// Pictures whose truth is known: `canvas` draws them, or a folder in `UnlearnCanvas`' layout. They
+    /// Pictures whose truth is known: `canvas` draws them, or a folder in `UnlearnCanvas`' layout, or `none`. They
     /// measure the judge, and teach it where it decides by prototypes or a probe.
     pub reference: Option<String>,
     /// Reference pictures of each style × object that measure the judge.

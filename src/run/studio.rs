@@ -8,7 +8,7 @@ use super::drawing::{draw_missing, picture_path};
 use super::naming::located;
 use super::pipeline::{AnswerSettings, Method, Pipeline};
 use crate::canvas;
-use crate::generator::{Checkpoint, Generator, Shot, StableDiffusion};
+use crate::generator::{Checkpoint, Generator, Location, Shot, StableDiffusion};
 use crate::hub::commit_of;
 use crate::measure::{Answer, AnswerSet, Domain, Target};
 use crate::torch::Place;
@@ -20,28 +20,18 @@ pub(super) struct Studio<'a> {
     pub pipeline: &'a Pipeline,
     pub set: AnswerSet,
     pub targets: Vec<Target>,
-    pub checkpoint: Checkpoint,
+    pub location: Location,
     pub model: StableDiffusion,
     pub side: i64,
 }
 
 impl<'a> Studio<'a> {
     pub(super) fn open(pipeline: &'a Pipeline, place: Place) -> Result<Self, Error> {
-        let Method::SalUn(method) = &pipeline.method;
-        method.check()?;
-        let set = answer_set(&pipeline.answers);
-        let targets = pipeline.targets()?;
-        for target in &targets {
-            known(&set, target.domain, &target.name)?;
-        }
-        known(&set, Domain::Style, &pipeline.task.style_anchor)?;
-        if let Some(anchor) = &pipeline.task.object_anchor {
-            known(&set, Domain::Object, anchor)?;
-        }
-        let checkpoint = Checkpoint::open(&located(&pipeline.model)?)?;
-        let model = StableDiffusion::load(&checkpoint, place)?;
+        let (set, targets) = checked(pipeline)?;
+        let location = located(&pipeline.model)?;
+        let model = StableDiffusion::load(&Checkpoint::open(&location)?, place)?;
         let side = pipeline.draw.side.unwrap_or(model.card().side);
-        Ok(Self { pipeline, set, targets, checkpoint, model, side })
+        Ok(Self { pipeline, set, targets, location, model, side })
     }
 
     /// Notes in the run which model this is.
@@ -55,7 +45,9 @@ impl<'a> Studio<'a> {
 
     /// Reads an edit that was made of this model.
     pub(super) fn read_edit(&self, file: &Path) -> Result<Edit, Error> {
-        let base = |full: &str| self.checkpoint.tensor(full);
+        // Opened again rather than kept: mapped files count as memory of the process.
+        let checkpoint = Checkpoint::open(&self.location)?;
+        let base = |full: &str| checkpoint.tensor(full);
         Ok(Edit::read(file, &self.model.card().hash, base)?)
     }
 
@@ -83,6 +75,24 @@ impl<'a> Studio<'a> {
         let works: Vec<_> = answers.iter().map(work).collect();
         draw_missing(&self.model, &works, (&self.model.card().hash, self.pipeline.draw.batch), what, watch)
     }
+}
+
+/// What a pipeline asks for, checked as far as that goes without its model.
+pub(super) fn checked(pipeline: &Pipeline) -> Result<(AnswerSet, Vec<Target>), Error> {
+    let Method::SalUn(method) = &pipeline.method;
+    method.check()?;
+    let set = answer_set(&pipeline.answers);
+    let targets = pipeline.targets()?;
+    for target in &targets {
+        known(&set, target.domain, &target.name)?;
+    }
+    if targets.iter().any(|target| target.domain == Domain::Style) {
+        known(&set, Domain::Style, &pipeline.task.style_anchor)?;
+    }
+    if let Some(anchor) = &pipeline.task.object_anchor {
+        known(&set, Domain::Object, anchor)?;
+    }
+    Ok((set, targets))
 }
 
 /// The pipeline's answer set; the canvas' names where it gives none.

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::Error;
 use super::drawing::picture_path;
+use super::pipeline::TaskSettings;
 use super::studio::Studio;
 use crate::erasure::{Example, Material, Pair, Task};
 use crate::measure::{Answer, AnswerSet, Domain, Target};
@@ -50,12 +51,15 @@ pub(super) fn task(studio: &Studio, target: &Target) -> Task {
 const MATERIAL_SEED: u64 = 1 << 40;
 
 /// Which pictures there are to learn from: of the target, and of the rest.
-pub(super) fn to_learn_from(studio: &Studio, target: &Target) -> (Vec<Answer>, Vec<Answer>) {
-    let settings = &studio.pipeline.task;
+pub(super) fn to_learn_from(
+    set: &AnswerSet,
+    settings: &TaskSettings,
+    target: &Target,
+) -> (Vec<Answer>, Vec<Answer>) {
     let (mut forget, mut remain) = (Vec::new(), Vec::new());
     let most = settings.forget_pictures.max(settings.remain_pictures) as u64;
     let seeds: Vec<u64> = (0..most).map(|i| MATERIAL_SEED + i).collect();
-    for answer in (AnswerSet { seeds, ..studio.set.clone() }).answers() {
+    for answer in (AnswerSet { seeds, ..set.clone() }).answers() {
         let own = answer.wanted(target.domain) == target.name;
         let wanted = if own { settings.forget_pictures } else { settings.remain_pictures };
         if answer.seed - MATERIAL_SEED < wanted as u64 {
@@ -74,7 +78,7 @@ pub(super) fn material(
     watch: &mut dyn Watch,
 ) -> Result<Material, Error> {
     let settings = &studio.pipeline.task;
-    let (forget, remain) = to_learn_from(studio, target);
+    let (forget, remain) = to_learn_from(&studio.set, settings, target);
     let path_of: Box<dyn Fn(&Answer) -> PathBuf> = if let Some(pictures) = &settings.pictures {
         let root = PathBuf::from(pictures);
         Box::new(move |answer| {

@@ -164,12 +164,15 @@ pub fn train(
         }
     }
     watch.end();
-    let weights = match &state.ema {
+    // Its moments are twice the weights; they go before the weights are copied.
+    let State { adam, ema, mean, seconds, .. } = state;
+    drop(adam);
+    let weights = match &ema {
         Some(ema) => ema.average().iter().map(Tensor::copy).collect(),
         None => no_grad(|| tensors.iter().map(|t| t.detach().copy()).collect()),
     };
-    let seconds = state.seconds + if folder.is_some() { 0.0 } else { began.elapsed().as_secs_f64() };
-    Ok(Outcome { weights, seconds, loss: state.mean })
+    let seconds = seconds + if folder.is_some() { 0.0 } else { began.elapsed().as_secs_f64() };
+    Ok(Outcome { weights, seconds, loss: mean })
 }
 
 /// One step; returns the loss.

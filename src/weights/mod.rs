@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 pub use edit::Edit;
 pub use names::compvis::{Ema, SingleFile, from_compvis, is_compvis, to_compvis, unet_names_of_compvis};
+pub use names::kinds::describe;
 pub use names::lora::{Dialect, Factors, is_lora, named_lora, read_lora};
 pub use save::{save, save_as};
 

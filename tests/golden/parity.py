@@ -8,6 +8,7 @@ pickles; OUT/reference.safetensors holds inputs and outputs of each network and 
 """
 
 import json
+import random
 import sys
 from pathlib import Path
 
@@ -76,6 +77,44 @@ tokenizer = transformers.CLIPTokenizer(
     pad_token="!" if second else "<|endoftext|>",
     model_max_length=77,
 )
+
+
+def strings(n):
+    """Prompts of all kinds: words, weights, punctuation, Unicode of every plane, emoji, white space, long ones."""
+    chance = random.Random(0)
+    vocabulary = [word.replace("</w>", "") for word in words if word.isascii() and word.isprintable()]
+    emoji = ["😀", "👩‍🚀", "🏳️‍🌈", "❤️", "👍🏽", "🇫🇷", "🐱", "✨"]
+    marks = list(".,:;!?'\"()[]{}<>|/\\@#$%^&*-_=+~`") + ["'s", "'ll", "n't", "...", "--", "(word:1.2)", "((x))", "[y]"]
+    planes = [(0x20, 0x7F), (0xA0, 0x250), (0x300, 0x370), (0x370, 0x600), (0x900, 0xE00), (0x1100, 0x1200)]
+    planes += [(0x2000, 0x2070), (0x3040, 0x3100), (0x4E00, 0x9FFF), (0xAC00, 0xD7A3), (0x1F300, 0x1FAFF)]
+
+    def piece():
+        kind = chance.random()
+        if kind < 0.6:
+            word = chance.choice(vocabulary)
+            return word.upper() if kind < 0.05 else word.title() if kind < 0.1 else word
+        if kind < 0.7:
+            return chance.choice(marks)
+        if kind < 0.75:
+            return f"({chance.choice(vocabulary)}:{chance.random() * 2:.2f})"
+        if kind < 0.8:
+            return chance.choice(emoji)
+        if kind < 0.85:
+            return str(chance.randrange(10**6))
+        low, high = chance.choice(planes)
+        return "".join(chr(chance.randrange(low, high)) for _ in range(chance.randrange(1, 6)))
+
+    space = [" "] * 8 + ["", "  ", "\n", "\t", "\u00a0", "\u3000", ", "]
+    for _ in range(n):
+        length = chance.choice([1, 2, 5, 10, 20, 100])
+        yield "".join(piece() + chance.choice(space) for _ in range(length))
+
+
+if not second:
+    prompts = ["", " ", "<|endoftext|>", "<|startoftext|>a", *strings(25_000)]
+    ids = [tokenizer(p, truncation=True, max_length=77).input_ids for p in prompts]
+    (out / "strings.json").write_text(json.dumps(list(zip(prompts, ids))))
+
 scheduler = diffusers.DDIMScheduler(
     beta_start=0.00085,
     beta_end=0.012,

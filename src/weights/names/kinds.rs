@@ -1,0 +1,77 @@
+//! What a file of weights is, from its tensors' names.
+
+use super::compvis::is_compvis;
+use super::lora::is_lora;
+use crate::weights::Weights;
+
+/// What a file of weights is, in one phrase.
+pub fn describe(file: &Weights) -> String {
+    let about = file.metadata();
+    let any = |part: &str| file.names().any(|name| name.contains(part));
+    let count = |part: &str| file.names().filter(|name| name.contains(part)).count();
+    if about.contains_key("unsee.edit") {
+        let masked = count("#mask");
+        let how =
+            if masked > 0 { format!(", {masked} of its tensors as mask and values") } else { String::new() };
+        return format!("an edit that unsee wrote{how}");
+    }
+    if is_lora(file) {
+        let ranks: Vec<i64> = file
+            .names()
+            .filter(|name| [".lora_down.", ".lora_A.", "lora.down."].iter().any(|part| name.contains(part)))
+            .filter_map(|name| file.info(name)?.shape.first().copied())
+            .collect();
+        let dialect = if any(".lora_down.") {
+            "kohya's names"
+        } else if any(".lora_A.") {
+            "PEFT's names"
+        } else {
+            "diffusers' old names"
+        };
+        return match (ranks.iter().min(), ranks.iter().max()) {
+            (Some(low), Some(high)) if low == high => {
+                format!("a LoRA in {dialect}, rank {low}, {} modules", ranks.len())
+            }
+            (Some(low), Some(high)) => {
+                format!("a LoRA in {dialect}, ranks {low} to {high}, {} modules", ranks.len())
+            }
+            _ => "an adapter that is no LoRA".to_owned(),
+        };
+    }
+    if is_compvis(file) {
+        let key = "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight";
+        let width = file.info(key).and_then(|info| info.shape.get(1).copied());
+        let version = match width {
+            Some(768) => "Stable Diffusion 1.x",
+            Some(1024) => "Stable Diffusion 2.x",
+            Some(2048) => "Stable Diffusion XL, which cannot be loaded",
+            _ => "a Stable Diffusion of its own sizes",
+        };
+        let whole = any("first_stage_model.") && any("cond_stage_model.");
+        let part = if whole { "a single file in CompVis' names" } else { "a UNet in CompVis' names" };
+        let averaged = if any("model_ema.") { ", with averaged weights" } else { "" };
+        return format!("{part}: {version}{averaged}");
+    }
+    if file.contains("emb_params") || any("string_to_param") {
+        return "an embedding (textual inversion)".to_owned();
+    }
+    let unet = any("down_blocks.") || any("up_blocks.") || any("mid_block.");
+    if any("decoder.up_blocks.") && any("encoder.down_blocks.") {
+        "an autoencoder in diffusers' names".to_owned()
+    } else if any("vision_model.") && any("text_model.") {
+        "a CLIP in transformers' names".to_owned()
+    } else if unet && file.contains("conv_in.weight") && file.contains("conv_out.weight") {
+        "a UNet in diffusers' names".to_owned()
+    } else if unet {
+        format!(
+            "a part of a UNet in diffusers' names ({} tensors of attention on the text)",
+            count(".attn2.")
+        )
+    } else if any("token_embedding.weight") && any("encoder.layers.") {
+        "a text encoder in transformers' names".to_owned()
+    } else if any("encoder.layers.") {
+        "a part of a text encoder in transformers' names".to_owned()
+    } else {
+        "weights of something that is not known".to_owned()
+    }
+}
