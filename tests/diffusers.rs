@@ -9,7 +9,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command as Process;
 
 use assert_cmd::Command;
+use unsee::generator::{Checkpoint, Edited, Format};
 use unsee::pictures::Picture;
+use unsee::torch::{Kind, Rng, Tensor};
+use unsee::watch::Quiet;
+use unsee::weights::{Dialect, Edit};
 
 /// unsee's name and diffusers' class. PNDM, Heun and LMS of diffusers do not know the miniature's schedule,
 /// whose last step has no signal left; `networks.rs` holds them to numbers on Stable Diffusion's.
@@ -102,4 +106,47 @@ fn the_same_latent_gives_the_same_picture() {
         let read = |folder: &Path| Picture::open(&folder.join(format!("{i}_0.png"))).unwrap();
         assert!(read(&again) == read(&folder.path().join("ddim")), "picture {i}");
     }
+}
+
+#[test]
+fn python_draws_the_same_with_what_is_exported() {
+    let Some(python) = python() else { return };
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let miniature = root.join("models/miniature");
+    let base = Checkpoint::open(&miniature.as_path().into()).unwrap();
+    // A change that a LoRA can hold, and that shows.
+    let mut rng = Rng::new(1);
+    let tensors: Vec<(String, Tensor)> = base
+        .names()
+        .into_iter()
+        .filter(|name| name.starts_with("unet.") && name.contains(".ff.net.") && name.ends_with(".weight"))
+        .map(|name| {
+            let own = base.tensor(&name).unwrap().to_kind(Kind::Float);
+            let change = rng.normal(&[own.size()[0], 2]).matmul(&rng.normal(&[2, own.size()[1]])) * 0.01;
+            (name, own + change)
+        })
+        .collect();
+    let edit = Edit { base: base.hash().unwrap().to_hex().to_string(), recipe: String::new(), tensors };
+    let out = tempfile::tempdir().unwrap();
+    let at = |name: &str| out.path().join(name);
+    for (name, format) in [
+        ("folder", Format::Folder),
+        ("single.safetensors", Format::SingleFile),
+        ("lora.safetensors", Format::Lora { dialect: Dialect::Kohya, rank: Some(2) }),
+    ] {
+        let edited = Edited { base: &base, edit: &edit, kind: Some(Kind::Float) };
+        let kept = edited.export(&at(name), format, &mut Quiet).unwrap();
+        assert!(kept.iter().all(|part| part.energy > 0.9999), "{kept:?}");
+    }
+    let output = Process::new(python)
+        .arg(root.join("tests/golden/exchange.py"))
+        .args([at("folder"), at("single.safetensors"), miniature.clone(), miniature, at("lora.safetensors")])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let found: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    println!("255ths from the exported folder's picture: {found}");
+    assert_eq!(found["single_file"], 0);
+    assert!(found["base"].as_i64().unwrap() > 20, "the change does not show");
+    assert!(found["lora"].as_i64().is_none_or(|apart| apart <= 2));
 }

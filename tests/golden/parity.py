@@ -13,8 +13,8 @@ import sys
 from pathlib import Path
 
 import diffusers
+import random_sd
 import torch
-import transformers
 from safetensors.torch import save_file
 
 version, out = sys.argv[1], Path(sys.argv[2])
@@ -33,55 +33,15 @@ SAMPLERS = {
     "heun": ("HeunDiscreteScheduler", {}),
 }
 
-torch.manual_seed(0)
-unet = diffusers.UNet2DConditionModel(
-    sample_size=96 if second else 64,
-    cross_attention_dim=1024 if second else 768,
-    attention_head_dim=[5, 10, 20, 20] if second else 8,
-    use_linear_projection=second,
-)
-vae = diffusers.AutoencoderKL(
-    sample_size=768 if second else 512,
-    block_out_channels=(128, 256, 512, 512),
-    layers_per_block=2,
-    down_block_types=["DownEncoderBlock2D"] * 4,
-    up_block_types=["UpDecoderBlock2D"] * 4,
-    latent_channels=4,
-    scaling_factor=0.18215,
-)
-text = transformers.CLIPTextModel(
-    transformers.CLIPTextConfig(
-        vocab_size=49408,
-        hidden_size=1024 if second else 768,
-        intermediate_size=4096 if second else 3072,
-        num_hidden_layers=23 if second else 12,
-        num_attention_heads=16 if second else 12,
-        hidden_act="gelu" if second else "quick_gelu",
-        bos_token_id=49406,
-        eos_token_id=49407,
-        pad_token_id=0 if second else 49407,
-    )
-)
-# The vocabulary that unsee carries, in CLIPTokenizer's files.
-merges = (Path(__file__).parent / "../../src/text/clip_merges.txt").read_text().splitlines()
-visible = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-letters = [chr(byte) for byte in visible] + [chr(256 + n) for n in range(256 - len(visible))]
-words = letters + [f"{letter}</w>" for letter in letters] + ["".join(merge.split()) for merge in merges]
-words += ["<|startoftext|>", "<|endoftext|>"]
-(out / "tokenizer").mkdir(parents=True, exist_ok=True)
-(out / "tokenizer/vocab.json").write_text(json.dumps({word: n for n, word in enumerate(words)}))
-(out / "tokenizer/merges.txt").write_text("#version: 0.2\n" + "\n".join(merges) + "\n")
-tokenizer = transformers.CLIPTokenizer(
-    str(out / "tokenizer/vocab.json"),
-    str(out / "tokenizer/merges.txt"),
-    pad_token="!" if second else "<|endoftext|>",
-    model_max_length=77,
-)
+pipe = random_sd.build(version, out / "tokenizer")
+text, unet, vae, tokenizer, scheduler = pipe.text_encoder, pipe.unet, pipe.vae, pipe.tokenizer, pipe.scheduler
+random_sd.save(pipe, out / "model")
 
 
 def strings(n):
     """Prompts of all kinds: words, weights, punctuation, Unicode of every plane, emoji, white space, long ones."""
     chance = random.Random(0)
+    words = random_sd.vocabulary()[0]
     vocabulary = [word.replace("</w>", "") for word in words if word.isascii() and word.isprintable()]
     emoji = ["😀", "👩‍🚀", "🏳️‍🌈", "❤️", "👍🏽", "🇫🇷", "🐱", "✨"]
     marks = list(".,:;!?'\"()[]{}<>|/\\@#$%^&*-_=+~`") + ["'s", "'ll", "n't", "...", "--", "(word:1.2)", "((x))", "[y]"]
@@ -115,24 +75,6 @@ if not second:
     ids = [tokenizer(p, truncation=True, max_length=77).input_ids for p in prompts]
     (out / "strings.json").write_text(json.dumps(list(zip(prompts, ids))))
 
-scheduler = diffusers.DDIMScheduler(
-    beta_start=0.00085,
-    beta_end=0.012,
-    beta_schedule="scaled_linear",
-    clip_sample=False,
-    set_alpha_to_one=False,
-    steps_offset=1,
-    prediction_type="v_prediction" if second else "epsilon",
-)
-pipe = diffusers.StableDiffusionPipeline(
-    vae, text, tokenizer, unet, scheduler, safety_checker=None, feature_extractor=None, requires_safety_checker=False
-)
-pipe.set_progress_bar_config(disable=True)
-# As files come from the hub: the tokenizer that PIPELINE loads is the one whose ids are compared.
-pipe.save_pretrained(out / "model")
-for name in ["vocab.json", "merges.txt"]:
-    (out / "model/tokenizer" / name).write_bytes((out / "tokenizer" / name).read_bytes())
-
 # As a scheduler is loaded: every value of the file counts. In memory, `from_config` forgets those that were defaults.
 config = json.loads((out / "model/scheduler/scheduler_config.json").read_text())
 found = {}
@@ -162,8 +104,5 @@ save_file(found, out / "reference.safetensors")
 
 pipe.scheduler = scheduler
 half = pipe.to(torch.float16)
-half.save_pretrained(out / "fp16", variant="fp16", max_shard_size="500MB")
-half.save_pretrained(out / "bin", safe_serialization=False)
-for name in ["fp16", "bin"]:
-    for file in ["vocab.json", "merges.txt"]:
-        (out / name / "tokenizer" / file).write_bytes((out / "tokenizer" / file).read_bytes())
+random_sd.save(half, out / "fp16", variant="fp16", max_shard_size="500MB")
+random_sd.save(half, out / "bin", safe_serialization=False)

@@ -1,0 +1,138 @@
+#!/usr/bin/env bash
+# unsee on a GPU against Python diffusers and against the published SalUn loop, on random full-size SD 1.5 weights.
+#
+#   benches/gpu.sh prepare     where Rust is: puts the program and Python's wheels into .gpu/ (ignored by git, < 64 MiB)
+#   benches/gpu.sh run [OUT]   where the GPU is, with PyTorch 2.11 and no network: checks, measures, prints one table
+#
+# DEVICE=cpu VERSION=miniature PRECISION=f32 STEPS=2 BATCHES="1 2" goes through all of it without a GPU, to test the script.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+device=${DEVICE:-cuda} version=${VERSION:-sd15} precision=${PRECISION:-bf16}
+steps=${STEPS:-20} batches=${BATCHES:-1 8 16 32} lessons=${LESSONS:-10}
+here=$PWD
+
+prepare() {
+	make build
+	rm -rf .gpu && mkdir -p .gpu/wheels
+	cp target/release/unsee .gpu/
+	# What the GPU machine's Python lacks; torch is there.
+	python3 -m pip download --quiet --dest .gpu/wheels --no-deps --python-version 3.12 --only-binary=:all: \
+		diffusers==0.42.1 transformers==5.23.0 safetensors==0.8.0 || true
+	python3 -m pip download --quiet --dest .gpu/wheels --no-deps diffusers==0.42.1 transformers==5.23.0 safetensors==0.8.0 \
+		huggingface_hub tokenizers regex tqdm packaging filelock pyyaml importlib_metadata zipp pillow
+	du -sm .gpu
+}
+
+# name | unsee | peer: one row, remembered for the end.
+rows=()
+row() { rows+=("| $1 | $2 | $3 | $4 |"); echo "$1: $2, $3 ($4)" >&2; }
+ratio() { awk -v a="$1" -v b="$2" 'BEGIN { if (a > 0 && b > 0) printf "%.2f", a / b; else printf "-" }'; }
+# A phase's seconds or its peak on the device (MiB) in a run folder.
+phase() { python3 - "$1" "$2" "$3" <<'PY'
+import json, sys
+phases = json.load(open(sys.argv[1] + "/run.json"))["phases"]
+found = [p for p in phases if p["name"].startswith(sys.argv[2])]
+print(sum(p["seconds"] for p in found) if sys.argv[3] == "seconds" else max(p["peak"]["device"] for p in found) / 2**20)
+PY
+}
+
+run() {
+	out=${1:-$here/.gpu/out} && mkdir -p "$out"
+	export LD_LIBRARY_PATH=$(python3 -c 'import os, torch; print(os.path.join(os.path.dirname(torch.__file__), "lib"))')
+	unsee=$here/.gpu/unsee peer="python3 benches/peer.py"
+	work=$(mktemp -d) && trap 'rm -rf "$work"' EXIT
+	if ! python3 -c 'import diffusers, transformers' 2>/dev/null; then
+		python3 -m pip install --quiet --no-index --no-deps --find-links .gpu/wheels --target "$work/python" .gpu/wheels/*.whl
+		export PYTHONPATH=$work/python
+	fi
+	export PEER_DEVICE=$device
+	if [ "$version" = miniature ]; then
+		model=$here/models/miniature side=64 prompt="A Cat image in Mosaic style."
+	else
+		model=$work/model side=512 prompt="a photograph of an astronaut riding a horse"
+		python3 tests/golden/random_sd.py "$version" "$model"
+	fi
+	"$unsee" doctor --device "$device" >&2
+
+	# The same latent on the CPU and on the device, in f32.
+	for where in cpu "$device"; do
+		"$unsee" generate -q "$prompt" --model "$model" --device "$where" --precision f32 --size "$((side / 2))x$((side / 2))" \
+			--steps 4 --seeds 1 --out "$work/same-$where" >/dev/null
+	done
+	apart=$(PYTHONPATH=${PYTHONPATH:-} python3 -c "
+import numpy, sys
+from PIL import Image
+a, b = (numpy.asarray(Image.open(f'$work/same-{where}/0_0.png')).astype(int) for where in ('cpu', '$device'))
+print(abs(a - b).max())")
+	row "the same latent in f32, CPU against $device, 255ths apart" "$apart" "" "goal 4"
+
+	# Pictures a second: two runs of different length, so that loading does not count.
+	for batch in $batches; do
+		seconds=()
+		for count in "$batch" $((batch * 3)); do
+			"$unsee" generate -q "$prompt" --model "$model" --device "$device" --precision "$precision" --batch "$batch" \
+				--steps "$steps" --guidance 7.5 --sampler ddim --seeds "$(seq -s, 1 "$count")" --out "$work/draw-$batch-$count" >/dev/null
+			seconds+=("$(phase "$work/draw-$batch-$count" drawing seconds)")
+		done
+		ours=$(awk -v a="${seconds[0]}" -v b="${seconds[1]}" -v n=$((batch * 2)) 'BEGIN { print n / (b - a) }')
+		theirs=$($peer generate "$model" $((batch * 2)) "$steps" "$batch" "$precision" 2>>"$out/peer.log" | awk '{ print 1 / $1 }')
+		row "pictures/s, batch $batch, $precision, $steps steps" "$ours" "$theirs" "$(ratio "$ours" "$theirs") of 1.2"
+		rm -rf "$work"/draw-*
+	done
+
+	# SalUn on the whole UNet: two erasures of different length on the same pictures.
+	cat >"$work/salun.toml" <<TOML
+name = "salun"
+[model]
+path = "$model"
+[task]
+forget = ["style:Mosaic"]
+style_anchor = "Photo"
+forget_pictures = 8
+remain_pictures = 8
+[method]
+name = "salun"
+batch = 8
+lr = 1e-5
+[draw]
+steps = 2
+batch = 8
+[answers]
+styles = ["Mosaic", "Photo"]
+objects = ["Dog"]
+seeds = [1]
+[judge]
+reference = "none"
+TOML
+	for thrift in fast balanced low; do
+		seconds=()
+		for count in 3 $((3 + lessons)); do
+			"$unsee" run -q "$work/salun.toml" --device "$device" --precision "$precision" --memory "$thrift" \
+				--set method.steps=$count --out "$work/salun-$thrift-$count" >/dev/null 2>>"$out/unsee.log" || { tail -1 "$out/unsee.log" >&2; break; }
+			seconds+=("$(phase "$work/salun-$thrift-$count" erasing seconds)")
+		done
+		[ "${#seconds[@]}" = 2 ] || continue
+		ours=$(awk -v a="${seconds[0]}" -v b="${seconds[1]}" -v n="$lessons" 'BEGIN { print (b - a) / n }')
+		memory=$(phase "$work/salun-$thrift-$((3 + lessons))" erasing device)
+		row "SalUn step, 8 + 8 at $side px, $precision, --memory $thrift: s, MiB" "$ours" "$memory MiB" ""
+		if [ "$thrift" = fast ]; then fast=$ours; fi
+	done
+	for kind in f32 "$precision"; do
+		read -r theirs memory < <($peer official "$model" "$lessons" 8 "$kind" 2>>"$out/peer.log" || echo "0 0")
+		row "the published loop in plain PyTorch, $kind: s, MiB" "" "$theirs, $memory MiB" "$(ratio "$theirs" "${fast:-0}") of $([ $kind = f32 ] && echo 4 || echo 1.3)"
+	done
+	# Where the time of one prediction goes, and the machine's own rate.
+	$peer rate "$precision" >"$out/rate.txt" 2>>"$out/peer.log" && row "the machine's own rate of matrix products, TFLOP/s" "" "$(cat "$out/rate.txt")" ""
+
+	{
+		echo "## Full-size on a GPU"
+		echo
+		echo "\`benches/gpu.sh run\`, $(date -u +%F), $(python3 -c 'import torch; print(torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU")'), random weights of $version."
+		echo
+		echo "| what | unsee | peer | ratio of goal |"
+		echo "| --- | --- | --- | --- |"
+		printf '%s\n' "${rows[@]}"
+	} | tee "$out/gpu.md"
+}
+
+"${1:?prepare or run}" "${@:2}"
