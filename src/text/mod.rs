@@ -9,7 +9,6 @@ mod vocabulary;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use tokenizers::ModelWrapper;
 use tokenizers::models::bpe::BPE;
 use tokenizers::normalizers::{Lowercase, NFC, Replace, Sequence as Normalizers};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
@@ -83,6 +82,56 @@ impl std::fmt::Debug for Tokenizer {
     }
 }
 
+/// `tokenizer.json`, as far as it is read: how CLIP splits text is known here. The engine's own reader would panic
+/// on some damaged files (tokenizers 0.23, `decoders/mod.rs`; found by fuzzing).
+#[derive(Deserialize)]
+struct Whole {
+    model: Words,
+}
+
+#[derive(Deserialize)]
+struct Words {
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    vocab: std::collections::HashMap<String, u32>,
+    merges: Vec<Merge>,
+}
+
+/// Two tokens: as a pair, or before tokenizers 0.20 as one text.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Merge {
+    Pair(String, String),
+    Text(String),
+}
+
+/// The byte-pair encoding of a `tokenizer.json`.
+fn words_of(text: &str) -> Result<BPE, String> {
+    let whole: Whole = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    if whole.model.kind.is_some_and(|kind| kind != "BPE") {
+        return Err("it holds no byte-pair encoding, which CLIP's is".to_owned());
+    }
+    let pair = |merge: Merge| match merge {
+        Merge::Pair(a, b) => Ok((a, b)),
+        Merge::Text(text) => text
+            .split_once(' ')
+            .map(|(a, b)| (a.to_owned(), b.to_owned()))
+            .ok_or_else(|| format!("the merge `{text}` is no pair")),
+    };
+    let merges = whole.model.merges.into_iter().map(pair).collect::<Result<Vec<_>, _>>()?;
+    let vocab = whole.model.vocab.into_iter().collect::<tokenizers::models::bpe::Vocab>();
+    engine(vocab, merges).map_err(|error| error.to_string())
+}
+
+/// CLIP's engine for these words and merges.
+fn engine(vocab: tokenizers::models::bpe::Vocab, merges: Vec<(String, String)>) -> tokenizers::Result<BPE> {
+    BPE::builder()
+        .vocab_and_merges(vocab, merges)
+        .end_of_word_suffix("</w>".to_owned())
+        .unk_token(END.to_owned())
+        .build()
+}
+
 impl Tokenizer {
     /// Reads a `tokenizer/` folder.
     ///
@@ -93,16 +142,8 @@ impl Tokenizer {
         let (vocab, merges) = (folder.join("vocab.json"), folder.join("merges.txt"));
         let whole = folder.join("tokenizer.json");
         let bpe = if !vocab.exists() && whole.exists() {
-            // Only its words and merges are taken: how CLIP splits text is known here.
-            match tokenizers::Tokenizer::from_file(&whole).map(|tokenizer| tokenizer.get_model().clone()) {
-                Ok(ModelWrapper::BPE(bpe)) => bpe,
-                Ok(_) => {
-                    return Err(broken(
-                        "tokenizer.json holds no byte-pair encoding, which CLIP's is".to_owned(),
-                    ));
-                }
-                Err(error) => return Err(broken(format!("tokenizer.json: {error}"))),
-            }
+            let text = fs_err::read_to_string(&whole)?;
+            words_of(&text).map_err(|why| broken(format!("tokenizer.json: {why}")))?
         } else {
             for file in [&vocab, &merges] {
                 fs_err::metadata(file)?;
@@ -137,12 +178,7 @@ impl Tokenizer {
         };
         let (tokens, merges) = Vocabulary::clip().into_parts();
         let vocab = tokens.into_iter().zip(0..).collect::<tokenizers::models::bpe::Vocab>();
-        let bpe = BPE::builder()
-            .vocab_and_merges(vocab, merges)
-            .end_of_word_suffix("</w>".to_owned())
-            .unk_token(END.to_owned())
-            .build()
-            .map_err(broken)?;
+        let bpe = engine(vocab, merges).map_err(broken)?;
         let pad_token = Some(PadToken::Text(pad.to_owned()));
         Self::build(bpe, &Settings { pad_token, model_max_length: None }).map_err(broken)
     }
