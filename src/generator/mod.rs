@@ -93,6 +93,13 @@ pub enum Error {
     Torch(#[from] crate::torch::Error),
 }
 
+impl Error {
+    /// Whether there was too little memory.
+    pub fn is_out_of_memory(&self) -> bool {
+        matches!(self, Self::Torch(error) if error.is_out_of_memory())
+    }
+}
+
 /// What a generator is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ModelCard {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::Error;
 use crate::generator::{Generator, Shot};
 use crate::measure::Answer;
+use crate::pictures::Picture;
 use crate::watch::Watch;
 
 /// The file of an answer's picture.
@@ -26,11 +27,12 @@ pub(super) fn draw_missing(
     watch: &mut dyn Watch,
 ) -> Result<(), Error> {
     watch.begin(what, works.len() as u64);
-    let mut done = 0;
+    let (mut done, mut halved) = (0, false);
     for group in works.chunks(batch.max(1)) {
         if group.iter().any(|(file, _)| !file.exists()) {
             let shots: Vec<Shot> = group.iter().map(|(_, shot)| shot.clone()).collect();
-            for (picture, (file, shot)) in generator.draw(&shots, watch)?.iter().zip(group) {
+            let drawn = in_memory(generator, &shots, &mut halved, watch)?;
+            for (picture, (file, shot)) in drawn.iter().zip(group) {
                 picture.save(file, &texts(shot, model))?;
             }
         }
@@ -44,8 +46,100 @@ pub(super) fn draw_missing(
     Ok(())
 }
 
+/// Draws a batch; where memory is too little for it, in two halves, and so from then on.
+fn in_memory(
+    generator: &dyn Generator,
+    shots: &[Shot],
+    halved: &mut bool,
+    watch: &mut dyn Watch,
+) -> Result<Vec<Picture>, Error> {
+    let (first, second) = shots.split_at(shots.len().div_ceil(2));
+    if !*halved {
+        match generator.draw(shots, watch) {
+            Err(error) if error.is_out_of_memory() && !second.is_empty() => {
+                watch.warn(&format!(
+                    "there is too little memory to draw {} pictures at once; {} are drawn from here on",
+                    shots.len(),
+                    first.len()
+                ));
+                *halved = true;
+            }
+            other => return Ok(other?),
+        }
+    }
+    let mut drawn = generator.draw(first, watch)?;
+    if !second.is_empty() {
+        drawn.extend(generator.draw(second, watch)?);
+    }
+    Ok(drawn)
+}
+
 /// What a PNG says about itself: A1111's line for other programs, JSON for this one.
 fn texts(shot: &Shot, model: &str) -> [(&'static str, String); 2] {
     let json = serde_json::json!({"shot": shot, "model": model});
     [("parameters", shot.parameters(model)), ("unsee", json.to_string())]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::generator::ModelCard;
+    use crate::sampler::Solver;
+    use crate::watch::Quiet;
+    use crate::weights::Edit;
+
+    /// Has room for so many pictures at once.
+    struct Small(ModelCard, usize, std::cell::RefCell<Vec<usize>>);
+
+    impl Generator for Small {
+        fn card(&self) -> &ModelCard {
+            &self.0
+        }
+
+        fn draw(&self, shots: &[Shot], _: &mut dyn Watch) -> Result<Vec<Picture>, crate::generator::Error> {
+            self.2.borrow_mut().push(shots.len());
+            if shots.len() > self.1 {
+                let message = "CUDA out of memory. Tried to allocate 2.00 GiB".to_owned();
+                return Err(crate::torch::Error::Stage { stage: "drawing".to_owned(), message }.into());
+            }
+            Ok(shots.iter().map(|_| Picture { width: 1, height: 1, rgb: vec![0; 3] }).collect())
+        }
+
+        fn apply(&mut self, _: &Edit) -> Result<(), crate::generator::Error> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn too_little_memory_halves_the_batch_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let shot = Shot {
+            prompt: String::new(),
+            negative: String::new(),
+            seed: 0,
+            guidance: 1.0,
+            steps: 1,
+            sampler: Solver::Ddim,
+            size: (8, 8),
+        };
+        let works: Vec<_> = (0..10).map(|n| (folder.path().join(format!("{n}.png")), shot.clone())).collect();
+        let card = || ModelCard {
+            kind: String::new(),
+            path: PathBuf::new(),
+            hash: "0".repeat(12),
+            parameters: 0,
+            side: 8,
+        };
+        let drawn = |room: usize| {
+            let small = Small(card(), room, std::cell::RefCell::default());
+            let outcome = draw_missing(&small, &works, ("0", 5), "", &mut Quiet);
+            (outcome, small.2.take())
+        };
+        let (outcome, _) = drawn(2);
+        assert!(outcome.unwrap_err().to_string().contains("out of memory"));
+        let (outcome, sizes) = drawn(3);
+        outcome.unwrap();
+        assert_eq!(sizes, [5, 3, 2, 3, 2]);
+        assert!(works.iter().all(|(file, _)| file.exists()));
+    }
 }

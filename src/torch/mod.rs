@@ -53,6 +53,12 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether there was too little memory, on the host or on the device.
+    pub fn is_out_of_memory(&self) -> bool {
+        let text = self.to_string();
+        text.contains("out of memory") || text.contains("can't allocate memory")
+    }
+
     fn libtorch(text: &str) -> Self {
         Self::Libtorch(first_lines(text).to_owned())
     }
