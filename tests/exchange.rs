@@ -95,6 +95,26 @@ fn a_folder_is_the_same_model_as_bin_files() {
 }
 
 #[test]
+fn a_text_encoder_has_one_hash_under_both_of_its_names() {
+    let base = open(&miniature());
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("five");
+    write(&base, &Edit::default(), None, &root, Format::Folder);
+    let file = root.join("text_encoder/model.safetensors");
+    let weights = Weights::open(&file).unwrap();
+    // As transformers 5 writes them.
+    let bare: Vec<(String, Tensor)> = weights
+        .names()
+        .map(|name| (name.strip_prefix("text_model.").unwrap().to_owned(), weights.tensor(name).unwrap()))
+        .collect();
+    save(&file, &bare, &[]).unwrap();
+    assert_eq!(open(&root).hash().unwrap(), base.hash().unwrap());
+    let single = folder.path().join("five.safetensors");
+    write(&open(&root), &Edit::default(), None, &single, Format::SingleFile);
+    assert_eq!(open_file(&single).hash().unwrap(), base.hash().unwrap());
+}
+
+#[test]
 fn round_trips_are_equal_to_the_bit() {
     let base = open(&miniature());
     let edit = edit(&base);

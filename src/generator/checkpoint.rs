@@ -11,7 +11,7 @@ use super::folder::{canonical, components, open_weights, read_json};
 use super::presets::{Configs, presets};
 use crate::sampler::Prediction;
 use crate::text::Tokenizer;
-use crate::weights::{Ema, Weights, from_compvis, is_compvis};
+use crate::weights::{Ema, View, Weights, from_compvis, is_compvis};
 
 /// Where a model lies, and what a single file does not say by itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,7 +72,7 @@ impl Checkpoint {
         let open = |component| open_weights(root, component);
         Ok(Self {
             path: canonical(root),
-            text_encoder: open(text_encoder)?,
+            text_encoder: prefixed(open(text_encoder)?)?,
             unet: open(unet)?,
             vae: open(vae)?,
             configs: configs(root)?,
@@ -147,6 +147,15 @@ impl Checkpoint {
     pub fn note(&self) -> Option<&str> {
         self.note.as_deref()
     }
+}
+
+/// A text encoder under the names that all versions but transformers 5 write, so that the same weights have one
+/// hash, and an edit of one folder fits the other.
+fn prefixed(weights: Weights) -> Result<Weights, Error> {
+    if !weights.contains("embeddings.token_embedding.weight") {
+        return Ok(weights);
+    }
+    Ok(weights.renamed(|name| vec![(format!("text_model.{name}"), View::Whole)])?)
 }
 
 fn configs(root: &Path) -> Result<Configs, Error> {
