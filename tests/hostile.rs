@@ -96,6 +96,14 @@ impl Maker {
         self.bytes(name, &bytes)
     }
 
+    fn edit(&self, name: &str, base: &str) -> PathBuf {
+        let path = self.0.join(name);
+        let tensor = Tensor::zeros([1], (Kind::Float, tch::Device::Cpu));
+        let about = [("unsee.base", base.to_owned()), ("unsee.edit", "1".to_owned())];
+        save(&path, &[("unet.x".to_owned(), tensor)], &about).unwrap();
+        path
+    }
+
     fn tensors(&self, name: &str, tensors: &[(&str, &[i64])]) -> PathBuf {
         let path = self.0.join(name);
         let tensors: Vec<(String, Tensor)> = tensors
@@ -173,6 +181,12 @@ fn pickles(make: &Maker) -> Vec<Case> {
         (
             "steps that leave",
             make.tensor("steps.pt", "FloatStorage", 0, &[2, 2], &[i32::MAX, 1]),
+            read,
+            "leave its storage",
+        ),
+        (
+            "steps of nought, a tensor larger than its file",
+            make.tensor("nought.pt", "FloatStorage", 0, &[i32::MAX, 4], &[0, 0]),
             read,
             "leave its storage",
         ),
@@ -410,6 +424,12 @@ fn models(make: &Maker) -> Vec<Case> {
             "conv_in",
         ),
         ("LoHa", make.tensors("loha.safetensors", &[("lora_unet_conv_in.hada_w1_a", &[4, 2])]), lay, "LoHa"),
+        (
+            "an edit of a base in letters",
+            make.edit("edit.safetensors", "a\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}"),
+            lay,
+            "the edit was made for",
+        ),
         ("nothing of the base", make.tensors("none.safetensors", &[("foo", &[4])]), lay, "the base has"),
         (
             "another shape than the base",

@@ -163,7 +163,7 @@ impl Checkpoint {
     fn find_part(&self, file: Weights, path: &Path) -> Result<(Vec<(String, Tensor)>, usize), Error> {
         let names = self.names();
         if is_compvis(&file) && file.names().any(|name| name.starts_with("first_stage_model.")) {
-            let parts = from_compvis(&file, Ema::No)?;
+            let parts = from_compvis(&file, Ema::Auto)?;
             let all = [("text_encoder", parts.text_encoder), ("unet", parts.unet), ("vae", parts.vae)];
             let file = Weights::joined(all.iter().map(|(component, weights)| (*component, weights)))?;
             return self.find_part(file, path);

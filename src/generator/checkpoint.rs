@@ -96,13 +96,21 @@ impl Checkpoint {
             });
         }
         let parts = from_compvis(&file, location.ema)?;
-        let note = parts.averaged.then(|| "the UNet's averaged (EMA) weights were taken".to_owned());
+        let mut note = parts.averaged.then(|| "the UNet's averaged (EMA) weights were taken".to_owned());
         let (mut configs, tokenizer) = if let Some(folder) = &location.config {
             (configs(folder)?, Tokenizer::open(&folder.join("tokenizer"))?)
         } else {
             let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
             let velocity = location.prediction.map(|prediction| prediction == Prediction::VPrediction);
-            presets(&parts, &name, velocity)?
+            let (configs, tokenizer) = presets(&parts, &name, velocity)?;
+            if velocity.is_none() && configs.unet["cross_attention_dim"] == 1024 {
+                let what = configs.scheduler["prediction_type"].as_str().unwrap_or_default();
+                let guess = format!(
+                    "{name} is taken for a Stable Diffusion 2.x that predicts {what}, by its name; if pictures are garbage, say --prediction"
+                );
+                note = Some(note.map_or(guess.clone(), |note| format!("{note}; {guess}")));
+            }
+            (configs, tokenizer)
         };
         if let Some(prediction) = location.prediction {
             configs.scheduler["prediction_type"] = serde_json::to_value(prediction).unwrap_or_default();

@@ -64,7 +64,7 @@ impl Edited<'_> {
     /// # Errors
     /// Something is there already, the disk is full, an edit that cannot be written so.
     pub fn export(&self, to: &Path, format: Format, watch: &mut dyn Watch) -> Result<Vec<Kept>, Error> {
-        if fs_err::symlink_metadata(to).is_ok_and(|there| there.is_dir() || there.is_file()) {
+        if fs_err::symlink_metadata(to).is_ok() {
             return Err(Error::Occupied(to.to_path_buf()));
         }
         match format {
@@ -277,7 +277,12 @@ impl Edited<'_> {
         kept.push(Kept { name: "in all".to_owned(), rank: largest, energy: caught / all });
         let tensors: Vec<(String, Tensor)> = tensors
             .into_iter()
-            .map(|(name, tensor)| (name, tensor.to_kind(self.kind.unwrap_or(Kind::Float))))
+            .map(|(name, tensor)| {
+                // A scale is a whole number that 16 bits may not hold.
+                let scale = name.rsplit_once('.').is_some_and(|(_, end)| end == "alpha");
+                let kind = self.kind.filter(|_| !scale).unwrap_or(Kind::Float);
+                (name, tensor.to_kind(kind))
+            })
             .collect();
         let architecture = format!("{}/lora", self.architecture());
         let mut about = self.about(&architecture, "https://github.com/kohya-ss/sd-scripts")?;
@@ -333,7 +338,9 @@ fn whole_folder(to: &Path, fill: impl FnOnce(&Path) -> Result<(), Error>) -> Res
     let everybody = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     fs_err::set_permissions(half.path(), everybody)?;
     fill(half.path())?;
-    fs_err::rename(half.keep(), to)?;
+    fs_err::rename(half.path(), to)?;
+    // It is elsewhere now: there is nothing to clean up.
+    let _ = half.keep();
     Ok(())
 }
 

@@ -46,7 +46,8 @@ pub(super) fn presets(
         }
     };
     let about = file.unet.metadata();
-    let said = [name, about.get("modelspec.prediction_type").map_or("", String::as_str)];
+    let said =
+        [name, about.get("modelspec.prediction_type").map_or("", String::as_str)].map(str::to_lowercase);
     let marks = ["768-v", "768_v", "768v", "v2-1_768", "v-pred", "v_pred", "vpred"];
     let says = said.iter().any(|text| *text == "v" || marks.iter().any(|mark| text.contains(mark)));
     let velocity = velocity.unwrap_or(second && says);

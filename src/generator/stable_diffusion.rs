@@ -247,7 +247,7 @@ impl Generator for StableDiffusion {
 
     fn apply(&mut self, edit: &Edit) -> Result<(), Error> {
         if !edit.is_empty() && edit.base != self.card.hash {
-            let short = |hash: &str| hash[..hash.len().min(12)].to_owned();
+            let short = |hash: &str| hash.chars().take(12).collect::<String>();
             let (wanted, found) = (short(&edit.base), short(&self.card.hash));
             return Err(crate::weights::Error::OtherBase { wanted, found }.into());
         }

@@ -109,6 +109,15 @@ fn accepted(
     match answer.status().as_u16() {
         // A redirect to the storage is one that was not followed.
         200 | 206 | 300..=399 => Ok(()),
+        // The hub says so of what does not exist, too.
+        401 if header(answer, "x-error-code").is_none_or(|code| code == "RepoNotFound")
+            && settings.token.is_none() =>
+        {
+            Err(Failure::Final(Error::Unauthorized {
+                name: name.to_string(),
+                page: format!("{}/{}", settings.endpoint, name.id),
+            }))
+        }
         status @ (401 | 403) => Err(Failure::Final(Error::Forbidden {
             name: name.to_string(),
             status,
@@ -218,6 +227,11 @@ fn fetch(
     })?;
     let blob = folder.join("blobs").join(&facts.etag);
     let mut loaded = 0;
+    // As huggingface_hub does: another program may be loading the same file.
+    let lock = settings.cache.join(".locks").join(folder.file_name().unwrap_or_default());
+    fs_err::create_dir_all(&lock)?;
+    let lock = fs_err::File::create(lock.join(format!("{}.lock", facts.etag)))?;
+    lock.file().lock()?;
     if !blob.exists() {
         loaded = download(client, settings, name, (&url, file), &facts, &blob, watch)?;
     }

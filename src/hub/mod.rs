@@ -37,6 +37,16 @@ pub enum Error {
         /// The model's page.
         page: String,
     },
+    /// No such model, or a token is needed.
+    #[error(
+        "the hub has no {name} that can be read without a token (401): is the name right? If it is private or gated, accept its licence at {page}, and set HF_TOKEN or run `hf auth login`"
+    )]
+    Unauthorized {
+        /// The model.
+        name: String,
+        /// The model's page.
+        page: String,
+    },
     /// No such model, revision or file.
     #[error("the hub has no {what} ({url} gives 404); if it is private, set HF_TOKEN")]
     Absent {

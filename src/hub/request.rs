@@ -37,6 +37,7 @@ impl Client {
             .max_redirects_will_error(false)
             .timeout_connect(Some(Duration::from_secs(20)))
             .timeout_recv_response(Some(Duration::from_secs(60)))
+            .timeout_per_read(Some(Duration::from_secs(60)))
             .user_agent(concat!("unsee/", env!("CARGO_PKG_VERSION")))
             .build();
         Self { agent: config.into(), host: authority(&settings.endpoint), token: settings.token.clone() }
@@ -135,9 +136,10 @@ pub(super) fn header(answer: &Answer, name: &str) -> Option<String> {
     answer.headers().get(name)?.to_str().ok().map(str::to_owned)
 }
 
-/// Host and port of an address.
+/// Scheme, host and port of an address: what the token was given for.
 fn authority(url: &str) -> Option<String> {
-    Some(url.parse::<Uri>().ok()?.authority()?.as_str().to_owned())
+    let uri = url.parse::<Uri>().ok()?;
+    Some(format!("{}://{}", uri.scheme_str()?, uri.authority()?))
 }
 
 /// Whether a redirect stays where it was asked.

@@ -69,8 +69,7 @@ pub fn forecast(pipeline: &Pipeline, place: Place) -> Result<Forecast, Error> {
     let mut studio = Studio::open(pipeline, place)?;
 
     Peak::reset(place.device);
-    let seconds = drawing(&studio, &answers)?;
-    let drawing = seconds * pipeline.draw.steps as f64 * pictures as f64;
+    let drawing = drawing(&studio, &answers)? * pictures as f64;
     let drawn = Peak::read(place.device);
 
     let task = task(&studio, &targets[0]);
@@ -99,24 +98,23 @@ pub fn forecast(pipeline: &Pipeline, place: Place) -> Result<Forecast, Error> {
     Ok(forecast)
 }
 
-/// Seconds of one sampling step of one picture.
+/// Seconds of one picture.
 fn drawing(studio: &Studio, answers: &[Answer]) -> Result<f64, Error> {
-    let batch = studio.pipeline.draw.batch.min(answers.len());
-    let draw = |n: usize| {
+    let settings = &studio.pipeline.draw;
+    let batch = settings.batch.min(answers.len());
+    let draw = |n: usize, steps: usize| {
         let shots: Vec<Shot> = answers[..n]
             .iter()
-            .map(|answer| Shot { steps: 2, ..studio.shot(answer.prompt(), answer.seed) })
+            .map(|answer| Shot { steps, ..studio.shot(answer.prompt(), answer.seed) })
             .collect();
-        Ok::<_, Error>(timed(|| Ok(studio.model.draw(&shots, &mut Quiet)?))? / 2.0 / n as f64)
+        Ok::<_, Error>(timed(|| Ok(studio.model.draw(&shots, &mut Quiet)?))? / n as f64)
     };
     // The first time warms up. Where one picture takes seconds, sixteen take sixteen times as many.
-    let one = draw(1)?;
-    if one > LONG || batch == 1 {
-        draw(1)
-    } else {
-        draw(batch)?;
-        draw(batch)
-    }
+    let n = if draw(1, 1)? > LONG { 1 } else { batch };
+    // Text and autoencoder cost the same for any number of steps.
+    let (one, three) = (draw(n, 1)?, draw(n, 3)?);
+    let step = (three - one).max(0.0) / 2.0;
+    Ok((one - step).max(0.0) + step * settings.steps as f64)
 }
 
 /// Where one step of one picture takes more seconds than this, a whole batch is not tried.

@@ -265,9 +265,7 @@ impl Plan {
 fn fingerprint(name: &str, plan: &Plan, named: &[(String, Tensor)], place: Place) -> String {
     let mut hasher = blake3::Hasher::new();
     let plan = Plan { steps: 0, ..plan.clone() };
-    // Thrift up to `balanced` changes no result.
-    let half = if place.memory == Thrift::Low { " low" } else { "" };
-    hasher.update(format!("{name} {plan:?} {}{half}", place.precision).as_bytes());
+    hasher.update(format!("{name} {plan:?} {} {:?}", place.precision, place.memory).as_bytes());
     for (name, tensor) in named {
         hasher.update(format!("{name} {:?}", tensor.size()).as_bytes());
     }

@@ -86,7 +86,7 @@ impl Edit {
     ) -> Result<Self, E> {
         let file = Weights::open(path)?;
         let about = file.metadata();
-        let short = |hash: &str| hash[..hash.len().min(12)].to_owned();
+        let short = |hash: &str| hash.chars().take(12).collect::<String>();
         match about.get("unsee.base").filter(|_| about.contains_key("unsee.edit")) {
             Some(own) if own == hash => {}
             Some(own) => return Err(Error::OtherBase { wanted: short(own), found: short(hash) }.into()),

@@ -28,9 +28,9 @@ pub(super) struct Layout {
 impl Layout {
     /// Row after row.
     pub(super) fn contiguous(kind: Kind, shape: Vec<i64>) -> Self {
-        let mut strides = vec![1; shape.len()];
+        let mut strides = vec![1_i64; shape.len()];
         for i in (1..shape.len()).rev() {
-            strides[i - 1] = strides[i] * shape[i].max(1);
+            strides[i - 1] = strides[i].saturating_mul(shape[i].max(1));
         }
         Self { kind, shape, strides }
     }
@@ -91,7 +91,11 @@ impl Map {
                 format!("it has no bytes {} to {}", range.start, range.end),
             ));
         };
-        if span > bytes.len() {
+        // Steps of nought would make many numbers of few bytes.
+        let numbers = layout.shape.iter().try_fold(1_i64, |n, &size| n.checked_mul(size));
+        let whole =
+            numbers.and_then(|n| usize::try_from(n).ok()?.checked_mul(layout.kind.elt_size_in_bytes()));
+        if span > bytes.len() || whole.is_none_or(|whole| whole > bytes.len()) {
             return Err(Error::damaged(
                 &self.path,
                 format!("a tensor of {:?} wants {span} bytes, {} are there", layout.shape, bytes.len()),

@@ -24,7 +24,7 @@ pub fn is_lora(weights: &Weights) -> bool {
 }
 
 /// The halves' ends, in all dialects.
-const ENDS: [(&str, bool); 8] = [
+const ENDS: [(&str, bool); 10] = [
     (".lora_down.weight", false),
     (".lora_up.weight", true),
     (".lora_A.weight", false),
@@ -33,6 +33,8 @@ const ENDS: [(&str, bool); 8] = [
     (".lora_B.default.weight", true),
     (".lora.down.weight", false),
     (".lora.up.weight", true),
+    (".lora_linear_layer.down.weight", false),
+    (".lora_linear_layer.up.weight", true),
 ];
 
 /// A half's module as the file writes it, and whether the half is the upper one.
@@ -46,9 +48,17 @@ fn split(name: &str) -> Option<(String, bool)> {
     for (end, up) in [("_lora.down.weight", false), ("_lora.up.weight", true)] {
         if let Some(module) = name.strip_suffix(end) {
             let module = module.replace(".processor.", ".");
-            // The output projection is the first of two modules there.
-            let module =
-                module.strip_suffix(".to_out").map_or(module.clone(), |rest| format!("{rest}.to_out.0"));
+            let Some((attention, part)) = module.rsplit_once('.') else { continue };
+            // The UNet's output projection is the first of two modules there; text encoders have other words.
+            let part = match (attention.ends_with("self_attn"), part) {
+                (false, "to_out") => "to_out.0",
+                (true, "to_out") => "out_proj",
+                (true, "to_q") => "q_proj",
+                (true, "to_k") => "k_proj",
+                (true, "to_v") => "v_proj",
+                (_, other) => other,
+            };
+            let module = format!("{attention}.{part}");
             return Some((module, up));
         }
     }
@@ -94,9 +104,16 @@ pub fn read_lora<'a>(file: &Weights, base: impl Iterator<Item = &'a str>) -> Res
     }
     let mut halves: BTreeMap<String, [Option<String>; 2]> = BTreeMap::new();
     for name in file.names() {
-        if let Some((module, up)) = split(name) {
-            halves.entry(module).or_default()[usize::from(up)] = Some(name.to_owned());
+        if name.rsplit_once('.').is_some_and(|(_, end)| end == "alpha") {
+            continue;
         }
+        let Some((module, up)) = split(name) else {
+            return Err(Error::damaged(
+                file.path(name),
+                format!("`{name}` is no part of a LoRA; what it would do is not known"),
+            ));
+        };
+        halves.entry(module).or_default()[usize::from(up)] = Some(name.to_owned());
     }
     let alphas = Alphas::of(file);
     let mut found = Vec::new();
@@ -153,6 +170,15 @@ struct Alphas(BTreeMap<String, f64>);
 
 impl Alphas {
     fn of(file: &Weights) -> Self {
+        // PEFT's own folders say it in a file beside the weights.
+        let path = file.path("");
+        if file.names().any(|name| name.starts_with("base_model.model.")) {
+            let text = fs_err::read_to_string(path.with_file_name("adapter_config.json")).unwrap_or_default();
+            let said: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+            return Self(
+                said["lora_alpha"].as_f64().map(|alpha| (String::new(), alpha)).into_iter().collect(),
+            );
+        }
         let text = file.metadata().remove("lora_adapter_metadata").unwrap_or_default();
         let said: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
         let entries = said.as_object().into_iter().flatten();

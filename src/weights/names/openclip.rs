@@ -7,7 +7,7 @@ use super::modules::{Modules, translate};
 use crate::torch::Tensor;
 use crate::weights::{Error, View, Weights};
 
-/// Above this width, an encoder is `OpenCLIP`'s (1024; CLIP ViT-L's is 768).
+/// The width of Stable Diffusion 2.x' encoder, which is `OpenCLIP`'s (CLIP ViT-L's is 768).
 const WIDTH: i64 = 1024;
 
 /// Whether these are the tensors, under transformers' names, of an encoder that Stable Diffusion 2.x has.

@@ -62,6 +62,10 @@ impl<'a> Heap<'a> {
         self.0.get(id).unwrap_or(&Value::None)
     }
 
+    pub(in crate::weights) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     fn add(&mut self, value: Value<'a>) -> Id {
         self.0.push(value);
         self.0.len() - 1
@@ -112,6 +116,7 @@ pub(in crate::weights) fn read<'a>(
         stack: Vec::new(),
         marks: Vec::new(),
         memo: HashMap::new(),
+        copied: 0,
         knows,
     };
     for _ in 0..LIMIT {
@@ -129,6 +134,8 @@ struct Machine<'a, 'k> {
     stack: Vec<Id>,
     marks: Vec<usize>,
     memo: HashMap<u64, Id>,
+    /// Pairs that were copied into dictionaries.
+    copied: usize,
     knows: &'k dyn Fn(&str) -> bool,
 }
 
@@ -215,9 +222,13 @@ impl<'a> Machine<'a, '_> {
     }
 
     /// The items of `OrderedDict([[key, value], …])`.
-    fn pairs(&self, arguments: Id) -> Result<Vec<(Id, Id)>, Fault> {
+    fn pairs(&mut self, arguments: Id) -> Result<Vec<(Id, Id)>, Fault> {
         let first = self.heap.list(arguments).and_then(<[Id]>::first);
         let Some(items) = first.and_then(|&first| self.heap.list(first)) else { return Ok(Vec::new()) };
+        self.copied += items.len();
+        if self.copied > LIMIT {
+            return broken(format!("its pickle copies more than {LIMIT} items"));
+        }
         let pair = |&item: &Id| match self.heap.list(item) {
             Some(&[key, value]) => Ok((key, value)),
             _ => broken("its pickle makes a dictionary from what are no pairs"),

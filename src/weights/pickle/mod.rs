@@ -97,8 +97,16 @@ fn placed(leaf: &Leaf, storages: &Storages) -> Result<Range<usize>, String> {
         .ok()
         .and_then(|offset| offset.checked_mul(leaf.layout.kind.elt_size_in_bytes()))
         .and_then(|offset| offset.checked_add(storage.start));
+    let numbers =
+        leaf.layout.shape.iter().try_fold(1_usize, |n, &size| n.checked_mul(usize::try_from(size).ok()?));
+    // Steps of nought would make many numbers of few bytes.
+    let fits = numbers
+        .and_then(|n| n.checked_mul(leaf.layout.kind.elt_size_in_bytes()))
+        .is_some_and(|whole| whole <= storage.len());
     match (start, leaf.layout.span()) {
-        (Some(start), Some(span)) if start.checked_add(span).is_some_and(|end| end <= storage.end) => {
+        (Some(start), Some(span))
+            if fits && start.checked_add(span).is_some_and(|end| end <= storage.end) =>
+        {
             Ok(start..storage.end)
         }
         _ => Err(format!(
@@ -159,17 +167,16 @@ fn streamed(map: &Map) -> Result<(BTreeMap<String, Leaf>, Storages), Error> {
     let (heap, root, length) = read(&bytes[at..], &tensors::known).map_err(fault(map.path()))?;
     at += length;
     let leaves = leaves(&heap, root).map_err(|why| Error::damaged(map.path(), why))?;
+    let sizes = tensors::element_sizes(&heap);
     let (heap, keys, length) = read(&bytes[at..], &|_| false).map_err(fault(map.path()))?;
     at += length;
     let keys = heap.list(keys).ok_or_else(|| broken("its storages' keys are no list"))?;
-    let sizes: BTreeMap<&str, usize> =
-        leaves.values().map(|leaf| (leaf.storage.as_str(), leaf.layout.kind.elt_size_in_bytes())).collect();
     let mut storages = Storages::new();
     for &key in keys {
         let key = heap.text(key).ok_or_else(|| broken("a storage's key is no text"))?;
         let count = bytes.get(at..at + 8).and_then(|eight| eight.try_into().ok()).map(u64::from_le_bytes);
-        // A storage that no tensor looks into would have a length of unknown unit.
-        let size = sizes.get(key).ok_or_else(|| broken("a storage belongs to no tensor"))?;
+        // Its length is said in elements, and their type where it is spoken of.
+        let size = sizes.get(key).ok_or_else(|| broken("a storage is never spoken of"))?;
         let end = count
             .and_then(|count| usize::try_from(count).ok()?.checked_mul(*size)?.checked_add(at + 8))
             .filter(|&end| end <= bytes.len())

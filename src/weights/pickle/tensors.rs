@@ -8,6 +8,8 @@ use crate::weights::map::Layout;
 
 /// Deepest nesting of dictionaries that is looked into.
 const DEPTH: usize = 12;
+/// Longest name of a tensor, with those of the dictionaries around it.
+const NAME: usize = 1_000;
 /// Most values that are looked at, so that dictionaries which share their parts end.
 const VALUES: usize = 1_000_000;
 
@@ -115,6 +117,9 @@ fn walk(
                     Value::Int(Some(int)) => int.to_string(),
                     _ => continue,
                 };
+                if name.len() + key.len() > NAME {
+                    return Err(format!("a tensor's name is longer than {NAME} bytes"));
+                }
                 let name = if name.is_empty() { key } else { format!("{name}.{key}") };
                 walk(heap, value, &name, depth + 1, values, found)?;
             }
@@ -169,6 +174,14 @@ fn tensor(heap: &Heap, id: Id, depth: usize) -> Result<Option<Leaf>, String> {
         (class, _) if class.starts_with("torch._") => Err(format!("`{class}` is given too little")),
         _ => Ok(None),
     }
+}
+
+/// Bytes of an element of each storage that the values speak of, whether a tensor looks into it or not.
+pub(super) fn element_sizes(heap: &Heap) -> BTreeMap<String, usize> {
+    (0..heap.len())
+        .filter_map(|id| outside(heap, id))
+        .map(|(key, kind)| (key, kind.elt_size_in_bytes()))
+        .collect()
 }
 
 /// A storage's key and number type, from `("storage", class, key, device, length)`.
