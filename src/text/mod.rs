@@ -93,7 +93,9 @@ struct Whole {
 struct Words {
     #[serde(rename = "type")]
     kind: Option<String>,
+    #[serde(default)]
     vocab: std::collections::HashMap<String, u32>,
+    #[serde(default)]
     merges: Vec<Merge>,
 }
 
