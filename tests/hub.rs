@@ -1,6 +1,7 @@
 //! `unsee pull` against a server that speaks as the Hugging Face hub does: redirects to a storage, ranges, refusals,
 //! connections that are cut.
 #![cfg(feature = "hub")]
+#![expect(clippy::print_stdout, reason = "says what is skipped")]
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -360,6 +361,7 @@ fn a_cache_that_python_wrote_is_read() {
     let python = std::env::var_os("UNSEE_PYTHON").map_or_else(|| PathBuf::from("python3"), PathBuf::from);
     let there = std::process::Command::new(&python).args(["-c", "import huggingface_hub"]).output();
     if !there.is_ok_and(|output| output.status.success()) {
+        println!("skipped: no Python with huggingface_hub; set UNSEE_PYTHON to one");
         return;
     }
     let hub = Hub::serving(&repository());
