@@ -4,8 +4,7 @@ use clap::Args;
 
 use super::bars::Bars;
 use super::{Common, output};
-use crate::hub::{Name, Settings};
-use crate::run::Error;
+use crate::hub::Name;
 
 #[derive(Debug, Args)]
 pub(super) struct PullArgs {
@@ -14,11 +13,7 @@ pub(super) struct PullArgs {
 }
 
 pub(super) fn pull(args: PullArgs, common: &Common) -> anyhow::Result<()> {
-    let pulled = crate::hub::pull(&Settings::from_environment(), &args.name, &mut Bars::new(common.quiet))
-        .map_err(|error| match error {
-            crate::hub::Error::Interrupted => anyhow::Error::from(Error::Interrupted),
-            other => other.into(),
-        })?;
+    let pulled = crate::run::pull(&args.name, &mut Bars::new(common.quiet))?;
     if common.json {
         let (path, commit, loaded) = (pulled.path, pulled.commit, pulled.loaded);
         return output::json(&serde_json::json!({ "path": path, "commit": commit, "loaded": loaded }));

@@ -3,6 +3,7 @@
 
 mod encoded;
 mod material;
+mod saliency;
 pub mod salun;
 mod select;
 

@@ -68,7 +68,7 @@ impl Checkpoint {
         for adapter in adapters {
             let file = if adapter.path.is_dir() {
                 let folder = Self::open(&adapter.path.as_path().into())?;
-                Weights::joined(folder.components().into_iter())?
+                Weights::joined(folder.components().into_iter())
             } else {
                 Weights::open(&adapter.path)?
             };
@@ -85,7 +85,7 @@ impl Checkpoint {
             }
             let (values, left) = if about.contains_key("unsee.edit") {
                 let base = |full: &str| self.current(&tensors, full);
-                (Edit::read(&adapter.path, &hash, base)?.tensors, 0)
+                (Edit::read(&file, &hash, base)?.tensors, 0)
             } else {
                 self.find_part(file, &adapter.path)?
             };
@@ -165,7 +165,7 @@ impl Checkpoint {
         if is_compvis(&file) && file.names().any(|name| name.starts_with("first_stage_model.")) {
             let parts = from_compvis(&file, Ema::Auto)?;
             let all = [("text_encoder", parts.text_encoder), ("unet", parts.unet), ("vae", parts.vae)];
-            let file = Weights::joined(all.iter().map(|(component, weights)| (*component, weights)))?;
+            let file = Weights::joined(all.iter().map(|(component, weights)| (*component, weights)));
             return self.find_part(file, path);
         }
         let known: HashMap<&str, &str> = names

@@ -1,13 +1,14 @@
 //! A Stable Diffusion as it lies on the disk: weights under diffusers' names, configurations, tokenizer. It comes
 //! from a diffusers folder or from a single file in `CompVis`' names.
 
+use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Error;
-use super::folder::{canonical, components, open_weights, read_json};
+use super::folder::{COMPONENTS, canonical, open_weights, read_json};
 use super::presets::{Configs, presets};
 use crate::sampler::Prediction;
 use crate::text::Tokenizer;
@@ -47,6 +48,7 @@ pub struct Checkpoint {
     /// Where a single file's configuration came from.
     pub(super) config_folder: Option<PathBuf>,
     note: Option<String>,
+    hash: OnceCell<blake3::Hash>,
 }
 
 impl Checkpoint {
@@ -68,7 +70,7 @@ impl Checkpoint {
                 why: format!("model_index.json speaks of a {class}; StableDiffusionPipeline can be loaded"),
             });
         }
-        let [text_encoder, unet, vae] = components();
+        let [text_encoder, unet, vae] = COMPONENTS;
         let open = |component| open_weights(root, component);
         Ok(Self {
             path: canonical(root),
@@ -79,6 +81,7 @@ impl Checkpoint {
             tokenizer: Tokenizer::open(&root.join("tokenizer"))?,
             config_folder: None,
             note: None,
+            hash: OnceCell::new(),
         })
     }
 
@@ -103,8 +106,8 @@ impl Checkpoint {
             let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
             let velocity = location.prediction.map(|prediction| prediction == Prediction::VPrediction);
             let (configs, tokenizer) = presets(&parts, &name, velocity)?;
-            if velocity.is_none() && configs.unet["cross_attention_dim"] == 1024 {
-                let what = configs.scheduler["prediction_type"].as_str().unwrap_or_default();
+            if velocity.is_none() && configs.is_second() {
+                let what = if configs.predicts_velocity() { "velocities" } else { "noise" };
                 let guess = format!(
                     "{name} is taken for a Stable Diffusion 2.x that predicts {what}, by its name; if pictures are garbage, say --prediction"
                 );
@@ -124,6 +127,7 @@ impl Checkpoint {
             tokenizer,
             config_folder: location.config.clone(),
             note,
+            hash: OnceCell::new(),
         })
     }
 
@@ -133,11 +137,15 @@ impl Checkpoint {
     /// # Errors
     /// A tensor that cannot be read.
     pub fn hash(&self) -> Result<blake3::Hash, Error> {
+        // Over gigabytes, and asked for more than once.
+        if let Some(hash) = self.hash.get() {
+            return Ok(*hash);
+        }
         let mut hasher = blake3::Hasher::new();
         for (_, weights) in self.components() {
             hasher.update(weights.hash()?.as_bytes());
         }
-        Ok(hasher.finalize())
+        Ok(*self.hash.get_or_init(|| hasher.finalize()))
     }
 
     /// Its components' folders and weights.

@@ -9,7 +9,7 @@ use std::path::Path;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::presets::pad;
+use super::folder::weights_file;
 use super::{Checkpoint, Error};
 use crate::files;
 use crate::text::Vocabulary;
@@ -118,7 +118,7 @@ impl Edited<'_> {
 
     /// What every file says of itself.
     fn about(&self, architecture: &str, implementation: &str) -> Result<Vec<(&'static str, String)>, Error> {
-        let velocity = self.base.configs.scheduler["prediction_type"] == "v_prediction";
+        let velocity = self.base.configs.predicts_velocity();
         let base = if self.edit.base.is_empty() {
             self.base.hash()?.to_hex().to_string()
         } else {
@@ -146,13 +146,10 @@ impl Edited<'_> {
         Ok(about)
     }
 
-    fn is_second(&self) -> bool {
-        self.base.configs.unet["cross_attention_dim"] == 1024
-    }
-
     /// The architecture in modelspec's words.
     fn architecture(&self) -> &'static str {
-        match (self.is_second(), self.base.configs.scheduler["prediction_type"] == "v_prediction") {
+        let configs = &self.base.configs;
+        match (configs.is_second(), configs.predicts_velocity()) {
             (false, _) => "stable-diffusion-v1",
             (true, false) => "stable-diffusion-v2-512",
             (true, true) => "stable-diffusion-v2-768-v",
@@ -160,13 +157,13 @@ impl Edited<'_> {
     }
 
     fn component(&self, to: &Path, name: &str) -> Result<(), Error> {
-        let (config, file) = match name {
-            "text_encoder" => (&self.base.configs.text_encoder, "model.safetensors"),
-            "unet" => (&self.base.configs.unet, "diffusion_pytorch_model.safetensors"),
-            _ => (&self.base.configs.vae, "diffusion_pytorch_model.safetensors"),
+        let config = match name {
+            "text_encoder" => &self.base.configs.text_encoder,
+            "unet" => &self.base.configs.unet,
+            _ => &self.base.configs.vae,
         };
         let about = self.about(self.architecture(), "diffusers")?;
-        save(&to.join(file), &self.tensors(name)?, &about)?;
+        save(&to.join(weights_file(name)), &self.tensors(name)?, &about)?;
         Ok(files::write_json(&to.join("config.json"), config)?)
     }
 
@@ -194,7 +191,7 @@ impl Edited<'_> {
             } else if let Some(config) = &self.base.config_folder {
                 copy_files(&config.join("tokenizer"), &half.join("tokenizer"))?;
             } else {
-                Vocabulary::clip().save(&half.join("tokenizer"), 77, pad(self.is_second()))?;
+                Vocabulary::clip().save(&half.join("tokenizer"), 77, self.base.configs.pad())?;
             }
             Ok(files::write_json(&half.join("model_index.json"), &index)?)
         })
@@ -291,8 +288,10 @@ impl Edited<'_> {
             about.push(("ss_network_module", "networks.lora".to_owned()));
             about.push(("ss_network_dim", largest.to_string()));
             about.push(("ss_network_alpha", largest.to_string()));
-            about
-                .push(("ss_base_model_version", if self.is_second() { "sd_v2" } else { "sd_v1" }.to_owned()));
+            about.push((
+                "ss_base_model_version",
+                if self.base.configs.is_second() { "sd_v2" } else { "sd_v1" }.to_owned(),
+            ));
         }
         save(to, &tensors, &about)?;
         Ok(kept)

@@ -1,31 +1,47 @@
-//! A diffusers folder: which components there are and which files hold their weights.
+//! A diffusers folder: which components there are, and which of a repository's files belong to it.
 
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 
 use super::Error;
-use crate::weights::Weights;
+use crate::weights::{Weights, weight_files};
 
-/// A component of a pipeline.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Component {
-    /// Its sub-folder.
-    pub(super) folder: &'static str,
-    /// Its safetensors file, without the extension.
-    pub(super) stem: &'static str,
-    /// Its pickle, without `.bin`.
-    pub(super) pickle: &'static str,
+/// The folders of a Stable Diffusion's components that have weights and are needed.
+pub(super) const COMPONENTS: [&str; 3] = ["text_encoder", "unet", "vae"];
+/// A component that some have, beside those.
+const CHECKER: &str = "safety_checker";
+/// Folders of text.
+const TEXTS: [&str; 3] = ["tokenizer", "scheduler", "feature_extractor"];
+
+/// The files of a Stable Diffusion among all of a repository: configurations, tokenizer, and of each component's
+/// weights one kind. None where there is no UNet.
+pub fn needed(files: &[String]) -> Vec<String> {
+    if weight_files(&inside(files, "unet")).is_empty() {
+        return Vec::new();
+    }
+    let mut found: Vec<String> = files.iter().filter(|file| *file == "model_index.json").cloned().collect();
+    for folder in COMPONENTS.into_iter().chain([CHECKER]).chain(TEXTS) {
+        let files = inside(files, folder);
+        let text = |name: &&&str| {
+            [".json", ".txt"].iter().any(|end| name.ends_with(end)) && !name.contains(".index.")
+        };
+        let weights = if TEXTS.contains(&folder) { Vec::new() } else { weight_files(&files) };
+        let names = files.iter().filter(text).copied().chain(weights);
+        found.extend(names.map(|name| format!("{folder}/{name}")));
+    }
+    found
 }
 
-/// The components of a Stable Diffusion that have weights.
-pub(super) fn components() -> [Component; 3] {
-    let diffusers = "diffusion_pytorch_model";
-    [
-        Component { folder: "text_encoder", stem: "model", pickle: "pytorch_model" },
-        Component { folder: "unet", stem: diffusers, pickle: diffusers },
-        Component { folder: "vae", stem: diffusers, pickle: diffusers },
-    ]
+/// The file that holds a component's weights where it is written here: transformers' word, or diffusers'.
+pub(super) fn weights_file(component: &str) -> &'static str {
+    if component == "text_encoder" { "model.safetensors" } else { "diffusion_pytorch_model.safetensors" }
+}
+
+/// The names of the files that lie right in a folder.
+fn inside<'a>(files: &'a [String], folder: &str) -> Vec<&'a str> {
+    let name = |file: &'a String| file.strip_prefix(folder)?.strip_prefix('/');
+    files.iter().filter_map(name).filter(|name| !name.contains('/')).collect()
 }
 
 /// Reads a JSON file of the folder.
@@ -35,27 +51,16 @@ pub(super) fn read_json<T: DeserializeOwned>(root: &Path, file: &str) -> Result<
     serde_json::from_str(&text).map_err(|error| Error::Config { path, why: error.to_string() })
 }
 
-/// Opens a component's weights: one file or shards with an index, in full precision before `fp16`, safetensors
-/// before pickles.
+/// Opens a component's weights.
 ///
 /// # Errors
 /// A file that is missing or damaged.
-pub(super) fn open_weights(root: &Path, component: Component) -> Result<Weights, Error> {
-    let folder = root.join(component.folder);
-    for variant in ["", ".fp16"] {
-        for (stem, kind) in [(component.stem, "safetensors"), (component.pickle, "bin")] {
-            let whole = folder.join(format!("{stem}{variant}.{kind}"));
-            if whole.exists() {
-                return Ok(Weights::open(&whole)?);
-            }
-            // diffusers puts the variant before `.json` or before the kind, by its version.
-            for index in [format!("{kind}.index{variant}.json"), format!("{variant}.{kind}.index.json")] {
-                let index = folder.join(format!("{stem}.{}", index.trim_start_matches('.')));
-                if index.exists() {
-                    return Ok(Weights::open_sharded(&index)?);
-                }
-            }
-        }
+pub(super) fn open_weights(root: &Path, component: &str) -> Result<Weights, Error> {
+    let folder = root.join(component);
+    if folder.is_dir()
+        && let Some(weights) = Weights::open_folder(&folder)?
+    {
+        return Ok(weights);
     }
     let mut there: Vec<String> = fs_err::read_dir(&folder)
         .map(|entries| {
@@ -66,7 +71,7 @@ pub(super) fn open_weights(root: &Path, component: Component) -> Result<Weights,
     let there = if there.is_empty() { "nothing is".to_owned() } else { format!("{} is", there.join(", ")) };
     Err(Error::Folder {
         path: root.to_path_buf(),
-        why: format!("`{}/{}.safetensors` is missing ({there} there)", component.folder, component.stem),
+        why: format!("`{component}/{}` is missing ({there} there)", weights_file(component)),
     })
 }
 

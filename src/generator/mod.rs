@@ -17,6 +17,7 @@ pub use adapters::{Adapter, Laid};
 pub use checkpoint::{Checkpoint, Location};
 pub use embedding::Embedding;
 pub use export::{Edited, Format, Kept};
+pub use folder::needed;
 pub use stable_diffusion::{Latents, StableDiffusion};
 
 use crate::pictures::Picture;

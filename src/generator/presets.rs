@@ -5,7 +5,7 @@
 use serde_json::{Value, json};
 
 use super::Error;
-use crate::text::Tokenizer;
+use crate::text::{END, Tokenizer};
 use crate::weights::{SingleFile, Weights};
 
 /// What a folder says about its components in JSON.
@@ -17,13 +17,27 @@ pub(super) struct Configs {
     pub(super) scheduler: Value,
 }
 
+impl Configs {
+    /// Whether it is a Stable Diffusion 2.x.
+    pub(super) fn is_second(&self) -> bool {
+        self.unet["cross_attention_dim"] == SECOND
+    }
+
+    /// Whether its UNet predicts velocities; noise if not.
+    pub(super) fn predicts_velocity(&self) -> bool {
+        self.scheduler["prediction_type"] == VELOCITY
+    }
+
+    /// The token that fills prompts: the end token, or in Stable Diffusion 2.x the first word of the vocabulary.
+    pub(super) fn pad(&self) -> &'static str {
+        if self.is_second() { "!" } else { END }
+    }
+}
+
 /// Stable Diffusion 2.x' width of the text encoder.
 const SECOND: i64 = 1024;
-
-/// The token that fills prompts: the end token, or in Stable Diffusion 2.x the first word of the vocabulary.
-pub(super) fn pad(second: bool) -> &'static str {
-    if second { "!" } else { "<|endoftext|>" }
-}
+/// The scheduler's word for a UNet that predicts velocities.
+const VELOCITY: &str = "v_prediction";
 
 /// Configurations for the components of a single file. `velocity` says what a 2.x UNet predicts; weights do not
 /// tell, so `None` is: velocities where the file's name or metadata says so (`768-v`, `v-pred`), else noise.
@@ -57,7 +71,8 @@ pub(super) fn presets(
         vae: vae(velocity),
         scheduler: scheduler(velocity),
     };
-    Ok((configs, Tokenizer::clip(pad(second))?))
+    let tokenizer = Tokenizer::clip(configs.pad())?;
+    Ok((configs, tokenizer))
 }
 
 fn width(unet: &Weights) -> Result<i64, Error> {
@@ -144,7 +159,7 @@ fn scheduler(velocity: bool) -> Value {
         "beta_start": 0.00085,
         "clip_sample": false,
         "num_train_timesteps": 1000,
-        "prediction_type": if velocity { "v_prediction" } else { "epsilon" },
+        "prediction_type": if velocity { VELOCITY } else { "epsilon" },
         "set_alpha_to_one": false,
         "steps_offset": 1,
         "trained_betas": null

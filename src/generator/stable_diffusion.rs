@@ -134,10 +134,9 @@ impl StableDiffusion {
                     return Err(Error::Interrupted);
                 }
             }
-            let pixels = in_slices(&(latents / self.vae.config().scaling_factor), |latents| {
-                vec![self.vae.decode(latents).to_kind(Kind::Float)]
-            })
-            .remove(0);
+            let latents = latents / self.vae.config().scaling_factor;
+            let decode = |latents: &Tensor| vec![self.vae.decode(latents).to_kind(Kind::Float)];
+            let pixels = in_slices(&latents, self.vae.factor(), decode).remove(0);
             Ok((pixels * 0.5 + 0.5).clamp(0.0, 1.0))
         })
     }
@@ -247,9 +246,7 @@ impl Generator for StableDiffusion {
 
     fn apply(&mut self, edit: &Edit) -> Result<(), Error> {
         if !edit.is_empty() && edit.base != self.card.hash {
-            let short = |hash: &str| hash.chars().take(12).collect::<String>();
-            let (wanted, found) = (short(&edit.base), short(&self.card.hash));
-            return Err(crate::weights::Error::OtherBase { wanted, found }.into());
+            return Err(crate::weights::Error::other_base(&edit.base, &self.card.hash).into());
         }
         for (name, tensor) in &edit.tensors {
             let own = self.find(name).map(Tensor::size);
@@ -309,7 +306,7 @@ impl Denoiser for StableDiffusion {
         stage("encoding pictures", || {
             no_grad(|| {
                 let _scope = self.place.scope();
-                let mut moments = in_slices(&batch, |batch| {
+                let mut moments = in_slices(&batch, 1, |batch| {
                     let moments = self.vae.encode(batch);
                     let deviation = (moments.log_variance.to_kind(Kind::Float) * 0.5).exp() * scale;
                     vec![moments.mean.to_kind(Kind::Float) * scale, deviation]
@@ -330,15 +327,15 @@ impl Denoiser for StableDiffusion {
     }
 }
 
-/// Side of the pictures whose encoding in batches of 32 takes as much memory as is well spent.
+/// Pixels that the autoencoder takes at once: 32 pictures of 128 to a side, two of 512. At 512 its first level takes
+/// 134 MB for each picture and tensor.
 const SLICE: i64 = 32 * 128 * 128;
 
-/// Runs the autoencoder over a batch `[n, c, h, w]` of pictures or latents a few at a time: at 512 pixels its first
-/// level takes 134 MB for each picture and tensor.
-fn in_slices(batch: &Tensor, work: impl Fn(&Tensor) -> Vec<Tensor>) -> Vec<Tensor> {
+/// Runs the autoencoder over a batch `[n, c, h, w]` of pictures or latents a few at a time; `side` is how many pixels
+/// to a side each of its positions stands for.
+fn in_slices(batch: &Tensor, side: i64, work: impl Fn(&Tensor) -> Vec<Tensor>) -> Vec<Tensor> {
     let size = batch.size();
-    // Latents have four channels, and eight pixels to each side.
-    let pixels = size[2] * size[3] * if size[1] == 3 { 1 } else { 64 };
+    let pixels = size[2] * size[3] * side * side;
     let n = (SLICE / pixels).clamp(1, size[0]);
     let parts: Vec<Vec<Tensor>> = batch.split(n, 0).iter().map(work).collect();
     let columns = parts.first().map_or(0, Vec::len);

@@ -42,11 +42,17 @@ struct Facts {
     size: Option<u64>,
 }
 
-/// Brings a model's files into the cache; those that are there are not loaded again, half ones are gone on with.
+/// Brings a model's files into the cache, of all that the repository has those that `choose` names; those that are
+/// there are not loaded again, half ones are gone on with.
 ///
 /// # Errors
 /// No such model, no permission, a network that fails again and again, a disk that is full, interruption.
-pub fn pull(settings: &Settings, name: &Name, watch: &mut dyn Watch) -> Result<Pulled, Error> {
+pub fn pull(
+    settings: &Settings,
+    name: &Name,
+    choose: impl Fn(&[String]) -> Vec<String>,
+    watch: &mut dyn Watch,
+) -> Result<Pulled, Error> {
     if settings.offline {
         let found =
             cached(settings, name).ok_or_else(|| Error::Offline(name.to_string(), settings.cache.clone()))?;
@@ -56,7 +62,7 @@ pub fn pull(settings: &Settings, name: &Name, watch: &mut dyn Watch) -> Result<P
     let client = Client::new(settings);
     let about = about(&client, settings, name, watch)?;
     let files: Vec<String> = about.siblings.into_iter().map(|sibling| sibling.rfilename).collect();
-    let wanted = wanted(&files);
+    let wanted = choose(&files);
     if wanted.is_empty() {
         return Err(Error::Absent {
             what: format!("weights of a Stable Diffusion in {name}"),
@@ -67,7 +73,7 @@ pub fn pull(settings: &Settings, name: &Name, watch: &mut dyn Watch) -> Result<P
     let snapshot = folder.join("snapshots").join(&about.sha);
     let mut loaded = 0;
     for file in wanted {
-        loaded += fetch(&client, settings, (name, &about.sha), file, (&folder, &snapshot), watch)?;
+        loaded += fetch(&client, settings, (name, &about.sha), &file, (&folder, &snapshot), watch)?;
     }
     if !is_commit(&name.revision) {
         crate::files::write(&folder.join("refs").join(&name.revision), about.sha.as_bytes())?;
@@ -126,67 +132,6 @@ fn accepted(
         404 => Err(Failure::Final(Error::Absent { what: what.to_owned(), url: url.to_owned() })),
         status => Err(wrong(url, format!("the answer is {status}"))),
     }
-}
-
-/// The files of a Stable Diffusion among all of a repository: configurations, tokenizer, and of each component's
-/// weights the best kind.
-fn wanted(files: &[String]) -> Vec<&str> {
-    let has = |file: &str| files.iter().any(|own| own == file);
-    let mut found: Vec<&str> = Vec::new();
-    for file in files {
-        let (folder, name) = file.rsplit_once('/').unwrap_or(("", file));
-        let component = ["text_encoder", "unet", "vae", "safety_checker"].contains(&folder);
-        let tokens = ["tokenizer", "scheduler", "feature_extractor"].contains(&folder);
-        let text = [".json", ".txt"].iter().any(|end| name.ends_with(end));
-        let index = name.contains(".index.");
-        if name == "model_index.json" && folder.is_empty() || (component || tokens) && text && !index {
-            found.push(file);
-        }
-    }
-    for (folder, stem, pickle) in [
-        ("text_encoder", "model", "pytorch_model"),
-        ("unet", "diffusion_pytorch_model", "diffusion_pytorch_model"),
-        ("vae", "diffusion_pytorch_model", "diffusion_pytorch_model"),
-        ("safety_checker", "model", "pytorch_model"),
-    ] {
-        for (start, end) in
-            [(stem, ".safetensors"), (pickle, ".bin"), (stem, ".fp16.safetensors"), (pickle, ".fp16.bin")]
-        {
-            let whole = format!("{folder}/{start}{end}");
-            if has(&whole) {
-                found.extend(files.iter().find(|own| **own == whole).map(String::as_str));
-                break;
-            }
-            // Shards and their index.
-            let shards: Vec<&str> = files
-                .iter()
-                .map(String::as_str)
-                .filter(|own| {
-                    own.starts_with(&format!("{folder}/{start}"))
-                        && own.ends_with(end)
-                        && own.contains("-of-")
-                })
-                .collect();
-            if !shards.is_empty() {
-                let index =
-                    |own: &&String| own.starts_with(&format!("{folder}/{start}.")) && own.contains(".index.");
-                found.extend(shards);
-                found.extend(files.iter().filter(index).map(String::as_str));
-                break;
-            }
-        }
-    }
-    if found.iter().any(|file| file.starts_with("unet/")) {
-        return found;
-    }
-    // A CLIP that judges: configuration, tokenizer and weights lie side by side.
-    let weights = ["model.safetensors", "pytorch_model.bin"].into_iter().find(|file| has(file));
-    let texts = ["config.json", "preprocessor_config.json", "vocab.json", "merges.txt", "tokenizer.json"];
-    let more = ["tokenizer_config.json", "special_tokens_map.json"];
-    let clip = texts.into_iter().chain(more).chain(weights);
-    let clip: Vec<&str> =
-        files.iter().map(String::as_str).filter(|own| clip.clone().any(|file| file == *own)).collect();
-    if weights.is_some() && has("config.json") { clip } else { Vec::new() }
 }
 
 /// Brings one file into the cache; how many bytes that took.

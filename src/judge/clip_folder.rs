@@ -6,7 +6,7 @@ use super::Error;
 use super::preprocess::Preprocess;
 use crate::model::clip::Config;
 use crate::text::Tokenizer;
-use crate::weights::Weights;
+use crate::weights::{Weights, weight_files};
 
 pub(super) struct ClipFolder {
     pub(super) config: Config,
@@ -42,4 +42,28 @@ impl ClipFolder {
 
 pub(super) fn hash(folder: &Path) -> Result<String, Error> {
     Ok(Weights::open(&folder.join("model.safetensors"))?.hash()?.to_hex().to_string())
+}
+
+/// The files of a CLIP among all of a repository, where configuration, tokenizer and weights lie side by side. None
+/// where there is no CLIP.
+pub fn needed(files: &[String]) -> Vec<String> {
+    let names: Vec<&str> = files.iter().map(String::as_str).filter(|file| !file.contains('/')).collect();
+    let weights = weight_files(&names);
+    if weights.is_empty() || !names.contains(&"config.json") {
+        return Vec::new();
+    }
+    let texts = [
+        "config.json",
+        "preprocessor_config.json",
+        "vocab.json",
+        "merges.txt",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+    ];
+    names
+        .into_iter()
+        .filter(|name| texts.contains(name) || weights.contains(name))
+        .map(str::to_owned)
+        .collect()
 }

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub use candle_eye::CandleEye;
+pub use clip_folder::needed;
 pub use head::{Head, ProbeSettings};
 pub use torch_eye::TorchEye;
 

@@ -1,16 +1,16 @@
 //! Hands a model, edited or not, to other programs; says how far two models are apart.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use serde::Serialize;
 
+use super::opening::{lay, opened};
 use super::pipeline::ModelSettings;
 use super::{Error, located};
-use crate::generator::{Adapter, Checkpoint, Edited, Format, Kept};
-use crate::torch::Kind;
+use crate::generator::{Adapter, Edited, Format, Kept};
+use crate::torch::{Kind, Tensor};
 use crate::watch::Watch;
-use crate::weights::Edit;
 
 /// Writes `model` with `edits` on it to `to`. For a low-rank adapter: what each module keeps.
 ///
@@ -23,19 +23,9 @@ pub fn export(
     (format, kind): (Format, Option<Kind>),
     watch: &mut dyn Watch,
 ) -> Result<Vec<Kept>, Error> {
-    let base = Checkpoint::open(&located(model)?)?;
-    if let Some(note) = base.note() {
-        watch.note(note);
-    }
-    let edit = if edits.is_empty() { Edit::default() } else { lay(&base, edits, watch)? };
+    let base = opened(&located(model)?, watch)?;
+    let edit = lay(&base, edits, watch)?;
     Ok(Edited { base: &base, edit: &edit, kind }.export(to, format, watch)?)
-}
-
-/// Lays files onto a base and says what fitted.
-pub(super) fn lay(base: &Checkpoint, edits: &[Adapter], watch: &mut dyn Watch) -> Result<Edit, Error> {
-    let laid = base.lay(edits)?;
-    laid.notes.iter().for_each(|note| watch.note(note));
-    Ok(laid.edit)
 }
 
 /// How far a block of two models is apart.
@@ -66,31 +56,22 @@ pub fn diff(
     (other, other_edits): (&ModelSettings, &[Adapter]),
     watch: &mut dyn Watch,
 ) -> Result<Vec<Apart>, Error> {
-    let open =
-        |model: &ModelSettings| -> Result<Checkpoint, Error> { Ok(Checkpoint::open(&located(model)?)?) };
-    let (a, b) = (open(model)?, open(other)?);
-    let edit_of = |base: &Checkpoint, edits: &[Adapter], watch: &mut dyn Watch| {
-        if edits.is_empty() { Ok(Edit::default()) } else { lay(base, edits, watch) }
-    };
-    let (a_edit, b_edit) = (edit_of(&a, edits, watch)?, edit_of(&b, other_edits, watch)?);
-    let mut sums: BTreeMap<String, Sums> = BTreeMap::new();
-    let names: Vec<String> = a.names();
-    let theirs: std::collections::BTreeSet<String> = b.names().into_iter().collect();
+    let (a, b) = (opened(&located(model)?, watch)?, opened(&located(other)?, watch)?);
+    let (a_edit, b_edit) = (lay(&a, edits, watch)?, lay(&b, other_edits, watch)?);
+    let mut blocks: BTreeMap<String, Sums> = BTreeMap::new();
+    let names: BTreeSet<String> = a.names().into_iter().collect();
+    let theirs: BTreeSet<String> = b.names().into_iter().collect();
     watch.begin("comparing", names.len() as u64);
     for (name, n) in names.iter().zip(1..) {
-        for block in [block(name), "zz whole".to_owned()] {
-            let sums = sums.entry(block).or_default();
-            sums.tensors += 1;
-            if !theirs.contains(name) {
-                sums.alone += 1;
-                continue;
+        let sums = blocks.entry(block(name)).or_default();
+        sums.tensors += 1;
+        let right = theirs.contains(name).then(|| b.edited_tensor(&b_edit, name)).transpose()?;
+        let left = a.edited_tensor(&a_edit, name)?;
+        match right {
+            Some(right) if left.size() == right.size() => {
+                sums.compare(&left.to_kind(Kind::Double), &right.to_kind(Kind::Double));
             }
-            let (left, right) = (a.edited_tensor(&a_edit, name)?, b.edited_tensor(&b_edit, name)?);
-            if left.size() == right.size() {
-                sums.add(&left.to_kind(Kind::Double), &right.to_kind(Kind::Double));
-            } else {
-                sums.alone += 1;
-            }
+            _ => sums.alone += 1,
         }
         watch.at(n, "");
         if watch.interrupted() {
@@ -98,14 +79,13 @@ pub fn diff(
         }
     }
     watch.end();
-    for name in &theirs {
-        if names.binary_search(name).is_err() && !names.contains(name) {
-            for block in [block(name), "zz whole".to_owned()] {
-                sums.entry(block).or_default().alone += 1;
-            }
-        }
+    for name in theirs.difference(&names) {
+        blocks.entry(block(name)).or_default().alone += 1;
     }
-    Ok(sums.into_iter().map(|(block, sums)| sums.row(block)).collect())
+    let whole = blocks.values().fold(Sums::default(), Sums::with);
+    let mut rows: Vec<Apart> = blocks.into_iter().map(|(block, sums)| sums.row(block)).collect();
+    rows.push(whole.row("in all".to_owned()));
+    Ok(rows)
 }
 
 #[derive(Debug, Default)]
@@ -121,8 +101,9 @@ struct Sums {
 }
 
 impl Sums {
-    fn add(&mut self, left: &crate::torch::Tensor, right: &crate::torch::Tensor) {
-        let total = |tensor: &crate::torch::Tensor| tensor.sum(Kind::Double).double_value(&[]);
+    /// Counts a tensor that both have, in doubles.
+    fn compare(&mut self, left: &Tensor, right: &Tensor) {
+        let total = |tensor: &Tensor| tensor.sum(Kind::Double).double_value(&[]);
         let change = right - left;
         let moved = total(&change.ne(0.0));
         self.numbers += left.numel() as f64;
@@ -135,10 +116,23 @@ impl Sums {
         }
     }
 
+    fn with(self, other: &Self) -> Self {
+        Self {
+            tensors: self.tensors + other.tensors,
+            changed: self.changed + other.changed,
+            alone: self.alone + other.alone,
+            numbers: self.numbers + other.numbers,
+            moved: self.moved + other.moved,
+            difference: self.difference + other.difference,
+            length: self.length + other.length,
+            largest: self.largest.max(other.largest),
+        }
+    }
+
     fn row(self, block: String) -> Apart {
         let ratio = |a: f64, b: f64| if b > 0.0 { a / b } else { 0.0 };
         Apart {
-            block: if block == "zz whole" { "in all".to_owned() } else { block },
+            block,
             tensors: self.tensors,
             changed: self.changed,
             share: ratio(self.moved, self.numbers),

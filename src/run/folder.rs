@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::Error;
 use crate::files::write_json;
+use crate::hub::commit_of;
 use crate::torch::{Device, Peak, Place, Thrift};
 
 /// How far a run got.
@@ -88,6 +89,16 @@ pub struct Record {
     pub began: String,
     /// When `run.json` was written last, UTC.
     pub updated: String,
+}
+
+impl Record {
+    /// Notes which model this is: its hash, and its commit where it came from the hub.
+    pub(super) fn sign(&mut self, role: &str, hash: &str, path: &Path) {
+        self.hashes.insert(role.to_owned(), hash.to_owned());
+        if let Some(commit) = commit_of(path) {
+            self.hashes.insert("commit".to_owned(), commit);
+        }
+    }
 }
 
 /// An open run folder; no other process can open it meanwhile.

@@ -5,11 +5,10 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::Error;
-use super::located;
 use super::pipeline::{Method, Pipeline};
 use super::studio::{Studio, checked};
 use super::task::{task, to_learn_from};
+use super::{Error, located};
 use crate::erasure::{Erasure, Example, Material, SalUn};
 use crate::generator::{Denoiser, Generator, Shot};
 use crate::measure::{Answer, Target};
@@ -66,7 +65,7 @@ pub fn forecast(pipeline: &Pipeline, place: Place) -> Result<Forecast, Error> {
         forecast.missing = Some(error.to_string());
         return Ok(forecast);
     }
-    let mut studio = Studio::open(pipeline, place)?;
+    let mut studio = Studio::open(pipeline, place, &mut Quiet)?;
 
     Peak::reset(place.device);
     let drawing = drawing(&studio, &answers)? * pictures as f64;

@@ -6,12 +6,11 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::drawing::draw_missing;
-use super::export::lay;
 use super::folder::{Machine, RunFolder};
+use super::opening::{lay, opened};
 use super::prompts::PromptRow;
 use super::{Error, ModelSettings, located};
 use crate::generator::{Adapter, Checkpoint, Embedding, Generator, Shot, StableDiffusion};
-use crate::hub::commit_of;
 use crate::sampler::Solver;
 use crate::torch::Place;
 use crate::watch::Watch;
@@ -64,12 +63,9 @@ pub fn generate(
     place: Place,
     watch: &mut dyn Watch,
 ) -> Result<Vec<Drawn>, Error> {
-    let checkpoint = Checkpoint::open(&located(&commission.model)?)?;
+    let checkpoint = opened(&located(&commission.model)?, watch)?;
     let mut model = StableDiffusion::load(&checkpoint, place)?;
     let mut hash = model.card().hash.clone();
-    if let Some(note) = checkpoint.note() {
-        watch.note(note);
-    }
     if !commission.edits.is_empty() {
         model.apply(&lay(&checkpoint, &commission.edits, watch)?)?;
         for adapter in &commission.edits {
@@ -116,10 +112,7 @@ pub fn generate(
         ));
     }
     RunFolder::within(root, commission, Machine::here(place), |run| {
-        run.record.hashes.insert("model".to_owned(), hash.clone());
-        if let Some(commit) = commit_of(&model.card().path) {
-            run.record.hashes.insert("commit".to_owned(), commit);
-        }
+        run.record.sign("model", &hash, &model.card().path);
         run.phase("drawing", place.device, |_| {
             draw_missing(&model, &works, (&hash, commission.batch), "drawing", watch)
         })?;

@@ -12,8 +12,11 @@ mod judging;
 mod jury;
 mod layouts;
 mod naming;
+mod opening;
 mod pipeline;
 mod prompts;
+#[cfg(feature = "hub")]
+mod pull;
 mod studio;
 mod study;
 mod task;
@@ -37,6 +40,8 @@ pub use pipeline::{
     AnswerSettings, DrawSettings, JudgeSettings, Method, ModelSettings, Pipeline, TaskSettings, parse_toml,
 };
 pub use prompts::{PromptRow, read_prompts};
+#[cfg(feature = "hub")]
+pub use pull::pull;
 pub use study::{Summary, erase_only, run};
 
 use std::path::PathBuf;
@@ -88,6 +93,9 @@ pub enum Error {
     /// The measures.
     #[error(transparent)]
     Measure(#[from] crate::measure::Error),
+    /// The hub.
+    #[error(transparent)]
+    Hub(crate::hub::Error),
     /// The training of a miniature.
     #[error(transparent)]
     Training(crate::training::Error),
@@ -98,6 +106,15 @@ impl From<crate::generator::Error> for Error {
         match error {
             crate::generator::Error::Interrupted => Self::Interrupted,
             other => Self::Generator(other),
+        }
+    }
+}
+
+impl From<crate::hub::Error> for Error {
+    fn from(error: crate::hub::Error) -> Self {
+        match error {
+            crate::hub::Error::Interrupted => Self::Interrupted,
+            other => Self::Hub(other),
         }
     }
 }

@@ -2,18 +2,16 @@
 
 use std::path::Path;
 
-use super::Error;
-use super::RunFolder;
 use super::drawing::{draw_missing, picture_path};
-use super::naming::located;
+use super::opening::opened;
 use super::pipeline::{AnswerSettings, Method, Pipeline};
+use super::{Error, RunFolder, located};
 use crate::canvas;
 use crate::generator::{Checkpoint, Generator, Location, Shot, StableDiffusion};
-use crate::hub::commit_of;
 use crate::measure::{Answer, AnswerSet, Domain, Target};
 use crate::torch::Place;
 use crate::watch::Watch;
-use crate::weights::Edit;
+use crate::weights::{Edit, Weights};
 
 /// Everything that is loaded once.
 pub(super) struct Studio<'a> {
@@ -26,10 +24,10 @@ pub(super) struct Studio<'a> {
 }
 
 impl<'a> Studio<'a> {
-    pub(super) fn open(pipeline: &'a Pipeline, place: Place) -> Result<Self, Error> {
+    pub(super) fn open(pipeline: &'a Pipeline, place: Place, watch: &mut dyn Watch) -> Result<Self, Error> {
         let (set, targets) = checked(pipeline)?;
         let location = located(&pipeline.model)?;
-        let model = StableDiffusion::load(&Checkpoint::open(&location)?, place)?;
+        let model = StableDiffusion::load(&opened(&location, watch)?, place)?;
         let side = pipeline.draw.side.unwrap_or(model.card().side);
         Ok(Self { pipeline, set, targets, location, model, side })
     }
@@ -37,10 +35,7 @@ impl<'a> Studio<'a> {
     /// Notes in the run which model this is.
     pub(super) fn sign(&self, run: &mut RunFolder) {
         let card = self.model.card();
-        run.record.hashes.insert("base".to_owned(), card.hash.clone());
-        if let Some(commit) = commit_of(&card.path) {
-            run.record.hashes.insert("commit".to_owned(), commit);
-        }
+        run.record.sign("base", &card.hash, &card.path);
     }
 
     /// Reads an edit that was made of this model.
@@ -48,7 +43,7 @@ impl<'a> Studio<'a> {
         // Opened again rather than kept: mapped files count as memory of the process.
         let checkpoint = Checkpoint::open(&self.location)?;
         let base = |full: &str| checkpoint.tensor(full);
-        Ok(Edit::read(file, &self.model.card().hash, base)?)
+        Ok(Edit::read(&Weights::open(file)?, &self.model.card().hash, base)?)
     }
 
     pub(super) fn shot(&self, prompt: String, seed: u64) -> Shot {

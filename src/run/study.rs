@@ -49,7 +49,7 @@ pub struct Summary {
 /// # Errors
 /// Whatever stops it; what was done is kept.
 pub fn run(pipeline: &Pipeline, root: &Path, place: Place, watch: &mut dyn Watch) -> Result<Summary, Error> {
-    let mut studio = Studio::open(pipeline, place)?;
+    let mut studio = Studio::open(pipeline, place, watch)?;
     let jury = Jury::open(&pipeline.judge, &studio.set, place.device)?;
     let machine = Machine::here(place);
     RunFolder::within(root, pipeline, machine, |run| study(&mut studio, &jury, run, place.device, watch))
@@ -65,7 +65,7 @@ pub fn erase_only(
     place: Place,
     watch: &mut dyn Watch,
 ) -> Result<Vec<PathBuf>, Error> {
-    let mut studio = Studio::open(pipeline, place)?;
+    let mut studio = Studio::open(pipeline, place, watch)?;
     RunFolder::within(root, pipeline, Machine::here(place), |run| {
         studio.sign(run);
         let mut files = Vec::new();

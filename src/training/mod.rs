@@ -7,6 +7,7 @@ mod folders;
 mod gallery;
 pub mod miniature;
 mod schooling;
+mod state;
 
 pub use autoencoder::Autoencoding;
 pub use contrast::Contrast;

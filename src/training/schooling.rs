@@ -8,11 +8,11 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::Error;
+use super::state::{State, fingerprint, open_scalars};
 use crate::torch::{
     Adam, AdamSettings, Ema, Kind, Place, Rng, Tensor, Thrift, grad, grad_each, no_grad, stage,
 };
 use crate::watch::Watch;
-use crate::weights::{self, Weights};
 
 /// Something to learn.
 pub trait Lesson {
@@ -73,16 +73,6 @@ pub struct Outcome {
 const PAUSE: Duration = Duration::from_secs(60);
 /// Weight of one step in the running mean of the loss.
 const SMOOTHING: f64 = 0.02;
-
-/// Everything that a step changes.
-struct State {
-    step: u64,
-    adam: Adam,
-    ema: Option<Ema>,
-    mean: f64,
-    best: f64,
-    seconds: f64,
-}
 
 /// Runs the lesson to its end, from a checkpoint in `folder` where there is one.
 ///
@@ -256,103 +246,8 @@ impl Plan {
     }
 
     /// The step from which on the rate falls.
-    fn constant_until(&self) -> u64 {
+    pub(super) fn constant_until(&self) -> u64 {
         (self.steps as f64 * (1.0 - self.cooldown)) as u64
-    }
-}
-
-/// What must be the same for a state to be gone on from, beside the number of steps.
-fn fingerprint(name: &str, plan: &Plan, named: &[(String, Tensor)], place: Place) -> String {
-    let mut hasher = blake3::Hasher::new();
-    let plan = Plan { steps: 0, ..plan.clone() };
-    hasher.update(format!("{name} {plan:?} {} {:?}", place.precision, place.memory).as_bytes());
-    for (name, tensor) in named {
-        hasher.update(format!("{name} {:?}", tensor.size()).as_bytes());
-    }
-    hasher.finalize().to_hex()[..16].to_owned()
-}
-
-/// Opens the log for appending, without the lines of steps that will be done again.
-fn open_scalars(path: &Path, step: u64) -> Result<std::io::BufWriter<fs_err::File>, Error> {
-    let kept: String = fs_err::read_to_string(path)
-        .unwrap_or_default()
-        .lines()
-        .take(step as usize)
-        .flat_map(|line| [line, "\n"])
-        .collect();
-    let mut file = std::io::BufWriter::new(fs_err::File::create(path)?);
-    file.write_all(kept.as_bytes())?;
-    Ok(file)
-}
-
-impl State {
-    fn save(
-        &self,
-        path: &Path,
-        named: &[(String, Tensor)],
-        plan: &Plan,
-        fingerprint: &str,
-    ) -> Result<(), Error> {
-        let mut tensors: Vec<(String, Tensor)> =
-            named.iter().map(|(name, tensor)| (format!("weight.{name}"), tensor.shallow_clone())).collect();
-        if let Some(ema) = &self.ema {
-            for ((name, _), average) in named.iter().zip(ema.average()) {
-                tensors.push((format!("average.{name}"), average.shallow_clone()));
-            }
-        }
-        tensors.extend(self.adam.state().into_iter().map(|(name, tensor)| (format!("adam.{name}"), tensor)));
-        let about = [
-            ("fingerprint", fingerprint.to_owned()),
-            ("step", self.step.to_string()),
-            ("constant_until", plan.constant_until().to_string()),
-            ("steps", plan.steps.to_string()),
-            ("mean", self.mean.to_string()),
-            ("best", self.best.to_string()),
-            ("seconds", self.seconds.to_string()),
-        ];
-        Ok(weights::save(path, &tensors, &about)?)
-    }
-
-    fn load(
-        &mut self,
-        path: &Path,
-        named: &[(String, Tensor)],
-        plan: &Plan,
-        fingerprint: &str,
-    ) -> Result<(), Error> {
-        if !path.exists() {
-            return Ok(());
-        }
-        let file = Weights::open(path)?;
-        let about = file.metadata();
-        let text = |key: &str| about.get(key).cloned().unwrap_or_default();
-        let number = |key: &str, or: f64| text(key).parse().unwrap_or(or);
-        let step = number("step", 0.0) as u64;
-        let longer = step <= (number("constant_until", 0.0) as u64).min(plan.constant_until());
-        if text("fingerprint") != fingerprint || !(longer || text("steps") == plan.steps.to_string()) {
-            return Err(Error::OtherState {
-                path: path.to_path_buf(),
-                found: text("fingerprint"),
-                wanted: fingerprint.to_owned(),
-            });
-        }
-        for (name, tensor) in named {
-            let saved = file.tensor(&format!("weight.{name}"))?;
-            no_grad(|| tensor.detach().copy_(&saved));
-        }
-        if let Some(ema) = &mut self.ema {
-            let averages = named
-                .iter()
-                .map(|(name, _)| file.tensor(&format!("average.{name}")))
-                .collect::<Result<Vec<_>, _>>()?;
-            ema.restore(&averages);
-        }
-        self.adam.restore(|name| file.tensor(&format!("adam.{name}")).ok())?;
-        self.step = step;
-        self.mean = number("mean", f64::NAN);
-        self.best = number("best", f64::INFINITY);
-        self.seconds = number("seconds", 0.0);
-        Ok(())
     }
 }
 

@@ -80,16 +80,14 @@ impl Edit {
     /// # Errors
     /// A file that is no edit, one of another base, masks that do not fit.
     pub fn read<E: From<Error>>(
-        path: &Path,
+        file: &Weights,
         hash: &str,
         base: impl Fn(&str) -> Result<Tensor, E>,
     ) -> Result<Self, E> {
-        let file = Weights::open(path)?;
-        let about = file.metadata();
-        let short = |hash: &str| hash.chars().take(12).collect::<String>();
+        let (about, path) = (file.metadata(), file.path(""));
         match about.get("unsee.base").filter(|_| about.contains_key("unsee.edit")) {
             Some(own) if own == hash => {}
-            Some(own) => return Err(Error::OtherBase { wanted: short(own), found: short(hash) }.into()),
+            Some(own) => return Err(Error::other_base(own, hash).into()),
             None => {
                 return Err(Error::damaged(
                     path,
@@ -171,7 +169,7 @@ mod tests {
         assert_eq!(file.info("unet.w#values").unwrap().shape, [5]);
         // Where all changed, the tensor itself is smaller.
         assert!(file.contains("unet.n"));
-        let read = |hash: &str, base: &Tensor| Edit::read::<Error>(&path, hash, |_| Ok(base.shallow_clone()));
+        let read = |hash: &str, base: &Tensor| Edit::read::<Error>(&file, hash, |_| Ok(base.shallow_clone()));
         let again = read("b", &base).unwrap();
         for (name, tensor) in &edit.tensors {
             assert!(again.tensors.iter().any(|(own, found)| own == name && found.equal(tensor)));

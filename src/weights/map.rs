@@ -40,6 +40,15 @@ impl Layout {
         self.shape.iter().zip(&self.strides).zip(&dense.strides).all(|((&n, a), b)| n <= 1 || a == b)
     }
 
+    /// Whether such a tensor lies within so many bytes, and is no larger than they are: steps of nought would make
+    /// many numbers of few bytes.
+    pub(super) fn fits(&self, bytes: usize) -> bool {
+        let number = |n: usize, &size: &i64| n.checked_mul(usize::try_from(size).ok()?);
+        let numbers = self.shape.iter().try_fold(1, number);
+        let whole = numbers.and_then(|n| n.checked_mul(self.kind.elt_size_in_bytes()));
+        [whole, self.span()].into_iter().all(|length| length.is_some_and(|length| length <= bytes))
+    }
+
     /// Bytes from the first number to the end of the last; `None` where that is no number.
     pub(super) fn span(&self) -> Option<usize> {
         if self.shape.contains(&0) {
@@ -84,29 +93,17 @@ impl Map {
     /// # Errors
     /// A layout that does not fit the range, or a range that does not fit the file.
     pub(super) fn tensor(&self, range: Range<usize>, layout: &Layout) -> Result<Tensor, Error> {
-        let bytes = self.map.get(range.clone());
-        let (Some(bytes), Some(span)) = (bytes, layout.span()) else {
-            return Err(Error::damaged(
-                &self.path,
-                format!("it has no bytes {} to {}", range.start, range.end),
-            ));
+        let Some(bytes) = self.map.get(range.clone()).filter(|bytes| layout.fits(bytes.len())) else {
+            let (Range { start, end }, shape) = (range, &layout.shape);
+            let why = format!("a tensor of {shape:?} does not lie in its bytes {start} to {end}");
+            return Err(Error::damaged(&self.path, why));
         };
-        // Steps of nought would make many numbers of few bytes.
-        let numbers = layout.shape.iter().try_fold(1_i64, |n, &size| n.checked_mul(size));
-        let whole =
-            numbers.and_then(|n| usize::try_from(n).ok()?.checked_mul(layout.kind.elt_size_in_bytes()));
-        if span > bytes.len() || whole.is_none_or(|whole| whole > bytes.len()) {
-            return Err(Error::damaged(
-                &self.path,
-                format!("a tensor of {:?} wants {span} bytes, {} are there", layout.shape, bytes.len()),
-            ));
-        }
         // A pickle's numbers may begin anywhere; libtorch wants them where the processor does.
         let aligned;
         let start = if bytes.as_ptr().align_offset(layout.kind.elt_size_in_bytes()) == 0 {
             bytes.as_ptr()
         } else {
-            aligned = words(&bytes[..span]);
+            aligned = words(&bytes[..layout.span().unwrap_or(0)]);
             aligned.as_ptr().cast()
         };
         let Layout { kind, shape, strides } = layout;

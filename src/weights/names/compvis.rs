@@ -4,7 +4,9 @@
 //! Facts: `ldm/modules/diffusionmodules/{openaimodel,model}.py` of `CompVis/stable-diffusion`, and which of their
 //! modules diffusers calls what (`scripts/convert_original_stable_diffusion_to_diffusers.py`).
 
-use super::modules::{Lookup, Modules, translate};
+use std::collections::HashMap;
+
+use super::modules::Modules;
 use super::{Shaping, openclip};
 use crate::torch::Tensor;
 use crate::weights::{Error, View, Weights};
@@ -83,24 +85,19 @@ pub fn from_compvis(file: &Weights, ema: Ema) -> Result<SingleFile, Error> {
         ));
     }
     let averages = there && ema != Ema::No;
-    let source = if averages {
-        let names: std::collections::HashMap<String, &str> = file
-            .names()
-            .filter(|name| name.starts_with(UNET))
-            .map(|name| (averaged(name).unwrap_or_else(|| name.to_owned()), name))
-            .collect();
-        file.renamed(|name| {
-            names.get(name).map(|&name| (name.to_owned(), View::Whole)).into_iter().collect()
-        })?
-    } else {
-        file.renamed(|name| vec![(name.to_owned(), View::Whole)])?
-    };
-
-    let names: Vec<&str> = source.names().filter_map(|name| name.strip_prefix(UNET)).collect();
-    let unet = source.renamed(inward(&unet_modules(&Blocks::of_compvis(&names)).inward(), UNET))?;
+    let names: Vec<&str> = file.names().filter_map(|name| name.strip_prefix(UNET)).collect();
+    let modules = unet_modules(&Blocks::of_compvis(&names));
+    // Which tensor of the file stands for each of the UNet's.
+    let sources: HashMap<String, &str> = file
+        .names()
+        .filter(|name| name.starts_with(UNET))
+        .map(|name| (averaged(name).filter(|_| averages).unwrap_or_else(|| name.to_owned()), name))
+        .collect();
+    let rename = inward(&modules, UNET);
+    let unet = file.renamed(|name| sources.get(name).map(|own| rename(own)).unwrap_or_default())?;
     let names: Vec<&str> = file.names().filter_map(|name| name.strip_prefix(VAE)).collect();
     let modules = vae_modules(count(&names, "encoder.down."), count(&names, "encoder.down.0.block."));
-    let vae = file.renamed(inward(&modules.inward(), VAE))?;
+    let vae = file.renamed(inward(&modules, VAE))?;
     let text_encoder = if file.names().any(|name| name.starts_with(OPEN_CLIP)) {
         openclip::from_openclip(file, OPEN_CLIP)?
     } else {
@@ -127,14 +124,14 @@ pub fn unet_names_of_compvis<'a>(names: impl Iterator<Item = &'a str>) -> impl F
     let modules = unet_modules(&Blocks::of_diffusers(&names.collect::<Vec<_>>()));
     move |name| {
         let inside = name.strip_prefix(UNET).or_else(|| name.strip_prefix("diffusion_model."))?;
-        translate(&modules.inward(), inside).map(|(name, _)| name)
+        modules.inward(inside).map(|(name, _)| name)
     }
 }
 
 /// Renames what begins with `prefix`, leaves out the rest.
-fn inward<'a>(lookup: &'a Lookup, prefix: &'a str) -> impl Fn(&str) -> Vec<(String, View)> + 'a {
+fn inward<'a>(modules: &'a Modules, prefix: &'a str) -> impl Fn(&str) -> Vec<(String, View)> + 'a {
     move |name| {
-        let found = name.strip_prefix(prefix).and_then(|rest| translate(lookup, rest));
+        let found = name.strip_prefix(prefix).and_then(|rest| modules.inward(rest));
         let shaped = |(new, shaping): (String, Shaping)| {
             // Norms and biases of what is a convolution there have nothing to be flattened.
             let view = if new.ends_with(".weight") { shaping.view() } else { View::Whole };
@@ -158,18 +155,16 @@ pub fn to_compvis(component: &str, tensors: &[(String, Tensor)]) -> Result<Vec<(
         }
         _ if openclip::is_openclip(tensors) => return openclip::to_openclip(tensors, OPEN_CLIP),
         _ => {
-            let named = |name: &str| {
-                let inside = if name.starts_with("text_model.") { "" } else { "text_model." };
-                format!("{CLIP}{inside}{name}")
-            };
-            return Ok(tensors.iter().map(|(name, tensor)| (named(name), tensor.shallow_clone())).collect());
+            let renamed =
+                |(name, tensor): &(String, Tensor)| (format!("{CLIP}{name}"), tensor.shallow_clone());
+            return Ok(tensors.iter().map(renamed).collect());
         }
     };
-    let lookup = modules.outward();
     tensors
         .iter()
         .map(|(name, tensor)| {
-            let (new, shaping) = translate(&lookup, name)
+            let (new, shaping) = modules
+                .outward(name)
                 .ok_or_else(|| Error::Unnamed { name: format!("{component}.{name}"), dialect: "CompVis" })?;
             Ok((format!("{prefix}{new}"), shaping.apply(tensor)))
         })

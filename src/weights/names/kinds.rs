@@ -1,7 +1,7 @@
 //! What a file of weights is, from its tensors' names.
 
 use super::compvis::is_compvis;
-use super::lora::is_lora;
+use super::lora::{is_lora, split};
 use crate::weights::Weights;
 
 /// What a file of weights is, in one phrase.
@@ -18,7 +18,7 @@ pub fn describe(file: &Weights) -> String {
     if is_lora(file) {
         let ranks: Vec<i64> = file
             .names()
-            .filter(|name| [".lora_down.", ".lora_A.", "lora.down."].iter().any(|part| name.contains(part)))
+            .filter(|name| split(name).is_some_and(|(_, up)| !up))
             .filter_map(|name| file.info(name)?.shape.first().copied())
             .collect();
         let dialect = if any(".lora_down.") {

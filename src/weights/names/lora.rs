@@ -38,7 +38,7 @@ const ENDS: [(&str, bool); 10] = [
 ];
 
 /// A half's module as the file writes it, and whether the half is the upper one.
-fn split(name: &str) -> Option<(String, bool)> {
+pub(super) fn split(name: &str) -> Option<(String, bool)> {
     for (end, up) in ENDS {
         if let Some(module) = name.strip_suffix(end) {
             return Some((module.to_owned(), up));

@@ -4,41 +4,47 @@ use std::collections::HashMap;
 
 use super::Shaping;
 
-/// Pairs of modules: ours, and another program's.
+/// Modules as we call them and as another program does.
 #[derive(Debug, Default)]
 pub(super) struct Modules {
-    pairs: Vec<(String, String, Shaping)>,
+    outward: Names,
+    inward: Names,
 }
 
 /// The names of one side, each with the other side's.
-pub(super) type Lookup<'a> = HashMap<&'a str, (&'a str, Shaping)>;
+type Names = HashMap<String, (String, Shaping)>;
 
 impl Modules {
     pub(super) fn add(&mut self, ours: impl Into<String>, theirs: impl Into<String>) {
-        self.pairs.push((ours.into(), theirs.into(), Shaping::Same));
+        self.pair(ours.into(), theirs.into(), Shaping::Same);
     }
 
     /// Where ours is a linear layer and theirs a 1×1 convolution.
     pub(super) fn add_convolution(&mut self, ours: impl Into<String>, theirs: impl Into<String>) {
-        self.pairs.push((ours.into(), theirs.into(), Shaping::Convolution));
+        self.pair(ours.into(), theirs.into(), Shaping::Convolution);
     }
 
-    /// From our names to theirs.
-    pub(super) fn outward(&self) -> Lookup<'_> {
-        self.pairs.iter().map(|(ours, theirs, shaping)| (&ours[..], (&theirs[..], *shaping))).collect()
+    fn pair(&mut self, ours: String, theirs: String, shaping: Shaping) {
+        self.inward.insert(theirs.clone(), (ours.clone(), shaping));
+        self.outward.insert(ours, (theirs, shaping));
     }
 
-    /// From their names to ours.
-    pub(super) fn inward(&self) -> Lookup<'_> {
-        self.pairs.iter().map(|(ours, theirs, shaping)| (&theirs[..], (&ours[..], *shaping))).collect()
+    /// What they call our tensor; `None` where no module fits.
+    pub(super) fn outward(&self, name: &str) -> Option<(String, Shaping)> {
+        translate(&self.outward, name)
+    }
+
+    /// What we call their tensor; `None` where no module fits.
+    pub(super) fn inward(&self, name: &str) -> Option<(String, Shaping)> {
+        translate(&self.inward, name)
     }
 }
 
-/// The other side's name of a tensor; `None` where no module fits. A name may be a module's own.
-pub(super) fn translate(lookup: &Lookup, name: &str) -> Option<(String, Shaping)> {
+/// The other side's name of a tensor. A name may be a module's own.
+fn translate(names: &Names, name: &str) -> Option<(String, Shaping)> {
     let ends = name.rmatch_indices('.').map(|(at, _)| at);
     std::iter::once(name.len()).chain(ends).find_map(|end| {
-        let (other, shaping) = lookup.get(&name[..end])?;
+        let (other, shaping) = names.get(&name[..end])?;
         Some((format!("{other}{}", &name[end..]), *shaping))
     })
 }

@@ -3,7 +3,7 @@
 //! Its queries, keys and values lie in one matrix. Facts: `open_clip/transformer.py`, and what diffusers makes
 //! of it: it leaves out the last of the 24 layers, because Stable Diffusion 2 reads the layer before it.
 
-use super::modules::{Modules, translate};
+use super::modules::Modules;
 use crate::torch::Tensor;
 use crate::weights::{Error, View, Weights};
 
@@ -52,10 +52,9 @@ pub(super) fn from_openclip(file: &Weights, prefix: &str) -> Result<Weights, Err
     let found = file.names().filter_map(layer).max().map_or(0, |last| last + 1);
     let layers = if found == 24 { 23 } else { found };
     let modules = modules(layers);
-    let lookup = modules.inward();
     file.renamed(|name| {
         let Some(rest) = name.strip_prefix(prefix) else { return Vec::new() };
-        if let Some((new, _)) = translate(&lookup, rest) {
+        if let Some((new, _)) = modules.inward(rest) {
             return vec![(new, View::Whole)];
         }
         match (layer(name), rest.rsplit_once(".attn.in_proj_")) {
@@ -79,19 +78,13 @@ pub(super) fn to_openclip(
     tensors: &[(String, Tensor)],
     prefix: &str,
 ) -> Result<Vec<(String, Tensor)>, Error> {
-    let named = |name: &str| {
-        if name.starts_with("text_model.") { name.to_owned() } else { format!("text_model.{name}") }
-    };
-    let tensors: Vec<(String, &Tensor)> =
-        tensors.iter().map(|(name, tensor)| (named(name), tensor)).collect();
     let modules = modules(100);
-    let lookup = modules.outward();
     let mut found = Vec::new();
-    for (name, tensor) in &tensors {
+    for (name, tensor) in tensors {
         if name.ends_with("position_ids") {
             continue;
         }
-        if let Some((new, _)) = translate(&lookup, name) {
+        if let Some((new, _)) = modules.outward(name) {
             found.push((format!("{prefix}{new}"), tensor.shallow_clone()));
             continue;
         }
@@ -106,7 +99,7 @@ pub(super) fn to_openclip(
             .iter()
             .filter_map(|part| {
                 let wanted = format!("{start}.self_attn.{part}.{kind}");
-                tensors.iter().find(|(own, _)| *own == wanted).map(|(_, tensor)| *tensor)
+                tensors.iter().find(|(own, _)| *own == wanted).map(|(_, tensor)| tensor)
             })
             .collect();
         let block = start.replace("text_model.encoder.layers.", "transformer.resblocks.");

@@ -8,40 +8,14 @@
 
 use std::collections::HashMap;
 
+use super::heap::{Heap, Id, Value};
+
 /// Most instructions that are followed: the largest checkpoints need some 100,000.
 const LIMIT: usize = 1_000_000;
 
-/// The number of a value on the heap.
-pub(in crate::weights) type Id = usize;
-
-/// What a pickle can hold. Text and bytes are lent from the file.
-#[derive(Debug, Clone, PartialEq)]
-pub(in crate::weights) enum Value<'a> {
-    None,
-    Bool(bool),
-    /// Integers of any length, in 64 bits; longer ones are `None` inside.
-    Int(Option<i64>),
-    Float(f64),
-    Text(&'a str),
-    Bytes(&'a [u8]),
-    /// A tuple, list or set.
-    List(Vec<Id>),
-    Dict(Vec<(Id, Id)>),
-    /// A class or function, `module.name`.
-    Name(String),
-    /// What a name would return for the arguments, and the state that it would be given.
-    Made {
-        name: Id,
-        arguments: Id,
-        state: Option<Id>,
-    },
-    /// What lies outside the pickle: a storage.
-    Outside(Id),
-}
-
 /// Why a pickle cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::weights) enum Fault {
+pub(super) enum Fault {
     /// It speaks of a class or function that is not on the list.
     Refused(String),
     /// It is damaged, or uses what no file of weights does.
@@ -52,67 +26,19 @@ fn broken<T>(why: impl Into<String>) -> Result<T, Fault> {
     Err(Fault::Broken(why.into()))
 }
 
-/// The values of a pickle.
-#[derive(Debug)]
-pub(in crate::weights) struct Heap<'a>(Vec<Value<'a>>);
-
-impl<'a> Heap<'a> {
-    pub(in crate::weights) fn get(&self, id: Id) -> &Value<'a> {
-        // Every id was made by `add`.
-        self.0.get(id).unwrap_or(&Value::None)
-    }
-
-    pub(in crate::weights) fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    fn add(&mut self, value: Value<'a>) -> Id {
-        self.0.push(value);
-        self.0.len() - 1
-    }
-
-    pub(in crate::weights) fn text(&self, id: Id) -> Option<&'a str> {
-        match self.get(id) {
-            Value::Text(text) => Some(text),
-            _ => None,
-        }
-    }
-
-    pub(in crate::weights) fn int(&self, id: Id) -> Option<i64> {
-        match self.get(id) {
-            Value::Int(int) => *int,
-            _ => None,
-        }
-    }
-
-    pub(in crate::weights) fn list(&self, id: Id) -> Option<&[Id]> {
-        match self.get(id) {
-            Value::List(list) => Some(list),
-            _ => None,
-        }
-    }
-
-    pub(in crate::weights) fn name(&self, id: Id) -> Option<&str> {
-        match self.get(id) {
-            Value::Name(name) => Some(name),
-            _ => None,
-        }
-    }
-}
-
 /// Reads the pickle at the start of `bytes`: its heap, its value, and how many bytes it is long. A name is
 /// accepted where `knows` says so.
 ///
 /// # Errors
 /// A name that is not known, an instruction that is not followed, and everything that does not fit.
-pub(in crate::weights) fn read<'a>(
+pub(super) fn read<'a>(
     bytes: &'a [u8],
     knows: &dyn Fn(&str) -> bool,
 ) -> Result<(Heap<'a>, Id, usize), Fault> {
     let mut machine = Machine {
         bytes,
         at: 0,
-        heap: Heap(Vec::new()),
+        heap: Heap::default(),
         stack: Vec::new(),
         marks: Vec::new(),
         memo: HashMap::new(),
@@ -237,7 +163,7 @@ impl<'a> Machine<'a, '_> {
     }
 
     fn append(&mut self, to: Id, mut items: Vec<Id>) -> Result<(), Fault> {
-        match self.heap.0.get_mut(to) {
+        match self.heap.get_mut(to) {
             Some(Value::List(list)) => {
                 list.append(&mut items);
                 Ok(())
@@ -247,7 +173,7 @@ impl<'a> Machine<'a, '_> {
     }
 
     fn set(&mut self, to: Id, items: &[Id]) -> Result<(), Fault> {
-        match self.heap.0.get_mut(to) {
+        match self.heap.get_mut(to) {
             Some(Value::Dict(dict)) if items.len().is_multiple_of(2) => {
                 dict.extend(items.chunks_exact(2).map(|pair| (pair[0], pair[1])));
                 Ok(())
@@ -465,7 +391,7 @@ impl<'a> Machine<'a, '_> {
             b'b' => {
                 let given = self.pop()?;
                 let to = self.top()?;
-                if let Some(Value::Made { state, .. }) = self.heap.0.get_mut(to) {
+                if let Some(Value::Made { state, .. }) = self.heap.get_mut(to) {
                     *state = Some(given);
                 }
             }

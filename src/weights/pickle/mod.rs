@@ -4,6 +4,7 @@
 //! of PyTorch 2.11 (`_save`, `_legacy_save`) and the functions of `torch/_utils.py` that its pickles name.
 
 mod archive;
+mod heap;
 mod machine;
 mod tensors;
 
@@ -14,8 +15,9 @@ use std::path::Path;
 
 use self::machine::{Fault, read};
 use self::tensors::{Leaf, leaves};
+use super::file::dtype_name;
 use super::map::{Layout, Map};
-use super::{Error, Info, dtype_name};
+use super::{Error, Info};
 use crate::torch::{Kind, Tensor};
 
 /// A file of `torch.save` that stays open.
@@ -97,18 +99,9 @@ fn placed(leaf: &Leaf, storages: &Storages) -> Result<Range<usize>, String> {
         .ok()
         .and_then(|offset| offset.checked_mul(leaf.layout.kind.elt_size_in_bytes()))
         .and_then(|offset| offset.checked_add(storage.start));
-    let numbers =
-        leaf.layout.shape.iter().try_fold(1_usize, |n, &size| n.checked_mul(usize::try_from(size).ok()?));
-    // Steps of nought would make many numbers of few bytes.
-    let fits = numbers
-        .and_then(|n| n.checked_mul(leaf.layout.kind.elt_size_in_bytes()))
-        .is_some_and(|whole| whole <= storage.len());
-    match (start, leaf.layout.span()) {
-        (Some(start), Some(span))
-            if fits && start.checked_add(span).is_some_and(|end| end <= storage.end) =>
-        {
-            Ok(start..storage.end)
-        }
+    let left = start.and_then(|start| storage.end.checked_sub(start));
+    match (start, left) {
+        (Some(start), Some(left)) if leaf.layout.fits(left) => Ok(start..storage.end),
         _ => Err(format!(
             "its shape {:?}, steps {:?} and offset {} leave its storage of {} bytes",
             leaf.layout.shape,

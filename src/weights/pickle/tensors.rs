@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::machine::{Heap, Id, Value};
+use super::heap::{Heap, Id, Value};
 use crate::torch::Kind;
 use crate::weights::map::Layout;
 
@@ -40,12 +40,12 @@ pub(super) fn known(name: &str) -> bool {
                 | "_codecs.encode"
                 | "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint"
         )
-        || name.strip_prefix("torch.").is_some_and(|name| dtype(name).is_some())
+        || name.strip_prefix("torch.").is_some_and(is_dtype)
 }
 
 /// The number type of a storage's class.
 fn storage_kind(name: &str) -> Option<Kind> {
-    let class = name.strip_prefix("torch.").or_else(|| name.strip_prefix("torch.cuda."))?;
+    let class = name.strip_prefix("torch.")?;
     Some(match class.strip_prefix("cuda.").unwrap_or(class) {
         "DoubleStorage" => Kind::Double,
         "FloatStorage" => Kind::Float,
@@ -61,20 +61,20 @@ fn storage_kind(name: &str) -> Option<Kind> {
     })
 }
 
-fn dtype(name: &str) -> Option<Kind> {
-    Some(match name {
-        "float64" => Kind::Double,
-        "float32" => Kind::Float,
-        "float16" => Kind::Half,
-        "bfloat16" => Kind::BFloat16,
-        "int64" => Kind::Int64,
-        "int32" => Kind::Int,
-        "int16" => Kind::Int16,
-        "int8" => Kind::Int8,
-        "uint8" => Kind::Uint8,
-        "bool" => Kind::Bool,
-        _ => return None,
-    })
+fn is_dtype(name: &str) -> bool {
+    matches!(
+        name,
+        "float64"
+            | "float32"
+            | "float16"
+            | "bfloat16"
+            | "int64"
+            | "int32"
+            | "int16"
+            | "int8"
+            | "uint8"
+            | "bool"
+    )
 }
 
 /// A tensor: which storage it looks into, from where, and how.

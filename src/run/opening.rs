@@ -1,0 +1,25 @@
+//! Opens a model and what goes onto it, and tells the user what was chosen.
+
+use super::{Adapter, Error};
+use crate::generator::{Checkpoint, Location};
+use crate::watch::Watch;
+use crate::weights::Edit;
+
+/// Opens a model and says what was chosen.
+pub(super) fn opened(location: &Location, watch: &mut dyn Watch) -> Result<Checkpoint, Error> {
+    let checkpoint = Checkpoint::open(location)?;
+    if let Some(note) = checkpoint.note() {
+        watch.note(note);
+    }
+    Ok(checkpoint)
+}
+
+/// Lays files onto a base and says what fitted.
+pub(super) fn lay(base: &Checkpoint, edits: &[Adapter], watch: &mut dyn Watch) -> Result<Edit, Error> {
+    if edits.is_empty() {
+        return Ok(Edit::default());
+    }
+    let laid = base.lay(edits)?;
+    laid.notes.iter().for_each(|note| watch.note(note));
+    Ok(laid.edit)
+}

@@ -1,0 +1,17 @@
+//! Brings a model that unsee can use from the hub.
+
+use super::Error;
+use crate::hub::{Name, Pulled, Settings};
+use crate::watch::Watch;
+
+/// Brings a Stable Diffusion, or a CLIP that judges, into the cache.
+///
+/// # Errors
+/// No such model, no permission, a network that fails again and again, a disk that is full, interruption.
+pub fn pull(name: &Name, watch: &mut dyn Watch) -> Result<Pulled, Error> {
+    let choose = |files: &[String]| {
+        let model = crate::generator::needed(files);
+        if model.is_empty() { crate::judge::needed(files) } else { model }
+    };
+    Ok(crate::hub::pull(&Settings::from_environment(), name, choose, watch)?)
+}

@@ -1,0 +1,96 @@
+//! One open file, in whichever format it is.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::map::Map;
+use super::{Error, dense, pickle};
+use crate::torch::{Kind, Tensor};
+
+/// Number type and shape of a tensor in a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Info {
+    /// The type in safetensors' words, `F16`.
+    pub dtype: String,
+    /// The shape.
+    pub shape: Vec<i64>,
+}
+
+/// One open file.
+#[derive(Debug)]
+pub(super) enum File {
+    Dense(dense::File),
+    Pickle(pickle::File),
+}
+
+impl File {
+    /// Opens a file; its first bytes tell its format.
+    pub(super) fn open(path: &Path) -> Result<Self, Error> {
+        let map = Map::open(path)?;
+        let start = map.bytes();
+        // A safetensors header is JSON behind eight bytes of length.
+        if start.get(8) == Some(&b'{') || !(start.starts_with(b"PK") || start.first() == Some(&0x80)) {
+            return Ok(Self::Dense(dense::File::new(map)?));
+        }
+        Ok(Self::Pickle(pickle::File::new(map)?))
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        match self {
+            Self::Dense(file) => file.path(),
+            Self::Pickle(file) => file.path(),
+        }
+    }
+
+    pub(super) fn names(&self) -> Vec<String> {
+        match self {
+            Self::Dense(file) => file.names(),
+            Self::Pickle(file) => file.names(),
+        }
+    }
+
+    pub(super) fn metadata(&self) -> BTreeMap<String, String> {
+        match self {
+            Self::Dense(file) => file.metadata(),
+            Self::Pickle(_) => BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn info(&self, name: &str) -> Option<Info> {
+        match self {
+            Self::Dense(file) => file.info(name),
+            Self::Pickle(file) => file.info(name),
+        }
+    }
+
+    pub(super) fn bytes(&self, name: &str) -> Result<Cow<'_, [u8]>, Error> {
+        match self {
+            Self::Dense(file) => file.bytes(name),
+            Self::Pickle(file) => file.bytes(name),
+        }
+    }
+
+    pub(super) fn tensor(&self, name: &str) -> Result<Tensor, Error> {
+        match self {
+            Self::Dense(file) => file.tensor(name),
+            Self::Pickle(file) => file.tensor(name),
+        }
+    }
+}
+
+/// safetensors' word for libtorch's type.
+pub(super) fn dtype_name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Double => "F64",
+        Kind::Half => "F16",
+        Kind::BFloat16 => "BF16",
+        Kind::Int64 => "I64",
+        Kind::Int => "I32",
+        Kind::Int16 => "I16",
+        Kind::Int8 => "I8",
+        Kind::Uint8 => "U8",
+        Kind::Bool => "BOOL",
+        _ => "F32",
+    }
+}

@@ -1,0 +1,81 @@
+//! The values of a pickle, each spoken of by its number.
+
+/// The number of a value on the heap.
+pub(super) type Id = usize;
+
+/// What a pickle can hold. Text and bytes are lent from the file.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Value<'a> {
+    None,
+    Bool(bool),
+    /// Integers of any length, in 64 bits; longer ones are `None` inside.
+    Int(Option<i64>),
+    Float(f64),
+    Text(&'a str),
+    Bytes(&'a [u8]),
+    /// A tuple, list or set.
+    List(Vec<Id>),
+    Dict(Vec<(Id, Id)>),
+    /// A class or function, `module.name`.
+    Name(String),
+    /// What a name would return for the arguments, and the state that it would be given.
+    Made {
+        name: Id,
+        arguments: Id,
+        state: Option<Id>,
+    },
+    /// What lies outside the pickle: a storage.
+    Outside(Id),
+}
+
+/// The values of a pickle.
+#[derive(Debug, Default)]
+pub(super) struct Heap<'a>(Vec<Value<'a>>);
+
+impl<'a> Heap<'a> {
+    pub(super) fn get(&self, id: Id) -> &Value<'a> {
+        // Every id was made by `add`.
+        self.0.get(id).unwrap_or(&Value::None)
+    }
+
+    pub(super) fn get_mut(&mut self, id: Id) -> Option<&mut Value<'a>> {
+        self.0.get_mut(id)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(super) fn add(&mut self, value: Value<'a>) -> Id {
+        self.0.push(value);
+        self.0.len() - 1
+    }
+
+    pub(super) fn text(&self, id: Id) -> Option<&'a str> {
+        match self.get(id) {
+            Value::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    pub(super) fn int(&self, id: Id) -> Option<i64> {
+        match self.get(id) {
+            Value::Int(int) => *int,
+            _ => None,
+        }
+    }
+
+    pub(super) fn list(&self, id: Id) -> Option<&[Id]> {
+        match self.get(id) {
+            Value::List(list) => Some(list),
+            _ => None,
+        }
+    }
+
+    pub(super) fn name(&self, id: Id) -> Option<&str> {
+        match self.get(id) {
+            Value::Name(name) => Some(name),
+            _ => None,
+        }
+    }
+}
