@@ -4,7 +4,8 @@
 use std::path::Path;
 
 use serde_json::Value;
-use unsee::model::{Builder, Parameters, clip, unet, vae};
+use unsee::judge::{Evidence, Screen};
+use unsee::model::{Builder, Parameters, clip, safety, unet, vae};
 use unsee::sampler::{History, Sampler, Schedule, SchedulerConfig, Solver};
 use unsee::torch::{Device, Kind, Rng, Tensor, no_grad, set_threads};
 use unsee::weights::{Weights, save};
@@ -125,6 +126,43 @@ fn autoencoder() {
         check("logvar", &moments.log_variance, &case["logvar"]);
         check("decoded", &model.decode(&wave(&[2, 4, 8, 8], 0.9, 1.0)), &case["decoded"]);
     });
+}
+
+#[test]
+fn safety_checker() {
+    let case = &golden()["safety checker"];
+    let config: safety::Config = config(case);
+    let checker =
+        built(|b| safety::SafetyChecker::new(&config, b).unwrap(), safety::SafetyChecker::parameters);
+    let louder = Tensor::linspace(0.2, 3.0, 6, (Kind::Float, Device::CPU.tch())).view([6, 1, 1, 1]);
+    let pictures = wave(&[6, 3, 32, 32], 0.4, 1.0) * louder + wave(&[6, 3, 1, 1], 2.0, 1.0);
+    let (special, concepts) = no_grad(|| checker.forward(&pictures));
+    check("special", &special, &case["special"]);
+    check("concepts", &concepts, &case["concepts"]);
+}
+
+/// What counts as shown, with thresholds raised by different amounts.
+#[test]
+fn the_safety_checker_s_verdict() {
+    let case = &golden()["safety checker"];
+    let config: safety::Config = config(case);
+    let folder = tempfile::tempdir().unwrap();
+    let fresh = safety::SafetyChecker::new(&config, Builder::fresh(0, Device::CPU)).unwrap();
+    formula(fresh.parameters(), &folder.path().join("model.safetensors"));
+    fs_err::write(folder.path().join("config.json"), case["config"].to_string()).unwrap();
+    let screen = Screen::checker(folder.path(), folder.path(), 0.0, Device::CPU).unwrap();
+    let highest: [Vec<f32>; 2] = serde_json::from_value(case["highest"].clone()).unwrap();
+    let mut both = [0, 0];
+    for thresholds in case["flags"].as_array().unwrap() {
+        let raised = ["special", "concepts"].map(|which| thresholds[which].as_f64().unwrap() as f32);
+        for (i, flagged) in thresholds["flagged"].as_array().unwrap().iter().enumerate() {
+            let logits = vec![vec![highest[0][i] - raised[0]], vec![highest[1][i] - raised[1]]];
+            let shown = screen.margin(&Evidence { logits, clip_score: None }) > 0.0;
+            assert_eq!(shown, flagged.as_bool().unwrap(), "{thresholds} {i}");
+            both[usize::from(shown)] += 1;
+        }
+    }
+    assert!(both.iter().all(|&n| n >= 5), "{both:?}");
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod candle_eye;
 mod clip_folder;
 mod head;
 mod preprocess;
+mod screen;
 mod torch_eye;
 
 use std::path::{Path, PathBuf};
@@ -17,9 +18,11 @@ use serde::{Deserialize, Serialize};
 pub use candle_eye::CandleEye;
 pub use clip_folder::needed;
 pub use head::{Head, ProbeSettings};
+pub use screen::Screen;
 pub use torch_eye::TorchEye;
 
 use crate::pictures::Picture;
+use crate::torch::Tensor;
 
 /// Why a judge cannot look.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +30,14 @@ pub enum Error {
     /// A folder that holds no CLIP.
     #[error("{path} holds no CLIP that can judge: {why}")]
     Folder {
+        /// The folder.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+    /// A folder that holds no safety checker.
+    #[error("{path} holds no safety checker: {why}")]
+    Checker {
         /// The folder.
         path: PathBuf,
         /// What is wrong.
@@ -224,6 +235,14 @@ impl Judge {
             })
             .collect())
     }
+}
+
+/// A matrix `[n, k]` on any device, row by row.
+fn rows(features: &Tensor) -> Result<Vec<Vec<f32>>, Error> {
+    let width = features.size()[1] as usize;
+    let flat = Vec::<f32>::try_from(features.to_device(tch::Device::Cpu).flatten(0, -1))
+        .map_err(crate::torch::Error::from)?;
+    Ok(flat.chunks(width).map(<[f32]>::to_vec).collect())
 }
 
 /// Pictures that one look takes.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::clip_folder::ClipFolder;
-use super::{Error, Eye};
+use super::{Error, Eye, rows};
 use crate::model::Builder;
 use crate::model::clip::Clip;
 use crate::pictures::Picture;
@@ -55,11 +55,4 @@ impl Eye for TorchEye {
     fn scale(&self) -> f32 {
         no_grad(|| self.clip.scale().double_value(&[]) as f32)
     }
-}
-
-fn rows(features: &Tensor) -> Result<Vec<Vec<f32>>, Error> {
-    let width = features.size()[1] as usize;
-    let flat = Vec::<f32>::try_from(features.to_device(tch::Device::Cpu).flatten(0, -1))
-        .map_err(crate::torch::Error::from)?;
-    Ok(flat.chunks(width).map(<[f32]>::to_vec).collect())
 }

@@ -263,7 +263,7 @@ impl TextModel {
 }
 
 #[derive(Debug)]
-struct VisionModel {
+pub(super) struct VisionModel {
     class: Tensor,
     patches: Conv2d,
     positions: Tensor,
@@ -273,7 +273,7 @@ struct VisionModel {
 }
 
 impl VisionModel {
-    fn new(config: &VisionConfig, b: &Builder) -> Result<Self, Error> {
+    pub(super) fn new(config: &VisionConfig, b: &Builder) -> Result<Self, Error> {
         let c = config;
         let sizes = Sizes {
             width: c.hidden_size,
@@ -297,7 +297,7 @@ impl VisionModel {
     }
 
     /// Normalised pictures `[n, 3, side, side]` to `[n, hidden_size]`.
-    fn pooled(&self, pictures: &Tensor) -> Tensor {
+    pub(super) fn pooled(&self, pictures: &Tensor) -> Tensor {
         let patches = self.patches.forward(pictures).flatten(2, 3).transpose(1, 2);
         let n = patches.size()[0];
         let class = self.class.to_kind(patches.kind()).expand([n, 1, -1], false);
@@ -365,7 +365,8 @@ impl Clip {
     }
 }
 
-fn unit(x: &Tensor) -> Tensor {
+/// Rows of length 1, in f32.
+pub(super) fn unit(x: &Tensor) -> Tensor {
     let x = x.to_kind(Kind::Float);
     let length = x.square().sum_dim_intlist([-1_i64].as_slice(), true, Kind::Float).sqrt();
     x / length

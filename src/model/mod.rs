@@ -7,6 +7,7 @@
 pub mod clip;
 mod layers;
 mod parameters;
+pub mod safety;
 pub mod unet;
 pub mod vae;
 

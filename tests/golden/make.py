@@ -24,6 +24,7 @@ from diffusers import (
     PNDMScheduler,
     UNet2DConditionModel,
 )
+from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker, cosine_distance
 from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPTextModel
 
 torch.set_num_threads(1)
@@ -168,4 +169,35 @@ for kind, (cls, own) in SOLVERS.items():
         for steps in (5, 20):
             cases.append(sample(kind, cls, dict(base, use_karras_sigmas=True, **own), steps))
 out["samplers"] = cases
+vision = {
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "image_size": 32,
+    "patch_size": 8,
+}
+checker = fill(StableDiffusionSafetyChecker(CLIPConfig(vision_config=vision, projection_dim=12)))
+pictures = wave((6, 3, 32, 32), 0.4) * torch.linspace(0.2, 3.0, 6).view(6, 1, 1, 1) + wave((6, 3, 1, 1), 2.0)
+with torch.no_grad():
+    features = checker.visual_projection(checker.vision_model(pictures)[1])
+    special = cosine_distance(features, checker.special_care_embeds) - checker.special_care_embeds_weights
+    concepts = cosine_distance(features, checker.concept_embeds) - checker.concept_embeds_weights
+    flags = []
+    # The formula's thresholds are low; raised like this some pictures stay below.
+    for stricter, higher in [(0.0, 0.0), (0.3, 0.2375), (0.253, 0.2476), (0.2, 0.2476), (0.3, 0.3)]:
+        checker.special_care_embeds_weights += stricter
+        checker.concept_embeds_weights += higher
+        flagged = checker(pictures, [torch.zeros(1) for _ in range(6)])[1]
+        flags.append({"special": stricter, "concepts": higher, "flagged": flagged})
+        checker.special_care_embeds_weights -= stricter
+        checker.concept_embeds_weights -= higher
+out["safety checker"] = {
+    "config": {"vision_config": vision, "projection_dim": 12},
+    "special": tensor(special),
+    "concepts": tensor(concepts),
+    "highest": [special.max(1).values.tolist(), concepts.max(1).values.tolist()],
+    "flags": flags,
+}
+
 json.dump(out, sys.stdout, indent=1)
