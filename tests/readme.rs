@@ -81,7 +81,7 @@ fn its_pipelines_parse() {
             continue; // a training recipe; tests/commands.rs trains a small one
         }
         let text = fs_err::read_to_string(&path).unwrap();
-        unsee::run::Pipeline::parse(&path.display().to_string(), &text, &[]).unwrap();
+        unsee::run::Job::parse(&path.display().to_string(), &text, &[]).unwrap();
     }
 }
 

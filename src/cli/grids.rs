@@ -24,6 +24,9 @@ pub(super) struct GridArgs {
     /// Columns at most
     #[arg(long, default_value_t = 12)]
     columns: usize,
+    /// Do not blur pictures of sensitive concepts
+    #[arg(long)]
+    show_sensitive: bool,
 }
 
 #[derive(Debug, Args)]
@@ -43,8 +46,13 @@ pub(super) struct CanvasArgs {
 }
 
 pub(super) fn grid(args: GridArgs, common: &Common) -> anyhow::Result<()> {
-    let request =
-        GridRequest { folders: args.folders, only: args.only, rows: args.rows, columns: args.columns };
+    let request = GridRequest {
+        folders: args.folders,
+        only: args.only,
+        rows: args.rows,
+        columns: args.columns,
+        show_sensitive: args.show_sensitive,
+    };
     run::compare(&request)?.save(&args.out, &[])?;
     say(&args.out, common)
 }

@@ -9,8 +9,8 @@ use super::bars::{Bars, span};
 use super::{Common, DrawArgs, ModelArgs, default_out, output};
 use crate::measure::Target;
 use crate::run::{
-    self, Adapter, AnswerSettings, Commission, Embedding, Inquiry, JudgeSettings, Machine, Pipeline,
-    PromptRow, RunFolder,
+    self, Adapter, AnswerSettings, Commission, Embedding, Inquiry, Job, JudgeSettings, Machine, Pipeline,
+    PromptRow, RunFolder, Screening,
 };
 use crate::training::miniature::{Recipe, miniature};
 
@@ -40,6 +40,9 @@ pub(super) struct RunArgs {
     /// Say what would run and how long it would take, and do nothing
     #[arg(long)]
     plan: bool,
+    /// Do not blur the grid of a sensitive concept
+    #[arg(long)]
+    show_sensitive: bool,
 }
 
 #[derive(Debug, Args)]
@@ -148,12 +151,17 @@ pub(super) fn demo(args: DemoArgs, common: &Common) -> anyhow::Result<()> {
 pub(super) fn run(args: RunArgs, common: &Common) -> anyhow::Result<()> {
     let path = args.pipeline.display().to_string();
     let text = fs_err::read_to_string(&args.pipeline)?;
-    let mut pipeline = Pipeline::parse(&path, &text, &args.set)?;
-    pipeline.seed = args.seed.unwrap_or(pipeline.seed);
-    if args.plan {
-        return plan(&pipeline, common);
+    let mut job = Job::parse(&path, &text, &args.set)?;
+    if let Some(seed) = args.seed {
+        job.set_seed(seed);
     }
-    study(&pipeline, args.out, common)
+    if args.plan {
+        return plan(&job, common);
+    }
+    match &job {
+        Job::Classes(pipeline) => study(pipeline, args.out, common),
+        Job::Concept(pipeline) => screen(pipeline, args.out, args.show_sensitive, common),
+    }
 }
 
 fn study(pipeline: &Pipeline, out: Option<PathBuf>, common: &Common) -> anyhow::Result<()> {
@@ -167,8 +175,24 @@ fn study(pipeline: &Pipeline, out: Option<PathBuf>, common: &Common) -> anyhow::
     Ok(())
 }
 
-fn plan(pipeline: &Pipeline, common: &Common) -> anyhow::Result<()> {
-    let forecast = run::forecast(pipeline, common.place()?)?;
+fn screen(
+    pipeline: &Screening,
+    out: Option<PathBuf>,
+    show_sensitive: bool,
+    common: &Common,
+) -> anyhow::Result<()> {
+    let place = common.place()?;
+    let root = out.unwrap_or_else(|| default_out(&pipeline.name));
+    let screened = run::screen(pipeline, &root, show_sensitive, place, &mut Bars::new(common.quiet))?;
+    if common.json {
+        return output::json(&screened);
+    }
+    output::screened(&screened);
+    Ok(())
+}
+
+fn plan(job: &Job, common: &Common) -> anyhow::Result<()> {
+    let forecast = run::forecast(job, common.place()?)?;
     if common.json {
         return output::json(&forecast);
     }
@@ -217,9 +241,7 @@ pub(super) fn generate(args: GenerateArgs, common: &Common) -> anyhow::Result<()
     let prompts = match (&args.csv, args.prompt) {
         (Some(csv), _) => run::read_prompts(csv)?,
         (None, prompt) => {
-            let prompt = prompt.unwrap_or_default();
-            let columns = vec![("prompt".to_owned(), prompt.clone())];
-            vec![PromptRow { prompt, case: 0, seed: None, guidance: None, columns }]
+            vec![PromptRow::bare(0, &prompt.unwrap_or_default())]
         }
     };
     let commission = Commission {

@@ -1,14 +1,15 @@
 //! What is printed: tables or JSON to stdout, errors to stderr.
 
 use std::io::Write as _;
+use std::path::Path;
 
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use comfy_table::{CellAlignment, Table};
 use serde::Serialize;
 
 use super::bars::span;
-use crate::measure::{Became, Judging, Score, Subject};
-use crate::run::{JudgeReport, Summary};
+use crate::measure::{Became, Estimate, Judging, Rate, Role, Score, Subject};
+use crate::run::{JudgeReport, Screened, Summary};
 
 /// Prints a line of results.
 pub(super) fn line(text: &str) {
@@ -139,12 +140,73 @@ pub(super) fn summary(summary: &Summary) {
     scores(&summary.scores);
     summary.became.iter().for_each(became);
     judge(&summary.judge);
-    let device = if summary.peak_device > 0 {
-        format!(", {} MiB on the device", summary.peak_device >> 20)
-    } else {
-        String::new()
+    ending(&Ending {
+        seconds: summary.seconds,
+        peaks: (summary.peak_host, summary.peak_device),
+        grid: &summary.grid,
+        folder: &summary.folder,
+    });
+}
+
+/// The rates, before beside after, and how good the screens are.
+pub(super) fn screened(screened: &Screened) {
+    let show = |rate: &Rate, estimate: Option<Estimate>| {
+        estimate.map_or_else(String::new, |e| {
+            if rate.measure == "CLIP score" {
+                return format!("{:.1} [{:.1}, {:.1}]", e.value, e.low, e.high);
+            }
+            format!("{} [{}, {}]", percent(e.value), number(e.low), number(e.high))
+        })
     };
-    line(&format!("{} of work, peak memory {} MiB{device}", span(summary.seconds), summary.peak_host >> 20));
-    line(&format!("grid: {}", summary.grid.display()));
-    line(&format!("run folder: {}", summary.folder.display()));
+    let counted = |rate: &Rate| {
+        rate.after.or(rate.before).map_or_else(String::new, |e| {
+            if rate.measure == "CLIP score" { e.n.to_string() } else { format!("{}/{}", e.hits, e.n) }
+        })
+    };
+    let lines = screened.rates.iter().map(|rate| {
+        let prompts = if rate.role == Role::Concept { screened.concept.as_str() } else { "keep" };
+        let (before, after) = (show(rate, rate.before), show(rate, rate.after));
+        vec![prompts.to_owned(), rate.screen.clone(), rate.measure.clone(), before, after, counted(rate)]
+    });
+    let heads = ["prompts", "screen", "measure", "before [95 %]", "after [95 %]", "hits/n after"];
+    rows(&heads, lines.collect(), &[3, 4, 5]);
+    let known = |estimate: Option<Estimate>| {
+        estimate.map_or_else(
+            || "not known".to_owned(),
+            |e| format!("{} [{}, {}] {}/{}", percent(e.value), number(e.low), number(e.high), e.hits, e.n),
+        )
+    };
+    let lines = screened.screens.iter().map(|screen| {
+        let path = screen.card.path.display().to_string();
+        vec![screen.name.clone(), path, known(screen.sensitivity), known(screen.specificity)]
+    });
+    rows(&["screen", "folder", "finds what shows it", "lets pass what does not"], lines.collect(), &[2, 3]);
+    if screened.screens.iter().any(|screen| screen.sensitivity.is_none()) {
+        line("how good the screens are is not known: there are no reference pictures (screen.reference)");
+    }
+    if let Some(agreement) = screened.agreement {
+        line(&format!("both screens say the same of {}", known(Some(agreement))));
+    }
+    ending(&Ending {
+        seconds: screened.seconds,
+        peaks: (screened.peak_host, screened.peak_device),
+        grid: &screened.grid,
+        folder: &screened.folder,
+    });
+}
+
+/// What a run took and where its results are.
+struct Ending<'a> {
+    seconds: f64,
+    peaks: (u64, u64),
+    grid: &'a Path,
+    folder: &'a Path,
+}
+
+fn ending(run: &Ending) {
+    let (host, device) = run.peaks;
+    let device = if device > 0 { format!(", {} MiB on the device", device >> 20) } else { String::new() };
+    line(&format!("{} of work, peak memory {} MiB{device}", span(run.seconds), host >> 20));
+    line(&format!("grid: {}", run.grid.display()));
+    line(&format!("run folder: {}", run.folder.display()));
 }

@@ -119,6 +119,9 @@ impl SalUn {
                 self.cooldown
             ));
         }
+        if self.steps < 1 {
+            return wrong("SalUn's steps are 0; at least 1 is needed".to_owned());
+        }
         if self.batch < 1 {
             return wrong(format!("SalUn's batch is {}; at least 1 picture is needed", self.batch));
         }

@@ -84,6 +84,18 @@ pub trait Eye {
     fn scale(&self) -> f32;
 }
 
+/// Looks at pictures one batch at a time and writes down what it saw.
+pub trait Look {
+    /// What it is.
+    fn card(&self) -> &JudgeCard;
+
+    /// The evidence of each picture, which was drawn for the prompt at the same place.
+    ///
+    /// # Errors
+    /// Whatever the network says.
+    fn look(&self, pictures: &[Picture], prompts: &[String]) -> Result<Vec<Evidence>, Error>;
+}
+
 /// What a judge is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct JudgeCard {
@@ -198,11 +210,6 @@ impl Judge {
         Ok(Self { card, eye, heads })
     }
 
-    /// What it is.
-    pub fn card(&self) -> &JudgeCard {
-        &self.card
-    }
-
     /// What it is asked about each picture.
     pub fn questions(&self) -> impl Iterator<Item = &Question> {
         self.heads.iter().map(|(question, _)| question)
@@ -212,7 +219,7 @@ impl Judge {
     ///
     /// # Errors
     /// Whatever the network says.
-    pub fn look(&self, pictures: &[Picture], prompts: Option<&[String]>) -> Result<Vec<Evidence>, Error> {
+    pub fn see(&self, pictures: &[Picture], prompts: Option<&[String]>) -> Result<Vec<Evidence>, Error> {
         let features = self.eye.pictures(pictures)?;
         let scores = prompts
             .map(|prompts| {
@@ -234,6 +241,16 @@ impl Judge {
                 clip_score: scores.as_ref().map(|scores| scores[i]),
             })
             .collect())
+    }
+}
+
+impl Look for Judge {
+    fn card(&self) -> &JudgeCard {
+        &self.card
+    }
+
+    fn look(&self, pictures: &[Picture], prompts: &[String]) -> Result<Vec<Evidence>, Error> {
+        self.see(pictures, Some(prompts))
     }
 }
 

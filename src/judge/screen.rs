@@ -4,11 +4,11 @@
 use std::path::Path;
 
 use super::preprocess::Preprocess;
-use super::{Error, Evidence, Eye, Judge, JudgeCard, Question};
+use super::{Error, Evidence, Eye, Judge, JudgeCard, Look, Question, rows};
 use crate::model::Builder;
 use crate::model::safety::{Config, SafetyChecker};
 use crate::pictures::Picture;
-use crate::torch::{Device, Tensor, no_grad, stage};
+use crate::torch::{Device, no_grad, stage};
 use crate::weights::Weights;
 
 /// Looks for one concept.
@@ -87,29 +87,6 @@ impl Screen {
         Ok(Self { card, sight: Sight::Texts { judge, shows: shows.len() } })
     }
 
-    /// What it is.
-    pub fn card(&self) -> &JudgeCard {
-        &self.card
-    }
-
-    /// Looks at one batch of pictures. A checker writes down how far above their thresholds the special concepts
-    /// and the concepts are; a CLIP the logits of all texts, and how well each picture fits its prompt.
-    ///
-    /// # Errors
-    /// Whatever the network says.
-    pub fn look(&self, pictures: &[Picture], prompts: &[String]) -> Result<Vec<Evidence>, Error> {
-        match &self.sight {
-            Sight::Texts { judge, .. } => judge.look(pictures, Some(prompts)),
-            Sight::Checker { preprocess, checker, device, .. } => stage("looking at pictures", || {
-                let batch = preprocess.apply(pictures).to_device(device.tch());
-                let (special, concepts) = no_grad(|| checker.forward(&batch));
-                let rows = |values: &Tensor| super::rows(values);
-                let pairs = rows(&special)?.into_iter().zip(rows(&concepts)?);
-                Ok(pairs.map(|(s, c)| Evidence { logits: vec![s, c], clip_score: None }).collect())
-            }),
-        }
-    }
-
     /// How clearly a picture shows the concept: above 0 it does.
     pub fn margin(&self, evidence: &Evidence) -> f64 {
         let highest = |values: &[f32]| values.iter().map(|&v| f64::from(v)).fold(f64::NEG_INFINITY, f64::max);
@@ -124,6 +101,26 @@ impl Screen {
                 highest(&logits[..*shows]) - highest(&logits[*shows..])
             }
             _ => f64::NEG_INFINITY,
+        }
+    }
+}
+
+impl Look for Screen {
+    fn card(&self) -> &JudgeCard {
+        &self.card
+    }
+
+    /// A checker writes down how far above their thresholds the special concepts and the concepts are; a CLIP the
+    /// logits of all texts, and how well each picture fits its prompt.
+    fn look(&self, pictures: &[Picture], prompts: &[String]) -> Result<Vec<Evidence>, Error> {
+        match &self.sight {
+            Sight::Texts { judge, .. } => judge.look(pictures, prompts),
+            Sight::Checker { preprocess, checker, device, .. } => stage("looking at pictures", || {
+                let batch = preprocess.apply(pictures).to_device(device.tch());
+                let (special, concepts) = no_grad(|| checker.forward(&batch));
+                let pairs = rows(&special)?.into_iter().zip(rows(&concepts)?);
+                Ok(pairs.map(|(s, c)| Evidence { logits: vec![s, c], clip_score: None }).collect())
+            }),
         }
     }
 }

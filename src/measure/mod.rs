@@ -4,11 +4,13 @@
 mod answers;
 mod interval;
 mod judging;
+mod rates;
 mod scores;
 
 pub use answers::{Answer, AnswerSet, Domain, Target};
 pub use interval::{Interval, bootstrap, wilson};
 pub use judging::{Judging, Reference};
+pub use rates::{Estimate, Paired, Rate, Role, rates, share};
 pub use scores::{Became, Score, Seen, Subject, became, score_mean, score_target};
 
 /// What cannot be measured.

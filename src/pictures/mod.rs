@@ -99,6 +99,20 @@ impl Picture {
             .collect()
     }
 
+    /// So blurred that it shows no more than a few patches of colour.
+    #[must_use]
+    pub fn blurred(&self) -> Self {
+        let (width, height) = (self.width as u32, self.height as u32);
+        match image::RgbImage::from_raw(width, height, self.rgb.clone()) {
+            Some(whole) => {
+                let sigma = self.width.max(self.height) as f32 / 7.0;
+                Self { rgb: image::imageops::fast_blur(&whole, sigma).into_raw(), ..*self }
+            }
+            // A picture whose pixels do not fit its size shows nothing either.
+            None => Self::filled(self.width, self.height, [128; 3]),
+        }
+    }
+
     /// Copies `other` with its upper left corner at (`x`, `y`); what lies outside is cut off.
     pub fn paste(&mut self, other: &Self, x: usize, y: usize) {
         let across = other.width.min(self.width.saturating_sub(x));

@@ -13,16 +13,24 @@ pub(super) fn picture_path(folder: &Path, answer: &Answer) -> PathBuf {
     folder.join(format!("{}.png", answer.stem()))
 }
 
+/// What every picture of a run carries beside its own settings.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Stamp<'a> {
+    /// Hash of the model.
+    pub model: &'a str,
+    /// Whether it is not for every eye: it is blurred wherever it is laid out.
+    pub sensitive: bool,
+}
+
 /// Draws the shots whose files are not there. Batches are cut the same way each time, and one with a gap is
-/// drawn as a whole: with 16-bit numbers a picture's last bits may depend on its company. `model` is the
-/// hash that each picture carries.
+/// drawn as a whole: with 16-bit numbers a picture's last bits may depend on its company.
 ///
 /// # Errors
 /// The generator's; a disk that is full; interruption, after the pictures that are done were written.
 pub(super) fn draw_missing(
     generator: &dyn Generator,
     works: &[(PathBuf, Shot)],
-    (model, batch): (&str, usize),
+    (stamp, batch): (Stamp, usize),
     what: &str,
     watch: &mut dyn Watch,
 ) -> Result<(), Error> {
@@ -33,7 +41,7 @@ pub(super) fn draw_missing(
             let shots: Vec<Shot> = group.iter().map(|(_, shot)| shot.clone()).collect();
             let drawn = in_memory(generator, &shots, &mut halved, watch)?;
             for (picture, (file, shot)) in drawn.iter().zip(group) {
-                picture.save(file, &texts(shot, model))?;
+                picture.save(file, &texts(shot, stamp))?;
             }
         }
         done += group.len();
@@ -75,9 +83,23 @@ fn in_memory(
 }
 
 /// What a PNG says about itself: A1111's line for other programs, JSON for this one.
-fn texts(shot: &Shot, model: &str) -> [(&'static str, String); 2] {
-    let json = serde_json::json!({"shot": shot, "model": model});
-    [("parameters", shot.parameters(model)), ("unsee", json.to_string())]
+fn texts(shot: &Shot, stamp: Stamp) -> [(&'static str, String); 2] {
+    let mut json = serde_json::json!({"shot": shot, "model": stamp.model});
+    if stamp.sensitive {
+        json["sensitive"] = true.into();
+    }
+    [("parameters", shot.parameters(stamp.model)), (ABOUT, json.to_string())]
+}
+
+/// The text chunk in which this program's pictures say what they are.
+const ABOUT: &str = "unsee";
+
+/// Whether a picture was drawn by a study that called its pictures sensitive.
+pub(super) fn is_sensitive(picture: &Path) -> bool {
+    let texts = Picture::texts(picture).unwrap_or_default();
+    let about = texts.iter().find(|(key, _)| key == ABOUT);
+    let json = about.and_then(|(_, text)| serde_json::from_str::<serde_json::Value>(text).ok());
+    json.is_some_and(|json| json["sensitive"] == true)
 }
 
 #[cfg(test)]
@@ -132,7 +154,8 @@ mod tests {
         };
         let drawn = |room: usize| {
             let small = Small(card(), room, std::cell::RefCell::default());
-            let outcome = draw_missing(&small, &works, ("0", 5), "", &mut Quiet);
+            let outcome =
+                draw_missing(&small, &works, (Stamp { model: "0", sensitive: false }, 5), "", &mut Quiet);
             (outcome, small.2.take())
         };
         let (outcome, _) = drawn(2);

@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::Error;
-use super::judging::{Looked, judge_answers};
+use super::answering::{answer_set, known};
+use super::judging::{Looked, judge_pictures};
 use super::jury::{JudgeReport, Jury};
 use super::pipeline::{AnswerSettings, JudgeSettings};
-use super::studio::{answer_set, known};
+
 use crate::measure::{
     Answer, AnswerSet, Became, Reference, Score, Seen, Subject, Target, became, score_target,
 };
@@ -68,15 +69,15 @@ pub fn evaluate(inquiry: &Inquiry, device: Device, watch: &mut dyn Watch) -> Res
         folder.with_file_name(format!("{name}-evidence.jsonl"))
     });
     let questions = jury.questions();
-    let seen = |looked: &[Looked]| looked.iter().map(|l| l.seen(&questions)).collect::<Vec<Seen>>();
-    let after = judge_answers(&jury.judge, &evidence, "pictures", &found, watch)?;
+    let seen = |looked: &[Looked<Answer>]| looked.iter().map(|l| l.seen(&questions)).collect::<Vec<Seen>>();
+    let after = judge_pictures(&jury.judge, &evidence, "pictures", &found, watch)?;
     let before = inquiry
         .base
         .as_ref()
         .map(|base| {
             let found = find(&Inquiry { pictures: base.clone(), csv: None, ..inquiry.clone() }, &set)?;
             set.check(found.iter().map(|(answer, _)| answer))?;
-            judge_answers(&jury.judge, &evidence, "base", &found, watch)
+            judge_pictures(&jury.judge, &evidence, "base", &found, watch)
         })
         .transpose()?;
     let (mut scores, mut turned) = (Vec::new(), None);

@@ -5,11 +5,14 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::pipeline::{Method, Pipeline};
-use super::studio::{Studio, checked};
+use super::answering::checked;
+use super::concept::Screening;
+use super::pipeline::{DrawSettings, Job, Method, ModelSettings, Pipeline};
+use super::screening::requests;
+use super::studio::Studio;
 use super::task::{task, to_learn_from};
 use super::{Error, located};
-use crate::erasure::{Erasure, Example, Material, SalUn};
+use crate::erasure::{Erasure, Example, Material, SalUn, Task};
 use crate::generator::{Denoiser, Generator, Shot};
 use crate::measure::{Answer, Target};
 use crate::pictures::Picture;
@@ -35,11 +38,25 @@ pub struct Forecast {
     pub missing: Option<String>,
 }
 
-/// Says what would run, from a probe of a few steps on this machine. Draws and writes nothing.
-///
-/// # Errors
-/// A pipeline that cannot run.
-pub fn forecast(pipeline: &Pipeline, place: Place) -> Result<Forecast, Error> {
+/// What a job will do, as far as that is known without its model.
+struct Demand<'a> {
+    targets: Vec<String>,
+    pictures: usize,
+    /// Some of them: prompt and seed.
+    samples: Vec<(String, u64)>,
+    /// The first erasure's.
+    task: Task,
+    /// Pictures that one erasure is to forget.
+    forget: usize,
+    model: &'a ModelSettings,
+    draw: &'a DrawSettings,
+    method: &'a Method,
+}
+
+/// Pictures of a demand that are enough to try.
+const SAMPLES: usize = 64;
+
+fn of_classes(pipeline: &Pipeline) -> Result<Demand<'_>, Error> {
     let (set, targets) = checked(pipeline)?;
     let answers = set.answers();
     let mut learn: HashSet<Answer> = HashSet::new();
@@ -49,30 +66,69 @@ pub fn forecast(pipeline: &Pipeline, place: Place) -> Result<Forecast, Error> {
             learn.extend(forget.into_iter().chain(remain));
         }
     }
-    let pictures = answers.len() * (1 + targets.len()) + learn.len();
-    let Method::SalUn(method) = &pipeline.method;
-    let steps = method.steps * targets.len() as u64;
-    let mut forecast = Forecast {
+    let task = task(&set, &pipeline.task, &targets[0], pipeline.seed);
+    Ok(Demand {
         targets: targets.iter().map(Target::to_string).collect(),
-        pictures,
+        pictures: answers.len() * (1 + targets.len()) + learn.len(),
+        samples: answers.iter().take(SAMPLES).map(|answer| (answer.prompt(), answer.seed)).collect(),
+        forget: task.pairs.len() * pipeline.task.forget_pictures,
+        task,
+        model: &pipeline.model,
+        draw: &pipeline.draw,
+        method: &pipeline.method,
+    })
+}
+
+fn of_concept(pipeline: &Screening) -> Result<Demand<'_>, Error> {
+    let requests = requests(pipeline)?;
+    let (task, concept) = (pipeline.task(), &pipeline.concept);
+    let forget = task.pairs.len() * concept.forget_pictures;
+    let learn =
+        if concept.pictures.is_some() { 0 } else { forget + task.remain.len() * concept.keep_pictures };
+    Ok(Demand {
+        targets: vec![concept.name.clone()],
+        pictures: 2 * requests.len() + learn,
+        samples: requests.iter().take(SAMPLES).map(|(r, _)| (r.prompt.clone(), r.seed)).collect(),
+        task,
+        forget,
+        model: &pipeline.model,
+        draw: &pipeline.draw,
+        method: &pipeline.method,
+    })
+}
+
+/// Says what would run, from a probe of a few steps on this machine. Draws and writes nothing.
+///
+/// # Errors
+/// A pipeline that cannot run.
+pub fn forecast(job: &Job, place: Place) -> Result<Forecast, Error> {
+    let demand = match job {
+        Job::Classes(pipeline) => of_classes(pipeline)?,
+        Job::Concept(pipeline) => of_concept(pipeline)?,
+    };
+    let Demand { pictures, task, .. } = &demand;
+    let Method::SalUn(method) = demand.method;
+    let erasures = demand.targets.len();
+    let steps = method.steps * erasures as u64;
+    let mut forecast = Forecast {
+        targets: demand.targets.clone(),
+        pictures: *pictures,
         steps,
         minutes: None,
         memory: None,
         device_memory: None,
         missing: None,
     };
-    if let Err(error) = located(&pipeline.model) {
+    if let Err(error) = located(demand.model) {
         forecast.missing = Some(error.to_string());
         return Ok(forecast);
     }
-    let mut studio = Studio::open(pipeline, place, &mut Quiet)?;
+    let mut studio = Studio::open(demand.model, demand.draw, false, place, &mut Quiet)?;
 
     Peak::reset(place.device);
-    let drawing = drawing(&studio, &answers)? * pictures as f64;
+    let drawing = drawing(&studio, &demand)? * *pictures as f64;
     let drawn = Peak::read(place.device);
 
-    let task = task(&studio, &targets[0]);
-    let forget = task.pairs.len() * pipeline.task.forget_pictures;
     let side = studio.side as usize;
     let grey = Picture { width: side, height: side, rgb: vec![128; side * side * 3] };
     let mut short = |batch: i64, steps: u64| {
@@ -84,13 +140,13 @@ pub fn forecast(pipeline: &Pipeline, place: Place) -> Result<Forecast, Error> {
         let method = SalUn { steps, batch, ..method.clone() };
         let model: &mut dyn Denoiser = &mut studio.model;
         Peak::reset(place.device);
-        let seconds = timed(|| Ok(method.erase(model, &task, &material, None, &mut Quiet).map(drop)?))?;
+        let seconds = timed(|| Ok(method.erase(model, task, &material, None, &mut Quiet).map(drop)?))?;
         Ok::<_, Error>(Probe { seconds, peak: Peak::read(place.device) })
     };
     let probe = probe(&mut short, method.batch)?;
-    let mask = probe.mask * forget as f64;
+    let mask = probe.mask * demand.forget as f64;
     let peak = drawn.max(probe.peak);
-    let seconds = drawing + probe.step * steps as f64 + mask * targets.len() as f64;
+    let seconds = drawing + probe.step * steps as f64 + mask * erasures as f64;
     forecast.minutes = Some(seconds / 60.0);
     forecast.memory = Some(peak.host);
     forecast.device_memory = place.device.is_cuda().then_some(peak.device);
@@ -98,14 +154,12 @@ pub fn forecast(pipeline: &Pipeline, place: Place) -> Result<Forecast, Error> {
 }
 
 /// Seconds of one picture.
-fn drawing(studio: &Studio, answers: &[Answer]) -> Result<f64, Error> {
-    let settings = &studio.pipeline.draw;
-    let batch = settings.batch.min(answers.len());
+fn drawing(studio: &Studio, demand: &Demand) -> Result<f64, Error> {
+    let Demand { draw: settings, samples, .. } = demand;
+    let batch = settings.batch.min(samples.len());
     let draw = |n: usize, steps: usize| {
-        let shots: Vec<Shot> = answers[..n]
-            .iter()
-            .map(|answer| Shot { steps, ..studio.shot(answer.prompt(), answer.seed) })
-            .collect();
+        let shot = |(prompt, seed): &(String, u64)| Shot { steps, ..studio.shot(prompt.clone(), *seed) };
+        let shots: Vec<Shot> = samples[..n].iter().map(shot).collect();
         Ok::<_, Error>(timed(|| Ok(studio.model.draw(&shots, &mut Quiet)?))? / n as f64)
     };
     // The first time warms up. Where one picture takes seconds, sixteen take sixteen times as many.

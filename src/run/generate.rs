@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::drawing::draw_missing;
+use super::drawing::{Stamp, draw_missing};
 use super::folder::{Machine, RunFolder};
 use super::opening::{lay, opened};
 use super::prompts::PromptRow;
@@ -36,7 +36,7 @@ pub struct Commission {
     pub steps: usize,
     /// The solver; the model's own when it is missing.
     pub sampler: Option<Solver>,
-    /// Pixels across and down; the model's own when missing.
+    /// Pixels across and down; when missing the prompt's own, else the model's.
     pub size: Option<(i64, i64)>,
     /// Pictures in a batch.
     pub batch: usize,
@@ -89,7 +89,7 @@ pub fn generate(
                 guidance: row.guidance.unwrap_or(commission.guidance),
                 steps: commission.steps,
                 sampler: commission.sampler.unwrap_or(model.solver()),
-                size: commission.size.unwrap_or((side, side)),
+                size: commission.size.or(row.size).unwrap_or((side, side)),
             };
             works.push((root.join(format!("{}_{n}.png", row.case)), shot));
             rows.push(row);
@@ -114,7 +114,8 @@ pub fn generate(
     RunFolder::within(root, commission, Machine::here(place), |run| {
         run.record.sign("model", &hash, &model.card().path);
         run.phase("drawing", place.device, |_| {
-            draw_missing(&model, &works, (&hash, commission.batch), "drawing", watch)
+            let stamp = Stamp { model: &hash, sensitive: false };
+            draw_missing(&model, &works, (stamp, commission.batch), "drawing", watch)
         })?;
         table(commission, &works, &rows, root)
     })?;

@@ -9,7 +9,9 @@ use super::judging::Looked;
 use super::naming::shipped_or_path;
 use super::pipeline::JudgeSettings;
 use crate::canvas;
-use crate::judge::{CandleEye, Eye, Judge, JudgeCard, ProbeSettings, Question, TorchEye, in_batches};
+use crate::judge::{
+    CandleEye, Eye, Judge, JudgeCard, Look as _, ProbeSettings, Question, TorchEye, in_batches,
+};
 use crate::measure::{Answer, AnswerSet, Domain, Judging, Reference};
 use crate::pictures::Picture;
 use crate::torch::Device;
@@ -42,13 +44,7 @@ impl Jury {
     /// A folder that holds no CLIP, settings that are not known, examples that are missing.
     pub fn open(settings: &JudgeSettings, set: &AnswerSet, device: Device) -> Result<Self, Error> {
         let folder = shipped_or_path(&settings.path)?;
-        let eye: Box<dyn Eye> = match settings.engine.as_str() {
-            "candle" => Box::new(CandleEye::open(&folder)?),
-            "libtorch" => Box::new(TorchEye::open(&folder, device)?),
-            other => {
-                return Err(Error::Pipeline(format!("judge.engine is `{other}`; use candle or libtorch")));
-            }
-        };
+        let eye = eye(&folder, &settings.engine, device)?;
         let question = |domain: Domain| Question {
             domain: domain.name().to_owned(),
             classes: set.classes(domain).to_vec(),
@@ -107,7 +103,7 @@ impl Jury {
         }
         watch.begin("checking the judge", known.len() as u64);
         let (answers, pictures): (Vec<Answer>, Vec<Picture>) = known.into_iter().unzip();
-        let evidence = in_batches(&pictures, |batch| self.judge.look(batch, None))?;
+        let evidence = in_batches(&pictures, |batch| self.judge.see(batch, None))?;
         watch.at(pictures.len() as u64, "");
         watch.end();
         let known = answers.iter().zip(&evidence).map(|(answer, evidence)| (answer, &evidence.logits));
@@ -118,9 +114,13 @@ impl Jury {
     ///
     /// # Errors
     /// Evidence of pictures that are not in the set.
-    pub fn report(&self, on_known: Option<&Reference>, base: &[Looked]) -> Result<JudgeReport, Error> {
+    pub fn report(
+        &self,
+        on_known: Option<&Reference>,
+        base: &[Looked<Answer>],
+    ) -> Result<JudgeReport, Error> {
         let both = |r: &Reference| [Domain::Style, Domain::Object].map(|domain| r.judging(domain)).to_vec();
-        let base = base.iter().map(|looked| (&looked.answer, &looked.evidence.logits));
+        let base = base.iter().map(|looked| (&looked.asked, &looked.evidence.logits));
         let on_base = reference(&self.set, base)?;
         Ok(JudgeReport {
             card: self.card().clone(),
@@ -128,6 +128,17 @@ impl Jury {
             on_base: both(&on_base),
         })
     }
+}
+
+/// A CLIP of either kind.
+pub(super) fn eye(folder: &Path, engine: &str, device: Device) -> Result<Box<dyn Eye>, Error> {
+    Ok(match engine {
+        "candle" => Box::new(CandleEye::open(folder)?),
+        "libtorch" => Box::new(TorchEye::open(folder, device)?),
+        other => {
+            return Err(Error::Pipeline(format!("the judge's engine is `{other}`; use candle or libtorch")));
+        }
+    })
 }
 
 fn reference<'a>(

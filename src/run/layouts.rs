@@ -1,13 +1,14 @@
 //! Grids of pictures that lie in folders, and the canvas as files.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use super::Error;
-use super::drawing::picture_path;
+use super::drawing::{is_sensitive, picture_path};
+use super::screening::Request;
 use crate::canvas::{self, Object, SIDE, Style};
-use crate::measure::{Answer, AnswerSet, Domain, Target};
+use crate::measure::{Answer, AnswerSet, Domain, Paired, Role, Target};
 use crate::pictures::Picture;
 use crate::report::{Band, grid};
 use crate::watch::Watch;
@@ -23,6 +24,8 @@ pub struct GridRequest {
     pub rows: Rows,
     /// Columns at most.
     pub columns: usize,
+    /// Whether pictures that a study called sensitive are shown as they are.
+    pub show_sensitive: bool,
 }
 
 /// What is a row.
@@ -71,7 +74,10 @@ pub fn compare(request: &GridRequest) -> Result<Picture, Error> {
         .folders
         .iter()
         .map(|folder| {
-            let pictures = common.iter().map(|stem| open(folder, stem)).collect::<Result<Vec<_>, _>>()?;
+            let pictures = common
+                .iter()
+                .map(|stem| open(folder, stem, request.show_sensitive))
+                .collect::<Result<Vec<_>, _>>()?;
             Ok(Band { label: label(folder), pictures, marked: false, gap: false })
         })
         .collect::<Result<Vec<_>, Error>>()?;
@@ -101,7 +107,7 @@ fn one(folder: &Path, stems: &BTreeSet<String>, request: &GridRequest) -> Result
                 .map(|column| {
                     let (prompt, seed) =
                         if request.rows == Rows::Seed { (column, row) } else { (row, column) };
-                    open(folder, &format!("{prompt}_{seed}"))
+                    open(folder, &format!("{prompt}_{seed}"), request.show_sensitive)
                 })
                 .collect::<Result<Vec<_>, _>>()?;
             Ok(Band { label: vec![canvas::spaced(row)], pictures, marked: false, gap: false })
@@ -129,13 +135,14 @@ fn pictures_of(folder: &Path, only: &[String]) -> Result<BTreeSet<String>, Error
     Ok(stems)
 }
 
-fn open(folder: &Path, stem: &str) -> Result<Picture, Error> {
+fn open(folder: &Path, stem: &str, show_sensitive: bool) -> Result<Picture, Error> {
     let path = ["png", "jpg", "jpeg"]
         .iter()
         .map(|extension| folder.join(format!("{stem}.{extension}")))
         .find(|path| path.exists())
         .unwrap_or_else(|| folder.join(format!("{stem}.png")));
-    Ok(Picture::open(&path)?)
+    let picture = Picture::open(&path)?;
+    Ok(if !show_sensitive && is_sensitive(&path) { picture.blurred() } else { picture })
 }
 
 /// The last two parts of a path: `demo/pictures/base` is the run's name and the folder's.
@@ -228,4 +235,70 @@ pub(super) fn before_and_after(
     let columns: Vec<String> = columns.iter().map(|name| canvas::spaced(name)).collect();
     let names: Vec<String> = erased.iter().map(|(target, _)| canvas::spaced(&target.name)).collect();
     Ok(grid(&format!("{} erased, seed {seed}", names.join(", ")), &columns, &bands))
+}
+
+/// The grid of a screening.
+pub(super) struct Gallery<'a> {
+    /// What was erased.
+    pub concept: &'a str,
+    /// Pictures before and after.
+    pub folders: [&'a Path; 2],
+    /// Whether nothing may be recognised.
+    pub blurred: bool,
+}
+
+impl Gallery<'_> {
+    /// Before over after, for the concept's prompts and for those to keep: failures first, then successes.
+    pub(super) fn sheet(&self, requests: &[&Request], verdicts: &[Paired]) -> Result<Picture, Error> {
+        let note = if self.blurred { " (blurred; --show-sensitive shows it)" } else { "" };
+        let title = format!("{} erased{note}", canvas::spaced(self.concept));
+        let concept = self.band(&title, Role::Concept, requests, verdicts)?;
+        let keep = self.band("what was to stay", Role::Keep, requests, verdicts)?;
+        let (width, height) = (concept.width.max(keep.width), concept.height + keep.height);
+        let mut sheet = Picture::filled(width, height, [255; 3]);
+        sheet.paste(&concept, 0, 0);
+        sheet.paste(&keep, 0, concept.height);
+        Ok(sheet)
+    }
+
+    fn band(
+        &self,
+        title: &str,
+        role: Role,
+        requests: &[&Request],
+        verdicts: &[Paired],
+    ) -> Result<Picture, Error> {
+        const COLUMNS: usize = 8;
+        /// Pictures of one prompt at most.
+        const EACH: usize = 2;
+        let mut own: Vec<(&Request, &Paired)> =
+            requests.iter().copied().zip(verdicts).filter(|(request, _)| request.role == role).collect();
+        own.sort_by_key(|(_, pair)| match pair.shown {
+            [_, true] => 0,
+            [true, false] => 1,
+            [false, false] => 2,
+        });
+        let mut taken = HashMap::new();
+        own.retain(|(request, _)| {
+            let count: &mut usize = taken.entry(request.case).or_default();
+            *count += 1;
+            *count <= EACH
+        });
+        own.truncate(COLUMNS);
+        let bands = ["before", "after"]
+            .into_iter()
+            .zip(self.folders)
+            .map(|(when, folder)| {
+                let open = |(request, _): &(&Request, &Paired)| -> Result<Picture, Error> {
+                    let picture = Picture::open(&request.path(folder))?;
+                    Ok(if self.blurred { picture.blurred() } else { picture })
+                };
+                let pictures = own.iter().map(open).collect::<Result<_, _>>()?;
+                let marked = role == Role::Concept && when == "after";
+                Ok(Band { label: vec![when.to_owned()], pictures, marked, gap: false })
+            })
+            .collect::<Result<Vec<_>, Error>>()?;
+        let heads: Vec<String> = own.iter().map(|(request, _)| request.prompt.clone()).collect();
+        Ok(grid(title, &heads, &bands))
+    }
 }

@@ -1,7 +1,10 @@
 //! Studies, from a pipeline file to a run folder. This room alone writes to `outputs/`.
 
+mod answering;
 mod checkup;
+mod concept;
 mod drawing;
+mod erasing;
 mod evaluate;
 mod export;
 mod folder;
@@ -17,6 +20,8 @@ mod pipeline;
 mod prompts;
 #[cfg(feature = "hub")]
 mod pull;
+mod screening;
+mod screens;
 mod studio;
 mod study;
 mod task;
@@ -26,22 +31,26 @@ pub use crate::torch::Kind;
 pub use crate::torch::Place;
 pub use crate::weights::{Dialect, Ema};
 pub use checkup::{Checkup, checkup};
+pub use concept::{ConceptSettings, Only, PromptList, PromptSettings, ScreenSettings, Screening};
 pub use evaluate::{Inquiry, Verdict, evaluate};
 pub use export::{Apart, diff, export};
 pub use folder::{Artifact, Machine, Phase, Record, RunFolder, Status};
 pub use forecast::{Forecast, forecast};
 pub use generate::{Commission, Drawn, generate};
 pub use inspect::{Finding, TensorFact, fits, inspect};
-pub use judging::{Looked, judge_answers, read_evidence};
+pub use judging::{Asked, Looked, judge_pictures, read_evidence};
 pub use jury::{JudgeReport, Jury};
 pub use layouts::{GridRequest, Rows, canvas_folder, canvas_sheet, compare};
 pub use naming::{located, shipped, shipped_or_path};
 pub use pipeline::{
-    AnswerSettings, DrawSettings, JudgeSettings, Method, ModelSettings, Pipeline, TaskSettings, parse_toml,
+    AnswerSettings, DrawSettings, Job, JudgeSettings, Method, ModelSettings, Pipeline, TaskSettings,
+    parse_toml,
 };
 pub use prompts::{PromptRow, read_prompts};
 #[cfg(feature = "hub")]
 pub use pull::pull;
+pub use screening::{Screened, screen};
+pub use screens::ScreenReport;
 pub use study::{Summary, erase_only, run};
 
 use std::path::PathBuf;

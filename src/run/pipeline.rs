@@ -5,12 +5,53 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::Error;
+use super::concept::Screening;
 use crate::erasure::SalUn;
 use crate::measure::Target;
 use crate::sampler::{Prediction, Solver};
 use crate::weights::Ema;
 
-/// A pipeline file.
+/// A pipeline file of either kind.
+#[derive(Debug, Clone)]
+pub enum Job {
+    /// Styles and objects, by UnlearnCanvas' measures.
+    Classes(Pipeline),
+    /// A concept that prompts bring out.
+    Concept(Screening),
+}
+
+impl Job {
+    /// Reads a pipeline; a table `[concept]` makes it one of prompts.
+    ///
+    /// # Errors
+    /// As [`Pipeline::parse`] and [`Screening::parse`].
+    pub fn parse(path: &str, text: &str, sets: &[String]) -> Result<Self, Error> {
+        let table: toml::Table = parse_toml(path, text)?;
+        Ok(if table.contains_key("concept") {
+            Self::Concept(Screening::parse(path, text, sets)?)
+        } else {
+            Self::Classes(Pipeline::parse(path, text, sets)?)
+        })
+    }
+
+    /// Name of the run folder.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Classes(pipeline) => &pipeline.name,
+            Self::Concept(pipeline) => &pipeline.name,
+        }
+    }
+
+    /// Sets the seed of the erasure.
+    pub fn set_seed(&mut self, seed: u64) {
+        match self {
+            Self::Classes(pipeline) => pipeline.seed = seed,
+            Self::Concept(pipeline) => pipeline.seed = seed,
+        }
+    }
+}
+
+/// A pipeline file of styles and objects.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Pipeline {
@@ -190,20 +231,7 @@ impl Pipeline {
     /// # Errors
     /// What is no TOML, an unknown key, a value of the wrong type, a target that is none.
     pub fn parse(path: &str, text: &str, sets: &[String]) -> Result<Self, Error> {
-        let mut pipeline: Self = parse_toml(path, text)?;
-        if !sets.is_empty() {
-            let mut table: toml::Table =
-                toml::from_str(text).map_err(|error| Error::Pipeline(format!("{path}: {error}")))?;
-            if !table.contains_key("method") {
-                // So that a setting of the default method can be changed without naming it.
-                assign(&mut table, "method.name=salun")?;
-            }
-            for set in sets {
-                assign(&mut table, set)?;
-            }
-            let text = toml::to_string(&table).map_err(|error| Error::Pipeline(error.to_string()))?;
-            pipeline = parse_toml("--set", &text)?;
-        }
+        let pipeline: Self = overridden(path, text, sets)?;
         pipeline.targets()?;
         if pipeline.task.forget.is_empty() {
             return Err(Error::Pipeline(format!("{path}: task.forget names nothing to forget")));
@@ -218,6 +246,29 @@ impl Pipeline {
     pub fn targets(&self) -> Result<Vec<Target>, Error> {
         self.task.forget.iter().map(|text| text.parse().map_err(Error::Pipeline)).collect()
     }
+}
+
+/// Reads a pipeline with settings that were changed on the command line.
+pub(super) fn overridden<T: serde::de::DeserializeOwned>(
+    path: &str,
+    text: &str,
+    sets: &[String],
+) -> Result<T, Error> {
+    let pipeline = parse_toml(path, text)?;
+    if sets.is_empty() {
+        return Ok(pipeline);
+    }
+    let mut table: toml::Table =
+        toml::from_str(text).map_err(|error| Error::Pipeline(format!("{path}: {error}")))?;
+    if !table.contains_key("method") {
+        // So that a setting of the default method can be changed without naming it.
+        assign(&mut table, "method.name=salun")?;
+    }
+    for set in sets {
+        assign(&mut table, set)?;
+    }
+    let text = toml::to_string(&table).map_err(|error| Error::Pipeline(error.to_string()))?;
+    parse_toml("--set", &text)
 }
 
 /// Reads TOML; an unknown key is an error with line and caret, and the nearest known key.

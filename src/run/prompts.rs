@@ -1,5 +1,6 @@
-//! Prompt lists: CSV with a column `prompt` and, optionally, `case_number`, `evaluation_seed` and
-//! `evaluation_guidance`; other columns are kept.
+//! Prompt lists: CSV with a column `prompt` and, optionally, `case_number`, `evaluation_seed`, `evaluation_guidance`,
+//! or as I2P was published `sd_seed`, `sd_guidance_scale`, `sd_image_width` and `sd_image_height`; other columns are
+//! kept.
 
 use std::path::Path;
 
@@ -16,8 +17,19 @@ pub struct PromptRow {
     pub seed: Option<u64>,
     /// Its own guidance.
     pub guidance: Option<f64>,
+    /// Its own size, pixels across and down.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size: Option<(i64, i64)>,
     /// All columns as they were, by name.
     pub columns: Vec<(String, String)>,
+}
+
+impl PromptRow {
+    /// A prompt of no file.
+    pub fn bare(case: u64, prompt: &str) -> Self {
+        let columns = vec![("prompt".to_owned(), prompt.to_owned())];
+        Self { prompt: prompt.to_owned(), case, seed: None, guidance: None, size: None, columns }
+    }
 }
 
 /// A row of a table: its cells by column name.
@@ -84,24 +96,25 @@ pub fn read_prompts(path: &Path) -> Result<Vec<PromptRow>, Error> {
                 })
                 .transpose()
         };
-        let guidance = cell("evaluation_guidance")
-            .map(|value| {
-                value.parse::<f64>().ok().filter(|g| g.is_finite()).ok_or_else(|| {
-                    wrong(format!("line {line}: evaluation_guidance is `{value}`, expected a number"))
-                })
+        let first = |names: [&'static str; 2]| names.into_iter().find(|name| cell(name).is_some());
+        let guidance = first(["evaluation_guidance", "sd_guidance_scale"])
+            .and_then(|name| Some((name, cell(name)?)))
+            .map(|(name, value)| {
+                value
+                    .parse::<f64>()
+                    .ok()
+                    .filter(|g| g.is_finite())
+                    .ok_or_else(|| wrong(format!("line {line}: {name} is `{value}`, expected a number")))
             })
             .transpose()?;
-        rows.push(PromptRow {
-            prompt: columns
-                .iter()
-                .find(|(head, _)| head == "prompt")
-                .map(|(_, v)| v.clone())
-                .unwrap_or_default(),
-            case: whole("case_number")?.unwrap_or(i as u64),
-            seed: whole("evaluation_seed")?,
-            guidance,
-            columns,
-        });
+        let seed = first(["evaluation_seed", "sd_seed"]).map(whole).transpose()?.flatten();
+        let size = match (whole("sd_image_width")?, whole("sd_image_height")?) {
+            (Some(width), Some(height)) => Some((width as i64, height as i64)),
+            _ => None,
+        };
+        let case = whole("case_number")?.unwrap_or(i as u64);
+        let prompt = columns.iter().find(|(head, _)| head == "prompt").map(|(_, v)| v.clone());
+        rows.push(PromptRow { prompt: prompt.unwrap_or_default(), case, seed, guidance, size, columns });
     }
     if rows.is_empty() {
         return Err(wrong("it holds no prompt, only column names".to_owned()));
@@ -128,6 +141,20 @@ mod tests {
         assert_eq!(rows[1].seed, Some(u64::MAX));
         assert_eq!((rows[0].guidance, rows[1].guidance), (Some(7.5), None));
         assert_eq!((rows[1].case, rows[1].columns[4].1.as_str()), (1, "x"));
+    }
+
+    /// The columns that the authors of I2P gave it.
+    #[test]
+    fn i2p_as_it_was_published() {
+        let text = "prompt,categories,hard,nudity_percentage,lexica_url,sd_seed,sd_guidance_scale,sd_image_width,sd_image_height,sd_model\n\"a, b\",sexual,0,66.7,u,4290749014,7.0,512,704,stable-diffusion\nc,hate,1,0.0,u,5,15,128,128,x\n";
+        let rows = read(text).unwrap();
+        assert_eq!(
+            (rows[0].seed, rows[0].guidance, rows[0].size),
+            (Some(4_290_749_014), Some(7.0), Some((512, 704)))
+        );
+        assert_eq!((rows[1].seed, rows[1].guidance, rows[1].case), (Some(5), Some(15.0), 1));
+        let error = read("prompt,sd_seed\na,x\n").unwrap_err();
+        assert!(error.contains("sd_seed is `x`"), "{error}");
     }
 
     #[test]

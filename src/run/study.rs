@@ -5,19 +5,20 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::Error;
+use super::answering::{checked, works};
 use super::drawing::picture_path;
+use super::erasing::{Places, erase};
 use super::folder::{Machine, RunFolder};
-use super::judging::judge_answers;
+use super::judging::judge_pictures;
 use super::jury::{JudgeReport, Jury};
 use super::layouts::before_and_after;
-use super::pipeline::{Method, Pipeline};
+use super::pipeline::Pipeline;
 use super::studio::Studio;
 use super::task::{material, task};
-use crate::erasure::Erasure;
 use crate::files::write_json;
-use crate::generator::{Denoiser, Generator};
+use crate::generator::Generator;
 use crate::measure::{
-    Answer, Became, Domain, Score, Seen, Subject, Target, became, score_mean, score_target,
+    Answer, AnswerSet, Became, Domain, Score, Seen, Subject, Target, became, score_mean, score_target,
 };
 use crate::torch::{Device, Place};
 use crate::watch::Watch;
@@ -49,10 +50,10 @@ pub struct Summary {
 /// # Errors
 /// Whatever stops it; what was done is kept.
 pub fn run(pipeline: &Pipeline, root: &Path, place: Place, watch: &mut dyn Watch) -> Result<Summary, Error> {
-    let mut studio = Studio::open(pipeline, place, watch)?;
-    let jury = Jury::open(&pipeline.judge, &studio.set, place.device)?;
+    let mut own = Study::open(pipeline, place, watch)?;
+    let jury = Jury::open(&pipeline.judge, &own.set, place.device)?;
     let machine = Machine::here(place);
-    RunFolder::within(root, pipeline, machine, |run| study(&mut studio, &jury, run, place.device, watch))
+    RunFolder::within(root, pipeline, machine, |run| study(&mut own, &jury, run, place.device, watch))
 }
 
 /// Finds the edits of a pipeline and nothing else; returns their files.
@@ -65,59 +66,59 @@ pub fn erase_only(
     place: Place,
     watch: &mut dyn Watch,
 ) -> Result<Vec<PathBuf>, Error> {
-    let mut studio = Studio::open(pipeline, place, watch)?;
+    let mut study = Study::open(pipeline, place, watch)?;
     RunFolder::within(root, pipeline, Machine::here(place), |run| {
-        studio.sign(run);
+        study.studio.sign(run);
         let mut files = Vec::new();
-        for target in studio.targets.clone() {
-            let places = Places::of(&studio.targets, &target);
-            erase(&mut studio, run, &target, &places, place.device, watch)?;
-            files.push(run.path(&places.edit));
+        for target in study.targets.clone() {
+            study.erase(run, &target, place.device, watch)?;
+            files.push(run.path(&places(&study.targets, &target).edit));
         }
         Ok(files)
     })
 }
 
 fn study(
-    studio: &mut Studio,
+    own: &mut Study,
     jury: &Jury,
     run: &mut RunFolder,
     device: Device,
     watch: &mut dyn Watch,
 ) -> Result<Summary, Error> {
-    studio.sign(run);
+    own.studio.sign(run);
     run.record.hashes.insert("judge".to_owned(), jury.card().hash.clone());
     let reference = run.phase("checking the judge", device, |_| jury.check(watch))?;
 
-    let answers = studio.set.answers();
+    let answers = own.set.answers();
     let base_folder = run.path("pictures/base");
-    run.phase("drawing before", device, |_| studio.draw(&base_folder, &answers, "drawing before", watch))?;
+    run.phase("drawing before", device, |_| {
+        own.studio.draw(&works(&own.studio, &base_folder, &answers), "drawing before", watch)
+    })?;
     let look = |run: &RunFolder, subject: &str, folder: &Path, watch: &mut dyn Watch| {
         let with_path = |answer: &Answer| (answer.clone(), picture_path(folder, answer));
         let pictures: Vec<_> = answers.iter().map(with_path).collect();
-        judge_answers(&jury.judge, &run.path("evidence.jsonl"), subject, &pictures, watch)
+        judge_pictures(&jury.judge, &run.path("evidence.jsonl"), subject, &pictures, watch)
     };
     let base = run.phase("judging before", device, |run| look(run, "base", &base_folder, watch))?;
     let questions = jury.questions();
     let base_seen: Vec<Seen> = base.iter().map(|looked| looked.seen(&questions)).collect();
 
     let (mut scores, mut turned) = (Vec::new(), Vec::new());
-    let targets = studio.targets.clone();
+    let targets = own.targets.clone();
     let (mut folders, mut erased) = (Vec::new(), Vec::new());
     for target in &targets {
-        let place = Places::of(&targets, target);
-        let edit = erase(studio, run, target, &place, device, watch)?;
-        studio.model.apply(&edit)?;
-        let folder = run.path(&place.pictures);
+        let edit = own.erase(run, target, device, watch)?;
+        own.studio.model.apply(&edit)?;
+        let folder = run.path(&places(&targets, target).pictures);
         let what = format!("drawing without {}", target.name);
-        run.phase(&what, device, |_| studio.draw(&folder, &answers, &what, watch))?;
-        studio.model.apply(&Edit::default())?;
-        let subject = place.subject.clone();
+        run.phase(&what, device, |_| own.studio.draw(&works(&own.studio, &folder, &answers), &what, watch))?;
+        own.studio.model.apply(&Edit::default())?;
+        let subject = format!("erased:{target}");
         let looked = run.phase(&format!("judging without {}", target.name), device, |run| {
             look(run, &subject, &folder, watch)
         })?;
         let seen: Vec<Seen> = looked.iter().map(|looked| looked.seen(&questions)).collect();
-        let (set, known) = (&studio.set, reference.as_ref());
+        let (set, known) = (&own.set, reference.as_ref());
         scores.extend(score_target(set, target, Subject::Base, &base_seen, None, known)?);
         scores.extend(score_target(set, target, Subject::Erased, &seen, Some(&base_seen), known)?);
         turned.push(became(target, &seen));
@@ -137,7 +138,7 @@ fn study(
     }
 
     let picture = run.path("grid.png");
-    before_and_after(&studio.set, &base_folder, &folders)?.save(&picture, &[])?;
+    before_and_after(&own.set, &base_folder, &folders)?.save(&picture, &[])?;
     let judge = jury.report(reference.as_ref(), &base)?;
     let phases = &run.record.phases;
     let summary = Summary {
@@ -160,59 +161,41 @@ fn study(
     Ok(summary)
 }
 
-/// Where a target's files are: without a suffix where there is one target only.
-struct Places {
-    edit: String,
-    pictures: String,
-    subject: String,
-    state: String,
-    material: String,
+/// Without a suffix where there is one target only.
+fn places(all: &[Target], target: &Target) -> Places {
+    let suffix =
+        if all.len() == 1 { String::new() } else { format!("-{}-{}", target.domain.name(), target.name) };
+    Places::new(&suffix)
 }
 
-impl Places {
-    fn of(all: &[Target], target: &Target) -> Self {
-        let suffix =
-            if all.len() == 1 { String::new() } else { format!("-{}-{}", target.domain.name(), target.name) };
-        Self {
-            edit: format!("edit{suffix}.safetensors"),
-            pictures: format!("pictures/erased{suffix}"),
-            subject: format!("erased:{target}"),
-            state: format!("state/erasure{suffix}"),
-            material: "pictures/material".to_owned(),
-        }
+/// A study of styles × objects.
+struct Study<'a> {
+    pipeline: &'a Pipeline,
+    studio: Studio<'a>,
+    set: AnswerSet,
+    targets: Vec<Target>,
+}
+
+impl<'a> Study<'a> {
+    fn open(pipeline: &'a Pipeline, place: Place, watch: &mut dyn Watch) -> Result<Self, Error> {
+        let (set, targets) = checked(pipeline)?;
+        let studio = Studio::open(&pipeline.model, &pipeline.draw, false, place, watch)?;
+        Ok(Self { pipeline, studio, set, targets })
     }
-}
 
-/// Finds the edit for a target, or reads it where an earlier sitting found it.
-fn erase(
-    studio: &mut Studio,
-    run: &mut RunFolder,
-    target: &Target,
-    place: &Places,
-    device: Device,
-    watch: &mut dyn Watch,
-) -> Result<Edit, Error> {
-    let file = run.path(&place.edit);
-    let edit = if file.exists() {
-        studio.read_edit(&file)?
-    } else {
-        let task = task(studio, target);
-        let folder = run.path(&place.material);
-        let material =
-            run.phase("drawing to learn from", device, |_| material(studio, &task, target, &folder, watch))?;
-        let state = run.path(&place.state);
-        let Method::SalUn(method) = &studio.pipeline.method;
-        let model: &mut dyn Denoiser = &mut studio.model;
-        let edit = run.phase(&format!("erasing {}", target.name), device, |_| {
-            Ok(method.erase(model, &task, &material, Some(&state), watch)?)
-        })?;
-        edit.save(&file)?;
-        // The moments of the optimizer are of no use once the edit is there.
-        if state.exists() {
-            fs_err::remove_file(state.join("state.safetensors"))?;
-        }
-        edit
-    };
-    run.artifact(&place.edit)?;
-    Ok(edit)
+    fn erase(
+        &mut self,
+        run: &mut RunFolder,
+        target: &Target,
+        device: Device,
+        watch: &mut dyn Watch,
+    ) -> Result<Edit, Error> {
+        let (set, settings) = (&self.set, &self.pipeline.task);
+        let task = task(set, settings, target, self.pipeline.seed);
+        let places = places(&self.targets, target);
+        let bring = |studio: &Studio, folder: &Path, watch: &mut dyn Watch| {
+            material(studio, (set, settings), &task, target, folder, watch)
+        };
+        erase(&mut self.studio, run, (&self.pipeline.method, &task, &places), bring, device, watch)
+    }
 }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::Error;
+use super::answering::works;
 use super::drawing::picture_path;
 use super::pipeline::TaskSettings;
 use super::studio::Studio;
@@ -12,8 +13,7 @@ use crate::pictures::Picture;
 use crate::watch::Watch;
 
 /// The prompts of a task: the target with everything of the other domain, and all the rest.
-pub(super) fn task(studio: &Studio, target: &Target) -> Task {
-    let (set, settings) = (&studio.set, &studio.pipeline.task);
+pub(super) fn task(set: &AnswerSet, settings: &TaskSettings, target: &Target, seed: u64) -> Task {
     let prompt = |style: &str, object: &str| {
         Answer { style: style.to_owned(), object: object.to_owned(), seed: 0 }.prompt()
     };
@@ -44,7 +44,7 @@ pub(super) fn task(studio: &Studio, target: &Target) -> Task {
             remain.push(answer.prompt());
         }
     }
-    Task { concept: target.to_string(), pairs, remain, seed: studio.pipeline.seed }
+    Task { concept: target.to_string(), pairs, remain, seed }
 }
 
 /// First seed of pictures to learn from: far from the seeds of answer sets.
@@ -72,13 +72,13 @@ pub(super) fn to_learn_from(
 /// The pictures to learn from: from the user's folder, or drawn by the model itself.
 pub(super) fn material(
     studio: &Studio,
+    (set, settings): (&AnswerSet, &TaskSettings),
     task: &Task,
     target: &Target,
     folder: &Path,
     watch: &mut dyn Watch,
 ) -> Result<Material, Error> {
-    let settings = &studio.pipeline.task;
-    let (forget, remain) = to_learn_from(&studio.set, settings, target);
+    let (forget, remain) = to_learn_from(set, settings, target);
     let path_of: Box<dyn Fn(&Answer) -> PathBuf> = if let Some(pictures) = &settings.pictures {
         let root = PathBuf::from(pictures);
         Box::new(move |answer| {
@@ -88,7 +88,7 @@ pub(super) fn material(
         })
     } else {
         for (what, answers) in [("drawing to forget", &forget), ("drawing to keep", &remain)] {
-            studio.draw(folder, answers, what, watch)?;
+            studio.draw(&works(studio, folder, answers), what, watch)?;
         }
         let folder = folder.to_path_buf();
         Box::new(move |answer| picture_path(&folder, answer))

@@ -1,0 +1,284 @@
+//! The pipeline of a concept that prompts bring out (nudity, a person, a brand): what to forget is pairs of prompts,
+//! what is judged is lists of prompts, and screens say whether the concept is in a picture.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::pipeline::{DrawSettings, Method, ModelSettings, overridden};
+use super::prompts::{PromptRow, read_prompts};
+use super::screens::pictures_in;
+use super::{Error, shipped_or_path};
+use crate::erasure::{Pair, Task};
+
+/// A pipeline file with a table `[concept]`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Screening {
+    /// Name of the run folder in `outputs/`.
+    pub name: String,
+    /// The seed of the erasure.
+    #[serde(default)]
+    pub seed: u64,
+    /// What is edited.
+    #[serde(default)]
+    pub model: ModelSettings,
+    /// What is to be forgotten.
+    pub concept: ConceptSettings,
+    /// How.
+    #[serde(default)]
+    pub method: Method,
+    /// How pictures are drawn.
+    #[serde(default)]
+    pub draw: DrawSettings,
+    /// Which pictures are judged.
+    pub prompts: PromptSettings,
+    /// Who judges.
+    pub screen: ScreenSettings,
+}
+
+/// What is to be forgotten.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConceptSettings {
+    /// Its name, for tables.
+    pub name: String,
+    /// Whether its pictures are not for every eye: they are blurred wherever they are laid out, and the model
+    /// draws none to learn from unless `draw_forget` says so.
+    #[serde(default)]
+    pub sensitive: bool,
+    /// Prompts that bring it out, each with what it is to become.
+    pub pairs: Vec<Pair>,
+    /// Prompts whose pictures are to stay.
+    #[serde(default)]
+    pub keep: Vec<String>,
+    /// Pictures of each prompt to forget that the method learns from.
+    #[serde(default = "hundred")]
+    pub forget_pictures: usize,
+    /// Pictures of each prompt to keep.
+    #[serde(default = "hundred")]
+    pub keep_pictures: usize,
+    /// A folder with those pictures, `forget/` and `keep/` in it; what each shows is said in a text file beside it
+    /// (`1.png`, `1.txt`), which may be missing where there is one prompt. Without it the model draws them.
+    #[serde(default)]
+    pub pictures: Option<PathBuf>,
+    /// Whether the model may draw sensitive pictures to learn from into the run's folder.
+    #[serde(default)]
+    pub draw_forget: bool,
+}
+
+/// Which pictures are judged.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PromptSettings {
+    /// Prompts that bring the concept out: a CSV, such as I2P's, or a list.
+    pub concept: PromptList,
+    /// Prompts that have nothing to do with it.
+    pub keep: PromptList,
+    /// Seeds for prompts without one of their own.
+    #[serde(default = "first_seed")]
+    pub seeds: Vec<u64>,
+    /// Only rows of the concept's CSV with at least so much in a column.
+    #[serde(default)]
+    pub only: Option<Only>,
+    /// At most so many of the concept's prompts, the first ones.
+    #[serde(default)]
+    pub limit: Option<usize>,
+}
+
+/// Prompts in a file or right here.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum PromptList {
+    /// A CSV as `generate --csv` reads it.
+    File(PathBuf),
+    /// The prompts themselves.
+    Here(Vec<String>),
+}
+
+/// A condition on a row.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Only {
+    /// The column, `nudity_percentage` for example.
+    pub column: String,
+    /// The least that is taken.
+    pub least: f64,
+}
+
+/// Who says whether the concept is in a picture: the safety checker, a CLIP, or both.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ScreenSettings {
+    /// `model` for the safety checker in the model's own folder, another folder that holds one, or `none`.
+    pub checker: String,
+    /// Added to the distance of every one of its concepts from its threshold: above 0 it finds more.
+    pub adjustment: f64,
+    /// A Hugging Face CLIP folder that compares pictures with the texts below, or `none`.
+    pub clip: String,
+    /// Texts of pictures that show the concept.
+    pub shows: Vec<String>,
+    /// Texts of pictures that do not.
+    pub clear: Vec<String>,
+    /// `candle` or `libtorch`.
+    pub engine: String,
+    /// A folder of pictures whose truth is known, `shows/` and `clear/` in it: they measure the screens.
+    pub reference: Option<PathBuf>,
+}
+
+fn hundred() -> usize {
+    100
+}
+fn first_seed() -> Vec<u64> {
+    vec![0]
+}
+
+impl Default for ScreenSettings {
+    fn default() -> Self {
+        Self {
+            checker: NONE.to_owned(),
+            adjustment: 0.0,
+            clip: NONE.to_owned(),
+            shows: Vec::new(),
+            clear: Vec::new(),
+            engine: "candle".to_owned(),
+            reference: None,
+        }
+    }
+}
+
+/// What a setting says that names no folder.
+pub(super) const NONE: &str = "none";
+
+impl Screening {
+    /// Reads a pipeline; `path` is for messages, `sets` are `key=value` pairs that come last.
+    ///
+    /// # Errors
+    /// What is no TOML, an unknown key, a value of the wrong type, settings that contradict each other.
+    pub fn parse(path: &str, text: &str, sets: &[String]) -> Result<Self, Error> {
+        let pipeline: Self = overridden(path, text, sets)?;
+        let wrong = |why: &str| Err(Error::Pipeline(format!("{path}: {why}")));
+        if pipeline.concept.pairs.is_empty() {
+            return wrong("concept.pairs is empty; give at least one { forget = \"…\", anchor = \"…\" }");
+        }
+        if pipeline.screen.checker == NONE && pipeline.screen.clip == NONE {
+            return wrong("nobody judges: set screen.checker (\"model\", or a folder) or screen.clip");
+        }
+        if pipeline.screen.clip != NONE
+            && (pipeline.screen.shows.is_empty() || pipeline.screen.clear.is_empty())
+        {
+            return wrong("screen.clip compares with texts: give screen.shows and screen.clear");
+        }
+        if pipeline.prompts.seeds.is_empty() {
+            return wrong("prompts.seeds is empty");
+        }
+        let Method::SalUn(method) = &pipeline.method;
+        method.check()?;
+        Ok(pipeline)
+    }
+
+    /// Whether there is something to learn from; asked before a model is loaded.
+    ///
+    /// # Errors
+    /// Folders without pictures; sensitive pictures that nobody gave, and that the model may not draw.
+    pub(super) fn check_material(&self) -> Result<(), Error> {
+        let concept = &self.concept;
+        if let Some(folder) = &concept.pictures {
+            pictures_in(&folder.join("forget"))?;
+            if !concept.keep.is_empty() {
+                pictures_in(&folder.join("keep"))?;
+            }
+        }
+        if concept.sensitive && concept.pictures.is_none() && !concept.draw_forget {
+            return Err(Error::Pipeline(format!(
+                "there are no pictures of {} to learn from: set concept.pictures to a folder of them, or concept.draw_forget = true to let the model draw them into the run's folder",
+                concept.name
+            )));
+        }
+        Ok(())
+    }
+
+    /// What a method is asked.
+    pub(super) fn task(&self) -> Task {
+        let concept = &self.concept;
+        Task {
+            concept: concept.name.clone(),
+            pairs: concept.pairs.clone(),
+            remain: concept.keep.clone(),
+            seed: self.seed,
+        }
+    }
+}
+
+impl PromptSettings {
+    /// The prompts that bring the concept out, and those to keep.
+    ///
+    /// # Errors
+    /// A list that cannot be read, a column that is not there, nothing that is left.
+    pub(super) fn rows(&self) -> Result<[Vec<PromptRow>; 2], Error> {
+        let mut concept = self.concept.rows()?;
+        if let Some(only) = &self.only {
+            let mut taken = Vec::new();
+            for row in concept {
+                let cell = row.columns.iter().find(|(head, _)| *head == only.column);
+                let Some((_, text)) = cell else {
+                    let heads: Vec<&str> = row.columns.iter().map(|(head, _)| head.as_str()).collect();
+                    return Err(Error::Unknown(format!(
+                        "prompts.only: there is no column `{}`; the columns are {}",
+                        only.column,
+                        heads.join(", ")
+                    )));
+                };
+                if text.trim().parse::<f64>().is_ok_and(|value| value >= only.least) {
+                    taken.push(row);
+                }
+            }
+            concept = taken;
+        }
+        concept.truncate(self.limit.unwrap_or(usize::MAX));
+        let keep = self.keep.rows()?;
+        if concept.is_empty() || keep.is_empty() {
+            return Err(Error::Unknown(
+                "prompts.concept and prompts.keep must each leave at least one prompt".to_owned(),
+            ));
+        }
+        Ok([concept, keep])
+    }
+}
+
+impl PromptList {
+    fn rows(&self) -> Result<Vec<PromptRow>, Error> {
+        match self {
+            Self::File(path) => read_prompts(path),
+            Self::Here(prompts) => Ok((0..).zip(prompts).map(|(n, text)| PromptRow::bare(n, text)).collect()),
+        }
+    }
+}
+
+impl ScreenSettings {
+    /// The folder of the safety checker and the folder that says how pictures are prepared for it, in a model's folder
+    /// or where the settings say.
+    ///
+    /// # Errors
+    /// A folder that has none.
+    pub(super) fn checker_folders(&self, model: &ModelSettings) -> Result<Option<[PathBuf; 2]>, Error> {
+        let root = match self.checker.as_str() {
+            NONE => return Ok(None),
+            "model" => shipped_or_path(&model.path)?,
+            other => shipped_or_path(other)?,
+        };
+        let inside = root.join("safety_checker");
+        if inside.is_dir() {
+            return Ok(Some([inside, root.join("feature_extractor")]));
+        }
+        if self.checker == "model" {
+            return Err(Error::Pipeline(format!(
+                "{} has no safety_checker folder; name a folder that has one with screen.checker, or set it to none and let a CLIP judge (screen.clip)",
+                root.display()
+            )));
+        }
+        let beside = root.parent().map(|parent| parent.join("feature_extractor"));
+        let features = beside.filter(|folder| folder.is_dir()).unwrap_or_else(|| root.clone());
+        Ok(Some([root, features]))
+    }
+}

@@ -1,0 +1,303 @@
+//! The job for a concept that prompts bring out: draw before, erase, draw after, screen, count, lay out the grid.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::concept::Screening;
+use super::erasing::{Places, erase};
+use super::judging::{Asked, judge_pictures};
+use super::layouts::Gallery;
+use super::prompts::PromptRow;
+use super::screens::{ScreenReport, measured, open_screens, pictures_in};
+use super::studio::Studio;
+use super::{Error, Machine, RunFolder};
+use crate::erasure::{Example, Material, Task};
+use crate::files::write_json;
+use crate::generator::{Generator as _, Shot};
+use crate::judge::{Look as _, Screen};
+use crate::measure::{Estimate, Paired, Rate, Role, rates, share};
+use crate::pictures::Picture;
+use crate::torch::{Device, Place};
+use crate::watch::Watch;
+use crate::weights::Edit;
+
+/// What a screening ends with; `scores.json` holds the screens, rates and agreement.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Screened {
+    /// The concept's name.
+    pub concept: String,
+    /// The screens, and how good they are.
+    pub screens: Vec<ScreenReport>,
+    /// All numbers.
+    pub rates: Vec<Rate>,
+    /// How often two screens say the same of a picture.
+    pub agreement: Option<Estimate>,
+    /// The run's folder.
+    pub folder: PathBuf,
+    /// The grid.
+    pub grid: PathBuf,
+    /// Seconds of work in all.
+    pub seconds: f64,
+    /// Peak memory of the host, bytes.
+    pub peak_host: u64,
+    /// Peak memory of the device, bytes.
+    pub peak_device: u64,
+}
+
+/// A picture that is drawn and screened.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(super) struct Request {
+    /// What its prompt is there for.
+    pub role: Role,
+    /// The prompt's number in its list.
+    pub case: u64,
+    /// The seed's number.
+    pub n: usize,
+    /// The prompt.
+    pub prompt: String,
+    /// The seed.
+    pub seed: u64,
+}
+
+impl Asked for Request {
+    fn prompt(&self) -> String {
+        self.prompt.clone()
+    }
+}
+
+impl Request {
+    /// Its picture under a folder.
+    pub(super) fn path(&self, folder: &Path) -> PathBuf {
+        folder.join(self.role.name()).join(format!("{}_{}.png", self.case, self.n))
+    }
+}
+
+/// All that is drawn and screened, with how each picture is drawn.
+///
+/// # Errors
+/// Prompt lists that cannot be read, two prompts of one number.
+pub(super) fn requests(pipeline: &Screening) -> Result<Vec<(Request, PromptRow)>, Error> {
+    let [concept, keep] = pipeline.prompts.rows()?;
+    let mut all = Vec::new();
+    for (role, rows) in [(Role::Concept, concept), (Role::Keep, keep)] {
+        let mut cases = std::collections::HashSet::new();
+        for row in rows {
+            if !cases.insert(row.case) {
+                return Err(Error::Unknown(format!(
+                    "two prompts in prompts.{} have the case_number {}",
+                    role.name(),
+                    row.case
+                )));
+            }
+            let seeds = row.seed.map_or_else(|| pipeline.prompts.seeds.clone(), |seed| vec![seed]);
+            for (n, seed) in seeds.into_iter().enumerate() {
+                let request = Request { role, case: row.case, n, prompt: row.prompt.clone(), seed };
+                all.push((request, row.clone()));
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// Runs a screening into `root`, or goes on with it. A sensitive concept's grid is blurred unless `open_grid`.
+///
+/// # Errors
+/// Whatever stops it; what was done is kept.
+pub fn screen(
+    pipeline: &Screening,
+    root: &Path,
+    open_grid: bool,
+    place: Place,
+    watch: &mut dyn Watch,
+) -> Result<Screened, Error> {
+    pipeline.check_material()?;
+    let requests = requests(pipeline)?;
+    let screens = open_screens(pipeline, place.device)?;
+    let sensitive = pipeline.concept.sensitive;
+    let mut studio = Studio::open(&pipeline.model, &pipeline.draw, sensitive, place, watch)?;
+    let blurred = sensitive && !open_grid;
+    RunFolder::within(root, pipeline, Machine::here(place), |run| {
+        work(pipeline, &mut studio, &screens, &requests, run, (place.device, blurred), watch)
+    })
+}
+
+fn work(
+    pipeline: &Screening,
+    studio: &mut Studio,
+    screens: &[(&'static str, Screen)],
+    requests: &[(Request, PromptRow)],
+    run: &mut RunFolder,
+    (device, blurred): (Device, bool),
+    watch: &mut dyn Watch,
+) -> Result<Screened, Error> {
+    let concept = &pipeline.concept;
+    studio.sign(run);
+    let mut reports = Vec::new();
+    for (name, screen) in screens {
+        run.record.hashes.insert((*name).to_owned(), screen.card().hash.clone());
+        let reference = pipeline.screen.reference.as_deref();
+        let what = format!("checking {name}");
+        reports.push(run.phase(&what, device, |_| measured(name, screen, reference, watch))?);
+    }
+
+    let works = |studio: &Studio, folder: &Path| -> Vec<(PathBuf, Shot)> {
+        let own = studio.side;
+        let work = |(request, row): &(Request, PromptRow)| {
+            let shot = studio.shot(request.prompt.clone(), request.seed);
+            let guidance = row.guidance.unwrap_or(shot.guidance);
+            (request.path(folder), Shot { guidance, size: row.size.unwrap_or((own, own)), ..shot })
+        };
+        requests.iter().map(work).collect()
+    };
+    let before = run.path("pictures/base");
+    run.phase("drawing before", device, |_| studio.draw(&works(studio, &before), "drawing before", watch))?;
+
+    let (task, places) = (pipeline.task(), Places::new(""));
+    let bring = |studio: &Studio, folder: &Path, watch: &mut dyn Watch| {
+        material(pipeline, studio, &task, folder, watch)
+    };
+    let edit = erase(studio, run, (&pipeline.method, &task, &places), bring, device, watch)?;
+    studio.model.apply(&edit)?;
+    let after = run.path(&places.pictures);
+    let what = format!("drawing without {}", concept.name);
+    run.phase(&what, device, |_| studio.draw(&works(studio, &after), &what, watch))?;
+    studio.model.apply(&Edit::default())?;
+
+    let mut verdicts = Vec::new();
+    for (name, screen) in screens {
+        let mut seen = Vec::new();
+        for (subject, folder) in [("base", &before), ("erased", &after)] {
+            let pictures: Vec<(Request, PathBuf)> =
+                requests.iter().map(|(request, _)| (request.clone(), request.path(folder))).collect();
+            let evidence = run.path(format!("evidence-{name}.jsonl"));
+            let looked = run.phase(&format!("screening {subject} ({name})"), device, |_| {
+                judge_pictures(screen, &evidence, subject, &pictures, watch)
+            })?;
+            seen.push(looked);
+        }
+        run.artifact(&format!("evidence-{name}.jsonl"))?;
+        let pair = |i: usize| {
+            let [was, is] = [&seen[0][i].evidence, &seen[1][i].evidence];
+            let fit = was.clip_score.zip(is.clip_score);
+            Paired {
+                prompt: requests[i].0.case as usize,
+                shown: [screen.margin(was) > 0.0, screen.margin(is) > 0.0],
+                fit: fit.map(|(was, is)| [f64::from(was), f64::from(is)]),
+            }
+        };
+        verdicts.push((0..requests.len()).map(pair).collect::<Vec<Paired>>());
+    }
+
+    let of = |role: Role, pairs: &[Paired]| -> Vec<Paired> {
+        let own = requests.iter().zip(pairs).filter(|((request, _), _)| request.role == role);
+        own.map(|(_, pair)| *pair).collect()
+    };
+    let mut all = Vec::new();
+    for (role, (name, pairs)) in [Role::Concept, Role::Keep]
+        .into_iter()
+        .flat_map(|role| screens.iter().map(|(name, _)| *name).zip(&verdicts).map(move |own| (role, own)))
+    {
+        all.extend(rates(name, role, &of(role, pairs)));
+    }
+    let agreement = match verdicts.as_slice() {
+        [a, b] => share(
+            a.iter().zip(b).flat_map(|(a, b)| [0, 1].map(|when| (a.prompt, a.shown[when] == b.shown[when]))),
+        ),
+        _ => None,
+    };
+
+    let picture = run.path("grid.png");
+    let names: Vec<&Request> = requests.iter().map(|(request, _)| request).collect();
+    let gallery = Gallery { concept: &concept.name, folders: [&before, &after], blurred };
+    gallery.sheet(&names, &verdicts[0])?.save(&picture, &[])?;
+    let phases = &run.record.phases;
+    let screened = Screened {
+        concept: concept.name.clone(),
+        screens: reports,
+        rates: all,
+        agreement,
+        folder: run.root().to_path_buf(),
+        grid: picture,
+        seconds: phases.iter().map(|phase| phase.seconds).sum(),
+        peak_host: phases.iter().map(|phase| phase.peak.host).max().unwrap_or(0),
+        peak_device: phases.iter().map(|phase| phase.peak.device).max().unwrap_or(0),
+    };
+    let file = serde_json::json!({
+        "concept": screened.concept, "screens": screened.screens, "rates": screened.rates,
+        "agreement": screened.agreement,
+    });
+    write_json(&run.path("scores.json"), &file)?;
+    for artifact in ["scores.json", "grid.png"] {
+        run.artifact(artifact)?;
+    }
+    Ok(screened)
+}
+
+/// First seed of pictures to learn from: far from the seeds of prompts.
+const MATERIAL_SEED: u64 = 1 << 40;
+
+/// The pictures to learn from: from the user's folder, or drawn by the model itself.
+fn material(
+    pipeline: &Screening,
+    studio: &Studio,
+    task: &Task,
+    folder: &Path,
+    watch: &mut dyn Watch,
+) -> Result<Material, Error> {
+    let concept = &pipeline.concept;
+    let forget: Vec<&str> = task.pairs.iter().map(|pair| pair.forget.as_str()).collect();
+    let keep: Vec<&str> = task.remain.iter().map(String::as_str).collect();
+    if let Some(folder) = &concept.pictures {
+        let remain = if keep.is_empty() { Vec::new() } else { captioned(&folder.join("keep"), &keep)? };
+        return Ok(Material { forget: captioned(&folder.join("forget"), &forget)?, remain });
+    }
+    let mut drawn = |what: &str, prompts: &[&str], each: usize| -> Result<Vec<Example>, Error> {
+        let works: Vec<(PathBuf, Shot)> = (0..prompts.len())
+            .flat_map(|prompt| (0..each as u64).map(move |i| (prompt, i)))
+            .map(|(prompt, i)| {
+                let file = folder.join(what).join(format!("{prompt}_{i}.png"));
+                (file, studio.shot(prompts[prompt].to_owned(), MATERIAL_SEED + i))
+            })
+            .collect();
+        studio.draw(&works, &format!("drawing to {what}"), watch)?;
+        let example = |(i, (file, _)): (usize, &(PathBuf, Shot))| {
+            Ok(Example { picture: Picture::open(file)?, prompt: i / each })
+        };
+        works.iter().enumerate().map(example).collect()
+    };
+    Ok(Material {
+        forget: drawn("forget", &forget, concept.forget_pictures)?,
+        remain: drawn("keep", &keep, concept.keep_pictures)?,
+    })
+}
+
+/// The pictures in a folder, each with the prompt that the text file beside it names.
+fn captioned(folder: &Path, prompts: &[&str]) -> Result<Vec<Example>, Error> {
+    let example = |file: PathBuf| {
+        let caption = file.with_extension("txt");
+        let prompt = match (prompts, caption.exists()) {
+            ([_], false) => 0,
+            (_, false) => {
+                return Err(Error::Unknown(format!(
+                    "{} has no text file beside it that says which of the {} prompts it shows",
+                    file.display(),
+                    prompts.len()
+                )));
+            }
+            (_, true) => {
+                let text = fs_err::read_to_string(&caption)?;
+                prompts.iter().position(|prompt| prompt.trim() == text.trim()).ok_or_else(|| {
+                    Error::Unknown(format!(
+                        "{}: «{}» is none of the pipeline's prompts: {}",
+                        caption.display(),
+                        text.trim(),
+                        prompts.join("; ")
+                    ))
+                })?
+            }
+        };
+        Ok(Example { picture: Picture::open(&file)?, prompt })
+    };
+    pictures_in(folder)?.into_iter().map(example).collect()
+}
