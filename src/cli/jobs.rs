@@ -118,8 +118,8 @@ pub(super) struct EvaluateArgs {
     /// How the judge decides: text, prototypes or probe
     #[arg(long, default_value = "text")]
     decide: String,
-    /// candle or libtorch
-    #[arg(long, default_value = "candle")]
+    /// candle, libtorch, or auto: libtorch on a GPU, candle on a CPU
+    #[arg(long, default_value = "auto")]
     engine: String,
     /// Pictures whose truth is known: canvas, none, or a folder STYLE/OBJECT/n.png
     #[arg(long, default_value = "canvas")]

@@ -34,7 +34,7 @@ struct Common {
     /// Where to compute: auto, cpu, cuda, cuda:N
     #[arg(long, global = true, default_value = "auto")]
     device: Choice,
-    /// f32, bf16 or f16 [default: the fastest that is safe here]
+    /// f32, bf16, and on a GPU f16 or tf32 [default: the fastest that is safe here]
     #[arg(long, global = true)]
     precision: Option<Precision>,
     /// What training gives up for memory: nothing (fast), time (balanced), or also exactness (low)

@@ -61,6 +61,18 @@ pub enum Error {
     Torch(#[from] crate::torch::Error),
 }
 
+impl Error {
+    /// Whether there was too little memory.
+    pub fn is_out_of_memory(&self) -> bool {
+        match self {
+            Self::Training(error) => error.is_out_of_memory(),
+            Self::Generator(error) => error.is_out_of_memory(),
+            Self::Torch(error) => error.is_out_of_memory(),
+            _ => false,
+        }
+    }
+}
+
 /// Removes a concept from a model of kind `M`.
 pub trait Erasure<M: ?Sized> {
     /// Finds the edit. `state` is where an interrupted erasure goes on from.

@@ -20,7 +20,7 @@ use super::saliency::threshold;
 use super::{Erasure, Error, Material, Select, Task};
 use crate::generator::Denoiser;
 use crate::torch::{Kind, Rng, Tensor, grad_each, no_grad, stage};
-use crate::training::{self, Lesson, Plan, train};
+use crate::training::{self, Lesson, Plan, Share, train};
 use crate::watch::Watch;
 use crate::weights::{Edit, Weights, save};
 
@@ -244,10 +244,10 @@ impl SalUn {
         let mut sums: Vec<Tensor> = no_grad(|| tensors.iter().map(|t| t.zeros_like()).collect());
         let device = model.place().device;
         watch.begin("saliency mask", forget.len() as u64);
-        let mut start = 0;
+        let (mut start, mut batch) = (0, self.batch);
         while start < forget.len() {
-            let n = self.batch.min(forget.len() - start);
-            stage("saliency mask", || -> Result<(), Error> {
+            let n = batch.min(forget.len() - start);
+            let summed = stage("saliency mask", || -> Result<(), Error> {
                 let mut rng = Rng::for_step(task.seed, "salun mask", start as u64);
                 let rows = Tensor::arange_start(start, start + n, (Kind::Int64, device.tch()));
                 let _scope = model.place().scope();
@@ -269,7 +269,21 @@ impl SalUn {
                     let _ = no_grad(|| sums[i].g_add_(&gradient));
                     Ok(())
                 })?)
-            })?;
+            });
+            match summed {
+                Err(error) if error.is_out_of_memory() && batch == self.batch && batch > 1 => {
+                    batch = (batch + 1) / 2;
+                    watch.warn(&format!(
+                        "there is too little memory for a saliency mask of {} pictures at once; {batch} are taken",
+                        self.batch
+                    ));
+                    // Some gradients of the batch that failed are in the sums.
+                    no_grad(|| sums.iter_mut().for_each(|sum| drop(sum.zero_())));
+                    start = 0;
+                    continue;
+                }
+                other => other?,
+            }
             start += n;
             watch.at(start as u64, "");
             if watch.interrupted() {
@@ -312,7 +326,11 @@ impl Lesson for Relabelling<'_> {
         self.chosen.iter().map(share).collect()
     }
 
-    fn loss(&mut self, step: u64, rng: &mut Rng) -> Result<Tensor, training::Error> {
+    fn divides(&self) -> bool {
+        self.settings.batch > 1
+    }
+
+    fn loss(&mut self, step: u64, rng: &mut Rng, share: Share) -> Result<Tensor, training::Error> {
         let (settings, model, schedule) = (self.settings, self.model, self.model.schedule());
         let here = model.place().device.tch();
         let (n, total) = (settings.batch, schedule.steps());
@@ -330,11 +348,17 @@ impl Lesson for Relabelling<'_> {
         } else {
             noisy.shallow_clone()
         };
-        let target = self.as_target_network(|| model.predict(&for_target, &timesteps, &pseudo));
+        // Everything above is drawn for the whole batch, so that its halves see the same.
+        let mine = share.rows(n);
+        let (from, len) = (mine.start, mine.end - mine.start);
+        let part = |whole: &Tensor| whole.narrow(0, from, len);
+        let weight = len as f64 / n as f64;
+        let [noisy, text, at] = [&noisy, &text, &timesteps].map(part);
+        let target = self.as_target_network(|| model.predict(&part(&for_target), &at, &part(&pseudo)));
 
         let Some(remain) = self.remain.filter(|_| settings.alpha > 0.0) else {
-            let output = model.predict(&noisy, &timesteps, &text);
-            return Ok((output - target).square().mean(Kind::Float));
+            let output = model.predict(&noisy, &at, &text);
+            return Ok((output - target).square().mean(Kind::Float) * weight);
         };
         let rows = rows_of_step((self.seed, "remain"), step, n, remain.len()).to_device(here);
         let kept = remain.sample(&rows, rng);
@@ -346,15 +370,15 @@ impl Lesson for Relabelling<'_> {
 
         // Both sets go through the network together.
         let output = model.predict(
-            &Tensor::cat(&[noisy, kept_noisy], 0),
-            &Tensor::cat(&[&timesteps, &kept_timesteps], 0),
-            &Tensor::cat(&[text, kept_text], 0),
+            &Tensor::cat(&[noisy, part(&kept_noisy)], 0),
+            &Tensor::cat(&[at, part(&kept_timesteps)], 0),
+            &Tensor::cat(&[text, part(&kept_text)], 0),
         );
-        let output = output.split(n, 0);
-        let kept_target = schedule.target(&kept, &kept_noise, &kept_timesteps);
+        let output = output.split(len, 0);
+        let kept_target = part(&schedule.target(&kept, &kept_noise, &kept_timesteps));
         let forgetting = (&output[0] - target).square().mean(Kind::Float);
         let keeping = (&output[1] - kept_target).square().mean(Kind::Float);
-        Ok(forgetting + keeping * settings.alpha)
+        Ok((forgetting + keeping * settings.alpha) * weight)
     }
 
     fn shape(&self, i: usize, gradient: &mut Tensor) {
@@ -391,5 +415,130 @@ impl Relabelling<'_> {
         let target = no_grad(predict);
         point(&trained);
         target
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::erasure::{Example, Pair};
+    use crate::generator::{Error as Fault, Generator, Latents, ModelCard, Shot};
+    use crate::pictures::Picture;
+    use crate::sampler::{Schedule, SchedulerConfig};
+    use crate::torch::{Device, Place, Precision};
+
+    /// A denoiser of one matrix that has memory for so many pictures at once.
+    struct Toy {
+        card: ModelCard,
+        schedule: Schedule,
+        w: Tensor,
+        room: i64,
+    }
+
+    impl Toy {
+        fn new(room: i64) -> Self {
+            let config: SchedulerConfig = serde_json::from_str("{}").unwrap();
+            let card = ModelCard {
+                kind: String::new(),
+                path: std::path::PathBuf::new(),
+                hash: "h".to_owned(),
+                parameters: 0,
+                side: 2,
+            };
+            let w = (Rng::new(1).normal(&[12, 12]) * 0.1).set_requires_grad(true);
+            Self { card, schedule: Schedule::new(&config).unwrap(), w, room }
+        }
+    }
+
+    impl Generator for Toy {
+        fn card(&self) -> &ModelCard {
+            &self.card
+        }
+        fn draw(&self, _: &[Shot], _: &mut dyn Watch) -> Result<Vec<Picture>, Fault> {
+            Ok(Vec::new())
+        }
+        fn apply(&mut self, _: &Edit) -> Result<(), Fault> {
+            Ok(())
+        }
+    }
+
+    impl Denoiser for Toy {
+        fn condition(&self, prompts: &[&str]) -> Result<Tensor, Fault> {
+            let rows: Vec<Tensor> =
+                prompts.iter().map(|text| Rng::new(text.len() as u64).normal(&[1, 12])).collect();
+            Ok(Tensor::stack(&rows, 0))
+        }
+        fn predict(&self, latents: &Tensor, _: &Tensor, text: &Tensor) -> Tensor {
+            assert!(latents.size()[0] <= self.room, "CUDA out of memory");
+            (latents.flatten(1, 3) + text.flatten(1, 2)).matmul(&self.w).tanh().view_as(latents)
+        }
+        fn schedule(&self) -> &Schedule {
+            &self.schedule
+        }
+        fn encode_pictures(&self, pictures: &[Picture]) -> Result<Latents, Fault> {
+            let each: Vec<Tensor> =
+                pictures.iter().map(|p| Tensor::from_slice(&p.rgb).to_kind(Kind::Float) / 255.0).collect();
+            let mean = Tensor::stack(&each, 0).view([-1, 3, 2, 2]);
+            Ok(Latents { deviation: mean.zeros_like() + 0.1, mean })
+        }
+        fn denoiser_parameters(&self) -> Vec<(String, Tensor)> {
+            vec![("unet.w".to_owned(), self.w.shallow_clone())]
+        }
+        fn place(&self) -> Place {
+            Place::new(Device::CPU, Precision::F32)
+        }
+    }
+
+    /// Remembers what was said.
+    #[derive(Default)]
+    struct Listening(Vec<String>);
+
+    impl Watch for Listening {
+        fn begin(&mut self, _: &str, _: u64) {}
+        fn at(&mut self, _: u64, _: &str) {}
+        fn warn(&mut self, message: &str) {
+            self.0.push(message.to_owned());
+        }
+        fn interrupted(&self) -> bool {
+            false
+        }
+    }
+
+    #[test]
+    fn halves_of_a_step_are_the_whole() {
+        let example = |prompt| Example {
+            picture: Picture { width: 2, height: 2, rgb: (0..12).map(|i| (i * 20 + prompt) as u8).collect() },
+            prompt,
+        };
+        let task = Task {
+            concept: "x".to_owned(),
+            pairs: vec![Pair { forget: "a".to_owned(), anchor: "bb".to_owned() }],
+            remain: vec!["ccc".to_owned(), "dddd".to_owned()],
+            seed: 3,
+        };
+        let material =
+            Material { forget: vec![example(0); 5], remain: vec![example(0), example(1), example(1)] };
+        for (pseudo, variant) in [(Pseudo::Random, Variant::Paper), (Pseudo::Next, Variant::Official)] {
+            let salun =
+                SalUn { density: 1.0, batch: 5, steps: 6, lr: 1e-2, pseudo, variant, ..SalUn::default() };
+            let erased = |room: i64| {
+                let mut said = Listening::default();
+                let mut toy = Toy::new(room);
+                let model: &mut dyn Denoiser = &mut toy;
+                let edit = salun.erase(model, &task, &material, None, &mut said);
+                (edit.map(|mut edit| edit.tensors.remove(0).1), said.0)
+            };
+            let (whole, quiet) = erased(10);
+            assert!(quiet.is_empty());
+            // Ten rows at once for a step, three of each set for its larger half.
+            let (halved, said) = erased(6);
+            let apart = (halved.unwrap() - whole.unwrap()).abs().max().double_value(&[]);
+            assert!(apart < 1e-6, "{apart}");
+            assert_eq!(said.len(), 1, "{said:?}");
+            // A mask of five and halves of three are too much as well.
+            let (nothing, said) = erased(2);
+            assert!(nothing.unwrap_err().is_out_of_memory());
+            assert_eq!(said.len(), 1, "{said:?}");
+        }
     }
 }

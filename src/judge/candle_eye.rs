@@ -108,6 +108,10 @@ impl Eye for CandleEye {
     fn scale(&self) -> f32 {
         self.scale
     }
+
+    fn engine(&self) -> &'static str {
+        "candle"
+    }
 }
 
 fn unit_rows(features: &Tensor) -> Result<Vec<Vec<f32>>, Error> {

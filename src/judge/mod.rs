@@ -82,6 +82,9 @@ pub trait Eye {
 
     /// The factor that turns cosines into logits.
     fn scale(&self) -> f32;
+
+    /// What it runs on: `candle` or `libtorch`.
+    fn engine(&self) -> &'static str;
 }
 
 /// Looks at pictures one batch at a time and writes down what it saw.
@@ -148,7 +151,6 @@ impl Judge {
     /// A folder that holds no CLIP.
     pub fn by_text(
         folder: &Path,
-        engine: &str,
         eye: Box<dyn Eye>,
         questions: Vec<(Question, Vec<Vec<String>>)>,
     ) -> Result<Self, Error> {
@@ -162,7 +164,7 @@ impl Judge {
                 Ok((question, Head::cosine(rows, eye.scale())))
             })
             .collect::<Result<_, Error>>()?;
-        Self::new(folder, engine, "text", eye, heads)
+        Self::new(folder, "text", eye, heads)
     }
 
     /// A judge that decides by what it was shown: pictures with the index of their class for each question.
@@ -171,7 +173,6 @@ impl Judge {
     /// A class that no picture shows.
     pub fn by_example(
         folder: &Path,
-        engine: &str,
         eye: Box<dyn Eye>,
         questions: Vec<Question>,
         examples: &[Picture],
@@ -191,12 +192,11 @@ impl Judge {
                 Ok((question, head?))
             })
             .collect::<Result<_, Error>>()?;
-        Self::new(folder, engine, if probe.is_some() { "probe" } else { "prototypes" }, eye, heads)
+        Self::new(folder, if probe.is_some() { "probe" } else { "prototypes" }, eye, heads)
     }
 
     fn new(
         folder: &Path,
-        engine: &str,
         decision: &str,
         eye: Box<dyn Eye>,
         heads: Vec<(Question, Head)>,
@@ -204,7 +204,7 @@ impl Judge {
         let card = JudgeCard {
             path: fs_err::canonicalize(folder)?,
             hash: clip_folder::hash(folder)?,
-            engine: engine.to_owned(),
+            engine: eye.engine().to_owned(),
             decision: decision.to_owned(),
         };
         Ok(Self { card, eye, heads })

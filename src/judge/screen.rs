@@ -68,7 +68,6 @@ impl Screen {
     /// A folder that holds no CLIP, an empty list.
     pub fn by_text(
         folder: &Path,
-        engine: &str,
         eye: Box<dyn Eye>,
         shows: &[String],
         clear: &[String],
@@ -82,7 +81,7 @@ impl Screen {
         let classes: Vec<String> = shows.iter().chain(clear).cloned().collect();
         let wordings = classes.iter().map(|text| vec![text.clone()]).collect();
         let question = Question { domain: "concept".to_owned(), classes };
-        let judge = Judge::by_text(folder, engine, eye, vec![(question, wordings)])?;
+        let judge = Judge::by_text(folder, eye, vec![(question, wordings)])?;
         let card = JudgeCard { decision: "texts".to_owned(), ..judge.card().clone() };
         Ok(Self { card, sight: Sight::Texts { judge, shows: shows.len() } })
     }

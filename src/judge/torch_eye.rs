@@ -55,4 +55,8 @@ impl Eye for TorchEye {
     fn scale(&self) -> f32 {
         no_grad(|| self.clip.scale().double_value(&[]) as f32)
     }
+
+    fn engine(&self) -> &'static str {
+        "libtorch"
+    }
 }

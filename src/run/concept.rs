@@ -120,7 +120,7 @@ pub struct ScreenSettings {
     pub shows: Vec<String>,
     /// Texts of pictures that do not.
     pub clear: Vec<String>,
-    /// `candle` or `libtorch`.
+    /// `candle`, `libtorch`, or `auto`: libtorch on a GPU, candle on a CPU.
     pub engine: String,
     /// A folder of pictures whose truth is known, `shows/` and `clear/` in it: they measure the screens.
     pub reference: Option<PathBuf>,
@@ -141,7 +141,7 @@ impl Default for ScreenSettings {
             clip: NONE.to_owned(),
             shows: Vec::new(),
             clear: Vec::new(),
-            engine: "candle".to_owned(),
+            engine: "auto".to_owned(),
             reference: None,
         }
     }

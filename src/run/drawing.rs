@@ -1,6 +1,7 @@
 //! Draws pictures into files, batch by batch, and goes on where it stopped.
 
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::sync_channel;
 
 use super::Error;
 use crate::generator::{Generator, Shot};
@@ -36,20 +37,39 @@ pub(super) fn draw_missing(
 ) -> Result<(), Error> {
     watch.begin(what, works.len() as u64);
     let (mut done, mut halved) = (0, false);
-    for group in works.chunks(batch.max(1)) {
-        if group.iter().any(|(file, _)| !file.exists()) {
-            let shots: Vec<Shot> = group.iter().map(|(_, shot)| shot.clone()).collect();
-            let drawn = in_memory(generator, &shots, &mut halved, watch)?;
-            for (picture, (file, shot)) in drawn.iter().zip(group) {
-                picture.save(file, &texts(shot, stamp))?;
+    // One batch is packed and written while the next is drawn.
+    let (to_writer, drawn_ones) = sync_channel::<(Vec<Picture>, &[(PathBuf, Shot)])>(1);
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(move || -> Result<(), Error> {
+            for (pictures, group) in drawn_ones {
+                for (picture, (file, shot)) in pictures.iter().zip(group) {
+                    picture.save(file, &texts(shot, stamp))?;
+                }
             }
-        }
-        done += group.len();
-        watch.at(done as u64, "");
-        if watch.interrupted() && done < works.len() {
-            return Err(Error::Interrupted);
-        }
-    }
+            Ok(())
+        });
+        let mut draw = || {
+            for group in works.chunks(batch.max(1)) {
+                if group.iter().any(|(file, _)| !file.exists()) {
+                    let shots: Vec<Shot> = group.iter().map(|(_, shot)| shot.clone()).collect();
+                    let drawn = in_memory(generator, &shots, &mut halved, watch)?;
+                    if to_writer.send((drawn, group)).is_err() {
+                        break; // The writer has stopped, and says why.
+                    }
+                }
+                done += group.len();
+                watch.at(done as u64, "");
+                if watch.interrupted() && done < works.len() {
+                    return Err(Error::Interrupted);
+                }
+            }
+            Ok(())
+        };
+        let drawn = draw();
+        drop(to_writer);
+        let written = writer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        written.and(drawn)
+    })?;
     watch.end();
     Ok(())
 }

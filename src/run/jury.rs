@@ -50,9 +50,8 @@ impl Jury {
             classes: set.classes(domain).to_vec(),
         };
         let questions = [question(Domain::Style), question(Domain::Object)];
-        let engine = settings.engine.as_str();
         let judge = match settings.decide.as_str() {
-            "text" => Judge::by_text(&folder, engine, eye, wordings(questions))?,
+            "text" => Judge::by_text(&folder, eye, wordings(questions))?,
             "prototypes" | "probe" => {
                 // The pictures that teach come after those that measure.
                 let examples = pictures(settings, set, settings.check, settings.teach)?;
@@ -71,7 +70,7 @@ impl Jury {
                 });
                 let pictures: Vec<Picture> = examples.into_iter().map(|(_, picture)| picture).collect();
                 let probe = (settings.decide == "probe").then(ProbeSettings::default);
-                Judge::by_example(&folder, engine, eye, questions.to_vec(), &pictures, &labels, probe)?
+                Judge::by_example(&folder, eye, questions.to_vec(), &pictures, &labels, probe)?
             }
             other => {
                 return Err(Error::Pipeline(format!(
@@ -130,15 +129,15 @@ impl Jury {
     }
 }
 
-/// A CLIP of either kind.
+/// A CLIP of either kind: on a GPU libtorch's, on a CPU candle's, unless one is named.
 pub(super) fn eye(folder: &Path, engine: &str, device: Device) -> Result<Box<dyn Eye>, Error> {
-    Ok(match engine {
-        "candle" => Box::new(CandleEye::open(folder)?),
-        "libtorch" => Box::new(TorchEye::open(folder, device)?),
-        other => {
-            return Err(Error::Pipeline(format!("the judge's engine is `{other}`; use candle or libtorch")));
+    match (engine, device.is_cuda()) {
+        ("candle", _) | ("auto", false) => Ok(Box::new(CandleEye::open(folder)?)),
+        ("libtorch", _) | ("auto", true) => Ok(Box::new(TorchEye::open(folder, device)?)),
+        (other, _) => {
+            Err(Error::Pipeline(format!("the judge's engine is `{other}`; use candle or libtorch, or auto")))
         }
-    })
+    }
 }
 
 fn reference<'a>(

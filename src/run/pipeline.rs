@@ -167,7 +167,7 @@ pub struct JudgeSettings {
     pub path: String,
     /// `text`, `prototypes` or `probe`.
     pub decide: String,
-    /// `candle` or `libtorch`.
+    /// `candle`, `libtorch`, or `auto`: libtorch on a GPU, candle on a CPU.
     pub engine: String,
     /// Pictures whose truth is known: `canvas` draws them, or a folder in `UnlearnCanvas`' layout, or `none`. They
     /// measure the judge, and teach it where it decides by prototypes or a probe.
@@ -217,7 +217,7 @@ impl Default for JudgeSettings {
         Self {
             path: "judge".to_owned(),
             decide: "text".to_owned(),
-            engine: "candle".to_owned(),
+            engine: "auto".to_owned(),
             reference: Some("canvas".to_owned()),
             check: 8,
             teach: 10,

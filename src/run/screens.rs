@@ -43,7 +43,7 @@ pub(super) fn open_screens(
     if settings.clip != NONE {
         let folder = shipped_or_path(&settings.clip)?;
         let eye = eye(&folder, &settings.engine, device)?;
-        let screen = Screen::by_text(&folder, &settings.engine, eye, &settings.shows, &settings.clear)?;
+        let screen = Screen::by_text(&folder, eye, &settings.shows, &settings.clear)?;
         screens.push(("clip", screen));
     }
     Ok(screens)

@@ -20,6 +20,9 @@ unsafe extern "C" {
     fn unsee_free(message: *mut c_char);
     pub(super) fn unsee_keep_memory();
     pub(super) fn unsee_open_cuda(path: *const c_char) -> *mut c_char;
+    pub(super) fn unsee_cuda_products(rounded: bool, autotune: bool);
+    #[cfg(test)]
+    pub(super) fn unsee_cuda_products_are_rounded() -> bool;
     pub(super) fn unsee_device_memory(index: i8, out: *mut i64) -> *mut c_char;
     pub(super) fn unsee_reset_device_peak(index: i8) -> *mut c_char;
     pub(super) fn unsee_generator(seed: u64, out: *mut *mut Generator) -> *mut c_char;

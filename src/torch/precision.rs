@@ -13,6 +13,8 @@ use super::{Device, Error, ffi};
 pub enum Precision {
     /// Single precision.
     F32,
+    /// Single precision, whose products are rounded to ten bits on the way (TF32); CUDA only.
+    Tf32,
     /// bfloat16 through autocast.
     Bf16,
     /// Half precision through autocast; CUDA only.
@@ -25,9 +27,10 @@ impl FromStr for Precision {
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
             "f32" => Ok(Self::F32),
+            "tf32" => Ok(Self::Tf32),
             "bf16" => Ok(Self::Bf16),
             "f16" => Ok(Self::F16),
-            _ => Err(format!("`{text}` is no precision; use f32, bf16 or f16")),
+            _ => Err(format!("`{text}` is no precision; use f32, bf16, or on a GPU f16 or tf32")),
         }
     }
 }
@@ -36,6 +39,7 @@ impl std::fmt::Display for Precision {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::F32 => "f32",
+            Self::Tf32 => "tf32",
             Self::Bf16 => "bf16",
             Self::F16 => "f16",
         })
@@ -76,12 +80,18 @@ impl Precision {
         if device.is_cuda() || features.avx512_bf16 || features.amx_bf16 { Self::Bf16 } else { Self::F32 }
     }
 
-    /// What was asked for, or the best.
+    /// What was asked for, or the best, and tells libtorch: f32 products are exact unless TF32 was asked for (cuDNN's
+    /// are not by default), and cuDNN tries its algorithms before it takes one.
     ///
     /// # Errors
-    /// f16 on a CPU.
+    /// f16 or TF32 on a CPU.
     pub fn choose(asked: Option<Self>, device: Device) -> Result<Self, Error> {
+        // SAFETY: sets flags.
+        unsafe { ffi::unsee_cuda_products(asked == Some(Self::Tf32), device.is_cuda()) };
         match asked {
+            Some(Self::Tf32) if !device.is_cuda() => {
+                Err(Error::Precision("tf32 is a GPU's; use --precision f32 or bf16 on a CPU".to_owned()))
+            }
             Some(Self::F16) if !device.is_cuda() => Err(Error::Precision(
                 "f16 on a CPU is 35 to 140 times slower than f32; use --precision bf16 or f32".to_owned(),
             )),
@@ -93,7 +103,7 @@ impl Precision {
     /// libtorch's word for it.
     pub fn kind(self) -> Kind {
         match self {
-            Self::F32 => Kind::Float,
+            Self::F32 | Self::Tf32 => Kind::Float,
             Self::Bf16 => Kind::BFloat16,
             Self::F16 => Kind::Half,
         }
@@ -103,7 +113,7 @@ impl Precision {
     /// this precision. Casts of parameters that require a gradient are kept for the guard's life.
     pub fn scope(self, device: Device) -> Scope {
         let kind = match self {
-            Self::F32 => -1,
+            Self::F32 | Self::Tf32 => -1,
             _ => self.kind() as i32,
         };
         let device = i32::from(device.is_cuda()); // c10::DeviceType: CPU 0, CUDA 1
@@ -154,7 +164,15 @@ mod tests {
     }
 
     #[test]
-    fn f16_on_a_cpu_is_refused() {
+    fn what_only_gpus_do_well_is_refused_on_a_cpu() {
         assert!(Precision::choose(Some(Precision::F16), Device::CPU).is_err());
+        assert!(Precision::choose(Some(Precision::Tf32), Device::CPU).is_err());
+    }
+
+    #[test]
+    fn products_are_exact_unless_someone_asks() {
+        Precision::choose(None, Device::CPU).unwrap();
+        // SAFETY: reads flags.
+        assert!(!unsafe { ffi::unsee_cuda_products_are_rounded() });
     }
 }

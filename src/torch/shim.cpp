@@ -12,6 +12,7 @@
 #include <vector>
 
 #include <ATen/CPUGeneratorImpl.h>
+#include <ATen/Context.h>
 #include <ATen/DeviceAccelerator.h>
 #include <ATen/autocast_mode.h>
 #include <ATen/ops/_fused_adam.h>
@@ -54,6 +55,18 @@ char* unsee_open_cuda(const char* path) {
   return guarded([&] {
     if (!dlopen(path, RTLD_NOW | RTLD_GLOBAL)) throw std::runtime_error(dlerror());
   });
+}
+
+// Whether f32 products may be rounded to 10 bits on the way (TF32), and whether cuDNN tries its algorithms
+// before it takes one.
+void unsee_cuda_products(bool rounded, bool autotune) {
+  at::globalContext().setAllowTF32CuBLAS(rounded);
+  at::globalContext().setAllowTF32CuDNN(rounded);
+  at::globalContext().setBenchmarkCuDNN(autotune);
+}
+
+bool unsee_cuda_products_are_rounded() {
+  return at::globalContext().allowTF32CuBLAS() || at::globalContext().allowTF32CuDNN();
 }
 
 // allocated now, allocated at peak, reserved now, reserved at peak; bytes.

@@ -3,7 +3,7 @@
 //! There is neither a perceptual nor an adversarial loss: at 64×64 with flat colours and hard lines an
 //! absolute difference is sharp enough, and nothing that was trained on photographs is needed.
 
-use super::{Error, Gallery, Lesson};
+use super::{Error, Gallery, Lesson, Share};
 use crate::model::vae::Vae;
 use crate::torch::{Device, Kind, Rng, Tensor};
 
@@ -31,7 +31,7 @@ impl Lesson for Autoencoding<'_> {
         self.vae.parameters().iter().map(|(name, tensor)| (name.to_owned(), tensor.shallow_clone())).collect()
     }
 
-    fn loss(&mut self, _step: u64, rng: &mut Rng) -> Result<Tensor, Error> {
+    fn loss(&mut self, _step: u64, rng: &mut Rng, _: Share) -> Result<Tensor, Error> {
         let rows = rng.below(self.gallery.len(), &[self.batch]);
         let pictures = self.gallery.pictures(&rows, self.device);
         let moments = self.vae.encode(&pictures);

@@ -4,7 +4,7 @@
 //! of the two cross entropies are uniform over everything that fits, not the diagonal alone.
 
 use super::gallery::{cell_count, cells};
-use super::{Error, Gallery, Lesson};
+use super::{Error, Gallery, Lesson, Share};
 use crate::canvas::{self, Object};
 use crate::model::clip::Clip;
 use crate::torch::{Device, Kind, Rng, Tensor};
@@ -83,7 +83,7 @@ impl Lesson for Contrast<'_> {
             .collect()
     }
 
-    fn loss(&mut self, _step: u64, rng: &mut Rng) -> Result<Tensor, Error> {
+    fn loss(&mut self, _step: u64, rng: &mut Rng, _: Share) -> Result<Tensor, Error> {
         let (n, here, kinds) = (self.batch, self.device.tch(), self.captions_per_cell);
         let cells = rng.below(cell_count(), &[n]);
         let rows = &cells * self.gallery.per_cell() + rng.below(self.gallery.per_cell(), &[n]);

@@ -2,7 +2,7 @@
 //! now and then so that classifier-free guidance works (Ho & Salimans 2022).
 
 use super::gallery::{cell_count, cells};
-use super::{Error, Gallery, Lesson};
+use super::{Error, Gallery, Lesson, Share};
 use crate::canvas::captions;
 use crate::model::unet::UNet;
 use crate::model::vae::Vae;
@@ -88,7 +88,7 @@ impl Lesson for Denoising<'_> {
             .collect()
     }
 
-    fn loss(&mut self, _step: u64, rng: &mut Rng) -> Result<Tensor, Error> {
+    fn loss(&mut self, _step: u64, rng: &mut Rng, _: Share) -> Result<Tensor, Error> {
         let (n, here) = (self.batch, self.device.tch());
         let cells = rng.below(cell_count(), &[n]);
         let rows = (&cells * self.per_cell + rng.below(self.per_cell, &[n])).to_device(here);

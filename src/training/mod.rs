@@ -6,6 +6,7 @@ mod denoising;
 mod folders;
 mod gallery;
 pub mod miniature;
+mod scaler;
 mod schooling;
 mod state;
 
@@ -13,7 +14,7 @@ pub use autoencoder::Autoencoding;
 pub use contrast::Contrast;
 pub use denoising::Denoising;
 pub use gallery::Gallery;
-pub use schooling::{Lesson, Outcome, Plan, train};
+pub use schooling::{Lesson, Outcome, Plan, Share, train};
 
 /// Why a training ended early.
 #[derive(Debug, thiserror::Error)]
@@ -67,4 +68,14 @@ pub enum Error {
     /// libtorch.
     #[error(transparent)]
     Torch(#[from] crate::torch::Error),
+}
+
+impl Error {
+    /// Whether there was too little memory.
+    pub fn is_out_of_memory(&self) -> bool {
+        match self {
+            Self::Torch(error) | Self::Model(crate::model::Error::Torch(error)) => error.is_out_of_memory(),
+            _ => false,
+        }
+    }
 }

@@ -4,13 +4,15 @@
 //! training that was killed and resumed ends with the same bytes as one that ran through.
 
 use std::io::Write as _;
+use std::ops::Range;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::Error;
+use super::scaler::Scaler;
 use super::state::{State, fingerprint, open_scalars};
 use crate::torch::{
-    Adam, AdamSettings, Ema, Kind, Place, Rng, Tensor, Thrift, grad, grad_each, no_grad, stage,
+    Adam, AdamSettings, Ema, Kind, Place, Precision, Rng, Tensor, Thrift, grad, grad_each, no_grad, stage,
 };
 use crate::watch::Watch;
 
@@ -22,14 +24,43 @@ pub trait Lesson {
     /// The tensors that move, named.
     fn parameters(&self) -> Vec<(String, Tensor)>;
 
-    /// The loss of a step, a scalar. All chance comes from `rng`.
+    /// The loss of a step, a scalar. All chance comes from `rng`. A lesson that divides gives for each half its part
+    /// of the same loss: both add up to the whole's, and both are given the same chances.
     ///
     /// # Errors
     /// Whatever goes wrong in the lesson.
-    fn loss(&mut self, step: u64, rng: &mut Rng) -> Result<Tensor, Error>;
+    fn loss(&mut self, step: u64, rng: &mut Rng, share: Share) -> Result<Tensor, Error>;
+
+    /// Whether a step can be done in two halves where memory is short.
+    fn divides(&self) -> bool {
+        false
+    }
 
     /// A last change of the `i`-th parameter's gradient, after clipping: a mask, for example.
     fn shape(&self, _i: usize, _gradient: &mut Tensor) {}
+}
+
+/// Which pictures of a step's batch a loss is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Share {
+    /// All of them.
+    Whole,
+    /// The first half; the larger one where they are odd.
+    First,
+    /// The second half.
+    Second,
+}
+
+impl Share {
+    /// The rows of a batch of `n`.
+    pub fn rows(self, n: i64) -> Range<i64> {
+        let middle = (n + 1) / 2;
+        match self {
+            Self::Whole => 0..n,
+            Self::First => 0..middle,
+            Self::Second => middle..n,
+        }
+    }
 }
 
 /// How to train.
@@ -104,6 +135,7 @@ pub fn train(
         mean: f64::NAN,
         best: f64::INFINITY,
         seconds: 0.0,
+        scaler: (place.precision == Precision::F16).then(Scaler::new),
     };
     let fingerprint = fingerprint(lesson.name(), plan, &named, place);
     let mut scalars = None;
@@ -117,9 +149,25 @@ pub fn train(
     watch.begin(name, plan.steps);
     watch.at(state.step, "");
     let (mut began, mut saved) = (Instant::now(), Instant::now());
+    let mut shares = &[Share::Whole][..];
     while state.step < plan.steps {
         let lr = plan.rate(state.step);
-        let loss = stage(name, || step(lesson, plan, &mut state, &tensors, lr, place))?;
+        let loss = match stage(name, || step(lesson, plan, &mut state, &tensors, (lr, shares), place)) {
+            // Nothing has moved yet, unless parameters move one by one.
+            Err(error)
+                if error.is_out_of_memory()
+                    && shares.len() == 1
+                    && lesson.divides()
+                    && !one_by_one(plan, place) =>
+            {
+                watch.warn(&format!(
+                    "there is too little memory for a step of {name}; each is done in two halves from here on"
+                ));
+                shares = &[Share::First, Share::Second];
+                stage(name, || step(lesson, plan, &mut state, &tensors, (lr, shares), place))?
+            }
+            other => other?,
+        };
         if !loss.is_finite() {
             return Err(Error::NotANumber { step: state.step, loss, lr });
         }
@@ -165,46 +213,88 @@ pub fn train(
     Ok(Outcome { weights, seconds, loss: mean })
 }
 
+/// Whether each parameter moves as soon as its gradient is known: a common norm needs all gradients at once.
+fn one_by_one(plan: &Plan, place: Place) -> bool {
+    place.memory == Thrift::Low && plan.clip.is_none()
+}
+
 /// One step; returns the loss.
 fn step(
     lesson: &mut dyn Lesson,
     plan: &Plan,
     state: &mut State,
     tensors: &[&Tensor],
-    lr: f64,
+    (lr, shares): (f64, &[Share]),
     place: Place,
 ) -> Result<f64, Error> {
-    let mut rng = Rng::for_step(plan.seed, lesson.name(), state.step);
-    let scope = place.scope();
-    let loss = lesson.loss(state.step, &mut rng)?;
-    let value = loss.double_value(&[]);
-    if !value.is_finite() {
-        return Ok(value);
+    let (mut value, mut finite) = (0.0, true);
+    let mut gradients: Vec<Option<Tensor>> = Vec::new();
+    for &share in shares {
+        let mut rng = Rng::for_step(plan.seed, lesson.name(), state.step);
+        let _scope = place.scope();
+        let loss = lesson.loss(state.step, &mut rng, share)?;
+        value += loss.double_value(&[]);
+        if !value.is_finite() {
+            return Ok(value);
+        }
+        let loss = match state.scaler {
+            Some(Scaler { factor, .. }) => loss * factor,
+            None => loss,
+        };
+        if one_by_one(plan, place) {
+            let (adam, lesson, scaler) = (&mut state.adam, &*lesson, state.scaler);
+            grad_each(&loss, tensors, &mut |i, mut gradient| {
+                if scaler.is_some_and(|scaler| !scaler.unscale(std::iter::once(&mut gradient))) {
+                    finite = false;
+                    return Ok(());
+                }
+                no_grad(|| lesson.shape(i, &mut gradient));
+                adam.step_one(i, &gradient, lr)
+            })?;
+        } else {
+            add(&mut gradients, grad(&loss, tensors)?);
+        }
     }
-    // A common norm needs all gradients at once.
-    if place.memory == Thrift::Low && plan.clip.is_none() {
-        let (adam, lesson) = (&mut state.adam, &*lesson);
-        grad_each(&loss, tensors, &mut |i, mut gradient| {
-            no_grad(|| lesson.shape(i, &mut gradient));
-            adam.step_one(i, &gradient, lr)
-        })?;
-    } else {
-        let mut gradients = grad(&loss, tensors)?;
-        drop(scope);
-        if let Some(largest) = plan.clip {
-            clip(&mut gradients, largest);
-        }
-        for (i, gradient) in gradients.iter_mut().enumerate() {
-            if let Some(gradient) = gradient {
-                no_grad(|| lesson.shape(i, gradient));
+    if !one_by_one(plan, place) {
+        finite = state.scaler.is_none_or(|scaler| scaler.unscale(gradients.iter_mut().flatten()));
+        if finite {
+            if let Some(largest) = plan.clip {
+                clip(&mut gradients, largest);
             }
+            for (i, gradient) in gradients.iter_mut().enumerate() {
+                if let Some(gradient) = gradient {
+                    no_grad(|| lesson.shape(i, gradient));
+                }
+            }
+            state.adam.step(&gradients, lr)?;
         }
-        state.adam.step(&gradients, lr)?;
+    }
+    if let Some(scaler) = &mut state.scaler {
+        // A step that overflowed is left out; the next one has a smaller factor.
+        *scaler =
+            scaler.after(finite).ok_or(Error::NotANumber { step: state.step, loss: f64::INFINITY, lr })?;
     }
     if let (Some(ema), Some(decay)) = (&mut state.ema, plan.ema) {
         ema.update(tensors.iter().copied(), decay, state.step);
     }
     Ok(value)
+}
+
+/// Adds a half's gradients to those of the half before.
+fn add(sums: &mut Vec<Option<Tensor>>, more: Vec<Option<Tensor>>) {
+    if sums.is_empty() {
+        *sums = more;
+        return;
+    }
+    no_grad(|| {
+        for (sum, more) in sums.iter_mut().zip(more) {
+            match (sum.as_mut(), more) {
+                (Some(sum), Some(more)) => drop(sum.g_add_(&more)),
+                (None, more) => *sum = more,
+                (Some(_), None) => {}
+            }
+        }
+    });
 }
 
 /// Scales the gradients so that their common norm is at most `largest`.
@@ -261,11 +351,15 @@ mod tests {
     struct Line {
         w: Tensor,
         spoil: Option<f64>,
+        /// Points that there is memory for.
+        room: i64,
+        loudness: f64,
     }
 
     impl Line {
         fn new(spoil: Option<f64>) -> Self {
-            Self { w: Tensor::from_slice(&[0.5_f32, -0.5]).set_requires_grad(true), spoil }
+            let w = Tensor::from_slice(&[0.5_f32, -0.5]).set_requires_grad(true);
+            Self { w, spoil, room: 33, loudness: 1.0 }
         }
     }
 
@@ -278,9 +372,20 @@ mod tests {
             vec![("w".to_owned(), self.w.shallow_clone())]
         }
 
-        fn loss(&mut self, step: u64, rng: &mut Rng) -> Result<Tensor, Error> {
-            let x = rng.normal(&[32, 2]);
-            let loss = (x.matmul(&self.w) - x.select(1, 0) * 3.0).square().mean(Kind::Float);
+        fn divides(&self) -> bool {
+            true
+        }
+
+        fn loss(&mut self, step: u64, rng: &mut Rng, share: Share) -> Result<Tensor, Error> {
+            let rows = share.rows(33);
+            let n = rows.end - rows.start;
+            if n > self.room {
+                let message = "CUDA out of memory. Tried to allocate 2.00 GiB".to_owned();
+                return Err(crate::torch::Error::Stage { stage: "line".to_owned(), message }.into());
+            }
+            let x = rng.normal(&[33, 2]).narrow(0, rows.start, n);
+            let apart = x.matmul(&self.w.unsqueeze(1)).squeeze_dim(1) - x.select(1, 0) * 3.0;
+            let loss = apart.square().sum(Kind::Float) / 33.0 * self.loudness;
             Ok(match self.spoil {
                 Some(factor) if step > 150 => loss * factor,
                 _ => loss,
@@ -330,6 +435,55 @@ mod tests {
     fn it_learns() {
         let end = train(&mut Line::new(None), &plan(400), HERE, None, &mut Quiet).unwrap();
         assert!((end.weights[0].double_value(&[0]) - 3.0).abs() < 0.1, "{:?}", end.weights[0]);
+    }
+
+    /// Remembers what was said.
+    #[derive(Default)]
+    struct Listening(Vec<String>);
+
+    impl Watch for Listening {
+        fn begin(&mut self, _: &str, _: u64) {}
+        fn at(&mut self, _: u64, _: &str) {}
+        fn warn(&mut self, message: &str) {
+            self.0.push(message.to_owned());
+        }
+        fn interrupted(&self) -> bool {
+            false
+        }
+    }
+
+    #[test]
+    fn too_little_memory_halves_the_steps_once() {
+        let whole = train(&mut Line::new(None), &plan(60), HERE, None, &mut Quiet).unwrap();
+        let in_room = |room: i64, place: Place, plan: &Plan| {
+            let mut said = Listening::default();
+            let end = train(&mut Line { room, ..Line::new(None) }, plan, place, None, &mut said);
+            (end, said.0)
+        };
+        let (halved, said) = in_room(17, HERE, &plan(60));
+        let apart = (&halved.unwrap().weights[0] - &whole.weights[0]).abs().max().double_value(&[]);
+        assert!(apart < 1e-5, "{apart}");
+        assert_eq!(said.len(), 1, "{said:?}");
+        assert!(in_room(16, HERE, &plan(60)).0.unwrap_err().is_out_of_memory());
+        // Where parameters move one by one, a step that failed cannot be done again.
+        let low = Place { memory: Thrift::Low, ..HERE };
+        assert!(in_room(17, low, &Plan { clip: None, ..plan(60) }).0.is_err());
+    }
+
+    #[test]
+    fn f16_gradients_that_overflow_cost_a_step_and_no_more() {
+        for memory in [Thrift::Fast, Thrift::Low] {
+            let place = Place { precision: Precision::F16, memory, ..HERE };
+            let folder = tempfile::tempdir().unwrap();
+            let plan = Plan { clip: None, ..plan(400) };
+            let mut loud = Line { loudness: 100.0, ..Line::new(None) };
+            let end = train(&mut loud, &plan, place, Some(folder.path()), &mut Quiet).unwrap();
+            assert!((end.weights[0].double_value(&[0]) - 3.0).abs() < 0.1, "{:?}", end.weights[0]);
+            let about =
+                crate::weights::Weights::open(&folder.path().join("state.safetensors")).unwrap().metadata();
+            let scale: f64 = about["scale"].parse().unwrap();
+            assert!((1.0..65536.0).contains(&scale), "{scale}");
+        }
     }
 
     #[test]

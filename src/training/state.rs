@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::path::Path;
 
 use super::Error;
+use super::scaler::Scaler;
 use super::schooling::Plan;
 use crate::torch::{Adam, Ema, Place, Tensor, no_grad};
 use crate::weights::{self, Weights};
@@ -18,6 +19,8 @@ pub(super) struct State {
     /// The best that it was.
     pub(super) best: f64,
     pub(super) seconds: f64,
+    /// For f16 alone.
+    pub(super) scaler: Option<Scaler>,
 }
 
 impl State {
@@ -36,7 +39,7 @@ impl State {
             }
         }
         tensors.extend(self.adam.state().into_iter().map(|(name, tensor)| (format!("adam.{name}"), tensor)));
-        let about = [
+        let mut about = vec![
             ("fingerprint", fingerprint.to_owned()),
             ("step", self.step.to_string()),
             ("constant_until", plan.constant_until().to_string()),
@@ -45,6 +48,9 @@ impl State {
             ("best", self.best.to_string()),
             ("seconds", self.seconds.to_string()),
         ];
+        if let Some(Scaler { factor, good }) = self.scaler {
+            about.extend([("scale", factor.to_string()), ("scale_good", good.to_string())]);
+        }
         Ok(weights::save(path, &tensors, &about)?)
     }
 
@@ -87,6 +93,10 @@ impl State {
             ema.restore(&averages);
         }
         self.adam.restore(|name| file.tensor(&format!("adam.{name}")).ok())?;
+        if let Some(Scaler { factor, good }) = &mut self.scaler {
+            *factor = number("scale", *factor);
+            *good = number("scale_good", 0.0) as u64;
+        }
         self.step = step;
         self.mean = number("mean", f64::NAN);
         self.best = number("best", f64::INFINITY);
