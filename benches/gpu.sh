@@ -117,6 +117,20 @@ TOML
 		row "SalUn step, 8 + 8 at $side px, $precision, --memory $thrift: s, MiB" "$ours" "$memory MiB" ""
 		if [ "$thrift" = fast ]; then fast=$ours; fi
 	done
+	# With f16's scaled losses, and as many pictures at once as fit.
+	if [ "$device" != cpu ]; then
+		seconds=()
+		for count in 3 $((3 + lessons)); do
+			"$unsee" run -q "$work/salun.toml" --device "$device" --precision f16 --set method.steps=$count \
+				--out "$work/salun-f16-$count" >/dev/null 2>>"$out/unsee.log" || break
+			seconds+=("$(phase "$work/salun-f16-$count" erasing seconds)")
+		done
+		[ "${#seconds[@]}" = 2 ] && row "SalUn step, 8 + 8 at $side px, f16: s" \
+			"$(awk -v a="${seconds[0]}" -v b="${seconds[1]}" -v n="$lessons" 'BEGIN { print (b - a) / n }')" "" ""
+	fi
+	"$unsee" generate -q "$prompt" --model "$model" --device "$device" --precision "$precision" --batch auto --steps 2 --seeds 1 \
+		--out "$work/auto" >/dev/null 2>>"$out/unsee.log" &&
+		row "pictures at once by --batch auto" "$(python3 -c "import json; print(json.load(open('$work/auto/run.json'))['batch'])")" "" ""
 	for kind in f32 "$precision"; do
 		read -r theirs memory < <($peer official "$model" "$lessons" 8 "$kind" 2>>"$out/peer.log" || echo "0 0")
 		row "the published loop in plain PyTorch, $kind: s, MiB" "" "$theirs, $memory MiB" "$(ratio "$theirs" "${fast:-0}") of $([ $kind = f32 ] && echo 4 || echo 1.3)"

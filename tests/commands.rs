@@ -673,6 +673,19 @@ fn generate_from_a_list() {
     assert!(table.starts_with("file,seed,case_number,prompt"), "{table}");
     assert!(table.contains("9_0.png,3,9,a boat"), "{table}");
 
+    // As many at once as fit: measured once, then it stays so.
+    let fitting = folder.path().join("fitting");
+    let draw = |seeds: &str| {
+        let mut command = with_models(unsee());
+        command
+            .args(["generate", "a boat", "-q", "--steps", "2", "--batch", "auto", "--seeds", seeds, "--out"]);
+        command.arg(&fitting).assert().success();
+        json(&fitting.join("run.json"))["batch"].as_u64().unwrap()
+    };
+    let batch = draw("1,2,3");
+    assert!(batch.is_power_of_two() && batch <= 32, "{batch}");
+    assert_eq!(draw("1,2,3"), batch);
+
     // A picture does not depend on its company (in f32, up to the last bit of rounding).
     let alone = folder.path().join("alone");
     let mut command = with_models(unsee());

@@ -15,7 +15,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::run::{Ema, Error, ModelSettings, Place};
+use crate::run::{Batch, Ema, Error, ModelSettings, Place};
 use crate::sampler::{Prediction, Solver};
 use crate::torch::{Choice, Device, Precision, Thrift, set_threads};
 
@@ -167,9 +167,9 @@ struct DrawArgs {
     /// Scale of classifier-free guidance
     #[arg(long, default_value_t = 2.0)]
     guidance: f64,
-    /// Pictures in a batch
-    #[arg(long, default_value_t = 16)]
-    batch: usize,
+    /// Pictures in a batch, or auto: as many as fit into free memory
+    #[arg(long, default_value = "16")]
+    batch: Batch,
 }
 
 /// Runs the program.

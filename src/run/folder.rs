@@ -81,6 +81,9 @@ pub struct Record {
     pub machine: Machine,
     /// Hashes of models, judge and edits.
     pub hashes: BTreeMap<String, String>,
+    /// Pictures that are drawn at once, where that was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch: Option<usize>,
     /// The parts of the work, in order.
     pub phases: Vec<Phase>,
     /// The files that it made.
@@ -191,6 +194,7 @@ impl RunFolder {
                 build,
                 machine,
                 hashes: BTreeMap::new(),
+                batch: None,
                 phases: Vec::new(),
                 artifacts: Vec::new(),
                 began: now(),

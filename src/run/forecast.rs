@@ -11,7 +11,7 @@ use super::pipeline::{DrawSettings, Job, Method, ModelSettings, Pipeline};
 use super::screening::requests;
 use super::studio::Studio;
 use super::task::{task, to_learn_from};
-use super::{Error, located};
+use super::{Batch, Error, located};
 use crate::erasure::{Erasure, Example, Material, SalUn, Task};
 use crate::generator::{Denoiser, Generator, Shot};
 use crate::measure::{Answer, Target};
@@ -156,7 +156,11 @@ pub fn forecast(job: &Job, place: Place) -> Result<Forecast, Error> {
 /// Seconds of one picture.
 fn drawing(studio: &Studio, demand: &Demand) -> Result<f64, Error> {
     let Demand { draw: settings, samples, .. } = demand;
-    let batch = settings.batch.min(samples.len());
+    let batch = match settings.batch {
+        Batch::Of(n) => n,
+        Batch::Auto => AUTO,
+    };
+    let batch = batch.min(samples.len());
     let draw = |n: usize, steps: usize| {
         let shot = |(prompt, seed): &(String, u64)| Shot { steps, ..studio.shot(prompt.clone(), *seed) };
         let shots: Vec<Shot> = samples[..n].iter().map(shot).collect();
@@ -169,6 +173,9 @@ fn drawing(studio: &Studio, demand: &Demand) -> Result<f64, Error> {
     let step = (three - one).max(0.0) / 2.0;
     Ok((one - step).max(0.0) + step * settings.steps as f64)
 }
+
+/// The batch that is tried where it would be measured.
+const AUTO: usize = 8;
 
 /// Where one step of one picture takes more seconds than this, a whole batch is not tried.
 const LONG: f64 = 1.0;

@@ -9,7 +9,7 @@ use super::drawing::{Stamp, draw_missing};
 use super::folder::{Machine, RunFolder};
 use super::opening::{lay, opened};
 use super::prompts::PromptRow;
-use super::{Error, ModelSettings, located};
+use super::{Batch, Error, ModelSettings, located};
 use crate::generator::{Adapter, Checkpoint, Embedding, Generator, Shot, StableDiffusion};
 use crate::sampler::Solver;
 use crate::torch::Place;
@@ -39,7 +39,7 @@ pub struct Commission {
     /// Pixels across and down; when missing the prompt's own, else the model's.
     pub size: Option<(i64, i64)>,
     /// Pictures in a batch.
-    pub batch: usize,
+    pub batch: Batch,
 }
 
 /// A picture that was drawn.
@@ -113,9 +113,14 @@ pub fn generate(
     }
     RunFolder::within(root, commission, Machine::here(place), |run| {
         run.record.sign("model", &hash, &model.card().path);
+        let largest = works.iter().map(|(_, shot)| shot).max_by_key(|shot| shot.size.0 * shot.size.1);
+        let batch = match largest {
+            Some(shot) => commission.batch.settle(&mut run.record, &model, shot, place.device, watch)?,
+            None => 1,
+        };
         run.phase("drawing", place.device, |_| {
             let stamp = Stamp { model: &hash, sensitive: false };
-            draw_missing(&model, &works, (stamp, commission.batch), "drawing", watch)
+            draw_missing(&model, &works, (stamp, batch), "drawing", watch)
         })?;
         table(commission, &works, &rows, root)
     })?;

@@ -1,6 +1,7 @@
 //! Studies, from a pipeline file to a run folder. This room alone writes to `outputs/`.
 
 mod answering;
+mod batch;
 mod checkup;
 mod concept;
 mod drawing;
@@ -30,6 +31,7 @@ pub use crate::generator::{Adapter, Embedding, Format, Kept};
 pub use crate::torch::Kind;
 pub use crate::torch::Place;
 pub use crate::weights::{Dialect, Ema};
+pub use batch::Batch;
 pub use checkup::{Checkup, checkup};
 pub use concept::{ConceptSettings, Only, PromptList, PromptSettings, ScreenSettings, Screening};
 pub use evaluate::{Inquiry, Verdict, evaluate};

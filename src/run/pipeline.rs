@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::Error;
 use super::concept::Screening;
+use super::{Batch, Error};
 use crate::erasure::SalUn;
 use crate::measure::Target;
 use crate::sampler::{Prediction, Solver};
@@ -141,8 +141,8 @@ pub struct DrawSettings {
     pub steps: usize,
     /// Scale of classifier-free guidance.
     pub guidance: f64,
-    /// Pictures in a batch.
-    pub batch: usize,
+    /// Pictures in a batch, or `auto`: as many as fit into free memory.
+    pub batch: Batch,
     /// Pixels on a side; the model's own when it is missing.
     pub side: Option<i64>,
 }
@@ -202,7 +202,7 @@ impl Default for Method {
 
 impl Default for DrawSettings {
     fn default() -> Self {
-        Self { sampler: Solver::Ddim, steps: 20, guidance: 2.0, batch: 26, side: None }
+        Self { sampler: Solver::Ddim, steps: 20, guidance: 2.0, batch: Batch::Of(26), side: None }
     }
 }
 

@@ -132,7 +132,10 @@ fn work(
     watch: &mut dyn Watch,
 ) -> Result<Screened, Error> {
     let concept = &pipeline.concept;
-    studio.sign(run);
+    let own = (studio.side, studio.side);
+    let sizes = requests.iter().map(|(_, row)| row.size.unwrap_or(own));
+    let largest = sizes.chain([own]).max_by_key(|(width, height)| width * height).unwrap_or(own);
+    studio.sign(run, largest, watch)?;
     let mut reports = Vec::new();
     for (name, screen) in screens {
         run.record.hashes.insert((*name).to_owned(), screen.card().hash.clone());

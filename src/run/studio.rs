@@ -6,7 +6,7 @@ use super::drawing::{Stamp, draw_missing};
 use super::opening::opened;
 use super::pipeline::{DrawSettings, ModelSettings};
 use super::{Error, RunFolder, located};
-use crate::generator::{Checkpoint, Generator, Location, Shot, StableDiffusion};
+use crate::generator::{Checkpoint, Denoiser as _, Generator, Location, Shot, StableDiffusion};
 use crate::torch::Place;
 use crate::watch::Watch;
 use crate::weights::{Edit, Weights};
@@ -17,6 +17,8 @@ pub(super) struct Studio<'a> {
     location: Location,
     pub model: StableDiffusion,
     pub side: i64,
+    /// Pictures that are drawn at once.
+    batch: usize,
     /// Whether its pictures are not for every eye.
     sensitive: bool,
 }
@@ -32,13 +34,23 @@ impl<'a> Studio<'a> {
         let location = located(model)?;
         let model = StableDiffusion::load(&opened(&location, watch)?, place)?;
         let side = settings.side.unwrap_or(model.card().side);
-        Ok(Self { settings, location, model, side, sensitive })
+        Ok(Self { settings, location, model, side, batch: 1, sensitive })
     }
 
-    /// Notes in the run which model this is.
-    pub(super) fn sign(&self, run: &mut RunFolder) {
+    /// Notes in the run which model this is and how many pictures are drawn at once, none of which is larger than
+    /// `largest`.
+    pub(super) fn sign(
+        &mut self,
+        run: &mut RunFolder,
+        largest: (i64, i64),
+        watch: &mut dyn Watch,
+    ) -> Result<(), Error> {
         let card = self.model.card();
         run.record.sign("base", &card.hash, &card.path);
+        let shot = Shot { size: largest, ..self.shot(String::new(), 0) };
+        let device = self.model.place().device;
+        self.batch = self.settings.batch.settle(&mut run.record, &self.model, &shot, device, watch)?;
+        Ok(())
     }
 
     /// Reads an edit that was made of this model.
@@ -69,6 +81,6 @@ impl<'a> Studio<'a> {
         watch: &mut dyn Watch,
     ) -> Result<(), Error> {
         let stamp = Stamp { model: &self.model.card().hash, sensitive: self.sensitive };
-        draw_missing(&self.model, works, (stamp, self.settings.batch), what, watch)
+        draw_missing(&self.model, works, (stamp, self.batch), what, watch)
     }
 }

@@ -68,7 +68,7 @@ pub fn erase_only(
 ) -> Result<Vec<PathBuf>, Error> {
     let mut study = Study::open(pipeline, place, watch)?;
     RunFolder::within(root, pipeline, Machine::here(place), |run| {
-        study.studio.sign(run);
+        study.studio.sign(run, (study.studio.side, study.studio.side), watch)?;
         let mut files = Vec::new();
         for target in study.targets.clone() {
             study.erase(run, &target, place.device, watch)?;
@@ -85,7 +85,7 @@ fn study(
     device: Device,
     watch: &mut dyn Watch,
 ) -> Result<Summary, Error> {
-    own.studio.sign(run);
+    own.studio.sign(run, (own.studio.side, own.studio.side), watch)?;
     run.record.hashes.insert("judge".to_owned(), jury.card().hash.clone());
     let reference = run.phase("checking the judge", device, |_| jury.check(watch))?;
 

@@ -24,6 +24,7 @@ unsafe extern "C" {
     #[cfg(test)]
     pub(super) fn unsee_cuda_products_are_rounded() -> bool;
     pub(super) fn unsee_device_memory(index: i8, out: *mut i64) -> *mut c_char;
+    pub(super) fn unsee_free_device_memory(index: i8, out: *mut i64) -> *mut c_char;
     pub(super) fn unsee_reset_device_peak(index: i8) -> *mut c_char;
     pub(super) fn unsee_generator(seed: u64, out: *mut *mut Generator) -> *mut c_char;
     pub(super) fn unsee_generator_free(generator: *mut Generator);

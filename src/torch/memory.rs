@@ -10,6 +10,19 @@ pub fn keep_memory() {
     unsafe { ffi::unsee_keep_memory() }
 }
 
+/// Bytes that are free where a device keeps its tensors; 0 where that cannot be told.
+pub fn free_memory(device: Device) -> u64 {
+    if device.is_cuda() {
+        let mut free = 0;
+        // SAFETY: room for one number.
+        let known = ffi::check(unsafe { ffi::unsee_free_device_memory(device.index(), &raw mut free) });
+        return if known.is_ok() { free as u64 } else { 0 };
+    }
+    let text = fs_err::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    line.and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<u64>().ok()).unwrap_or(0) * 1024
+}
+
 /// Peaks of memory, in bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Peak {
@@ -52,6 +65,11 @@ impl Peak {
         Self { host, device: if known { stats[1] as u64 } else { 0 } }
     }
 
+    /// Where a device keeps its tensors: its own memory, or the host's.
+    pub fn on(self, device: Device) -> u64 {
+        if device.is_cuda() { self.device } else { self.host }
+    }
+
     /// The larger of each.
     #[must_use]
     pub fn max(self, other: Self) -> Self {
@@ -70,6 +88,7 @@ mod tests {
         let block = vec![1_u8; 64 << 20];
         assert!(block.iter().map(|&b| u64::from(b)).sum::<u64>() > 0);
         drop(block);
-        assert!(Peak::read(Device::CPU).host >= before + (48 << 20));
+        assert!(Peak::read(Device::CPU).on(Device::CPU) >= before + (48 << 20));
+        assert!(free_memory(Device::CPU) > 64 << 20);
     }
 }

@@ -80,6 +80,14 @@ char* unsee_device_memory(int8_t index, int64_t* out) {
   });
 }
 
+// What the driver has left, and what libtorch keeps for later, once that is given back.
+char* unsee_free_device_memory(int8_t index, int64_t* out) {
+  return guarded([&] {
+    at::accelerator::emptyCache();
+    out[0] = static_cast<int64_t>(at::accelerator::getMemoryInfo(index).first);
+  });
+}
+
 char* unsee_reset_device_peak(int8_t index) {
   return guarded([&] { at::accelerator::resetPeakStats(index); });
 }
