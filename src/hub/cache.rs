@@ -66,12 +66,17 @@ impl Settings {
 
     /// Reads variables from `get`; an empty one is none.
     fn of(get: impl Fn(&str) -> Option<String>) -> Self {
-        let get = |name: &str| get(name).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
+        let home = get("HOME").unwrap_or_default();
+        let get = |name: &str| {
+            let text = get(name)?.trim().to_owned();
+            // A `~` that no shell has seen, from a service's file for example.
+            let text = text.strip_prefix("~/").map_or(text.clone(), |rest| format!("{home}/{rest}"));
+            Some(text).filter(|text| !text.is_empty())
+        };
         let home = get("HF_HOME").map_or_else(
             || {
                 let cache = get("XDG_CACHE_HOME").map(PathBuf::from);
-                let cache =
-                    cache.unwrap_or_else(|| PathBuf::from(get("HOME").unwrap_or_default()).join(".cache"));
+                let cache = cache.unwrap_or_else(|| PathBuf::from(&home).join(".cache"));
                 cache.join("huggingface")
             },
             PathBuf::from,
@@ -156,6 +161,7 @@ mod tests {
         assert_eq!(of(&[("HOME", "/h")]).cache, Path::new("/h/.cache/huggingface/hub"));
         assert_eq!(of(&[("HF_HOME", "/x"), ("HOME", "/h")]).cache, Path::new("/x/hub"));
         assert_eq!(of(&[("HF_HOME", "/x"), ("HF_HUB_CACHE", "/y")]).cache, Path::new("/y"));
+        assert_eq!(of(&[("HF_HOME", "~/x"), ("HOME", "/h")]).cache, Path::new("/h/x/hub"));
         assert_eq!(of(&[("HF_ENDPOINT", "")]).endpoint, "https://huggingface.co");
         assert_eq!(of(&[("HF_ENDPOINT", "http://m/")]).endpoint, "http://m");
         assert!(of(&[("HF_HUB_OFFLINE", "ON")]).offline && !of(&[("HF_HUB_OFFLINE", "0")]).offline);

@@ -201,7 +201,7 @@ impl Adam {
 /// f32 numbers at bf16's precision, each rounded to one of its two neighbours with a probability that makes the
 /// mean right: with plain rounding a moment would not see changes below 1/256 of itself.
 fn rounded(moment: &Tensor, rng: &mut Rng) -> Tensor {
-    let dither = rng.below(1 << 16, &moment.size()).to_device(moment.device()).to_kind(Kind::Int);
+    let dither = (rng.uniform(&moment.size()).to_device(moment.device()) * 65536.0).to_kind(Kind::Int);
     let bits = moment.view_dtype(Kind::Int) + dither;
     bits.bitwise_and(-65536_i64).view_dtype(Kind::Float).to_kind(Kind::BFloat16)
 }

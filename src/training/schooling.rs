@@ -100,8 +100,10 @@ pub struct Outcome {
     pub loss: f64,
 }
 
-/// Seconds between two checkpoints.
+/// Time between two checkpoints, at least.
 const PAUSE: Duration = Duration::from_secs(60);
+/// How many times as long as a checkpoint takes there is none: a large model's state is gigabytes.
+const RATIO: u32 = 15;
 /// Weight of one step in the running mean of the loss.
 const SMOOTHING: f64 = 0.02;
 
@@ -148,7 +150,7 @@ pub fn train(
     let name = lesson.name();
     watch.begin(name, plan.steps);
     watch.at(state.step, "");
-    let (mut began, mut saved) = (Instant::now(), Instant::now());
+    let (mut began, mut saved, mut pause) = (Instant::now(), Instant::now(), PAUSE);
     let mut shares = &[Share::Whole][..];
     while state.step < plan.steps {
         let lr = plan.rate(state.step);
@@ -187,8 +189,9 @@ pub fn train(
 
         let stop = watch.interrupted() && state.step < plan.steps;
         if let Some(folder) = folder
-            && (stop || saved.elapsed() > PAUSE || state.step == plan.steps)
+            && (stop || saved.elapsed() > pause || state.step == plan.steps)
         {
+            let writing = Instant::now();
             state.seconds += began.elapsed().as_secs_f64();
             began = Instant::now();
             if let Some(file) = &mut scalars {
@@ -196,6 +199,7 @@ pub fn train(
             }
             state.save(&folder.join("state.safetensors"), &named, plan, &fingerprint)?;
             saved = Instant::now();
+            pause = PAUSE.max(RATIO * writing.elapsed());
         }
         if stop {
             return Err(Error::Interrupted(state.step));
