@@ -61,6 +61,7 @@ test: setup
 	$(call PART,building the tests,cargo test --release --no-run --quiet)
 	$(call PART,unit tests,cargo test --release --quiet --lib)
 	$(call PART,networks and samplers against diffusers,cargo test --release --quiet --test networks)
+	$(call PART,StyleGAN2 against rosinality's,cargo test --release --quiet --test stylegan2)
 	$(call PART,tokenizer against transformers,cargo test --release --quiet --test tokenizer)
 	$(call PART,weights in and out,cargo test --release --quiet --test exchange)
 	$(call PART,files from strangers,cargo test --release --quiet --test hostile)

@@ -8,6 +8,7 @@ pub mod clip;
 mod layers;
 mod parameters;
 pub mod safety;
+pub mod stylegan2;
 pub mod unet;
 pub mod vae;
 

@@ -97,21 +97,30 @@ impl<'a> Builder<'a> {
 
     /// The builder for a child.
     pub(crate) fn at(&self, name: impl std::fmt::Display) -> Self {
-        let prefix =
-            if self.prefix.is_empty() { name.to_string() } else { format!("{}.{name}", self.prefix) };
+        let prefix = self.full(&name.to_string());
         Self { source: self.source.clone(), device: self.device, prefix, taken: self.taken.clone() }
+    }
+
+    fn full(&self, name: &str) -> String {
+        if self.prefix.is_empty() { name.to_owned() } else { format!("{}.{name}", self.prefix) }
     }
 
     /// Whether a child of this name is in the file (always, where parameters are fresh).
     pub(crate) fn has(&self, name: &str) -> bool {
         match &*self.source {
-            Source::File(weights) => weights.contains(&format!("{}.{name}", self.prefix)),
+            Source::File(weights) => weights.contains(&self.full(name)),
             Source::Chance(_) => true,
         }
     }
 
     pub(crate) fn get(&self, name: &str, shape: &[i64], init: Init) -> Result<Tensor, Error> {
-        let name = if self.prefix.is_empty() { name.to_owned() } else { format!("{}.{name}", self.prefix) };
+        let (name, tensor) = self.find(name, shape, init)?;
+        self.taken.borrow_mut().0.push((name, tensor.shallow_clone()));
+        Ok(tensor)
+    }
+
+    fn find(&self, name: &str, shape: &[i64], init: Init) -> Result<(String, Tensor), Error> {
+        let name = self.full(name);
         let tensor = match &*self.source {
             Source::File(weights) => {
                 if let Some(info) = weights.info(&name)
@@ -138,9 +147,20 @@ impl<'a> Builder<'a> {
                 }
             }
         };
-        let tensor = tensor.to_device(self.device.tch());
-        self.taken.borrow_mut().0.push((name, tensor.shallow_clone()));
-        Ok(tensor)
+        Ok((name, tensor.to_device(self.device.tch())))
+    }
+
+    /// Numbers that are no parameter and never learn; zeros where the file does not have them.
+    pub(crate) fn buffer(&self, name: &str, shape: &[i64]) -> Result<Tensor, Error> {
+        if matches!(*self.source, Source::Chance(_)) || !self.has(name) {
+            return Ok(Tensor::zeros(shape, (Kind::Float, self.device.tch())));
+        }
+        self.find(name, shape, Init::Zeros).map(|(_, tensor)| tensor)
+    }
+
+    /// Where the parameters go.
+    pub(crate) fn device(&self) -> Device {
+        self.device
     }
 
     /// How many parameters were handed out so far.

@@ -1,0 +1,132 @@
+//! The discriminator: residual blocks that halve the size, and a look at how much the pictures of a batch differ.
+
+use super::filter::Filter;
+use super::layers::{Conv, Linear, activate, biased};
+use super::{Config, levels};
+use crate::model::Error;
+use crate::model::parameters::{Builder, Init, Parameters};
+use crate::torch::{Device, Kind, Tensor};
+
+/// A convolution with bias and activation.
+#[derive(Debug)]
+struct Activated {
+    conv: Conv,
+    bias: Tensor,
+    padding: i64,
+}
+
+impl Activated {
+    fn new(b: &Builder, (inputs, outputs, kernel): (i64, i64, i64)) -> Result<Self, Error> {
+        Ok(Self {
+            conv: Conv::new(b, "0.weight", inputs, outputs, kernel)?,
+            bias: b.get("1.bias", &[outputs], Init::Zeros)?,
+            padding: kernel / 2,
+        })
+    }
+
+    fn forward(&self, x: &Tensor) -> Tensor {
+        activate(&biased(&self.conv.forward(x, 1, self.padding), &self.bias))
+    }
+}
+
+/// Two convolutions beside a shortcut; half the size comes out.
+#[derive(Debug)]
+struct Block {
+    first: Activated,
+    second: Conv,
+    bias: Tensor,
+    skip: Conv,
+    blur: Filter,
+}
+
+impl Block {
+    fn new(b: &Builder, inputs: i64, outputs: i64, device: Device) -> Result<Self, Error> {
+        // Where the size changes the filter is child 0.
+        Ok(Self {
+            first: Activated::new(&b.at("conv1"), (inputs, inputs, 3))?,
+            second: Conv::new(&b.at("conv2"), "1.weight", inputs, outputs, 3)?,
+            bias: b.at("conv2").get("2.bias", &[outputs], Init::Zeros)?,
+            skip: Conv::new(&b.at("skip"), "1.weight", inputs, outputs, 1)?,
+            blur: Filter::new(1.0, device),
+        })
+    }
+
+    fn forward(&self, x: &Tensor) -> Tensor {
+        let y = self.blur.apply(&self.first.forward(x), (2, 2), 1);
+        let y = activate(&biased(&self.second.forward(&y, 2, 0), &self.bias));
+        // A 1×1 convolution sees only every second position: the filter is applied there alone.
+        let skip = self.skip.forward(&self.blur.apply(x, (1, 1), 2), 1, 0);
+        (y + skip) / std::f64::consts::SQRT_2
+    }
+}
+
+/// Pictures to one number each: how real they look.
+#[derive(Debug)]
+pub struct Discriminator {
+    from_rgb: Activated,
+    blocks: Vec<Block>,
+    last: Activated,
+    hidden: Linear,
+    verdict: Linear,
+    group: i64,
+    parameters: Parameters,
+}
+
+impl Discriminator {
+    /// Builds it under rosinality's names.
+    ///
+    /// # Errors
+    /// Sizes that make no network, weights that are missing or of another shape.
+    pub fn new(config: &Config, b: Builder) -> Result<Self, Error> {
+        config.check()?;
+        let (top, device) = (levels(config.size), b.device());
+        let from_rgb = Activated::new(&b.at("convs.0"), (3, config.channels_at(top), 1))?;
+        let blocks = (1..=top - 2)
+            .map(|i| {
+                let (inputs, outputs) = (config.channels_at(top + 1 - i), config.channels_at(top - i));
+                Block::new(&b.at("convs").at(i), inputs, outputs, device)
+            })
+            .collect::<Result<_, _>>()?;
+        let at4 = config.channels_at(2);
+        let last = Activated::new(&b.at("final_conv"), (at4 + 1, at4, 3))?;
+        let hidden = Linear::new(&b.at("final_linear.0"), at4 * 16, at4, 1.0, 0.0)?;
+        let verdict = Linear::new(&b.at("final_linear.1"), at4, 1, 1.0, 0.0)?;
+        let mut discriminator = Self {
+            from_rgb,
+            blocks,
+            last,
+            hidden,
+            verdict,
+            group: config.group,
+            parameters: Parameters::default(),
+        };
+        discriminator.parameters = b.finish();
+        Ok(discriminator)
+    }
+
+    /// Its parameters.
+    pub fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+
+    /// Pictures `[n, 3, size, size]` to logits `[n]`. A picture's logit depends on its company: more than
+    /// `group` pictures must be a multiple of it.
+    pub fn forward(&self, pictures: &Tensor) -> Tensor {
+        let x = self.blocks.iter().fold(self.from_rgb.forward(pictures), |x, block| block.forward(&x));
+        let x = self.last.forward(&Tensor::cat(&[&x, &self.deviation(&x)], 1));
+        let x = activate(&self.hidden.forward(&x.flatten(1, -1)));
+        self.verdict.forward(&x).squeeze_dim(1)
+    }
+
+    /// How much the pictures of a group differ, `[n, 1, 4, 4]`: the deviation of each number over the group, averaged
+    /// (Karras et al. 2018, section 3). Pictures of a group do not lie beside each other.
+    fn deviation(&self, x: &Tensor) -> Tensor {
+        let (n, c, h, w) = x.size4().expect("[n, c, 4, 4]");
+        let group = n.min(self.group);
+        let groups = x.view([group, n / group, 1, c, h, w]);
+        let apart = &groups - groups.mean_dim([0_i64].as_slice(), true, groups.kind());
+        let deviation = (apart.square().mean_dim([0_i64].as_slice(), false, Kind::Float) + 1e-8).sqrt();
+        let each = deviation.mean_dim([2_i64, 3, 4].as_slice(), true, Kind::Float).squeeze_dim(2);
+        each.repeat([group, 1, h, w])
+    }
+}

@@ -1,0 +1,188 @@
+//! The generator: a mapping from noise to styles, and a synthesis that draws under them.
+
+use super::filter::Filter;
+use super::layers::{Linear, ModulatedConv, activate, biased};
+use super::{Config, levels};
+use crate::model::Error;
+use crate::model::parameters::{Builder, Init, Parameters};
+use crate::torch::{Device, Kind, Tensor};
+
+/// The noise that the layers add, one `[n or 1, 1, side, side]` each.
+#[derive(Debug, Clone, Copy)]
+pub enum Noise<'a> {
+    /// What the network was saved with: the same for every picture.
+    Own,
+    /// This.
+    Given(&'a [Tensor]),
+}
+
+/// A convolution under a style, noise, bias and activation.
+#[derive(Debug)]
+struct StyledConv {
+    conv: ModulatedConv,
+    noise: Tensor,
+    bias: Tensor,
+}
+
+impl StyledConv {
+    fn new(
+        b: &Builder,
+        (inputs, outputs): (i64, i64),
+        style_dim: i64,
+        doubles: bool,
+        device: Device,
+    ) -> Result<Self, Error> {
+        let sizes = (inputs, outputs, 3);
+        Ok(Self {
+            conv: ModulatedConv::new(&b.at("conv"), sizes, style_dim, (true, doubles), device)?,
+            noise: b.at("noise").get("weight", &[1], Init::Zeros)?,
+            bias: b.at("activate").get("bias", &[outputs], Init::Zeros)?,
+        })
+    }
+
+    fn forward(&self, x: &Tensor, w: &Tensor, noise: &Tensor, clamp: Option<f64>) -> Tensor {
+        let y = self.conv.forward(x, w) + noise * &self.noise;
+        clamped(activate(&biased(&y, &self.bias)), clamp)
+    }
+}
+
+/// The colours that a level adds to the picture.
+#[derive(Debug)]
+struct ToRgb {
+    bias: Tensor,
+    conv: ModulatedConv,
+}
+
+impl ToRgb {
+    fn new(b: &Builder, inputs: i64, style_dim: i64, device: Device) -> Result<Self, Error> {
+        Ok(Self {
+            bias: b.get("bias", &[1, 3, 1, 1], Init::Zeros)?,
+            conv: ModulatedConv::new(&b.at("conv"), (inputs, 3, 1), style_dim, (false, false), device)?,
+        })
+    }
+
+    fn forward(&self, x: &Tensor, w: &Tensor, clamp: Option<f64>) -> Tensor {
+        clamped(self.conv.forward(x, w) + &self.bias, clamp)
+    }
+}
+
+fn clamped(x: Tensor, clamp: Option<f64>) -> Tensor {
+    match clamp {
+        Some(largest) => x.clamp(-largest, largest),
+        None => x,
+    }
+}
+
+/// Noise to pictures.
+#[derive(Debug)]
+pub struct Generator {
+    config: Config,
+    mapping: Vec<Linear>,
+    input: Tensor,
+    first: StyledConv,
+    first_colour: ToRgb,
+    convs: Vec<StyledConv>,
+    colours: Vec<ToRgb>,
+    double: Filter,
+    noises: Vec<Tensor>,
+    parameters: Parameters,
+}
+
+impl Generator {
+    /// Builds it under rosinality's names. Noises that the file does not have are zero.
+    ///
+    /// # Errors
+    /// Sizes that make no network, weights that are missing or of another shape.
+    pub fn new(config: &Config, b: Builder) -> Result<Self, Error> {
+        config.check()?;
+        let (dim, device) = (config.style_dim, b.device());
+        let mapping = (1..=config.mapping_layers)
+            .map(|i| Linear::new(&b.at("style").at(i), dim, dim, 0.01, 0.0))
+            .collect::<Result<_, _>>()?;
+        let at4 = config.channels_at(2);
+        let input = b.get("input.input", &[1, at4, 4, 4], Init::Normal(1.0))?;
+        let first = StyledConv::new(&b.at("conv1"), (at4, at4), dim, false, device)?;
+        let first_colour = ToRgb::new(&b.at("to_rgb1"), at4, dim, device)?;
+        let (mut convs, mut colours) = (Vec::new(), Vec::new());
+        for level in 3..=levels(config.size) {
+            let (before, here) = (config.channels_at(level - 1), config.channels_at(level));
+            let k = level as usize - 3;
+            convs.push(StyledConv::new(&b.at("convs").at(2 * k), (before, here), dim, true, device)?);
+            convs.push(StyledConv::new(&b.at("convs").at(2 * k + 1), (here, here), dim, false, device)?);
+            colours.push(ToRgb::new(&b.at("to_rgbs").at(k), here, dim, device)?);
+        }
+        let noises = config
+            .noise_sides()
+            .into_iter()
+            .enumerate()
+            .map(|(i, side)| b.buffer(&format!("noises.noise_{i}"), &[1, 1, side, side]))
+            .collect::<Result<_, _>>()?;
+        let mut generator = Self {
+            config: config.clone(),
+            mapping,
+            input,
+            first,
+            first_colour,
+            convs,
+            colours,
+            double: Filter::new(4.0, device),
+            noises,
+            parameters: Parameters::default(),
+        };
+        generator.parameters = b.finish();
+        Ok(generator)
+    }
+
+    /// Its sizes.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Its parameters.
+    pub fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+
+    /// The noise that it was saved with, one `[1, 1, side, side]` for each layer.
+    pub fn noises(&self) -> &[Tensor] {
+        &self.noises
+    }
+
+    /// `z` `[n, style_dim]` to `w` `[n, style_dim]`.
+    pub fn map(&self, z: &Tensor) -> Tensor {
+        let energy = z.square().mean_dim([1_i64].as_slice(), true, Kind::Float);
+        let x = z * (energy + 1e-8).rsqrt();
+        self.mapping.iter().fold(x, |x, layer| activate(&layer.forward(&x)))
+    }
+
+    /// `w` `[n, style_dim]` for every layer: `w+` `[n, styles, style_dim]`.
+    pub fn broadcast(&self, w: &Tensor) -> Tensor {
+        w.unsqueeze(1).expand([-1, self.config.styles(), -1], false)
+    }
+
+    /// `w+` `[n, styles, style_dim]` to pictures `[n, 3, size, size]`.
+    ///
+    /// # Panics
+    /// Noise that is not there for every layer.
+    pub fn synthesize(&self, styles: &Tensor, noise: Noise) -> Tensor {
+        let noises = match noise {
+            Noise::Own => &self.noises,
+            Noise::Given(noises) => noises,
+        };
+        assert_eq!(noises.len(), self.noises.len(), "one noise for each layer");
+        let clamp = self.config.clamp;
+        let n = styles.size()[0];
+        let style = |i: usize| styles.select(1, i as i64);
+        let x = self.input.expand([n, -1, -1, -1], false);
+        let mut x = self.first.forward(&x, &style(0), &noises[0], clamp);
+        let mut picture = self.first_colour.forward(&x, &style(1), clamp);
+        for (k, colour) in self.colours.iter().enumerate() {
+            // A level's colours share their style with the next level's first convolution.
+            for i in [2 * k, 2 * k + 1] {
+                x = self.convs[i].forward(&x, &style(i + 1), &noises[i + 1], clamp);
+            }
+            picture = self.double.double(&picture) + colour.forward(&x, &style(2 * k + 3), clamp);
+        }
+        picture
+    }
+}

@@ -1,0 +1,96 @@
+//! StyleGAN2 (Karras et al. 2020, arXiv 1912.04958): the skip generator, config E and F and smaller, and the residual
+//! discriminator.
+//!
+//! Names and semantics are those of `rosinality/stylegan2-pytorch`; pictures are `[n, 3, size, size]`, about -1 to 1,
+//! and not clamped.
+
+mod discriminator;
+mod filter;
+mod generator;
+mod layers;
+
+use serde::{Deserialize, Serialize};
+
+pub use discriminator::Discriminator;
+pub use generator::{Generator, Noise};
+
+use super::Error;
+
+/// The sizes of a generator and its discriminator.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Pixels on a side, a power of two from 8.
+    pub size: i64,
+    /// Width of `z` and `w`.
+    pub style_dim: i64,
+    /// Layers from `z` to `w`.
+    pub mapping_layers: i64,
+    /// Channels at 4, 8, … `size` pixels.
+    pub channels: Vec<i64>,
+    /// Pictures whose deviation the discriminator looks at together.
+    #[serde(default = "four")]
+    pub group: i64,
+    /// Largest magnitude of an activation, which some of NVIDIA's networks have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clamp: Option<f64>,
+}
+
+fn four() -> i64 {
+    4
+}
+
+impl Config {
+    /// rosinality's sizes: 512 channels up to 32 pixels, then `256 · multiplier` at 64, half of it at 128, and so on.
+    /// A multiplier of 2 is the paper's config F, 1 its config E.
+    pub fn published(size: i64, style_dim: i64, mapping_layers: i64, multiplier: f64) -> Self {
+        let channels = (2..=levels(size))
+            .map(|level| if level <= 5 { 512 } else { (multiplier * 16384.0 / f64::from(1 << level)) as i64 })
+            .collect();
+        Self { size, style_dim, mapping_layers, channels, group: 4, clamp: None }
+    }
+
+    /// Rows of `w+`: one style for each convolution and each output of colour.
+    pub fn styles(&self) -> i64 {
+        2 * i64::from(levels(self.size)) - 2
+    }
+
+    /// Sides of the noise that each layer adds: 4, 8, 8, 16, 16, …
+    pub fn noise_sides(&self) -> Vec<i64> {
+        (0..self.styles() as u32 - 1).map(|i| 4 << i.div_ceil(2)).collect()
+    }
+
+    /// Says what cannot be built.
+    ///
+    /// # Errors
+    /// Sizes that make no network.
+    pub fn check(&self) -> Result<(), Error> {
+        let wrong = |why: String| Err(Error::Config(format!("no StyleGAN2 is so: {why}")));
+        if !(8..=4096).contains(&self.size) || self.size.count_ones() != 1 {
+            return wrong(format!("its size is {}, expected a power of two from 8 to 4096", self.size));
+        }
+        let wanted = levels(self.size) as usize - 1;
+        if self.channels.len() != wanted {
+            return wrong(format!(
+                "it has channels for {} sizes, {} pixels need {wanted}",
+                self.channels.len(),
+                self.size
+            ));
+        }
+        let counts = [self.style_dim, self.mapping_layers, self.group];
+        if counts.iter().chain(&self.channels).any(|&n| !(1..=1 << 14).contains(&n)) {
+            return wrong("every width and count is from 1 to 16384".to_owned());
+        }
+        Ok(())
+    }
+
+    /// Channels at `1 << level` pixels.
+    fn channels_at(&self, level: u32) -> i64 {
+        self.channels[level as usize - 2]
+    }
+}
+
+/// log₂ of the size.
+fn levels(size: i64) -> u32 {
+    size.ilog2()
+}
