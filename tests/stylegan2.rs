@@ -8,7 +8,7 @@ use serde_json::Value;
 use unsee::model::Builder;
 use unsee::model::stylegan2::{Config, Discriminator, Generator, Noise};
 use unsee::torch::{Device, Kind, Tensor, grad, grad_of_grad, set_threads};
-use unsee::weights::{Weights, save};
+use unsee::weights::{Weights, read_stylegan, save};
 
 fn golden() -> Value {
     set_threads(1);
@@ -170,4 +170,53 @@ fn the_published_sizes() {
     ] {
         assert!(Generator::new(&wrong, Builder::fresh(0, Device::CPU)).is_err());
     }
+}
+
+fn golden_file(name: &str) -> Weights {
+    Weights::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/gan").join(name)).unwrap()
+}
+
+/// The number at the start of a tensor tells its name (`golden/gan.py`).
+fn first(name: &str, mark: &str) -> f64 {
+    let crc = format!("{mark}{name}").bytes().fold(!0_u32, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(byte), |c, _| if c & 1 == 1 { 0xEDB8_8320 ^ (c >> 1) } else { c >> 1 })
+    });
+    f64::from(!crc % 1000)
+}
+
+#[test]
+fn everyone_s_files_are_the_same_networks() {
+    let config =
+        Config { size: 16, style_dim: 6, mapping_layers: 2, channels: vec![5, 4, 3], group: 4, clamp: None };
+    let rosinality = read_stylegan(&golden_file("zip.pt")).unwrap();
+    let wanted: Vec<String> = rosinality.generator.names().map(str::to_owned).collect();
+    let numbered = |weights: &Weights, mark: &str| {
+        for name in weights.names() {
+            let tensor = weights.tensor(name).unwrap().flatten(0, -1);
+            let n = tensor.numel() as i64;
+            let (low, high) = (tensor.double_value(&[0]), tensor.double_value(&[n - 1]));
+            assert!((low - first(name, mark)).abs() < 1e-3, "{name}: {low}");
+            assert!((high - low - (n - 1) as f64 / 7.0).abs() < 1e-2, "{name}: {low} to {high}");
+        }
+    };
+    for name in ["zip.pt", "stream.pt", "bare.pt", "nvidia3.pkl", "nvidia4.pkl"] {
+        let gan = read_stylegan(&golden_file(name)).unwrap();
+        let nvidia = name.starts_with("nvidia");
+        assert_eq!(Config::of(&gan.generator).unwrap(), config, "{name}");
+        assert_eq!((gan.clamp, gan.group), if nvidia { (Some(256.0), Some(2)) } else { (None, None) });
+        assert_eq!(gan.trained.is_some(), name != "bare.pt");
+        // Only NVIDIA keeps the mean style with the generator.
+        let names: Vec<&str> = gan.generator.names().filter(|name| *name != "latent_avg").collect();
+        assert_eq!(names, wanted, "{name}");
+        numbered(&gan.generator, "");
+        if let Some(trained) = gan.trained.filter(|_| !nvidia) {
+            numbered(&trained, "raw.");
+        }
+        Generator::new(&config, Builder::load(&gan.generator, Device::CPU)).unwrap();
+        if let Some(discriminator) = gan.discriminator {
+            numbered(&discriminator, "");
+            Discriminator::new(&config, Builder::load(&discriminator, Device::CPU)).unwrap();
+        }
+    }
+    assert!(!Path::new("/tmp/executed").exists(), "a network's source was executed");
 }

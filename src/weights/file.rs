@@ -53,7 +53,7 @@ impl File {
     pub(super) fn metadata(&self) -> BTreeMap<String, String> {
         match self {
             Self::Dense(file) => file.metadata(),
-            Self::Pickle(_) => BTreeMap::new(),
+            Self::Pickle(file) => file.metadata(),
         }
     }
 

@@ -20,6 +20,7 @@ pub use folder::weight_files;
 pub use names::compvis::{Ema, SingleFile, from_compvis, is_compvis, to_compvis, unet_names_of_compvis};
 pub use names::kinds::describe;
 pub use names::lora::{Dialect, Factors, is_lora, named_lora, read_lora};
+pub use names::stylegan::{Gan, is_stylegan, read_stylegan};
 pub use save::{save, save_as};
 
 use self::file::File;
@@ -34,6 +35,10 @@ pub enum View {
     Part(i64, i64),
     /// A 1×1 convolution as a linear layer: `[o, i, 1, 1]` is `[o, i]`.
     Flat,
+    /// With so many dimensions of one before its own.
+    Ahead(usize),
+    /// A vector as what is added to a picture's channels: `[c]` is `[1, c, 1, 1]`.
+    Channels,
 }
 
 impl View {
@@ -45,6 +50,8 @@ impl View {
                 Some([&[first / of], rest].concat())
             }
             (Self::Flat, &[outputs, inputs, 1, 1] | &[outputs, inputs]) => Some(vec![outputs, inputs]),
+            (Self::Ahead(n), _) => Some([&vec![1; n], shape].concat()),
+            (Self::Channels, &[channels]) => Some(vec![1, channels, 1, 1]),
             _ => None,
         }
     }
@@ -174,6 +181,10 @@ impl Weights {
                 whole.narrow(0, n * rows, rows).copy()
             }
             View::Flat => whole.flatten(1, -1),
+            View::Ahead(_) | View::Channels => {
+                let shape = place.view.shape(&whole.size()).unwrap_or_default();
+                whole.view(shape.as_slice())
+            }
         })
     }
 
@@ -202,7 +213,7 @@ impl Weights {
             hasher.update(format!("{name}\0{}\0{shape:?}\0", info.dtype).as_bytes());
             let bytes = self.files[place.file].bytes(&place.name)?;
             hasher.update(match place.view {
-                View::Whole | View::Flat => &bytes,
+                View::Whole | View::Flat | View::Ahead(_) | View::Channels => &bytes,
                 View::Part(n, of) => {
                     let part = bytes.len() / of as usize;
                     &bytes[n as usize * part..][..part]

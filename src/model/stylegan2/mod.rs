@@ -15,6 +15,7 @@ pub use discriminator::Discriminator;
 pub use generator::{Generator, Noise};
 
 use super::Error;
+use crate::weights::Weights;
 
 /// The sizes of a generator and its discriminator.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -48,6 +49,40 @@ impl Config {
             .map(|level| if level <= 5 { 512 } else { (multiplier * 16384.0 / f64::from(1 << level)) as i64 })
             .collect();
         Self { size, style_dim, mapping_layers, channels, group: 4, clamp: None }
+    }
+
+    /// The sizes of a generator under rosinality's names, from its tensors' shapes.
+    ///
+    /// # Errors
+    /// A file that is no such generator.
+    pub fn of(generator: &Weights) -> Result<Self, Error> {
+        let shape = |name: &str| -> Result<Vec<i64>, Error> {
+            let info = generator.info(name);
+            info.map(|info| info.shape).ok_or_else(|| {
+                Error::Config(format!("no StyleGAN2 is so: `{name}` is missing{}", generator.hint(name)))
+            })
+        };
+        let count = |prefix: &str, end: &str| {
+            (0..64).take_while(|i| generator.contains(&format!("{prefix}.{i}.{end}"))).count()
+        };
+        let doublings = count("to_rgbs", "conv.weight");
+        let mut channels = vec![shape("input.input")?.get(1).copied().unwrap_or(0)];
+        for k in 0..doublings {
+            channels.push(shape(&format!("convs.{}.activate.bias", 2 * k))?.first().copied().unwrap_or(0));
+        }
+        let style_dim = shape("style.1.weight")?.get(1).copied().unwrap_or(0);
+        // The first child of the mapping normalises and has no weights.
+        let mapping_layers = (1..64).take_while(|i| generator.contains(&format!("style.{i}.weight"))).count();
+        let config = Self {
+            size: 4 << doublings,
+            style_dim,
+            mapping_layers: mapping_layers as i64,
+            channels,
+            group: four(),
+            clamp: None,
+        };
+        config.check()?;
+        Ok(config)
     }
 
     /// Rows of `w+`: one style for each convolution and each output of colour.

@@ -2,6 +2,7 @@
 
 use super::compvis::is_compvis;
 use super::lora::{is_lora, split};
+use super::stylegan::is_stylegan;
 use crate::weights::Weights;
 
 /// What a file of weights is, in one phrase.
@@ -37,6 +38,13 @@ pub fn describe(file: &Weights) -> String {
             }
             _ => "an adapter that is no LoRA".to_owned(),
         };
+    }
+    if is_stylegan(file) {
+        let both = any("g_ema.") || any("G_ema.");
+        let dialect = if any("synthesis.b4.const") { "NVIDIA's" } else { "rosinality's" };
+        let judged = if any("final_conv.") || any("b4.out.") { " and its discriminator" } else { "" };
+        let averaged = if both { ", with averaged weights" } else { "" };
+        return format!("a StyleGAN2 generator{judged} in {dialect} names{averaged}");
     }
     if is_compvis(file) {
         let key = "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight";

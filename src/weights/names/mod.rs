@@ -5,6 +5,7 @@ pub(super) mod kinds;
 pub(super) mod lora;
 mod modules;
 pub(super) mod openclip;
+pub(super) mod stylegan;
 
 use super::View;
 use crate::torch::Tensor;

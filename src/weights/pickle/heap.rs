@@ -72,6 +72,16 @@ impl<'a> Heap<'a> {
         }
     }
 
+    /// A dictionary's value under a key of text; the last one that was set.
+    pub(super) fn item(&self, dict: Id, key: &str) -> Option<Id> {
+        match self.get(dict) {
+            Value::Dict(items) => {
+                items.iter().rev().find(|(own, _)| self.text(*own) == Some(key)).map(|(_, value)| *value)
+            }
+            _ => None,
+        }
+    }
+
     pub(super) fn name(&self, id: Id) -> Option<&str> {
         match self.get(id) {
             Value::Name(name) => Some(name),

@@ -1,7 +1,9 @@
-//! What `torch.save` wrote: a zip archive, or the older stream of pickles. Nothing in it is executed.
+//! What `torch.save` wrote: a zip archive, or the older stream of pickles; and NVIDIA's networks, a pickle with such a
+//! stream for each tensor. Nothing in it is executed: the source code that NVIDIA's files carry is text like any other.
 //!
 //! Nested dictionaries become dotted names; what is no tensor is left out. Formats: `torch/serialization.py`
-//! of PyTorch 2.11 (`_save`, `_legacy_save`) and the functions of `torch/_utils.py` that its pickles name.
+//! of PyTorch 2.11 (`_save`, `_legacy_save`), the functions of `torch/_utils.py` that its pickles name, and
+//! `torch_utils/persistence.py` of `NVlabs/stylegan2-ada-pytorch`.
 
 mod archive;
 mod heap;
@@ -13,8 +15,9 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 
-use self::machine::{Fault, read};
-use self::tensors::{Leaf, leaves};
+use self::heap::{Heap, Id};
+use self::machine::Fault;
+use self::tensors::{Found, Inner, Leaf, found};
 use super::file::dtype_name;
 use super::map::{Layout, Map};
 use super::{Error, Info};
@@ -25,6 +28,7 @@ use crate::torch::{Kind, Tensor};
 pub(super) struct File {
     map: Map,
     tensors: BTreeMap<String, (Range<usize>, Layout)>,
+    facts: BTreeMap<String, String>,
 }
 
 /// Where a storage lies in the file.
@@ -37,8 +41,14 @@ impl File {
     /// A file that `torch.save` did not write or that is damaged, a class or function in it that is not
     /// tensors' own, a file without any tensor.
     pub(super) fn new(map: Map) -> Result<Self, Error> {
-        let (leaves, storages) =
-            if map.bytes().starts_with(b"PK\x03\x04") { zipped(&map)? } else { streamed(&map)? };
+        let bytes = map.bytes();
+        let (Found { leaves, facts }, storages) = if bytes.starts_with(b"PK\x03\x04") {
+            zipped(&map)?
+        } else if after_magic(bytes).is_some() {
+            streamed(&map)?
+        } else {
+            bare(&map)?
+        };
         if leaves.is_empty() {
             return Err(Error::damaged(map.path(), "its pickle holds no tensor"));
         }
@@ -48,7 +58,7 @@ impl File {
                 .map_err(|why| Error::damaged(map.path(), format!("`{name}`: {why}")))?;
             tensors.insert(name, (range, leaf.layout));
         }
-        Ok(Self { map, tensors })
+        Ok(Self { map, tensors, facts })
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -57,6 +67,11 @@ impl File {
 
     pub(super) fn names(&self) -> Vec<String> {
         self.tensors.keys().cloned().collect()
+    }
+
+    /// What modules say of themselves beside their tensors.
+    pub(super) fn metadata(&self) -> BTreeMap<String, String> {
+        self.facts.clone()
     }
 
     pub(super) fn info(&self, name: &str) -> Option<Info> {
@@ -121,7 +136,7 @@ fn fault(path: &Path) -> impl Fn(Fault) -> Error {
 }
 
 /// `data.pkl` and the storages beside it in a zip archive.
-fn zipped(map: &Map) -> Result<(BTreeMap<String, Leaf>, Storages), Error> {
+fn zipped(map: &Map) -> Result<(Found, Storages), Error> {
     let records = archive::records(map.bytes()).map_err(|why| Error::damaged(map.path(), why))?;
     let Some(pickle) = records.get("data.pkl") else {
         return Err(Error::damaged(
@@ -133,49 +148,95 @@ fn zipped(map: &Map) -> Result<(BTreeMap<String, Leaf>, Storages), Error> {
         return Err(Error::damaged(map.path(), "it was written on a big-endian machine"));
     }
     let bytes = &map.bytes()[pickle.clone()];
-    let (heap, root, _) = read(bytes, &tensors::known).map_err(fault(map.path()))?;
-    let leaves = leaves(&heap, root).map_err(|why| Error::damaged(map.path(), why))?;
+    let (heap, root, _) = machine::read(bytes, &tensors::known).map_err(fault(map.path()))?;
+    let found = found(&heap, root, &Inner::new()).map_err(|why| Error::damaged(map.path(), why))?;
     let storages = records
         .into_iter()
         .filter_map(|(name, range)| Some((name.strip_prefix("data/")?.to_owned(), range)))
         .collect();
-    Ok((leaves, storages))
+    Ok((found, storages))
 }
 
 /// PyTorch's format before 1.6: a magic number, a protocol, the machine, the value, the storages' keys,
 /// each a pickle; then each storage, its length before it.
-fn streamed(map: &Map) -> Result<(BTreeMap<String, Leaf>, Storages), Error> {
-    const MAGIC: &[u8] = b"\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.";
-    let bytes = map.bytes();
+struct Stream<'a> {
+    heap: Heap<'a>,
+    root: Id,
+    /// Counted from the stream's first byte.
+    storages: Storages,
+}
+
+/// The first number of such a stream.
+const MAGIC: &[u8] = b"\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.";
+
+/// Where the magic number ends; `None` where there is none.
+fn after_magic(bytes: &[u8]) -> Option<usize> {
     let start = if bytes.first() == Some(&0x80) { 2 } else { 0 };
-    if !bytes.get(start..).is_some_and(|rest| rest.starts_with(MAGIC)) {
-        return Err(Error::damaged(map.path(), "it is neither safetensors nor what torch.save writes"));
-    }
-    let broken = |why: &str| Error::damaged(map.path(), why);
-    let mut at = start + MAGIC.len();
-    for _ in ["protocol", "machine"] {
-        let (_, _, length) = read(&bytes[at..], &|_| false).map_err(fault(map.path()))?;
+    bytes.get(start..)?.starts_with(MAGIC).then_some(start + MAGIC.len())
+}
+
+impl<'a> Stream<'a> {
+    fn read(bytes: &'a [u8]) -> Result<Self, Fault> {
+        let broken = |why: &str| Fault::Broken(why.to_owned());
+        let mut at = after_magic(bytes).ok_or_else(|| broken("it is no stream of torch.save"))?;
+        for _ in ["protocol", "machine"] {
+            let (_, _, length) = machine::read(&bytes[at..], &|_| false)?;
+            at += length;
+        }
+        let (heap, root, length) = machine::read(&bytes[at..], &tensors::known)?;
         at += length;
+        let sizes = tensors::element_sizes(&heap);
+        let (of_keys, keys, length) = machine::read(&bytes[at..], &|_| false)?;
+        at += length;
+        let keys = of_keys.list(keys).ok_or_else(|| broken("its storages' keys are no list"))?;
+        let mut storages = Storages::new();
+        for &key in keys {
+            let key = of_keys.text(key).ok_or_else(|| broken("a storage's key is no text"))?;
+            let count = bytes.get(at..at + 8).and_then(|eight| eight.try_into().ok()).map(u64::from_le_bytes);
+            // Its length is said in elements, and their type where it is spoken of.
+            let size = sizes.get(key).ok_or_else(|| broken("a storage is never spoken of"))?;
+            let end = count
+                .and_then(|count| usize::try_from(count).ok()?.checked_mul(*size)?.checked_add(at + 8))
+                .filter(|&end| end <= bytes.len())
+                .ok_or_else(|| broken("it ends before its storages do"))?;
+            storages.insert(key.to_owned(), at + 8..end);
+            at = end;
+        }
+        Ok(Self { heap, root, storages })
     }
-    let (heap, root, length) = read(&bytes[at..], &tensors::known).map_err(fault(map.path()))?;
-    at += length;
-    let leaves = leaves(&heap, root).map_err(|why| Error::damaged(map.path(), why))?;
-    let sizes = tensors::element_sizes(&heap);
-    let (heap, keys, length) = read(&bytes[at..], &|_| false).map_err(fault(map.path()))?;
-    at += length;
-    let keys = heap.list(keys).ok_or_else(|| broken("its storages' keys are no list"))?;
-    let mut storages = Storages::new();
-    for &key in keys {
-        let key = heap.text(key).ok_or_else(|| broken("a storage's key is no text"))?;
-        let count = bytes.get(at..at + 8).and_then(|eight| eight.try_into().ok()).map(u64::from_le_bytes);
-        // Its length is said in elements, and their type where it is spoken of.
-        let size = sizes.get(key).ok_or_else(|| broken("a storage is never spoken of"))?;
-        let end = count
-            .and_then(|count| usize::try_from(count).ok()?.checked_mul(*size)?.checked_add(at + 8))
-            .filter(|&end| end <= bytes.len())
-            .ok_or_else(|| broken("it ends before its storages do"))?;
-        storages.insert(key.to_owned(), at + 8..end);
-        at = end;
+}
+
+fn streamed(map: &Map) -> Result<(Found, Storages), Error> {
+    let Stream { heap, root, storages } = Stream::read(map.bytes()).map_err(fault(map.path()))?;
+    let found = found(&heap, root, &Inner::new()).map_err(|why| Error::damaged(map.path(), why))?;
+    Ok((found, storages))
+}
+
+/// A pickle by itself, as NVIDIA's networks are kept: each storage is a whole stream inside it.
+fn bare(map: &Map) -> Result<(Found, Storages), Error> {
+    let bytes = map.bytes();
+    let (heap, root, length) = machine::read(bytes, &tensors::known).map_err(fault(map.path()))?;
+    if length != bytes.len() {
+        return Err(Error::damaged(map.path(), "something stands behind its pickle"));
     }
-    Ok((leaves, storages))
+    let mut inner = Inner::new();
+    let mut storages: BTreeMap<String, (Range<usize>, Kind)> = BTreeMap::new();
+    for (id, stream) in tensors::streams(&heap) {
+        // The stream lies in the file: the pickle lends its bytes.
+        let start = stream.as_ptr() as usize - bytes.as_ptr() as usize;
+        let key = format!("at byte {start}");
+        let kind = if let Some((_, kind)) = storages.get(&key) {
+            *kind
+        } else {
+            let Stream { heap, root, storages: own } = Stream::read(stream).map_err(fault(map.path()))?;
+            let wrong = || Error::damaged(map.path(), format!("the stream {key} holds no storage"));
+            let (name, kind) = tensors::storage(&heap, root).ok_or_else(wrong)?;
+            let range = own.get(&name).ok_or_else(wrong)?;
+            storages.insert(key.clone(), (start + range.start..start + range.end, kind));
+            kind
+        };
+        inner.insert(id, (key, kind));
+    }
+    let found = found(&heap, root, &inner).map_err(|why| Error::damaged(map.path(), why))?;
+    Ok((found, storages.into_iter().map(|(key, (range, _))| (key, range)).collect()))
 }

@@ -39,6 +39,10 @@ pub(super) fn known(name: &str) -> bool {
                 | "numpy.dtype"
                 | "_codecs.encode"
                 | "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint"
+                // The arguments in rosinality's checkpoints, and what NVIDIA's networks are made of
+                | "argparse.Namespace"
+                | "dnnlib.util.EasyDict"
+                | "torch_utils.persistence._reconstruct_persistent_obj"
         )
         || name.strip_prefix("torch.").is_some_and(is_dtype)
 }
@@ -86,67 +90,117 @@ pub(super) struct Leaf {
     pub(super) layout: Layout,
 }
 
-/// All tensors under `root`, by their keys joined with dots.
+/// What was found in a pickle.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// All tensors, by their keys joined with dots.
+    pub(super) leaves: BTreeMap<String, Leaf>,
+    /// Settings of modules that change what their tensors mean.
+    pub(super) facts: BTreeMap<String, String>,
+}
+
+/// Storages that lie inside the pickle, by the number of the value: key and number type.
+pub(super) type Inner = BTreeMap<Id, (String, Kind)>;
+
+/// Everything under `root`.
 ///
 /// # Errors
 /// A tensor that is described wrongly, nesting without end.
-pub(super) fn leaves(heap: &Heap, root: Id) -> Result<BTreeMap<String, Leaf>, String> {
-    let mut found = BTreeMap::new();
-    let mut values = 0;
-    walk(heap, root, "", 0, &mut values, &mut found)?;
-    Ok(found)
+pub(super) fn found(heap: &Heap, root: Id, inner: &Inner) -> Result<Found, String> {
+    let mut walk = Walk { heap, inner, values: 0, found: Found::default() };
+    walk.value(root, "", 0)?;
+    Ok(walk.found)
 }
 
-fn walk(
-    heap: &Heap,
-    id: Id,
-    name: &str,
-    depth: usize,
-    values: &mut usize,
-    found: &mut BTreeMap<String, Leaf>,
-) -> Result<(), String> {
-    *values += 1;
-    if *values > VALUES || depth > DEPTH {
-        return Err(format!("its dictionaries are nested more than {DEPTH} deep, or without end"));
-    }
-    match heap.get(id) {
-        Value::Dict(items) => {
-            for &(key, value) in items {
-                let key = match heap.get(key) {
-                    Value::Text(text) => (*text).to_owned(),
-                    Value::Int(Some(int)) => int.to_string(),
-                    _ => continue,
-                };
-                if name.len() + key.len() > NAME {
-                    return Err(format!("a tensor's name is longer than {NAME} bytes"));
-                }
-                let name = if name.is_empty() { key } else { format!("{name}.{key}") };
-                walk(heap, value, &name, depth + 1, values, found)?;
-            }
-        }
-        Value::Made { name: class, state, .. }
-            if heap.name(*class) == Some("torch.nn.modules.container.ParameterDict") =>
-        {
-            // The module's own dictionary of parameters is part of its state.
-            let Some(Value::Dict(state)) = state.map(|state| heap.get(state)) else { return Ok(()) };
-            for &(key, value) in state {
-                if heap.text(key) == Some("_parameters") {
-                    walk(heap, value, name, depth + 1, values, found)?;
-                }
-            }
-        }
-        Value::Made { .. } => {
-            if let Some(leaf) = tensor(heap, id, 0).map_err(|why| format!("`{name}`: {why}"))? {
-                found.insert(name.to_owned(), leaf);
-            }
-        }
-        _ => {}
-    }
-    Ok(())
+struct Walk<'h, 'a> {
+    heap: &'h Heap<'a>,
+    inner: &'h Inner,
+    values: usize,
+    found: Found,
 }
+
+/// NVIDIA's networks are calls of this with all that they consist of.
+const PERSISTENT: &str = "torch_utils.persistence._reconstruct_persistent_obj";
+
+impl Walk<'_, '_> {
+    fn value(&mut self, id: Id, name: &str, depth: usize) -> Result<(), String> {
+        self.values += 1;
+        if self.values > VALUES || depth > DEPTH {
+            return Err(format!("its dictionaries are nested more than {DEPTH} deep, or without end"));
+        }
+        let heap = self.heap;
+        match heap.get(id) {
+            Value::Dict(items) => {
+                for &(key, value) in items {
+                    let key = match heap.get(key) {
+                        Value::Text(text) => (*text).to_owned(),
+                        Value::Int(Some(int)) => int.to_string(),
+                        _ => continue,
+                    };
+                    if name.len() + key.len() > NAME {
+                        return Err(format!("a tensor's name is longer than {NAME} bytes"));
+                    }
+                    let name = if name.is_empty() { key } else { format!("{name}.{key}") };
+                    self.value(value, &name, depth + 1)?;
+                }
+            }
+            Value::Made { name: class, state, .. }
+                if heap.name(*class) == Some("torch.nn.modules.container.ParameterDict") =>
+            {
+                // The module's own dictionary of parameters is part of its state.
+                let parameters = state.and_then(|state| heap.item(state, "_parameters"));
+                if let Some(parameters) = parameters {
+                    self.value(parameters, name, depth + 1)?;
+                }
+            }
+            Value::Made { name: class, arguments, .. } if heap.name(*class) == Some(PERSISTENT) => {
+                let whole = heap.list(*arguments).and_then(<[Id]>::first).copied();
+                let Some(state) = whole.and_then(|whole| heap.item(whole, "state")) else { return Ok(()) };
+                for part in ["_parameters", "_buffers", "_modules"] {
+                    if let Some(part) = heap.item(state, part) {
+                        self.value(part, name, depth + 1)?;
+                    }
+                }
+                for fact in FACTS {
+                    if let Some(number) = heap.item(state, fact).and_then(|id| heap.int(id)) {
+                        self.found.facts.insert(format!("{name}.{fact}"), number.to_string());
+                    }
+                }
+            }
+            Value::Made { .. } => {
+                let leaf = tensor(heap, self.inner, id, 0).map_err(|why| format!("`{name}`: {why}"))?;
+                if let Some(leaf) = leaf {
+                    self.found.leaves.insert(name.to_owned(), leaf);
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// Numbers in a module of NVIDIA's that are kept.
+const FACTS: [&str; 2] = ["conv_clamp", "group_size"];
+
+/// The streams inside a pickle from which storages would be read, each with the value's number.
+pub(super) fn streams<'a>(heap: &Heap<'a>) -> Vec<(Id, &'a [u8])> {
+    (0..heap.len())
+        .filter_map(|id| {
+            let Value::Made { name, arguments, .. } = heap.get(id) else { return None };
+            let given = heap.list(*arguments).filter(|_| heap.name(*name) == Some(LOAD))?;
+            match heap.get(*given.first()?) {
+                Value::Bytes(bytes) => Some((id, *bytes)),
+                _ => None,
+            }
+        })
+        .collect()
+}
+
+/// What a storage inside a pickle is read with.
+const LOAD: &str = "torch.storage._load_from_bytes";
 
 /// A tensor that a function of `torch._utils` would build; `None` for other values.
-fn tensor(heap: &Heap, id: Id, depth: usize) -> Result<Option<Leaf>, String> {
+fn tensor(heap: &Heap, inner: &Inner, id: Id, depth: usize) -> Result<Option<Leaf>, String> {
     let Value::Made { name, arguments, .. } = heap.get(id) else { return Ok(None) };
     let arguments = heap.list(*arguments).unwrap_or_default();
     match (heap.name(*name).unwrap_or_default(), arguments) {
@@ -154,7 +208,8 @@ fn tensor(heap: &Heap, id: Id, depth: usize) -> Result<Option<Leaf>, String> {
             "torch._utils._rebuild_tensor" | "torch._utils._rebuild_tensor_v2",
             &[storage, offset, shape, strides, ..],
         ) => {
-            let (storage, kind) = outside(heap, storage).ok_or("its storage is described wrongly")?;
+            let known = inner.get(&storage).cloned().or_else(|| self::storage(heap, storage));
+            let (storage, kind) = known.ok_or("its storage is described wrongly")?;
             let offset = heap.int(offset).ok_or("its offset is no number")?;
             let shape = sizes(heap, shape).ok_or("its shape is no list of sizes")?;
             let strides = sizes(heap, strides).ok_or("its steps are no list of sizes")?;
@@ -163,11 +218,13 @@ fn tensor(heap: &Heap, id: Id, depth: usize) -> Result<Option<Leaf>, String> {
             }
             Ok(Some(Leaf { storage, offset, layout: Layout { kind, shape, strides } }))
         }
-        ("torch._utils._rebuild_parameter", &[data, ..]) if depth < 4 => tensor(heap, data, depth + 1),
+        ("torch._utils._rebuild_parameter", &[data, ..]) if depth < 4 => tensor(heap, inner, data, depth + 1),
         ("torch._tensor._rebuild_from_type_v2", &[function, _, given, ..]) if depth < 4 => {
             // The function's result, with attributes that a weight does not need.
             match (heap.name(function), heap.list(given)) {
-                (Some("torch._utils._rebuild_parameter"), Some(&[data, ..])) => tensor(heap, data, depth + 1),
+                (Some("torch._utils._rebuild_parameter"), Some(&[data, ..])) => {
+                    tensor(heap, inner, data, depth + 1)
+                }
                 _ => Err("it is built in a way that is not known".to_owned()),
             }
         }
@@ -179,13 +236,13 @@ fn tensor(heap: &Heap, id: Id, depth: usize) -> Result<Option<Leaf>, String> {
 /// Bytes of an element of each storage that the values speak of, whether a tensor looks into it or not.
 pub(super) fn element_sizes(heap: &Heap) -> BTreeMap<String, usize> {
     (0..heap.len())
-        .filter_map(|id| outside(heap, id))
+        .filter_map(|id| storage(heap, id))
         .map(|(key, kind)| (key, kind.elt_size_in_bytes()))
         .collect()
 }
 
 /// A storage's key and number type, from `("storage", class, key, device, length)`.
-fn outside(heap: &Heap, id: Id) -> Option<(String, Kind)> {
+pub(super) fn storage(heap: &Heap, id: Id) -> Option<(String, Kind)> {
     let Value::Outside(id) = heap.get(id) else { return None };
     match heap.list(*id)? {
         &[tag, class, key, ..] if heap.text(tag) == Some("storage") => {

@@ -1,0 +1,166 @@
+//! `StyleGAN2`'s networks in the files that people have, under rosinality's names: rosinality's checkpoints (`g_ema`, `g`
+//! and `d` in one file, or a network alone) and NVIDIA's pickles (`G_ema`, `G`, `D`).
+//!
+//! Facts: `convert_weight.py` of `rosinality/stylegan2-pytorch`, `training/networks.py` of `NVlabs/stylegan2-ada-pytorch`.
+
+use crate::weights::{Error, View, Weights};
+
+/// The networks of a file.
+#[derive(Debug)]
+pub struct Gan {
+    /// The generator whose weights are averaged; the last one where a file has no average.
+    pub generator: Weights,
+    /// The generator as the training left it, where the file has both.
+    pub trained: Option<Weights>,
+    /// The discriminator.
+    pub discriminator: Option<Weights>,
+    /// Largest magnitude of an activation, where NVIDIA's file says so.
+    pub clamp: Option<f64>,
+    /// Pictures that the discriminator compares, where NVIDIA's file says so.
+    pub group: Option<i64>,
+}
+
+/// Whether a file has a `StyleGAN2` in it.
+pub fn is_stylegan(file: &Weights) -> bool {
+    file.names().any(|name| name.ends_with("to_rgb1.conv.weight") || name.ends_with("synthesis.b4.const"))
+}
+
+/// Takes a file's networks apart.
+///
+/// # Errors
+/// A file without a generator, one of another architecture, tensors of shapes that cannot be theirs.
+pub fn read_stylegan(file: &Weights) -> Result<Gan, Error> {
+    let wrong = |why: &str| Err(Error::damaged(file.path(""), why));
+    if file.names().any(|name| name.contains("synthesis.L0_")) {
+        return wrong("it is a StyleGAN3, of which only StyleGAN2 networks can be read");
+    }
+    let theirs = file.names().any(|name| name.ends_with("synthesis.b4.const"));
+    let pick = |prefix: &str| -> Result<Option<Weights>, Error> {
+        let found = if theirs {
+            let side = top(file, prefix);
+            file.renamed(|name| {
+                name.strip_prefix(prefix).and_then(|rest| from_nvidia(rest, side)).into_iter().collect()
+            })?
+        } else {
+            file.renamed(|name| name.strip_prefix(prefix).and_then(from_rosinality).into_iter().collect())?
+        };
+        Ok(Some(found).filter(|found| !found.is_empty()))
+    };
+    let [averaged, trained, discriminator] =
+        if theirs { ["G_ema.", "G.", "D."].map(pick) } else { ["g_ema.", "g.", "d."].map(pick) };
+    let (averaged, trained, discriminator) = (averaged?, trained?, discriminator?);
+    let (generator, trained) = match (averaged, trained) {
+        (Some(averaged), trained) => (averaged, trained),
+        (None, Some(trained)) => (trained, None),
+        // A network by itself.
+        (None, None) => match pick("")? {
+            Some(alone) if alone.contains("input.input") => (alone, None),
+            Some(alone) if alone.contains("final_conv.0.weight") => {
+                return wrong("it is a discriminator alone; a file with a generator is needed");
+            }
+            _ => return wrong("it has no StyleGAN2 generator under rosinality's or NVIDIA's names"),
+        },
+    };
+    let about = file.metadata();
+    let largest = |fact: &str| {
+        let own = about.iter().filter(|(name, _)| name.rsplit('.').next() == Some(fact));
+        own.filter_map(|(_, value)| value.parse::<f64>().ok()).reduce(f64::max)
+    };
+    Ok(Gan {
+        generator,
+        trained,
+        discriminator,
+        clamp: largest("conv_clamp"),
+        group: largest("group_size").map(|n| n as i64),
+    })
+}
+
+/// rosinality's own name of a tensor; `None` for what is no weight. Filters are rebuilt, `module.` stands before every
+/// name in files of several GPUs, and names with `__` are what Adapt-then-Unlearn's code keeps beside the weights.
+fn from_rosinality(name: &str) -> Option<(String, View)> {
+    let name = name.strip_prefix("module.").unwrap_or(name);
+    let network = [
+        "style.",
+        "input.",
+        "conv1.",
+        "to_rgb1.",
+        "convs.",
+        "to_rgbs.",
+        "noises.",
+        "final_conv.",
+        "final_linear.",
+        "latent_avg",
+    ];
+    let weight = network.iter().any(|start| name.starts_with(start));
+    (weight && !name.ends_with(".kernel") && !name.contains("__")).then(|| (name.to_owned(), View::Whole))
+}
+
+/// The largest block that a network of NVIDIA's has, in pixels.
+fn top(file: &Weights, prefix: &str) -> u32 {
+    let side = |name: &str| {
+        let rest = name.strip_prefix(prefix)?;
+        let block = rest.strip_prefix("synthesis.").unwrap_or(rest).strip_prefix('b')?;
+        block.split('.').next()?.parse::<u32>().ok()
+    };
+    file.names().filter_map(side).max().unwrap_or(4)
+}
+
+/// What rosinality calls a tensor of NVIDIA's in a network of `size` pixels; `None` for what it does not have.
+fn from_nvidia(name: &str, size: u32) -> Option<(String, View)> {
+    let whole = |name: String| Some((name, View::Whole));
+    if name == "mapping.w_avg" {
+        return whole("latent_avg".to_owned());
+    }
+    if let Some(rest) = name.strip_prefix("mapping.fc") {
+        let (i, kind) = rest.split_once('.')?;
+        return whole(format!("style.{}.{kind}", i.parse::<u32>().ok()?.checked_add(1)?));
+    }
+    let (drawn, rest) = match name.strip_prefix("synthesis.b") {
+        Some(rest) => (true, rest),
+        None => (false, name.strip_prefix('b')?),
+    };
+    let (side, rest) = rest.split_once('.')?;
+    let side: u32 =
+        side.parse().ok().filter(|side: &u32| side.is_power_of_two() && (4..=size).contains(side))?;
+    // Doublings since 4 pixels.
+    let level = side.ilog2() - 2;
+    if !drawn {
+        let i = size.ilog2() - side.ilog2() + 1;
+        return whole(match (level, rest.split_once('.')?) {
+            (_, ("fromrgb", "weight")) => "convs.0.0.weight".to_owned(),
+            (_, ("fromrgb", "bias")) => "convs.0.1.bias".to_owned(),
+            (0, ("conv", "weight")) => "final_conv.0.weight".to_owned(),
+            (0, ("conv", "bias")) => "final_conv.1.bias".to_owned(),
+            (0, ("fc", kind @ ("weight" | "bias"))) => format!("final_linear.0.{kind}"),
+            (0, ("out", kind @ ("weight" | "bias"))) => format!("final_linear.1.{kind}"),
+            (_, ("conv0", "weight")) => format!("convs.{i}.conv1.0.weight"),
+            (_, ("conv0", "bias")) => format!("convs.{i}.conv1.1.bias"),
+            (_, ("conv1", "weight")) => format!("convs.{i}.conv2.1.weight"),
+            (_, ("conv1", "bias")) => format!("convs.{i}.conv2.2.bias"),
+            (_, ("skip", "weight")) => format!("convs.{i}.skip.1.weight"),
+            _ => return None,
+        });
+    }
+    if (level, rest) == (0, "const") {
+        return Some(("input.input".to_owned(), View::Ahead(1)));
+    }
+    let (layer, kind) = rest.split_once('.')?;
+    let (module, noise) = match (layer, level) {
+        ("conv1", 0) => ("conv1".to_owned(), 0),
+        ("torgb", 0) => ("to_rgb1".to_owned(), 0),
+        ("conv0", 1..) => (format!("convs.{}", 2 * level - 2), 2 * level - 1),
+        ("conv1", 1..) => (format!("convs.{}", 2 * level - 1), 2 * level),
+        ("torgb", 1..) => (format!("to_rgbs.{}", level - 1), 0),
+        _ => return None,
+    };
+    match (layer, kind) {
+        (_, "weight") => Some((format!("{module}.conv.weight"), View::Ahead(1))),
+        (_, "affine.weight") => whole(format!("{module}.conv.modulation.weight")),
+        (_, "affine.bias") => whole(format!("{module}.conv.modulation.bias")),
+        ("torgb", "bias") => Some((format!("{module}.bias"), View::Channels)),
+        (_, "bias") => whole(format!("{module}.activate.bias")),
+        (_, "noise_strength") => Some((format!("{module}.noise.weight"), View::Ahead(1))),
+        (_, "noise_const") => Some((format!("noises.noise_{noise}"), View::Ahead(2))),
+        _ => None,
+    }
+}
