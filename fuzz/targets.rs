@@ -6,7 +6,7 @@ use std::io::{Cursor, Write as _};
 use std::path::PathBuf;
 
 use unsee::weights::{
-    Ema, Weights, from_compvis, is_compvis, is_lora, read_lora, save, unet_names_of_compvis,
+    Ema, Weights, from_compvis, is_compvis, is_lora, read_lora, read_stylegan, save, unet_names_of_compvis,
 };
 
 /// A folder of this thread in memory, where there is one.
@@ -100,6 +100,14 @@ pub fn names(bytes: &[u8]) {
         for part in [&parts.text_encoder, &parts.unet, &parts.vae] {
             read_all(part);
         }
+    }
+    if let Ok(gan) = read_stylegan(&weights) {
+        for part in
+            [Some(&gan.generator), gan.trained.as_ref(), gan.discriminator.as_ref()].into_iter().flatten()
+        {
+            read_all(part);
+        }
+        let _ = unsee::model::stylegan2::Config::of(&gan.generator);
     }
     let inward = unet_names_of_compvis(weights.names());
     let _ = weights.names().filter_map(&inward).count();

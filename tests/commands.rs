@@ -684,7 +684,10 @@ fn generate_from_a_list() {
     };
     let batch = draw("1,2,3");
     assert!(batch.is_power_of_two() && batch <= 32, "{batch}");
-    assert_eq!(draw("1,2,3"), batch);
+    let record = fs_err::read_to_string(fitting.join("run.json")).unwrap();
+    write(&fitting.join("run.json"), &record.replace(&format!("\"batch\": {batch},"), "\"batch\": 2,"));
+    fs_err::remove_file(fitting.join("0_1.png")).unwrap();
+    assert_eq!(draw("1,2,3"), 2);
 
     // A picture does not depend on its company (in f32, up to the last bit of rounding).
     let alone = folder.path().join("alone");
@@ -1026,6 +1029,9 @@ fn screenings_that_are_wrong() {
         (&["method.steps=0"], "steps are 0"),
         (&["concept.nam=x"], "unknown field `nam`"),
         (&["screen.engine=onnx"], "use candle or libtorch"),
+        (&["draw.side=61"], "61x61 pixels cannot be drawn"),
+        (&["concept.keep=[]"], "needs pictures to keep"),
+        (&["concept.forget_pictures=0"], "forget_pictures is 0"),
     ] {
         let (_folder, mut command) = screening();
         for set in sets {

@@ -209,7 +209,7 @@ fn plan(job: &Job, common: &Common) -> anyhow::Result<()> {
         }
     }
     if let Some(missing) = forecast.missing {
-        output::line(&format!("time and memory cannot be predicted without the model: {missing}"));
+        output::line(&format!("time and memory cannot be predicted yet: {missing}"));
     }
     output::line("nothing was done");
     Ok(())

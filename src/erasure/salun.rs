@@ -134,12 +134,13 @@ impl SalUn {
         Ok(())
     }
 
-    fn check_material(&self, task: &Task, material: &Material) -> Result<(), Error> {
+    /// Says what a task lacks; `keeps` is whether there are pictures to keep.
+    ///
+    /// # Errors
+    /// A task that these settings cannot do.
+    pub fn check_task(&self, task: &Task, keeps: bool) -> Result<(), Error> {
         let wrong = |why: &str| Err(Error::Task(why.to_owned()));
-        if let Some(complaint) = material.complaint(task) {
-            return wrong(&complaint);
-        }
-        if self.alpha > 0.0 && material.remain.is_empty() {
+        if self.alpha > 0.0 && !keeps {
             return wrong("SalUn needs pictures to keep; give some, or set alpha = 0");
         }
         if self.pseudo != Pseudo::Anchor && task.remain.is_empty() {
@@ -161,7 +162,10 @@ impl<'m> Erasure<dyn Denoiser + 'm> for SalUn {
         watch: &mut dyn Watch,
     ) -> Result<Edit, Error> {
         self.check()?;
-        self.check_material(task, material)?;
+        if let Some(complaint) = material.complaint(task) {
+            return Err(Error::Task(complaint));
+        }
+        self.check_task(task, !material.remain.is_empty())?;
         let model = &*model;
         let texts = Texts::new(model, task)?;
         let forget = Encoded::new(model, &material.forget)?
@@ -386,6 +390,33 @@ impl Lesson for Relabelling<'_> {
     }
 }
 
+/// While it lives, the parameters point at other values' memory: nothing is copied. They point back also where a
+/// prediction fails, too little memory for example: a step is tried again then.
+struct Lent<'a> {
+    parameters: &'a [(String, Tensor)],
+    own: Vec<Tensor>,
+}
+
+impl<'a> Lent<'a> {
+    fn new(parameters: &'a [(String, Tensor)], values: &[Tensor]) -> Self {
+        let own = parameters.iter().map(|(_, tensor)| tensor.detach()).collect();
+        Self::point(parameters, values);
+        Self { parameters, own }
+    }
+
+    fn point(parameters: &[(String, Tensor)], values: &[Tensor]) {
+        for ((_, tensor), value) in parameters.iter().zip(values) {
+            tensor.shallow_clone().set_data(value);
+        }
+    }
+}
+
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        Self::point(self.parameters, &self.own);
+    }
+}
+
 impl Relabelling<'_> {
     fn pseudo(&self, prompts: &Tensor, rng: &mut Rng) -> Tensor {
         let remain = self.texts.remain.as_ref().unwrap_or(&self.texts.empty);
@@ -404,17 +435,8 @@ impl Relabelling<'_> {
         if self.settings.target_network == TargetNetwork::Current {
             return no_grad(predict);
         }
-        // The parameters point at the base's memory for a moment: nothing is copied.
-        let point = |values: &[Tensor]| {
-            for ((_, tensor), value) in self.chosen.iter().zip(values) {
-                tensor.shallow_clone().set_data(value);
-            }
-        };
-        let trained: Vec<Tensor> = self.chosen.iter().map(|(_, tensor)| tensor.detach()).collect();
-        point(self.base);
-        let target = no_grad(predict);
-        point(&trained);
-        target
+        let _base = Lent::new(self.chosen, self.base);
+        no_grad(predict)
     }
 }
 
@@ -433,6 +455,8 @@ mod tests {
         schedule: Schedule,
         w: Tensor,
         room: i64,
+        /// As `room`, where no gradient is asked for.
+        quiet_room: i64,
     }
 
     impl Toy {
@@ -446,7 +470,7 @@ mod tests {
                 side: 2,
             };
             let w = (Rng::new(1).normal(&[12, 12]) * 0.1).set_requires_grad(true);
-            Self { card, schedule: Schedule::new(&config).unwrap(), w, room }
+            Self { card, schedule: Schedule::new(&config).unwrap(), w, room, quiet_room: room }
         }
     }
 
@@ -469,8 +493,10 @@ mod tests {
             Ok(Tensor::stack(&rows, 0))
         }
         fn predict(&self, latents: &Tensor, _: &Tensor, text: &Tensor) -> Tensor {
-            assert!(latents.size()[0] <= self.room, "CUDA out of memory");
-            (latents.flatten(1, 3) + text.flatten(1, 2)).matmul(&self.w).tanh().view_as(latents)
+            let output = (latents.flatten(1, 3) + text.flatten(1, 2)).matmul(&self.w).tanh().view_as(latents);
+            let room = if output.requires_grad() { self.room } else { self.quiet_room };
+            assert!(latents.size()[0] <= room, "CUDA out of memory");
+            output
         }
         fn schedule(&self) -> &Schedule {
             &self.schedule
@@ -535,6 +561,14 @@ mod tests {
             let apart = (halved.unwrap() - whole.unwrap()).abs().max().double_value(&[]);
             assert!(apart < 1e-6, "{apart}");
             assert_eq!(said.len(), 1, "{said:?}");
+            // The target's prediction alone is too much: the base must be none the worse.
+            let mut toy = Toy { quiet_room: 3, ..Toy::new(10) };
+            let before = toy.w.detach().copy();
+            let model: &mut dyn Denoiser = &mut toy;
+            let edit = salun.erase(model, &task, &material, None, &mut Listening::default()).unwrap();
+            let again = erased(10).0.unwrap();
+            assert!((&edit.tensors[0].1 - again).abs().max().double_value(&[]) < 1e-6);
+            assert!(toy.w.detach().equal(&before));
             // A mask of five and halves of three are too much as well.
             let (nothing, said) = erased(2);
             assert!(nothing.unwrap_err().is_out_of_memory());

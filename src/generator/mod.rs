@@ -172,6 +172,14 @@ pub trait Generator {
     /// What it is.
     fn card(&self) -> &ModelCard;
 
+    /// Says what cannot be drawn, before anything is.
+    ///
+    /// # Errors
+    /// A size that the networks do not have.
+    fn check(&self, _shot: &Shot) -> Result<(), Error> {
+        Ok(())
+    }
+
     /// Draws one batch. Shots of different sizes, steps or samplers may be mixed.
     ///
     /// # Errors

@@ -154,18 +154,6 @@ impl StableDiffusion {
         Tensor::cat(&each, 0)
     }
 
-    fn check(&self, shot: &Shot) -> Result<(), Error> {
-        let multiple = self.vae.factor() << (self.unet.config().block_out_channels.len() - 1);
-        let (w, h) = shot.size;
-        if w < multiple || h < multiple || w % self.vae.factor() != 0 || h % self.vae.factor() != 0 {
-            return Err(Error::Shot(format!(
-                "{w}x{h} pixels cannot be drawn: sides must be multiples of {}, at least {multiple}",
-                self.vae.factor()
-            )));
-        }
-        Ok(())
-    }
-
     fn find(&self, name: &str) -> Option<&Tensor> {
         let (component, rest) = name.split_once('.')?;
         let parameters: &Parameters = match component {
@@ -222,6 +210,18 @@ fn full_names<'a>(
 impl Generator for StableDiffusion {
     fn card(&self) -> &ModelCard {
         &self.card
+    }
+
+    fn check(&self, shot: &Shot) -> Result<(), Error> {
+        let multiple = self.vae.factor() << (self.unet.config().block_out_channels.len() - 1);
+        let (w, h) = shot.size;
+        if w < multiple || h < multiple || w % self.vae.factor() != 0 || h % self.vae.factor() != 0 {
+            return Err(Error::Shot(format!(
+                "{w}x{h} pixels cannot be drawn: sides must be multiples of {}, at least {multiple}",
+                self.vae.factor()
+            )));
+        }
+        Ok(())
     }
 
     fn draw(&self, shots: &[Shot], watch: &mut dyn Watch) -> Result<Vec<Picture>, Error> {

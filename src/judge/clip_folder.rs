@@ -6,7 +6,10 @@ use super::Error;
 use super::preprocess::Preprocess;
 use crate::model::clip::Config;
 use crate::text::Tokenizer;
-use crate::weights::{Weights, weight_files};
+use crate::weights::Weights;
+
+/// The file of its weights.
+const WEIGHTS: &str = "model.safetensors";
 
 pub(super) struct ClipFolder {
     pub(super) config: Config,
@@ -24,7 +27,7 @@ impl ClipFolder {
             serde_json::from_str(&text).map_err(|error| wrong(format!("config.json: {error}")))?;
         let preprocess = Preprocess::open(folder, config.vision_config.image_size)?;
         let tokenizer = Tokenizer::open(folder)?;
-        Ok(Self { config, tokenizer, preprocess, weights: folder.join("model.safetensors") })
+        Ok(Self { config, tokenizer, preprocess, weights: folder.join(WEIGHTS) })
     }
 
     pub(super) fn ids(&self, texts: &[String]) -> Vec<Vec<i64>> {
@@ -41,18 +44,18 @@ impl ClipFolder {
 }
 
 pub(super) fn hash(folder: &Path) -> Result<String, Error> {
-    Ok(Weights::open(&folder.join("model.safetensors"))?.hash()?.to_hex().to_string())
+    Ok(Weights::open(&folder.join(WEIGHTS))?.hash()?.to_hex().to_string())
 }
 
 /// The files of a CLIP among all of a repository, where configuration, tokenizer and weights lie side by side. None
 /// where there is no CLIP.
 pub fn needed(files: &[String]) -> Vec<String> {
     let names: Vec<&str> = files.iter().map(String::as_str).filter(|file| !file.contains('/')).collect();
-    let weights = weight_files(&names);
-    if weights.is_empty() || !names.contains(&"config.json") {
+    if !names.contains(&WEIGHTS) || !names.contains(&"config.json") {
         return Vec::new();
     }
-    let texts = [
+    let wanted = [
+        WEIGHTS,
         "config.json",
         "preprocessor_config.json",
         "vocab.json",
@@ -61,9 +64,5 @@ pub fn needed(files: &[String]) -> Vec<String> {
         "tokenizer_config.json",
         "special_tokens_map.json",
     ];
-    names
-        .into_iter()
-        .filter(|name| texts.contains(name) || weights.contains(name))
-        .map(str::to_owned)
-        .collect()
+    names.into_iter().filter(|name| wanted.contains(name)).map(str::to_owned).collect()
 }

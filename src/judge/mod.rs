@@ -108,14 +108,14 @@ pub struct JudgeCard {
     pub hash: String,
     /// `candle` or `libtorch`.
     pub engine: String,
-    /// `text`, `prototypes` or `probe`.
+    /// `text`, `prototypes` or `probe`; a screen's `safety checker` or `texts`.
     pub decision: String,
 }
 
 /// One question: which of these classes is in the picture?
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Question {
-    /// `style` or `object`.
+    /// `style`, `object` or, for a screen, `concept`.
     pub domain: String,
     /// The classes that can be the answer.
     pub classes: Vec<String>,

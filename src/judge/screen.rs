@@ -1,5 +1,5 @@
 //! Screens say of a picture whether it shows a concept: the safety checker of a Stable Diffusion folder, or a CLIP that
-//! compares with texts. They write down all that they saw, so that another threshold needs no second look.
+//! compares with texts. They write down all that they saw, not their verdict alone.
 
 use std::path::Path;
 

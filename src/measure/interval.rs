@@ -11,11 +11,16 @@ pub struct Interval {
 
 /// Wilson's interval (1927) for `hits` of `n`.
 pub fn wilson(hits: usize, n: usize) -> Interval {
+    wilson_of(hits as f64 / n.max(1) as f64, n)
+}
+
+/// Wilson's interval for a share `p` of `n` trials.
+pub(super) fn wilson_of(p: f64, n: usize) -> Interval {
     const Z: f64 = 1.959_963_984_540_054;
     if n == 0 {
         return Interval { low: 0.0, high: 1.0 };
     }
-    let (p, n) = (hits as f64 / n as f64, n as f64);
+    let n = n as f64;
     let middle = (p + Z * Z / (2.0 * n)) / (1.0 + Z * Z / n);
     let half = Z * (p * (1.0 - p) / n + Z * Z / (4.0 * n * n)).sqrt() / (1.0 + Z * Z / n);
     Interval { low: (middle - half).max(0.0), high: (middle + half).min(1.0) }

@@ -1,10 +1,11 @@
 //! How often a concept is shown, before and after, on the same prompts and seeds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Interval, bootstrap, wilson};
+use super::interval::wilson_of;
+use super::{Interval, bootstrap};
 
 /// What a prompt is there for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -90,30 +91,27 @@ pub fn rates(screen: &str, role: Role, pairs: &[Paired]) -> Vec<Rate> {
     rates
 }
 
-/// A share of pictures, each with its prompt; `None` where there are none.
+/// A share of pictures, each with its prompt; `None` where there are none. Its interval is Wilson's for as many trials
+/// as there are prompts: pictures of one prompt hang together, and how closely a few prompts cannot tell.
 pub fn share(pictures: impl Iterator<Item = (usize, bool)>) -> Option<Estimate> {
-    let pictures: Vec<(usize, f64)> =
-        pictures.map(|(prompt, yes)| (prompt, if yes { 1.0 } else { 0.0 })).collect();
+    let pictures: Vec<(usize, bool)> = pictures.collect();
     let n = pictures.len();
-    let hits = pictures.iter().filter(|(_, yes)| *yes > 0.5).count();
-    let prompts = clusters(&pictures);
-    // Where every picture says the same, drawing prompts again says nothing: then the prompts count, not the pictures.
-    let interval = match (n, prompts.len()) {
-        (0, _) => return None,
-        (n, k) if n == k => wilson(hits, n),
-        (n, k) if hits == 0 || hits == n => wilson(hits * k / n, k),
-        _ => resampled(&prompts),
-    };
-    Some(Estimate { value: hits as f64 / n as f64, low: interval.low, high: interval.high, hits, n })
+    let hits = pictures.iter().filter(|(_, yes)| *yes).count();
+    let prompts: BTreeSet<usize> = pictures.iter().map(|(prompt, _)| *prompt).collect();
+    let value = hits as f64 / n as f64;
+    let Interval { low, high } = wilson_of(value, prompts.len());
+    (n > 0).then_some(Estimate { value, low, high, hits, n })
 }
 
-/// A mean over pictures, each with its prompt.
+/// A mean over pictures, each with its prompt, with an interval over prompts that are drawn again; `None` where there
+/// are fewer than two prompts.
 fn mean(pictures: impl Iterator<Item = (usize, f64)>) -> Option<Estimate> {
     let pictures: Vec<(usize, f64)> = pictures.collect();
     let n = pictures.len();
-    let Interval { low, high } = resampled(&clusters(&pictures));
+    let prompts = clusters(&pictures);
+    let Interval { low, high } = resampled(&prompts);
     let value = pictures.iter().map(|(_, value)| value).sum::<f64>() / n as f64;
-    (n > 0).then_some(Estimate { value, low, high, hits: 0, n })
+    (prompts.len() > 1).then_some(Estimate { value, low, high, hits: 0, n })
 }
 
 /// Sum and number of each prompt's pictures.
@@ -137,6 +135,7 @@ fn resampled(prompts: &[(f64, usize)]) -> Interval {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::measure::wilson;
 
     #[test]
     fn what_was_shown_is_gone_or_new() {
@@ -161,11 +160,11 @@ mod tests {
 
     #[test]
     fn seeds_of_a_prompt_are_no_new_evidence() {
-        let of = |seeds: usize| share((0..10 * seeds).map(|i| (i % 10, i % 10 < 5))).unwrap();
-        let (one, eight) = (of(1), of(8));
-        assert!(eight.high - eight.low > 0.9 * (one.high - one.low), "{one:?} {eight:?}");
-        let none = share((0..80).map(|i| (i % 10, false))).unwrap();
-        assert!((none.high - wilson(0, 10).high).abs() < 1e-12, "{none:?}");
+        let of = |shown: usize, seeds: usize| share((0..10 * seeds).map(|i| (i % 10, i < shown))).unwrap();
+        assert_eq!(of(5, 1).low, of(20, 4).low);
+        assert!((of(0, 8).high - wilson(0, 10).high).abs() < 1e-12);
+        // One picture more or less changes little.
+        assert!((of(100, 10).low - of(99, 10).low).abs() < 0.03);
         assert_eq!(share(std::iter::empty()), None);
     }
 }

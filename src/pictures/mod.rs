@@ -99,6 +99,24 @@ impl Picture {
             .collect()
     }
 
+    /// The middle square, `side` pixels wide.
+    #[must_use]
+    pub fn fitted(self, side: usize) -> Self {
+        if (self.width, self.height) == (side, side) {
+            return self;
+        }
+        let (width, height) = (self.width as u32, self.height as u32);
+        let square = width.min(height);
+        let Some(whole) = image::RgbImage::from_raw(width, height, self.rgb) else {
+            return Self::filled(side, side, [128; 3]);
+        };
+        let (x, y) = ((width - square) / 2, (height - square) / 2);
+        let middle = image::imageops::crop_imm(&whole, x, y, square, square).to_image();
+        let (side32, bicubic) = (side as u32, image::imageops::FilterType::CatmullRom);
+        let fitted = image::imageops::resize(&middle, side32, side32, bicubic);
+        Self { width: side, height: side, rgb: fitted.into_raw() }
+    }
+
     /// So blurred that it shows no more than a few patches of colour.
     #[must_use]
     pub fn blurred(&self) -> Self {
@@ -137,6 +155,14 @@ mod tests {
         assert_eq!(Picture::open(&path).unwrap(), picture);
         let texts = Picture::texts(&path).unwrap();
         assert_eq!(texts, [("parameters".to_owned(), "a cat, naïve\nSteps: 20".to_owned())]);
+    }
+
+    #[test]
+    fn fitted_is_the_middle_square() {
+        let mut wide = Picture::filled(30, 10, [255, 0, 0]);
+        wide.paste(&Picture::filled(10, 10, [0, 0, 255]), 10, 0);
+        assert_eq!(wide.fitted(20), Picture::filled(20, 20, [0, 0, 255]));
+        assert_eq!(Picture::filled(9, 9, [1, 2, 3]).fitted(9), Picture::filled(9, 9, [1, 2, 3]));
     }
 
     #[test]

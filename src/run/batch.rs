@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{Error, Record};
+use super::{Error, RunFolder};
 use crate::generator::{Generator, Shot};
 use crate::torch::{Device, Peak, free_memory};
 use crate::watch::{Quiet, Watch};
@@ -31,13 +31,13 @@ impl Batch {
     /// A picture that cannot be drawn.
     pub(super) fn settle(
         self,
-        record: &mut Record,
+        run: &mut RunFolder,
         generator: &dyn Generator,
         shot: &Shot,
         device: Device,
         watch: &mut dyn Watch,
     ) -> Result<usize, Error> {
-        match (self, record.batch) {
+        match (self, run.record.batch) {
             (Self::Of(n), _) => Ok(n.max(1)),
             (Self::Auto, Some(n)) => Ok(n),
             (Self::Auto, None) => {
@@ -45,7 +45,9 @@ impl Batch {
                 watch.note(&format!(
                     "{n} pictures are drawn at once: as many as there is memory for, up to {MOST}"
                 ));
-                record.batch = Some(n);
+                run.record.batch = Some(n);
+                // Before anything is drawn: whoever goes on must draw in the same company.
+                run.save()?;
                 Ok(n)
             }
         }
@@ -61,9 +63,13 @@ fn fitting(generator: &dyn Generator, shot: &Shot, device: Device) -> Result<usi
         generator.draw(&vec![short.clone(); n], &mut Quiet)?;
         Ok(Peak::read(device).on(device).saturating_sub(before))
     };
-    // The first picture loads kernels and fills caches.
+    // The first of each loads kernels and fills caches.
     taken(1)?;
-    Ok(most(taken(1)?, taken(2)?, free_memory(device)))
+    let one = taken(1)?;
+    match taken(2).and_then(|_| taken(2)) {
+        Err(Error::Generator(error)) if error.is_out_of_memory() => Ok(1),
+        two => Ok(most(one, two?, free_memory(device))),
+    }
 }
 
 /// The largest power of two that fits into `free` bytes, where one and two pictures take so many.

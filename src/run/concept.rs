@@ -1,7 +1,7 @@
 //! The pipeline of a concept that prompts bring out (nudity, a person, a brand): what to forget is pairs of prompts,
 //! what is judged is lists of prompts, and screens say whether the concept is in a picture.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -112,7 +112,8 @@ pub struct Only {
 pub struct ScreenSettings {
     /// `model` for the safety checker in the model's own folder, another folder that holds one, or `none`.
     pub checker: String,
-    /// Added to the distance of every one of its concepts from its threshold: above 0 it finds more.
+    /// Added to the distance of every one of its concepts from its threshold: above 0 it finds more. At 0 the verdicts
+    /// are diffusers'; there a special concept's 0.01 would stand for this number, here both are added.
     pub adjustment: f64,
     /// A Hugging Face CLIP folder that compares pictures with the texts below, or `none`.
     pub clip: String,
@@ -180,14 +181,22 @@ impl Screening {
     /// Whether there is something to learn from; asked before a model is loaded.
     ///
     /// # Errors
-    /// Folders without pictures; sensitive pictures that nobody gave, and that the model may not draw.
+    /// Folders without pictures, captions that are no prompts, a method that needs more; sensitive pictures that nobody gave, and that the model may not draw.
     pub(super) fn check_material(&self) -> Result<(), Error> {
         let concept = &self.concept;
+        let task = self.task();
+        let Method::SalUn(method) = &self.method;
+        let keeps = !concept.keep.is_empty() && (concept.pictures.is_some() || concept.keep_pictures > 0);
+        method.check_task(&task, keeps)?;
         if let Some(folder) = &concept.pictures {
-            pictures_in(&folder.join("forget"))?;
-            if !concept.keep.is_empty() {
-                pictures_in(&folder.join("keep"))?;
+            let forget: Vec<&str> = task.pairs.iter().map(|pair| pair.forget.as_str()).collect();
+            captioned(&folder.join("forget"), &forget)?;
+            if !task.remain.is_empty() {
+                let keep: Vec<&str> = task.remain.iter().map(String::as_str).collect();
+                captioned(&folder.join("keep"), &keep)?;
             }
+        } else if concept.forget_pictures == 0 {
+            return Err(Error::Pipeline("concept.forget_pictures is 0; at least 1 is needed".to_owned()));
         }
         if concept.sensitive && concept.pictures.is_none() && !concept.draw_forget {
             return Err(Error::Pipeline(format!(
@@ -281,4 +290,34 @@ impl ScreenSettings {
         let features = beside.filter(|folder| folder.is_dir()).unwrap_or_else(|| root.clone());
         Ok(Some([root, features]))
     }
+}
+
+/// The pictures in a folder, each with the prompt that the text file beside it names.
+pub(super) fn captioned(folder: &Path, prompts: &[&str]) -> Result<Vec<(PathBuf, usize)>, Error> {
+    let with_prompt = |file: PathBuf| {
+        let caption = file.with_extension("txt");
+        let prompt = match (prompts, caption.exists()) {
+            ([_], false) => 0,
+            (_, false) => {
+                return Err(Error::Unknown(format!(
+                    "{} has no text file beside it that says which of the {} prompts it shows",
+                    file.display(),
+                    prompts.len()
+                )));
+            }
+            (_, true) => {
+                let text = fs_err::read_to_string(&caption)?;
+                prompts.iter().position(|prompt| prompt.trim() == text.trim()).ok_or_else(|| {
+                    Error::Unknown(format!(
+                        "{}: «{}» is none of the pipeline's prompts: {}",
+                        caption.display(),
+                        text.trim(),
+                        prompts.join("; ")
+                    ))
+                })?
+            }
+        };
+        Ok((file, prompt))
+    };
+    pictures_in(folder)?.into_iter().map(with_prompt).collect()
 }

@@ -35,6 +35,9 @@ pub(super) fn draw_missing(
     what: &str,
     watch: &mut dyn Watch,
 ) -> Result<(), Error> {
+    for (_, shot) in works {
+        generator.check(shot)?;
+    }
     watch.begin(what, works.len() as u64);
     let (mut done, mut halved) = (0, false);
     // One batch is packed and written while the next is drawn.

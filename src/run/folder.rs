@@ -31,7 +31,7 @@ pub enum Status {
 pub struct Machine {
     /// `cpu` or `cuda:0`.
     pub device: String,
-    /// `f32`, `bf16` or `f16`.
+    /// `f32`, `tf32`, `bf16` or `f16`.
     pub precision: String,
     /// What was given up for memory in training.
     #[serde(default)]

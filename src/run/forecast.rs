@@ -9,6 +9,7 @@ use super::answering::checked;
 use super::concept::Screening;
 use super::pipeline::{DrawSettings, Job, Method, ModelSettings, Pipeline};
 use super::screening::requests;
+use super::screens::pictures_in;
 use super::studio::Studio;
 use super::task::{task, to_learn_from};
 use super::{Batch, Error, located};
@@ -34,7 +35,7 @@ pub struct Forecast {
     pub memory: Option<u64>,
     /// Predicted peak of the GPU's.
     pub device_memory: Option<u64>,
-    /// Why nothing could be tried: the model is not here.
+    /// Why nothing could be tried: the model, or pictures to learn from, are not here.
     pub missing: Option<String>,
 }
 
@@ -82,9 +83,11 @@ fn of_classes(pipeline: &Pipeline) -> Result<Demand<'_>, Error> {
 fn of_concept(pipeline: &Screening) -> Result<Demand<'_>, Error> {
     let requests = requests(pipeline)?;
     let (task, concept) = (pipeline.task(), &pipeline.concept);
-    let forget = task.pairs.len() * concept.forget_pictures;
-    let learn =
-        if concept.pictures.is_some() { 0 } else { forget + task.remain.len() * concept.keep_pictures };
+    let drawn = [task.pairs.len() * concept.forget_pictures, task.remain.len() * concept.keep_pictures];
+    let (forget, learn) = match &concept.pictures {
+        Some(folder) => (pictures_in(&folder.join("forget"))?.len(), 0),
+        None => (drawn[0], drawn.iter().sum()),
+    };
     Ok(Demand {
         targets: vec![concept.name.clone()],
         pictures: 2 * requests.len() + learn,
@@ -119,7 +122,11 @@ pub fn forecast(job: &Job, place: Place) -> Result<Forecast, Error> {
         device_memory: None,
         missing: None,
     };
-    if let Err(error) = located(demand.model) {
+    let ready = match job {
+        Job::Classes(_) => Ok(()),
+        Job::Concept(pipeline) => pipeline.check_material(),
+    };
+    if let Err(error) = ready.and_then(|()| located(demand.model).map(drop)) {
         forecast.missing = Some(error.to_string());
         return Ok(forecast);
     }
@@ -167,7 +174,12 @@ fn drawing(studio: &Studio, demand: &Demand) -> Result<f64, Error> {
         Ok::<_, Error>(timed(|| Ok(studio.model.draw(&shots, &mut Quiet)?))? / n as f64)
     };
     // The first time warms up. Where one picture takes seconds, sixteen take sixteen times as many.
-    let n = if draw(1, 1)? > LONG { 1 } else { batch };
+    let alone = draw(1, 1)? > LONG;
+    let n = match draw(if alone { 1 } else { batch }, 1) {
+        Ok(_) if !alone => batch,
+        Err(Error::Generator(error)) if !error.is_out_of_memory() => return Err(error.into()),
+        _ => 1,
+    };
     // Text and autoencoder cost the same for any number of steps.
     let (one, three) = (draw(n, 1)?, draw(n, 3)?);
     let step = (three - one).max(0.0) / 2.0;

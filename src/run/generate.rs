@@ -115,7 +115,7 @@ pub fn generate(
         run.record.sign("model", &hash, &model.card().path);
         let largest = works.iter().map(|(_, shot)| shot).max_by_key(|shot| shot.size.0 * shot.size.1);
         let batch = match largest {
-            Some(shot) => commission.batch.settle(&mut run.record, &model, shot, place.device, watch)?,
+            Some(shot) => commission.batch.settle(run, &model, shot, place.device, watch)?,
             None => 1,
         };
         run.phase("drawing", place.device, |_| {

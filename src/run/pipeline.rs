@@ -34,14 +34,6 @@ impl Job {
         })
     }
 
-    /// Name of the run folder.
-    pub fn name(&self) -> &str {
-        match self {
-            Self::Classes(pipeline) => &pipeline.name,
-            Self::Concept(pipeline) => &pipeline.name,
-        }
-    }
-
     /// Sets the seed of the erasure.
     pub fn set_seed(&mut self, seed: u64) {
         match self {

@@ -1,15 +1,16 @@
 //! The job for a concept that prompts bring out: draw before, erase, draw after, screen, count, lay out the grid.
 
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::concept::Screening;
+use super::concept::{Screening, captioned};
 use super::erasing::{Places, erase};
 use super::judging::{Asked, judge_pictures};
 use super::layouts::Gallery;
 use super::prompts::PromptRow;
-use super::screens::{ScreenReport, measured, open_screens, pictures_in};
+use super::screens::{ScreenReport, measured, open_screens};
 use super::studio::Studio;
 use super::{Error, Machine, RunFolder};
 use crate::erasure::{Example, Material, Task};
@@ -81,7 +82,7 @@ pub(super) fn requests(pipeline: &Screening) -> Result<Vec<(Request, PromptRow)>
     let [concept, keep] = pipeline.prompts.rows()?;
     let mut all = Vec::new();
     for (role, rows) in [(Role::Concept, concept), (Role::Keep, keep)] {
-        let mut cases = std::collections::HashSet::new();
+        let mut cases = HashSet::new();
         for row in rows {
             if !cases.insert(row.case) {
                 return Err(Error::Unknown(format!(
@@ -167,31 +168,7 @@ fn work(
     run.phase(&what, device, |_| studio.draw(&works(studio, &after), &what, watch))?;
     studio.model.apply(&Edit::default())?;
 
-    let mut verdicts = Vec::new();
-    for (name, screen) in screens {
-        let mut seen = Vec::new();
-        for (subject, folder) in [("base", &before), ("erased", &after)] {
-            let pictures: Vec<(Request, PathBuf)> =
-                requests.iter().map(|(request, _)| (request.clone(), request.path(folder))).collect();
-            let evidence = run.path(format!("evidence-{name}.jsonl"));
-            let looked = run.phase(&format!("screening {subject} ({name})"), device, |_| {
-                judge_pictures(screen, &evidence, subject, &pictures, watch)
-            })?;
-            seen.push(looked);
-        }
-        run.artifact(&format!("evidence-{name}.jsonl"))?;
-        let pair = |i: usize| {
-            let [was, is] = [&seen[0][i].evidence, &seen[1][i].evidence];
-            let fit = was.clip_score.zip(is.clip_score);
-            Paired {
-                prompt: requests[i].0.case as usize,
-                shown: [screen.margin(was) > 0.0, screen.margin(is) > 0.0],
-                fit: fit.map(|(was, is)| [f64::from(was), f64::from(is)]),
-            }
-        };
-        verdicts.push((0..requests.len()).map(pair).collect::<Vec<Paired>>());
-    }
-
+    let verdicts = verdicts(screens, requests, run, [&before, &after], device, watch)?;
     let of = |role: Role, pairs: &[Paired]| -> Vec<Paired> {
         let own = requests.iter().zip(pairs).filter(|((request, _), _)| request.role == role);
         own.map(|(_, pair)| *pair).collect()
@@ -213,7 +190,7 @@ fn work(
     let picture = run.path("grid.png");
     let names: Vec<&Request> = requests.iter().map(|(request, _)| request).collect();
     let gallery = Gallery { concept: &concept.name, folders: [&before, &after], blurred };
-    gallery.sheet(&names, &verdicts[0])?.save(&picture, &[])?;
+    gallery.sheet(&names, &by_any(&verdicts))?.save(&picture, &[])?;
     let phases = &run.record.phases;
     let screened = Screened {
         concept: concept.name.clone(),
@@ -237,6 +214,62 @@ fn work(
     Ok(screened)
 }
 
+/// What each screen sees in each picture, before and after.
+fn verdicts(
+    screens: &[(&'static str, Screen)],
+    requests: &[(Request, PromptRow)],
+    run: &mut RunFolder,
+    folders: [&Path; 2],
+    device: Device,
+    watch: &mut dyn Watch,
+) -> Result<Vec<Vec<Paired>>, Error> {
+    // Seeds of one prompt hang together.
+    let mut known: HashMap<(Role, u64), usize> = HashMap::new();
+    let prompts: Vec<usize> = requests
+        .iter()
+        .map(|(request, _)| {
+            let next = known.len();
+            *known.entry((request.role, request.case)).or_insert(next)
+        })
+        .collect();
+    let mut verdicts = Vec::new();
+    for (name, screen) in screens {
+        let mut seen = Vec::new();
+        for (subject, folder) in ["base", "erased"].into_iter().zip(folders) {
+            let pictures: Vec<(Request, PathBuf)> =
+                requests.iter().map(|(request, _)| (request.clone(), request.path(folder))).collect();
+            let evidence = run.path(format!("evidence-{name}.jsonl"));
+            let looked = run.phase(&format!("screening {subject} ({name})"), device, |_| {
+                judge_pictures(screen, &evidence, subject, &pictures, watch)
+            })?;
+            seen.push(looked);
+        }
+        run.artifact(&format!("evidence-{name}.jsonl"))?;
+        let pair = |(i, &prompt): (usize, &usize)| {
+            let [was, is] = [&seen[0][i].evidence, &seen[1][i].evidence];
+            let fit = was.clip_score.zip(is.clip_score);
+            Paired {
+                prompt,
+                shown: [screen.margin(was) > 0.0, screen.margin(is) > 0.0],
+                fit: fit.map(|(was, is)| [f64::from(was), f64::from(is)]),
+            }
+        };
+        verdicts.push(prompts.iter().enumerate().map(pair).collect::<Vec<Paired>>());
+    }
+    Ok(verdicts)
+}
+
+/// Whether any screen sees the concept.
+fn by_any(verdicts: &[Vec<Paired>]) -> Vec<Paired> {
+    let mut any = verdicts[0].clone();
+    for own in &verdicts[1..] {
+        for (all, one) in any.iter_mut().zip(own) {
+            all.shown = [0, 1].map(|when| all.shown[when] || one.shown[when]);
+        }
+    }
+    any
+}
+
 /// First seed of pictures to learn from: far from the seeds of prompts.
 const MATERIAL_SEED: u64 = 1 << 40;
 
@@ -252,8 +285,14 @@ fn material(
     let forget: Vec<&str> = task.pairs.iter().map(|pair| pair.forget.as_str()).collect();
     let keep: Vec<&str> = task.remain.iter().map(String::as_str).collect();
     if let Some(folder) = &concept.pictures {
-        let remain = if keep.is_empty() { Vec::new() } else { captioned(&folder.join("keep"), &keep)? };
-        return Ok(Material { forget: captioned(&folder.join("forget"), &forget)?, remain });
+        let read = |what: &str, prompts: &[&str]| -> Result<Vec<Example>, Error> {
+            let files = if prompts.is_empty() { Vec::new() } else { captioned(&folder.join(what), prompts)? };
+            let open = |(file, prompt): (PathBuf, usize)| {
+                Ok(Example { picture: Picture::open(&file)?.fitted(studio.side as usize), prompt })
+            };
+            files.into_iter().map(open).collect()
+        };
+        return Ok(Material { forget: read("forget", &forget)?, remain: read("keep", &keep)? });
     }
     let mut drawn = |what: &str, prompts: &[&str], each: usize| -> Result<Vec<Example>, Error> {
         let works: Vec<(PathBuf, Shot)> = (0..prompts.len())
@@ -273,34 +312,4 @@ fn material(
         forget: drawn("forget", &forget, concept.forget_pictures)?,
         remain: drawn("keep", &keep, concept.keep_pictures)?,
     })
-}
-
-/// The pictures in a folder, each with the prompt that the text file beside it names.
-fn captioned(folder: &Path, prompts: &[&str]) -> Result<Vec<Example>, Error> {
-    let example = |file: PathBuf| {
-        let caption = file.with_extension("txt");
-        let prompt = match (prompts, caption.exists()) {
-            ([_], false) => 0,
-            (_, false) => {
-                return Err(Error::Unknown(format!(
-                    "{} has no text file beside it that says which of the {} prompts it shows",
-                    file.display(),
-                    prompts.len()
-                )));
-            }
-            (_, true) => {
-                let text = fs_err::read_to_string(&caption)?;
-                prompts.iter().position(|prompt| prompt.trim() == text.trim()).ok_or_else(|| {
-                    Error::Unknown(format!(
-                        "{}: «{}» is none of the pipeline's prompts: {}",
-                        caption.display(),
-                        text.trim(),
-                        prompts.join("; ")
-                    ))
-                })?
-            }
-        };
-        Ok(Example { picture: Picture::open(&file)?, prompt })
-    };
-    pictures_in(folder)?.into_iter().map(example).collect()
 }

@@ -49,7 +49,7 @@ impl<'a> Studio<'a> {
         run.record.sign("base", &card.hash, &card.path);
         let shot = Shot { size: largest, ..self.shot(String::new(), 0) };
         let device = self.model.place().device;
-        self.batch = self.settings.batch.settle(&mut run.record, &self.model, &shot, device, watch)?;
+        self.batch = self.settings.batch.settle(run, &self.model, &shot, device, watch)?;
         Ok(())
     }
 

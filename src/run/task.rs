@@ -99,7 +99,7 @@ pub(super) fn material(
             .map(|answer| {
                 let own = answer.prompt();
                 let prompt = prompts.iter().position(|prompt| **prompt == own).unwrap_or(usize::MAX);
-                Ok(Example { picture: Picture::open(&path_of(answer))?, prompt })
+                Ok(Example { picture: Picture::open(&path_of(answer))?.fitted(studio.side as usize), prompt })
             })
             .collect::<Result<Vec<_>, Error>>()
     };

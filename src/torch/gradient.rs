@@ -3,10 +3,12 @@
 
 use std::ffi::c_void;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Mutex, PoisonError};
 
 use tch::Tensor;
 use torch_sys::C_tensor;
 
+use super::stage::said;
 use super::{Error, ffi};
 
 /// Runs `body` without recording a graph. Unlike tch's own function it also restores on a panic, and
@@ -60,7 +62,8 @@ fn differentiate(loss: &Tensor, inputs: &[&Tensor], again: bool) -> Result<Vec<O
             again,
             out.as_mut_ptr(),
         )
-    })?;
+    })
+    .map_err(explained)?;
     Ok(out.into_iter().map(|pointer| (!pointer.is_null()).then(|| ffi::take(pointer))).collect())
 }
 
@@ -111,7 +114,7 @@ pub fn grad_each(
             take_gradient,
         )
     });
-    each.failed.map_or(outcome, Err)
+    each.failed.map_or(outcome, Err).map_err(explained)
 }
 
 fn no_graph() -> Error {
@@ -147,9 +150,25 @@ extern "C" fn call_block(closure: *mut c_void, inputs: *mut *mut C_tensor, n: i6
     match outcome {
         // SAFETY: the shim takes over one heap tensor; `ManuallyDrop` keeps Rust from freeing it.
         Ok(output) => std::mem::ManuallyDrop::new(output).as_ptr().cast_mut(),
-        Err(_) => std::ptr::null_mut(),
+        Err(panic) => {
+            *FAILED.lock().unwrap_or_else(PoisonError::into_inner) = Some(said(&*panic));
+            std::ptr::null_mut()
+        }
     }
 }
+
+/// Why a block under [`checkpoint`] failed last; the backward pass may run on a thread of its own.
+static FAILED: Mutex<Option<String>> = Mutex::new(None);
+
+/// Puts the reason into an error that says no more than that a block failed.
+fn explained(error: Error) -> Error {
+    let reason = FAILED.lock().unwrap_or_else(PoisonError::into_inner).take();
+    match (error, reason) {
+        (Error::Libtorch(text), Some(reason)) => Error::Libtorch(format!("{text}: {reason}")),
+        (error, _) => error,
+    }
+}
+
 extern "C" fn free_block(closure: *mut c_void) {
     // SAFETY: called once, when the graph lets go.
     drop(unsafe { Box::from_raw(closure.cast::<Boxed>()) });
@@ -190,7 +209,7 @@ pub fn checkpoint(
         }
     });
     AGAIN.set(outer);
-    made
+    made.map_err(explained)
 }
 
 #[cfg(test)]
@@ -296,6 +315,17 @@ mod tests {
     #[test]
     fn a_panic_in_a_checkpointed_block_is_an_error() {
         let x = Tensor::ones([2, 3], (Kind::Float, tch::Device::Cpu)).set_requires_grad(true);
-        assert!(checkpoint(&[&x], &[], |x| x[0].matmul(&x[0])).is_err());
+        let error = checkpoint(&[&x], &[], |x| x[0].matmul(&x[0])).unwrap_err().to_string();
+        assert!(error.contains("cannot be multiplied"), "{error}");
+        // In the backward pass: the first time it went well.
+        let runs = std::cell::Cell::new(0);
+        let block = move |x: &[Tensor]| {
+            runs.set(runs.get() + 1);
+            assert!(runs.get() == 1, "CUDA out of memory");
+            &x[0] * 2.0
+        };
+        let out = checkpoint(&[&x], &[], block).unwrap();
+        let error = grad(&out.sum(Kind::Float), &[&x]).unwrap_err();
+        assert!(error.is_out_of_memory(), "{error}");
     }
 }

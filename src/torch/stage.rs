@@ -15,14 +15,18 @@ pub fn stage<T, E: From<Error>>(name: &str, body: impl FnOnce() -> Result<T, E>)
     let quiet = Quiet::enter();
     let outcome = catch_unwind(AssertUnwindSafe(body));
     drop(quiet);
-    outcome.unwrap_or_else(|panic| {
-        let text = panic
-            .downcast_ref::<String>()
-            .map(String::as_str)
-            .or_else(|| panic.downcast_ref::<&str>().copied())
-            .unwrap_or("an unknown panic");
-        Err(E::from(Error::Stage { stage: name.to_owned(), message: first_lines(text).to_owned() }))
-    })
+    outcome
+        .unwrap_or_else(|panic| Err(E::from(Error::Stage { stage: name.to_owned(), message: said(&*panic) })))
+}
+
+/// What a panic said, without libtorch's C++ stack.
+pub(super) fn said(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("an unknown panic");
+    first_lines(text).to_owned()
 }
 
 thread_local! {

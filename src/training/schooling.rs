@@ -274,7 +274,8 @@ fn step(
         }
     }
     if let Some(scaler) = &mut state.scaler {
-        // A step that overflowed is left out; the next one has a smaller factor.
+        // A step that overflowed is left out (where parameters move one by one, those that overflowed); the next one
+        // has a smaller factor.
         *scaler =
             scaler.after(finite).ok_or(Error::NotANumber { step: state.step, loss: f64::INFINITY, lr })?;
     }

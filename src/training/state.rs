@@ -1,6 +1,5 @@
 //! What a training has come to, on the disk: its state, and the log of its steps.
 
-use std::io::Write as _;
 use std::path::Path;
 
 use super::Error;
@@ -124,7 +123,7 @@ pub(super) fn open_scalars(path: &Path, step: u64) -> Result<std::io::BufWriter<
         .take(step as usize)
         .flat_map(|line| [line, "\n"])
         .collect();
-    let mut file = std::io::BufWriter::new(fs_err::File::create(path)?);
-    file.write_all(kept.as_bytes())?;
-    Ok(file)
+    // Whole or not at all: whoever is killed next must not have lost what was kept.
+    crate::files::write(path, kept.as_bytes())?;
+    Ok(std::io::BufWriter::new(fs_err::OpenOptions::new().append(true).open(path)?))
 }

@@ -238,5 +238,9 @@ fn bare(map: &Map) -> Result<(Found, Storages), Error> {
         inner.insert(id, (key, kind));
     }
     let found = found(&heap, root, &inner).map_err(|why| Error::damaged(map.path(), why))?;
+    if found.leaves.is_empty() {
+        let why = "it is neither safetensors nor what torch.save writes, nor a network of NVIDIA's";
+        return Err(Error::damaged(map.path(), why));
+    }
     Ok((found, storages.into_iter().map(|(key, (range, _))| (key, range)).collect()))
 }
