@@ -27,3 +27,20 @@ impl Watch for Quiet {
         false
     }
 }
+
+/// Remembers the warnings.
+#[cfg(test)]
+#[derive(Debug, Default)]
+pub(crate) struct Listening(pub(crate) Vec<String>);
+
+#[cfg(test)]
+impl Watch for Listening {
+    fn begin(&mut self, _what: &str, _total: u64) {}
+    fn at(&mut self, _done: u64, _note: &str) {}
+    fn warn(&mut self, message: &str) {
+        self.0.push(message.to_owned());
+    }
+    fn interrupted(&self) -> bool {
+        false
+    }
+}

@@ -1,7 +1,6 @@
 //! What is printed: tables or JSON to stdout, errors to stderr.
 
 use std::io::Write as _;
-use std::path::Path;
 
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use comfy_table::{CellAlignment, Table};
@@ -9,7 +8,7 @@ use serde::Serialize;
 
 use super::bars::span;
 use crate::measure::{Became, Estimate, Judging, Rate, Role, Score, Subject};
-use crate::run::{JudgeReport, Screened, Summary};
+use crate::run::{Ending, JudgeReport, Screened, Summary};
 
 /// Prints a line of results.
 pub(super) fn line(text: &str) {
@@ -140,12 +139,7 @@ pub(super) fn summary(summary: &Summary) {
     scores(&summary.scores);
     summary.became.iter().for_each(became);
     judge(&summary.judge);
-    ending(&Ending {
-        seconds: summary.seconds,
-        peaks: (summary.peak_host, summary.peak_device),
-        grid: &summary.grid,
-        folder: &summary.folder,
-    });
+    ending(&summary.ending);
 }
 
 /// The rates, before beside after, and how good the screens are.
@@ -187,24 +181,12 @@ pub(super) fn screened(screened: &Screened) {
     if let Some(agreement) = screened.agreement {
         line(&format!("both screens say the same of {}", known(Some(agreement))));
     }
-    ending(&Ending {
-        seconds: screened.seconds,
-        peaks: (screened.peak_host, screened.peak_device),
-        grid: &screened.grid,
-        folder: &screened.folder,
-    });
+    ending(&screened.ending);
 }
 
 /// What a run took and where its results are.
-struct Ending<'a> {
-    seconds: f64,
-    peaks: (u64, u64),
-    grid: &'a Path,
-    folder: &'a Path,
-}
-
 fn ending(run: &Ending) {
-    let (host, device) = run.peaks;
+    let (host, device) = (run.peak_host, run.peak_device);
     let device = if device > 0 { format!(", {} MiB on the device", device >> 20) } else { String::new() };
     line(&format!("{} of work, peak memory {} MiB{device}", span(run.seconds), host >> 20));
     line(&format!("grid: {}", run.grid.display()));

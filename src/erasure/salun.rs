@@ -448,6 +448,7 @@ mod tests {
     use crate::pictures::Picture;
     use crate::sampler::{Schedule, SchedulerConfig};
     use crate::torch::{Device, Place, Precision};
+    use crate::watch::Listening;
 
     /// A denoiser of one matrix that has memory for so many pictures at once.
     struct Toy {
@@ -512,21 +513,6 @@ mod tests {
         }
         fn place(&self) -> Place {
             Place::new(Device::CPU, Precision::F32)
-        }
-    }
-
-    /// Remembers what was said.
-    #[derive(Default)]
-    struct Listening(Vec<String>);
-
-    impl Watch for Listening {
-        fn begin(&mut self, _: &str, _: u64) {}
-        fn at(&mut self, _: u64, _: &str) {}
-        fn warn(&mut self, message: &str) {
-            self.0.push(message.to_owned());
-        }
-        fn interrupted(&self) -> bool {
-            false
         }
     }
 

@@ -64,6 +64,21 @@ pub struct Artifact {
     pub hash: String,
 }
 
+/// What a run ends with beside its numbers.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Ending {
+    /// The run's folder.
+    pub folder: PathBuf,
+    /// The grid.
+    pub grid: PathBuf,
+    /// Seconds of work in all.
+    pub seconds: f64,
+    /// Peak memory of the host, bytes.
+    pub peak_host: u64,
+    /// Peak memory of the device, bytes.
+    pub peak_device: u64,
+}
+
 /// `run.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Record {
@@ -233,6 +248,18 @@ impl RunFolder {
     /// The folder's path.
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// Where its results are and what all of its phases took; `grid` is the grid's file.
+    pub(super) fn ending(&self, grid: PathBuf) -> Ending {
+        let phases = &self.record.phases;
+        Ending {
+            folder: self.root.clone(),
+            grid,
+            seconds: phases.iter().map(|phase| phase.seconds).sum(),
+            peak_host: phases.iter().map(|phase| phase.peak.host).max().unwrap_or(0),
+            peak_device: phases.iter().map(|phase| phase.peak.device).max().unwrap_or(0),
+        }
     }
 
     /// A path inside it.

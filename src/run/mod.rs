@@ -36,7 +36,7 @@ pub use checkup::{Checkup, checkup};
 pub use concept::{ConceptSettings, Only, PromptList, PromptSettings, ScreenSettings, Screening};
 pub use evaluate::{Inquiry, Verdict, evaluate};
 pub use export::{Apart, diff, export};
-pub use folder::{Artifact, Machine, Phase, Record, RunFolder, Status};
+pub use folder::{Artifact, Ending, Machine, Phase, Record, RunFolder, Status};
 pub use forecast::{Forecast, forecast};
 pub use generate::{Commission, Drawn, generate};
 pub use inspect::{Finding, TensorFact, fits, inspect};

@@ -12,7 +12,7 @@ use super::layouts::Gallery;
 use super::prompts::PromptRow;
 use super::screens::{ScreenReport, measured, open_screens};
 use super::studio::Studio;
-use super::{Error, Machine, RunFolder};
+use super::{Ending, Error, Machine, RunFolder};
 use crate::erasure::{Example, Material, Task};
 use crate::files::write_json;
 use crate::generator::{Generator as _, Shot};
@@ -34,16 +34,9 @@ pub struct Screened {
     pub rates: Vec<Rate>,
     /// How often two screens say the same of a picture.
     pub agreement: Option<Estimate>,
-    /// The run's folder.
-    pub folder: PathBuf,
-    /// The grid.
-    pub grid: PathBuf,
-    /// Seconds of work in all.
-    pub seconds: f64,
-    /// Peak memory of the host, bytes.
-    pub peak_host: u64,
-    /// Peak memory of the device, bytes.
-    pub peak_device: u64,
+    /// Where its results are, and what it took.
+    #[serde(flatten)]
+    pub ending: Ending,
 }
 
 /// A picture that is drawn and screened.
@@ -191,17 +184,12 @@ fn work(
     let names: Vec<&Request> = requests.iter().map(|(request, _)| request).collect();
     let gallery = Gallery { concept: &concept.name, folders: [&before, &after], blurred };
     gallery.sheet(&names, &by_any(&verdicts))?.save(&picture, &[])?;
-    let phases = &run.record.phases;
     let screened = Screened {
         concept: concept.name.clone(),
         screens: reports,
         rates: all,
         agreement,
-        folder: run.root().to_path_buf(),
-        grid: picture,
-        seconds: phases.iter().map(|phase| phase.seconds).sum(),
-        peak_host: phases.iter().map(|phase| phase.peak.host).max().unwrap_or(0),
-        peak_device: phases.iter().map(|phase| phase.peak.device).max().unwrap_or(0),
+        ending: run.ending(picture),
     };
     let file = serde_json::json!({
         "concept": screened.concept, "screens": screened.screens, "rates": screened.rates,

@@ -8,7 +8,7 @@ use super::Error;
 use super::answering::{checked, works};
 use super::drawing::picture_path;
 use super::erasing::{Places, erase};
-use super::folder::{Machine, RunFolder};
+use super::folder::{Ending, Machine, RunFolder};
 use super::judging::judge_pictures;
 use super::jury::{JudgeReport, Jury};
 use super::layouts::before_and_after;
@@ -33,16 +33,9 @@ pub struct Summary {
     pub scores: Vec<Score>,
     /// What the erased prompts became.
     pub became: Vec<Became>,
-    /// The run's folder.
-    pub folder: PathBuf,
-    /// The grid.
-    pub grid: PathBuf,
-    /// Seconds of work in all.
-    pub seconds: f64,
-    /// Peak memory of the host, bytes.
-    pub peak_host: u64,
-    /// Peak memory of the device, bytes.
-    pub peak_device: u64,
+    /// Where its results are, and what it took.
+    #[serde(flatten)]
+    pub ending: Ending,
 }
 
 /// Runs a pipeline into `root`, or goes on with it.
@@ -140,17 +133,7 @@ fn study(
     let picture = run.path("grid.png");
     before_and_after(&own.set, &base_folder, &folders)?.save(&picture, &[])?;
     let judge = jury.report(reference.as_ref(), &base)?;
-    let phases = &run.record.phases;
-    let summary = Summary {
-        judge,
-        scores,
-        became: turned,
-        folder: run.root().to_path_buf(),
-        grid: picture,
-        seconds: phases.iter().map(|phase| phase.seconds).sum(),
-        peak_host: phases.iter().map(|phase| phase.peak.host).max().unwrap_or(0),
-        peak_device: phases.iter().map(|phase| phase.peak.device).max().unwrap_or(0),
-    };
+    let summary = Summary { judge, scores, became: turned, ending: run.ending(picture) };
     let file = serde_json::json!({
         "judge": summary.judge, "scores": summary.scores, "became": summary.became
     });

@@ -350,7 +350,7 @@ impl Plan {
 mod tests {
     use super::*;
     use crate::torch::{Device, Precision};
-    use crate::watch::Quiet;
+    use crate::watch::{Listening, Quiet};
 
     /// A line through noisy points, or worse.
     struct Line {
@@ -440,21 +440,6 @@ mod tests {
     fn it_learns() {
         let end = train(&mut Line::new(None), &plan(400), HERE, None, &mut Quiet).unwrap();
         assert!((end.weights[0].double_value(&[0]) - 3.0).abs() < 0.1, "{:?}", end.weights[0]);
-    }
-
-    /// Remembers what was said.
-    #[derive(Default)]
-    struct Listening(Vec<String>);
-
-    impl Watch for Listening {
-        fn begin(&mut self, _: &str, _: u64) {}
-        fn at(&mut self, _: u64, _: &str) {}
-        fn warn(&mut self, message: &str) {
-            self.0.push(message.to_owned());
-        }
-        fn interrupted(&self) -> bool {
-            false
-        }
     }
 
     #[test]
