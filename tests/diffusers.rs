@@ -150,3 +150,41 @@ fn python_draws_the_same_with_what_is_exported() {
     assert!(found["base"].as_i64().unwrap() > 20, "the change does not show");
     assert!(found["lora"].as_i64().is_none_or(|apart| apart <= 2));
 }
+
+/// A `StyleGAN2` that was NVIDIA's is read by `torch.load`, which executes nothing either.
+#[test]
+fn python_reads_the_checkpoints_that_are_written() {
+    let Some(python) = python() else {
+        println!("skipped: no Python with torch; set UNSEE_PYTHON to one");
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/gan");
+    let to = folder.path().join("c.pt");
+    Command::cargo_bin("unsee")
+        .unwrap()
+        .args(["export", "-q", "--as", "rosinality", "--model"])
+        .arg(golden.join("nvidia4.pkl"))
+        .arg(&to)
+        .assert()
+        .success();
+    let script = r"
+import sys, torch
+ours, theirs = (torch.load(path, weights_only=True) for path in sys.argv[1:3])
+assert set(ours) == {'g_ema', 'g', 'd', 'latent_avg'}, set(ours)
+for network in ['g_ema', 'd']:
+    assert set(ours[network]) == set(theirs[network]), set(ours[network]) ^ set(theirs[network])
+    for name, tensor in ours[network].items():
+        if not name.endswith('kernel'):
+            assert torch.equal(tensor, theirs[network][name]), name
+assert torch.equal(ours['latent_avg'], theirs['latent_avg'])
+print('equal')
+";
+    // rosinality's own file holds an argparse.Namespace, which Python's strict reader wants to be told of.
+    let script = format!(
+        "import argparse, torch\ntorch.serialization.add_safe_globals([argparse.Namespace])\n{script}"
+    );
+    let output =
+        Process::new(python).args(["-c", &script]).arg(&to).arg(golden.join("zip.pt")).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}

@@ -5,6 +5,7 @@
 use std::path::Path;
 
 use serde_json::Value;
+use unsee::generator::{Format, export_gan};
 use unsee::model::Builder;
 use unsee::model::stylegan2::{Config, Discriminator, Generator, Noise};
 use unsee::torch::{Device, Kind, Tensor, grad, grad_of_grad, set_threads};
@@ -189,7 +190,10 @@ fn everyone_s_files_are_the_same_networks() {
     let config =
         Config { size: 16, style_dim: 6, mapping_layers: 2, channels: vec![5, 4, 3], group: 4, clamp: None };
     let rosinality = read_stylegan(&golden_file("zip.pt")).unwrap();
-    let wanted: Vec<String> = rosinality.generator.names().map(str::to_owned).collect();
+    let network = |weights: &Weights| -> Vec<String> {
+        weights.names().filter(|name| *name != "latent_avg").map(str::to_owned).collect()
+    };
+    let wanted = network(&rosinality.generator);
     let numbered = |weights: &Weights, mark: &str| {
         for name in weights.names() {
             let tensor = weights.tensor(name).unwrap().flatten(0, -1);
@@ -205,9 +209,8 @@ fn everyone_s_files_are_the_same_networks() {
         assert_eq!(Config::of(&gan.generator).unwrap(), config, "{name}");
         assert_eq!((gan.clamp, gan.group), if nvidia { (Some(256.0), Some(2)) } else { (None, None) });
         assert_eq!(gan.trained.is_some(), name != "bare.pt");
-        // Only NVIDIA keeps the mean style with the generator.
-        let names: Vec<&str> = gan.generator.names().filter(|name| *name != "latent_avg").collect();
-        assert_eq!(names, wanted, "{name}");
+        assert_eq!(network(&gan.generator), wanted, "{name}");
+        assert_eq!(gan.generator.contains("latent_avg"), name != "bare.pt");
         numbered(&gan.generator, "");
         if let Some(trained) = gan.trained.filter(|_| !nvidia) {
             numbered(&trained, "raw.");
@@ -219,4 +222,57 @@ fn everyone_s_files_are_the_same_networks() {
         }
     }
     assert!(!Path::new("/tmp/executed").exists(), "a network's source was executed");
+}
+
+#[test]
+fn what_is_written_is_the_same_to_the_bit() {
+    let folder = tempfile::tempdir().unwrap();
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/gan");
+    let same = |a: &Weights, b: &Weights| {
+        assert_eq!(a.names().collect::<Vec<_>>(), b.names().collect::<Vec<_>>());
+        for name in a.names() {
+            assert!(a.tensor(name).unwrap().equal(&b.tensor(name).unwrap()), "{name}");
+        }
+    };
+    for from in ["zip.pt", "stream.pt", "bare.pt", "nvidia3.pkl", "nvidia4.pkl"] {
+        let before = read_stylegan(&golden_file(from)).unwrap();
+        for (format, end) in [(Format::Rosinality, "pt"), (Format::Safetensors, "safetensors")] {
+            let to = folder.path().join(format!("{from}.{end}"));
+            export_gan(&golden.join(from), &to, format, None).unwrap();
+            let after = read_stylegan(&Weights::open(&to).unwrap()).unwrap();
+            same(&before.generator, &after.generator);
+            for (a, b) in [(&before.trained, &after.trained), (&before.discriminator, &after.discriminator)] {
+                assert_eq!(a.is_some(), b.is_some(), "{from}");
+                if let (Some(a), Some(b)) = (a, b) {
+                    same(a, b);
+                }
+            }
+            // rosinality's checkpoints have no place for what NVIDIA's say of themselves.
+            if format == Format::Safetensors {
+                assert_eq!((before.clamp, before.group), (after.clamp, after.group));
+            }
+            assert!(export_gan(&golden.join(from), &to, format, None).is_err(), "something was overwritten");
+        }
+    }
+    let error = export_gan(&golden.join("zip.pt"), &folder.path().join("x"), Format::Folder, None);
+    assert!(error.unwrap_err().to_string().contains("--as rosinality"));
+}
+
+/// The files of rosinality's format hold all that its networks want to find, filters included.
+#[test]
+fn a_checkpoint_has_every_tensor_that_the_reference_wants() {
+    let folder = tempfile::tempdir().unwrap();
+    let to = folder.path().join("c.pt");
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/gan");
+    export_gan(&golden.join("nvidia4.pkl"), &to, Format::Rosinality, None).unwrap();
+    let (written, reference) = (Weights::open(&to).unwrap(), golden_file("zip.pt"));
+    for network in ["g_ema.", "d.", "latent_avg"] {
+        let own = |weights: &Weights| -> Vec<(String, Vec<i64>)> {
+            let names = weights.names().filter(|name| name.starts_with(network));
+            names.map(|name| (name.to_owned(), weights.info(name).unwrap().shape)).collect()
+        };
+        assert_eq!(own(&written), own(&reference));
+    }
+    let kernel = written.tensor("g_ema.convs.0.conv.blur.kernel").unwrap();
+    assert!((kernel.sum(Kind::Float).double_value(&[]) - 4.0).abs() < 1e-6);
 }

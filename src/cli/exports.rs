@@ -20,6 +20,10 @@ enum As {
     Vae,
     /// One file for A1111 and `ComfyUI`
     SingleFile,
+    /// A `StyleGAN2` as rosinality's checkpoint (.pt), from NVIDIA's pickle for example
+    Rosinality,
+    /// A `StyleGAN2` as safetensors
+    Safetensors,
     /// What the edits change, alone
     Edit,
     /// What the edits change, as a low-rank adapter
@@ -76,6 +80,8 @@ pub(super) fn export(args: ExportArgs, common: &Common) -> anyhow::Result<()> {
         As::TextEncoder => Format::Component("text_encoder"),
         As::Vae => Format::Component("vae"),
         As::SingleFile => Format::SingleFile,
+        As::Rosinality => Format::Rosinality,
+        As::Safetensors => Format::Safetensors,
         As::Edit => Format::Edit,
         As::Lora => {
             let dialect = match args.dialect {

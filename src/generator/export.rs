@@ -26,6 +26,10 @@ pub enum Format {
     Component(&'static str),
     /// One file in `CompVis`' names.
     SingleFile,
+    /// A `StyleGAN2` as rosinality's checkpoint.
+    Rosinality,
+    /// A `StyleGAN2` as safetensors.
+    Safetensors,
     /// The changed tensors, for unsee.
     Edit,
     /// A low-rank adapter of the change.
@@ -72,6 +76,12 @@ impl Edited<'_> {
             Format::Component(name) => whole_folder(to, |half| self.component(half, name))?,
             Format::SingleFile => self.single_file(to, watch)?,
             Format::Edit => self.alone(to)?,
+            Format::Rosinality | Format::Safetensors => {
+                return Err(Error::Shot(format!(
+                    "{} is no StyleGAN2; --as folder or --as single-file write a Stable Diffusion",
+                    self.base.path.display()
+                )));
+            }
             Format::Lora { dialect, rank } => return self.lora(to, dialect, rank, watch),
         }
         Ok(Vec::new())

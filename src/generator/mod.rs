@@ -6,6 +6,7 @@ mod checkpoint;
 mod embedding;
 mod export;
 mod folder;
+mod gan_files;
 mod presets;
 mod stable_diffusion;
 
@@ -18,6 +19,7 @@ pub use checkpoint::{Checkpoint, Location};
 pub use embedding::Embedding;
 pub use export::{Edited, Format, Kept};
 pub use folder::needed;
+pub use gan_files::{export_gan, is_gan};
 pub use stable_diffusion::{Latents, StableDiffusion};
 
 use crate::pictures::Picture;

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::opening::{lay, opened};
 use super::pipeline::ModelSettings;
 use super::{Error, located};
-use crate::generator::{Adapter, Edited, Format, Kept};
+use crate::generator::{Adapter, Edited, Format, Kept, export_gan, is_gan};
 use crate::torch::{Kind, Tensor};
 use crate::watch::Watch;
 
@@ -23,7 +23,17 @@ pub fn export(
     (format, kind): (Format, Option<Kind>),
     watch: &mut dyn Watch,
 ) -> Result<Vec<Kept>, Error> {
-    let base = opened(&located(model)?, watch)?;
+    let location = located(model)?;
+    if is_gan(&location.path) {
+        if let Some(edit) = edits.first() {
+            return Err(Error::Unknown(format!(
+                "{edit} cannot go onto a StyleGAN2: its edits are not built yet"
+            )));
+        }
+        export_gan(&location.path, to, format, kind)?;
+        return Ok(Vec::new());
+    }
+    let base = opened(&location, watch)?;
     let edit = lay(&base, edits, watch)?;
     Ok(Edited { base: &base, edit: &edit, kind }.export(to, format, watch)?)
 }

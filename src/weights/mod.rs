@@ -9,6 +9,7 @@ mod map;
 mod names;
 mod pickle;
 mod save;
+mod torch_save;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -22,6 +23,7 @@ pub use names::kinds::describe;
 pub use names::lora::{Dialect, Factors, is_lora, named_lora, read_lora};
 pub use names::stylegan::{Gan, is_stylegan, read_stylegan};
 pub use save::{save, save_as};
+pub use torch_save::save_torch;
 
 use self::file::File;
 use crate::torch::Tensor;

@@ -9,9 +9,35 @@ use super::Error;
 use crate::torch::{Kind, Tensor, no_grad};
 
 /// A contiguous CPU tensor, lent to the writer without a copy.
-struct Lent {
+pub(super) struct Lent {
     tensor: Tensor,
     shape: Vec<usize>,
+}
+
+impl Lent {
+    /// In this number type, or its own.
+    pub(super) fn new(tensor: &Tensor, kind: Option<Kind>) -> Self {
+        let tensor = no_grad(|| {
+            let kind = kind.unwrap_or(tensor.kind());
+            tensor.detach().to_device(tch::Device::Cpu).to_kind(kind).contiguous()
+        });
+        let shape = tensor.size().iter().map(|&n| n as usize).collect();
+        Self { tensor, shape }
+    }
+
+    pub(super) fn kind(&self) -> Kind {
+        self.tensor.kind()
+    }
+
+    /// Its numbers in memory.
+    pub(super) fn bytes(&self) -> &[u8] {
+        let length = self.tensor.numel() * self.tensor.kind().elt_size_in_bytes();
+        if length == 0 {
+            return &[];
+        }
+        // SAFETY: contiguous CPU memory of exactly this many bytes, borrowed with the tensor.
+        unsafe { std::slice::from_raw_parts(self.tensor.data_ptr().cast::<u8>(), length) }
+    }
 }
 
 impl safetensors::View for &Lent {
@@ -35,14 +61,11 @@ impl safetensors::View for &Lent {
     }
 
     fn data(&self) -> Cow<'_, [u8]> {
-        // SAFETY: contiguous CPU memory of exactly this many bytes, borrowed with the tensor.
-        Cow::Borrowed(unsafe {
-            std::slice::from_raw_parts(self.tensor.data_ptr().cast::<u8>(), self.data_len())
-        })
+        Cow::Borrowed(self.bytes())
     }
 
     fn data_len(&self) -> usize {
-        self.tensor.numel() * self.tensor.kind().elt_size_in_bytes()
+        self.bytes().len()
     }
 }
 
@@ -73,17 +96,8 @@ fn write(
     kind: Option<Kind>,
     about: &[(&str, String)],
 ) -> Result<(), Error> {
-    let lent: Vec<(&str, Lent)> = tensors
-        .iter()
-        .map(|(name, tensor)| {
-            let tensor = no_grad(|| {
-                let kind = kind.unwrap_or(tensor.kind());
-                tensor.detach().to_device(tch::Device::Cpu).to_kind(kind).contiguous()
-            });
-            let shape = tensor.size().iter().map(|&n| n as usize).collect();
-            (name.as_str(), Lent { tensor, shape })
-        })
-        .collect();
+    let lent: Vec<(&str, Lent)> =
+        tensors.iter().map(|(name, tensor)| (name.as_str(), Lent::new(tensor, kind))).collect();
     let about: HashMap<String, String> = about
         .iter()
         .map(|(key, value)| ((*key).to_owned(), value.clone()))

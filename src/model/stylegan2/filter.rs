@@ -19,7 +19,7 @@ impl Filter {
     pub(super) fn apply(&self, x: &Tensor, (before, after): (i64, i64), stride: i64) -> Tensor {
         let (n, c, h, w) = x.size4().expect("[n, c, h, w]");
         let padded = x.reshape([n * c, 1, h, w]).constant_pad_nd([before, after, before, after]);
-        let y = padded.conv2d::<Tensor>(&self.kernel(x), None, [stride; 2], [0, 0], [1, 1], 1);
+        let y = padded.conv2d::<Tensor>(&self.like(x), None, [stride; 2], [0, 0], [1, 1], 1);
         let (_, _, h, w) = y.size4().expect("[n·c, 1, h, w]");
         y.view([n, c, h, w])
     }
@@ -29,11 +29,16 @@ impl Filter {
         let (n, c, h, w) = x.size4().expect("[n, c, h, w]");
         let flat = x.reshape([n * c, 1, h, w]);
         // The filter is symmetric: correlating and convolving are the same.
-        let y = flat.conv_transpose2d::<Tensor>(&self.kernel(x), None, [2, 2], [1, 1], [0, 0], 1, [1, 1]);
+        let y = flat.conv_transpose2d::<Tensor>(&self.like(x), None, [2, 2], [1, 1], [0, 0], 1, [1, 1]);
         y.view([n, c, 2 * h, 2 * w])
     }
 
-    fn kernel(&self, x: &Tensor) -> Tensor {
+    /// Its numbers, `[4, 4]`.
+    pub(super) fn kernel(&self) -> Tensor {
+        self.0.view([4, 4])
+    }
+
+    fn like(&self, x: &Tensor) -> Tensor {
         self.0.to_kind(x.kind())
     }
 }

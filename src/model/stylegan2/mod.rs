@@ -14,7 +14,9 @@ use serde::{Deserialize, Serialize};
 pub use discriminator::Discriminator;
 pub use generator::{Generator, Noise};
 
+use self::filter::Filter;
 use super::Error;
+use crate::torch::{Device, Tensor};
 use crate::weights::Weights;
 
 /// The sizes of a generator and its discriminator.
@@ -128,4 +130,23 @@ impl Config {
 /// log₂ of the size.
 fn levels(size: i64) -> u32 {
     size.ilog2()
+}
+
+/// The filters that rosinality's networks hold among their weights, of a generator or of its discriminator; here they are
+/// built anew.
+pub fn kernels(config: &Config, of_discriminator: bool) -> Vec<(String, Tensor)> {
+    let kernel = |gain: f64| Filter::new(gain, Device::CPU).kernel();
+    if of_discriminator {
+        let blocks = 1..levels(config.size) - 1;
+        let pair = |i: u32| ["conv2", "skip"].map(|part| (format!("convs.{i}.{part}.0.kernel"), kernel(1.0)));
+        return blocks.flat_map(pair).collect();
+    }
+    let doublings = 0..levels(config.size) - 2;
+    let pair = |k: u32| {
+        [
+            (format!("convs.{}.conv.blur.kernel", 2 * k), kernel(4.0)),
+            (format!("to_rgbs.{k}.upsample.kernel"), kernel(4.0)),
+        ]
+    };
+    doublings.flat_map(pair).collect()
 }

@@ -42,7 +42,12 @@ pub fn read_stylegan(file: &Weights) -> Result<Gan, Error> {
                 name.strip_prefix(prefix).and_then(|rest| from_nvidia(rest, side)).into_iter().collect()
             })?
         } else {
-            file.renamed(|name| name.strip_prefix(prefix).and_then(from_rosinality).into_iter().collect())?
+            file.renamed(|name| {
+                // The mean of all styles stands beside the networks.
+                let beside = name == "latent_avg" && prefix == "g_ema.";
+                let name = if beside { Some(name) } else { name.strip_prefix(prefix) };
+                name.and_then(from_rosinality).into_iter().collect()
+            })?
         };
         Ok(Some(found).filter(|found| !found.is_empty()))
     };
@@ -50,7 +55,12 @@ pub fn read_stylegan(file: &Weights) -> Result<Gan, Error> {
         if theirs { ["G_ema.", "G.", "D."].map(pick) } else { ["g_ema.", "g.", "d."].map(pick) };
     let (averaged, trained, discriminator) = (averaged?, trained?, discriminator?);
     let (generator, trained) = match (averaged, trained) {
-        (Some(averaged), trained) => (averaged, trained),
+        (Some(averaged), Some(trained)) => {
+            // The mean of all styles belongs to the averaged one.
+            let weight = |name: &str| (name != "latent_avg").then(|| (name.to_owned(), View::Whole));
+            (averaged, Some(trained.renamed(|name| weight(name).into_iter().collect())?))
+        }
+        (Some(averaged), None) => (averaged, None),
         (None, Some(trained)) => (trained, None),
         // A network by itself.
         (None, None) => match pick("")? {

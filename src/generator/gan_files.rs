@@ -1,0 +1,81 @@
+//! Hands a `StyleGAN2` over: from whichever file it lies in to rosinality's checkpoint, or to safetensors.
+
+use std::path::Path;
+
+use super::{Error, Format};
+use crate::model::stylegan2::{Config, kernels};
+use crate::torch::{Kind, Tensor, no_grad};
+use crate::weights::{Gan, Weights, is_stylegan, read_stylegan, save, save_torch};
+
+/// Whether a path is a file with a `StyleGAN2` in it.
+pub fn is_gan(path: &Path) -> bool {
+    path.is_file() && Weights::open(path).is_ok_and(|file| is_stylegan(&file))
+}
+
+/// A network's tensors in the number type to be written.
+type Tensors = Vec<(String, Tensor)>;
+
+/// Writes the networks in `from` to `to`, whole or not at all: the averaged generator as `g_ema`, and `g` and `d` where
+/// the file has them.
+///
+/// # Errors
+/// A file that is no `StyleGAN2`, a format of another kind of model, something at `to`, a full disk.
+pub fn export_gan(from: &Path, to: &Path, format: Format, kind: Option<Kind>) -> Result<(), Error> {
+    if fs_err::symlink_metadata(to).is_ok() {
+        return Err(Error::Occupied(to.to_path_buf()));
+    }
+    let Gan { generator, trained, discriminator, clamp, group } = read_stylegan(&Weights::open(from)?)?;
+    let mut config = Config::of(&generator)?;
+    config.clamp = clamp;
+    config.group = group.unwrap_or(config.group);
+    let read = |weights: &Weights| -> Result<Tensors, Error> {
+        let tensor = |name: &str| {
+            let own = weights.tensor(name)?;
+            let kind = kind.unwrap_or(own.kind());
+            Ok((name.to_owned(), no_grad(|| own.to_kind(kind))))
+        };
+        weights.names().filter(|name| *name != MEAN).map(tensor).collect()
+    };
+    let mut networks: Vec<(&str, Tensors)> = vec![("g_ema", read(&generator)?)];
+    for (name, weights) in [("g", trained), ("d", discriminator)] {
+        if let Some(weights) = weights {
+            networks.push((name, read(&weights)?));
+        }
+    }
+    let mean: Tensors =
+        if generator.contains(MEAN) { vec![(MEAN.to_owned(), generator.tensor(MEAN)?)] } else { Vec::new() };
+    match format {
+        Format::Rosinality => {
+            // Its networks hold their filters too, and want to find them.
+            for (name, tensors) in &mut networks {
+                tensors.extend(kernels(&config, *name == "d"));
+            }
+            Ok(save_torch(to, &networks, &mean)?)
+        }
+        Format::Safetensors => {
+            let whole = networks
+                .iter()
+                .flat_map(|(network, tensors)| {
+                    let named = |(name, tensor): &(String, Tensor)| {
+                        (format!("{network}.{name}"), tensor.shallow_clone())
+                    };
+                    tensors.iter().map(named).collect::<Vec<_>>()
+                })
+                .chain(mean)
+                .collect::<Tensors>();
+            let mut about =
+                vec![("unsee.stylegan2", serde_json::to_string(&config).map_err(std::io::Error::other)?)];
+            // Under the names by which NVIDIA's files say it.
+            about.extend(clamp.map(|clamp| ("stylegan2.conv_clamp", clamp.to_string())));
+            about.extend(group.map(|group| ("stylegan2.group_size", group.to_string())));
+            Ok(save(to, &whole, &about)?)
+        }
+        _ => Err(Error::Shot(
+            "a StyleGAN2 is written with --as rosinality (.pt) or --as safetensors; the others are for Stable Diffusion"
+                .to_owned(),
+        )),
+    }
+}
+
+/// The mean of all styles, which is no part of a network there.
+const MEAN: &str = "latent_avg";
