@@ -15,6 +15,7 @@ use assert_cmd::Command;
 use serde_json::Value;
 use unsee::model::Builder;
 use unsee::model::safety::SafetyChecker;
+use unsee::model::stylegan2::{Config, Generator};
 use unsee::pictures::Picture;
 use unsee::torch::{Kind, Tensor};
 use unsee::weights::{Edit, Weights, save};
@@ -1059,4 +1060,66 @@ fn a_concept_is_learned_from_captioned_pictures() {
     fs_err::remove_file(root.join("mine/keep/1.txt")).unwrap();
     command.assert().success();
     assert!(!root.join("run/pictures/material").exists());
+}
+
+/// A small `StyleGAN2` by chance, as rosinality's bare state dict.
+fn gan(folder: &Path) -> PathBuf {
+    let config = Config {
+        size: 16,
+        style_dim: 8,
+        mapping_layers: 2,
+        channels: vec![16, 16, 8],
+        group: 4,
+        clamp: None,
+    };
+    let network = Generator::new(&config, Builder::fresh(1, unsee::torch::Device::CPU)).unwrap();
+    let tensors: Vec<(String, Tensor)> = network
+        .parameters()
+        .named()
+        .into_iter()
+        .map(|(name, tensor)| {
+            let noise = name.ends_with("noise.weight");
+            (name, if noise { tensor + 0.05 } else { tensor })
+        })
+        .collect();
+    let file = folder.join("gan.safetensors");
+    save(&file, &tensors, &[]).unwrap();
+    file
+}
+
+#[test]
+fn a_gan_draws_seeds() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = gan(folder.path());
+    let draw = |out: &str, arguments: &[&str]| {
+        let mut command = unsee();
+        command.args(["generate", "-q", "--model"]).arg(&model).args(arguments);
+        command.arg("--out").arg(folder.path().join(out));
+        command
+    };
+    draw("three", &["--seeds", "1,2,3"]).assert().success();
+    draw("alone", &["--seeds", "2", "--batch", "1"]).assert().success();
+    draw("mean", &["--seeds", "1,2", "--truncation", "0"]).assert().success();
+    let open = |name: &str| Picture::open(&folder.path().join(name)).unwrap();
+    let apart = |a: &Picture, b: &Picture| {
+        a.rgb.iter().zip(&b.rgb).map(|(a, b)| u64::from(a.abs_diff(*b))).sum::<u64>()
+    };
+    // A picture is its seed's, whatever its company; another seed is another picture, and at the mean less so.
+    assert!(apart(&open("three/0_1.png"), &open("alone/0_0.png")) <= 8);
+    let different = apart(&open("three/0_0.png"), &open("three/0_1.png"));
+    let alike = apart(&open("mean/0_0.png"), &open("mean/0_1.png"));
+    assert!(different > 2 * alike && alike > 0, "{different} {alike}");
+    let texts = Picture::texts(&folder.path().join("mean/0_1.png")).unwrap();
+    let parameters = &texts.iter().find(|(key, _)| key == "parameters").unwrap().1;
+    assert!(parameters.starts_with("Seed: 2, Truncation: 0, Size: 16x16"), "{parameters}");
+
+    for (arguments, wanted) in [
+        (&["a cat"][..], "it reads no prompt"),
+        (&["--size", "32x32"], "this StyleGAN2 draws 16x16"),
+        (&["--edit", "x.safetensors"], "no edit"),
+    ] {
+        let error = failure(draw("wrong", arguments), 1);
+        assert!(error.contains(wanted), "{error}");
+        assert!(!folder.path().join("wrong").exists());
+    }
 }

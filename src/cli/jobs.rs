@@ -65,8 +65,8 @@ pub(super) struct EraseArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct GenerateArgs {
-    /// The prompt
-    #[arg(required_unless_present = "csv", conflicts_with = "csv")]
+    /// The prompt; a GAN has none
+    #[arg(conflicts_with = "csv")]
     prompt: Option<String>,
     /// CSV with a column `prompt`, optionally `case_number`, `evaluation_seed`, `evaluation_guidance`
     #[arg(long)]
@@ -74,6 +74,9 @@ pub(super) struct GenerateArgs {
     /// Seeds for prompts without one of their own
     #[arg(long, value_delimiter = ',', default_value = "0")]
     seeds: Vec<u64>,
+    /// How far a GAN's styles may lie from their mean: 1 as they come, lower is more alike and cleaner
+    #[arg(long, default_value_t = 1.0)]
+    truncation: f64,
     /// What to stay away from
     #[arg(long, default_value = "")]
     negative: String,
@@ -240,6 +243,10 @@ pub(super) fn erase(args: EraseArgs, common: &Common) -> anyhow::Result<()> {
 pub(super) fn generate(args: GenerateArgs, common: &Common) -> anyhow::Result<()> {
     let prompts = match (&args.csv, args.prompt) {
         (Some(csv), _) => run::read_prompts(csv)?,
+        (None, None) if !run::needs_no_prompt(&args.draw.model.settings()) => {
+            let missing = clap::error::ErrorKind::MissingRequiredArgument;
+            clap::Error::raw(missing, "a prompt is needed: give one, or a list of them with --csv\n").exit()
+        }
         (None, prompt) => {
             vec![PromptRow::bare(0, &prompt.unwrap_or_default())]
         }
@@ -254,6 +261,7 @@ pub(super) fn generate(args: GenerateArgs, common: &Common) -> anyhow::Result<()
         guidance: args.draw.guidance,
         steps: args.draw.steps,
         sampler: args.draw.sampler,
+        truncation: args.truncation,
         size: args.size,
         batch: args.draw.batch,
     };

@@ -9,6 +9,7 @@ mod folder;
 mod gan_files;
 mod presets;
 mod stable_diffusion;
+mod stylegan2;
 
 use std::path::PathBuf;
 
@@ -21,6 +22,7 @@ pub use export::{Edited, Format, Kept};
 pub use folder::needed;
 pub use gan_files::{export_gan, is_gan};
 pub use stable_diffusion::{Latents, StableDiffusion};
+pub use stylegan2::StyleGan2;
 
 use crate::pictures::Picture;
 use crate::sampler::{Schedule, Solver};
@@ -106,7 +108,7 @@ impl Error {
 /// What a generator is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ModelCard {
-    /// `stable-diffusion`.
+    /// `stable-diffusion` or `stylegan2`.
     pub kind: String,
     /// Where it was loaded from.
     pub path: PathBuf,
@@ -136,9 +138,35 @@ pub struct Shot {
     pub sampler: Solver,
     /// Pixels across and down.
     pub size: (i64, i64),
+    /// How far a GAN's style may lie from the mean of all: 1 is as it comes, 0 the mean itself.
+    #[serde(default = "whole", skip_serializing_if = "is_whole")]
+    pub truncation: f64,
+}
+
+fn whole() -> f64 {
+    1.0
+}
+
+/// Whether a truncation leaves everything as it is.
+pub fn is_whole(truncation: &f64) -> bool {
+    (truncation - 1.0).abs() < 1e-12
 }
 
 impl Shot {
+    /// A picture of a GAN: no prompt, no steps.
+    pub fn of_seed(seed: u64, truncation: f64, side: i64) -> Self {
+        Self {
+            prompt: String::new(),
+            negative: String::new(),
+            seed,
+            guidance: 1.0,
+            steps: 0,
+            sampler: Solver::Ddim,
+            size: (side, side),
+            truncation,
+        }
+    }
+
     /// What must be equal for two shots to be drawn in one batch.
     fn company(&self) -> (usize, Solver, (i64, i64), bool) {
         (self.steps, self.sampler, self.size, self.guides())
@@ -150,6 +178,16 @@ impl Shot {
 
     /// The parameters as A1111 writes them.
     pub fn parameters(&self, model: &str) -> String {
+        if self.steps == 0 {
+            return format!(
+                "Seed: {}, Truncation: {}, Size: {}x{}, Model hash: {}",
+                self.seed,
+                self.truncation,
+                self.size.0,
+                self.size.1,
+                &model[..model.len().min(10)],
+            );
+        }
         let negative = if self.negative.is_empty() {
             String::new()
         } else {

@@ -343,7 +343,7 @@ fn in_slices(batch: &Tensor, side: i64, work: impl Fn(&Tensor) -> Vec<Tensor>) -
 }
 
 /// Pixels `[n, 3, h, w]` in [0, 1] to pictures; rounded as diffusers does.
-fn to_pictures(pixels: &Tensor) -> Result<Vec<Picture>, Error> {
+pub(super) fn to_pictures(pixels: &Tensor) -> Result<Vec<Picture>, Error> {
     let (n, _, height, width) = pixels.size4().map_err(crate::torch::Error::from)?;
     let bytes = (pixels * 255.0)
         .round()

@@ -166,6 +166,7 @@ mod tests {
             steps: 1,
             sampler: Solver::Ddim,
             size: (8, 8),
+            truncation: 1.0,
         };
         let works: Vec<_> = (0..10).map(|n| (folder.path().join(format!("{n}.png")), shot.clone())).collect();
         let card = || ModelCard {

@@ -10,7 +10,9 @@ use super::folder::{Machine, RunFolder};
 use super::opening::{lay, opened};
 use super::prompts::PromptRow;
 use super::{Batch, Error, ModelSettings, located};
-use crate::generator::{Adapter, Checkpoint, Embedding, Generator, Shot, StableDiffusion};
+use crate::generator::{
+    Adapter, Checkpoint, Embedding, Generator, Location, Shot, StableDiffusion, StyleGan2, is_gan, is_whole,
+};
 use crate::sampler::Solver;
 use crate::torch::Place;
 use crate::watch::Watch;
@@ -38,6 +40,9 @@ pub struct Commission {
     pub sampler: Option<Solver>,
     /// Pixels across and down; when missing the prompt's own, else the model's.
     pub size: Option<(i64, i64)>,
+    /// How far a GAN's styles may lie from their mean.
+    #[serde(skip_serializing_if = "is_whole")]
+    pub truncation: f64,
     /// Pictures in a batch.
     pub batch: Batch,
 }
@@ -63,7 +68,78 @@ pub fn generate(
     place: Place,
     watch: &mut dyn Watch,
 ) -> Result<Vec<Drawn>, Error> {
-    let checkpoint = opened(&located(&commission.model)?, watch)?;
+    let location = located(&commission.model)?;
+    let Loaded { model, hash, solver } = if is_gan(&location.path) {
+        gan(commission, &location.path, place)?
+    } else {
+        diffusion(commission, &location, place, watch)?
+    };
+    let side = model.card().side;
+    let (mut works, mut rows): (Vec<(PathBuf, Shot)>, Vec<&PromptRow>) = (Vec::new(), Vec::new());
+    for row in &commission.prompts {
+        let seeds = row.seed.map_or_else(|| commission.seeds.clone(), |seed| vec![seed]);
+        for (n, seed) in seeds.into_iter().enumerate() {
+            let size = commission.size.or(row.size).unwrap_or((side, side));
+            let shot = match solver {
+                Some(solver) => Shot {
+                    prompt: row.prompt.clone(),
+                    negative: commission.negative.clone(),
+                    seed,
+                    guidance: row.guidance.unwrap_or(commission.guidance),
+                    steps: commission.steps,
+                    sampler: commission.sampler.unwrap_or(solver),
+                    size,
+                    truncation: 1.0,
+                },
+                None => Shot { size, ..Shot::of_seed(seed, commission.truncation, side) },
+            };
+            works.push((root.join(format!("{}_{n}.png", row.case)), shot));
+            rows.push(row);
+        }
+    }
+    let files: HashSet<&PathBuf> = works.iter().map(|(file, _)| file).collect();
+    if files.len() != works.len() {
+        return Err(Error::Unknown(
+            "two prompts have the same case_number; their pictures would overwrite each other".to_owned(),
+        ));
+    }
+
+    // Before there is a folder.
+    for (_, shot) in &works {
+        model.check(shot)?;
+    }
+    RunFolder::within(root, commission, Machine::here(place), |run| {
+        run.record.sign("model", &hash, &model.card().path);
+        let largest = works.iter().map(|(_, shot)| shot).max_by_key(|shot| shot.size.0 * shot.size.1);
+        let batch = match largest {
+            Some(shot) => commission.batch.settle(run, &*model, shot, place.device, watch)?,
+            None => 1,
+        };
+        run.phase("drawing", place.device, |_| {
+            let stamp = Stamp { model: &hash, sensitive: false };
+            draw_missing(&*model, &works, (stamp, batch), "drawing", watch)
+        })?;
+        table(commission, &works, &rows, root)
+    })?;
+    Ok(works.into_iter().map(|(file, shot)| Drawn { file, prompt: shot.prompt, seed: shot.seed }).collect())
+}
+
+/// A model with everything on it.
+struct Loaded {
+    model: Box<dyn Generator>,
+    /// Of the model and what goes onto it.
+    hash: String,
+    /// A diffusion model's own solver.
+    solver: Option<Solver>,
+}
+
+fn diffusion(
+    commission: &Commission,
+    location: &Location,
+    place: Place,
+    watch: &mut dyn Watch,
+) -> Result<Loaded, Error> {
+    let checkpoint = opened(location, watch)?;
     let mut model = StableDiffusion::load(&checkpoint, place)?;
     let mut hash = model.card().hash.clone();
     if !commission.edits.is_empty() {
@@ -77,31 +153,6 @@ pub fn generate(
         watch.note(&format!("{} is the word `{word}` in prompts", embedding.path.display()));
         hash = format!("{hash}+{word}={}", content_hash(&embedding.path)?);
     }
-    let side = model.card().side;
-    let (mut works, mut rows): (Vec<(PathBuf, Shot)>, Vec<&PromptRow>) = (Vec::new(), Vec::new());
-    for row in &commission.prompts {
-        let seeds = row.seed.map_or_else(|| commission.seeds.clone(), |seed| vec![seed]);
-        for (n, seed) in seeds.into_iter().enumerate() {
-            let shot = Shot {
-                prompt: row.prompt.clone(),
-                negative: commission.negative.clone(),
-                seed,
-                guidance: row.guidance.unwrap_or(commission.guidance),
-                steps: commission.steps,
-                sampler: commission.sampler.unwrap_or(model.solver()),
-                size: commission.size.or(row.size).unwrap_or((side, side)),
-            };
-            works.push((root.join(format!("{}_{n}.png", row.case)), shot));
-            rows.push(row);
-        }
-    }
-    let files: HashSet<&PathBuf> = works.iter().map(|(file, _)| file).collect();
-    if files.len() != works.len() {
-        return Err(Error::Unknown(
-            "two prompts have the same case_number; their pictures would overwrite each other".to_owned(),
-        ));
-    }
-
     let unread: Vec<usize> =
         commission.prompts.iter().map(|row| model.unread(&row.prompt)).filter(|&tokens| tokens > 0).collect();
     if let Some(most) = unread.iter().max() {
@@ -111,20 +162,26 @@ pub fn generate(
             commission.prompts.len()
         ));
     }
-    RunFolder::within(root, commission, Machine::here(place), |run| {
-        run.record.sign("model", &hash, &model.card().path);
-        let largest = works.iter().map(|(_, shot)| shot).max_by_key(|shot| shot.size.0 * shot.size.1);
-        let batch = match largest {
-            Some(shot) => commission.batch.settle(run, &model, shot, place.device, watch)?,
-            None => 1,
-        };
-        run.phase("drawing", place.device, |_| {
-            let stamp = Stamp { model: &hash, sensitive: false };
-            draw_missing(&model, &works, (stamp, batch), "drawing", watch)
-        })?;
-        table(commission, &works, &rows, root)
-    })?;
-    Ok(works.into_iter().map(|(file, shot)| Drawn { file, prompt: shot.prompt, seed: shot.seed }).collect())
+    let solver = Some(model.solver());
+    Ok(Loaded { model: Box::new(model), hash, solver })
+}
+
+fn gan(commission: &Commission, path: &Path, place: Place) -> Result<Loaded, Error> {
+    let wrong = |what: &str| {
+        Err(Error::Unknown(format!(
+            "{} is a StyleGAN2: {what}; its pictures are seeds (--seeds, --truncation)",
+            path.display()
+        )))
+    };
+    if commission.prompts.iter().any(|row| !row.prompt.is_empty()) {
+        return wrong("it reads no prompt");
+    }
+    if !commission.edits.is_empty() || !commission.embeddings.is_empty() {
+        return wrong("no edit or embedding goes onto it yet");
+    }
+    let model = StyleGan2::load(path, place)?;
+    let hash = model.card().hash.clone();
+    Ok(Loaded { model: Box::new(model), hash, solver: None })
 }
 
 /// A hash over a file's bytes, or over a folder's model.

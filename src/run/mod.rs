@@ -43,7 +43,7 @@ pub use inspect::{Finding, TensorFact, fits, inspect};
 pub use judging::{Asked, Looked, judge_pictures, read_evidence};
 pub use jury::{JudgeReport, Jury};
 pub use layouts::{GridRequest, Rows, canvas_folder, canvas_sheet, compare};
-pub use naming::{located, shipped, shipped_or_path};
+pub use naming::{located, needs_no_prompt, shipped, shipped_or_path};
 pub use pipeline::{
     AnswerSettings, DrawSettings, Job, JudgeSettings, Method, ModelSettings, Pipeline, TaskSettings,
     parse_toml,

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::Error;
 use super::pipeline::ModelSettings;
-use crate::generator::Location;
+use crate::generator::{Location, is_gan};
 use crate::hub::{Name, Settings, cached};
 
 /// A shipped model by name (`miniature`, `judge`): in `UNSEE_MODELS`, or in a folder `models` beside the
@@ -56,6 +56,11 @@ pub fn shipped_or_path(text: &str) -> Result<PathBuf, Error> {
             "`{text}` is neither a folder nor a shipped model; miniature and judge are shipped, ORGANISATION/NAME is a model of the hub, anything else is a path"
         ))
     })
+}
+
+/// Whether a model draws without a prompt.
+pub fn needs_no_prompt(settings: &ModelSettings) -> bool {
+    located(settings).is_ok_and(|location| is_gan(&location.path))
 }
 
 /// Where a pipeline's model lies.

@@ -70,6 +70,7 @@ impl<'a> Studio<'a> {
             steps: self.settings.steps,
             sampler: self.settings.sampler,
             size: (self.side, self.side),
+            truncation: 1.0,
         }
     }
 
