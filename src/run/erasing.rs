@@ -57,8 +57,9 @@ pub(super) fn erase(
         })?;
         edit.save(&file)?;
         // The moments of the optimizer are of no use once the edit is there.
-        if state.exists() {
-            fs_err::remove_file(state.join("state.safetensors"))?;
+        let moments = state.join("state.safetensors");
+        if moments.exists() {
+            fs_err::remove_file(moments)?;
         }
         edit
     };

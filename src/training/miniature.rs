@@ -273,6 +273,7 @@ impl Maker<'_> {
 impl Course {
     fn plan(&self, seed: u64) -> Plan {
         Plan {
+            extends: true,
             warmup: 200.min(self.steps / 10),
             cooldown: 0.25,
             decoupled: true,

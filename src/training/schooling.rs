@@ -87,6 +87,8 @@ pub struct Plan {
     pub clip: Option<f64>,
     /// Decay of the average of the weights.
     pub ema: Option<f64>,
+    /// Whether it may be made longer some day: its last state is kept then. A large model's is gigabytes.
+    pub extends: bool,
 }
 
 /// What a training ended with.
@@ -189,7 +191,7 @@ pub fn train(
 
         let stop = watch.interrupted() && state.step < plan.steps;
         if let Some(folder) = folder
-            && (stop || saved.elapsed() > pause || state.step == plan.steps)
+            && (stop || saved.elapsed() > pause || (plan.extends && state.step == plan.steps))
         {
             let writing = Instant::now();
             state.seconds += began.elapsed().as_secs_f64();
@@ -206,6 +208,9 @@ pub fn train(
         }
     }
     watch.end();
+    if let Some(file) = &mut scalars {
+        file.flush()?;
+    }
     // Its moments are twice the weights; they go before the weights are copied.
     let State { adam, ema, mean, seconds, .. } = state;
     drop(adam);
@@ -330,6 +335,7 @@ impl Plan {
             beta2: 0.999,
             clip: None,
             ema: None,
+            extends: false,
         }
     }
 
@@ -399,7 +405,14 @@ mod tests {
     }
 
     fn plan(steps: u64) -> Plan {
-        Plan { ema: Some(0.9), cooldown: 0.5, clip: Some(1.0), warmup: 5, ..Plan::constant(steps, 0.05, 7) }
+        Plan {
+            ema: Some(0.9),
+            cooldown: 0.5,
+            clip: Some(1.0),
+            warmup: 5,
+            extends: true,
+            ..Plan::constant(steps, 0.05, 7)
+        }
     }
 
     const HERE: Place = Place { device: Device::CPU, precision: Precision::F32, memory: Thrift::Fast };
