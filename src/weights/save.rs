@@ -2,7 +2,8 @@
 #![expect(unsafe_code, reason = "reads a tensor's bytes in place")]
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::Path;
 
 use super::Error;
@@ -110,8 +111,34 @@ fn write(
                 Error::Io(std::io::Error::new(error.kind(), format!("{}: {error}", path.display())))
             }
             other => Error::Damaged { path: path.to_path_buf(), why: other.to_string() },
-        })
+        })?;
+        // By its name: the crate may have put another file there.
+        Ok(sort_metadata(half.path())?)
     })
+}
+
+/// Puts the metadata's keys in order, in place: the crate writes them as they come out of a hash table, and the same
+/// content is to be the same file.
+fn sort_metadata(path: &Path) -> std::io::Result<()> {
+    const KEY: &[u8] = b"\"__metadata__\":";
+    let mut file = fs_err::OpenOptions::new().read(true).write(true).open(path)?;
+    let mut length = [0; 8];
+    file.read_exact(&mut length)?;
+    let mut header = vec![0; u64::from_le_bytes(length) as usize];
+    file.read_exact(&mut header)?;
+    let Some(start) = header.windows(KEY.len()).position(|window| window == KEY).map(|at| at + KEY.len())
+    else {
+        return Ok(());
+    };
+    let mut values = serde_json::Deserializer::from_slice(&header[start..]).into_iter();
+    let Some(Ok::<BTreeMap<String, String>, _>(sorted)) = values.next() else { return Ok(()) };
+    let text = serde_json::to_vec(&sorted)?;
+    // The same keys and values are as many bytes.
+    if text.len() == values.byte_offset() {
+        file.seek(SeekFrom::Start(8 + start as u64))?;
+        file.write_all(&text)?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -132,6 +159,16 @@ mod tests {
         assert!(weights.tensor("b").unwrap().equal(&tensors[0].1));
         assert_eq!(weights.info("a").unwrap().dtype, "U8");
         assert_eq!(weights.metadata()["base"], "x");
+        let about: Vec<(String, String)> =
+            (0..12).map(|i| (format!("key {i}"), format!("\"ä\\{i}\n"))).collect();
+        let about: Vec<(&str, String)> = about.iter().map(|(k, v)| (k.as_str(), v.clone())).collect();
+        let bytes = || {
+            save(&path, &tensors, &about).unwrap();
+            fs_err::read(&path).unwrap()
+        };
+        let first = bytes();
+        assert!((0..8).all(|_| bytes() == first), "the same content, other bytes");
+        assert_eq!(Weights::open(&path).unwrap().metadata()["key 7"], "\"ä\\7\n");
         save_as(&path, &tensors[..1], Kind::Half, &[]).unwrap();
         assert_eq!(Weights::open(&path).unwrap().tensor("b").unwrap().kind(), Kind::Half);
     }
