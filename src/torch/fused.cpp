@@ -377,7 +377,10 @@ char* unsee_group_norm(Tensor* x, Tensor* weight, Tensor* bias, int64_t groups, 
       *out = new Tensor(GroupNorm::apply(*x, *weight, *bias, groups, eps, silu));
     } else {
       Tensor y = at::group_norm(*x, groups, *weight, *bias, eps);
-      *out = new Tensor(silu ? at::silu(y) : y);
+      if (silu) y = at::silu(y);
+      // CUDA's comes back row by row; the convolutions before and after it want their layout.
+      auto layout = at::MemoryFormat::ChannelsLast;
+      *out = new Tensor(x->dim() == 4 && x->is_contiguous(layout) ? y.contiguous(layout) : y);
     }
   });
 }
