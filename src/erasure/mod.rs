@@ -3,6 +3,7 @@
 
 mod encoded;
 mod material;
+mod relabelling;
 mod saliency;
 pub mod salun;
 mod select;

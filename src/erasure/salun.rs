@@ -15,12 +15,13 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::encoded::{Encoded, Texts, rows_of_step};
+use super::encoded::{Encoded, Texts};
+use super::relabelling::Relabelling;
 use super::saliency::threshold;
 use super::{Erasure, Error, Material, Select, Task};
 use crate::generator::Denoiser;
 use crate::torch::{Kind, Rng, Tensor, grad_each, no_grad, stage};
-use crate::training::{self, Lesson, Plan, Share, train};
+use crate::training::{self, Plan, train};
 use crate::watch::Watch;
 use crate::weights::{Edit, Weights, save};
 
@@ -305,138 +306,6 @@ impl SalUn {
             save(&file, &named, &[("density", self.density.to_string())])?;
         }
         Ok(masks)
-    }
-}
-
-/// Learns what the concept's prompts are to give.
-struct Relabelling<'a> {
-    settings: &'a SalUn,
-    model: &'a dyn Denoiser,
-    texts: &'a Texts,
-    forget: &'a Encoded,
-    remain: Option<&'a Encoded>,
-    chosen: &'a [(String, Tensor)],
-    base: &'a [Tensor],
-    masks: &'a [Tensor],
-    seed: u64,
-}
-
-impl Lesson for Relabelling<'_> {
-    fn name(&self) -> &'static str {
-        "salun"
-    }
-
-    fn parameters(&self) -> Vec<(String, Tensor)> {
-        self.chosen.iter().map(share).collect()
-    }
-
-    fn divides(&self) -> bool {
-        self.settings.batch > 1
-    }
-
-    fn loss(&mut self, step: u64, rng: &mut Rng, share: Share) -> Result<Tensor, training::Error> {
-        let (settings, model, schedule) = (self.settings, self.model, self.model.schedule());
-        let here = model.place().device.tch();
-        let (n, total) = (settings.batch, schedule.steps());
-
-        let rows = rows_of_step((self.seed, "forget"), step, n, self.forget.len()).to_device(here);
-        let clean = self.forget.sample(&rows, rng);
-        let noise = rng.normal(&clean.size()).to_device(here);
-        let timesteps = rng.below(total, &[n]).to_device(here);
-        let noisy = schedule.add_noise(&clean, &noise, &timesteps);
-        let prompts = self.forget.prompts.index_select(0, &rows);
-        let text = self.texts.forget.index_select(0, &prompts);
-        let pseudo = self.pseudo(&prompts, rng);
-        let for_target = if settings.variant == Variant::Official {
-            schedule.add_noise(&self.forget.sample(&rows, rng), &noise, &timesteps)
-        } else {
-            noisy.shallow_clone()
-        };
-        // Everything above is drawn for the whole batch, so that its halves see the same.
-        let mine = share.rows(n);
-        let (from, len) = (mine.start, mine.end - mine.start);
-        let part = |whole: &Tensor| whole.narrow(0, from, len);
-        let weight = len as f64 / n as f64;
-        let [noisy, text, at] = [&noisy, &text, &timesteps].map(part);
-        let target = self.as_target_network(|| model.predict(&part(&for_target), &at, &part(&pseudo)));
-
-        let Some(remain) = self.remain.filter(|_| settings.alpha > 0.0) else {
-            let output = model.predict(&noisy, &at, &text);
-            return Ok((output - target).square().mean(Kind::Float) * weight);
-        };
-        let rows = rows_of_step((self.seed, "remain"), step, n, remain.len()).to_device(here);
-        let kept = remain.sample(&rows, rng);
-        let kept_noise = rng.normal(&kept.size()).to_device(here);
-        let kept_timesteps = rng.below(total, &[n]).to_device(here);
-        let kept_noisy = schedule.add_noise(&kept, &kept_noise, &kept_timesteps);
-        let texts = self.texts.remain.as_ref().unwrap_or(&self.texts.empty);
-        let kept_text = texts.index_select(0, &remain.prompts.index_select(0, &rows));
-
-        // Both sets go through the network together.
-        let output = model.predict(
-            &Tensor::cat(&[noisy, part(&kept_noisy)], 0),
-            &Tensor::cat(&[at, part(&kept_timesteps)], 0),
-            &Tensor::cat(&[text, part(&kept_text)], 0),
-        );
-        let output = output.split(len, 0);
-        let kept_target = part(&schedule.target(&kept, &kept_noise, &kept_timesteps));
-        let forgetting = (&output[0] - target).square().mean(Kind::Float);
-        let keeping = (&output[1] - kept_target).square().mean(Kind::Float);
-        Ok((forgetting + keeping * settings.alpha) * weight)
-    }
-
-    fn shape(&self, i: usize, gradient: &mut Tensor) {
-        let _ = gradient.g_mul_(&self.masks[i]);
-    }
-}
-
-/// While it lives, the parameters point at other values' memory: nothing is copied. They point back also where a
-/// prediction fails, too little memory for example: a step is tried again then.
-struct Lent<'a> {
-    parameters: &'a [(String, Tensor)],
-    own: Vec<Tensor>,
-}
-
-impl<'a> Lent<'a> {
-    fn new(parameters: &'a [(String, Tensor)], values: &[Tensor]) -> Self {
-        let own = parameters.iter().map(|(_, tensor)| tensor.detach()).collect();
-        Self::point(parameters, values);
-        Self { parameters, own }
-    }
-
-    fn point(parameters: &[(String, Tensor)], values: &[Tensor]) {
-        for ((_, tensor), value) in parameters.iter().zip(values) {
-            tensor.shallow_clone().set_data(value);
-        }
-    }
-}
-
-impl Drop for Lent<'_> {
-    fn drop(&mut self) {
-        Self::point(self.parameters, &self.own);
-    }
-}
-
-impl Relabelling<'_> {
-    fn pseudo(&self, prompts: &Tensor, rng: &mut Rng) -> Tensor {
-        let remain = self.texts.remain.as_ref().unwrap_or(&self.texts.empty);
-        let n = remain.size()[0];
-        match self.settings.pseudo {
-            Pseudo::Anchor => self.texts.anchor.index_select(0, prompts),
-            Pseudo::Next => remain.index_select(0, &(prompts + 1).remainder(n)),
-            Pseudo::Random => {
-                remain.index_select(0, &rng.below(n, &prompts.size()).to_device(prompts.device()))
-            }
-        }
-    }
-
-    /// Runs `predict` without gradients on the network that gives the target.
-    fn as_target_network(&self, predict: impl FnOnce() -> Tensor) -> Tensor {
-        if self.settings.target_network == TargetNetwork::Current {
-            return no_grad(predict);
-        }
-        let _base = Lent::new(self.chosen, self.base);
-        no_grad(predict)
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::{Error, Format};
 use crate::model::stylegan2::{Config, kernels};
 use crate::torch::{Kind, Tensor, no_grad};
-use crate::weights::{Gan, Weights, is_stylegan, read_stylegan, save, save_torch};
+use crate::weights::{Gan, MEAN_STYLE, Weights, is_stylegan, read_stylegan, save, save_torch};
 
 /// Whether a path is a file with a `StyleGAN2` in it.
 pub fn is_gan(path: &Path) -> bool {
@@ -24,17 +24,16 @@ pub fn export_gan(from: &Path, to: &Path, format: Format, kind: Option<Kind>) ->
     if fs_err::symlink_metadata(to).is_ok() {
         return Err(Error::Occupied(to.to_path_buf()));
     }
-    let Gan { generator, trained, discriminator, clamp, group } = read_stylegan(&Weights::open(from)?)?;
-    let mut config = Config::of(&generator)?;
-    config.clamp = clamp;
-    config.group = group.unwrap_or(config.group);
+    let gan = read_stylegan(&Weights::open(from)?)?;
+    let config = Config::of_file(&gan)?;
+    let Gan { generator, trained, discriminator, clamp, group } = gan;
     let read = |weights: &Weights| -> Result<Tensors, Error> {
         let tensor = |name: &str| {
             let own = weights.tensor(name)?;
             let kind = kind.unwrap_or(own.kind());
             Ok((name.to_owned(), no_grad(|| own.to_kind(kind))))
         };
-        weights.names().filter(|name| *name != MEAN).map(tensor).collect()
+        weights.names().filter(|name| *name != MEAN_STYLE).map(tensor).collect()
     };
     let mut networks: Vec<(&str, Tensors)> = vec![("g_ema", read(&generator)?)];
     for (name, weights) in [("g", trained), ("d", discriminator)] {
@@ -42,8 +41,11 @@ pub fn export_gan(from: &Path, to: &Path, format: Format, kind: Option<Kind>) ->
             networks.push((name, read(&weights)?));
         }
     }
-    let mean: Tensors =
-        if generator.contains(MEAN) { vec![(MEAN.to_owned(), generator.tensor(MEAN)?)] } else { Vec::new() };
+    let mean: Tensors = if generator.contains(MEAN_STYLE) {
+        vec![(MEAN_STYLE.to_owned(), generator.tensor(MEAN_STYLE)?)]
+    } else {
+        Vec::new()
+    };
     match format {
         Format::Rosinality => {
             // Its networks hold their filters too, and want to find them.
@@ -76,6 +78,3 @@ pub fn export_gan(from: &Path, to: &Path, format: Format, kind: Option<Kind>) ->
         )),
     }
 }
-
-/// The mean of all styles, which is no part of a network there.
-const MEAN: &str = "latent_avg";

@@ -9,7 +9,7 @@ use crate::model::stylegan2::{self, Config, Noise};
 use crate::pictures::Picture;
 use crate::torch::{Kind, Place, Rng, Tensor, no_grad, stage};
 use crate::watch::Watch;
-use crate::weights::{Edit, Weights, read_stylegan};
+use crate::weights::{Edit, MEAN_STYLE, Weights, read_stylegan};
 
 /// A generator from rosinality's or NVIDIA's files; in f32.
 #[derive(Debug)]
@@ -32,10 +32,10 @@ impl StyleGan2 {
     pub fn load(path: &Path, place: Place) -> Result<Self, Error> {
         let gan = read_stylegan(&Weights::open(path)?)?;
         let weights = &gan.generator;
-        let config = Config { clamp: gan.clamp, ..Config::of(weights)? };
+        let config = Config::of_file(&gan)?;
         let network = stylegan2::Generator::new(&config, Builder::load(weights, place.device))?;
-        let mean = if weights.contains("latent_avg") {
-            weights.tensor("latent_avg")?.to_kind(Kind::Float).view([1, -1]).to_device(place.device.tch())
+        let mean = if weights.contains(MEAN_STYLE) {
+            weights.tensor(MEAN_STYLE)?.to_kind(Kind::Float).view([1, -1]).to_device(place.device.tch())
         } else {
             let z = Rng::new(0).normal(&[MEAN_OF, config.style_dim]).to_device(place.device.tch());
             stage("finding the mean style", || {

@@ -27,6 +27,15 @@ pub enum Error {
     },
 }
 
+/// Ends of the names of files that are read as pictures.
+pub const EXTENSIONS: [&str; 3] = ["png", "jpg", "jpeg"];
+
+/// Whether a file is a picture by its name.
+pub fn is_picture(path: &Path) -> bool {
+    let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+    EXTENSIONS.contains(&extension.as_str())
+}
+
 /// An RGB picture, 8 bits a channel, row by row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Picture {

@@ -181,7 +181,8 @@ impl Screening {
     /// Whether there is something to learn from; asked before a model is loaded.
     ///
     /// # Errors
-    /// Folders without pictures, captions that are no prompts, a method that needs more; sensitive pictures that nobody gave, and that the model may not draw.
+    /// Folders without pictures, captions that are no prompts, a method that needs more; sensitive pictures that nobody
+    /// gave, and that the model may not draw.
     pub(super) fn check_material(&self) -> Result<(), Error> {
         let concept = &self.concept;
         let task = self.task();

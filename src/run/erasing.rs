@@ -11,6 +11,9 @@ use crate::torch::Device;
 use crate::watch::Watch;
 use crate::weights::Edit;
 
+/// First seed of pictures to learn from: far from the seeds of those that are judged.
+pub(super) const MATERIAL_SEED: u64 = 1 << 40;
+
 /// Where an erasure's files are, inside the run's folder.
 #[derive(Debug, Clone)]
 pub(super) struct Places {

@@ -14,6 +14,7 @@ use super::pipeline::{AnswerSettings, JudgeSettings};
 use crate::measure::{
     Answer, AnswerSet, Became, Reference, Score, Seen, Subject, Target, became, score_target,
 };
+use crate::pictures::is_picture;
 use crate::torch::Device;
 use crate::watch::Watch;
 
@@ -115,8 +116,7 @@ fn named(folder: &Path, set: &AnswerSet) -> Result<Vec<(Answer, PathBuf)>, Error
     let mut found = Vec::new();
     for entry in fs_err::read_dir(folder)? {
         let path = entry?.path();
-        let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
-        if !["png", "jpg", "jpeg"].contains(&extension.as_str()) {
+        if !is_picture(&path) {
             continue;
         }
         let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();

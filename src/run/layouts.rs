@@ -9,7 +9,7 @@ use super::drawing::{is_sensitive, picture_path};
 use super::screening::Request;
 use crate::canvas::{self, Object, SIDE, Style};
 use crate::measure::{Answer, AnswerSet, Domain, Paired, Role, Target};
-use crate::pictures::Picture;
+use crate::pictures::{EXTENSIONS, Picture, is_picture};
 use crate::report::{Band, grid};
 use crate::watch::Watch;
 
@@ -121,11 +121,8 @@ fn pictures_of(folder: &Path, only: &[String]) -> Result<BTreeSet<String>, Error
     let mut stems = BTreeSet::new();
     for entry in fs_err::read_dir(folder)? {
         let path = entry?.path();
-        let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
         let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        if ["png", "jpg", "jpeg"].contains(&extension.as_str())
-            && (only.is_empty() || only.iter().any(|part| stem.contains(part.as_str())))
-        {
+        if is_picture(&path) && (only.is_empty() || only.iter().any(|part| stem.contains(part.as_str()))) {
             stems.insert(stem);
         }
     }
@@ -136,7 +133,7 @@ fn pictures_of(folder: &Path, only: &[String]) -> Result<BTreeSet<String>, Error
 }
 
 fn open(folder: &Path, stem: &str, show_sensitive: bool) -> Result<Picture, Error> {
-    let path = ["png", "jpg", "jpeg"]
+    let path = EXTENSIONS
         .iter()
         .map(|extension| folder.join(format!("{stem}.{extension}")))
         .find(|path| path.exists())

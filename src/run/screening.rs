@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::concept::{Screening, captioned};
-use super::erasing::{Places, erase};
+use super::erasing::{MATERIAL_SEED, Places, erase};
 use super::judging::{Asked, judge_pictures};
 use super::layouts::Gallery;
 use super::prompts::PromptRow;
@@ -257,9 +257,6 @@ fn by_any(verdicts: &[Vec<Paired>]) -> Vec<Paired> {
     }
     any
 }
-
-/// First seed of pictures to learn from: far from the seeds of prompts.
-const MATERIAL_SEED: u64 = 1 << 40;
 
 /// The pictures to learn from: from the user's folder, or drawn by the model itself.
 fn material(

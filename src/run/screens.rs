@@ -9,7 +9,7 @@ use super::jury::eye;
 use super::{Error, shipped_or_path};
 use crate::judge::{BATCH, JudgeCard, Look as _, Screen};
 use crate::measure::{Estimate, share};
-use crate::pictures::Picture;
+use crate::pictures::{Picture, is_picture};
 use crate::torch::Device;
 use crate::watch::Watch;
 
@@ -96,10 +96,9 @@ pub(super) fn pictures_in(folder: &Path) -> Result<Vec<PathBuf>, Error> {
     while let Some(folder) = folders.pop() {
         for entry in fs_err::read_dir(folder)? {
             let path = entry?.path();
-            let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
             if path.is_dir() {
                 folders.push(path);
-            } else if ["png", "jpg", "jpeg"].contains(&extension.as_str()) {
+            } else if is_picture(&path) {
                 files.push(path);
             }
         }

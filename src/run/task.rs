@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::Error;
 use super::answering::works;
 use super::drawing::picture_path;
+use super::erasing::MATERIAL_SEED;
 use super::pipeline::TaskSettings;
 use super::studio::Studio;
 use crate::erasure::{Example, Material, Pair, Task};
@@ -46,9 +47,6 @@ pub(super) fn task(set: &AnswerSet, settings: &TaskSettings, target: &Target, se
     }
     Task { concept: target.to_string(), pairs, remain, seed }
 }
-
-/// First seed of pictures to learn from: far from the seeds of answer sets.
-const MATERIAL_SEED: u64 = 1 << 40;
 
 /// Which pictures there are to learn from: of the target, and of the rest.
 pub(super) fn to_learn_from(

@@ -9,6 +9,7 @@ pub mod miniature;
 mod scaler;
 mod schooling;
 mod state;
+mod step;
 
 pub use autoencoder::Autoencoding;
 pub use contrast::Contrast;

@@ -21,7 +21,7 @@ pub use folder::weight_files;
 pub use names::compvis::{Ema, SingleFile, from_compvis, is_compvis, to_compvis, unet_names_of_compvis};
 pub use names::kinds::describe;
 pub use names::lora::{Dialect, Factors, is_lora, named_lora, read_lora};
-pub use names::stylegan::{Gan, is_stylegan, read_stylegan};
+pub use names::stylegan::{Gan, MEAN_STYLE, is_stylegan, read_stylegan};
 pub use save::{save, save_as};
 pub use torch_save::save_torch;
 

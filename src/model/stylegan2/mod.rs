@@ -17,7 +17,7 @@ pub use generator::{Generator, Noise};
 use self::filter::Filter;
 use super::Error;
 use crate::torch::{Device, Tensor};
-use crate::weights::Weights;
+use crate::weights::{Gan, Weights};
 
 /// The sizes of a generator and its discriminator.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -85,6 +85,15 @@ impl Config {
         };
         config.check()?;
         Ok(config)
+    }
+
+    /// The sizes of a file's networks, with what NVIDIA's files say of them beside their shapes.
+    ///
+    /// # Errors
+    /// As [`Self::of`].
+    pub fn of_file(gan: &Gan) -> Result<Self, Error> {
+        let config = Self::of(&gan.generator)?;
+        Ok(Self { clamp: gan.clamp, group: gan.group.unwrap_or(config.group), ..config })
     }
 
     /// Rows of `w+`: one style for each convolution and each output of colour.

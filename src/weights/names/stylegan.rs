@@ -5,6 +5,9 @@
 
 use crate::weights::{Error, View, Weights};
 
+/// The mean of all styles, which stands beside the averaged generator and is no part of a network.
+pub const MEAN_STYLE: &str = "latent_avg";
+
 /// The networks of a file.
 #[derive(Debug)]
 pub struct Gan {
@@ -44,7 +47,7 @@ pub fn read_stylegan(file: &Weights) -> Result<Gan, Error> {
         } else {
             file.renamed(|name| {
                 // The mean of all styles stands beside the networks.
-                let beside = name == "latent_avg" && prefix == "g_ema.";
+                let beside = name == MEAN_STYLE && prefix == "g_ema.";
                 let name = if beside { Some(name) } else { name.strip_prefix(prefix) };
                 name.and_then(from_rosinality).into_iter().collect()
             })?
@@ -57,7 +60,7 @@ pub fn read_stylegan(file: &Weights) -> Result<Gan, Error> {
     let (generator, trained) = match (averaged, trained) {
         (Some(averaged), Some(trained)) => {
             // The mean of all styles belongs to the averaged one.
-            let weight = |name: &str| (name != "latent_avg").then(|| (name.to_owned(), View::Whole));
+            let weight = |name: &str| (name != MEAN_STYLE).then(|| (name.to_owned(), View::Whole));
             (averaged, Some(trained.renamed(|name| weight(name).into_iter().collect())?))
         }
         (Some(averaged), None) => (averaged, None),
@@ -99,7 +102,7 @@ fn from_rosinality(name: &str) -> Option<(String, View)> {
         "noises.",
         "final_conv.",
         "final_linear.",
-        "latent_avg",
+        MEAN_STYLE,
     ];
     let weight = network.iter().any(|start| name.starts_with(start));
     (weight && !name.ends_with(".kernel") && !name.contains("__")).then(|| (name.to_owned(), View::Whole))
@@ -119,7 +122,7 @@ fn top(file: &Weights, prefix: &str) -> u32 {
 fn from_nvidia(name: &str, size: u32) -> Option<(String, View)> {
     let whole = |name: String| Some((name, View::Whole));
     if name == "mapping.w_avg" {
-        return whole("latent_avg".to_owned());
+        return whole(MEAN_STYLE.to_owned());
     }
     if let Some(rest) = name.strip_prefix("mapping.fc") {
         let (i, kind) = rest.split_once('.')?;
