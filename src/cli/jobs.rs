@@ -9,10 +9,9 @@ use super::bars::{Bars, span};
 use super::{Common, DrawArgs, ModelArgs, default_out, output};
 use crate::measure::Target;
 use crate::run::{
-    self, Adapter, AnswerSettings, Commission, Embedding, Inquiry, Job, JudgeSettings, Machine, Pipeline,
-    PromptRow, RunFolder, Screening,
+    self, Adapter, AnswerSettings, Commission, Embedding, Inquiry, Job, JudgeSettings, Pipeline,
+    PromptRow, Screening,
 };
-use crate::training::miniature::{Recipe, miniature};
 
 #[derive(Debug, Args)]
 pub(super) struct DemoArgs {
@@ -137,11 +136,14 @@ pub(super) struct EvaluateArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct TrainArgs {
-    /// The recipe, pipelines/miniature.toml
+    /// The recipe: pipelines/miniature.toml, pipelines/miniature-gan.toml
     recipe: PathBuf,
-    /// Folder of the run [default: outputs/miniature]
+    /// Folder of the run [default: outputs/miniature, outputs/miniature-gan]
     #[arg(long)]
     out: Option<PathBuf>,
+    /// Change a setting: key=value
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
 }
 
 const DEMO: &str = include_str!("../../pipelines/demo.toml");
@@ -311,17 +313,16 @@ pub(super) fn evaluate(args: EvaluateArgs, common: &Common) -> anyhow::Result<()
 
 pub(super) fn train(args: TrainArgs, common: &Common) -> anyhow::Result<()> {
     let path = args.recipe.display().to_string();
-    let recipe: Recipe = run::parse_toml(&path, &fs_err::read_to_string(&args.recipe)?)?;
-    let place = common.place()?;
-    let root = args.out.unwrap_or_else(|| default_out("miniature"));
-    let machine = Machine::here(place);
-    let mut bars = Bars::new(common.quiet);
-    RunFolder::within(&root, &recipe, machine, |run| {
-        run.phase("training", place.device, |run| Ok(miniature(&recipe, run.root(), place, &mut bars)?))
-    })
-    .with_context(|| format!("training {path}"))?;
-    output::line(&root.join("miniature").display().to_string());
-    output::line(&root.join("judge").display().to_string());
+    let course = run::Course::parse(&path, &fs_err::read_to_string(&args.recipe)?, &args.set)?;
+    let root = args.out.unwrap_or_else(|| default_out(course.name()));
+    let made = run::train(&course, &root, common.place()?, &mut Bars::new(common.quiet))
+        .with_context(|| format!("training {path}"))?;
+    if common.json {
+        return output::json(&serde_json::json!({ "models": made }));
+    }
+    for model in made {
+        output::line(&model.display().to_string());
+    }
     Ok(())
 }
 

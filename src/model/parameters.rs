@@ -48,6 +48,11 @@ impl Parameters {
         });
     }
 
+    /// Names and the parameters themselves.
+    pub fn named_leaves(&self) -> Vec<(String, Tensor)> {
+        self.0.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect()
+    }
+
     /// Names and values, sharing memory.
     pub fn named(&self) -> Vec<(String, Tensor)> {
         self.0.iter().map(|(name, tensor)| (name.clone(), tensor.detach())).collect()

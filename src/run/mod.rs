@@ -26,6 +26,7 @@ mod screens;
 mod studio;
 mod study;
 mod task;
+mod train;
 
 pub use crate::generator::{Adapter, Embedding, Format, Kept};
 pub use crate::torch::Kind;
@@ -54,6 +55,7 @@ pub use pull::pull;
 pub use screening::{Screened, screen};
 pub use screens::ScreenReport;
 pub use study::{Summary, erase_only, run};
+pub use train::{Course, train};
 
 use std::path::PathBuf;
 

@@ -252,7 +252,7 @@ pub(super) fn overridden<T: serde::de::DeserializeOwned>(
     }
     let mut table: toml::Table =
         toml::from_str(text).map_err(|error| Error::Pipeline(format!("{path}: {error}")))?;
-    if !table.contains_key("method") {
+    if !table.contains_key("method") && sets.iter().any(|set| set.starts_with("method.")) {
         // So that a setting of the default method can be changed without naming it.
         assign(&mut table, "method.name=salun")?;
     }

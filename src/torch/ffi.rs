@@ -53,6 +53,7 @@ unsafe extern "C" {
     pub(super) fn unsee_autocast_enter(device: i32, kind: i32, before: *mut i64) -> *mut c_char;
     pub(super) fn unsee_autocast_leave(device: i32, before: *const i64) -> *mut c_char;
     pub(super) fn unsee_autocast_forget();
+    pub(super) fn unsee_leaky_relu(x: *mut C_tensor, slope: f64, out: *mut *mut C_tensor) -> *mut c_char;
     pub(super) fn unsee_adam(
         decoupled: bool,
         parameters: *mut *mut C_tensor,

@@ -17,6 +17,7 @@
 #include <ATen/autocast_mode.h>
 #include <ATen/ops/_fused_adam.h>
 #include <ATen/ops/_fused_adamw.h>
+#include <ATen/ops/leaky_relu.h>
 #include <ATen/ops/rand.h>
 #include <ATen/ops/randint.h>
 #include <ATen/ops/randn.h>
@@ -151,6 +152,12 @@ char* unsee_autocast_leave(int device, const int64_t* before) {
 // Forgets the casts of parameters that autocast keeps. One that was made without gradients must not be
 // found by a forward pass that wants them.
 void unsee_autocast_forget() { at::autocast::clear_cache(); }
+
+// ---- what tch leaves an argument out of ---------------------------------------------------------
+
+char* unsee_leaky_relu(Tensor* x, double slope, Tensor** out) {
+  return guarded([&] { *out = new Tensor(at::leaky_relu(*x, slope)); });
+}
 
 // ---- optimizers -------------------------------------------------------------------------------
 

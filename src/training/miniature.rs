@@ -142,27 +142,8 @@ impl Maker<'_> {
         world: u64,
         watch: &mut dyn Watch,
     ) -> Result<(), Error> {
-        let folder = self.out.join(name);
-        let file = folder.join("model.safetensors");
-        if file.exists() {
-            return Ok(());
-        }
-        let vocabulary = vocabulary();
-        vocabulary.save(&folder, self.recipe.tokens, END)?;
-        let tokenizer = open(&folder)?;
-        let config = part.config(vocabulary.size() as i64, self.recipe.tokens as i64);
-        let device = self.here.device;
-        let model = Clip::new(&config, Builder::fresh(self.seed(name), device))?;
-        model.parameters().train(true);
-        let gallery = Gallery::draw(world, 0, part.course.per_cell, watch);
-        let tokenize = |text: &str| tokenizer.encode(text).ids;
-        let mut lesson = Contrast::new(name, &model, &gallery, &tokenize, part.course.batch, device);
-        let plan = Plan { decay: 0.05, beta2: 0.98, ema: Some(0.999), ..part.course.plan(self.seed(name)) };
-        let outcome = train(&mut lesson, &plan, self.here, Some(&self.state(name)), watch)?;
-        let about = json!({"architectures": ["CLIPModel"], "model_type": "clip"});
-        write_json(&folder.join("config.json"), &clip_json(&config, &about))?;
-        write_json(&folder.join("preprocessor_config.json"), &preprocessor())?;
-        ship(&file, model.parameters(), &outcome)
+        let about = (world, self.recipe.tokens, self.seed(name));
+        clip_into(self.out, name, part, about, self.here, watch)
     }
 
     /// Takes the text tower out of the generator's CLIP.
@@ -353,6 +334,37 @@ impl UnetPart {
             act_fn: "silu".to_owned(),
         }
     }
+}
+
+/// Trains a whole CLIP on a world of the canvas into `out/<name>`, from a seed and for prompts of so many tokens.
+pub(super) fn clip_into(
+    out: &Path,
+    name: &'static str,
+    part: &ClipPart,
+    (world, tokens, seed): (u64, usize, u64),
+    here: Place,
+    watch: &mut dyn Watch,
+) -> Result<(), Error> {
+    let folder = out.join(name);
+    let file = folder.join("model.safetensors");
+    if file.exists() {
+        return Ok(());
+    }
+    let vocabulary = vocabulary();
+    vocabulary.save(&folder, tokens, END)?;
+    let tokenizer = open(&folder)?;
+    let config = part.config(vocabulary.size() as i64, tokens as i64);
+    let model = Clip::new(&config, Builder::fresh(seed, here.device))?;
+    model.parameters().train(true);
+    let gallery = Gallery::draw(world, 0, part.course.per_cell, watch);
+    let tokenize = |text: &str| tokenizer.encode(text).ids;
+    let mut lesson = Contrast::new(name, &model, &gallery, &tokenize, part.course.batch, here.device);
+    let plan = Plan { decay: 0.05, beta2: 0.98, ema: Some(0.999), ..part.course.plan(seed) };
+    let outcome = train(&mut lesson, &plan, here, Some(&out.join("training").join(name)), watch)?;
+    let about = json!({"architectures": ["CLIPModel"], "model_type": "clip"});
+    write_json(&folder.join("config.json"), &clip_json(&config, &about))?;
+    write_json(&folder.join("preprocessor_config.json"), &preprocessor())?;
+    ship(&file, model.parameters(), &outcome)
 }
 
 /// Every word of every caption.

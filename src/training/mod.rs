@@ -1,20 +1,26 @@
 //! The one resumable training loop, and the recipes that make the miniature from nothing.
 
+mod adversarial;
+mod alone;
 mod autoencoder;
 mod contrast;
 mod denoising;
 mod folders;
 mod gallery;
+mod guide;
 pub mod miniature;
+pub mod miniature_gan;
 mod scaler;
 mod schooling;
+mod sitting;
 mod state;
-mod step;
 
+pub use adversarial::{Contest, Exam, Pull, Reals, Rivals, Rules, compete};
 pub use autoencoder::Autoencoding;
 pub use contrast::Contrast;
 pub use denoising::Denoising;
 pub use gallery::Gallery;
+pub use guide::{Guide, Regions};
 pub use schooling::{Lesson, Outcome, Plan, Share, train};
 
 /// Why a training ended early.

@@ -1,18 +1,12 @@
-//! The loop: optimizer, average, checkpoints, interruption, and a stop when it goes wrong.
-//!
-//! Every step's random numbers come from a generator that is seeded with (seed, lesson, step), so a
-//! training that was killed and resumed ends with the same bytes as one that ran through.
+//! What is to be learned, by which plan, and what comes of it, where one network learns by one loss.
 
-use std::io::Write as _;
 use std::ops::Range;
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use super::Error;
-use super::scaler::Scaler;
-use super::state::{State, fingerprint, open_scalars};
-use super::step::{one_by_one, step};
-use crate::torch::{Adam, AdamSettings, Ema, Place, Precision, Rng, Tensor, Thrift, no_grad, stage};
+use super::alone::Alone;
+use super::sitting::drive;
+use crate::torch::{Place, Rng, Tensor};
 use crate::watch::Watch;
 
 /// Something to learn.
@@ -101,13 +95,6 @@ pub struct Outcome {
     pub loss: f64,
 }
 
-/// Time between two checkpoints, at least.
-const PAUSE: Duration = Duration::from_secs(60);
-/// How many times as long as a checkpoint takes there is none: a large model's state is gigabytes.
-const RATIO: u32 = 15;
-/// Weight of one step in the running mean of the loss.
-const SMOOTHING: f64 = 0.02;
-
 /// Runs the lesson to its end, from a checkpoint in `folder` where there is one.
 ///
 /// `folder` gets `state.safetensors` and, one line a step, `scalars.jsonl`.
@@ -122,103 +109,9 @@ pub fn train(
     folder: Option<&Path>,
     watch: &mut dyn Watch,
 ) -> Result<Outcome, Error> {
-    let named = lesson.parameters();
-    let tensors: Vec<&Tensor> = named.iter().map(|(_, tensor)| tensor).collect();
-    let settings = AdamSettings {
-        betas: (0.9, plan.beta2),
-        decay: plan.decay,
-        decoupled: plan.decoupled,
-        half_moments: place.memory == Thrift::Low,
-        ..AdamSettings::default()
-    };
-    let mut state = State {
-        step: 0,
-        adam: Adam::new(tensors.iter().copied(), settings)?,
-        ema: plan.ema.map(|_| Ema::new(tensors.iter().copied())),
-        mean: f64::NAN,
-        best: f64::INFINITY,
-        seconds: 0.0,
-        scaler: (place.precision == Precision::F16).then(Scaler::new),
-    };
-    let fingerprint = fingerprint(lesson.name(), plan, &named, place);
-    let mut scalars = None;
-    if let Some(folder) = folder {
-        fs_err::create_dir_all(folder)?;
-        state.load(&folder.join("state.safetensors"), &named, plan, &fingerprint)?;
-        scalars = Some(open_scalars(&folder.join("scalars.jsonl"), state.step)?);
-    }
-
-    let name = lesson.name();
-    watch.begin(name, plan.steps);
-    watch.at(state.step, "");
-    let (mut began, mut saved, mut pause) = (Instant::now(), Instant::now(), PAUSE);
-    let mut shares = &[Share::Whole][..];
-    while state.step < plan.steps {
-        let lr = plan.rate(state.step);
-        let loss = match stage(name, || step(lesson, plan, &mut state, &tensors, (lr, shares), place)) {
-            // Nothing has moved yet, unless parameters move one by one.
-            Err(error)
-                if error.is_out_of_memory()
-                    && shares.len() == 1
-                    && lesson.divides()
-                    && !one_by_one(plan, place) =>
-            {
-                watch.warn(&format!(
-                    "there is too little memory for a step of {name}; each is done in two halves from here on"
-                ));
-                shares = &[Share::First, Share::Second];
-                stage(name, || step(lesson, plan, &mut state, &tensors, (lr, shares), place))?
-            }
-            other => other?,
-        };
-        if !loss.is_finite() {
-            return Err(Error::NotANumber { step: state.step, loss, lr });
-        }
-        state.mean = if state.mean.is_nan() { loss } else { state.mean + SMOOTHING * (loss - state.mean) };
-        if let Some(file) = &mut scalars {
-            writeln!(file, "{}", serde_json::json!({"step": state.step, "loss": loss, "lr": lr}))?;
-        }
-        // After the first hundred steps a mean of ten times the best is no fluctuation.
-        if state.step > 100 {
-            if state.mean > 10.0 * state.best {
-                return Err(Error::Diverged { step: state.step, mean: state.mean, best: state.best });
-            }
-            state.best = state.best.min(state.mean);
-        }
-        state.step += 1;
-        watch.at(state.step, &format!("loss {:.4}", state.mean));
-
-        let stop = watch.interrupted() && state.step < plan.steps;
-        if let Some(folder) = folder
-            && (stop || saved.elapsed() > pause || (plan.extends && state.step == plan.steps))
-        {
-            let writing = Instant::now();
-            state.seconds += began.elapsed().as_secs_f64();
-            began = Instant::now();
-            if let Some(file) = &mut scalars {
-                file.flush()?;
-            }
-            state.save(&folder.join("state.safetensors"), &named, plan, &fingerprint)?;
-            saved = Instant::now();
-            pause = PAUSE.max(RATIO * writing.elapsed());
-        }
-        if stop {
-            return Err(Error::Interrupted(state.step));
-        }
-    }
-    watch.end();
-    if let Some(file) = &mut scalars {
-        file.flush()?;
-    }
-    // Its moments are twice the weights; they go before the weights are copied.
-    let State { adam, ema, mean, seconds, .. } = state;
-    drop(adam);
-    let weights = match &ema {
-        Some(ema) => ema.average().iter().map(Tensor::copy).collect(),
-        None => no_grad(|| tensors.iter().map(|t| t.detach().copy()).collect()),
-    };
-    let seconds = seconds + if folder.is_some() { 0.0 } else { began.elapsed().as_secs_f64() };
-    Ok(Outcome { weights, seconds, loss: mean })
+    let mut alone = Alone::new(lesson, plan, place)?;
+    let end = drive(&mut alone, plan, place, folder, watch)?;
+    Ok(Outcome { weights: alone.into_weights(), seconds: end.seconds, loss: end.mean })
 }
 
 impl Plan {
@@ -240,7 +133,7 @@ impl Plan {
     }
 
     /// The learning rate of a step.
-    fn rate(&self, step: u64) -> f64 {
+    pub(super) fn rate(&self, step: u64) -> f64 {
         let warm = if step < self.warmup { (step + 1) as f64 / self.warmup as f64 } else { 1.0 };
         let left = (self.steps - step) as f64 / (self.steps - self.constant_until()).max(1) as f64;
         self.lr * warm * left.min(1.0)
@@ -255,7 +148,7 @@ impl Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::torch::{Device, Kind};
+    use crate::torch::{Device, Kind, Precision, Thrift};
     use crate::watch::{Listening, Quiet};
 
     /// A line through noisy points, or worse.

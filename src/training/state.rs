@@ -2,116 +2,102 @@
 
 use std::path::Path;
 
-use super::Error;
-use super::scaler::Scaler;
-use super::schooling::Plan;
-use crate::torch::{Adam, Ema, Place, Tensor, no_grad};
+use super::sitting::Pupil;
+use super::{Error, Plan};
+use crate::torch::{Place, no_grad};
 use crate::weights::{self, Weights};
 
-/// Everything that a step changes.
-pub(super) struct State {
+/// How far a training is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Progress {
     pub(super) step: u64,
-    pub(super) adam: Adam,
-    pub(super) ema: Option<Ema>,
     /// The running mean of the loss.
     pub(super) mean: f64,
     /// The best that it was.
     pub(super) best: f64,
+    /// Seconds of work, over all sittings.
     pub(super) seconds: f64,
-    /// For f16 alone.
-    pub(super) scaler: Option<Scaler>,
 }
 
-impl State {
-    pub(super) fn save(
-        &self,
-        path: &Path,
-        named: &[(String, Tensor)],
-        plan: &Plan,
-        fingerprint: &str,
-    ) -> Result<(), Error> {
-        let mut tensors: Vec<(String, Tensor)> =
-            named.iter().map(|(name, tensor)| (format!("weight.{name}"), tensor.shallow_clone())).collect();
-        if let Some(ema) = &self.ema {
-            for ((name, _), average) in named.iter().zip(ema.average()) {
-                tensors.push((format!("average.{name}"), average.shallow_clone()));
-            }
-        }
-        tensors.extend(self.adam.state().into_iter().map(|(name, tensor)| (format!("adam.{name}"), tensor)));
-        let mut about = vec![
-            ("fingerprint", fingerprint.to_owned()),
-            ("step", self.step.to_string()),
-            ("constant_until", plan.constant_until().to_string()),
-            ("steps", plan.steps.to_string()),
-            ("mean", self.mean.to_string()),
-            ("best", self.best.to_string()),
-            ("seconds", self.seconds.to_string()),
-        ];
-        if let Some(Scaler { factor, good }) = self.scaler {
-            about.extend([("scale", factor.to_string()), ("scale_good", good.to_string())]);
-        }
-        Ok(weights::save(path, &tensors, &about)?)
-    }
+/// Writes everything that the next step needs, whole or not at all.
+///
+/// # Errors
+/// A disk that is full.
+pub(super) fn save(
+    path: &Path,
+    pupil: &dyn Pupil,
+    now: &Progress,
+    plan: &Plan,
+    fingerprint: &str,
+) -> Result<(), Error> {
+    let mut about = vec![
+        ("fingerprint", fingerprint.to_owned()),
+        ("step", now.step.to_string()),
+        ("constant_until", plan.constant_until().to_string()),
+        ("steps", plan.steps.to_string()),
+        ("mean", now.mean.to_string()),
+        ("best", now.best.to_string()),
+        ("seconds", now.seconds.to_string()),
+    ];
+    about.extend(pupil.numbers().into_iter().map(|(name, value)| (name, value.to_string())));
+    Ok(weights::save(path, &pupil.tensors(), &about)?)
+}
 
-    /// Goes on from a file, where there is one.
-    ///
-    /// # Errors
-    /// A state of another training, a file that cannot be read.
-    pub(super) fn load(
-        &mut self,
-        path: &Path,
-        named: &[(String, Tensor)],
-        plan: &Plan,
-        fingerprint: &str,
-    ) -> Result<(), Error> {
-        if !path.exists() {
-            return Ok(());
-        }
-        let file = Weights::open(path)?;
-        let about = file.metadata();
-        let text = |key: &str| about.get(key).cloned().unwrap_or_default();
-        let number = |key: &str, or: f64| text(key).parse().unwrap_or(or);
-        let step = number("step", 0.0) as u64;
-        let longer = step <= (number("constant_until", 0.0) as u64).min(plan.constant_until());
-        if text("fingerprint") != fingerprint || !(longer || text("steps") == plan.steps.to_string()) {
-            return Err(Error::OtherState {
-                path: path.to_path_buf(),
-                found: text("fingerprint"),
-                wanted: fingerprint.to_owned(),
-            });
-        }
-        for (name, tensor) in named {
-            let saved = file.tensor(&format!("weight.{name}"))?;
-            no_grad(|| tensor.detach().copy_(&saved));
-        }
-        if let Some(ema) = &mut self.ema {
-            let averages = named
-                .iter()
-                .map(|(name, _)| file.tensor(&format!("average.{name}")))
-                .collect::<Result<Vec<_>, _>>()?;
-            ema.restore(&averages);
-        }
-        self.adam.restore(|name| file.tensor(&format!("adam.{name}")).ok())?;
-        if let Some(Scaler { factor, good }) = &mut self.scaler {
-            *factor = number("scale", *factor);
-            *good = number("scale_good", 0.0) as u64;
-        }
-        self.step = step;
-        self.mean = number("mean", f64::NAN);
-        self.best = number("best", f64::INFINITY);
-        self.seconds = number("seconds", 0.0);
-        Ok(())
+/// Goes on from a file, where there is one.
+///
+/// # Errors
+/// A state of another training, a file that cannot be read.
+pub(super) fn load(
+    path: &Path,
+    pupil: &mut dyn Pupil,
+    now: &mut Progress,
+    plan: &Plan,
+    fingerprint: &str,
+) -> Result<(), Error> {
+    if !path.exists() {
+        return Ok(());
     }
+    let file = Weights::open(path)?;
+    let about = file.metadata();
+    let text = |key: &str| about.get(key).cloned().unwrap_or_default();
+    let number = |key: &str, or: f64| text(key).parse().unwrap_or(or);
+    let step = number("step", 0.0) as u64;
+    let longer = step <= (number("constant_until", 0.0) as u64).min(plan.constant_until());
+    let own = pupil.tensors();
+    // The shapes of what moves are in the fingerprint; the optimizer's follow from the settings.
+    let whole = own.iter().all(|(name, own)| file.info(name).is_some_and(|info| info.shape == own.size()));
+    if text("fingerprint") != fingerprint
+        || !whole
+        || !(longer || text("steps") == plan.steps.to_string())
+    {
+        return Err(Error::OtherState {
+            path: path.to_path_buf(),
+            found: text("fingerprint"),
+            wanted: fingerprint.to_owned(),
+        });
+    }
+    for (name, own) in own {
+        let saved = file.tensor(&name)?;
+        no_grad(|| own.detach().copy_(&saved));
+    }
+    for (name, own) in pupil.numbers() {
+        pupil.recall(name, number(name, own));
+    }
+    *now = Progress {
+        step,
+        mean: number("mean", f64::NAN),
+        best: number("best", f64::INFINITY),
+        seconds: number("seconds", 0.0),
+    };
+    Ok(())
 }
 
 /// What must be the same for a state to be gone on from, beside the number of steps.
-pub(super) fn fingerprint(name: &str, plan: &Plan, named: &[(String, Tensor)], place: Place) -> String {
+pub(super) fn fingerprint(pupil: &dyn Pupil, plan: &Plan, place: Place) -> String {
     let mut hasher = blake3::Hasher::new();
     let plan = Plan { steps: 0, ..plan.clone() };
-    hasher.update(format!("{name} {plan:?} {} {:?}", place.precision, place.memory).as_bytes());
-    for (name, tensor) in named {
-        hasher.update(format!("{name} {:?}", tensor.size()).as_bytes());
-    }
+    hasher.update(format!("{} {plan:?} {} {:?}", pupil.name(), place.precision, place.memory).as_bytes());
+    hasher.update(pupil.facts().as_bytes());
     hasher.finalize().to_hex()[..16].to_owned()
 }
 

@@ -1,7 +1,7 @@
 //! The discriminator: residual blocks that halve the size, and a look at how much the pictures of a batch differ.
 
 use super::filter::Filter;
-use super::layers::{Conv, Linear, activate, biased};
+use super::layers::{Conv, GAIN, Linear, activate};
 use super::{Config, levels};
 use crate::model::Error;
 use crate::model::parameters::{Builder, Init, Parameters};
@@ -25,7 +25,7 @@ impl Activated {
     }
 
     fn forward(&self, x: &Tensor) -> Tensor {
-        activate(&biased(&self.conv.forward(x, 1, self.padding), &self.bias))
+        activate(&self.conv.forward(x, Some(&(&self.bias * GAIN)), (1, self.padding), GAIN))
     }
 }
 
@@ -52,11 +52,11 @@ impl Block {
     }
 
     fn forward(&self, x: &Tensor) -> Tensor {
-        let y = self.blur.apply(&self.first.forward(x), (2, 2), 1);
-        let y = activate(&biased(&self.second.forward(&y, 2, 0), &self.bias));
+        // The sum of both branches is divided by √2, which the activation's gain makes up for on one of them.
+        let y = self.blur.apply(&self.first.forward(x), 2, 1);
+        let y = activate(&self.second.forward(&y, Some(&self.bias), (2, 0), 1.0));
         // A 1×1 convolution sees only every second position: the filter is applied there alone.
-        let skip = self.skip.forward(&self.blur.apply(x, (1, 1), 2), 1, 0);
-        (y + skip) / std::f64::consts::SQRT_2
+        y + self.skip.forward(&self.blur.apply(x, 1, 2), None, (1, 0), 1.0 / GAIN)
     }
 }
 
@@ -112,10 +112,19 @@ impl Discriminator {
     /// Pictures `[n, 3, size, size]` to logits `[n]`. A picture's logit depends on its company: more than
     /// `group` pictures must be a multiple of it.
     pub fn forward(&self, pictures: &Tensor) -> Tensor {
+        self.verdict(&self.features(pictures))
+    }
+
+    /// What it makes of pictures before its verdict: `[n, channels at 4 pixels]`.
+    pub fn features(&self, pictures: &Tensor) -> Tensor {
         let x = self.blocks.iter().fold(self.from_rgb.forward(pictures), |x, block| block.forward(&x));
         let x = self.last.forward(&Tensor::cat(&[&x, &self.deviation(&x)], 1));
-        let x = activate(&self.hidden.forward(&x.flatten(1, -1)));
-        self.verdict.forward(&x).squeeze_dim(1)
+        self.hidden.activated(&x.flatten(1, -1))
+    }
+
+    /// Features to logits `[n]`.
+    pub fn verdict(&self, features: &Tensor) -> Tensor {
+        self.verdict.forward(features).squeeze_dim(1)
     }
 
     /// How much the pictures of a group differ, `[n, 1, 4, 4]`: the deviation of each number over the group, averaged

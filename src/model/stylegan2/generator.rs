@@ -1,7 +1,7 @@
 //! The generator: a mapping from noise to styles, and a synthesis that draws under them.
 
 use super::filter::Filter;
-use super::layers::{Linear, ModulatedConv, activate, biased};
+use super::layers::{GAIN, Linear, ModulatedColour, ModulatedConv, activate};
 use super::{Config, levels};
 use crate::model::Error;
 use crate::model::parameters::{Builder, Init, Parameters};
@@ -32,17 +32,16 @@ impl StyledConv {
         doubles: bool,
         device: Device,
     ) -> Result<Self, Error> {
-        let sizes = (inputs, outputs, 3);
         Ok(Self {
-            conv: ModulatedConv::new(&b.at("conv"), sizes, style_dim, (true, doubles), device)?,
+            conv: ModulatedConv::new(&b.at("conv"), (inputs, outputs), style_dim, doubles, device)?,
             noise: b.at("noise").get("weight", &[1], Init::Zeros)?,
             bias: b.at("activate").get("bias", &[outputs], Init::Zeros)?,
         })
     }
 
     fn forward(&self, x: &Tensor, w: &Tensor, noise: &Tensor, clamp: Option<f64>) -> Tensor {
-        let y = self.conv.forward(x, w) + noise * &self.noise;
-        clamped(activate(&biased(&y, &self.bias)), clamp)
+        let added = noise * (&self.noise * GAIN) + self.bias.view([1, -1, 1, 1]) * GAIN;
+        clamped(activate(&self.conv.forward(x, w, &added, GAIN)), clamp)
     }
 }
 
@@ -50,14 +49,14 @@ impl StyledConv {
 #[derive(Debug)]
 struct ToRgb {
     bias: Tensor,
-    conv: ModulatedConv,
+    conv: ModulatedColour,
 }
 
 impl ToRgb {
-    fn new(b: &Builder, inputs: i64, style_dim: i64, device: Device) -> Result<Self, Error> {
+    fn new(b: &Builder, inputs: i64, style_dim: i64) -> Result<Self, Error> {
         Ok(Self {
             bias: b.get("bias", &[1, 3, 1, 1], Init::Zeros)?,
-            conv: ModulatedConv::new(&b.at("conv"), (inputs, 3, 1), style_dim, (false, false), device)?,
+            conv: ModulatedColour::new(&b.at("conv"), inputs, style_dim)?,
         })
     }
 
@@ -102,14 +101,14 @@ impl Generator {
         let at4 = config.channels_at(2);
         let input = b.get("input.input", &[1, at4, 4, 4], Init::Normal(1.0))?;
         let first = StyledConv::new(&b.at("conv1"), (at4, at4), dim, false, device)?;
-        let first_colour = ToRgb::new(&b.at("to_rgb1"), at4, dim, device)?;
+        let first_colour = ToRgb::new(&b.at("to_rgb1"), at4, dim)?;
         let (mut convs, mut colours) = (Vec::new(), Vec::new());
         for level in 3..=levels(config.size) {
             let (before, here) = (config.channels_at(level - 1), config.channels_at(level));
             let k = level as usize - 3;
             convs.push(StyledConv::new(&b.at("convs").at(2 * k), (before, here), dim, true, device)?);
             convs.push(StyledConv::new(&b.at("convs").at(2 * k + 1), (here, here), dim, false, device)?);
-            colours.push(ToRgb::new(&b.at("to_rgbs").at(k), here, dim, device)?);
+            colours.push(ToRgb::new(&b.at("to_rgbs").at(k), here, dim)?);
         }
         let noises = config
             .noise_sides()
@@ -152,7 +151,7 @@ impl Generator {
     pub fn map(&self, z: &Tensor) -> Tensor {
         let energy = z.square().mean_dim([1_i64].as_slice(), true, Kind::Float);
         let x = z * (energy + 1e-8).rsqrt();
-        self.mapping.iter().fold(x, |x, layer| activate(&layer.forward(&x)))
+        self.mapping.iter().fold(x, |x, layer| layer.activated(&x))
     }
 
     /// `w` `[n, style_dim]` for every layer: `w+` `[n, styles, style_dim]`.

@@ -4,11 +4,15 @@
 use super::filter::Filter;
 use crate::model::Error;
 use crate::model::parameters::{Builder, Init};
-use crate::torch::{Device, Kind, Tensor};
+use crate::torch::{Device, Kind, Tensor, leaky_relu};
 
-/// `√2 · lrelu(x, 0.2)`: the gain keeps the variance.
+/// The gain after an activation that keeps the variance. `lrelu(g · x) = g · lrelu(x)`: it is put into what is small, the
+/// weights and biases before the activation, rather than into a pass over the picture.
+pub(super) const GAIN: f64 = std::f64::consts::SQRT_2;
+
+/// `lrelu(x, 0.2)`.
 pub(super) fn activate(x: &Tensor) -> Tensor {
-    x.maximum(&(x * 0.2)) * std::f64::consts::SQRT_2
+    leaky_relu(x, 0.2)
 }
 
 /// A linear layer whose weight and bias learn at `rate` times the others' speed.
@@ -32,7 +36,16 @@ impl Linear {
     }
 
     pub(super) fn forward(&self, x: &Tensor) -> Tensor {
-        x.linear(&(&self.weight * self.scale), Some(&(&self.bias * self.rate)))
+        self.scaled(x, 1.0)
+    }
+
+    /// With the activation behind it.
+    pub(super) fn activated(&self, x: &Tensor) -> Tensor {
+        activate(&self.scaled(x, GAIN))
+    }
+
+    fn scaled(&self, x: &Tensor, gain: f64) -> Tensor {
+        x.linear(&(&self.weight * (self.scale * gain)), Some(&(&self.bias * (self.rate * gain))))
     }
 }
 
@@ -55,15 +68,17 @@ impl Conv {
         Ok(Self { weight, scale: 1.0 / ((inputs * kernel * kernel) as f64).sqrt() })
     }
 
-    pub(super) fn forward(&self, x: &Tensor, stride: i64, padding: i64) -> Tensor {
-        let weight = &self.weight * self.scale;
-        x.conv2d::<Tensor>(&weight, None, [stride; 2], [padding; 2], [1, 1], 1)
+    /// The convolution times `gain`, plus a bias `[o]`.
+    pub(super) fn forward(
+        &self,
+        x: &Tensor,
+        bias: Option<&Tensor>,
+        (stride, padding): (i64, i64),
+        gain: f64,
+    ) -> Tensor {
+        let weight = &self.weight * (self.scale * gain);
+        x.conv2d::<&Tensor>(&weight, bias, [stride; 2], [padding; 2], [1, 1], 1)
     }
-}
-
-/// A bias `[c]` of a picture's channels.
-pub(super) fn biased(x: &Tensor, bias: &Tensor) -> Tensor {
-    x + bias.view([1, -1, 1, 1])
 }
 
 /// A convolution whose input channels are scaled by a style, and whose outputs are brought back to unit variance
@@ -73,12 +88,10 @@ pub(super) fn biased(x: &Tensor, bias: &Tensor) -> Tensor {
 /// style and the output by the demodulation is the same function with one shared weight.
 #[derive(Debug)]
 pub(super) struct ModulatedConv {
-    /// `[1, o, i, k, k]`
+    /// `[1, o, i, 3, 3]`
     weight: Tensor,
     style: Linear,
     scale: f64,
-    kernel: i64,
-    demodulates: bool,
     /// Where the size doubles.
     blur: Option<Filter>,
 }
@@ -86,47 +99,65 @@ pub(super) struct ModulatedConv {
 impl ModulatedConv {
     pub(super) fn new(
         b: &Builder,
-        (inputs, outputs, kernel): (i64, i64, i64),
+        (inputs, outputs): (i64, i64),
         style_dim: i64,
-        (demodulates, doubles): (bool, bool),
+        doubles: bool,
         device: Device,
     ) -> Result<Self, Error> {
         Ok(Self {
-            weight: b.get("weight", &[1, outputs, inputs, kernel, kernel], Init::Normal(1.0))?,
+            weight: b.get("weight", &[1, outputs, inputs, 3, 3], Init::Normal(1.0))?,
             style: Linear::new(&b.at("modulation"), style_dim, inputs, 1.0, 1.0)?,
-            scale: 1.0 / ((inputs * kernel * kernel) as f64).sqrt(),
-            kernel,
-            demodulates,
+            scale: 1.0 / ((inputs * 9) as f64).sqrt(),
             blur: doubles.then(|| Filter::new(4.0, device)),
         })
     }
 
-    /// `x` `[n, i, h, w]` under styles `w` `[n, style_dim]`, to `[n, o, h, w]` or twice that size.
-    pub(super) fn forward(&self, x: &Tensor, w: &Tensor) -> Tensor {
+    /// `gain` times the convolution of `x` `[n, i, h, w]` under styles `w` `[n, style_dim]`, plus `added` (whatever
+    /// broadcasts to the result), to `[n, o, h, w]` or twice that size.
+    pub(super) fn forward(&self, x: &Tensor, w: &Tensor, added: &Tensor, gain: f64) -> Tensor {
         let styles = self.style.forward(w);
         let weight = self.weight.squeeze_dim(0) * self.scale;
         let x = x * styles.unsqueeze(-1).unsqueeze(-1);
         let y = match &self.blur {
             Some(blur) => {
-                let y = x.conv_transpose2d::<Tensor>(
-                    &weight.transpose(0, 1),
-                    None,
-                    [2, 2],
-                    [0, 0],
-                    [0, 0],
-                    1,
-                    [1, 1],
-                );
-                blur.apply(&y, (1, 1), 1)
+                let turned = weight.transpose(0, 1);
+                let y = x.conv_transpose2d::<Tensor>(&turned, None, [2, 2], [0, 0], [0, 0], 1, [1, 1]);
+                blur.apply(&y, 1, 1)
             }
-            None => x.conv2d::<Tensor>(&weight, None, [1, 1], [self.kernel / 2; 2], [1, 1], 1),
+            None => x.conv2d::<Tensor>(&weight, None, [1, 1], [1, 1], [1, 1], 1),
         };
-        if !self.demodulates {
-            return y;
-        }
         // Σ (weight · style)² over the inputs and the kernel, `[n, o]`.
         let squares = weight.square().sum_dim_intlist([2_i64, 3].as_slice(), false, Kind::Float);
         let energy = styles.square().matmul(&squares.tr());
-        y * (energy + 1e-8).rsqrt().unsqueeze(-1).unsqueeze(-1)
+        let demodulation = (energy + 1e-8).rsqrt() * gain;
+        added.addcmul(&y, &demodulation.unsqueeze(-1).unsqueeze(-1))
+    }
+}
+
+/// A 1×1 convolution under a style to the three colours, without demodulation. Its weights are so few that each picture
+/// has its own copy, and the picture is not scaled.
+#[derive(Debug)]
+pub(super) struct ModulatedColour {
+    /// `[1, 3, i, 1, 1]`
+    weight: Tensor,
+    style: Linear,
+    scale: f64,
+}
+
+impl ModulatedColour {
+    pub(super) fn new(b: &Builder, inputs: i64, style_dim: i64) -> Result<Self, Error> {
+        Ok(Self {
+            weight: b.get("weight", &[1, 3, inputs, 1, 1], Init::Normal(1.0))?,
+            style: Linear::new(&b.at("modulation"), style_dim, inputs, 1.0, 1.0)?,
+            scale: 1.0 / (inputs as f64).sqrt(),
+        })
+    }
+
+    /// `x` `[n, i, h, w]` under styles `w` `[n, style_dim]`, to `[n, 3, h, w]`.
+    pub(super) fn forward(&self, x: &Tensor, w: &Tensor) -> Tensor {
+        let (n, c, height, width) = x.size4().expect("[n, c, h, w]");
+        let styles = (self.style.forward(w) * self.scale).unsqueeze(1);
+        let weight = self.weight.view([1, 3, c]) * styles;
+        weight.matmul(&x.reshape([n, c, height * width])).view([n, 3, height, width])
     }
 }

@@ -1,0 +1,76 @@
+//! Trains a recipe's models into a run folder.
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::pipeline::overridden;
+use super::{Error, Machine, RunFolder};
+use crate::torch::Place;
+use crate::training::{miniature, miniature_gan};
+use crate::watch::Watch;
+
+/// What can be trained from nothing.
+#[derive(Debug, Clone, Serialize)]
+#[serde(untagged)]
+pub enum Course {
+    /// A Stable Diffusion in small and its judge.
+    Miniature(miniature::Recipe),
+    /// A `StyleGAN2` in small and its labeller.
+    MiniatureGan(miniature_gan::Recipe),
+}
+
+impl Course {
+    /// Reads a recipe; one with a part `gan` is a `StyleGAN2`'s.
+    ///
+    /// # Errors
+    /// A text that is no recipe.
+    pub fn parse(path: &str, text: &str, sets: &[String]) -> Result<Self, Error> {
+        let table: toml::Table =
+            toml::from_str(text).map_err(|error| Error::Pipeline(format!("{path}: {error}")))?;
+        Ok(if table.contains_key("gan") {
+            Self::MiniatureGan(overridden(path, text, sets)?)
+        } else {
+            Self::Miniature(overridden(path, text, sets)?)
+        })
+    }
+
+    /// What it makes, in a word.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Miniature(_) => "miniature",
+            Self::MiniatureGan(_) => "miniature-gan",
+        }
+    }
+
+    /// The folders that it makes.
+    fn models(&self) -> &'static [&'static str] {
+        match self {
+            Self::Miniature(_) => &["miniature", "judge"],
+            Self::MiniatureGan(recipe) if recipe.labeller.is_none() => &["miniature-gan"],
+            Self::MiniatureGan(_) => &["miniature-gan", "labeller"],
+        }
+    }
+}
+
+/// Trains it into `root`, or goes on with it; returns the models' folders.
+///
+/// # Errors
+/// Whatever stops it; what was finished is kept.
+pub fn train(
+    course: &Course,
+    root: &Path,
+    place: Place,
+    watch: &mut dyn Watch,
+) -> Result<Vec<PathBuf>, Error> {
+    RunFolder::within(root, course, Machine::here(place), |run| {
+        run.phase("training", place.device, |run| {
+            let out = run.root();
+            Ok(match course {
+                Course::Miniature(recipe) => miniature::miniature(recipe, out, place, watch)?,
+                Course::MiniatureGan(recipe) => miniature_gan::miniature_gan(recipe, out, place, watch)?,
+            })
+        })
+    })?;
+    Ok(course.models().iter().map(|name| root.join(name)).collect())
+}

@@ -1,0 +1,460 @@
+//! Two networks that learn against each other: `StyleGAN2`'s training (Karras et al. 2020, sections 3 and 3.1, with the
+//! settings of `rosinality/stylegan2-pytorch`).
+//!
+//! A step is up to four moves: the discriminator by `softplus(-D(x)) + softplus(D(G(z)))`, now and then its penalty on
+//! gradients at real pictures (R1, Mescheder et al. 2018), the generator by `softplus(-D(G(z)))`, and now and then its
+//! penalty on unequal path lengths. The penalties are lazy: rare, and so much the heavier; both optimizers' settings make
+//! up for the additional moves.
+
+use std::f64::consts::LN_2;
+
+use serde::{Deserialize, Serialize};
+
+use super::sitting::{Pupil, drive};
+use super::{Error, Guide, Plan};
+use crate::model::stylegan2::{Discriminator, Generator, Noise};
+use crate::torch::{Adam, AdamSettings, Ema, Kind, Place, Rng, Tensor, grad, grad_of_grad, no_grad, stage};
+use crate::watch::Watch;
+
+/// The rules of the contest; the defaults are rosinality's.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Rules {
+    /// Pictures in a batch.
+    pub batch: i64,
+    /// How often a batch is drawn under two latents, one for the coarse layers and one for the fine.
+    pub mixing: f64,
+    /// Weight of R1, γ in γ/2 · ‖∇D‖².
+    pub r1: f64,
+    /// Steps from one R1 to the next; 0 leaves it out.
+    pub r1_every: u64,
+    /// Weight of the path length's penalty.
+    pub path: f64,
+    /// Steps from one such penalty to the next; 0 leaves it out.
+    pub path_every: u64,
+    /// What part of a batch that penalty takes.
+    pub path_share: i64,
+    /// Pictures after which an old weight counts half in the generator's average.
+    pub average: f64,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self {
+            batch: 16,
+            mixing: 0.9,
+            r1: 10.0,
+            r1_every: 16,
+            path: 2.0,
+            path_every: 4,
+            path_share: 2,
+            // 0.5^(32 / 10,000) a step of 16 pictures.
+            average: 5000.0,
+        }
+    }
+}
+
+impl Rules {
+    /// Says what is wrong with them.
+    ///
+    /// # Errors
+    /// The first complaint.
+    pub fn check(&self) -> Result<(), String> {
+        if self.batch < 1 || self.path_share < 1 {
+            return Err(format!(
+                "batch is {} and path_share {}; both are at least 1",
+                self.batch, self.path_share
+            ));
+        }
+        if !(0.0..=1.0).contains(&self.mixing) {
+            return Err(format!("mixing is {}; it is a share, 0 to 1", self.mixing));
+        }
+        let weights = [self.r1, self.path, self.average];
+        if weights.iter().any(|weight| weight.is_nan() || *weight < 0.0) {
+            return Err(format!("r1, path and average are {weights:?}; none is negative"));
+        }
+        Ok(())
+    }
+}
+
+/// Pictures that are to pass for real.
+pub trait Reals {
+    /// `n` of them at random, `[n, 3, size, size]` from -1 to 1 on the networks' device, and where a guide needs them
+    /// their classes, `[n, questions]`.
+    fn some(&self, n: i64, rng: &mut Rng) -> (Tensor, Option<Tensor>);
+}
+
+/// A term of the generator's loss that depends on its parameters alone: its gradient is known without a graph.
+pub trait Pull {
+    /// Looks at all parameters that move, and gives the term's value without its weight. The gradients are those of the
+    /// generator's own loss.
+    fn value(&mut self, parameters: &[&Tensor], gradients: &[Option<Tensor>]) -> f64;
+
+    /// Adds the term's gradient to the `i`-th parameter's, after [`Self::value`].
+    fn add(&self, i: usize, parameter: &Tensor, gradient: &mut Tensor);
+
+    /// What it chose at its first step and must keep, where it has chosen.
+    fn memory(&self) -> Option<f64> {
+        None
+    }
+
+    /// Takes that choice back.
+    fn recall(&mut self, _choice: f64) {}
+}
+
+/// Looks at the generator on the way, and says when it is good enough.
+pub trait Exam {
+    /// Steps from one look to the next.
+    fn every(&self) -> u64;
+
+    /// How good the network is, whose parameters are its averages: larger is better, `None` where it must not be kept.
+    ///
+    /// # Errors
+    /// Whatever goes wrong in looking.
+    fn grade(&mut self, step: u64, watch: &mut dyn Watch) -> Result<Option<f64>, Error>;
+
+    /// A grade that is enough.
+    fn pass(&self) -> f64;
+}
+
+/// Who competes, over what, and under which rules.
+pub struct Contest<'a> {
+    /// A short name; part of the seed of every step.
+    pub name: &'static str,
+    /// Draws.
+    pub generator: &'a Generator,
+    /// The generator's parameters that move, which want gradients.
+    pub moves: Vec<(String, Tensor)>,
+    /// Tells drawn pictures from real ones; all of its parameters move and want gradients.
+    pub discriminator: &'a Discriminator,
+    /// What is real.
+    pub reals: &'a dyn Reals,
+    /// The rules.
+    pub rules: &'a Rules,
+    /// Classes that regions of the noise stand for.
+    pub guide: Option<&'a Guide>,
+    /// What else moves the generator.
+    pub pull: Option<&'a mut dyn Pull>,
+    /// Ends the contest early.
+    pub exam: Option<&'a mut dyn Exam>,
+}
+
+/// What a contest ended with.
+#[derive(Debug)]
+pub struct Rivals {
+    /// The averages of the generator's parameters that moved, in their order.
+    pub average: Vec<Tensor>,
+    /// Steps that were done.
+    pub steps: u64,
+    /// Seconds of work, over all sittings.
+    pub seconds: f64,
+    /// The mean of both losses' sum over the last steps.
+    pub loss: f64,
+}
+
+/// How fast the mean path length follows.
+const PATH_PACE: f64 = 0.01;
+
+/// Lets them compete to the plan's end, from a checkpoint in `folder` where there is one. Both networks are left as they
+/// are after the last step.
+///
+/// # Errors
+/// As every training.
+pub fn compete<'a>(
+    contest: Contest<'a>,
+    plan: &'a Plan,
+    place: Place,
+    folder: Option<&std::path::Path>,
+    watch: &mut dyn Watch,
+) -> Result<Rivals, Error> {
+    let mut match_ = Match::new(contest, plan, place)?;
+    let end = drive(&mut match_, plan, place, folder, watch)?;
+    let kept = match_.best.is_finite().then_some(match_.kept);
+    let average = kept.unwrap_or_else(|| match_.average.average().iter().map(Tensor::copy).collect());
+    Ok(Rivals { average, steps: end.step, seconds: end.seconds, loss: end.mean })
+}
+
+/// A contest with its optimizers.
+struct Match<'a> {
+    contest: Contest<'a>,
+    plan: &'a Plan,
+    place: Place,
+    /// The discriminator's parameters and the guide's.
+    against: Vec<(String, Tensor)>,
+    generator: Adam,
+    discriminator: Adam,
+    average: Ema,
+    /// The mean path length.
+    path: f64,
+    /// The averages at the best grade, where there is an exam.
+    kept: Vec<Tensor>,
+    best: f64,
+    done: bool,
+}
+
+impl<'a> Match<'a> {
+    fn new(contest: Contest<'a>, plan: &'a Plan, place: Place) -> Result<Self, Error> {
+        let rules = contest.rules;
+        // With lazy penalties there are more moves than steps.
+        let lazy = |every: u64| if every == 0 { 1.0 } else { every as f64 / (every as f64 + 1.0) };
+        let adam = |tensors: &[(String, Tensor)], lazy: f64| {
+            let betas = (0.0, 0.99_f64.powf(lazy));
+            let settings = AdamSettings { betas, decoupled: false, ..AdamSettings::default() };
+            Adam::new(tensors.iter().map(|(_, tensor)| tensor), settings)
+        };
+        let mut against: Vec<(String, Tensor)> = contest.discriminator.parameters().named_leaves();
+        against.extend(contest.guide.iter().flat_map(|guide| guide.parameters()));
+        let kept = match &contest.exam {
+            Some(_) => contest.moves.iter().map(|(_, own)| own.detach().copy()).collect(),
+            None => Vec::new(),
+        };
+        Ok(Self {
+            generator: adam(&contest.moves, lazy(rules.path_every))?,
+            discriminator: adam(&against, lazy(rules.r1_every))?,
+            average: Ema::new(contest.moves.iter().map(|(_, tensor)| tensor)),
+            path: 0.0,
+            kept,
+            best: f64::NEG_INFINITY,
+            done: false,
+            against,
+            contest,
+            plan,
+            place,
+        })
+    }
+
+    fn device(&self) -> tch::Device {
+        self.place.device.tch()
+    }
+
+    /// Whether this batch is drawn under two latents.
+    fn latents(&self, n: i64, rng: &mut Rng) -> Latents {
+        let config = self.contest.generator.config();
+        let mixed = rng.uniform(&[1]).double_value(&[0]) < self.contest.rules.mixing;
+        let mut z = || rng.normal(&[n, config.style_dim]).to_device(self.device());
+        let z = if mixed { vec![z(), z()] } else { vec![z()] };
+        let crossing = 1 + rng.below(config.styles() - 1, &[1]).int64_value(&[0]);
+        let side_noise = |side: i64| rng.normal(&[n, 1, side, side]).to_device(self.device());
+        Latents { z, crossing, noises: config.noise_sides().into_iter().map(side_noise).collect() }
+    }
+
+    /// Styles `w+` `[n, styles, style_dim]` of latents.
+    fn styles(&self, latents: &Latents) -> Tensor {
+        let generator = self.contest.generator;
+        let w: Vec<Tensor> = latents.z.iter().map(|z| generator.broadcast(&generator.map(z))).collect();
+        match w.as_slice() {
+            [coarse, fine] => {
+                let rest = fine.size()[1] - latents.crossing;
+                let parts = [coarse.narrow(1, 0, latents.crossing), fine.narrow(1, latents.crossing, rest)];
+                Tensor::cat(&parts, 1)
+            }
+            _ => w[0].shallow_clone(),
+        }
+    }
+
+    fn draw(&self, latents: &Latents) -> Tensor {
+        self.contest.generator.synthesize(&self.styles(latents), Noise::Given(&latents.noises))
+    }
+
+    /// Logits `[n]`; with classes also by how well the pictures fit them.
+    fn logits(&self, pictures: &Tensor, classes: Option<&Tensor>) -> Tensor {
+        let features = self.contest.discriminator.features(pictures);
+        let verdict = self.contest.discriminator.verdict(&features);
+        match (self.contest.guide, classes) {
+            (Some(guide), Some(classes)) => verdict + guide.fit(&features, classes),
+            _ => verdict,
+        }
+    }
+
+    /// The classes that pictures drawn from these latents are to show, where a guide says so at this step.
+    fn classes(&self, latents: &Latents, step: u64) -> Option<Tensor> {
+        let guide = self.contest.guide.filter(|guide| step < guide.until)?;
+        (latents.z.len() == 1).then(|| guide.classes(&latents.z[0]))
+    }
+
+    /// The discriminator's moves; gives its loss.
+    fn discriminate(&mut self, step: u64, lr: f64, rng: &mut Rng) -> Result<f64, Error> {
+        let rules = self.contest.rules;
+        let tensors: Vec<Tensor> = self.against.iter().map(|(_, tensor)| tensor.shallow_clone()).collect();
+        let tensors: Vec<&Tensor> = tensors.iter().collect();
+        let latents = self.latents(rules.batch, rng);
+        let fake_classes = self.classes(&latents, step);
+        let (real, real_classes) = self.contest.reals.some(rules.batch, rng);
+        let real_classes = real_classes.filter(|_| fake_classes.is_some());
+        let value = {
+            let _scope = self.place.scope();
+            let fake = no_grad(|| self.draw(&latents));
+            let (real, fake) =
+                (self.logits(&real, real_classes.as_ref()), self.logits(&fake, fake_classes.as_ref()));
+            let loss = softplus(&-real) + softplus(&fake);
+            self.discriminator.step(&grad(&loss, &tensors)?, lr)?;
+            loss.double_value(&[])
+        };
+        if rules.r1_every > 0 && step.is_multiple_of(rules.r1_every) {
+            let real = real.set_requires_grad(true);
+            let logits = self.logits(&real, real_classes.as_ref());
+            let slope = grad_of_grad(&logits.sum(Kind::Float), &[&real])?.remove(0);
+            let slope = slope.ok_or_else(|| Error::Model(nothing("the discriminator's pictures")))?;
+            let energy = slope.square().flatten(1, -1).sum_dim_intlist([1_i64].as_slice(), false, Kind::Float);
+            let penalty = energy.mean(Kind::Float) * (rules.r1 / 2.0 * rules.r1_every as f64);
+            self.discriminator.step(&grad(&penalty, &tensors)?, lr)?;
+        }
+        Ok(value)
+    }
+
+    /// The generator's moves; gives its loss.
+    fn generate(&mut self, step: u64, lr: f64, rng: &mut Rng) -> Result<f64, Error> {
+        let rules = self.contest.rules;
+        let tensors: Vec<Tensor> =
+            self.contest.moves.iter().map(|(_, tensor)| tensor.shallow_clone()).collect();
+        let tensors: Vec<&Tensor> = tensors.iter().collect();
+        let latents = self.latents(rules.batch, rng);
+        let classes = self.classes(&latents, step);
+        let (mut gradients, value) = {
+            let _scope = self.place.scope();
+            let loss = softplus(&-self.logits(&self.draw(&latents), classes.as_ref()));
+            (grad(&loss, &tensors)?, loss.double_value(&[]))
+        };
+        if let Some(pull) = &mut self.contest.pull {
+            no_grad(|| {
+                pull.value(&tensors, &gradients);
+                for (i, (own, gradient)) in tensors.iter().zip(&mut gradients).enumerate() {
+                    let gradient = gradient.get_or_insert_with(|| own.zeros_like());
+                    pull.add(i, own, gradient);
+                }
+            });
+        }
+        self.generator.step(&gradients, lr)?;
+        if rules.path_every > 0 && step.is_multiple_of(rules.path_every) {
+            let latents = self.latents((rules.batch / rules.path_share).max(1), rng);
+            let styles = self.styles(&latents);
+            let pictures =
+                self.contest.generator.synthesize(&styles, Noise::Given(&latents.noises));
+            let pixels = (pictures.size()[2] * pictures.size()[3]) as f64;
+            let direction = rng.normal(&pictures.size()).to_device(self.device()) / pixels.sqrt();
+            let slope = grad_of_grad(&(pictures * direction).sum(Kind::Float), &[&styles])?.remove(0);
+            let slope = slope.ok_or_else(|| Error::Model(nothing("the styles")))?;
+            let lengths = slope.square().sum_dim_intlist([2_i64].as_slice(), false, Kind::Float);
+            let lengths = lengths.mean_dim([1_i64].as_slice(), false, Kind::Float).sqrt();
+            let mean = (lengths.mean(Kind::Float) - self.path) * PATH_PACE + self.path;
+            self.path = mean.double_value(&[]);
+            let penalty = (lengths - mean).square().mean(Kind::Float) * (rules.path * rules.path_every as f64);
+            self.generator.step(&grad(&penalty, &tensors)?, lr)?;
+        }
+        Ok(value)
+    }
+
+    /// Looks at the averages, and keeps the best.
+    fn examine(&mut self, step: u64, watch: &mut dyn Watch) -> Result<(), Error> {
+        let Some(exam) = &mut self.contest.exam else { return Ok(()) };
+        if !(step + 1).is_multiple_of(exam.every().max(1)) {
+            return Ok(());
+        }
+        let own: Vec<&Tensor> = self.contest.moves.iter().map(|(_, own)| own).collect();
+        let grade = lent(&own, self.average.average(), || exam.grade(step + 1, watch))?;
+        if let Some(grade) = grade.filter(|grade| *grade > self.best) {
+            self.best = grade;
+            no_grad(|| self.kept.iter_mut().zip(self.average.average()).for_each(|(kept, own)| kept.copy_(own)));
+            self.done = grade >= exam.pass();
+        }
+        Ok(())
+    }
+}
+
+impl Pupil for Match<'_> {
+    fn name(&self) -> &'static str {
+        self.contest.name
+    }
+
+    fn facts(&self) -> String {
+        let shapes = self.contest.moves.iter().chain(&self.against);
+        let shapes: String = shapes.map(|(name, own)| format!("{name} {:?}", own.size())).collect();
+        format!("{:?} {shapes}", self.contest.rules)
+    }
+
+    fn step(&mut self, step: u64, lr: f64, watch: &mut dyn Watch) -> Result<f64, Error> {
+        let mut rng = Rng::for_step(self.plan.seed, self.contest.name, step);
+        let lazy = |every: u64| if every == 0 { 1.0 } else { every as f64 / (every as f64 + 1.0) };
+        let [for_d, for_g] =
+            [self.contest.rules.r1_every, self.contest.rules.path_every].map(|every| lr * lazy(every));
+        let loss = stage(self.contest.name, || -> Result<f64, Error> {
+            Ok(self.discriminate(step, for_d, &mut rng)? + self.generate(step, for_g, &mut rng)?)
+        })?;
+        let Rules { batch, average, .. } = *self.contest.rules;
+        let decay = (-LN_2 * batch as f64 / average.max(1e-9)).exp();
+        self.average.update(self.contest.moves.iter().map(|(_, own)| own), decay, step);
+        self.examine(step, watch)?;
+        Ok(loss)
+    }
+
+    fn tensors(&self) -> Vec<(String, Tensor)> {
+        let share = |what: &'static str| {
+            move |(name, own): &(String, Tensor)| (format!("{what}.{name}"), own.shallow_clone())
+        };
+        let mut all: Vec<(String, Tensor)> = self.contest.moves.iter().map(share("g")).collect();
+        all.extend(self.against.iter().map(share("d")));
+        for (what, tensors) in [("average", self.average.average()), ("kept", &self.kept)] {
+            let named = self.contest.moves.iter().zip(tensors);
+            all.extend(named.map(|((name, _), own)| (format!("{what}.{name}"), own.shallow_clone())));
+        }
+        all.extend(self.generator.state().iter().map(share("adam_g")));
+        all.extend(self.discriminator.state().iter().map(share("adam_d")));
+        all
+    }
+
+    fn numbers(&self) -> Vec<(&'static str, f64)> {
+        let mut numbers =
+            vec![("path", self.path), ("grade", self.best), ("done", f64::from(u8::from(self.done)))];
+        if let Some(pull) = self.contest.pull.as_deref() {
+            numbers.push(("pull", pull.memory().unwrap_or(f64::NAN)));
+        }
+        numbers
+    }
+
+    fn recall(&mut self, name: &str, value: f64) {
+        match name {
+            "path" => self.path = value,
+            "grade" => self.best = value,
+            "done" => self.done = value > 0.0,
+            _ => {
+                if let Some(pull) = self.contest.pull.as_deref_mut().filter(|_| value.is_finite()) {
+                    pull.recall(value);
+                }
+            }
+        }
+    }
+
+    fn done(&self) -> bool {
+        self.done
+    }
+}
+
+/// What a batch is drawn from.
+struct Latents {
+    /// One, or two where the batch is mixed.
+    z: Vec<Tensor>,
+    /// The first layer that is drawn under the second.
+    crossing: i64,
+    noises: Vec<Tensor>,
+}
+
+/// `mean softplus(x)`.
+fn softplus(x: &Tensor) -> Tensor {
+    x.to_kind(Kind::Float).softplus().mean(Kind::Float)
+}
+
+fn nothing(what: &str) -> crate::model::Error {
+    crate::model::Error::Config(format!("{what} do not reach what is drawn"))
+}
+
+/// Does `work` while the tensors hold other values.
+fn lent<T>(own: &[&Tensor], others: &[Tensor], work: impl FnOnce() -> T) -> T {
+    let before: Vec<Tensor> = no_grad(|| own.iter().map(|own| own.detach().copy()).collect());
+    let put = |values: &[Tensor]| {
+        no_grad(|| own.iter().zip(values).for_each(|(own, value)| own.detach().copy_(value)));
+    };
+    put(others);
+    let result = work();
+    put(&before);
+    result
+}

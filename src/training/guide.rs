@@ -1,0 +1,107 @@
+//! Lets regions of the noise stand for classes while a GAN is young: a generator without labels, taught with labels.
+//!
+//! The noise's first numbers are cut by question, and the largest number of a cut is the class: every class has the same
+//! share, and a picture's classes follow from its latent alone. The discriminator is told the classes and judges how well
+//! pictures fit them (the projection of Miyato & Koyama 2018, equation 3), so that the generator draws them there. Both
+//! networks stay what they are: the guide's own weights are thrown away, and the last steps are done without it.
+
+use super::{Error, Lesson, Share};
+use crate::model::stylegan2::Generator;
+use crate::torch::{Device, Kind, Rng, Tensor};
+
+/// What classes there are, and how features of a picture fit them.
+#[derive(Debug)]
+pub struct Guide {
+    /// Classes of each question.
+    questions: Vec<i64>,
+    /// `[classes, features]` for each question.
+    embeddings: Vec<Tensor>,
+    /// The step from which on there is no guide.
+    pub until: u64,
+}
+
+impl Guide {
+    /// A guide that knows nothing yet.
+    pub fn new(questions: &[i64], features: i64, until: u64, device: Device) -> Self {
+        let zeros = |&classes: &i64| {
+            Tensor::zeros([classes, features], (Kind::Float, device.tch())).set_requires_grad(true)
+        };
+        Self { questions: questions.to_vec(), embeddings: questions.iter().map(zeros).collect(), until }
+    }
+
+    /// The classes `[n, questions]` that latents `[n, style_dim]` stand for.
+    pub fn classes(&self, z: &Tensor) -> Tensor {
+        classes(&self.questions, z)
+    }
+
+    /// How well features `[n, features]` fit classes `[n, questions]`: `[n]`.
+    pub fn fit(&self, features: &Tensor, classes: &Tensor) -> Tensor {
+        let width = (features.size()[1] as f64).sqrt();
+        let row = |(i, embedding): (usize, &Tensor)| embedding.index_select(0, &classes.select(1, i as i64));
+        let wanted = self.embeddings.iter().enumerate().map(row).reduce(|a, b| a + b);
+        let wanted = wanted.expect("a guide has at least one question");
+        (features * wanted).sum_dim_intlist([1_i64].as_slice(), false, Kind::Float) / width
+    }
+
+    /// Its weights.
+    pub(super) fn parameters(&self) -> Vec<(String, Tensor)> {
+        let named =
+            |(i, own): (usize, &Tensor)| (format!("guide.{i}"), own.shallow_clone());
+        self.embeddings.iter().enumerate().map(named).collect()
+    }
+}
+
+fn classes(questions: &[i64], z: &Tensor) -> Tensor {
+    let mut from = 0;
+    let largest = |&n: &i64| {
+        from += n;
+        z.narrow(1, from - n, n).argmax(1, false)
+    };
+    Tensor::stack(&questions.iter().map(largest).collect::<Vec<_>>(), 1)
+}
+
+/// Teaches the mapping to tell the regions apart before the contest begins: alone it would learn so only slowly, because
+/// its layers move at a hundredth of the others' speed.
+pub struct Regions<'a> {
+    generator: &'a Generator,
+    questions: &'a [i64],
+    /// Weight `[classes, style_dim]` and bias of each question's answer, thrown away afterwards.
+    answers: Vec<[Tensor; 2]>,
+    batch: i64,
+    device: Device,
+}
+
+impl<'a> Regions<'a> {
+    /// Before its first step.
+    pub fn new(generator: &'a Generator, questions: &'a [i64], batch: i64, device: Device) -> Self {
+        let zeros = |shape: &[i64]| Tensor::zeros(shape, (Kind::Float, device.tch())).set_requires_grad(true);
+        let dim = generator.config().style_dim;
+        let answers = questions.iter().map(|&n| [zeros(&[n, dim]), zeros(&[n])]).collect();
+        Self { generator, questions, answers, batch, device }
+    }
+}
+
+impl Lesson for Regions<'_> {
+    fn name(&self) -> &'static str {
+        "regions"
+    }
+
+    fn parameters(&self) -> Vec<(String, Tensor)> {
+        let mapping = self.generator.parameters().named_leaves().into_iter();
+        let mapping = mapping.filter(|(name, _)| name.starts_with("style."));
+        let answers = self.answers.iter().enumerate().flat_map(|(i, [weight, bias])| {
+            [(format!("weight.{i}"), weight.shallow_clone()), (format!("bias.{i}"), bias.shallow_clone())]
+        });
+        mapping.chain(answers).collect()
+    }
+
+    fn loss(&mut self, _step: u64, rng: &mut Rng, _: Share) -> Result<Tensor, Error> {
+        let z = rng.normal(&[self.batch, self.generator.config().style_dim]).to_device(self.device.tch());
+        let classes = classes(self.questions, &z);
+        let w = self.generator.map(&z);
+        let wrong = self.answers.iter().enumerate().map(|(i, [weight, bias])| {
+            w.linear(weight, Some(bias)).cross_entropy_for_logits(&classes.select(1, i as i64))
+        });
+        Ok(wrong.reduce(|a, b| a + b).expect("a guide has at least one question"))
+    }
+}

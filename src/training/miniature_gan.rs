@@ -1,0 +1,249 @@
+//! The recipe of `pipelines/miniature-gan.toml`: a `StyleGAN2` of the canvas, and a labeller for its samples, a CLIP that
+//! shares nothing with the judge.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::adversarial::{Contest, Exam, Reals, Rules, compete};
+use super::gallery::cells;
+use super::guide::{Guide, Regions};
+use super::miniature::{ClipPart, Course, clip_into};
+use super::{Error, Gallery, Plan, train};
+use crate::canvas::{Object, SIDE, Style};
+use crate::model::Builder;
+use crate::model::stylegan2::{Config, Discriminator, Generator, Noise};
+use crate::pictures::Picture;
+use crate::torch::{Device, Kind, Place, Rng, Tensor, no_grad, seed_from};
+use crate::watch::Watch;
+use crate::weights::save_as;
+
+/// `pipelines/miniature-gan.toml`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// Seed of every part; each derives its own.
+    pub seed: u64,
+    /// The canvas world that the generator learns from.
+    pub world: u64,
+    /// Styles that are left out of what it learns.
+    #[serde(default)]
+    pub without_styles: Vec<String>,
+    /// Objects that are left out.
+    #[serde(default)]
+    pub without_objects: Vec<String>,
+    /// Both networks.
+    pub gan: GanPart,
+    /// The labeller, and the canvas world that it learns from; without one none is made.
+    pub labeller: Option<Labeller>,
+}
+
+/// The networks' sizes, and how they learn.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GanPart {
+    /// How it learns; the rate is Adam's, constant and falling over the last part.
+    pub course: Course,
+    /// Share of the steps, at the end, over which the rate falls.
+    pub cooldown: f64,
+    /// Pixels on a side.
+    pub size: i64,
+    /// Width of `z` and `w`.
+    pub style_dim: i64,
+    /// Layers from `z` to `w`.
+    pub mapping_layers: i64,
+    /// Channels at 4, 8, … pixels.
+    pub channels: Vec<i64>,
+    /// The rules of the contest; its batch is the course's.
+    #[serde(default)]
+    pub rules: Rules,
+    /// Share of the steps, from the beginning, that are done with a guide.
+    pub guided: f64,
+    /// Steps in which the mapping learns the guide's regions before the contest.
+    pub regions: u64,
+    /// Steps from one sheet of samples to the next.
+    pub sheets: u64,
+}
+
+/// The labeller.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Labeller {
+    /// The canvas world that it learns from.
+    pub world: u64,
+    /// Tokens of a prompt.
+    pub tokens: usize,
+    /// The CLIP.
+    pub clip: ClipPart,
+}
+
+/// Trains what is not there yet and writes `miniature-gan/` and `labeller/` into `out`.
+///
+/// # Errors
+/// Whatever stops a training; what was finished is kept.
+pub fn miniature_gan(recipe: &Recipe, out: &Path, here: Place, watch: &mut dyn Watch) -> Result<(), Error> {
+    if let Some(labeller) = &recipe.labeller {
+        let seed = seed_from(&[&recipe.seed.to_le_bytes(), b"labeller"]);
+        clip_into(out, "labeller", &labeller.clip, (labeller.world, labeller.tokens, seed), here, watch)?;
+    }
+    gan(recipe, out, here, watch)
+}
+
+fn gan(recipe: &Recipe, out: &Path, here: Place, watch: &mut dyn Watch) -> Result<(), Error> {
+    let file = out.join("miniature-gan/stylegan2.safetensors");
+    if file.exists() {
+        return Ok(());
+    }
+    let (part, device) = (&recipe.gan, here.device);
+    let rules = Rules { batch: part.course.batch, ..part.rules.clone() };
+    rules.check().map_err(|why| Error::Model(crate::model::Error::Config(why)))?;
+    let config = part.config();
+    let seed = |what: &str| seed_from(&[&recipe.seed.to_le_bytes(), what.as_bytes()]);
+    let generator = Generator::new(&config, Builder::fresh(seed("generator"), device))?;
+    let discriminator = Discriminator::new(&config, Builder::fresh(seed("discriminator"), device))?;
+    generator.parameters().train(true);
+    discriminator.parameters().train(true);
+    let reals = Canvas::draw(recipe, config.size, device, watch);
+    let state = out.join("training");
+
+    let questions = [Style::ALL.len() as i64, Object::ALL.len() as i64];
+    let guide = (part.guided > 0.0).then(|| {
+        let until = (part.guided * part.course.steps as f64) as u64;
+        Guide::new(&questions, *config.channels.first().unwrap_or(&1), until, device)
+    });
+    if guide.is_some() && part.regions > 0 {
+        // The mapping's weights are a hundred times as large as others, and move as slowly.
+        let plan = Plan { cooldown: 0.5, ..Plan::constant(part.regions, 2.0, seed("regions")) };
+        let mut lesson = Regions::new(&generator, &questions, 256, device);
+        // Short, and so done again where a later part is resumed.
+        let learned = train(&mut lesson, &plan, here, None, watch)?;
+        watch.note(&format!("the mapping tells the guide's regions apart: cross entropy {:.3}", learned.loss));
+    }
+
+    let plan = Plan { extends: true, cooldown: part.cooldown, ..Plan::constant(part.course.steps, part.course.lr, seed("gan")) };
+    let mut sheets = Sheets { generator: &generator, every: part.sheets, folder: out.to_path_buf(), device };
+    let contest = Contest {
+        name: "gan",
+        generator: &generator,
+        moves: generator.parameters().named_leaves(),
+        discriminator: &discriminator,
+        reals: &reals,
+        rules: &rules,
+        guide: guide.as_ref(),
+        pull: None,
+        exam: (part.sheets > 0).then_some(&mut sheets as &mut dyn Exam),
+    };
+    let rivals = compete(contest, &plan, here, Some(&state.join("gan")), watch)?;
+    generator.parameters().assign(&rivals.average);
+    let named = |prefix: &'static str, parameters: &crate::model::Parameters| {
+        parameters.named().into_iter().map(move |(name, own)| (format!("{prefix}.{name}"), own))
+    };
+    let tensors: Vec<(String, Tensor)> =
+        named("g_ema", generator.parameters()).chain(named("d", discriminator.parameters())).collect();
+    let config = serde_json::to_string(&config).map_err(std::io::Error::other)?;
+    let about = [
+        ("unsee.stylegan2", config),
+        ("seconds", format!("{:.0}", rivals.seconds)),
+        ("loss", format!("{:.5}", rivals.loss)),
+    ];
+    Ok(save_as(&file, &tensors, Kind::Half, &about)?)
+}
+
+impl GanPart {
+    fn config(&self) -> Config {
+        Config {
+            size: self.size,
+            style_dim: self.style_dim,
+            mapping_layers: self.mapping_layers,
+            channels: self.channels.clone(),
+            group: 4,
+            clamp: None,
+        }
+    }
+}
+
+/// The canvas at the networks' size, by cell.
+struct Canvas {
+    /// `[n, 3, size, size]`, bytes.
+    pixels: Tensor,
+    /// Style and object of each, `[n, 2]`.
+    classes: Tensor,
+}
+
+impl Canvas {
+    fn draw(recipe: &Recipe, size: i64, device: Device, watch: &mut dyn Watch) -> Self {
+        let gallery = Gallery::draw(recipe.world, 0, recipe.gan.course.per_cell, watch);
+        let shrink = SIDE as i64 / size;
+        let (mut pixels, mut classes) = (Vec::new(), Vec::new());
+        for (cell, (style, object)) in cells().enumerate() {
+            let out = |names: &[String], name: &str| names.iter().any(|own| own == name);
+            if out(&recipe.without_styles, style.name()) || out(&recipe.without_objects, object.name()) {
+                continue;
+            }
+            let (n, cell) = (gallery.per_cell(), cell as i64);
+            let rows = Tensor::arange_start(cell * n, (cell + 1) * n, (Kind::Int64, tch::Device::Cpu));
+            let own = gallery.pictures(&rows, Device::CPU);
+            let own = own.avg_pool2d([shrink; 2], [shrink; 2], [0, 0], false, true, None);
+            pixels.push(((own + 1.0) * 127.5).round().to_kind(Kind::Uint8));
+            let objects = Object::ALL.len() as i64;
+            classes.push(Tensor::from_slice(&[cell / objects, cell % objects]).expand([n, 2], false));
+        }
+        Self {
+            pixels: Tensor::cat(&pixels, 0).to_device(device.tch()),
+            classes: Tensor::cat(&classes, 0).to_device(device.tch()),
+        }
+    }
+}
+
+impl Reals for Canvas {
+    fn some(&self, n: i64, rng: &mut Rng) -> (Tensor, Option<Tensor>) {
+        let rows = rng.below(self.pixels.size()[0], &[n]).to_device(self.pixels.device());
+        let pictures = self.pixels.index_select(0, &rows).to_kind(Kind::Float) / 127.5 - 1.0;
+        (pictures, Some(self.classes.index_select(0, &rows)))
+    }
+}
+
+/// Writes a sheet of samples now and then, so that one can see how it goes.
+struct Sheets<'a> {
+    generator: &'a Generator,
+    every: u64,
+    folder: PathBuf,
+    device: Device,
+}
+
+/// Samples on a sheet's side.
+const SHEET: i64 = 13;
+
+impl Exam for Sheets<'_> {
+    fn every(&self) -> u64 {
+        self.every
+    }
+
+    fn grade(&mut self, step: u64, _watch: &mut dyn Watch) -> Result<Option<f64>, Error> {
+        let config = self.generator.config();
+        let mut rng = Rng::new(0);
+        let n = SHEET * SHEET;
+        let z = rng.normal(&[n, config.style_dim]).to_device(self.device.tch());
+        let noises: Vec<Tensor> = config
+            .noise_sides()
+            .into_iter()
+            .map(|side| rng.normal(&[n, 1, side, side]).to_device(self.device.tch()))
+            .collect();
+        let side = SHEET * config.size;
+        let sheet = no_grad(|| {
+            let styles = self.generator.broadcast(&self.generator.map(&z));
+            let drawn = self.generator.synthesize(&styles, Noise::Given(&noises));
+            let rows = drawn.view([SHEET, SHEET, 3, config.size, config.size]).permute([0, 3, 1, 4, 2]);
+            let bytes = ((rows.reshape([side, side, 3]) + 1.0) * 127.5).clamp(0.0, 255.0).round();
+            bytes.to_kind(Kind::Uint8).to_device(tch::Device::Cpu).flatten(0, -1)
+        });
+        let bytes = Vec::<u8>::try_from(&sheet).map_err(crate::torch::Error::from)?;
+        let picture = Picture { width: side as usize, height: side as usize, rgb: bytes };
+        picture.save(&self.folder.join(format!("samples-{step:06}.png")), &[]).map_err(std::io::Error::other)?;
+        Ok(None)
+    }
+
+    fn pass(&self) -> f64 {
+        f64::INFINITY
+    }
+}

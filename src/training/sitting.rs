@@ -1,0 +1,119 @@
+//! The loop that every training runs in: checkpoints, interruption, progress, and a stop when it goes wrong.
+//!
+//! Every step's random numbers come from a generator that is seeded with (seed, purpose, step), so a
+//! training that was killed and resumed ends with the same bytes as one that ran through.
+
+use std::io::Write as _;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::state::{Progress, fingerprint, load, open_scalars, save};
+use super::{Error, Plan};
+use crate::torch::{Place, Tensor};
+use crate::watch::Watch;
+
+/// What the loop drives: it goes forward a step at a time, and can be written down between two.
+pub(super) trait Pupil {
+    /// A short name.
+    fn name(&self) -> &'static str;
+
+    /// What its steps depend on beside the plan; a state of other facts is another training's.
+    fn facts(&self) -> String;
+
+    /// Does a step at a learning rate, and gives its loss.
+    fn step(&mut self, step: u64, lr: f64, watch: &mut dyn Watch) -> Result<f64, Error>;
+
+    /// Every tensor that a step changes, named.
+    fn tensors(&self) -> Vec<(String, Tensor)>;
+
+    /// Every number that a step changes, named.
+    fn numbers(&self) -> Vec<(&'static str, f64)> {
+        Vec::new()
+    }
+
+    /// Takes a saved number back.
+    fn recall(&mut self, _name: &str, _value: f64) {}
+
+    /// Whether it has learned enough before the plan's end.
+    fn done(&self) -> bool {
+        false
+    }
+}
+
+/// Time between two checkpoints, at least.
+const PAUSE: Duration = Duration::from_secs(60);
+/// How many times as long as a checkpoint takes there is none: a large model's state is gigabytes.
+const RATIO: u32 = 15;
+/// Weight of one step in the running mean of the loss.
+const SMOOTHING: f64 = 0.02;
+
+/// Drives a pupil to the plan's end, from a checkpoint in `folder` where there is one.
+///
+/// # Errors
+/// Interruption (the state is saved), a loss that is no number or diverges, a state of another training, a disk that
+/// is full.
+pub(super) fn drive(
+    pupil: &mut dyn Pupil,
+    plan: &Plan,
+    place: Place,
+    folder: Option<&Path>,
+    watch: &mut dyn Watch,
+) -> Result<Progress, Error> {
+    let mut now = Progress { step: 0, mean: f64::NAN, best: f64::INFINITY, seconds: 0.0 };
+    let fingerprint = fingerprint(pupil, plan, place);
+    let mut scalars = None;
+    if let Some(folder) = folder {
+        fs_err::create_dir_all(folder)?;
+        load(&folder.join("state.safetensors"), pupil, &mut now, plan, &fingerprint)?;
+        scalars = Some(open_scalars(&folder.join("scalars.jsonl"), now.step)?);
+    }
+
+    watch.begin(pupil.name(), plan.steps);
+    watch.at(now.step, "");
+    let (mut began, mut saved, mut pause) = (Instant::now(), Instant::now(), PAUSE);
+    while now.step < plan.steps && !pupil.done() {
+        let lr = plan.rate(now.step);
+        let loss = pupil.step(now.step, lr, watch)?;
+        if !loss.is_finite() {
+            return Err(Error::NotANumber { step: now.step, loss, lr });
+        }
+        now.mean = if now.mean.is_nan() { loss } else { now.mean + SMOOTHING * (loss - now.mean) };
+        if let Some(file) = &mut scalars {
+            writeln!(file, "{}", serde_json::json!({"step": now.step, "loss": loss, "lr": lr}))?;
+        }
+        // After the first hundred steps a mean of ten times the best is no fluctuation.
+        if now.step > 100 {
+            if now.mean > 10.0 * now.best {
+                return Err(Error::Diverged { step: now.step, mean: now.mean, best: now.best });
+            }
+            now.best = now.best.min(now.mean);
+        }
+        now.step += 1;
+        watch.at(now.step, &format!("loss {:.4}", now.mean));
+
+        let last = now.step == plan.steps || pupil.done();
+        let stop = watch.interrupted() && !last;
+        if let Some(folder) = folder
+            && (stop || saved.elapsed() > pause || (plan.extends && last))
+        {
+            let writing = Instant::now();
+            now.seconds += began.elapsed().as_secs_f64();
+            began = Instant::now();
+            if let Some(file) = &mut scalars {
+                file.flush()?;
+            }
+            save(&folder.join("state.safetensors"), pupil, &now, plan, &fingerprint)?;
+            saved = Instant::now();
+            pause = PAUSE.max(RATIO * writing.elapsed());
+        }
+        if stop {
+            return Err(Error::Interrupted(now.step));
+        }
+    }
+    watch.end();
+    if let Some(file) = &mut scalars {
+        file.flush()?;
+    }
+    now.seconds += began.elapsed().as_secs_f64();
+    Ok(now)
+}
