@@ -18,7 +18,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("training", &["torch", "weights", "model", "sampler", "text", "pictures", "watch", "canvas", "files"]),
     ("erasure", &["torch", "weights", "model", "sampler", "pictures", "watch", "generator", "training"]),
     ("judge", &["torch", "weights", "model", "text", "pictures"]),
-    ("measure", &[]),
+    ("measure", &["torch"]),
     ("report", &["pictures"]),
     (
         "run",

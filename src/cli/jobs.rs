@@ -10,7 +10,7 @@ use super::{Common, DrawArgs, ModelArgs, default_out, output};
 use crate::measure::Target;
 use crate::run::{
     self, Adapter, AnswerSettings, Commission, Embedding, Inquiry, Job, JudgeSettings, Pipeline,
-    PromptRow, Screening,
+    PromptRow, Screening, Unlearning,
 };
 
 #[derive(Debug, Args)]
@@ -166,6 +166,7 @@ pub(super) fn run(args: RunArgs, common: &Common) -> anyhow::Result<()> {
     match &job {
         Job::Classes(pipeline) => study(pipeline, args.out, common),
         Job::Concept(pipeline) => screen(pipeline, args.out, args.show_sensitive, common),
+        Job::Gan(pipeline) => unlearn(pipeline, args.out, common),
     }
 }
 
@@ -193,6 +194,17 @@ fn screen(
         return output::json(&screened);
     }
     output::screened(&screened);
+    Ok(())
+}
+
+fn unlearn(pipeline: &Unlearning, out: Option<PathBuf>, common: &Common) -> anyhow::Result<()> {
+    let place = common.place()?;
+    let root = out.unwrap_or_else(|| default_out(&pipeline.name));
+    let unlearned = run::unlearn(pipeline, &root, place, &mut Bars::new(common.quiet))?;
+    if common.json {
+        return output::json(&unlearned);
+    }
+    output::unlearned(&unlearned);
     Ok(())
 }
 

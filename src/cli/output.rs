@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::bars::span;
 use crate::measure::{Became, Estimate, Judging, Rate, Role, Score, Subject};
-use crate::run::{Ending, JudgeReport, Screened, Summary};
+use crate::run::{Ending, GanScore, JudgeReport, Screened, Summary, Unlearned};
 
 /// Prints a line of results.
 pub(super) fn line(text: &str) {
@@ -182,6 +182,54 @@ pub(super) fn screened(screened: &Screened) {
         line(&format!("both screens say the same of {}", known(Some(agreement))));
     }
     ending(&screened.ending);
+}
+
+/// The methods of a GAN's study, concept by concept, and who looked.
+pub(super) fn unlearned(unlearned: &Unlearned) {
+    // Shares in percent, distances as they are.
+    const COLUMNS: [(&str, &str, bool); 8] = [
+        ("PUL", "PUL", true),
+        ("PUL of negatives", "of negatives", true),
+        ("FID to positives", "FID to positives", false),
+        ("FID to canvas", "FID to canvas", false),
+        ("drift", "drift", true),
+        ("drift beside", "drift beside", true),
+        ("precision", "precision", true),
+        ("recall", "recall", true),
+    ];
+    let mut seen: Vec<(&str, &str)> = Vec::new();
+    for score in &unlearned.scores {
+        let key = (score.target.as_str(), score.method.as_str());
+        if !seen.contains(&key) {
+            seen.push(key);
+        }
+    }
+    let show = |key: (&str, &str), (measure, _, share): (&str, &str, bool)| {
+        let of = |s: &&GanScore| (s.target.as_str(), s.method.as_str()) == key && s.measure == measure;
+        unlearned.scores.iter().find(of).map_or_else(String::new, |score| {
+            let Estimate { value, low, high, .. } = score.estimate;
+            if share {
+                format!("{} [{}, {}]", number(value), number(low), number(high))
+            } else {
+                format!("{value:.2} [{low:.2}, {high:.2}]")
+            }
+        })
+    };
+    let lines = seen.into_iter().map(|key| {
+        let each = COLUMNS.into_iter().map(|column| show(key, column));
+        [key.0.to_owned(), key.1.to_owned()].into_iter().chain(each).collect()
+    });
+    let heads: Vec<&str> = ["forget", "method"].into_iter().chain(COLUMNS.map(|(_, head, _)| head)).collect();
+    rows(&heads, lines.collect(), &[2, 3, 4, 5, 6, 7, 8, 9]);
+    line("PUL, drift, precision and recall in percent; intervals at 95 %");
+    let short = |hash: &str| hash.chars().take(12).collect::<String>();
+    let features = &unlearned.features;
+    line(&format!("features of FID, precision and recall: {} {}", features.name, short(&features.hash)));
+    for (what, report) in [("labels to learn from", &unlearned.labeller), ("what was drawn was named", &unlearned.judge)] {
+        line(&format!("{what} by {} ({})", report.card.path.display(), short(&report.card.hash)));
+        judge(report);
+    }
+    ending(&unlearned.ending);
 }
 
 /// What a run took and where its results are.

@@ -1,16 +1,31 @@
 //! Methods that take a concept out of a model. One method a file; a method knows no other method and no
 //! judge. Each returns an [`Edit`] and leaves the model as it was.
 
+mod adapt_then_unlearn;
+mod adapting;
+mod elastic;
 mod encoded;
+mod ensemble;
+mod extrapolation;
+mod feedback;
 mod material;
+mod positives;
 mod relabelling;
+mod repulsion;
 mod saliency;
 pub mod salun;
 mod select;
+mod tuning;
 
 use std::path::Path;
 
+pub use adapt_then_unlearn::AdaptThenUnlearn;
+pub use adapting::Adapting;
+pub use extrapolation::Extrapolation;
+pub use feedback::{Examiner, Feedback, Grade, Stop};
 pub use material::{Example, Material};
+pub use positives::PositivesOnly;
+pub use repulsion::{Distance, Form, Repulsion};
 pub use salun::SalUn;
 pub use select::Select;
 
@@ -28,6 +43,15 @@ pub struct Task {
     pub remain: Vec<String>,
     /// Seed of every random number.
     pub seed: u64,
+}
+
+/// What a diffusion method is told: prompts, and pictures of them to learn from.
+#[derive(Debug, Clone, Copy)]
+pub struct Brief<'a> {
+    /// What is asked for.
+    pub task: &'a Task,
+    /// What there is to learn from.
+    pub material: &'a Material,
 }
 
 /// A prompt to forget and its anchor.
@@ -74,8 +98,8 @@ impl Error {
     }
 }
 
-/// Removes a concept from a model of kind `M`.
-pub trait Erasure<M: ?Sized> {
+/// Removes a concept from a model of kind `M`, about which it is told `A`.
+pub trait Erasure<M: ?Sized, A: ?Sized> {
     /// Finds the edit. `state` is where an interrupted erasure goes on from.
     ///
     /// # Errors
@@ -83,8 +107,7 @@ pub trait Erasure<M: ?Sized> {
     fn erase(
         &self,
         model: &mut M,
-        task: &Task,
-        material: &Material,
+        asked: &A,
         state: Option<&Path>,
         watch: &mut dyn Watch,
     ) -> Result<Edit, Error>;

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::encoded::{Encoded, Texts};
 use super::relabelling::Relabelling;
 use super::saliency::threshold;
-use super::{Erasure, Error, Material, Select, Task};
+use super::{Brief, Erasure, Error, Select, Task};
 use crate::generator::Denoiser;
 use crate::torch::{Kind, Rng, Tensor, grad_each, no_grad, stage};
 use crate::training::{self, Plan, train};
@@ -153,12 +153,11 @@ impl SalUn {
     }
 }
 
-impl<'m> Erasure<dyn Denoiser + 'm> for SalUn {
+impl<'m> Erasure<dyn Denoiser + 'm, Brief<'_>> for SalUn {
     fn erase(
         &self,
         model: &mut (dyn Denoiser + 'm),
-        task: &Task,
-        material: &Material,
+        &Brief { task, material }: &Brief,
         state: Option<&Path>,
         watch: &mut dyn Watch,
     ) -> Result<Edit, Error> {

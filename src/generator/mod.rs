@@ -24,6 +24,7 @@ pub use gan_files::{export_gan, is_gan};
 pub use stable_diffusion::{Latents, StableDiffusion};
 pub use stylegan2::StyleGan2;
 
+use crate::model::stylegan2::{Discriminator, Generator as Network};
 use crate::pictures::Picture;
 use crate::sampler::{Schedule, Solver};
 use crate::torch::{Place, Tensor};
@@ -231,6 +232,28 @@ pub trait Generator {
     /// # Errors
     /// An edit for another model; the model is unchanged then.
     fn apply(&mut self, edit: &Edit) -> Result<(), Error>;
+}
+
+/// What a GAN method needs of a generator.
+pub trait Synthesizer: Generator {
+    /// The network that maps latents to styles and draws under styles.
+    fn network(&self) -> &Network;
+
+    /// The network that it learned against; its weights are the base's.
+    ///
+    /// # Errors
+    /// A file that has none.
+    fn discriminator(&self) -> Result<&Discriminator, Error>;
+
+    /// Latents `[n, style_dim]` and each layer's noise `[n, 1, side, side]` of pictures: a seed's own, whatever its
+    /// company.
+    fn chance(&self, seeds: &[u64]) -> (Tensor, Vec<Tensor>);
+
+    /// The network's parameters by full name, `g.…`; leaves in `f32`.
+    fn parameters(&self) -> Vec<(String, Tensor)>;
+
+    /// Where it runs.
+    fn place(&self) -> Place;
 }
 
 /// What a diffusion method needs of a generator.

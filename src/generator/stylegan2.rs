@@ -1,11 +1,12 @@
 //! `StyleGAN2` as a generator: a picture is a seed and a truncation. Latent and noise come from the seed alone.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::stable_diffusion::to_pictures;
-use super::{Error, Generator, ModelCard, Shot};
+use super::{Error, Generator, ModelCard, Shot, Synthesizer};
 use crate::model::Builder;
-use crate::model::stylegan2::{self, Config, Noise};
+use crate::model::stylegan2::{self, Config, Discriminator, Noise};
 use crate::pictures::Picture;
 use crate::torch::{Kind, Place, Rng, Tensor, no_grad, stage};
 use crate::watch::Watch;
@@ -16,16 +17,24 @@ use crate::weights::{Edit, MEAN_STYLE, Weights, read_stylegan};
 pub struct StyleGan2 {
     card: ModelCard,
     network: stylegan2::Generator,
+    discriminator: Option<Discriminator>,
     /// The mean of all styles, `[1, style_dim]`.
     mean: Tensor,
+    /// The base's, while an edit of the mapping is in place.
+    own_mean: Option<Tensor>,
+    /// The base's tensors in whose place an edit's are.
+    originals: BTreeMap<String, Tensor>,
     place: Place,
 }
 
 /// Latents of which the mean style is made where a file has none, as rosinality does.
 const MEAN_OF: i64 = 4096;
 
+/// What stands before the names of a generator's tensors in an edit.
+const PREFIX: &str = "g.";
+
 impl StyleGan2 {
-    /// Loads the averaged generator of a file.
+    /// Loads the averaged generator of a file, and its discriminator where there is one.
     ///
     /// # Errors
     /// A file that holds none, a tensor that is missing or of another shape.
@@ -34,13 +43,15 @@ impl StyleGan2 {
         let weights = &gan.generator;
         let config = Config::of_file(&gan)?;
         let network = stylegan2::Generator::new(&config, Builder::load(weights, place.device))?;
+        let discriminator = gan
+            .discriminator
+            .as_ref()
+            .map(|weights| Discriminator::new(&config, Builder::load(weights, place.device)))
+            .transpose()?;
         let mean = if weights.contains(MEAN_STYLE) {
             weights.tensor(MEAN_STYLE)?.to_kind(Kind::Float).view([1, -1]).to_device(place.device.tch())
         } else {
-            let z = Rng::new(0).normal(&[MEAN_OF, config.style_dim]).to_device(place.device.tch());
-            stage("finding the mean style", || {
-                Ok::<_, Error>(no_grad(|| network.map(&z).mean_dim([0_i64].as_slice(), true, Kind::Float)))
-            })?
+            mean_style(&network, place)?
         };
         let card = ModelCard {
             kind: "stylegan2".to_owned(),
@@ -49,21 +60,21 @@ impl StyleGan2 {
             parameters: network.parameters().count(),
             side: config.size,
         };
-        Ok(Self { card, network, mean, place })
+        let originals = BTreeMap::new();
+        Ok(Self { card, network, discriminator, mean, own_mean: None, originals, place })
     }
 
-    /// Latents `[n, style_dim]` and each layer's noise `[n, 1, side, side]`: a picture's own, whatever its company.
-    fn chance(&self, shots: &[Shot]) -> (Tensor, Vec<Tensor>) {
-        let config = self.network.config();
-        let mut each: Vec<Rng> = shots.iter().map(|shot| Rng::new(shot.seed)).collect();
-        let mut draw = |shape: &[i64]| {
-            let rows: Vec<Tensor> = each.iter_mut().map(|rng| rng.normal(shape)).collect();
-            Tensor::cat(&rows, 0).to_device(self.place.device.tch())
-        };
-        let z = draw(&[1, config.style_dim]);
-        let noises = config.noise_sides().into_iter().map(|side| draw(&[1, 1, side, side])).collect();
-        (z, noises)
+    fn find(&self, name: &str) -> Option<&Tensor> {
+        self.network.parameters().get(name.strip_prefix(PREFIX)?)
     }
+}
+
+/// The mean of the styles of many latents, `[1, style_dim]`.
+fn mean_style(network: &stylegan2::Generator, place: Place) -> Result<Tensor, Error> {
+    let z = Rng::new(0).normal(&[MEAN_OF, network.config().style_dim]).to_device(place.device.tch());
+    stage("finding the mean style", || {
+        Ok(no_grad(|| network.map(&z).mean_dim([0_i64].as_slice(), true, Kind::Float)))
+    })
 }
 
 impl Generator for StyleGan2 {
@@ -89,7 +100,8 @@ impl Generator for StyleGan2 {
         }
         let pixels = stage("drawing", || {
             Ok::<_, Error>(no_grad(|| {
-                let (z, noises) = self.chance(shots);
+                let seeds: Vec<u64> = shots.iter().map(|shot| shot.seed).collect();
+                let (z, noises) = self.chance(&seeds);
                 let kept: Vec<f32> = shots.iter().map(|shot| shot.truncation as f32).collect();
                 let kept = Tensor::from_slice(&kept).view([-1, 1]).to_device(z.device());
                 let w = &self.mean + (self.network.map(&z) - &self.mean) * kept;
@@ -104,9 +116,74 @@ impl Generator for StyleGan2 {
     }
 
     fn apply(&mut self, edit: &Edit) -> Result<(), Error> {
-        if edit.is_empty() {
-            return Ok(());
+        if !edit.is_empty() && edit.base != self.card.hash {
+            return Err(crate::weights::Error::other_base(&edit.base, &self.card.hash).into());
         }
-        Err(Error::Shot("edits of a StyleGAN2 are not built yet".to_owned()))
+        for (name, tensor) in &edit.tensors {
+            let own = self.find(name).map(Tensor::size);
+            if own.as_ref() != Some(&tensor.size()) {
+                let (name, found, wanted) = (name.clone(), tensor.size(), own.unwrap_or_default());
+                return Err(Error::EditShape { name, found, wanted });
+            }
+        }
+        no_grad(|| {
+            for (name, original) in std::mem::take(&mut self.originals) {
+                if let Some(own) = self.find(&name) {
+                    own.detach().copy_(&original);
+                }
+            }
+            for (name, tensor) in &edit.tensors {
+                if let Some(own) = self.find(name) {
+                    let original = own.detach().copy();
+                    own.detach().copy_(tensor);
+                    self.originals.insert(name.clone(), original);
+                }
+            }
+        });
+        if let Some(mean) = self.own_mean.take() {
+            self.mean = mean;
+        }
+        // Styles that are mapped otherwise have another mean.
+        if self.originals.keys().any(|name| name.starts_with("g.style.")) {
+            let mean = mean_style(&self.network, self.place)?;
+            self.own_mean = Some(std::mem::replace(&mut self.mean, mean));
+        }
+        Ok(())
+    }
+}
+
+impl Synthesizer for StyleGan2 {
+    fn network(&self) -> &stylegan2::Generator {
+        &self.network
+    }
+
+    fn discriminator(&self) -> Result<&Discriminator, Error> {
+        self.discriminator.as_ref().ok_or_else(|| {
+            Error::Shot(format!(
+                "{} holds no discriminator, which this method learns with; give a training checkpoint (rosinality's `d`, NVIDIA's `D`)",
+                self.card.path.display()
+            ))
+        })
+    }
+
+    fn chance(&self, seeds: &[u64]) -> (Tensor, Vec<Tensor>) {
+        let config = self.network.config();
+        let mut each: Vec<Rng> = seeds.iter().map(|&seed| Rng::new(seed)).collect();
+        let mut draw = |shape: &[i64]| {
+            let rows: Vec<Tensor> = each.iter_mut().map(|rng| rng.normal(shape)).collect();
+            Tensor::cat(&rows, 0).to_device(self.place.device.tch())
+        };
+        let z = draw(&[1, config.style_dim]);
+        let noises = config.noise_sides().into_iter().map(|side| draw(&[1, 1, side, side])).collect();
+        (z, noises)
+    }
+
+    fn parameters(&self) -> Vec<(String, Tensor)> {
+        let full = |(name, own): (String, Tensor)| (format!("{PREFIX}{name}"), own);
+        self.network.parameters().named_leaves().into_iter().map(full).collect()
+    }
+
+    fn place(&self) -> Place {
+        self.place
     }
 }

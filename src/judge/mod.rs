@@ -6,6 +6,7 @@
 
 mod candle_eye;
 mod clip_folder;
+mod features;
 mod head;
 mod preprocess;
 mod screen;
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 pub use candle_eye::CandleEye;
 pub use clip_folder::needed;
+pub use features::{FeatureCard, Features};
 pub use head::{Head, ProbeSettings};
 pub use screen::Screen;
 pub use torch_eye::TorchEye;

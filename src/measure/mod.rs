@@ -2,16 +2,22 @@
 //! (an [`AnswerSet`]) and what a judge saw.
 
 mod answers;
+mod frechet;
 mod interval;
 mod judging;
+mod manifold;
 mod rates;
 mod scores;
+mod unlearning;
 
 pub use answers::{Answer, AnswerSet, Domain, Target};
+pub use frechet::{Moments, frechet};
 pub use interval::{Interval, bootstrap, wilson};
 pub use judging::{Judging, Reference};
+pub use manifold::precision_recall;
 pub use rates::{Estimate, Paired, Rate, Role, rates, share};
 pub use scores::{Became, Score, Seen, Subject, became, score_mean, score_target};
+pub use unlearning::Turned;
 
 /// What cannot be measured.
 #[derive(Debug, thiserror::Error)]

@@ -351,7 +351,12 @@ impl Clip {
 
     /// Normalised pictures `[n, 3, side, side]` to unit vectors `[n, projection_dim]`.
     pub fn image_features(&self, pictures: &Tensor) -> Tensor {
-        unit(&self.visual_projection.forward(&self.vision.pooled(pictures)))
+        unit(&self.image_embeddings(pictures))
+    }
+
+    /// The same before they are brought to length 1.
+    pub fn image_embeddings(&self, pictures: &Tensor) -> Tensor {
+        self.visual_projection.forward(&self.vision.pooled(pictures))
     }
 
     /// The learned factor of cosines, a scalar.

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::pipeline::Method;
 use super::studio::Studio;
 use super::{Error, RunFolder};
-use crate::erasure::{Erasure as _, Material, Task};
+use crate::erasure::{Brief, Erasure as _, Material, Task};
 use crate::generator::Denoiser;
 use crate::torch::Device;
 use crate::watch::Watch;
@@ -56,7 +56,7 @@ pub(super) fn erase(
         let model: &mut dyn Denoiser = &mut studio.model;
         let name = task.concept.split_once(':').map_or(task.concept.as_str(), |(_, name)| name);
         let edit = run.phase(&format!("erasing {name}"), device, |_| {
-            Ok(method.erase(model, task, &material, Some(&state), watch)?)
+            Ok(method.erase(model, &Brief { task, material: &material }, Some(&state), watch)?)
         })?;
         edit.save(&file)?;
         // The moments of the optimizer are of no use once the edit is there.

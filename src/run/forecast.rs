@@ -7,14 +7,17 @@ use serde::Serialize;
 
 use super::answering::checked;
 use super::concept::Screening;
+use super::gan::{GanMethod, Unlearning};
 use super::pipeline::{DrawSettings, Job, Method, ModelSettings, Pipeline};
 use super::screening::requests;
 use super::screens::pictures_in;
 use super::studio::Studio;
 use super::task::{task, to_learn_from};
 use super::{Batch, Error, located};
-use crate::erasure::{Erasure, Example, Material, SalUn, Task};
-use crate::generator::{Denoiser, Generator, Shot};
+use crate::erasure::{
+    Adapting, Brief, Erasure, Example, Feedback, Material, PositivesOnly, SalUn, Task,
+};
+use crate::generator::{Denoiser, Generator, Shot, StyleGan2, Synthesizer};
 use crate::measure::{Answer, Target};
 use crate::pictures::Picture;
 use crate::torch::{Peak, Place};
@@ -100,6 +103,69 @@ fn of_concept(pipeline: &Screening) -> Result<Demand<'_>, Error> {
     })
 }
 
+/// What a GAN's pipeline costs: drawn pictures, and steps of the contest that all methods are made of.
+fn of_gan(pipeline: &Unlearning, place: Place) -> Result<Forecast, Error> {
+    let (mut steps, measure) = (0, &pipeline.measure);
+    let mut adapted = Vec::new();
+    for method in &pipeline.method {
+        // Adapted models are shared by the methods that want the same.
+        let mut adapt = |own: &Adapting| {
+            let print = format!("{own:?}");
+            if adapted.contains(&print) {
+                return 0;
+            }
+            adapted.push(print);
+            own.models as u64 * own.steps
+        };
+        steps += match method {
+            GanMethod::AdaptThenUnlearn(method) => adapt(&method.adapt) + method.steps,
+            GanMethod::Extrapolation(method) => adapt(&method.adapt),
+            GanMethod::Positives(method) | GanMethod::PositivesEwc(method) => method.steps,
+        };
+    }
+    let targets = pipeline.targets()?;
+    let pictures = pipeline.feedback.samples + measure.latents * (2 + targets.len() * pipeline.method.len());
+    let steps = steps * targets.len() as u64;
+    let mut forecast = Forecast {
+        targets: targets.iter().map(Target::to_string).collect(),
+        pictures,
+        steps,
+        minutes: None,
+        memory: None,
+        device_memory: None,
+        missing: None,
+    };
+    let mut model = match located(&pipeline.model) {
+        Ok(location) => StyleGan2::load(&location.path, place)?,
+        Err(error) => {
+            forecast.missing = Some(error.to_string());
+            return Ok(forecast);
+        }
+    };
+    Peak::reset(place.device);
+    let seeds: Vec<u64> = (0..32).collect();
+    let side = model.card().side;
+    let shots: Vec<Shot> = seeds.iter().map(|&seed| Shot::of_seed(seed, 1.0, side)).collect();
+    let draw = |model: &StyleGan2| timed(|| Ok(model.draw(&shots, &mut Quiet).map(drop)?));
+    draw(&model)?; // The first time warms up.
+    let drawing = draw(&model)? / shots.len() as f64 * pictures as f64;
+    let mut short = |steps: u64| {
+        let (negatives, positives) = (seeds.clone(), seeds.clone());
+        let feedback = Feedback { concept: String::new(), negatives, positives, seed: 0, examiner: None };
+        let method = PositivesOnly { steps, ..PositivesOnly::default() };
+        let model: &mut dyn Synthesizer = &mut model;
+        timed(|| Ok(method.erase(model, &feedback, None, &mut Quiet).map(drop)?))
+    };
+    // A step in sixteen has R1, and one in four the path length: so many steps hold what is due of both.
+    const SOME: u64 = 16;
+    let step = (short(SOME + 1)? - short(1)?).max(0.0) / SOME as f64;
+    let peak = Peak::read(place.device);
+    forecast.minutes = Some((drawing + step * steps as f64) / 60.0);
+    forecast.memory = Some(peak.host);
+    forecast.device_memory = place.device.is_cuda().then_some(peak.device);
+    Ok(forecast)
+}
+
 /// Says what would run, from a probe of a few steps on this machine. Draws and writes nothing.
 ///
 /// # Errors
@@ -108,6 +174,7 @@ pub fn forecast(job: &Job, place: Place) -> Result<Forecast, Error> {
     let demand = match job {
         Job::Classes(pipeline) => of_classes(pipeline)?,
         Job::Concept(pipeline) => of_concept(pipeline)?,
+        Job::Gan(pipeline) => return of_gan(pipeline, place),
     };
     let Demand { pictures, task, .. } = &demand;
     let Method::SalUn(method) = demand.method;
@@ -123,7 +190,7 @@ pub fn forecast(job: &Job, place: Place) -> Result<Forecast, Error> {
         missing: None,
     };
     let ready = match job {
-        Job::Classes(_) => Ok(()),
+        Job::Classes(_) | Job::Gan(_) => Ok(()),
         Job::Concept(pipeline) => pipeline.check_material(),
     };
     if let Err(error) = ready.and_then(|()| located(demand.model).map(drop)) {
@@ -147,7 +214,7 @@ pub fn forecast(job: &Job, place: Place) -> Result<Forecast, Error> {
         let method = SalUn { steps, batch, ..method.clone() };
         let model: &mut dyn Denoiser = &mut studio.model;
         Peak::reset(place.device);
-        let seconds = timed(|| Ok(method.erase(model, task, &material, None, &mut Quiet).map(drop)?))?;
+        let seconds = timed(|| Ok(method.erase(model, &Brief { task, material: &material }, None, &mut Quiet).map(drop)?))?;
         Ok::<_, Error>(Probe { seconds, peak: Peak::read(place.device) })
     };
     let probe = probe(&mut short, method.batch)?;

@@ -10,10 +10,12 @@ mod evaluate;
 mod export;
 mod folder;
 mod forecast;
+mod gan;
 mod generate;
 mod inspect;
 mod judging;
 mod jury;
+mod labels;
 mod layouts;
 mod naming;
 mod opening;
@@ -21,12 +23,14 @@ mod pipeline;
 mod prompts;
 #[cfg(feature = "hub")]
 mod pull;
+mod samples;
 mod screening;
 mod screens;
 mod studio;
 mod study;
 mod task;
 mod train;
+mod unlearn;
 
 pub use crate::generator::{Adapter, Embedding, Format, Kept};
 pub use crate::torch::Kind;
@@ -39,6 +43,7 @@ pub use evaluate::{Inquiry, Verdict, evaluate};
 pub use export::{Apart, diff, export};
 pub use folder::{Artifact, Ending, Machine, Phase, Record, RunFolder, Status};
 pub use forecast::{Forecast, forecast};
+pub use gan::{FeedbackSettings, GanMethod, MeasureSettings, RelearnSettings, Unlearning};
 pub use generate::{Commission, Drawn, generate};
 pub use inspect::{Finding, TensorFact, fits, inspect};
 pub use judging::{Asked, Looked, judge_pictures, read_evidence};
@@ -56,6 +61,7 @@ pub use screening::{Screened, screen};
 pub use screens::ScreenReport;
 pub use study::{Summary, erase_only, run};
 pub use train::{Course, train};
+pub use unlearn::{GanScore, Unlearned, unlearn};
 
 use std::path::PathBuf;
 

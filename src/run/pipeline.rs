@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::concept::Screening;
+use super::gan::Unlearning;
 use super::{Batch, Error};
 use crate::erasure::SalUn;
 use crate::measure::Target;
@@ -18,17 +19,21 @@ pub enum Job {
     Classes(Pipeline),
     /// A concept that prompts bring out.
     Concept(Screening),
+    /// What labelled samples of a GAN show.
+    Gan(Unlearning),
 }
 
 impl Job {
-    /// Reads a pipeline; a table `[concept]` makes it one of prompts.
+    /// Reads a pipeline; a table `[concept]` makes it one of prompts, a table `[feedback]` one of a GAN.
     ///
     /// # Errors
-    /// As [`Pipeline::parse`] and [`Screening::parse`].
+    /// As [`Pipeline::parse`], [`Screening::parse`] and [`Unlearning::parse`].
     pub fn parse(path: &str, text: &str, sets: &[String]) -> Result<Self, Error> {
         let table: toml::Table = parse_toml(path, text)?;
         Ok(if table.contains_key("concept") {
             Self::Concept(Screening::parse(path, text, sets)?)
+        } else if table.contains_key("feedback") {
+            Self::Gan(Unlearning::parse(path, text, sets)?)
         } else {
             Self::Classes(Pipeline::parse(path, text, sets)?)
         })
@@ -39,6 +44,7 @@ impl Job {
         match self {
             Self::Classes(pipeline) => pipeline.seed = seed,
             Self::Concept(pipeline) => pipeline.seed = seed,
+            Self::Gan(pipeline) => pipeline.seed = seed,
         }
     }
 }

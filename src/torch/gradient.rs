@@ -34,7 +34,15 @@ impl Drop for ForgetCasts {
 /// # Errors
 /// A loss that is no scalar or has no graph.
 pub fn grad(loss: &Tensor, inputs: &[&Tensor]) -> Result<Vec<Option<Tensor>>, Error> {
-    differentiate(loss, inputs, false)
+    differentiate(loss, inputs, (false, false))
+}
+
+/// As [`grad`], and the graph is kept for another loss of it.
+///
+/// # Errors
+/// As [`grad`].
+pub fn grad_and_keep(loss: &Tensor, inputs: &[&Tensor]) -> Result<Vec<Option<Tensor>>, Error> {
+    differentiate(loss, inputs, (true, false))
 }
 
 /// As [`grad`], and the result can be differentiated again (R1 and path-length penalties).
@@ -42,10 +50,14 @@ pub fn grad(loss: &Tensor, inputs: &[&Tensor]) -> Result<Vec<Option<Tensor>>, Er
 /// # Errors
 /// As [`grad`].
 pub fn grad_of_grad(loss: &Tensor, inputs: &[&Tensor]) -> Result<Vec<Option<Tensor>>, Error> {
-    differentiate(loss, inputs, true)
+    differentiate(loss, inputs, (true, true))
 }
 
-fn differentiate(loss: &Tensor, inputs: &[&Tensor], again: bool) -> Result<Vec<Option<Tensor>>, Error> {
+fn differentiate(
+    loss: &Tensor,
+    inputs: &[&Tensor],
+    (keep, create): (bool, bool),
+) -> Result<Vec<Option<Tensor>>, Error> {
     if !loss.requires_grad() {
         return Err(no_graph());
     }
@@ -58,8 +70,8 @@ fn differentiate(loss: &Tensor, inputs: &[&Tensor], again: bool) -> Result<Vec<O
             loss.as_ptr().cast_mut(),
             inputs.as_mut_ptr(),
             n as i64,
-            again,
-            again,
+            keep,
+            create,
             out.as_mut_ptr(),
         )
     })

@@ -17,7 +17,9 @@ mod stage;
 pub use device::{Choice, Device, LIBTORCH, VERSION, set_threads, threads};
 pub use ema::Ema;
 pub use fused::{channels_last, gated_gelu, group_norm, leaky_relu};
-pub use gradient::{checkpoint, grad, grad_each, grad_of_grad, no_grad, will_be_differentiated};
+pub use gradient::{
+    checkpoint, grad, grad_and_keep, grad_each, grad_of_grad, no_grad, will_be_differentiated,
+};
 pub use memory::{Peak, free_memory, keep_memory};
 pub use optimizer::{Adam, AdamSettings};
 pub use place::{Place, Thrift};

@@ -7,7 +7,7 @@
 
 use super::{Error, Lesson, Share};
 use crate::model::stylegan2::Generator;
-use crate::torch::{Device, Kind, Rng, Tensor};
+use crate::torch::{Device, Kind, Rng, Tensor, no_grad};
 
 /// What classes there are, and how features of a picture fit them.
 #[derive(Debug)]
@@ -78,6 +78,25 @@ impl<'a> Regions<'a> {
         let dim = generator.config().style_dim;
         let answers = questions.iter().map(|&n| [zeros(&[n, dim]), zeros(&[n])]).collect();
         Self { generator, questions, answers, batch, device }
+    }
+}
+
+impl Regions<'_> {
+    /// Gives the styles unit variance again, which they lost where it did not matter: without it they would have no say
+    /// in what is drawn.
+    pub fn settle(&self) {
+        no_grad(|| {
+            let dim = self.generator.config().style_dim;
+            let w = self.generator.map(&Rng::new(0).normal(&[4096, dim]).to_device(self.device.tch()));
+            let spread = w.square().mean(Kind::Float).sqrt().double_value(&[]);
+            let last = format!("style.{}.", self.generator.config().mapping_layers);
+            for (name, own) in self.generator.parameters().iter() {
+                if name.starts_with(&last) {
+                    // The activation keeps positive factors.
+                    let _ = own.detach().g_mul_scalar_(1.0 / spread);
+                }
+            }
+        });
     }
 }
 

@@ -117,6 +117,7 @@ fn gan(recipe: &Recipe, out: &Path, here: Place, watch: &mut dyn Watch) -> Resul
         let mut lesson = Regions::new(&generator, &questions, 256, device);
         // Short, and so done again where a later part is resumed.
         let learned = train(&mut lesson, &plan, here, None, watch)?;
+        lesson.settle();
         watch.note(&format!("the mapping tells the guide's regions apart: cross entropy {:.3}", learned.loss));
     }
 

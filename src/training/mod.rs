@@ -51,6 +51,9 @@ pub enum Error {
         /// The best running mean before.
         best: f64,
     },
+    /// Whoever looks on the way cannot.
+    #[error("{0}")]
+    Exam(String),
     /// A saved state that belongs to another training.
     #[error(
         "{path} is the state of another training ({found}, this is {wanted}); remove it or choose another --out"

@@ -1,0 +1,159 @@
+//! Adapt-then-Unlearn (Tiwary, Guha, Panda, Prathosh, TMLR 2025, arXiv 2309.14054): generators are adapted to samples of
+//! the concept, and the generator then learns from samples without it while it is repelled from where those went.
+//!
+//! `variant = "official"` keeps what the published code (at 163a354) does otherwise: the distance is `official`, the
+//! repulsion's weight is a number (1 unless `gamma` is given) and not chosen from gradients, EL2 is multiplied by 100 with
+//! α = γ, and the second stage goes all of its steps. What was a plain defect in it (the loop over checkpoints on the disk
+//! at each step, classifiers in training mode, unshuffled data) is not kept.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::feedback::{Samples, Stop};
+use super::repulsion::Repelled;
+use super::salun::Variant;
+use super::tuning::{Tuning, chosen};
+use super::{Adapting, Distance, Erasure, Error, Feedback, Form, Repulsion};
+use crate::generator::Synthesizer;
+use crate::torch::Tensor;
+use crate::training::{Plan, Rules};
+use crate::watch::Watch;
+use crate::weights::Edit;
+
+/// The method with its settings.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AdaptThenUnlearn {
+    /// Stage 1.
+    pub adapt: Adapting,
+    /// What keeps stage 2 away from stage 1's models.
+    pub repulsion: Repulsion,
+    /// Steps of stage 2, at most.
+    pub steps: u64,
+    /// Adam's learning rate, before it is corrected for the lazy penalties.
+    pub lr: f64,
+    /// Share of the steps, the last ones, over which the rate falls to nothing.
+    pub cooldown: f64,
+    /// Beginnings of the names of the parameters that move (`style`, `convs`, `to_rgbs.3`, …); all where there is none.
+    pub parameters: Vec<String>,
+    /// The contest's rules.
+    pub rules: Rules,
+    /// When it is enough.
+    pub stop: Stop,
+    /// `paper` or `official`.
+    pub variant: Variant,
+}
+
+impl Default for AdaptThenUnlearn {
+    fn default() -> Self {
+        Self {
+            adapt: Adapting::default(),
+            repulsion: Repulsion::default(),
+            steps: 300,
+            lr: 2e-3,
+            cooldown: 0.0,
+            parameters: Vec::new(),
+            rules: Rules::default(),
+            stop: Stop::default(),
+            variant: Variant::Paper,
+        }
+    }
+}
+
+/// What the published code multiplies EL2 with.
+const OFFICIAL_EL2: f64 = 100.0;
+
+impl AdaptThenUnlearn {
+    /// Says what is wrong with the settings, before anything is loaded.
+    ///
+    /// # Errors
+    /// A setting that makes no sense.
+    pub fn check(&self) -> Result<(), Error> {
+        self.adapt.check()?;
+        check_tuning("adapt-then-unlearn", self.steps, self.lr, &self.rules)?;
+        let Repulsion { gamma, ratio, alpha, .. } = self.repulsion;
+        let negative = |value: f64| value.is_nan() || value < 0.0;
+        if negative(ratio) || gamma.is_some_and(negative) || alpha.is_some_and(negative) {
+            return Err(Error::Task(format!(
+                "the repulsion's ratio is {ratio}, gamma {gamma:?} and alpha {alpha:?}; none is negative"
+            )));
+        }
+        Ok(())
+    }
+
+    /// The repulsion, with what the variant says of it.
+    fn repulsion(&self) -> Repulsion {
+        if self.variant == Variant::Paper {
+            return self.repulsion;
+        }
+        let gamma = self.repulsion.gamma.unwrap_or(1.0);
+        let el2 = self.repulsion.form == Form::El2;
+        Repulsion {
+            distance: Distance::Official,
+            gamma: Some(if el2 { OFFICIAL_EL2 } else { gamma }),
+            alpha: Some(gamma),
+            ..self.repulsion
+        }
+    }
+}
+
+/// Says what is wrong with settings that all trainings on samples share.
+pub(super) fn check_tuning(method: &str, steps: u64, lr: f64, rules: &Rules) -> Result<(), Error> {
+    if steps < 1 || lr.is_nan() || lr <= 0.0 {
+        return Err(Error::Task(format!(
+            "{method} has {steps} steps and lr {lr}; at least 1 step and a rate above 0 are needed"
+        )));
+    }
+    rules.check().map_err(|why| Error::Task(format!("{method}'s rules: {why}")))
+}
+
+/// The edit that a method's parameters are.
+pub(super) fn edit(
+    model: &dyn Synthesizer,
+    feedback: &Feedback,
+    (method, settings): (&str, serde_json::Value),
+    parameters: Vec<(String, Tensor)>,
+) -> Edit {
+    let own: std::collections::HashMap<String, Tensor> = model.parameters().into_iter().collect();
+    let tensors =
+        parameters.into_iter().filter(|(name, new)| own.get(name).is_none_or(|own| !own.equal(new))).collect();
+    let recipe = serde_json::json!({
+        "method": method, "settings": settings, "concept": feedback.concept, "seed": feedback.seed,
+        "negatives": feedback.negatives.len(), "positives": feedback.positives.len(),
+    });
+    Edit { base: model.card().hash.clone(), recipe: recipe.to_string(), tensors }
+}
+
+impl<'m> Erasure<dyn Synthesizer + 'm, Feedback<'_>> for AdaptThenUnlearn {
+    fn erase(
+        &self,
+        model: &mut (dyn Synthesizer + 'm),
+        feedback: &Feedback,
+        state: Option<&Path>,
+        watch: &mut dyn Watch,
+    ) -> Result<Edit, Error> {
+        self.check()?;
+        feedback.check()?;
+        let model = &*model;
+        let ensemble = self.adapt.ensemble(model, feedback, &self.parameters, state, watch)?;
+        let moves = chosen(model, &self.parameters)?;
+        let start: Vec<&Tensor> = moves.iter().map(|(_, own)| own).collect();
+        let mut pull = Repelled::new(self.repulsion(), &ensemble).from(&start);
+        let positives = Samples::draw(model, &feedback.positives)?;
+        let plan = Plan { cooldown: self.cooldown, ..Plan::constant(self.steps, self.lr, feedback.seed) };
+        let tuning = Tuning {
+            name: "unlearning",
+            reals: &positives,
+            rules: &self.rules,
+            plan: &plan,
+            pull: Some(&mut pull),
+            stop: (self.variant == Variant::Paper).then_some(self.stop),
+            parameters: &self.parameters,
+        };
+        let own = state.map(|state| state.join("adapt-then-unlearn"));
+        let (unlearned, _) = tuning.run(model, feedback, own.as_deref(), watch)?;
+        let settings = serde_json::to_value(self).map_err(std::io::Error::other)?;
+        Ok(edit(model, feedback, ("adapt-then-unlearn", settings), unlearned))
+    }
+}

@@ -1,0 +1,129 @@
+//! Stage 1 of Adapt-then-Unlearn (Tiwary et al. 2025, section 4.1): the generator is adapted to the concept's samples,
+//! several times from different draws of them, while elastic weight consolidation keeps it from forgetting how to draw.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::elastic::Elastic;
+use super::ensemble::Ensemble;
+use super::feedback::Samples;
+use super::tuning::{Tuning, chosen};
+use super::{Error, Feedback};
+use crate::generator::Synthesizer;
+use crate::torch::{Rng, Tensor, seed_from};
+use crate::training::{Plan, Rules};
+use crate::watch::Watch;
+use crate::weights::{Weights, save};
+
+/// How the generator is adapted to the concept.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Adapting {
+    /// Adapted models.
+    pub models: usize,
+    /// Samples of the concept that each learns from, at most; each draws its own.
+    pub negatives: i64,
+    /// Training steps of each.
+    pub steps: u64,
+    /// Adam's learning rate, before it is corrected for the lazy penalties.
+    pub lr: f64,
+    /// Weight λ of the elastic term; 0 leaves it out.
+    pub lambda: f64,
+    /// Samples of the generator over which it is measured what matters.
+    pub fisher: i64,
+    /// The contest's rules.
+    pub rules: Rules,
+}
+
+impl Default for Adapting {
+    fn default() -> Self {
+        Self {
+            models: 3,
+            negatives: 300,
+            steps: 60,
+            lr: 2e-3,
+            lambda: 5e8,
+            fisher: 32,
+            rules: Rules::default(),
+        }
+    }
+}
+
+impl Adapting {
+    /// Says what is wrong with the settings.
+    ///
+    /// # Errors
+    /// The first complaint.
+    pub fn check(&self) -> Result<(), Error> {
+        if self.models < 1 || self.negatives < 2 || self.steps < 1 || self.fisher < 1 {
+            return Err(Error::Task(format!(
+                "adapt has {} models, {} negatives, {} steps and {} samples for what matters; at least 1, 2, 1 and 1 are needed",
+                self.models, self.negatives, self.steps, self.fisher
+            )));
+        }
+        if self.lr.is_nan() || self.lr <= 0.0 || self.lambda.is_nan() || self.lambda < 0.0 {
+            return Err(Error::Task(format!(
+                "adapt's lr is {} and lambda {}; lr is above 0, lambda at least 0",
+                self.lr, self.lambda
+            )));
+        }
+        self.rules.check().map_err(|why| Error::Task(format!("adapt's rules: {why}")))
+    }
+
+    /// The adapted models' parameters, in the order of those that move. Models that were adapted before lie in `state`;
+    /// other methods of the same concept find them there.
+    pub(super) fn ensemble(
+        &self,
+        model: &dyn Synthesizer,
+        feedback: &Feedback,
+        parameters: &[String],
+        state: Option<&Path>,
+        watch: &mut dyn Watch,
+    ) -> Result<Ensemble, Error> {
+        let moves = chosen(model, parameters)?;
+        let about = serde_json::json!({
+            "adapting": self, "concept": feedback.concept, "base": model.card().hash, "seed": feedback.seed,
+            "negatives": feedback.negatives, "parameters": parameters, "precision": model.place().precision.to_string(),
+        });
+        let print = blake3::hash(about.to_string().as_bytes()).to_hex()[..12].to_owned();
+        let folder = state.map(|state| state.join(format!("adapted-{print}")));
+        let mut elastic = None;
+        let mut models = Vec::new();
+        for k in 0..self.models {
+            let file = folder.as_ref().map(|folder| folder.join(format!("{k}.safetensors")));
+            if let Some(file) = file.as_ref().filter(|file| file.exists()) {
+                let saved = Weights::open(file)?;
+                let device = model.place().device.tch();
+                let read = |(name, _): &(String, Tensor)| Ok(saved.tensor(name)?.to_device(device));
+                models.push(moves.iter().map(read).collect::<Result<Vec<_>, Error>>()?);
+                continue;
+            }
+            if elastic.is_none() && self.lambda > 0.0 {
+                let settings = (self.lambda, self.fisher);
+                elastic = Some(Elastic::measure(model, &moves, settings, feedback.seed)?);
+            }
+            let seed = seed_from(&[&feedback.seed.to_le_bytes(), b"adapting", &(k as u64).to_le_bytes()]);
+            let negatives = Samples::draw(model, &feedback.negatives)?
+                .some_of(self.negatives, &mut Rng::for_step(seed, "negatives", 0));
+            let plan = Plan::constant(self.steps, self.lr, seed);
+            let tuning = Tuning {
+                name: "adapting",
+                reals: &negatives,
+                rules: &self.rules,
+                plan: &plan,
+                pull: elastic.as_mut().map(|elastic| elastic as &mut dyn crate::training::Pull),
+                stop: None,
+                parameters,
+            };
+            let own = folder.as_ref().map(|folder| folder.join(format!("{k}")));
+            watch.note(&format!("adapting to {}: model {} of {}", feedback.concept, k + 1, self.models));
+            let (adapted, _) = tuning.run(model, feedback, own.as_deref(), watch)?;
+            if let Some(file) = &file {
+                save(file, &adapted, &[])?;
+            }
+            models.push(adapted.into_iter().map(|(_, own)| own).collect());
+        }
+        Ok(Ensemble::new(&models))
+    }
+}

@@ -1,0 +1,91 @@
+//! Elastic weight consolidation (Kirkpatrick et al. 2017, equation 3; for GANs Li et al. 2020): weights that matter for
+//! what a network draws are held where they were.
+//!
+//! How much a weight matters is its Fisher information, here as Adapt-then-Unlearn's code computes it: the mean square of
+//! the discriminator's logits' gradients over pictures of the generator's own, for the weights of `convs` alone.
+
+use super::Error;
+use crate::generator::Synthesizer;
+use crate::model::stylegan2::Noise;
+use crate::torch::{Rng, Tensor, grad_and_keep, no_grad, stage};
+use crate::training::Pull;
+
+/// `λ/2 · Σ F (θ - θ₀)²`.
+pub(super) struct Elastic {
+    lambda: f64,
+    /// `None` for weights that are not held.
+    fisher: Vec<Option<Tensor>>,
+    start: Vec<Tensor>,
+}
+
+/// Layers whose weights are held.
+const HELD: &str = "g.convs.";
+/// Pictures that are drawn at once.
+const BATCH: i64 = 16;
+
+impl Elastic {
+    /// Measures how much each weight matters, over `pictures` samples.
+    pub(super) fn measure(
+        model: &dyn Synthesizer,
+        moves: &[(String, Tensor)],
+        (lambda, pictures): (f64, i64),
+        seed: u64,
+    ) -> Result<Self, Error> {
+        let held: Vec<usize> = (0..moves.len()).filter(|&i| moves[i].0.starts_with(HELD)).collect();
+        let tensors: Vec<&Tensor> = held.iter().map(|&i| &moves[i].1).collect();
+        let (network, discriminator) = (model.network(), model.discriminator()?);
+        let config = network.config();
+        tensors.iter().for_each(|own| drop(own.set_requires_grad(true)));
+        let mut sums: Vec<Tensor> = no_grad(|| tensors.iter().map(|own| own.zeros_like()).collect());
+        let measured = stage("measuring what matters", || -> Result<(), Error> {
+            let device = model.place().device.tch();
+            let mut done = 0;
+            while done < pictures && !tensors.is_empty() {
+                let n = BATCH.min(pictures - done);
+                let mut rng = Rng::for_step(seed, "fisher", done as u64);
+                let z = rng.normal(&[n, config.style_dim]).to_device(device);
+                let noise = |side: i64| rng.normal(&[n, 1, side, side]).to_device(device);
+                let noises: Vec<Tensor> = config.noise_sides().into_iter().map(noise).collect();
+                let styles = network.broadcast(&network.map(&z));
+                let logits = discriminator.forward(&network.synthesize(&styles, Noise::Given(&noises)));
+                for i in 0..n {
+                    let gradients = grad_and_keep(&logits.get(i), &tensors)?;
+                    no_grad(|| {
+                        for (sum, gradient) in sums.iter_mut().zip(gradients) {
+                            if let Some(gradient) = gradient {
+                                let _ = sum.addcmul_(&gradient, &gradient);
+                            }
+                        }
+                    });
+                }
+                done += n;
+            }
+            Ok(())
+        });
+        tensors.iter().for_each(|own| drop(own.set_requires_grad(false)));
+        measured?;
+        let mut fisher: Vec<Option<Tensor>> = moves.iter().map(|_| None).collect();
+        for (i, sum) in held.into_iter().zip(sums) {
+            fisher[i] = Some(sum / pictures as f64);
+        }
+        let start = no_grad(|| moves.iter().map(|(_, own)| own.detach().copy()).collect());
+        Ok(Self { lambda, fisher, start })
+    }
+}
+
+impl Pull for Elastic {
+    fn value(&mut self, parameters: &[&Tensor], _: &[Option<Tensor>]) -> f64 {
+        let held = self.fisher.iter().zip(parameters).zip(&self.start);
+        let each = held.filter_map(|((fisher, own), start)| {
+            let apart = *own - start;
+            fisher.as_ref().map(|fisher| (fisher * apart.square()).sum(tch::Kind::Double).double_value(&[]))
+        });
+        self.lambda / 2.0 * each.sum::<f64>()
+    }
+
+    fn add(&self, i: usize, parameter: &Tensor, gradient: &mut Tensor) {
+        if let Some(fisher) = &self.fisher[i] {
+            let _ = gradient.g_add_(&((parameter - &self.start[i]) * fisher * self.lambda));
+        }
+    }
+}

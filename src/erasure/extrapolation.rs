@@ -1,0 +1,106 @@
+//! Extrapolation in parameter space (Tiwary et al. 2025, section 4): away from generators that were adapted to the
+//! concept, `θ = θ_G - s · (θ̄_N - θ_G)`, without any training. It takes more out than was asked for.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::adapt_then_unlearn::edit;
+use super::feedback::Stop;
+use super::tuning::chosen;
+use super::{Adapting, Erasure, Error, Feedback, Grade};
+use crate::generator::Synthesizer;
+use crate::torch::{Tensor, no_grad};
+use crate::watch::Watch;
+use crate::weights::Edit;
+
+/// The method with its settings.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Extrapolation {
+    /// The models to go away from.
+    pub adapt: Adapting,
+    /// How far, in distances to them. Of several the first is taken that is enough; where none is, the one that unlearns
+    /// most among those whose damage is allowed, or the first.
+    pub strengths: Vec<f64>,
+    /// Beginnings of the names of the parameters that move; all where there is none.
+    pub parameters: Vec<String>,
+    /// When it is enough.
+    pub stop: Stop,
+}
+
+impl Default for Extrapolation {
+    fn default() -> Self {
+        Self {
+            adapt: Adapting::default(),
+            strengths: (1..20).map(|tenths| f64::from(tenths) / 10.0).collect(),
+            parameters: Vec::new(),
+            stop: Stop::default(),
+        }
+    }
+}
+
+impl Extrapolation {
+    /// Says what is wrong with the settings, before anything is loaded.
+    ///
+    /// # Errors
+    /// A setting that makes no sense.
+    pub fn check(&self) -> Result<(), Error> {
+        if self.strengths.is_empty() || self.strengths.iter().any(|s| !s.is_finite()) {
+            return Err(Error::Task("extrapolation needs at least one strength, each a number".to_owned()));
+        }
+        self.adapt.check()
+    }
+}
+
+impl<'m> Erasure<dyn Synthesizer + 'm, Feedback<'_>> for Extrapolation {
+    fn erase(
+        &self,
+        model: &mut (dyn Synthesizer + 'm),
+        feedback: &Feedback,
+        state: Option<&Path>,
+        watch: &mut dyn Watch,
+    ) -> Result<Edit, Error> {
+        self.check()?;
+        feedback.check()?;
+        let model = &*model;
+        let ensemble = self.adapt.ensemble(model, feedback, &self.parameters, state, watch)?;
+        let moves = chosen(model, &self.parameters)?;
+        let base: Vec<Tensor> = no_grad(|| moves.iter().map(|(_, own)| own.detach().copy()).collect());
+        let at = |strength: f64| -> Vec<Tensor> {
+            let pairs = base.iter().zip(&ensemble.mean);
+            no_grad(|| pairs.map(|(own, mean)| own - (mean - own) * strength).collect())
+        };
+        let put = |values: &[Tensor]| {
+            no_grad(|| moves.iter().zip(values).for_each(|((_, own), value)| own.detach().copy_(value)));
+        };
+        let mut best: Option<(f64, Grade)> = None;
+        if let Some(examiner) = feedback.examiner.filter(|_| self.strengths.len() > 1) {
+            watch.begin("extrapolating", self.strengths.len() as u64);
+            for (i, &strength) in self.strengths.iter().enumerate() {
+                put(&at(strength));
+                let grade = examiner(model);
+                put(&base);
+                let grade = grade?;
+                let allowed = grade.damage <= self.stop.damage;
+                if allowed && best.is_none_or(|(_, old)| grade.unlearned > old.unlearned) {
+                    best = Some((strength, grade));
+                }
+                watch.at(i as u64 + 1, &format!("{:.0} % unlearned, damage {:.2}", grade.unlearned * 100.0, grade.damage));
+                if watch.interrupted() {
+                    return Err(crate::training::Error::Interrupted(0).into());
+                }
+                if best.is_some_and(|(_, grade)| grade.unlearned >= self.stop.unlearned) {
+                    break;
+                }
+            }
+            watch.end();
+        }
+        let strength = best.map_or(self.strengths[0], |(strength, _)| strength);
+        let names = moves.iter().map(|(name, _)| name.clone());
+        let parameters = names.zip(at(strength)).collect();
+        let mut settings = serde_json::to_value(self).map_err(std::io::Error::other)?;
+        settings["strength"] = strength.into();
+        Ok(edit(model, feedback, ("extrapolation", settings), parameters))
+    }
+}

@@ -1,0 +1,104 @@
+//! Fine-tuning on samples without the concept, and nothing else; or with elastic weight consolidation. Adapt-then-Unlearn
+//! must be better than these to be worth its first stage.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::adapt_then_unlearn::{check_tuning, edit};
+use super::elastic::Elastic;
+use super::feedback::{Samples, Stop};
+use super::tuning::{Tuning, chosen};
+use super::{Erasure, Error, Feedback};
+use crate::generator::Synthesizer;
+use crate::training::{Plan, Pull, Rules};
+use crate::watch::Watch;
+use crate::weights::Edit;
+
+/// The method with its settings.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PositivesOnly {
+    /// Steps, at most.
+    pub steps: u64,
+    /// Adam's learning rate, before it is corrected for the lazy penalties.
+    pub lr: f64,
+    /// Share of the steps, the last ones, over which the rate falls to nothing.
+    pub cooldown: f64,
+    /// Weight λ of the elastic term; 0 leaves it out.
+    pub lambda: f64,
+    /// Samples of the generator over which it is measured what matters.
+    pub fisher: i64,
+    /// Beginnings of the names of the parameters that move; all where there is none.
+    pub parameters: Vec<String>,
+    /// The contest's rules.
+    pub rules: Rules,
+    /// When it is enough.
+    pub stop: Stop,
+}
+
+impl Default for PositivesOnly {
+    fn default() -> Self {
+        Self {
+            steps: 300,
+            lr: 2e-3,
+            cooldown: 0.0,
+            lambda: 0.0,
+            fisher: 32,
+            parameters: Vec::new(),
+            rules: Rules::default(),
+            stop: Stop::default(),
+        }
+    }
+}
+
+impl PositivesOnly {
+    /// Says what is wrong with the settings, before anything is loaded.
+    ///
+    /// # Errors
+    /// A setting that makes no sense.
+    pub fn check(&self) -> Result<(), Error> {
+        if self.lambda.is_nan() || self.lambda < 0.0 || self.fisher < 1 {
+            return Err(Error::Task(format!(
+                "lambda is {} and fisher {}; lambda is at least 0, fisher at least 1",
+                self.lambda, self.fisher
+            )));
+        }
+        check_tuning("positives", self.steps, self.lr, &self.rules)
+    }
+}
+
+impl<'m> Erasure<dyn Synthesizer + 'm, Feedback<'_>> for PositivesOnly {
+    fn erase(
+        &self,
+        model: &mut (dyn Synthesizer + 'm),
+        feedback: &Feedback,
+        state: Option<&Path>,
+        watch: &mut dyn Watch,
+    ) -> Result<Edit, Error> {
+        self.check()?;
+        feedback.check()?;
+        let model = &*model;
+        let moves = chosen(model, &self.parameters)?;
+        let mut elastic = (self.lambda > 0.0)
+            .then(|| Elastic::measure(model, &moves, (self.lambda, self.fisher), feedback.seed))
+            .transpose()?;
+        let positives = Samples::draw(model, &feedback.positives)?;
+        let plan = Plan { cooldown: self.cooldown, ..Plan::constant(self.steps, self.lr, feedback.seed) };
+        let tuning = Tuning {
+            // The same name, and so the same chances, as stage 2 of Adapt-then-Unlearn: they differ in the pull alone.
+            name: "unlearning",
+            reals: &positives,
+            rules: &self.rules,
+            plan: &plan,
+            pull: elastic.as_mut().map(|elastic| elastic as &mut dyn Pull),
+            stop: Some(self.stop),
+            parameters: &self.parameters,
+        };
+        let method = if self.lambda > 0.0 { "positives-ewc" } else { "positives" };
+        let own = state.map(|state| state.join(method));
+        let (unlearned, _) = tuning.run(model, feedback, own.as_deref(), watch)?;
+        let settings = serde_json::to_value(self).map_err(std::io::Error::other)?;
+        Ok(edit(model, feedback, (method, settings), unlearned))
+    }
+}

@@ -1,0 +1,234 @@
+//! Keeps a generator's parameters away from where generators of the concept are (Adapt-then-Unlearn, section 4.2): with
+//! d² the square distance to them, IL2 adds `1/d²`, NL2 `-d²` and EL2 `exp(-α d²)` to the generator's loss.
+
+use serde::{Deserialize, Serialize};
+
+use super::ensemble::{Ensemble, square_distance};
+use crate::torch::{Kind, Tensor};
+use crate::training::Pull;
+
+/// The repulsion's form and strength.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Repulsion {
+    /// `il2`, `nl2` or `el2`.
+    pub form: Form,
+    /// `paper`: the mean over the adapted models of the square distance over all parameters. `official`: as the
+    /// published code has it: the mean square of each tensor counts the same, and the sum over the models is multiplied
+    /// by half of their number.
+    pub distance: Distance,
+    /// Its weight γ; where there is none it is chosen at the first step, so that the repulsion's gradient is `ratio`
+    /// times as long as the loss's own.
+    pub gamma: Option<f64>,
+    /// See `gamma`.
+    pub ratio: f64,
+    /// EL2's α; where there is none, 1/d² at the first step.
+    pub alpha: Option<f64>,
+}
+
+/// How the repulsion depends on the square distance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Form {
+    /// `γ / d²`
+    Il2,
+    /// `-γ d²`, which has no lower bound.
+    Nl2,
+    /// `γ exp(-α d²)`
+    El2,
+}
+
+/// What the square distance is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Distance {
+    /// The formula's.
+    Paper,
+    /// The code's.
+    Official,
+}
+
+impl Default for Repulsion {
+    fn default() -> Self {
+        Self { form: Form::Il2, distance: Distance::Paper, gamma: None, ratio: 0.5, alpha: None }
+    }
+}
+
+/// The repulsion from an ensemble.
+pub(super) struct Repelled<'a> {
+    settings: Repulsion,
+    ensemble: &'a Ensemble,
+    /// γ, once it is known.
+    gamma: Option<f64>,
+    alpha: f64,
+    /// d(loss) / d(d²) at the parameters that were looked at last, γ included.
+    slope: f64,
+}
+
+impl<'a> Repelled<'a> {
+    pub(super) fn new(settings: Repulsion, ensemble: &'a Ensemble) -> Self {
+        // Both choices are made at the start, and α follows from the ensemble and the start alone.
+        Self { settings, ensemble, gamma: settings.gamma, alpha: settings.alpha.unwrap_or(f64::NAN), slope: 0.0 }
+    }
+
+    /// α, where it is to be chosen, from the distance at the start.
+    pub(super) fn from(mut self, start: &[&Tensor]) -> Self {
+        if self.alpha.is_nan() {
+            self.alpha = 1.0 / self.square(start).max(f64::MIN_POSITIVE);
+        }
+        self
+    }
+
+    /// The square distance.
+    pub(super) fn square(&self, parameters: &[&Tensor]) -> f64 {
+        let (n, p) = (self.ensemble.models as f64, parameters.len() as f64);
+        let each = parameters.iter().zip(&self.ensemble.mean).zip(&self.ensemble.spread);
+        match self.settings.distance {
+            Distance::Paper => each.map(|((own, mean), spread)| square_distance(own, mean) + spread / n).sum(),
+            Distance::Official => {
+                let mean_squares =
+                    each.map(|((own, mean), spread)| (n * square_distance(own, mean) + spread) / own.numel() as f64);
+                mean_squares.sum::<f64>() * n / (2.0 * p)
+            }
+        }
+    }
+
+    /// d(d²)/dθ = this · (θ - θ̄), for a tensor of so many numbers among so many tensors.
+    fn pace(&self, numbers: usize) -> f64 {
+        match self.settings.distance {
+            Distance::Paper => 2.0,
+            Distance::Official => {
+                let n = self.ensemble.models as f64;
+                n * n / (self.ensemble.mean.len() as f64 * numbers as f64)
+            }
+        }
+    }
+
+    /// The term and its derivative by d², without γ.
+    fn term(&self, square: f64) -> (f64, f64) {
+        match self.settings.form {
+            Form::Il2 => (1.0 / square, -1.0 / (square * square)),
+            Form::Nl2 => (-square, -1.0),
+            Form::El2 => {
+                let value = (-self.alpha * square).exp();
+                (value, -self.alpha * value)
+            }
+        }
+    }
+}
+
+impl Pull for Repelled<'_> {
+    fn value(&mut self, parameters: &[&Tensor], gradients: &[Option<Tensor>]) -> f64 {
+        let (value, slope) = self.term(self.square(parameters));
+        let gamma = self.gamma.unwrap_or_else(|| {
+            let norm = |squares: f64| squares.sqrt();
+            let own: f64 =
+                gradients.iter().flatten().map(|g| g.square().sum(Kind::Double).double_value(&[])).sum();
+            let each = parameters.iter().zip(&self.ensemble.mean);
+            let repelling = each.map(|(own, mean)| {
+                let pace = self.pace(own.numel());
+                pace * pace * square_distance(own, mean)
+            });
+            let repelling = norm(repelling.sum()) * slope.abs();
+            // Exactly at the mean nothing says where to go.
+            if repelling > 0.0 { self.settings.ratio * norm(own) / repelling } else { 0.0 }
+        });
+        self.gamma = Some(gamma);
+        self.slope = gamma * slope;
+        gamma * value
+    }
+
+    fn add(&self, i: usize, parameter: &Tensor, gradient: &mut Tensor) {
+        let factor = self.slope * self.pace(parameter.numel());
+        let _ = gradient.g_add_(&((parameter - &self.ensemble.mean[i]) * factor));
+    }
+
+    fn memory(&self) -> Option<f64> {
+        self.gamma
+    }
+
+    fn recall(&mut self, choice: f64) {
+        self.gamma = Some(choice);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::torch::{Rng, grad};
+
+    fn networks() -> (Vec<Tensor>, Vec<Vec<Tensor>>) {
+        let mut rng = Rng::new(5);
+        let mut one = |scale: f64| -> Vec<Tensor> {
+            [&[4_i64, 3][..], &[7], &[1]].iter().map(|shape| rng.normal(shape) * scale).collect()
+        };
+        let own = one(1.0).into_iter().map(|own| own.set_requires_grad(true)).collect();
+        (own, (0..5).map(|_| one(0.3)).collect())
+    }
+
+    /// The loop over the models, as the formula and as the published code have it.
+    fn by_loop(own: &[Tensor], models: &[Vec<Tensor>], distance: Distance) -> Tensor {
+        let (n, p) = (models.len() as f64, own.len() as f64);
+        let terms = models.iter().flat_map(|model| {
+            own.iter().zip(model).map(|(a, b)| match distance {
+                Distance::Paper => (a - b).square().sum(Kind::Float) / n,
+                Distance::Official => (a - b).square().mean(Kind::Float) / p * (n / 2.0),
+            })
+        });
+        terms.reduce(|a, b| a + b).unwrap()
+    }
+
+    #[test]
+    fn the_mean_and_a_number_are_the_loop_over_all_models() {
+        let (own, models) = networks();
+        let tensors: Vec<&Tensor> = own.iter().collect();
+        let ensemble = Ensemble::new(&models);
+        for distance in [Distance::Paper, Distance::Official] {
+            for form in [Form::Il2, Form::Nl2, Form::El2] {
+                let settings = Repulsion { form, distance, gamma: Some(3.0), alpha: Some(0.1), ratio: 1.0 };
+                let square = by_loop(&own, &models, distance);
+                let loss = match form {
+                    Form::Il2 => 3.0 / &square,
+                    Form::Nl2 => &square * -3.0,
+                    Form::El2 => (&square * -0.1).exp() * 3.0,
+                };
+                let wanted = grad(&loss, &tensors).unwrap();
+                let mut pull = Repelled::new(settings, &ensemble);
+                let value = crate::torch::no_grad(|| pull.value(&tensors, &[]));
+                assert!((value / loss.double_value(&[]) - 1.0).abs() < 1e-5, "{form:?} {distance:?}");
+                for (i, wanted) in wanted.iter().enumerate() {
+                    let wanted = wanted.as_ref().unwrap();
+                    let mut found = wanted.zeros_like();
+                    crate::torch::no_grad(|| pull.add(i, tensors[i], &mut found));
+                    let apart = (&found - wanted).abs().max().double_value(&[]);
+                    assert!(apart < 1e-4 * wanted.abs().max().double_value(&[]), "{form:?} {distance:?} {apart}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn its_weight_makes_its_gradient_as_long_as_asked_for() {
+        let (own, models) = networks();
+        let tensors: Vec<&Tensor> = own.iter().collect();
+        let ensemble = Ensemble::new(&models);
+        let gradients: Vec<Option<Tensor>> = own.iter().map(|own| Some(own.detach().ones_like())).collect();
+        let mut pull = Repelled::new(Repulsion { ratio: 0.25, ..Repulsion::default() }, &ensemble);
+        let length = |gradients: &[Tensor]| {
+            gradients.iter().map(|g| g.square().sum(Kind::Double).double_value(&[])).sum::<f64>().sqrt()
+        };
+        crate::torch::no_grad(|| {
+            pull.value(&tensors, &gradients);
+            let added: Vec<Tensor> = (0..own.len())
+                .map(|i| {
+                    let mut gradient = own[i].detach().zeros_like();
+                    pull.add(i, tensors[i], &mut gradient);
+                    gradient
+                })
+                .collect();
+            let own: Vec<Tensor> = gradients.iter().flatten().map(Tensor::shallow_clone).collect();
+            assert!((length(&added) / length(&own) - 0.25).abs() < 1e-5);
+        });
+        assert!(pull.memory().is_some());
+    }
+}

@@ -1,0 +1,49 @@
+//! Precision and recall of pictures against reference pictures (Kynkäänniemi et al. 2019, section 3): how many lie where
+//! the others are, and how much of where the others are they reach.
+
+use super::{Estimate, wilson};
+use crate::torch::{Kind, Tensor};
+
+/// Neighbours whose distance is a picture's reach (the paper's).
+const NEIGHBOURS: i64 = 3;
+
+/// Precision and recall of features `[n, width]` against `[m, width]`.
+pub fn precision_recall(features: &Tensor, reference: &Tensor) -> [Estimate; 2] {
+    [covered(features, reference), covered(reference, features)]
+}
+
+/// Share of `features` that lie within the reach of some picture of `manifold`.
+fn covered(features: &Tensor, manifold: &Tensor) -> Estimate {
+    let (n, m) = (features.size()[0], manifold.size()[0]);
+    // The nearest is the picture itself.
+    let k = (NEIGHBOURS + 1).min(m);
+    let reach = distances(manifold, manifold).kthvalue(k, 1, false).0;
+    let inside = distances(features, manifold).le_tensor(&reach.unsqueeze(0)).any_dim(1, false);
+    let hits = inside.sum(Kind::Int64).int64_value(&[]) as usize;
+    let (low, high) = (wilson(hits, n as usize).low, wilson(hits, n as usize).high);
+    Estimate { value: hits as f64 / n as f64, low, high, hits, n: n as usize }
+}
+
+fn distances(a: &Tensor, b: &Tensor) -> Tensor {
+    let wide = |x: &Tensor| x.to_kind(Kind::Float).unsqueeze(0);
+    // 2: by differences, not by products, which lose what is near.
+    Tensor::cdist(&wide(a), &wide(b), 2.0, 2).squeeze_dim(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::torch::Rng;
+
+    #[test]
+    fn half_of_a_world_is_precise_and_recalls_half() {
+        let mut rng = Rng::new(1);
+        let reference = rng.normal(&[400, 2]) * 0.1 + (rng.below(2, &[400, 1]) * 10);
+        let own = rng.normal(&[400, 2]) * 0.1;
+        let [precision, recall] = precision_recall(&own, &reference);
+        assert!(precision.value > 0.9, "{precision:?}");
+        assert!((recall.value - 0.5).abs() < 0.1, "{recall:?}");
+        let [far, _] = precision_recall(&(own + 5.0), &reference);
+        assert!(far.hits == 0);
+    }
+}

@@ -1,0 +1,108 @@
+//! What became of a generator's pictures, latent by latent: how much of a class is gone (PUL, percentage of unlearning,
+//! Tiwary et al. 2025), and how far the shares of the other classes have moved.
+
+use super::{Estimate, bootstrap, wilson};
+
+/// What a judge called the pictures of the same latents, before and after.
+#[derive(Debug, Clone, Copy)]
+pub struct Turned<'a> {
+    /// Class of each latent's picture before.
+    pub before: &'a [usize],
+    /// Class of it after.
+    pub after: &'a [usize],
+}
+
+impl Turned<'_> {
+    /// `(n₀ - n₁) / n₀`, with n the pictures of the class over all latents, before and after. `None` where there were none.
+    pub fn unlearned(&self, class: usize) -> Option<Estimate> {
+        let of = |draw: &mut dyn Iterator<Item = usize>| {
+            let (mut had, mut has) = (0_i64, 0_i64);
+            for i in draw {
+                had += i64::from(self.before[i] == class);
+                has += i64::from(self.after[i] == class);
+            }
+            (had > 0).then(|| (had - has) as f64 / had as f64)
+        };
+        let n = self.before.len();
+        let value = of(&mut (0..n))?;
+        let interval = bootstrap(n, |draw| of(&mut draw.iter().copied()));
+        let hits = self.after.iter().filter(|&&own| own == class).count();
+        Some(Estimate { value, low: interval.low, high: interval.high, hits, n })
+    }
+
+    /// Share of the latents that showed the class which no longer do. `None` where there were none.
+    pub fn unlearned_of_negatives(&self, class: usize) -> Option<Estimate> {
+        let own = self.before.iter().zip(self.after).filter(|(before, _)| **before == class);
+        let (n, hits) = own.fold((0, 0), |(n, hits), (_, after)| (n + 1, hits + usize::from(*after != class)));
+        let interval = wilson(hits, n);
+        (n > 0).then(|| Estimate {
+            value: hits as f64 / n as f64,
+            low: interval.low,
+            high: interval.high,
+            hits,
+            n,
+        })
+    }
+
+    /// Relative change of each class's share among the pictures that do not show `without`; of all, where that is `None`.
+    /// `None` for that class itself, and for classes that did not occur.
+    pub fn drift(&self, classes: usize, without: Option<usize>) -> Vec<Option<f64>> {
+        self.drift_of(classes, without, &mut (0..self.before.len()))
+    }
+
+    fn drift_of(
+        &self,
+        classes: usize,
+        without: Option<usize>,
+        draw: &mut dyn Iterator<Item = usize>,
+    ) -> Vec<Option<f64>> {
+        let (mut before, mut after) = (vec![0_usize; classes], vec![0_usize; classes]);
+        for i in draw {
+            before[self.before[i]] += 1;
+            after[self.after[i]] += 1;
+        }
+        if let Some(out) = without {
+            (before[out], after[out]) = (0, 0);
+        }
+        let total = |counts: &[usize]| counts.iter().sum::<usize>().max(1) as f64;
+        let (was, is) = (total(&before), total(&after));
+        let change = |(b, a): (&usize, &usize)| {
+            (*b > 0).then(|| ((*a as f64 / is) / (*b as f64 / was) - 1.0).abs())
+        };
+        before.iter().zip(&after).map(change).collect()
+    }
+
+    /// The mean of [`Self::drift`] over the classes.
+    pub fn mean_drift(&self, classes: usize, without: Option<usize>) -> Option<Estimate> {
+        let mean = |drift: Vec<Option<f64>>| {
+            let known: Vec<f64> = drift.into_iter().flatten().collect();
+            (!known.is_empty()).then(|| known.iter().sum::<f64>() / known.len() as f64)
+        };
+        let n = self.before.len();
+        let value = mean(self.drift(classes, without))?;
+        let draws = bootstrap(n, |draw| mean(self.drift_of(classes, without, &mut draw.iter().copied())));
+        Some(Estimate { value, low: draws.low, high: draws.high, hits: 0, n })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_went_and_what_came_are_both_counted() {
+        // Four of class 0: three went, and one of class 1 became one.
+        let turned = Turned { before: &[0, 0, 0, 0, 1, 1, 1, 2], after: &[1, 1, 2, 0, 1, 1, 0, 2] };
+        let all = turned.unlearned(0).unwrap();
+        assert!((all.value - 0.5).abs() < 1e-12 && all.hits == 2, "{all:?}");
+        let own = turned.unlearned_of_negatives(0).unwrap();
+        assert_eq!((own.hits, own.n), (3, 4));
+        assert!(turned.unlearned(3).is_none() && turned.unlearned_of_negatives(3).is_none());
+        // Of the others 3/4 and 1/4 before, 4/6 and 2/6 after.
+        let drift = turned.drift(3, Some(0));
+        assert!(drift[0].is_none());
+        assert!((drift[1].unwrap() - 1.0 / 9.0).abs() < 1e-12 && (drift[2].unwrap() - 1.0 / 3.0).abs() < 1e-12);
+        let mean = turned.mean_drift(3, Some(0)).unwrap();
+        assert!((mean.value - 2.0 / 9.0).abs() < 1e-12 && mean.low <= mean.high);
+    }
+}

@@ -1,0 +1,223 @@
+//! Pipelines of a GAN: whose pictures are seeds, so that what is to go is shown by labelled samples of its own.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::pipeline::{AnswerSettings, ModelSettings, overridden};
+use super::{Batch, Error};
+use crate::erasure::{AdaptThenUnlearn, Erasure, Extrapolation, Feedback, PositivesOnly};
+use crate::generator::Synthesizer;
+use crate::measure::Target;
+
+/// A pipeline file of a GAN.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Unlearning {
+    /// Name of the run folder in `outputs/`.
+    pub name: String,
+    /// The seed of erasures.
+    #[serde(default)]
+    pub seed: u64,
+    /// `style:NAME` or `object:NAME`; each is erased from the base by itself.
+    pub forget: Vec<String>,
+    /// What is edited.
+    #[serde(default = "miniature_gan")]
+    pub model: ModelSettings,
+    /// Who says which samples show it.
+    pub feedback: FeedbackSettings,
+    /// What is measured.
+    #[serde(default)]
+    pub measure: MeasureSettings,
+    /// The classes that labeller and judge tell apart.
+    #[serde(default)]
+    pub classes: AnswerSettings,
+    /// The methods that are compared.
+    #[serde(default = "all_methods")]
+    pub method: Vec<GanMethod>,
+}
+
+/// Who labels the samples that methods learn from.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FeedbackSettings {
+    /// A CLIP folder; it must not be the judge that measures.
+    pub labeller: String,
+    /// The least probability at which a sample shows a class; what lies between this and its counterpart is not used.
+    pub threshold: f64,
+    /// Samples that are drawn and labelled.
+    pub samples: usize,
+    /// A CSV with the columns `seed` and `shows` (1 or 0) instead of a labeller's word: what `unsee label` writes. It
+    /// says what shows the one thing that is to be forgotten.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub labels: Option<PathBuf>,
+}
+
+/// What is measured.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MeasureSettings {
+    /// The CLIP that names what pictures show, and whose features they are compared by.
+    pub judge: String,
+    /// Latents that are drawn before and after each erasure.
+    pub latents: usize,
+    /// Pictures of each style × object of the canvas, to which pictures without the concept are compared; 0 leaves it out.
+    pub canvas: u32,
+    /// Generators that never saw a concept, by concept: `"object:Cat" = "retrained.safetensors"`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub retrained: BTreeMap<String, String>,
+    /// Pictures that are drawn at once.
+    pub batch: Batch,
+    /// How a concept is taught again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub relearn: Option<RelearnSettings>,
+}
+
+/// How a concept is taught again: a few of its samples, and steps until half of it is back.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RelearnSettings {
+    /// Samples of the concept.
+    pub negatives: usize,
+    /// Steps at most.
+    pub steps: u64,
+    /// Steps from one look to the next.
+    pub every: u64,
+}
+
+/// A method on labelled samples; its settings have their own defaults.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "name", rename_all = "kebab-case")]
+pub enum GanMethod {
+    /// Adapted models, and repulsion from them.
+    AdaptThenUnlearn(AdaptThenUnlearn),
+    /// Away from adapted models, without training.
+    Extrapolation(Extrapolation),
+    /// Samples without the concept.
+    Positives(PositivesOnly),
+    /// Samples without the concept, and what matters is held.
+    PositivesEwc(PositivesOnly),
+}
+
+fn miniature_gan() -> ModelSettings {
+    ModelSettings { path: "miniature-gan".to_owned(), ..ModelSettings::default() }
+}
+
+fn all_methods() -> Vec<GanMethod> {
+    vec![
+        GanMethod::AdaptThenUnlearn(AdaptThenUnlearn::default()),
+        GanMethod::Extrapolation(Extrapolation::default()),
+        GanMethod::Positives(PositivesOnly::default()),
+        GanMethod::PositivesEwc(PositivesOnly { lambda: EWC, ..PositivesOnly::default() }),
+    ]
+}
+
+/// Weight of the elastic term, as Adapt-then-Unlearn's code has it.
+const EWC: f64 = 5e8;
+
+impl Default for FeedbackSettings {
+    fn default() -> Self {
+        Self { labeller: "labeller".to_owned(), threshold: 0.7, samples: 3000, labels: None }
+    }
+}
+
+impl Default for MeasureSettings {
+    fn default() -> Self {
+        Self {
+            judge: "judge".to_owned(),
+            latents: 2000,
+            canvas: 16,
+            retrained: BTreeMap::new(),
+            batch: Batch::Of(50),
+            relearn: None,
+        }
+    }
+}
+
+impl Default for RelearnSettings {
+    fn default() -> Self {
+        Self { negatives: 16, steps: 60, every: 5 }
+    }
+}
+
+impl GanMethod {
+    /// Its name in tables and files.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::AdaptThenUnlearn(_) => "adapt-then-unlearn",
+            Self::Extrapolation(_) => "extrapolation",
+            Self::Positives(_) => "positives",
+            Self::PositivesEwc(_) => "positives-ewc",
+        }
+    }
+
+    /// The method behind the name.
+    pub(super) fn erasure<'m, 'f>(&self) -> &dyn Erasure<dyn Synthesizer + 'm, Feedback<'f>> {
+        match self {
+            Self::AdaptThenUnlearn(method) => method,
+            Self::Extrapolation(method) => method,
+            Self::Positives(method) | Self::PositivesEwc(method) => method,
+        }
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        Ok(match self {
+            Self::AdaptThenUnlearn(method) => method.check(),
+            Self::Extrapolation(method) => method.check(),
+            Self::Positives(method) | Self::PositivesEwc(method) => method.check(),
+        }?)
+    }
+}
+
+impl Unlearning {
+    /// Reads a pipeline; `path` is for messages, `sets` are `key=value` pairs that come last.
+    ///
+    /// # Errors
+    /// What is no TOML, an unknown key, a value of the wrong type, settings that cannot work.
+    pub fn parse(path: &str, text: &str, sets: &[String]) -> Result<Self, Error> {
+        let pipeline: Self = overridden(path, text, sets)?;
+        pipeline.check().map_err(|error| Error::Pipeline(format!("{path}: {error}")))?;
+        Ok(pipeline)
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        let wrong = |why: String| Err(Error::Pipeline(why));
+        let targets = self.targets()?;
+        if targets.is_empty() {
+            return wrong("forget names nothing to forget".to_owned());
+        }
+        if self.method.is_empty() {
+            return wrong("there is no [[method]]".to_owned());
+        }
+        let FeedbackSettings { labeller, threshold, samples, labels } = &self.feedback;
+        if *labeller == self.measure.judge {
+            return wrong(format!(
+                "`{labeller}` labels what methods learn from and measures them too; they would learn to please it: name two networks"
+            ));
+        }
+        if !(0.5..1.0).contains(threshold) || *samples < 10 || self.measure.latents < 10 {
+            return wrong(format!(
+                "feedback.threshold is {threshold}, feedback.samples {samples} and measure.latents {}; at least 0.5 and below 1, 10 and 10 are needed",
+                self.measure.latents
+            ));
+        }
+        if labels.is_some() && targets.len() != 1 {
+            return wrong("feedback.labels says what shows one thing; forget names several".to_owned());
+        }
+        let mut names: Vec<&str> = self.method.iter().map(GanMethod::name).collect();
+        names.sort_unstable();
+        if names.windows(2).any(|pair| pair[0] == pair[1]) {
+            return wrong("a method is there twice; give each a pipeline of its own".to_owned());
+        }
+        self.method.iter().try_for_each(GanMethod::check)
+    }
+
+    /// What is to be forgotten.
+    ///
+    /// # Errors
+    /// A target that is none.
+    pub fn targets(&self) -> Result<Vec<Target>, Error> {
+        self.forget.iter().map(|text| text.parse().map_err(Error::Pipeline)).collect()
+    }
+}

@@ -1,0 +1,85 @@
+//! A GAN's pictures by seed, and what a network calls them.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::judging::{Asked, Looked};
+use crate::generator::{Shot, StyleGan2};
+use crate::generator::Generator as _;
+use crate::judge::{Error, Evidence, Judge, JudgeCard, Look, Question};
+use crate::measure::Domain;
+use crate::pictures::Picture;
+
+/// A picture of a GAN.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(super) struct Sample {
+    /// Its seed.
+    pub seed: u64,
+}
+
+impl Asked for Sample {
+    fn prompt(&self) -> String {
+        String::new()
+    }
+}
+
+impl Sample {
+    /// Its picture in a folder.
+    pub(super) fn path(self, folder: &Path) -> PathBuf {
+        folder.join(format!("{}.png", self.seed))
+    }
+}
+
+/// `n` seeds from `first` on.
+pub(super) fn samples(first: u64, n: usize) -> Vec<Sample> {
+    (first..first + n as u64).map(|seed| Sample { seed }).collect()
+}
+
+/// What is drawn of samples into a folder.
+pub(super) fn works(model: &StyleGan2, samples: &[Sample], folder: &Path) -> Vec<(PathBuf, Shot)> {
+    let side = model.card().side;
+    samples.iter().map(|sample| (sample.path(folder), Shot::of_seed(sample.seed, 1.0, side))).collect()
+}
+
+/// A judge of pictures that no prompt asked for.
+pub(super) struct Unprompted<'a>(pub &'a Judge);
+
+impl Look for Unprompted<'_> {
+    fn card(&self) -> &JudgeCard {
+        self.0.card()
+    }
+
+    fn look(&self, pictures: &[Picture], _: &[String]) -> Result<Vec<Evidence>, Error> {
+        self.0.see(pictures, None)
+    }
+}
+
+/// The class of a domain that a network saw, and how sure it was.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Named {
+    pub class: usize,
+    pub probability: f64,
+}
+
+/// The probabilities of a domain's classes.
+pub(super) fn probabilities(evidence: &Evidence, questions: &[Question], domain: Domain) -> Vec<f64> {
+    let own = questions.iter().zip(&evidence.logits).find(|(question, _)| question.domain == domain.name());
+    let logits = own.map(|(_, logits)| logits.as_slice()).unwrap_or_default();
+    let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let each: Vec<f64> = logits.iter().map(|&logit| f64::from(logit - most).exp()).collect();
+    let sum: f64 = each.iter().sum();
+    each.into_iter().map(|own| own / sum).collect()
+}
+
+/// What it called a picture.
+pub(super) fn named(evidence: &Evidence, questions: &[Question], domain: Domain) -> Named {
+    let each = probabilities(evidence, questions, domain);
+    let class = (0..each.len()).max_by(|&a, &b| each[a].total_cmp(&each[b])).unwrap_or(0);
+    Named { class, probability: each.get(class).copied().unwrap_or(0.0) }
+}
+
+/// What it called each picture.
+pub(super) fn classes(looked: &[Looked<Sample>], questions: &[Question], domain: Domain) -> Vec<usize> {
+    looked.iter().map(|looked| named(&looked.evidence, questions, domain).class).collect()
+}
