@@ -1,5 +1,6 @@
 //! unsee: takes a concept out of an image generator and proves that it is gone.
 
+pub mod attack;
 pub mod canvas;
 pub mod cli;
 pub mod erasure;

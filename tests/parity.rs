@@ -102,6 +102,7 @@ fn full_size_models_are_equal_to_diffusers() {
             sampler: sampler.parse().unwrap(),
             size: (wanted.size()[2], wanted.size()[1]),
             truncation: 1.0,
+            blend: None,
         };
         let picture = &pipeline.draw(&[shot], &mut Quiet).unwrap()[0];
         let shape = [picture.height as i64, picture.width as i64, 3];

@@ -98,7 +98,11 @@ pub struct Drawing {
     second: Colour,
     accent: Colour,
     seed: [u64; 3],
+    mirror: f32,
 }
+
+/// Chances that a drawing is made of, at most.
+pub const TRAITS: usize = 24;
 
 impl Drawing {
     /// Picture `index` of `object` in the world of this seed.
@@ -139,7 +143,18 @@ impl Drawing {
             .into_iter()
             .filter_map(|part| Some(Part { path: part.path.transform(place)?, role: part.role }))
             .collect();
-        Self { parts, ground, main, second, accent, seed }
+        Self { parts, ground, main, second, accent, seed, mirror }
+    }
+
+    /// The chances that colours, place, turn, size and shape came of, each uniform in [0, 1): drawings of the same object
+    /// with nearly the same traits look nearly the same.
+    pub fn traits(&self) -> [f32; TRAITS] {
+        /// Which of them says whether the object is mirrored: a coin, of which the die's fraction says nothing.
+        const MIRROR: usize = 15;
+        let mut dice = Dice::new(&self.seed);
+        let mut traits = [0.0; TRAITS].map(|_: f32| dice.unit());
+        traits[MIRROR] = (traits[MIRROR] + f32::from(u8::from(self.mirror > 0.0))) / 2.0;
+        traits
     }
 
     /// The colour of a role in this drawing's plan.

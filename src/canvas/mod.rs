@@ -16,7 +16,7 @@ mod prompt;
 mod styles;
 mod tiles;
 
-pub use drawing::Drawing;
+pub use drawing::{Drawing, TRAITS};
 pub use objects::Object;
 pub use prompt::{article_free_prompt, captions, spaced};
 pub use styles::Style;

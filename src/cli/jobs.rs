@@ -9,7 +9,7 @@ use super::bars::{Bars, span};
 use super::{Common, DrawArgs, ModelArgs, default_out, output};
 use crate::measure::Target;
 use crate::run::{
-    self, Adapter, AnswerSettings, Commission, Embedding, Inquiry, Job, JudgeSettings, Pipeline,
+    self, Adapter, AnswerSettings, Commission, Embedding, GanCommission, Inquiry, Job, JudgeSettings, Pipeline,
     PromptRow, Screening, Unlearning,
 };
 
@@ -73,9 +73,15 @@ pub(super) struct GenerateArgs {
     /// Seeds for prompts without one of their own
     #[arg(long, value_delimiter = ',', default_value = "0")]
     seeds: Vec<u64>,
-    /// How far a GAN's styles may lie from their mean: 1 as they come, lower is more alike and cleaner
-    #[arg(long, default_value_t = 1.0)]
-    truncation: f64,
+    /// How far a GAN's styles may lie from their mean: 1 as they come, lower is more alike and cleaner; several are a sweep
+    #[arg(long, value_delimiter = ',', default_value = "1")]
+    truncation: Vec<f64>,
+    /// Pictures on the way from each of a GAN's seeds to the next
+    #[arg(long, value_name = "PICTURES", default_value_t = 0)]
+    strip: usize,
+    /// A seed whose style takes over in a GAN's layers from LAYER on
+    #[arg(long, value_name = "SEED@LAYER", value_parser = mix)]
+    mix: Option<(u64, i64)>,
     /// What to stay away from
     #[arg(long, default_value = "")]
     negative: String,
@@ -275,7 +281,7 @@ pub(super) fn generate(args: GenerateArgs, common: &Common) -> anyhow::Result<()
         guidance: args.draw.guidance,
         steps: args.draw.steps,
         sampler: args.draw.sampler,
-        truncation: args.truncation,
+        gan: GanCommission { truncation: args.truncation, strip: args.strip, mix: args.mix },
         size: args.size,
         batch: args.draw.batch,
     };
@@ -336,6 +342,12 @@ pub(super) fn train(args: TrainArgs, common: &Common) -> anyhow::Result<()> {
         output::line(&model.display().to_string());
     }
     Ok(())
+}
+
+fn mix(text: &str) -> Result<(u64, i64), String> {
+    let wrong = || format!("`{text}` is no seed and layer; write SEED@LAYER, for example 7@4");
+    let (seed, layer) = text.split_once('@').ok_or_else(wrong)?;
+    Ok((seed.parse().map_err(|_| wrong())?, layer.parse().map_err(|_| wrong())?))
 }
 
 fn size(text: &str) -> Result<(i64, i64), String> {

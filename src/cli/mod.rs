@@ -6,6 +6,7 @@ mod exports;
 mod grids;
 mod inspect;
 mod jobs;
+mod label;
 mod output;
 #[cfg(feature = "hub")]
 mod pull;
@@ -99,6 +100,11 @@ enum Command {
     /// Train the miniature and its judge from nothing
     #[command(after_help = "Example:\n  unsee train pipelines/miniature.toml --out outputs/miniature")]
     Train(jobs::TrainArgs),
+    /// Draw a GAN's samples onto numbered pages, and read back which of them show what is to go
+    #[command(
+        after_help = "Example:\n  unsee label outputs/cats --samples 300\n  unsee label outputs/cats --shows 3,7,12-15"
+    )]
+    Label(label::LabelArgs),
     /// Bring a model from the Hugging Face hub into its cache; the only command that touches the network
     #[cfg(feature = "hub")]
     #[command(
@@ -198,6 +204,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Grid(args) => grids::grid(args, common),
         Command::Canvas(args) => grids::canvas(args, common),
         Command::Train(args) => jobs::train(args, common),
+        Command::Label(args) => label::label(args, common),
         #[cfg(feature = "hub")]
         Command::Pull(args) => pull::pull(args, common),
         Command::Export(args) => exports::export(args, common),

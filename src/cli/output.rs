@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::bars::span;
 use crate::measure::{Became, Estimate, Judging, Rate, Role, Score, Subject};
-use crate::run::{Ending, GanScore, JudgeReport, Screened, Summary, Unlearned};
+use crate::run::{Ending, GanScore, JudgeReport, Returned, Screened, Summary, Unlearned};
 
 /// Prints a line of results.
 pub(super) fn line(text: &str) {
@@ -123,7 +123,7 @@ pub(super) fn judge(report: &JudgeReport) {
     };
     let mut lines: Vec<Vec<String>> =
         report.on_reference.iter().map(|j| row("pictures whose truth is known", j)).collect();
-    lines.extend(report.on_base.iter().map(|j| row("pictures of the model before", j)));
+    lines.extend(report.on_base.iter().filter(|j| j.n > 0).map(|j| row("pictures of the model before", j)));
     rows(
         &["the judge names", "domain", "right [95 %]", "hits/n", "worst style × object", "calibration error"],
         lines,
@@ -222,6 +222,17 @@ pub(super) fn unlearned(unlearned: &Unlearned) {
     let heads: Vec<&str> = ["forget", "method"].into_iter().chain(COLUMNS.map(|(_, head, _)| head)).collect();
     rows(&heads, lines.collect(), &[2, 3, 4, 5, 6, 7, 8, 9]);
     line("PUL, drift, precision and recall in percent; intervals at 95 %");
+    for Returned { target, method, back } in &unlearned.returns {
+        let last = back.curve.last().copied().unwrap_or((0, 0.0));
+        line(&match back.half {
+            Some(step) => format!("{target} after {method}: half was back after {step} steps of relearning"),
+            None => format!(
+                "{target} after {method}: {} was back after {} steps of relearning",
+                percent(last.1),
+                last.0
+            ),
+        });
+    }
     let short = |hash: &str| hash.chars().take(12).collect::<String>();
     let features = &unlearned.features;
     line(&format!("features of FID, precision and recall: {} {}", features.name, short(&features.hash)));

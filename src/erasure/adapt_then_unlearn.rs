@@ -10,7 +10,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::feedback::{Samples, Stop};
+use super::feedback::{Stop, frozen};
 use super::repulsion::Repelled;
 use super::salun::Variant;
 use super::tuning::{Tuning, chosen};
@@ -140,7 +140,7 @@ impl<'m> Erasure<dyn Synthesizer + 'm, Feedback<'_>> for AdaptThenUnlearn {
         let moves = chosen(model, &self.parameters)?;
         let start: Vec<&Tensor> = moves.iter().map(|(_, own)| own).collect();
         let mut pull = Repelled::new(self.repulsion(), &ensemble).from(&start);
-        let positives = Samples::draw(model, &feedback.positives)?;
+        let positives = frozen(model, &feedback.positives)?;
         let plan = Plan { cooldown: self.cooldown, ..Plan::constant(self.steps, self.lr, feedback.seed) };
         let tuning = Tuning {
             name: "unlearning",

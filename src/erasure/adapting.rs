@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::elastic::Elastic;
 use super::ensemble::Ensemble;
-use super::feedback::Samples;
+use super::feedback::frozen;
 use super::tuning::{Tuning, chosen};
 use super::{Error, Feedback};
 use crate::generator::Synthesizer;
@@ -104,7 +104,7 @@ impl Adapting {
                 elastic = Some(Elastic::measure(model, &moves, settings, feedback.seed)?);
             }
             let seed = seed_from(&[&feedback.seed.to_le_bytes(), b"adapting", &(k as u64).to_le_bytes()]);
-            let negatives = Samples::draw(model, &feedback.negatives)?
+            let negatives = frozen(model, &feedback.negatives)?
                 .some_of(self.negatives, &mut Rng::for_step(seed, "negatives", 0));
             let plan = Plan::constant(self.steps, self.lr, seed);
             let tuning = Tuning {

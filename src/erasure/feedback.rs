@@ -4,9 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Error;
 use crate::generator::Synthesizer;
-use crate::model::stylegan2::Noise;
-use crate::torch::{Kind, Rng, Tensor, no_grad, stage};
-use crate::training::Reals;
+use crate::training::Frozen;
 
 /// Labelled samples. A sample is a seed: it can be drawn again at any time.
 pub struct Feedback<'a> {
@@ -72,44 +70,7 @@ impl Feedback<'_> {
     }
 }
 
-/// Samples of a generator that are kept, to pass for real pictures.
-pub(super) struct Samples {
-    /// `[n, 3, size, size]` as the network drew them, on the host.
-    pictures: Tensor,
-    device: tch::Device,
-}
-
-/// Samples that are drawn at once.
-const BATCH: usize = 64;
-
-impl Samples {
-    /// Draws them with the model as it is.
-    pub(super) fn draw(model: &dyn Synthesizer, seeds: &[u64]) -> Result<Self, Error> {
-        let device = model.place().device.tch();
-        let pictures = stage("drawing labelled samples", || {
-            let draw = |seeds: &[u64]| {
-                let (z, noises) = model.chance(seeds);
-                let network = model.network();
-                let styles = network.broadcast(&network.map(&z));
-                network.synthesize(&styles, Noise::Given(&noises)).to_device(tch::Device::Cpu)
-            };
-            let drawn: Vec<Tensor> = no_grad(|| seeds.chunks(BATCH).map(draw).collect());
-            Ok::<_, Error>(Tensor::cat(&drawn, 0))
-        })?;
-        Ok(Self { pictures, device })
-    }
-
-    /// `n` of them without repetition.
-    pub(super) fn some_of(&self, n: i64, rng: &mut Rng) -> Self {
-        let all = self.pictures.size()[0];
-        let rows = rng.permutation(all).narrow(0, 0, n.min(all));
-        Self { pictures: self.pictures.index_select(0, &rows), device: self.device }
-    }
-}
-
-impl Reals for Samples {
-    fn some(&self, n: i64, rng: &mut Rng) -> (Tensor, Option<Tensor>) {
-        let rows = rng.below(self.pictures.size()[0], &[n]);
-        (self.pictures.index_select(0, &rows).to_device(self.device).to_kind(Kind::Float), None)
-    }
+/// Draws samples with the model as it is, to pass for real pictures.
+pub(super) fn frozen(model: &dyn Synthesizer, seeds: &[u64]) -> Result<Frozen, Error> {
+    Ok(Frozen::new(&model.sample(seeds)?, model.place().device))
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::adapt_then_unlearn::{check_tuning, edit};
 use super::elastic::Elastic;
-use super::feedback::{Samples, Stop};
+use super::feedback::{Stop, frozen};
 use super::tuning::{Tuning, chosen};
 use super::{Erasure, Error, Feedback};
 use crate::generator::Synthesizer;
@@ -83,7 +83,7 @@ impl<'m> Erasure<dyn Synthesizer + 'm, Feedback<'_>> for PositivesOnly {
         let mut elastic = (self.lambda > 0.0)
             .then(|| Elastic::measure(model, &moves, (self.lambda, self.fisher), feedback.seed))
             .transpose()?;
-        let positives = Samples::draw(model, &feedback.positives)?;
+        let positives = frozen(model, &feedback.positives)?;
         let plan = Plan { cooldown: self.cooldown, ..Plan::constant(self.steps, self.lr, feedback.seed) };
         let tuning = Tuning {
             // The same name, and so the same chances, as stage 2 of Adapt-then-Unlearn: they differ in the pull alone.

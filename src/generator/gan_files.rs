@@ -5,7 +5,7 @@ use std::path::Path;
 use super::{Error, Format};
 use crate::model::stylegan2::{Config, kernels};
 use crate::torch::{Kind, Tensor, no_grad};
-use crate::weights::{Gan, MEAN_STYLE, Weights, is_stylegan, read_stylegan, save, save_torch};
+use crate::weights::{Edit, Gan, MEAN_STYLE, Weights, is_stylegan, read_stylegan, save, save_torch};
 
 /// Whether a path is a file with a `StyleGAN2` in it.
 pub fn is_gan(path: &Path) -> bool {
@@ -16,11 +16,17 @@ pub fn is_gan(path: &Path) -> bool {
 type Tensors = Vec<(String, Tensor)>;
 
 /// Writes the networks in `from` to `to`, whole or not at all: the averaged generator as `g_ema`, and `g` and `d` where
-/// the file has them.
+/// the file has them. With an edit the edited generator is written alone: the others were never edited, and the concept is
+/// in them still.
 ///
 /// # Errors
 /// A file that is no `StyleGAN2`, a format of another kind of model, something at `to`, a full disk.
-pub fn export_gan(from: &Path, to: &Path, format: Format, kind: Option<Kind>) -> Result<(), Error> {
+pub fn export_gan(
+    from: &Path,
+    edit: &Edit,
+    to: &Path,
+    (format, kind): (Format, Option<Kind>),
+) -> Result<(), Error> {
     if fs_err::symlink_metadata(to).is_ok() {
         return Err(Error::Occupied(to.to_path_buf()));
     }
@@ -29,7 +35,11 @@ pub fn export_gan(from: &Path, to: &Path, format: Format, kind: Option<Kind>) ->
     let Gan { generator, trained, discriminator, clamp, group } = gan;
     let read = |weights: &Weights| -> Result<Tensors, Error> {
         let tensor = |name: &str| {
-            let own = weights.tensor(name)?;
+            let full = format!("g.{name}");
+            let own = match edit.tensors.iter().find(|(own, _)| *own == full) {
+                Some((_, own)) => own.to_device(tch::Device::Cpu),
+                None => weights.tensor(name)?,
+            };
             let kind = kind.unwrap_or(own.kind());
             Ok((name.to_owned(), no_grad(|| own.to_kind(kind))))
         };
@@ -37,11 +47,12 @@ pub fn export_gan(from: &Path, to: &Path, format: Format, kind: Option<Kind>) ->
     };
     let mut networks: Vec<(&str, Tensors)> = vec![("g_ema", read(&generator)?)];
     for (name, weights) in [("g", trained), ("d", discriminator)] {
-        if let Some(weights) = weights {
+        if let Some(weights) = weights.filter(|_| edit.is_empty()) {
             networks.push((name, read(&weights)?));
         }
     }
-    let mean: Tensors = if generator.contains(MEAN_STYLE) {
+    // An edited mapping has another mean, which whoever reads the file finds by himself.
+    let mean: Tensors = if generator.contains(MEAN_STYLE) && edit.is_empty() {
         vec![(MEAN_STYLE.to_owned(), generator.tensor(MEAN_STYLE)?)]
     } else {
         Vec::new()

@@ -24,10 +24,10 @@ pub use gan_files::{export_gan, is_gan};
 pub use stable_diffusion::{Latents, StableDiffusion};
 pub use stylegan2::StyleGan2;
 
-use crate::model::stylegan2::{Discriminator, Generator as Network};
+use crate::model::stylegan2::{Discriminator, Generator as Network, Noise};
 use crate::pictures::Picture;
 use crate::sampler::{Schedule, Solver};
-use crate::torch::{Place, Tensor};
+use crate::torch::{Place, Tensor, no_grad, stage};
 use crate::watch::Watch;
 use crate::weights::Edit;
 
@@ -142,6 +142,48 @@ pub struct Shot {
     /// How far a GAN's style may lie from the mean of all: 1 is as it comes, 0 the mean itself.
     #[serde(default = "whole", skip_serializing_if = "is_whole")]
     pub truncation: f64,
+    /// Another seed whose style a GAN's picture has a part of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blend: Option<Blend>,
+}
+
+/// How much of another seed's style a GAN's picture has. The noise stays the first seed's.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Blend {
+    /// A point on the line between both styles, 0 to 1.
+    Between {
+        /// The other seed.
+        seed: u64,
+        /// Its share.
+        share: f64,
+    },
+    /// The other style from a layer on: coarse things from the first seed, fine things from the other.
+    From {
+        /// The other seed.
+        seed: u64,
+        /// The first row of `w+` that is the other's.
+        layer: i64,
+    },
+}
+
+impl Blend {
+    /// The other seed.
+    fn seed(self) -> u64 {
+        match self {
+            Self::Between { seed, .. } | Self::From { seed, .. } => seed,
+        }
+    }
+
+    /// The other style's share of each of `layers` rows of `w+`.
+    fn shares(self, layers: i64) -> Vec<f32> {
+        (0..layers)
+            .map(|row| match self {
+                Self::Between { share, .. } => share as f32,
+                Self::From { layer, .. } => f32::from(u8::from(row >= layer)),
+            })
+            .collect()
+    }
 }
 
 fn whole() -> f64 {
@@ -165,6 +207,7 @@ impl Shot {
             sampler: Solver::Ddim,
             size: (side, side),
             truncation,
+            blend: None,
         }
     }
 
@@ -180,8 +223,13 @@ impl Shot {
     /// The parameters as A1111 writes them.
     pub fn parameters(&self, model: &str) -> String {
         if self.steps == 0 {
+            let blend = match self.blend {
+                None => String::new(),
+                Some(Blend::Between { seed, share }) => format!(", Style: {share} of the way to seed {seed}"),
+                Some(Blend::From { seed, layer }) => format!(", Style: seed {seed}'s from layer {layer}"),
+            };
             return format!(
-                "Seed: {}, Truncation: {}, Size: {}x{}, Model hash: {}",
+                "Seed: {}, Truncation: {}{blend}, Size: {}x{}, Model hash: {}",
                 self.seed,
                 self.truncation,
                 self.size.0,
@@ -248,6 +296,24 @@ pub trait Synthesizer: Generator {
     /// Latents `[n, style_dim]` and each layer's noise `[n, 1, side, side]` of pictures: a seed's own, whatever its
     /// company.
     fn chance(&self, seeds: &[u64]) -> (Tensor, Vec<Tensor>);
+
+    /// Samples as the network draws them, `[n, 3, size, size]` on the CPU: about -1 to 1, and not clamped.
+    ///
+    /// # Errors
+    /// libtorch's.
+    fn sample(&self, seeds: &[u64]) -> Result<Tensor, Error> {
+        /// Samples that are drawn at once.
+        const BATCH: usize = 64;
+        stage("drawing samples", || {
+            let draw = |seeds: &[u64]| {
+                let (z, noises) = self.chance(seeds);
+                let styles = self.network().broadcast(&self.network().map(&z));
+                self.network().synthesize(&styles, Noise::Given(&noises)).to_device(tch::Device::Cpu)
+            };
+            let drawn: Vec<Tensor> = no_grad(|| seeds.chunks(BATCH).map(draw).collect());
+            Ok(Tensor::cat(&drawn, 0))
+        })
+    }
 
     /// The network's parameters by full name, `g.…`; leaves in `f32`.
     fn parameters(&self) -> Vec<(String, Tensor)>;

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::stable_diffusion::to_pictures;
-use super::{Error, Generator, ModelCard, Shot, Synthesizer};
+use super::{Adapter, Blend, Error, Generator, ModelCard, Shot, Synthesizer, is_whole};
 use crate::model::Builder;
 use crate::model::stylegan2::{self, Config, Discriminator, Noise};
 use crate::pictures::Picture;
 use crate::torch::{Kind, Place, Rng, Tensor, no_grad, stage};
 use crate::watch::Watch;
-use crate::weights::{Edit, MEAN_STYLE, Weights, read_stylegan};
+use crate::weights::{Edit, MEAN_STYLE, Weights, is_stylegan, read_stylegan};
 
 /// A generator from rosinality's or NVIDIA's files; in f32.
 #[derive(Debug)]
@@ -64,6 +64,46 @@ impl StyleGan2 {
         Ok(Self { card, network, discriminator, mean, own_mean: None, originals, place })
     }
 
+    /// Lays files onto it, one after the other: edits that were made of it, or generators that come of it.
+    ///
+    /// # Errors
+    /// An edit of another base, tensors of other shapes, a file that is neither.
+    pub fn lay(&self, adapters: &[Adapter]) -> Result<Edit, Error> {
+        let mut laid: BTreeMap<String, Tensor> = BTreeMap::new();
+        let mut recipes = Vec::new();
+        let current = |laid: &BTreeMap<String, Tensor>, full: &str| -> Result<Tensor, Error> {
+            if let Some(own) = laid.get(full) {
+                return Ok(own.shallow_clone());
+            }
+            let own = self.originals.get(full).or_else(|| self.find(full));
+            let missing = || Error::EditShape { name: full.to_owned(), found: Vec::new(), wanted: Vec::new() };
+            Ok(own.ok_or_else(missing)?.detach())
+        };
+        for adapter in adapters {
+            let file = Weights::open(&adapter.path)?;
+            let about = file.metadata();
+            recipes.push(about.get("unsee.recipe").cloned().unwrap_or_else(|| format!("\"{adapter}\"")));
+            let values = if !about.contains_key("unsee.edit") && is_stylegan(&file) {
+                let other = read_stylegan(&file)?.generator;
+                let full = |(name, _): (&str, &Tensor)| Ok((format!("{PREFIX}{name}"), other.tensor(name)?));
+                self.network.parameters().iter().map(full).collect::<Result<Vec<_>, Error>>()?
+            } else {
+                Edit::read(&file, &self.card.hash, |full| current(&laid, full))?.tensors
+            };
+            for (full, after) in values {
+                let (before, after) = (current(&laid, &full)?, after.to_kind(Kind::Float));
+                if before.size() != after.size() {
+                    return Err(Error::EditShape { name: full, found: after.size(), wanted: before.size() });
+                }
+                let after = after.to_device(before.device());
+                let value = no_grad(|| if is_whole(&adapter.strength) { after } else { &before + (after - &before) * adapter.strength });
+                laid.insert(full, value);
+            }
+        }
+        let recipe = if recipes.len() == 1 { recipes.remove(0) } else { format!("[{}]", recipes.join(", ")) };
+        Ok(Edit { base: self.card.hash.clone(), recipe, tensors: laid.into_iter().collect() })
+    }
+
     fn find(&self, name: &str) -> Option<&Tensor> {
         self.network.parameters().get(name.strip_prefix(PREFIX)?)
     }
@@ -104,8 +144,23 @@ impl Generator for StyleGan2 {
                 let (z, noises) = self.chance(&seeds);
                 let kept: Vec<f32> = shots.iter().map(|shot| shot.truncation as f32).collect();
                 let kept = Tensor::from_slice(&kept).view([-1, 1]).to_device(z.device());
-                let w = &self.mean + (self.network.map(&z) - &self.mean) * kept;
-                let picture = self.network.synthesize(&self.network.broadcast(&w), Noise::Given(&noises));
+                let styles = |z: &Tensor| {
+                    self.network.broadcast(&(&self.mean + (self.network.map(z) - &self.mean) * &kept))
+                };
+                let mut w = styles(&z);
+                if shots.iter().any(|shot| shot.blend.is_some()) {
+                    // Whoever has no other has the whole of himself.
+                    let others: Vec<u64> =
+                        shots.iter().map(|shot| shot.blend.map_or(shot.seed, Blend::seed)).collect();
+                    let layers = self.network.config().styles();
+                    let share =
+                        |shot: &Shot| shot.blend.map_or(vec![0.0; layers as usize], |blend| blend.shares(layers));
+                    let shares: Vec<f32> = shots.iter().flat_map(share).collect();
+                    let shares = Tensor::from_slice(&shares).view([-1, layers, 1]).to_device(z.device());
+                    let other = styles(&self.chance(&others).0);
+                    w = &w + (other - &w) * shares;
+                }
+                let picture = self.network.synthesize(&w, Noise::Given(&noises));
                 (picture * 0.5 + 0.5).clamp(0.0, 1.0)
             }))
         })?;

@@ -32,7 +32,8 @@ impl Moments {
         let product = self.root.matmul(&other.covariance).matmul(&self.root);
         let mixed = symmetric(&product).linalg_eigvalsh("L").clamp_min(0.0).sqrt().sum(Kind::Double);
         let means = (&self.mean - &other.mean).square().sum(Kind::Double);
-        (means + self.covariance.trace() + other.covariance.trace() - mixed * 2.0).double_value(&[])
+        // Of equal sets rounding may leave less than nothing.
+        (means + self.covariance.trace() + other.covariance.trace() - mixed * 2.0).double_value(&[]).max(0.0)
     }
 }
 

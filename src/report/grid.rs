@@ -76,7 +76,7 @@ pub fn grid(title: &str, columns: &[String], bands: &[Band]) -> Picture {
 }
 
 /// Repeats each pixel.
-fn enlarge(picture: &Picture, factor: usize) -> Picture {
+pub(super) fn enlarge(picture: &Picture, factor: usize) -> Picture {
     let (width, height) = (picture.width * factor, picture.height * factor);
     let mut rgb = Vec::with_capacity(width * height * 3);
     for y in 0..height {

@@ -2,5 +2,7 @@
 
 mod grid;
 mod lettering;
+mod sheet;
 
 pub use grid::{Band, grid};
+pub use sheet::contact_sheet;

@@ -167,6 +167,7 @@ mod tests {
             sampler: Solver::Ddim,
             size: (8, 8),
             truncation: 1.0,
+            blend: None,
         };
         let works: Vec<_> = (0..10).map(|n| (folder.path().join(format!("{n}.png")), shot.clone())).collect();
         let card = || ModelCard {

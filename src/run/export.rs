@@ -8,9 +8,10 @@ use serde::Serialize;
 use super::opening::{lay, opened};
 use super::pipeline::ModelSettings;
 use super::{Error, located};
-use crate::generator::{Adapter, Edited, Format, Kept, export_gan, is_gan};
-use crate::torch::{Kind, Tensor};
+use crate::generator::{Adapter, Edited, Format, Kept, StyleGan2, export_gan, is_gan};
+use crate::torch::{Device, Kind, Place, Precision, Tensor};
 use crate::watch::Watch;
+use crate::weights::Edit;
 
 /// Writes `model` with `edits` on it to `to`. For a low-rank adapter: what each module keeps.
 ///
@@ -25,12 +26,12 @@ pub fn export(
 ) -> Result<Vec<Kept>, Error> {
     let location = located(model)?;
     if is_gan(&location.path) {
-        if let Some(edit) = edits.first() {
-            return Err(Error::Unknown(format!(
-                "{edit} cannot go onto a StyleGAN2: its edits are not built yet"
-            )));
-        }
-        export_gan(&location.path, to, format, kind)?;
+        let edit = if edits.is_empty() {
+            Edit::default()
+        } else {
+            StyleGan2::load(&location.path, Place::new(Device::CPU, Precision::F32))?.lay(edits)?
+        };
+        export_gan(&location.path, &edit, to, (format, kind))?;
         return Ok(Vec::new());
     }
     let base = opened(&location, watch)?;

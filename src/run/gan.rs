@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::pipeline::{AnswerSettings, ModelSettings, overridden};
 use super::{Batch, Error};
+use crate::attack::Relearning;
 use crate::erasure::{AdaptThenUnlearn, Erasure, Extrapolation, Feedback, PositivesOnly};
 use crate::generator::Synthesizer;
 use crate::measure::Target;
@@ -71,19 +72,7 @@ pub struct MeasureSettings {
     pub batch: Batch,
     /// How a concept is taught again.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub relearn: Option<RelearnSettings>,
-}
-
-/// How a concept is taught again: a few of its samples, and steps until half of it is back.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct RelearnSettings {
-    /// Samples of the concept.
-    pub negatives: usize,
-    /// Steps at most.
-    pub steps: u64,
-    /// Steps from one look to the next.
-    pub every: u64,
+    pub relearn: Option<Relearning>,
 }
 
 /// A method on labelled samples; its settings have their own defaults.
@@ -132,12 +121,6 @@ impl Default for MeasureSettings {
             batch: Batch::Of(50),
             relearn: None,
         }
-    }
-}
-
-impl Default for RelearnSettings {
-    fn default() -> Self {
-        Self { negatives: 16, steps: 60, every: 5 }
     }
 }
 

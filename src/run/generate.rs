@@ -11,7 +11,7 @@ use super::opening::{lay, opened};
 use super::prompts::PromptRow;
 use super::{Batch, Error, ModelSettings, located};
 use crate::generator::{
-    Adapter, Checkpoint, Embedding, Generator, Location, Shot, StableDiffusion, StyleGan2, is_gan, is_whole,
+    Adapter, Blend, Checkpoint, Embedding, Generator, Location, Shot, StableDiffusion, StyleGan2, is_gan,
 };
 use crate::sampler::Solver;
 use crate::torch::Place;
@@ -40,11 +40,74 @@ pub struct Commission {
     pub sampler: Option<Solver>,
     /// Pixels across and down; when missing the prompt's own, else the model's.
     pub size: Option<(i64, i64)>,
-    /// How far a GAN's styles may lie from their mean.
-    #[serde(skip_serializing_if = "is_whole")]
-    pub truncation: f64,
+    /// What a GAN's pictures are of, beside their seeds.
+    #[serde(skip_serializing_if = "GanCommission::is_plain")]
+    pub gan: GanCommission,
     /// Pictures in a batch.
     pub batch: Batch,
+}
+
+/// What a GAN's pictures are of, beside their seeds.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct GanCommission {
+    /// How far styles may lie from their mean; of several, every seed is drawn at each.
+    pub truncation: Vec<f64>,
+    /// Pictures from each seed to the next, both included; 0 draws the seeds themselves.
+    pub strip: usize,
+    /// A seed whose style takes over from a layer on.
+    pub mix: Option<(u64, i64)>,
+}
+
+impl Default for GanCommission {
+    fn default() -> Self {
+        Self { truncation: vec![1.0], strip: 0, mix: None }
+    }
+}
+
+impl GanCommission {
+    fn is_plain(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// The stem of each picture's file and how it is drawn: `{truncation}_{n}`, or `{strip}_{n}` for strips.
+    fn shots(&self, seeds: &[u64], side: i64) -> Result<Vec<(String, Shot)>, Error> {
+        let several = self.truncation.len() > 1;
+        if self.strip > 0 && (several || self.mix.is_some() || seeds.len() < 2 || self.strip < 2) {
+            return Err(Error::Unknown(
+                "a strip (--strip) goes in at least 2 pictures from each of at least 2 seeds to the next, at one truncation and without --mix"
+                    .to_owned(),
+            ));
+        }
+        if let Some((_, layer)) = self.mix
+            && !(1..2 * i64::from(side.ilog2()) - 2).contains(&layer)
+        {
+            return Err(Error::Unknown(format!(
+                "--mix takes over from layer {layer}; this generator has layers 0 to {}, and 1 is the first that can be another's",
+                2 * side.ilog2() - 3
+            )));
+        }
+        let mut shots = Vec::new();
+        if self.strip > 0 {
+            for (pair, ends) in seeds.windows(2).enumerate() {
+                for n in 0..self.strip {
+                    let share = n as f64 / (self.strip - 1) as f64;
+                    let blend = Some(Blend::Between { seed: ends[1], share });
+                    let shot = Shot { blend, ..Shot::of_seed(ends[0], self.truncation[0], side) };
+                    shots.push((format!("{pair}_{n}"), shot));
+                }
+            }
+            return Ok(shots);
+        }
+        for &truncation in &self.truncation {
+            for (n, &seed) in seeds.iter().enumerate() {
+                let blend = self.mix.map(|(seed, layer)| Blend::From { seed, layer });
+                let shot = Shot { blend, ..Shot::of_seed(seed, truncation, side) };
+                let case = if several { format!("truncation {truncation}") } else { "0".to_owned() };
+                shots.push((format!("{case}_{n}"), shot));
+            }
+        }
+        Ok(shots)
+    }
 }
 
 /// A picture that was drawn.
@@ -76,27 +139,47 @@ pub fn generate(
     };
     let side = model.card().side;
     let (mut works, mut rows): (Vec<(PathBuf, Shot)>, Vec<&PromptRow>) = (Vec::new(), Vec::new());
+    let file = |stem: &str| root.join(format!("{stem}.png"));
+    let Some(solver) = solver else {
+        for (stem, shot) in commission.gan.shots(&commission.seeds, side)? {
+            let size = commission.size.unwrap_or(shot.size);
+            works.push((file(&stem), Shot { size, ..shot }));
+            rows.push(&commission.prompts[0]);
+        }
+        return draw(commission, (&*model, &hash), (works, &rows), root, (place, watch));
+    };
+    if !commission.gan.is_plain() {
+        return Err(Error::Unknown("--truncation, --strip and --mix are for a StyleGAN2".to_owned()));
+    }
     for row in &commission.prompts {
         let seeds = row.seed.map_or_else(|| commission.seeds.clone(), |seed| vec![seed]);
         for (n, seed) in seeds.into_iter().enumerate() {
-            let size = commission.size.or(row.size).unwrap_or((side, side));
-            let shot = match solver {
-                Some(solver) => Shot {
-                    prompt: row.prompt.clone(),
-                    negative: commission.negative.clone(),
-                    seed,
-                    guidance: row.guidance.unwrap_or(commission.guidance),
-                    steps: commission.steps,
-                    sampler: commission.sampler.unwrap_or(solver),
-                    size,
-                    truncation: 1.0,
-                },
-                None => Shot { size, ..Shot::of_seed(seed, commission.truncation, side) },
+            let shot = Shot {
+                prompt: row.prompt.clone(),
+                negative: commission.negative.clone(),
+                seed,
+                guidance: row.guidance.unwrap_or(commission.guidance),
+                steps: commission.steps,
+                sampler: commission.sampler.unwrap_or(solver),
+                size: commission.size.or(row.size).unwrap_or((side, side)),
+                truncation: 1.0,
+                blend: None,
             };
-            works.push((root.join(format!("{}_{n}.png", row.case)), shot));
+            works.push((file(&format!("{}_{n}", row.case)), shot));
             rows.push(row);
         }
     }
+    draw(commission, (&*model, &hash), (works, &rows), root, (place, watch))
+}
+
+/// Draws what was asked for into the run's folder.
+fn draw(
+    commission: &Commission,
+    (model, hash): (&dyn Generator, &str),
+    (works, rows): (Vec<(PathBuf, Shot)>, &[&PromptRow]),
+    root: &Path,
+    (place, watch): (Place, &mut dyn Watch),
+) -> Result<Vec<Drawn>, Error> {
     let files: HashSet<&PathBuf> = works.iter().map(|(file, _)| file).collect();
     if files.len() != works.len() {
         return Err(Error::Unknown(
@@ -109,17 +192,17 @@ pub fn generate(
         model.check(shot)?;
     }
     RunFolder::within(root, commission, Machine::here(place), |run| {
-        run.record.sign("model", &hash, &model.card().path);
+        run.record.sign("model", hash, &model.card().path);
         let largest = works.iter().map(|(_, shot)| shot).max_by_key(|shot| shot.size.0 * shot.size.1);
         let batch = match largest {
-            Some(shot) => commission.batch.settle(run, &*model, shot, place.device, watch)?,
+            Some(shot) => commission.batch.settle(run, model, shot, place.device, watch)?,
             None => 1,
         };
         run.phase("drawing", place.device, |_| {
-            let stamp = Stamp { model: &hash, sensitive: false };
-            draw_missing(&*model, &works, (stamp, batch), "drawing", watch)
+            let stamp = Stamp { model: hash, sensitive: false };
+            draw_missing(model, &works, (stamp, batch), "drawing", watch)
         })?;
-        table(commission, &works, &rows, root)
+        table(commission, &works, rows, root)
     })?;
     Ok(works.into_iter().map(|(file, shot)| Drawn { file, prompt: shot.prompt, seed: shot.seed }).collect())
 }
@@ -176,11 +259,18 @@ fn gan(commission: &Commission, path: &Path, place: Place) -> Result<Loaded, Err
     if commission.prompts.iter().any(|row| !row.prompt.is_empty()) {
         return wrong("it reads no prompt");
     }
-    if !commission.edits.is_empty() || !commission.embeddings.is_empty() {
-        return wrong("no edit or embedding goes onto it yet");
+    if !commission.embeddings.is_empty() {
+        return wrong("it learns no word");
     }
-    let model = StyleGan2::load(path, place)?;
-    let hash = model.card().hash.clone();
+    let mut model = StyleGan2::load(path, place)?;
+    let mut hash = model.card().hash.clone();
+    if !commission.edits.is_empty() {
+        let edit = model.lay(&commission.edits)?;
+        model.apply(&edit)?;
+        for adapter in &commission.edits {
+            hash = format!("{hash}+{}@{}", content_hash(&adapter.path)?, adapter.strength);
+        }
+    }
     Ok(Loaded { model: Box::new(model), hash, solver: None })
 }
 

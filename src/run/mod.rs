@@ -15,6 +15,7 @@ mod generate;
 mod inspect;
 mod judging;
 mod jury;
+mod label;
 mod labels;
 mod layouts;
 mod naming;
@@ -43,11 +44,12 @@ pub use evaluate::{Inquiry, Verdict, evaluate};
 pub use export::{Apart, diff, export};
 pub use folder::{Artifact, Ending, Machine, Phase, Record, RunFolder, Status};
 pub use forecast::{Forecast, forecast};
-pub use gan::{FeedbackSettings, GanMethod, MeasureSettings, RelearnSettings, Unlearning};
-pub use generate::{Commission, Drawn, generate};
+pub use gan::{FeedbackSettings, GanMethod, MeasureSettings, Unlearning};
+pub use generate::{Commission, Drawn, GanCommission, generate};
 pub use inspect::{Finding, TensorFact, fits, inspect};
 pub use judging::{Asked, Looked, judge_pictures, read_evidence};
 pub use jury::{JudgeReport, Jury};
+pub use label::{Sitting, draw_pages, read_numbers};
 pub use layouts::{GridRequest, Rows, canvas_folder, canvas_sheet, compare};
 pub use naming::{located, needs_no_prompt, shipped, shipped_or_path};
 pub use pipeline::{
@@ -61,7 +63,7 @@ pub use screening::{Screened, screen};
 pub use screens::ScreenReport;
 pub use study::{Summary, erase_only, run};
 pub use train::{Course, train};
-pub use unlearn::{GanScore, Unlearned, unlearn};
+pub use unlearn::{GanScore, Returned, Unlearned, unlearn};
 
 use std::path::PathBuf;
 
@@ -106,6 +108,9 @@ pub enum Error {
     /// The method.
     #[error(transparent)]
     Erasure(crate::erasure::Error),
+    /// The attack.
+    #[error(transparent)]
+    Attack(crate::attack::Error),
     /// The judge.
     #[error(transparent)]
     Judge(#[from] crate::judge::Error),
@@ -143,6 +148,15 @@ impl From<crate::training::Error> for Error {
         match error {
             crate::training::Error::Interrupted(_) => Self::Interrupted,
             other => Self::Training(other),
+        }
+    }
+}
+
+impl From<crate::attack::Error> for Error {
+    fn from(error: crate::attack::Error) -> Self {
+        match error {
+            crate::attack::Error::Training(training) => training.into(),
+            crate::attack::Error::Generator(generator) => generator.into(),
         }
     }
 }

@@ -7,7 +7,10 @@ use super::pipeline::ModelSettings;
 use crate::generator::{Location, is_gan};
 use crate::hub::{Name, Settings, cached};
 
-/// A shipped model by name (`miniature`, `judge`): in `UNSEE_MODELS`, or in a folder `models` beside the
+/// The file of a GAN in a folder of its own.
+const GAN_FILE: &str = "stylegan2.safetensors";
+
+/// A shipped model by name (`miniature`, `judge`, `miniature-gan`, `labeller`): in `UNSEE_MODELS`, or in a folder `models` beside the
 /// program or above it, or where it was built.
 ///
 /// # Errors
@@ -53,7 +56,7 @@ pub fn shipped_or_path(text: &str) -> Result<PathBuf, Error> {
     }
     shipped(text).map_err(|_| {
         Error::Unknown(format!(
-            "`{text}` is neither a folder nor a shipped model; miniature and judge are shipped, ORGANISATION/NAME is a model of the hub, anything else is a path"
+            "`{text}` is neither a folder nor a shipped model; miniature, judge, miniature-gan and labeller are shipped, ORGANISATION/NAME is a model of the hub, anything else is a path"
         ))
     })
 }
@@ -68,8 +71,11 @@ pub fn needs_no_prompt(settings: &ModelSettings) -> bool {
 /// # Errors
 /// As [`shipped_or_path`].
 pub fn located(settings: &ModelSettings) -> Result<Location, Error> {
+    let path = shipped_or_path(&settings.path)?;
+    // A GAN is one file; it has a folder where a model card is beside it.
+    let gan = path.join(GAN_FILE);
     Ok(Location {
-        path: shipped_or_path(&settings.path)?,
+        path: if gan.is_file() { gan } else { path },
         ema: settings.ema,
         config: settings
             .config

@@ -71,6 +71,7 @@ impl<'a> Studio<'a> {
             sampler: self.settings.sampler,
             size: (self.side, self.side),
             truncation: 1.0,
+            blend: None,
         }
     }
 

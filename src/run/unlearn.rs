@@ -13,6 +13,7 @@ use super::labels::read_labels;
 use super::pipeline::JudgeSettings;
 use super::samples::{Sample, Unprompted, classes, probabilities, samples, works};
 use super::{Ending, Error, Machine, RunFolder, located, shipped_or_path};
+use crate::attack::Return;
 use crate::canvas;
 use crate::erasure::{Examiner, Feedback, Grade};
 use crate::files::write_json;
@@ -36,6 +37,9 @@ pub struct Unlearned {
     pub features: FeatureCard,
     /// All numbers.
     pub scores: Vec<GanScore>,
+    /// How the concepts came back when they were taught again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub returns: Vec<Returned>,
     /// Where its results are, and what it took.
     #[serde(flatten)]
     pub ending: Ending,
@@ -55,10 +59,24 @@ pub struct GanScore {
     pub estimate: Estimate,
 }
 
-/// First seeds of samples that are labelled, of those that are measured, and of a second draw of these.
-const LABELLED: u64 = 1 << 40;
-const MEASURED: u64 = 1 << 41;
-const SECOND: u64 = 1 << 42;
+/// How a concept came back.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Returned {
+    /// The concept.
+    pub target: String,
+    /// The method that took it out.
+    pub method: String,
+    /// The curve.
+    #[serde(flatten)]
+    pub back: Return,
+}
+
+/// First seeds of samples that are labelled, of those that are measured, of a second draw of these, and of those that are
+/// looked at on the way. libtorch's generator reads 32 bits of a seed, so they differ in those.
+const LABELLED: u64 = 0x4000_0000;
+const MEASURED: u64 = 0x8000_0000;
+const SECOND: u64 = 0xA000_0000;
+const LOOKED_AT: u64 = 0xC000_0000;
 
 /// Runs a GAN's pipeline into `root`, or goes on with it.
 ///
@@ -141,9 +159,10 @@ impl Study<'_> {
         let base = self.album(model, (&latents, "base"), run, watch)?;
         let again = samples(SECOND, self.pipeline.measure.latents);
         let second = self.album(model, (&again, "second draw"), run, watch)?;
-        let (mut scores, mut bands) = (Vec::new(), Vec::new());
+        let (mut scores, mut bands, mut returns) = (Vec::new(), Vec::new(), Vec::new());
         for target in targets {
             let measured = Measured::new(self, target, &base, &second)?;
+            let taught = self.to_teach_again(model, target, &labelled)?;
             scores.extend(measured.base());
             let mut rows = Vec::new();
             for method in &self.pipeline.method {
@@ -151,8 +170,14 @@ impl Study<'_> {
                 model.apply(&edit)?;
                 let subject = format!("{target} {}", method.name());
                 let after = self.album(model, (&latents, &subject), run, watch);
+                let back = taught
+                    .as_ref()
+                    .map(|pictures| self.teach_again(model, &measured, (method.name(), pictures), run, watch));
                 model.apply(&Edit::default())?;
                 let after = after?;
+                if let Some(back) = back.transpose()? {
+                    returns.push(Returned { target: target.to_string(), method: method.name().to_owned(), back });
+                }
                 scores.extend(measured.after(method.name(), &after));
                 rows.push((method.name(), after.folder));
             }
@@ -169,11 +194,12 @@ impl Study<'_> {
             judge: report(self.judge, judge_known.as_ref())?,
             features: self.judge_features.card().clone(),
             scores,
+            returns,
             ending: run.ending(picture),
         };
         let file = serde_json::json!({
             "labeller": unlearned.labeller, "judge": unlearned.judge, "features": unlearned.features,
-            "scores": unlearned.scores,
+            "scores": unlearned.scores, "returns": unlearned.returns,
         });
         write_json(&run.path("scores.json"), &file)?;
         for artifact in ["scores.json", "grid.png", "evidence.jsonl"] {
@@ -288,6 +314,63 @@ impl Study<'_> {
         Edit::read(&Weights::open(&file)?, &hash, base)
     }
 
+    /// Pictures of the concept that the base drew, where it is to be taught again.
+    fn to_teach_again(
+        &self,
+        model: &StyleGan2,
+        target: &Target,
+        labelled: &Labelled,
+    ) -> Result<Option<Tensor>, Error> {
+        let Some(settings) = &self.pipeline.measure.relearn else { return Ok(None) };
+        let threshold = self.pipeline.feedback.threshold;
+        let (mut negatives, _) = labelled.split(&self.labeller.questions(), target, self.set, threshold);
+        negatives.truncate(settings.pictures);
+        Ok(Some(model.sample(&negatives)?))
+    }
+
+    /// Teaches an erased concept again, and says how it came back; the judge looks at latents that showed it.
+    fn teach_again(
+        &self,
+        model: &StyleGan2,
+        measured: &Measured,
+        (method, pictures): (&str, &Tensor),
+        run: &mut RunFolder,
+        watch: &mut dyn Watch,
+    ) -> Result<Return, Error> {
+        const LOOKED: usize = 100;
+        let Some(settings) = &self.pipeline.measure.relearn else {
+            return Ok(Return { curve: Vec::new(), half: None });
+        };
+        let stem = measured.target.to_string().replace(':', "-");
+        let file = run.path(format!("state/{stem}/relearned-{method}.json"));
+        if let Ok(text) = fs_err::read_to_string(&file)
+            && let Ok(known) = serde_json::from_str(&text)
+        {
+            return Ok(known);
+        }
+        let rows = measured.base.looked.iter().zip(&measured.before[0]);
+        let own: Vec<u64> = rows
+            .filter(|(_, class)| **class == measured.class)
+            .map(|(looked, _)| looked.asked.seed)
+            .take(LOOKED)
+            .collect();
+        let questions = self.judge.questions();
+        let shown = |model: &dyn Synthesizer| -> Result<f64, Error> {
+            let drawn = in_groups(model, &samples_of(&own, model))?;
+            let evidence = in_batches(&drawn, |batch| self.judge.judge.see(batch, None))?;
+            let named = |own| super::samples::named(own, &questions, measured.target.domain).class;
+            let count = evidence.iter().filter(|own| named(own) == measured.class).count();
+            Ok(count as f64 / own.len().max(1) as f64)
+        };
+        let back = |model: &dyn Synthesizer| shown(model).map_err(|error| error.to_string());
+        let what = format!("relearning {} after {method}", measured.target);
+        let returned = run.phase(&what, self.device, |_| {
+            Ok(settings.run(model, pictures, &back, (self.pipeline.seed, None), watch)?)
+        })?;
+        write_json(&file, &returned)?;
+        Ok(returned)
+    }
+
     /// Looks on the way with the labeller's eyes: the judge's are for the end.
     fn examiner<'s>(
         &'s self,
@@ -322,7 +405,7 @@ impl Study<'_> {
                     .iter()
                     .filter(|evidence| super::samples::named(evidence, &questions, domain).class != class)
                     .count();
-                let others: Vec<u64> = fresh(SECOND << 1).into_iter().take(n).collect();
+                let others: Vec<u64> = fresh(LOOKED_AT).into_iter().take(n).collect();
                 let damage = Moments::of(&features(model, &others)?).distance(&reference) / unit;
                 Ok(Grade { unlearned: gone as f64 / own.len().max(1) as f64, damage })
             };

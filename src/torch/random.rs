@@ -25,7 +25,8 @@ impl Drop for Rng {
 }
 
 impl Rng {
-    /// A generator with this seed.
+    /// A generator with this seed, of which libtorch reads the lower 32 bits alone: seeds that are to differ must differ
+    /// in those.
     ///
     /// # Panics
     /// Where libtorch cannot allocate one.
@@ -133,6 +134,13 @@ mod tests {
         other.restore(&state).unwrap();
         assert_eq!(a, floats(&other.normal(&[40])));
         assert!(other.restore(&Tensor::from_slice(&[1_u8])).is_err());
+    }
+
+    #[test]
+    fn seeds_are_32_bits_long() {
+        let draw = |seed: u64| floats(&Rng::new(seed).normal(&[20]));
+        assert_eq!(draw(7), draw(7 + (1 << 32)));
+        assert_ne!(draw(7), draw(7 + (1 << 31)));
     }
 
     #[test]

@@ -36,6 +36,9 @@ pub struct Rules {
     pub path_share: i64,
     /// Pictures after which an old weight counts half in the generator's average.
     pub average: f64,
+    /// Steps at the beginning in which the discriminator moves alone: a new one has nothing to tell a generator that can
+    /// draw already.
+    pub ahead: u64,
 }
 
 impl Default for Rules {
@@ -50,6 +53,7 @@ impl Default for Rules {
             path_share: 2,
             // 0.5^(32 / 10,000) a step of 16 pictures.
             average: 5000.0,
+            ahead: 0,
         }
     }
 }
@@ -378,7 +382,11 @@ impl Pupil for Match<'_> {
         let [for_d, for_g] =
             [self.contest.rules.r1_every, self.contest.rules.path_every].map(|every| lr * lazy(every));
         let loss = stage(self.contest.name, || -> Result<f64, Error> {
-            Ok(self.discriminate(step, for_d, &mut rng)? + self.generate(step, for_g, &mut rng)?)
+            let against = self.discriminate(step, for_d, &mut rng)?;
+            if step < self.contest.rules.ahead {
+                return Ok(against);
+            }
+            Ok(against + self.generate(step, for_g, &mut rng)?)
         })?;
         let Rules { batch, average, .. } = *self.contest.rules;
         let decay = (-LN_2 * batch as f64 / average.max(1e-9)).exp();
@@ -422,6 +430,10 @@ impl Pupil for Match<'_> {
                 }
             }
         }
+    }
+
+    fn falls(&self) -> bool {
+        false
     }
 
     fn done(&self) -> bool {

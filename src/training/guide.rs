@@ -65,7 +65,8 @@ fn classes(questions: &[i64], z: &Tensor) -> Tensor {
 pub struct Regions<'a> {
     generator: &'a Generator,
     questions: &'a [i64],
-    /// Weight `[classes, style_dim]` and bias of each question's answer, thrown away afterwards.
+    /// Weight `[classes, style_dim]` and bias of each question's answer, and of the rest of the latent; thrown away
+    /// afterwards.
     answers: Vec<[Tensor; 2]>,
     batch: i64,
     device: Device,
@@ -76,7 +77,9 @@ impl<'a> Regions<'a> {
     pub fn new(generator: &'a Generator, questions: &'a [i64], batch: i64, device: Device) -> Self {
         let zeros = |shape: &[i64]| Tensor::zeros(shape, (Kind::Float, device.tch())).set_requires_grad(true);
         let dim = generator.config().style_dim;
-        let answers = questions.iter().map(|&n| [zeros(&[n, dim]), zeros(&[n])]).collect();
+        let rest = dim - questions.iter().sum::<i64>();
+        let widths = questions.iter().copied().chain([rest]);
+        let answers = widths.map(|n| [zeros(&[n, dim]), zeros(&[n])]).collect();
         Self { generator, questions, answers, batch, device }
     }
 }
@@ -118,8 +121,15 @@ impl Lesson for Regions<'_> {
         let z = rng.normal(&[self.batch, self.generator.config().style_dim]).to_device(self.device.tch());
         let classes = classes(self.questions, &z);
         let w = self.generator.map(&z);
+        let cuts: i64 = self.questions.iter().sum();
+        let rest = z.narrow(1, cuts, z.size()[1] - cuts);
         let wrong = self.answers.iter().enumerate().map(|(i, [weight, bias])| {
-            w.linear(weight, Some(bias)).cross_entropy_for_logits(&classes.select(1, i as i64))
+            let answer = w.linear(weight, Some(bias));
+            if i == self.questions.len() {
+                // The rest of the latent must not be lost on the way.
+                return (answer - &rest).square().mean(Kind::Float);
+            }
+            answer.cross_entropy_for_logits(&classes.select(1, i as i64))
         });
         Ok(wrong.reduce(|a, b| a + b).expect("a guide has at least one question"))
     }

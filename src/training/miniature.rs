@@ -252,7 +252,7 @@ impl Maker<'_> {
 }
 
 impl Course {
-    fn plan(&self, seed: u64) -> Plan {
+    pub(super) fn plan(&self, seed: u64) -> Plan {
         Plan {
             extends: true,
             warmup: 200.min(self.steps / 10),

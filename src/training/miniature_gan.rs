@@ -1,16 +1,20 @@
 //! The recipe of `pipelines/miniature-gan.toml`: a `StyleGAN2` of the canvas, and a labeller for its samples, a CLIP that
 //! shares nothing with the judge.
+//!
+//! A GAN of so many classes would take days on two cores. So its generator first learns to trace the canvas, whose pictures
+//! it can be told what they are of, and the contest begins with one that can draw.
 
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::adversarial::{Contest, Exam, Reals, Rules, compete};
-use super::gallery::cells;
+use super::adversarial::{Contest, Exam, Rules, compete};
 use super::guide::{Guide, Regions};
 use super::miniature::{ClipPart, Course, clip_into};
-use super::{Error, Gallery, Plan, train};
-use crate::canvas::{Object, SIDE, Style};
+use super::tracing::Tracing;
+use super::world::World;
+use super::{Error, Plan, train};
+use crate::canvas::{Object, Style};
 use crate::model::Builder;
 use crate::model::stylegan2::{Config, Discriminator, Generator, Noise};
 use crate::pictures::Picture;
@@ -59,8 +63,10 @@ pub struct GanPart {
     pub rules: Rules,
     /// Share of the steps, from the beginning, that are done with a guide.
     pub guided: f64,
-    /// Steps in which the mapping learns the guide's regions before the contest.
+    /// Steps in which the mapping learns the guide's regions before everything else.
     pub regions: u64,
+    /// How the generator learns to trace the canvas before the contest; without it, it begins with nothing.
+    pub tracing: Option<Course>,
     /// Steps from one sheet of samples to the next.
     pub sheets: u64,
 }
@@ -103,7 +109,8 @@ fn gan(recipe: &Recipe, out: &Path, here: Place, watch: &mut dyn Watch) -> Resul
     let discriminator = Discriminator::new(&config, Builder::fresh(seed("discriminator"), device))?;
     generator.parameters().train(true);
     discriminator.parameters().train(true);
-    let reals = Canvas::draw(recipe, config.size, device, watch);
+    let without = [recipe.without_styles.as_slice(), &recipe.without_objects];
+    let world = World::draw(recipe.world, without, part.course.per_cell, config.size, device, watch);
     let state = out.join("training");
 
     let questions = [Style::ALL.len() as i64, Object::ALL.len() as i64];
@@ -111,14 +118,22 @@ fn gan(recipe: &Recipe, out: &Path, here: Place, watch: &mut dyn Watch) -> Resul
         let until = (part.guided * part.course.steps as f64) as u64;
         Guide::new(&questions, *config.channels.first().unwrap_or(&1), until, device)
     });
-    if guide.is_some() && part.regions > 0 {
+    if part.regions > 0 {
         // The mapping's weights are a hundred times as large as others, and move as slowly.
         let plan = Plan { cooldown: 0.5, ..Plan::constant(part.regions, 2.0, seed("regions")) };
         let mut lesson = Regions::new(&generator, &questions, 256, device);
         // Short, and so done again where a later part is resumed.
         let learned = train(&mut lesson, &plan, here, None, watch)?;
         lesson.settle();
-        watch.note(&format!("the mapping tells the guide's regions apart: cross entropy {:.3}", learned.loss));
+        watch.note(&format!("the mapping tells regions apart: loss {:.3}", learned.loss));
+    }
+    if let Some(course) = &part.tracing {
+        let plan = Plan { ema: Some(0.995), beta2: 0.99, ..course.plan(seed("tracing")) };
+        let plan = Plan { decoupled: false, ..plan };
+        let mut lesson = Tracing { generator: &generator, world: &world, batch: course.batch, device };
+        let traced = train(&mut lesson, &plan, here, Some(&state.join("tracing")), watch)?;
+        generator.parameters().assign(&traced.weights);
+        watch.note(&format!("the generator traces the canvas: mean absolute difference {:.4}", traced.loss));
     }
 
     let plan = Plan { extends: true, cooldown: part.cooldown, ..Plan::constant(part.course.steps, part.course.lr, seed("gan")) };
@@ -128,7 +143,7 @@ fn gan(recipe: &Recipe, out: &Path, here: Place, watch: &mut dyn Watch) -> Resul
         generator: &generator,
         moves: generator.parameters().named_leaves(),
         discriminator: &discriminator,
-        reals: &reals,
+        reals: &world,
         rules: &rules,
         guide: guide.as_ref(),
         pull: None,
@@ -160,47 +175,6 @@ impl GanPart {
             group: 4,
             clamp: None,
         }
-    }
-}
-
-/// The canvas at the networks' size, by cell.
-struct Canvas {
-    /// `[n, 3, size, size]`, bytes.
-    pixels: Tensor,
-    /// Style and object of each, `[n, 2]`.
-    classes: Tensor,
-}
-
-impl Canvas {
-    fn draw(recipe: &Recipe, size: i64, device: Device, watch: &mut dyn Watch) -> Self {
-        let gallery = Gallery::draw(recipe.world, 0, recipe.gan.course.per_cell, watch);
-        let shrink = SIDE as i64 / size;
-        let (mut pixels, mut classes) = (Vec::new(), Vec::new());
-        for (cell, (style, object)) in cells().enumerate() {
-            let out = |names: &[String], name: &str| names.iter().any(|own| own == name);
-            if out(&recipe.without_styles, style.name()) || out(&recipe.without_objects, object.name()) {
-                continue;
-            }
-            let (n, cell) = (gallery.per_cell(), cell as i64);
-            let rows = Tensor::arange_start(cell * n, (cell + 1) * n, (Kind::Int64, tch::Device::Cpu));
-            let own = gallery.pictures(&rows, Device::CPU);
-            let own = own.avg_pool2d([shrink; 2], [shrink; 2], [0, 0], false, true, None);
-            pixels.push(((own + 1.0) * 127.5).round().to_kind(Kind::Uint8));
-            let objects = Object::ALL.len() as i64;
-            classes.push(Tensor::from_slice(&[cell / objects, cell % objects]).expand([n, 2], false));
-        }
-        Self {
-            pixels: Tensor::cat(&pixels, 0).to_device(device.tch()),
-            classes: Tensor::cat(&classes, 0).to_device(device.tch()),
-        }
-    }
-}
-
-impl Reals for Canvas {
-    fn some(&self, n: i64, rng: &mut Rng) -> (Tensor, Option<Tensor>) {
-        let rows = rng.below(self.pixels.size()[0], &[n]).to_device(self.pixels.device());
-        let pictures = self.pixels.index_select(0, &rows).to_kind(Kind::Float) / 127.5 - 1.0;
-        (pictures, Some(self.classes.index_select(0, &rows)))
     }
 }
 

@@ -1,0 +1,154 @@
+//! Labels by hand: samples are drawn onto numbered pages, and a list of numbers says which of them show what is to go.
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::drawing::{Stamp, draw_missing};
+use super::pipeline::ModelSettings;
+use super::samples::{Sample, works};
+use super::{Error, Machine, RunFolder, located};
+use crate::files;
+use crate::generator::{Generator as _, StyleGan2, is_gan};
+use crate::pictures::Picture;
+use crate::report::contact_sheet;
+use crate::torch::Place;
+use crate::watch::Watch;
+
+/// What is to be looked through.
+#[derive(Debug, Clone, Serialize)]
+pub struct Sitting {
+    /// The generator.
+    pub model: ModelSettings,
+    /// The first sample's seed; the others follow it.
+    pub first: u64,
+    /// Samples.
+    pub samples: usize,
+}
+
+/// Samples on a page, and in a row of it.
+const PAGE: usize = 60;
+const COLUMNS: usize = 10;
+/// Samples that are drawn at once.
+const BATCH: usize = 50;
+
+/// Draws numbered samples into `root`: `page-001.png`, …, and `samples.csv` with each number's seed. Returns the pages.
+///
+/// # Errors
+/// A model that is no GAN; whatever stops it. The same command goes on.
+pub fn draw_pages(
+    sitting: &Sitting,
+    root: &Path,
+    place: Place,
+    watch: &mut dyn Watch,
+) -> Result<Vec<PathBuf>, Error> {
+    let path = located(&sitting.model)?.path;
+    if !is_gan(&path) {
+        return Err(Error::Unknown(format!(
+            "{} is no StyleGAN2: only pictures of a GAN are seeds that can be labelled",
+            path.display()
+        )));
+    }
+    if sitting.samples == 0 {
+        return Err(Error::Unknown("there are 0 samples to look through; give --samples".to_owned()));
+    }
+    let model = StyleGan2::load(&path, place)?;
+    RunFolder::within(root, sitting, Machine::here(place), |run| {
+        run.record.sign("model", &model.card().hash, &model.card().path);
+        let own = super::samples::samples(sitting.first, sitting.samples);
+        let folder = run.path("pictures");
+        let stamp = Stamp { model: &model.card().hash, sensitive: false };
+        run.phase("drawing to label", place.device, |_| {
+            draw_missing(&model, &works(&model, &own, &folder), (stamp, BATCH), "drawing to label", watch)
+        })?;
+        let mut pages = Vec::new();
+        let numbered: Vec<(usize, Sample)> = (1..).zip(own).collect();
+        for (n, page) in (1..).zip(numbered.chunks(PAGE)) {
+            let open = |(number, sample): &(usize, Sample)| {
+                Ok((number.to_string(), Picture::open(&sample.path(&folder))?))
+            };
+            let pictures = page.iter().map(open).collect::<Result<Vec<_>, Error>>()?;
+            let name = format!("page-{n:03}.png");
+            contact_sheet(&pictures, COLUMNS).save(&run.path(&name), &[])?;
+            run.artifact(&name)?;
+            pages.push(run.path(&name));
+        }
+        let lines: String = numbered.iter().map(|(number, sample)| format!("{number},{}\n", sample.seed)).collect();
+        files::write(&run.path(SAMPLES), format!("number,seed\n{lines}").as_bytes())?;
+        Ok(pages)
+    })
+}
+
+const SAMPLES: &str = "samples.csv";
+
+/// Writes `labels.csv` beside the pages: the numbers in `shows` show what is to go, all others do not. Returns the file and
+/// how many of each there are.
+///
+/// # Errors
+/// A folder without pages, numbers that are none or are not on them.
+pub fn read_numbers(root: &Path, shows: &str) -> Result<(PathBuf, [usize; 2]), Error> {
+    let file = root.join(SAMPLES);
+    if !file.exists() {
+        return Err(Error::Unknown(format!(
+            "{} has no {SAMPLES}; draw its pages first: unsee label {} --samples 300",
+            root.display(),
+            root.display()
+        )));
+    }
+    let text = fs_err::read_to_string(&file)?;
+    let seeds: Vec<u64> = text
+        .lines()
+        .skip(1)
+        .map(|line| line.split_once(',').and_then(|(_, seed)| seed.trim().parse().ok()))
+        .collect::<Option<_>>()
+        .ok_or_else(|| Error::Unknown(format!("{} is not what this program wrote", file.display())))?;
+    let numbers = numbers(shows, seeds.len())?;
+    let lines: String = (1..)
+        .zip(&seeds)
+        .map(|(number, seed)| format!("{seed},{}\n", u8::from(numbers.contains(&number))))
+        .collect();
+    let out = root.join("labels.csv");
+    files::write(&out, format!("seed,shows\n{lines}").as_bytes())?;
+    Ok((out, [numbers.len(), seeds.len() - numbers.len()]))
+}
+
+/// `3, 7, 12-15`: numbers and ranges, from 1 to `last`.
+fn numbers(text: &str, last: usize) -> Result<std::collections::BTreeSet<usize>, Error> {
+    let mut all = std::collections::BTreeSet::new();
+    for part in text.split([',', ' ', '\n', '\r', '\t']).map(str::trim).filter(|part| !part.is_empty()) {
+        let wrong = |why: &str| Error::Unknown(format!("`{part}` {why}; write numbers from the pages, as in 3,7,12-15"));
+        let number = |text: &str| text.parse::<usize>().map_err(|_| wrong("is no number"));
+        let (from, to) = match part.split_once('-') {
+            Some((from, to)) => (number(from)?, number(to)?),
+            None => (number(part)?, number(part)?),
+        };
+        if from < 1 || to > last || from > to {
+            return Err(wrong(&format!("is not on the pages, which go from 1 to {last}")));
+        }
+        all.extend(from..=to);
+    }
+    if all.is_empty() || all.len() == last {
+        return Err(Error::Unknown(format!(
+            "{} of {last} samples are named; methods learn from both kinds",
+            all.len()
+        )));
+    }
+    Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_and_ranges() {
+        let all: Vec<usize> = numbers("3, 7\n12-15", 20).unwrap().into_iter().collect();
+        assert_eq!(all, [3, 7, 12, 13, 14, 15]);
+        for (wrong, why) in
+            [("x", "no number"), ("0", "from 1 to 20"), ("21", "from 1 to 20"), ("5-3", "from 1"), ("", "0 of 20"), ("1-20", "20 of 20")]
+        {
+            let error = numbers(wrong, 20).unwrap_err().to_string();
+            assert!(error.contains(why), "{wrong}: {error}");
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! A set of pictures that does not change, to pass for real.
+
+use super::Reals;
+use crate::torch::{Device, Kind, Rng, Tensor};
+
+/// Pictures that are kept on the host, and drawn from at random.
+#[derive(Debug)]
+pub struct Frozen {
+    /// `[n, 3, size, size]`, about -1 to 1.
+    pictures: Tensor,
+    device: Device,
+}
+
+impl Frozen {
+    /// Of pictures `[n, 3, size, size]`; batches go to `device`.
+    pub fn new(pictures: &Tensor, device: Device) -> Self {
+        Self { pictures: pictures.to_device(tch::Device::Cpu), device }
+    }
+
+    /// `n` of them without repetition.
+    #[must_use]
+    pub fn some_of(&self, n: i64, rng: &mut Rng) -> Self {
+        let all = self.pictures.size()[0];
+        let rows = rng.permutation(all).narrow(0, 0, n.min(all));
+        Self { pictures: self.pictures.index_select(0, &rows), device: self.device }
+    }
+}
+
+impl Reals for Frozen {
+    fn some(&self, n: i64, rng: &mut Rng) -> (Tensor, Option<Tensor>) {
+        let rows = rng.below(self.pictures.size()[0], &[n]);
+        let pictures = self.pictures.index_select(0, &rows).to_device(self.device.tch());
+        (pictures.to_kind(Kind::Float), None)
+    }
+}
