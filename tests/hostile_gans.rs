@@ -110,7 +110,6 @@ fn cases(make: &Maker) -> Vec<(&'static str, PathBuf, &'static str)> {
         // Numbers.
         ("weights that are no numbers", make.changed("nan", |t| set(t, &ema("style.1.bias"), zeros(&[6]) / 0.0)), "not finite"),
         ("weights without end", make.changed("inf", |t| set(t, "latent_avg", zeros(&[6]) + f64::INFINITY)), "not finite"),
-        ("whole numbers for weights", make.changed("int", |t| set(t, &ema("style.1.bias"), Tensor::from_slice(&[1_i64; 6]))), "style.1.bias"),
         // Pickles.
         ("an NVIDIA file that ends early", make.bytes("cut.pkl", &nvidia[..nvidia.len() / 2]), "cut.pkl"),
         ("an NVIDIA file that begins late", make.bytes("late.pkl", &nvidia[40..]), "late.pkl"),

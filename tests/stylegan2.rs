@@ -9,7 +9,7 @@ use unsee::generator::{Format, export_gan};
 use unsee::model::Builder;
 use unsee::model::stylegan2::{Config, Discriminator, Generator, Noise};
 use unsee::torch::{Device, Kind, Tensor, grad, grad_of_grad, set_threads};
-use unsee::weights::{Weights, read_stylegan, save};
+use unsee::weights::{Edit, Weights, read_stylegan, save};
 
 fn golden() -> Value {
     set_threads(1);
@@ -238,7 +238,7 @@ fn what_is_written_is_the_same_to_the_bit() {
         let before = read_stylegan(&golden_file(from)).unwrap();
         for (format, end) in [(Format::Rosinality, "pt"), (Format::Safetensors, "safetensors")] {
             let to = folder.path().join(format!("{from}.{end}"));
-            export_gan(&golden.join(from), &to, format, None).unwrap();
+            export_gan(&golden.join(from), &Edit::default(), &to, (format, None)).unwrap();
             let after = read_stylegan(&Weights::open(&to).unwrap()).unwrap();
             same(&before.generator, &after.generator);
             for (a, b) in [(&before.trained, &after.trained), (&before.discriminator, &after.discriminator)] {
@@ -251,10 +251,10 @@ fn what_is_written_is_the_same_to_the_bit() {
             if format == Format::Safetensors {
                 assert_eq!((before.clamp, before.group), (after.clamp, after.group));
             }
-            assert!(export_gan(&golden.join(from), &to, format, None).is_err(), "something was overwritten");
+            assert!(export_gan(&golden.join(from), &Edit::default(), &to, (format, None)).is_err(), "something was overwritten");
         }
     }
-    let error = export_gan(&golden.join("zip.pt"), &folder.path().join("x"), Format::Folder, None);
+    let error = export_gan(&golden.join("zip.pt"), &Edit::default(), &folder.path().join("x"), (Format::Folder, None));
     assert!(error.unwrap_err().to_string().contains("--as rosinality"));
 }
 
@@ -264,7 +264,7 @@ fn a_checkpoint_has_every_tensor_that_the_reference_wants() {
     let folder = tempfile::tempdir().unwrap();
     let to = folder.path().join("c.pt");
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/gan");
-    export_gan(&golden.join("nvidia4.pkl"), &to, Format::Rosinality, None).unwrap();
+    export_gan(&golden.join("nvidia4.pkl"), &Edit::default(), &to, (Format::Rosinality, None)).unwrap();
     let (written, reference) = (Weights::open(&to).unwrap(), golden_file("zip.pt"));
     for network in ["g_ema.", "d.", "latent_avg"] {
         let own = |weights: &Weights| -> Vec<(String, Vec<i64>)> {

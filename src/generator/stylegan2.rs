@@ -48,11 +48,27 @@ impl StyleGan2 {
             .as_ref()
             .map(|weights| Discriminator::new(&config, Builder::load(weights, place.device)))
             .transpose()?;
-        let mean = if weights.contains(MEAN_STYLE) {
+        let mean = if let Some(info) = weights.info(MEAN_STYLE) {
+            if info.shape.iter().product::<i64>() != config.style_dim {
+                return Err(crate::model::Error::Shape {
+                    path: weights.path(MEAN_STYLE).to_path_buf(),
+                    name: MEAN_STYLE.to_owned(),
+                    found: info.shape,
+                    wanted: vec![config.style_dim],
+                }
+                .into());
+            }
             weights.tensor(MEAN_STYLE)?.to_kind(Kind::Float).view([1, -1]).to_device(place.device.tch())
         } else {
             mean_style(&network, place)?
         };
+        let named = network.parameters().iter().chain([(MEAN_STYLE, &mean)]);
+        if let Some((name, _)) = named.into_iter().find(|(_, own)| !finite(own)) {
+            return Err(Error::Config {
+                path: path.to_path_buf(),
+                why: format!("`{name}` is not finite; was the training that it comes from not either?"),
+            });
+        }
         let card = ModelCard {
             kind: "stylegan2".to_owned(),
             path: super::folder::canonical(path),
@@ -107,6 +123,11 @@ impl StyleGan2 {
     fn find(&self, name: &str) -> Option<&Tensor> {
         self.network.parameters().get(name.strip_prefix(PREFIX)?)
     }
+}
+
+/// Whether all numbers are finite.
+fn finite(x: &Tensor) -> bool {
+    x.sum(Kind::Double).double_value(&[]).is_finite()
 }
 
 /// The mean of the styles of many latents, `[1, style_dim]`.

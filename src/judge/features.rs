@@ -8,8 +8,9 @@ use super::clip_folder::{ClipFolder, hash};
 use super::{BATCH, Error};
 use crate::model::Builder;
 use crate::model::clip::Clip;
+use crate::model::inception::Inception;
 use crate::pictures::Picture;
-use crate::torch::{Device, Tensor, no_grad, stage};
+use crate::torch::{Device, Kind, Tensor, no_grad, stage};
 use crate::weights::Weights;
 
 /// Which network the features are of.
@@ -26,9 +27,13 @@ pub struct FeatureCard {
 /// A feature network.
 pub struct Features {
     card: FeatureCard,
-    folder: ClipFolder,
-    clip: Clip,
+    network: Network,
     device: Device,
+}
+
+enum Network {
+    Clip(Box<(ClipFolder, Clip)>),
+    Inception(Box<Inception>),
 }
 
 impl std::fmt::Debug for Features {
@@ -48,7 +53,19 @@ impl Features {
         let clip = Clip::new(&folder.config, Builder::load(&weights, device))?;
         let card =
             FeatureCard { name: "CLIP".to_owned(), path: fs_err::canonicalize(path)?, hash: hash(path)? };
-        Ok(Self { card, folder, clip, device })
+        Ok(Self { card, network: Network::Clip(Box::new((folder, clip))), device })
+    }
+
+    /// Inception-v3 for FID, from a file of `pytorch-fid`'s weights (safetensors or a state dict): its numbers are equal.
+    ///
+    /// # Errors
+    /// A file that holds no such network.
+    pub fn inception(path: &Path, device: Device) -> Result<Self, Error> {
+        let weights = Weights::open(path)?;
+        let network = Inception::new(&Builder::load(&weights, device))?;
+        let hash = weights.hash()?.to_hex().to_string();
+        let card = FeatureCard { name: "Inception-v3".to_owned(), path: fs_err::canonicalize(path)?, hash };
+        Ok(Self { card, network: Network::Inception(Box::new(network)), device })
     }
 
     /// Which it is.
@@ -65,11 +82,24 @@ impl Features {
             .chunks(BATCH)
             .map(|batch| {
                 stage("looking at pictures", || {
-                    let batch = self.folder.preprocess.apply(batch).to_device(self.device.tch());
-                    Ok::<_, Error>(no_grad(|| self.clip.image_embeddings(&batch).to_device(tch::Device::Cpu)))
+                    let here = |x: Tensor| x.to_device(self.device.tch());
+                    let features = no_grad(|| match &self.network {
+                        Network::Clip(own) => own.1.image_embeddings(&here(own.0.preprocess.apply(batch))),
+                        Network::Inception(own) => own.features(&here(unit_range(batch))),
+                    });
+                    Ok::<_, Error>(features.to_device(tch::Device::Cpu))
                 })
             })
             .collect::<Result<Vec<_>, _>>()?;
         Ok(Tensor::cat(&parts, 0))
     }
+}
+
+/// Pictures of one size as `[n, 3, h, w]` from 0 to 1.
+fn unit_range(pictures: &[Picture]) -> Tensor {
+    let each = |picture: &Picture| {
+        let (w, h) = (picture.width as i64, picture.height as i64);
+        Tensor::from_slice(&picture.rgb).view([h, w, 3]).permute([2, 0, 1])
+    };
+    Tensor::stack(&pictures.iter().map(each).collect::<Vec<_>>(), 0).to_kind(Kind::Float) / 255.0
 }

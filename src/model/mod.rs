@@ -5,6 +5,7 @@
 //! [`crate::torch::stage`].
 
 pub mod clip;
+pub mod inception;
 mod layers;
 mod parameters;
 pub mod safety;

@@ -59,8 +59,12 @@ pub struct FeedbackSettings {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct MeasureSettings {
-    /// The CLIP that names what pictures show, and whose features they are compared by.
+    /// The CLIP that names what pictures show, and by whose features they are compared.
     pub judge: String,
+    /// Inception-v3's weights for FID (`pytorch-fid`'s, safetensors or a state dict), by whose features pictures are
+    /// compared instead.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub inception: Option<PathBuf>,
     /// Latents that are drawn before and after each erasure.
     pub latents: usize,
     /// Pictures of each style × object of the canvas, to which pictures without the concept are compared; 0 leaves it out.
@@ -115,6 +119,7 @@ impl Default for MeasureSettings {
     fn default() -> Self {
         Self {
             judge: "judge".to_owned(),
+            inception: None,
             latents: 2000,
             canvas: 16,
             retrained: BTreeMap::new(),

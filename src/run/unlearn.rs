@@ -108,7 +108,10 @@ pub fn unlearn(
         labeller: &labeller,
         judge: &judge,
         labeller_features: features(&pipeline.feedback.labeller)?,
-        judge_features: features(&pipeline.measure.judge)?,
+        judge_features: match &pipeline.measure.inception {
+            Some(file) => Features::inception(file, place.device)?,
+            None => features(&pipeline.measure.judge)?,
+        },
         device: place.device,
     };
     let mut model = StyleGan2::load(&located(&pipeline.model)?.path, place)?;

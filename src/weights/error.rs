@@ -8,6 +8,14 @@ pub enum Error {
     /// The operating system said no; the message names the path.
     #[error(transparent)]
     Io(#[from] std::io::Error),
+    /// A file without a `StyleGAN2` that could be read.
+    #[error("{path} holds no StyleGAN2 that can be used: {why}")]
+    NoStyleGan {
+        /// The file.
+        path: PathBuf,
+        /// What it is or lacks.
+        why: String,
+    },
     /// A file of no known format, or a damaged one.
     #[error("{path} is no sound file of weights: {why}; was it cut off while it was copied?")]
     Damaged {
@@ -78,6 +86,10 @@ pub enum Error {
 }
 
 impl Error {
+    pub(super) fn no_stylegan(path: &Path, why: impl Into<String>) -> Self {
+        Self::NoStyleGan { path: path.to_path_buf(), why: why.into() }
+    }
+
     pub(super) fn damaged(path: &Path, why: impl Into<String>) -> Self {
         Self::Damaged { path: path.to_path_buf(), why: why.into() }
     }

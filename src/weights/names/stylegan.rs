@@ -8,6 +8,9 @@ use crate::weights::{Error, View, Weights};
 /// The mean of all styles, which stands beside the averaged generator and is no part of a network.
 pub const MEAN_STYLE: &str = "latent_avg";
 
+/// What is said of a file without a generator.
+const ALONE: &str = "it is a discriminator alone; a file with a generator is needed";
+
 /// The networks of a file.
 #[derive(Debug)]
 pub struct Gan {
@@ -33,9 +36,12 @@ pub fn is_stylegan(file: &Weights) -> bool {
 /// # Errors
 /// A file without a generator, one of another architecture, tensors of shapes that cannot be theirs.
 pub fn read_stylegan(file: &Weights) -> Result<Gan, Error> {
-    let wrong = |why: &str| Err(Error::damaged(file.path(""), why));
+    let wrong = |why: &str| Err(Error::no_stylegan(file.path(""), why));
     if file.names().any(|name| name.contains("synthesis.L0_")) {
         return wrong("it is a StyleGAN3, of which only StyleGAN2 networks can be read");
+    }
+    if file.names().any(|name| name.ends_with("mapping.embed.weight")) {
+        return wrong("it draws under labels (a class-conditional network), which unsee does not do");
     }
     let theirs = file.names().any(|name| name.ends_with("synthesis.b4.const"));
     let pick = |prefix: &str| -> Result<Option<Weights>, Error> {
@@ -66,10 +72,11 @@ pub fn read_stylegan(file: &Weights) -> Result<Gan, Error> {
         (Some(averaged), None) => (averaged, None),
         (None, Some(trained)) => (trained, None),
         // A network by itself.
+        (None, None) if discriminator.is_some() => return wrong(ALONE),
         (None, None) => match pick("")? {
             Some(alone) if alone.contains("input.input") => (alone, None),
             Some(alone) if alone.contains("final_conv.0.weight") => {
-                return wrong("it is a discriminator alone; a file with a generator is needed");
+                return wrong(ALONE);
             }
             _ => return wrong("it has no StyleGAN2 generator under rosinality's or NVIDIA's names"),
         },

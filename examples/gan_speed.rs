@@ -1,0 +1,143 @@
+//! How fast a StyleGAN2 with random weights draws and learns here: one line of JSON for each row.
+//!
+//! `cargo run --release --example gan_speed -- DEVICE SIZE CHANNELS BATCH STEPS` with CHANNELS as `192,128,96,48,24` or `f`
+//! (config F). `benches/peer_gan.py` does the same in plain PyTorch; `benches/gan.sh` puts both side by side.
+
+use std::time::Instant;
+
+use unsee::erasure::{AdaptThenUnlearn, Adapting, Erasure, Feedback, Stop};
+use unsee::generator::{Generator as _, Shot, StyleGan2, Synthesizer};
+use unsee::model::Builder;
+use unsee::model::stylegan2::{Config, Discriminator, Generator};
+use unsee::torch::{Device, Peak, Place, Precision, Tensor};
+use unsee::training::{Contest, Frozen, Plan, Rules, compete};
+use unsee::watch::{Quiet, Watch};
+use unsee::weights::save;
+
+type Failure = Box<dyn std::error::Error>;
+
+/// Remembers when each step of a piece of work was done.
+#[derive(Default)]
+struct Times(Vec<(String, Vec<Instant>)>);
+
+impl Watch for Times {
+    fn begin(&mut self, what: &str, _: u64) {
+        self.0.push((what.to_owned(), vec![Instant::now()]));
+    }
+    fn at(&mut self, done: u64, _: &str) {
+        if let (Some((_, times)), true) = (self.0.last_mut(), done > 0) {
+            times.push(Instant::now());
+        }
+    }
+    fn interrupted(&self) -> bool {
+        false
+    }
+}
+
+impl Times {
+    /// Mean seconds of a step, without the first one.
+    fn step(&self, what: &str) -> f64 {
+        let own = self.0.iter().rfind(|(name, _)| name == what).map_or(&[][..], |(_, times)| times);
+        let [_, first, .., last] = own else { return f64::NAN };
+        (*last - *first).as_secs_f64() / (own.len() - 2) as f64
+    }
+}
+
+fn main() -> Result<(), Failure> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [device, size, channels, batch, steps] = arguments.as_slice() else {
+        return Err("DEVICE SIZE CHANNELS BATCH STEPS, for example: cpu 64 192,128,96,48,24 16 16".into());
+    };
+    let (size, batch, steps): (i64, i64, u64) = (size.parse()?, batch.parse()?, steps.parse()?);
+    let device = Device::open(device.parse()?)?;
+    let place = Place::new(device, Precision::F32);
+    let config = if channels == "f" {
+        Config::published(size, 512, 8, 2.0)
+    } else {
+        let channels = channels.split(',').map(str::parse).collect::<Result<_, _>>()?;
+        Config { size, style_dim: 128, mapping_layers: 4, channels, group: 4, clamp: None }
+    };
+
+    // Random weights, in a file as they would come.
+    let folder = std::env::temp_dir().join(format!("gan-speed-{}", std::process::id()));
+    let file = folder.join("stylegan2.safetensors");
+    {
+        let g = Generator::new(&config, Builder::fresh(1, Device::CPU))?;
+        let d = Discriminator::new(&config, Builder::fresh(2, Device::CPU))?;
+        let named = |prefix: &'static str, own: Vec<(String, Tensor)>| {
+            own.into_iter().map(move |(name, tensor)| (format!("{prefix}.{name}"), tensor))
+        };
+        let all: Vec<_> =
+            named("g_ema", g.parameters().named()).chain(named("d", d.parameters().named())).collect();
+        save(&file, &all, &[])?;
+    }
+    let outcome = measure(&file, place, (batch, steps));
+    std::fs::remove_dir_all(folder)?;
+    outcome
+}
+
+fn measure(file: &std::path::Path, place: Place, (batch, steps): (i64, u64)) -> Result<(), Failure> {
+    let say = |what: &str, value: f64, unit: &str| println!("{{\"what\": \"{what}\", \"value\": {value}, \"unit\": \"{unit}\"}}");
+    let mut model = StyleGan2::load(file, place)?;
+    let side = model.card().side;
+    for n in [1_u64, 16, 64] {
+        let shots: Vec<Shot> = (0..n).map(|seed| Shot::of_seed(seed, 1.0, side)).collect();
+        model.draw(&shots, &mut Quiet)?;
+        let rounds = (64 / n).clamp(2, 16);
+        let began = Instant::now();
+        for _ in 0..rounds {
+            model.draw(&shots, &mut Quiet)?;
+        }
+        say(&format!("draw, batch {n}"), (n * rounds) as f64 / began.elapsed().as_secs_f64(), "pictures/s");
+    }
+
+    let rules = Rules { batch, ..Rules::default() };
+    let reals = Frozen::new(&model.sample(&(0..64).collect::<Vec<u64>>())?, place.device);
+    let parameters = model.parameters();
+    let discriminator = model.discriminator()?;
+    let all: Vec<Tensor> =
+        parameters.iter().map(|(_, own)| own.shallow_clone()).chain(discriminator.parameters().named_leaves().into_iter().map(|(_, own)| own)).collect();
+    all.iter().for_each(|own| drop(own.set_requires_grad(true)));
+    Peak::reset(place.device);
+    let mut times = Times::default();
+    let contest = Contest {
+        name: "training",
+        generator: model.network(),
+        moves: parameters,
+        discriminator,
+        reals: &reals,
+        rules: &rules,
+        guide: None,
+        pull: None,
+        exam: None,
+    };
+    compete(contest, &Plan::constant(steps + 1, 2e-3, 0), place, None, &mut times)?;
+    say(&format!("training step, batch {batch}"), times.step("training"), "s");
+    let peak = Peak::read(place.device);
+    let bytes = if place.device.is_cuda() { peak.device } else { peak.host };
+    say("peak memory of training", bytes as f64 / f64::from(1 << 20), "MiB");
+    all.iter().for_each(|own| drop(own.set_requires_grad(false)));
+
+    for models in [1, 5] {
+        let seeds: Vec<u64> = (0..32).collect();
+        let feedback = Feedback {
+            concept: "nothing".to_owned(),
+            negatives: seeds.clone(),
+            positives: seeds,
+            seed: 0,
+            examiner: None,
+        };
+        let method = AdaptThenUnlearn {
+            adapt: Adapting { models, steps: 1, lambda: 0.0, rules: rules.clone(), ..Adapting::default() },
+            steps: steps + 1,
+            rules: rules.clone(),
+            stop: Stop { every: 0, ..Stop::default() },
+            ..AdaptThenUnlearn::default()
+        };
+        let mut times = Times::default();
+        let model: &mut dyn Synthesizer = &mut model;
+        method.erase(model, &feedback, None, &mut times)?;
+        say(&format!("stage 2 step, {models} adapted, batch {batch}"), times.step("unlearning"), "s");
+    }
+    Ok(())
+}
