@@ -138,6 +138,12 @@ pub(super) struct EvaluateArgs {
     /// Where the evidence of each picture goes (JSON lines)
     #[arg(long)]
     evidence: Option<PathBuf>,
+    /// The pictures are a GAN's, which no prompt asked for: say what is seen in them, how surely, and how often
+    #[arg(long, conflicts_with_all = ["base", "forget", "csv", "evidence"])]
+    unprompted: bool,
+    /// With --unprompted: the least probability at which a name counts
+    #[arg(long, default_value_t = 0.5)]
+    confidence: f64,
 }
 
 #[derive(Debug, Args)]
@@ -298,20 +304,31 @@ pub(super) fn generate(args: GenerateArgs, common: &Common) -> anyhow::Result<()
 
 pub(super) fn evaluate(args: EvaluateArgs, common: &Common) -> anyhow::Result<()> {
     let device = common.place()?.device;
+    let answers = AnswerSettings { styles: args.styles, objects: args.objects, seeds: Vec::new() };
+    let judge = JudgeSettings {
+        path: args.judge,
+        decide: args.decide,
+        engine: args.engine,
+        reference: Some(args.reference).filter(|reference| reference != "none"),
+        check: args.check,
+        ..JudgeSettings::default()
+    };
+    if args.unprompted {
+        let mut bars = Bars::new(common.quiet);
+        let survey = run::survey(&args.pictures, &judge, &answers, args.confidence, device, &mut bars)?;
+        if common.json {
+            return output::json(&survey);
+        }
+        output::survey(&survey);
+        return Ok(());
+    }
     let inquiry = Inquiry {
         pictures: args.pictures,
         base: args.base,
         forget: args.forget,
         csv: args.csv,
-        answers: AnswerSettings { styles: args.styles, objects: args.objects, seeds: Vec::new() },
-        judge: JudgeSettings {
-            path: args.judge,
-            decide: args.decide,
-            engine: args.engine,
-            reference: Some(args.reference).filter(|reference| reference != "none"),
-            check: args.check,
-            ..JudgeSettings::default()
-        },
+        answers,
+        judge,
         evidence: args.evidence,
     };
     let verdict = run::evaluate(&inquiry, device, &mut Bars::new(common.quiet))?;

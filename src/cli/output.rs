@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::bars::span;
 use crate::measure::{Became, Estimate, Judging, Rate, Role, Score, Subject};
-use crate::run::{Ending, GanScore, JudgeReport, Returned, Screened, Summary, Unlearned};
+use crate::run::{Ending, GanScore, JudgeReport, Returned, Screened, Summary, Survey, Unlearned};
 
 /// Prints a line of results.
 pub(super) fn line(text: &str) {
@@ -182,6 +182,36 @@ pub(super) fn screened(screened: &Screened) {
         line(&format!("both screens say the same of {}", known(Some(agreement))));
     }
     ending(&screened.ending);
+}
+
+/// What was seen in pictures that no prompt asked for.
+pub(super) fn survey(survey: &Survey) {
+    let Estimate { value, low, high, hits, n } = survey.named;
+    line(&format!(
+        "style and object named with a probability of at least {}: {} [{}, {}], {hits} of {n}",
+        survey.confidence,
+        percent(value),
+        number(low),
+        number(high)
+    ));
+    for (what, names) in [("styles", &survey.styles), ("objects", &survey.objects)] {
+        let there = names.iter().filter(|(_, count)| *count > 0).count();
+        let list: Vec<String> = names.iter().map(|(name, count)| format!("{name} {count}")).collect();
+        line(&format!("{what} that occur: {there} of {}: {}", names.len(), list.join(", ")));
+    }
+    line(&format!("styles × objects among the surely named: {} of {}", survey.cells[0], survey.cells[1]));
+    if let (Some(own), Some(canvas)) = (survey.to_canvas, survey.of_canvas) {
+        line(&format!(
+            "FID to the canvas: {:.2} [{:.2}, {:.2}]; of other canvas pictures {:.2} (features: {} {})",
+            own.value,
+            own.low,
+            own.high,
+            canvas.value,
+            survey.features.name,
+            survey.features.hash.chars().take(12).collect::<String>()
+        ));
+    }
+    judge(&survey.judge);
 }
 
 /// The methods of a GAN's study, concept by concept, and who looked.

@@ -29,6 +29,7 @@ mod screening;
 mod screens;
 mod studio;
 mod study;
+mod survey;
 mod task;
 mod train;
 mod unlearn;
@@ -62,6 +63,7 @@ pub use pull::pull;
 pub use screening::{Screened, screen};
 pub use screens::ScreenReport;
 pub use study::{Summary, erase_only, run};
+pub use survey::{Survey, survey};
 pub use train::{Course, train};
 pub use unlearn::{GanScore, Returned, Unlearned, unlearn};
 

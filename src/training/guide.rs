@@ -6,6 +6,7 @@
 //! networks stay what they are: the guide's own weights are thrown away, and the last steps are done without it.
 
 use super::{Error, Lesson, Share};
+use crate::canvas::TRAITS;
 use crate::model::stylegan2::Generator;
 use crate::torch::{Device, Kind, Rng, Tensor, no_grad};
 
@@ -60,6 +61,9 @@ fn classes(questions: &[i64], z: &Tensor) -> Tensor {
     Tensor::stack(&questions.iter().map(largest).collect::<Vec<_>>(), 1)
 }
 
+/// How much the traits count beside the classes.
+const TRAITS_COUNT: f64 = 4.0;
+
 /// Teaches the mapping to tell the regions apart before the contest begins: alone it would learn so only slowly, because
 /// its layers move at a hundredth of the others' speed.
 pub struct Regions<'a> {
@@ -77,7 +81,7 @@ impl<'a> Regions<'a> {
     pub fn new(generator: &'a Generator, questions: &'a [i64], batch: i64, device: Device) -> Self {
         let zeros = |shape: &[i64]| Tensor::zeros(shape, (Kind::Float, device.tch())).set_requires_grad(true);
         let dim = generator.config().style_dim;
-        let rest = dim - questions.iter().sum::<i64>();
+        let rest = (dim - questions.iter().sum::<i64>()).min(TRAITS as i64);
         let widths = questions.iter().copied().chain([rest]);
         let answers = widths.map(|n| [zeros(&[n, dim]), zeros(&[n])]).collect();
         Self { generator, questions, answers, batch, device }
@@ -122,12 +126,12 @@ impl Lesson for Regions<'_> {
         let classes = classes(self.questions, &z);
         let w = self.generator.map(&z);
         let cuts: i64 = self.questions.iter().sum();
-        let rest = z.narrow(1, cuts, z.size()[1] - cuts);
+        let rest = z.narrow(1, cuts, (z.size()[1] - cuts).min(TRAITS as i64));
         let wrong = self.answers.iter().enumerate().map(|(i, [weight, bias])| {
             let answer = w.linear(weight, Some(bias));
             if i == self.questions.len() {
-                // The rest of the latent must not be lost on the way.
-                return (answer - &rest).square().mean(Kind::Float);
+                // What stands behind the classes must not be lost on the way.
+                return (answer - &rest).square().mean(Kind::Float) * TRAITS_COUNT;
             }
             answer.cross_entropy_for_logits(&classes.select(1, i as i64))
         });

@@ -1,0 +1,125 @@
+//! What a judge sees in pictures that no prompt asked for: how sure it is, what occurs how often, and how far all of them
+//! are from the canvas.
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::answering::answer_set;
+use super::jury::{JudgeReport, Jury};
+use super::pipeline::{AnswerSettings, JudgeSettings};
+use super::samples::named;
+use super::screens::pictures_in;
+use super::{Error, shipped_or_path};
+use crate::canvas::{self, Object, SIDE, Style};
+use crate::judge::{FeatureCard, Features, in_batches};
+use crate::measure::{Domain, Estimate, Moments, frechet, wilson};
+use crate::pictures::Picture;
+use crate::torch::Device;
+use crate::watch::Watch;
+
+/// What was seen.
+#[derive(Debug, Clone, Serialize)]
+pub struct Survey {
+    /// Pictures.
+    pub n: usize,
+    /// The least probability at which a name counts.
+    pub confidence: f64,
+    /// Share of the pictures of which style and object were both named so surely.
+    pub named: Estimate,
+    /// How often each style was named, surely or not.
+    pub styles: Vec<(String, usize)>,
+    /// How often each object was named.
+    pub objects: Vec<(String, usize)>,
+    /// Styles × objects that occur among the surely named, and how many there are.
+    pub cells: [usize; 2],
+    /// Fréchet distance to pictures of the canvas.
+    pub to_canvas: Option<Estimate>,
+    /// That distance of other pictures of the canvas.
+    pub of_canvas: Option<Estimate>,
+    /// Whose features the distances are by.
+    pub features: FeatureCard,
+    /// The judge, and how good it is.
+    pub judge: JudgeReport,
+}
+
+/// Canvas pictures of each style × object that others are compared to.
+const PER_CELL: u32 = 8;
+/// The canvas world that no network learned from.
+const WORLD: u64 = 3;
+
+/// Looks at all pictures of a folder.
+///
+/// # Errors
+/// A folder without pictures, a judge that cannot be opened.
+pub fn survey(
+    folder: &Path,
+    settings: &JudgeSettings,
+    classes: &AnswerSettings,
+    confidence: f64,
+    device: Device,
+    watch: &mut dyn Watch,
+) -> Result<Survey, Error> {
+    let set = answer_set(classes);
+    let files = pictures_in(folder)?;
+    let jury = Jury::open(settings, &set, device)?;
+    let reference = jury.check(watch)?;
+    let pictures = files.iter().map(|file| Picture::open(file)).collect::<Result<Vec<_>, _>>()?;
+    watch.begin("looking at pictures", pictures.len() as u64);
+    let evidence = in_batches(&pictures, |batch| jury.judge.see(batch, None))?;
+    watch.end();
+    let questions = jury.questions();
+    let count = |domain: Domain| {
+        let classes = set.classes(domain);
+        let mut counts: Vec<(String, usize)> = classes.iter().map(|name| (name.clone(), 0)).collect();
+        for own in &evidence {
+            counts[named(own, &questions, domain).class].1 += 1;
+        }
+        counts
+    };
+    let mut cells = std::collections::BTreeSet::new();
+    let mut sure = 0;
+    for own in &evidence {
+        let [style, object] = [Domain::Style, Domain::Object].map(|domain| named(own, &questions, domain));
+        if style.probability >= confidence && object.probability >= confidence {
+            sure += 1;
+            cells.insert((style.class, object.class));
+        }
+    }
+    let n = pictures.len();
+    let interval = wilson(sure, n);
+    let features = Features::clip(&shipped_or_path(&settings.path)?, device)?;
+    let (mut to_canvas, mut of_canvas) = (None, None);
+    if settings.reference.as_deref() == Some("canvas") && n > 1 {
+        let canvas = Moments::of(&features.of(&from_canvas(0))?);
+        to_canvas = Some(frechet(&features.of(&pictures)?, &canvas));
+        of_canvas = Some(frechet(&features.of(&from_canvas(PER_CELL))?, &canvas));
+    }
+    Ok(Survey {
+        n,
+        confidence,
+        named: Estimate {
+            value: sure as f64 / n as f64,
+            low: interval.low,
+            high: interval.high,
+            hits: sure,
+            n,
+        },
+        styles: count(Domain::Style),
+        objects: count(Domain::Object),
+        cells: [cells.len(), set.styles.len() * set.objects.len()],
+        to_canvas,
+        of_canvas,
+        features: features.card().clone(),
+        judge: jury.report(reference.as_ref(), &[])?,
+    })
+}
+
+fn from_canvas(first: u32) -> Vec<Picture> {
+    let cells = Style::ALL.iter().flat_map(|&style| Object::ALL.iter().map(move |&object| (style, object)));
+    let draw = |(style, object), i| {
+        let rgb = canvas::draw(WORLD, style, object, first + i);
+        Picture { width: SIDE, height: SIDE, rgb }
+    };
+    cells.flat_map(|cell| (0..PER_CELL).map(move |i| draw(cell, i))).collect()
+}
