@@ -15,7 +15,7 @@ use assert_cmd::Command;
 use serde_json::Value;
 use unsee::model::Builder;
 use unsee::model::safety::SafetyChecker;
-use unsee::model::stylegan2::{Config, Generator};
+use unsee::model::stylegan2::{Config, Discriminator, Generator};
 use unsee::pictures::Picture;
 use unsee::torch::{Kind, Tensor};
 use unsee::weights::{Edit, Weights, save};
@@ -109,6 +109,11 @@ fn with_models(mut command: Command) -> Command {
 }
 
 /// The error of a command that must fail with this code, and print one clear error.
+/// What a command that succeeds says.
+fn success(mut command: Command) -> String {
+    String::from_utf8(command.assert().success().get_output().stdout.clone()).unwrap()
+}
+
 fn failure(mut command: Command, code: i32) -> String {
     let output = command.output().unwrap();
     let text = String::from_utf8(output.stderr).unwrap();
@@ -1062,7 +1067,7 @@ fn a_concept_is_learned_from_captioned_pictures() {
     assert!(!root.join("run/pictures/material").exists());
 }
 
-/// A small `StyleGAN2` by chance, as rosinality's bare state dict.
+/// A small `StyleGAN2` by chance, generator and discriminator, under rosinality's names.
 fn gan(folder: &Path) -> PathBuf {
     let config = Config {
         size: 16,
@@ -1082,8 +1087,13 @@ fn gan(folder: &Path) -> PathBuf {
             (name, if noise { tensor + 0.05 } else { tensor })
         })
         .collect();
+    let against = Discriminator::new(&config, Builder::fresh(2, unsee::torch::Device::CPU)).unwrap();
+    let named = |network: &'static str, own: Vec<(String, Tensor)>| {
+        own.into_iter().map(move |(name, tensor)| (format!("{network}.{name}"), tensor))
+    };
+    let all: Vec<_> = named("g_ema", tensors).chain(named("d", against.parameters().named())).collect();
     let file = folder.join("gan.safetensors");
-    save(&file, &tensors, &[]).unwrap();
+    save(&file, &all, &[]).unwrap();
     file
 }
 
@@ -1116,10 +1126,182 @@ fn a_gan_draws_seeds() {
     for (arguments, wanted) in [
         (&["a cat"][..], "it reads no prompt"),
         (&["--size", "32x32"], "this StyleGAN2 draws 16x16"),
-        (&["--edit", "x.safetensors"], "no edit"),
+        (&["--edit", "x.safetensors"], "x.safetensors"),
+        (&["--strip", "4"], "at least 2 seeds"),
+        (&["--seeds", "1,2", "--strip", "4", "--truncation", "0.5,1"], "at one truncation"),
+        (&["--mix", "3@6"], "layers 0 to 5"),
     ] {
         let error = failure(draw("wrong", arguments), 1);
         assert!(error.contains(wanted), "{error}");
         assert!(!folder.path().join("wrong").exists());
     }
+}
+
+#[test]
+fn a_gan_s_sweeps_strips_and_mixes() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    let model = gan(root);
+    let draw = |out: &str, arguments: &[&str]| {
+        let mut command = unsee();
+        command.args(["generate", "-q", "--seeds", "1,2", "--model"]).arg(&model).args(arguments);
+        command.arg("--out").arg(root.join(out)).assert().success();
+    };
+    let open = |name: &str| Picture::open(&root.join(name)).unwrap();
+    draw("plain", &[]);
+    draw("sweep", &["--truncation", "0,0.5,1"]);
+    assert_eq!(open("sweep/truncation 1_1.png"), open("plain/0_1.png"));
+    let mut grid = unsee();
+    grid.args(["grid", "--rows", "seed", "--out"]).arg(root.join("grid.png")).arg(root.join("sweep"));
+    grid.assert().success();
+    // A strip begins with the first seed; its end has the second's style under the first's noise.
+    draw("strip", &["--strip", "3"]);
+    assert_eq!(open("strip/0_0.png"), open("plain/0_0.png"));
+    assert_ne!(open("strip/0_1.png"), open("strip/0_2.png"));
+    // From the first layer that can be another's on, all but the coarsest is: the seed itself stays as it was.
+    draw("mix", &["--mix", "2@3"]);
+    assert_eq!(open("mix/0_1.png"), open("plain/0_1.png"));
+    assert_ne!(open("mix/0_0.png"), open("plain/0_0.png"));
+    let texts = Picture::texts(&root.join("mix/0_0.png")).unwrap();
+    assert!(texts.iter().any(|(_, text)| text.contains("seed 2's from layer 3")), "{texts:?}");
+}
+
+#[test]
+fn samples_are_labelled_by_hand() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    let label = |arguments: &[&str]| {
+        let mut command = unsee();
+        command.args(["label", "-q"]).arg(root.join("pages")).args(arguments);
+        command
+    };
+    let error = failure(label(&["--shows", "1"]), 1);
+    assert!(error.contains("draw its pages first"), "{error}");
+    let model = gan(root).display().to_string();
+    let said = success(label(&["--model", &model, "--samples", "70", "--first", "5"]));
+    assert!(said.contains("page-001.png") && said.contains("page-002.png"), "{said}");
+    let said = success(label(&["--shows", "1, 3-4,70"]));
+    assert!(said.contains("4 show it, 66 do not"), "{said}");
+    let labels = fs_err::read_to_string(root.join("pages/labels.csv")).unwrap();
+    assert!(labels.starts_with("seed,shows\n5,1\n6,0\n7,1\n8,1\n9,0\n"), "{labels}");
+    for (numbers, wanted) in [("71", "from 1 to 70"), ("a", "no number"), ("", "0 of 70")] {
+        let error = failure(label(&["--shows", numbers]), 1);
+        assert!(error.contains(wanted), "{error}");
+    }
+    assert_eq!(labels, fs_err::read_to_string(root.join("pages/labels.csv")).unwrap());
+    let error = failure(label(&["--model", "miniature", "--samples", "7"]), 1);
+    assert!(error.contains("no StyleGAN2"), "{error}");
+}
+
+/// A GAN's pipeline on chance, with labels by hand.
+const UNLEARN: &str = r#"
+name = "x"
+forget = ["object:Fish"]
+[model]
+path = "gan.safetensors"
+[feedback]
+labels = "labels.csv"
+[measure]
+latents = 20
+canvas = 1
+relearn = { pictures = 4, steps = 2, every = 1, rules = { batch = 4 } }
+[[method]]
+name = "adapt-then-unlearn"
+steps = 3
+rules = { batch = 4 }
+adapt = { models = 2, steps = 2, fisher = 2, rules = { batch = 4 } }
+stop = { every = 0 }
+[[method]]
+name = "extrapolation"
+strengths = [0.5]
+adapt = { models = 2, steps = 2, fisher = 2, rules = { batch = 4 } }
+[[method]]
+name = "positives"
+steps = 2
+rules = { batch = 4 }
+stop = { every = 0 }
+"#;
+
+#[test]
+fn a_gan_s_study_runs_and_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    gan(root);
+    write(&root.join("p.toml"), UNLEARN);
+    let labels: String = (0..24).map(|seed| format!("{seed},{}\n", u8::from(seed % 3 == 0))).collect();
+    write(&root.join("labels.csv"), &format!("seed,shows\n{labels}"));
+    let run = |out: &str, sets: &[&str]| {
+        let mut command = unsee();
+        command.current_dir(root).args(["run", "p.toml", "-q", "--json", "--out", out]);
+        sets.iter().for_each(|set| drop(command.args(["--set", set])));
+        command
+    };
+    let report: serde_json::Value = serde_json::from_str(&success(run("run", &[]))).unwrap();
+    let measures = |method: &str| -> Vec<String> {
+        let all = report["scores"].as_array().unwrap().iter();
+        let own = all.filter(|score| score["method"] == method && score["target"] == "object:Fish");
+        own.map(|score| score["measure"].as_str().unwrap().to_owned()).collect()
+    };
+    for method in ["adapt-then-unlearn", "extrapolation", "positives"] {
+        let own = measures(method);
+        for measure in ["FID to positives", "FID to canvas", "drift", "drift beside", "precision", "recall"] {
+            assert!(own.iter().any(|own| own == measure), "{method}: {own:?}");
+        }
+    }
+    assert_eq!(report["returns"].as_array().unwrap().len(), 3);
+    assert!(root.join("run/grid.png").exists());
+    let edits = ["adapt-then-unlearn", "extrapolation", "positives"]
+        .map(|method| root.join(format!("run/edits/object-Fish-{method}.safetensors")));
+    // What was adapted once serves both methods that want it.
+    let adapted = fs_err::read_dir(root.join("run/state/object-Fish")).unwrap();
+    let adapted = adapted.filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().starts_with("adapted-"));
+    assert_eq!(adapted.count(), 1);
+    // Without its last edit and its scores it goes on, to the same bytes.
+    let wanted = fs_err::read(&edits[2]).unwrap();
+    fs_err::remove_file(&edits[2]).unwrap();
+    fs_err::remove_dir_all(root.join("run/pictures/object-Fish-positives")).unwrap();
+    fs_err::remove_file(root.join("run/scores.json")).unwrap();
+    let again: serde_json::Value = serde_json::from_str(&success(run("run", &[]))).unwrap();
+    assert!(wanted == fs_err::read(&edits[2]).unwrap(), "the edit is another one");
+    assert_eq!(report["scores"], again["scores"]);
+    // The edit goes onto the model, and into files.
+    let edit = edits[0].display().to_string();
+    let mut draw = unsee();
+    draw.current_dir(root).args(["generate", "-q", "--model", "gan.safetensors", "--seeds", "1,2", "--edit", &edit]);
+    draw.args(["--out", "edited"]).assert().success();
+    let mut export = unsee();
+    export.current_dir(root).args(["export", "out.pt", "-q", "--as", "rosinality", "--model", "gan.safetensors"]);
+    export.args(["--edit", &edit]).assert().success();
+    let mut draw = unsee();
+    draw.current_dir(root).args(["generate", "-q", "--model", "out.pt", "--seeds", "1,2", "--out", "exported"]);
+    draw.assert().success();
+    for name in ["0_0.png", "0_1.png"] {
+        let [a, b] = ["edited", "exported"].map(|out| Picture::open(&root.join(out).join(name)).unwrap());
+        assert_eq!(a, b);
+    }
+    // Neither the discriminator nor the base's generator is handed over with an edit: the concept is in them.
+    let file = unsee::weights::Weights::open(&root.join("out.pt")).unwrap();
+    assert!(file.names().all(|name| name.starts_with("g_ema.")), "{:?}", file.names().collect::<Vec<_>>());
+
+    for (set, wanted) in [
+        ("measure.judge=labeller", "name two networks"),
+        ("forget=[\"object:Fisch\"]", "did you mean Fish?"),
+        ("forget=[]", "nothing to forget"),
+        ("feedback.threshold=0.2", "at least 0.5"),
+        ("feedback.labels=p.toml", "expected seed and shows"),
+        ("model.path=labels.csv", "labels.csv"),
+        ("measure.latent=3", "did you mean `latents`?"),
+    ] {
+        let error = failure(run("wrong", &[set]), 1);
+        assert!(error.contains(wanted), "{set}: {error}");
+        assert!(!root.join("wrong/scores.json").exists());
+    }
+    let plan = success({
+        let mut command = run("never", &[]);
+        command.arg("--plan");
+        command
+    });
+    let plan: serde_json::Value = serde_json::from_str(&plan).unwrap();
+    assert_eq!(plan["pictures"], 3000 + 20 * 5);
+    assert!(!root.join("never").exists());
 }

@@ -311,7 +311,7 @@ impl SalUn {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::erasure::{Example, Pair};
+    use crate::erasure::{Example, Material, Pair};
     use crate::generator::{Error as Fault, Generator, Latents, ModelCard, Shot};
     use crate::pictures::Picture;
     use crate::sampler::{Schedule, SchedulerConfig};
@@ -405,7 +405,7 @@ mod tests {
                 let mut said = Listening::default();
                 let mut toy = Toy::new(room);
                 let model: &mut dyn Denoiser = &mut toy;
-                let edit = salun.erase(model, &task, &material, None, &mut said);
+                let edit = salun.erase(model, &Brief { task: &task, material: &material }, None, &mut said);
                 (edit.map(|mut edit| edit.tensors.remove(0).1), said.0)
             };
             let (whole, quiet) = erased(10);
@@ -419,7 +419,7 @@ mod tests {
             let mut toy = Toy { quiet_room: 3, ..Toy::new(10) };
             let before = toy.w.detach().copy();
             let model: &mut dyn Denoiser = &mut toy;
-            let edit = salun.erase(model, &task, &material, None, &mut Listening::default()).unwrap();
+            let edit = salun.erase(model, &Brief { task: &task, material: &material }, None, &mut Listening::default()).unwrap();
             let again = erased(10).0.unwrap();
             assert!((&edit.tensors[0].1 - again).abs().max().double_value(&[]) < 1e-6);
             assert!(toy.w.detach().equal(&before));

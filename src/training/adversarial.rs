@@ -470,3 +470,176 @@ fn lent<T>(own: &[&Tensor], others: &[Tensor], work: impl FnOnce() -> T) -> T {
     put(&before);
     result
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Builder;
+    use crate::model::stylegan2::Config;
+    use crate::torch::{Device, Precision};
+    use crate::training::Frozen;
+    use crate::watch::Quiet;
+
+    const HERE: Place =
+        Place { device: Device::CPU, precision: Precision::F32, memory: crate::torch::Thrift::Fast };
+
+    fn config() -> Config {
+        Config { size: 8, style_dim: 8, mapping_layers: 2, channels: vec![8, 6], group: 4, clamp: None }
+    }
+
+    /// Stripes whose class is which way they go.
+    struct Stripes;
+
+    impl Reals for Stripes {
+        fn some(&self, n: i64, rng: &mut Rng) -> (Tensor, Option<Tensor>) {
+            let way = rng.below(2, &[n]);
+            let row = Tensor::from_slice(&[1.0_f32, -1.0, 1.0, -1.0, 1.0, -1.0, 1.0, -1.0]);
+            let [lying, standing] = [row.view([1, 1, 8, 1]), row.view([1, 1, 1, 8])].map(|x| x.expand([n, 3, 8, 8], false));
+            (lying.where_self(&way.eq(0).view([-1, 1, 1, 1]), &standing), Some(way.unsqueeze(1)))
+        }
+    }
+
+    /// Draws towards zero, and counts.
+    struct Home(f64);
+
+    impl Pull for Home {
+        fn value(&mut self, parameters: &[&Tensor], _: &[Option<Tensor>]) -> f64 {
+            if self.0.is_nan() {
+                self.0 = 1e-3 * parameters.len() as f64;
+            }
+            self.0
+        }
+        fn add(&self, _: usize, parameter: &Tensor, gradient: &mut Tensor) {
+            let _ = gradient.g_add_(&(parameter * self.0));
+        }
+        fn memory(&self) -> Option<f64> {
+            Some(self.0)
+        }
+        fn recall(&mut self, choice: f64) {
+            self.0 = choice;
+        }
+    }
+
+    /// Interrupts after some steps.
+    struct Impatient(u64, u64);
+
+    impl Watch for Impatient {
+        fn begin(&mut self, _: &str, _: u64) {}
+        fn at(&mut self, done: u64, _: &str) {
+            self.1 = done;
+        }
+        fn interrupted(&self) -> bool {
+            self.1 >= self.0
+        }
+    }
+
+    /// Grades by the step.
+    struct Grades(Vec<Option<f64>>);
+
+    impl Exam for Grades {
+        fn every(&self) -> u64 {
+            2
+        }
+        fn grade(&mut self, step: u64, _: &mut dyn Watch) -> Result<Option<f64>, Error> {
+            Ok(self.0[step as usize / 2 - 1])
+        }
+        fn pass(&self) -> f64 {
+            0.9
+        }
+    }
+
+    /// A contest from the beginning, with everything that a step can have; both networks' weights at its end.
+    fn sitting(
+        steps: u64,
+        folder: Option<&std::path::Path>,
+        exam: Option<&mut dyn Exam>,
+        watch: &mut dyn Watch,
+    ) -> Result<(Rivals, Vec<Tensor>), Error> {
+        let generator = Generator::new(&config(), Builder::fresh(1, Device::CPU))?;
+        let discriminator = Discriminator::new(&config(), Builder::fresh(2, Device::CPU))?;
+        generator.parameters().train(true);
+        discriminator.parameters().train(true);
+        let rules = Rules { batch: 4, mixing: 0.5, r1_every: 3, path_every: 2, ahead: 1, ..Rules::default() };
+        let guide = Guide::new(&[2], 8, 8, Device::CPU);
+        let mut pull = Home(f64::NAN);
+        let plan = Plan { cooldown: 0.5, ..Plan::constant(steps, 2e-3, 7) };
+        let contest = Contest {
+            name: "test",
+            generator: &generator,
+            moves: generator.parameters().named_leaves(),
+            discriminator: &discriminator,
+            reals: &Stripes,
+            rules: &rules,
+            guide: Some(&guide),
+            pull: Some(&mut pull),
+            exam: match exam {
+                Some(exam) => Some(exam),
+                None => None,
+            },
+        };
+        let rivals = compete(contest, &plan, HERE, folder, watch)?;
+        let weights = generator.parameters().iter().chain(discriminator.parameters().iter());
+        Ok((rivals, weights.map(|(_, own)| own.detach().copy()).collect()))
+    }
+
+    #[test]
+    fn interrupted_and_resumed_ends_with_the_same_bytes() {
+        let (through, weights) = sitting(14, None, None, &mut Quiet).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        for stop in [1, 5, 6, 11] {
+            let stopped = sitting(14, Some(folder.path()), None, &mut Impatient(stop, 0));
+            assert!(matches!(stopped, Err(Error::Interrupted(step)) if step == stop));
+        }
+        let (resumed, again) = sitting(14, Some(folder.path()), None, &mut Quiet).unwrap();
+        assert!(through.average.iter().zip(&resumed.average).all(|(a, b)| a.equal(b)));
+        assert!(weights.iter().zip(&again).all(|(a, b)| a.equal(b)));
+        assert!(through.average.iter().all(|own| own.isfinite().all().int64_value(&[]) == 1));
+    }
+
+    #[test]
+    fn the_best_that_may_be_kept_is_kept() {
+        // The best is damaged, the second best comes at step 4, and the exam is never passed.
+        let grades = vec![Some(0.1), Some(0.5), Some(0.3), None, Some(0.2)];
+        let (kept, _) = sitting(10, None, Some(&mut Grades(grades)), &mut Quiet).unwrap();
+        assert_eq!(kept.steps, 10);
+        let (four, _) = sitting(10, None, Some(&mut Grades(vec![None, Some(0.95)])), &mut Quiet).unwrap();
+        assert_eq!(four.steps, 4);
+        assert!(kept.average.iter().zip(&four.average).all(|(a, b)| a.equal(b)));
+    }
+
+    #[test]
+    fn it_learns_what_passes_for_real() {
+        let generator = Generator::new(&config(), Builder::fresh(1, Device::CPU)).unwrap();
+        let discriminator = Discriminator::new(&config(), Builder::fresh(2, Device::CPU)).unwrap();
+        generator.parameters().train(true);
+        discriminator.parameters().train(true);
+        // One colour, which a new generator does not draw.
+        let colour = Tensor::from_slice(&[0.8_f32, -0.6, 0.1]).view([1, 3, 1, 1]);
+        let reals = Frozen::new(&colour.expand([8, 3, 8, 8], false), Device::CPU);
+        let rules = Rules { batch: 8, r1: 1.0, average: 200.0, ..Rules::default() };
+        let contest = Contest {
+            name: "colour",
+            generator: &generator,
+            moves: generator.parameters().named_leaves(),
+            discriminator: &discriminator,
+            reals: &reals,
+            rules: &rules,
+            guide: None,
+            pull: None,
+            exam: None,
+        };
+        let far = |generator: &Generator| {
+            no_grad(|| {
+                let mut rng = Rng::new(3);
+                let z = rng.normal(&[32, 8]);
+                let drawn = generator.synthesize(&generator.broadcast(&generator.map(&z)), Noise::Own);
+                (drawn - &colour).abs().mean(Kind::Float).double_value(&[])
+            })
+        };
+        let before = far(&generator);
+        let rivals = compete(contest, &Plan::constant(250, 5e-3, 1), HERE, None, &mut Quiet).unwrap();
+        generator.parameters().assign(&rivals.average);
+        let after = far(&generator);
+        assert!(after < 0.4 * before, "{before} {after}");
+    }
+}
