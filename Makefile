@@ -65,6 +65,8 @@ test: setup
 	$(call PART,tokenizer against transformers,cargo test --release --quiet --test tokenizer)
 	$(call PART,weights in and out,cargo test --release --quiet --test exchange)
 	$(call PART,files from strangers,cargo test --release --quiet --test hostile)
+	$(call PART,GANs from strangers,cargo test --release --quiet --test hostile_gans)
+	$(call PART,Inception-v3 and FID against pytorch-fid,cargo test --release --quiet --test inception)
 	$(call PART,the hub,cargo test --release --quiet --test hub)
 	$(call PART,seeds of the fuzz targets,cargo test --release --quiet --test fuzzing)
 	$(call PART,architecture,cargo test --release --quiet --test architecture)
@@ -74,6 +76,8 @@ test: setup
 
 bench: build
 	benches/bench.sh
+	cargo build --release --example gan_speed
+	UNSEE_PYTHON=$(or $(UNSEE_PYTHON),.venv/bin/python) benches/gan.sh
 
 # A Python of its own, with what is compared against; UNSEE_PYTHON names another one.
 .venv/bin/python:

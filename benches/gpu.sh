@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# unsee on a GPU against Python diffusers and against the published SalUn loop, on random full-size SD 1.5 weights.
+# unsee on a GPU against Python diffusers and against the published SalUn loop, on random full-size SD 1.5 weights; and
+# StyleGAN2 at 256×256 against plain PyTorch.
 #
 #   benches/gpu.sh prepare     where Rust is: puts the program and Python's wheels into .gpu/ (ignored by git, < 64 MiB)
 #   benches/gpu.sh run [OUT]   where the GPU is, with PyTorch 2.11 and no network: checks, measures, prints one table
@@ -14,7 +15,8 @@ here=$PWD
 prepare() {
 	make build
 	rm -rf .gpu && mkdir -p .gpu/wheels
-	cp target/release/unsee .gpu/
+	cargo build --release --example gan_speed
+	cp target/release/unsee target/release/examples/gan_speed .gpu/
 	# What the GPU machine's Python lacks; torch is there.
 	python3 -m pip download --quiet --dest .gpu/wheels --no-deps --python-version 3.12 --only-binary=:all: \
 		diffusers==0.42.1 transformers==5.23.0 safetensors==0.8.0 || true
@@ -147,6 +149,13 @@ TOML
 		echo "| --- | --- | --- | --- |"
 		printf '%s\n' "${rows[@]}"
 	} | tee "$out/gpu.md"
+
+	# StyleGAN2 at 256×256, config F: goals 1.2 for drawing and 1.5 for a step.
+	gan=(256 f 16 16) && [ "$version" != miniature ] || gan=(16 8,8,8 4 4)
+	{
+		echo
+		UNSEE_GAN_SPEED=$here/.gpu/gan_speed RUNS=2 benches/gan.sh "$device" "${gan[@]}" 2>>"$out/peer.log"
+	} | tee "$out/gan.md"
 }
 
 "${1:?prepare or run}" "${@:2}"

@@ -77,7 +77,9 @@ fn main() -> Result<(), Failure> {
 }
 
 fn measure(file: &std::path::Path, place: Place, (batch, steps): (i64, u64)) -> Result<(), Failure> {
-    let say = |what: &str, value: f64, unit: &str| println!("{{\"what\": \"{what}\", \"value\": {value}, \"unit\": \"{unit}\"}}");
+    let say = |what: &str, value: f64, unit: &str| {
+        println!("{{\"what\": \"{what}\", \"value\": {value}, \"unit\": \"{unit}\"}}")
+    };
     let mut model = StyleGan2::load(file, place)?;
     let side = model.card().side;
     for n in [1_u64, 16, 64] {
@@ -95,8 +97,11 @@ fn measure(file: &std::path::Path, place: Place, (batch, steps): (i64, u64)) -> 
     let reals = Frozen::new(&model.sample(&(0..64).collect::<Vec<u64>>())?, place.device);
     let parameters = model.parameters();
     let discriminator = model.discriminator()?;
-    let all: Vec<Tensor> =
-        parameters.iter().map(|(_, own)| own.shallow_clone()).chain(discriminator.parameters().named_leaves().into_iter().map(|(_, own)| own)).collect();
+    let all: Vec<Tensor> = parameters
+        .iter()
+        .map(|(_, own)| own.shallow_clone())
+        .chain(discriminator.parameters().named_leaves().into_iter().map(|(_, own)| own))
+        .collect();
     all.iter().for_each(|own| drop(own.set_requires_grad(true)));
     Peak::reset(place.device);
     let mut times = Times::default();

@@ -1228,12 +1228,14 @@ fn a_gan_s_study_runs_and_goes_on() {
     let root = folder.path();
     gan(root);
     write(&root.join("p.toml"), UNLEARN);
-    let labels: String = (0..24).map(|seed| format!("{seed},{}\n", u8::from(seed % 3 == 0))).collect();
-    write(&root.join("labels.csv"), &format!("seed,shows\n{labels}"));
+    let labels: Vec<String> = (0..24).map(|seed| format!("{seed},{}\n", u8::from(seed % 3 == 0))).collect();
+    write(&root.join("labels.csv"), &format!("seed,shows\n{}", labels.concat()));
     let run = |out: &str, sets: &[&str]| {
         let mut command = unsee();
         command.current_dir(root).args(["run", "p.toml", "-q", "--json", "--out", out]);
-        sets.iter().for_each(|set| drop(command.args(["--set", set])));
+        for set in sets {
+            command.args(["--set", set]);
+        }
         command
     };
     let report: serde_json::Value = serde_json::from_str(&success(run("run", &[]))).unwrap();
@@ -1254,7 +1256,8 @@ fn a_gan_s_study_runs_and_goes_on() {
         .map(|method| root.join(format!("run/edits/object-Fish-{method}.safetensors")));
     // What was adapted once serves both methods that want it.
     let adapted = fs_err::read_dir(root.join("run/state/object-Fish")).unwrap();
-    let adapted = adapted.filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().starts_with("adapted-"));
+    let adapted =
+        adapted.filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().starts_with("adapted-"));
     assert_eq!(adapted.count(), 1);
     // Without its last edit and its scores it goes on, to the same bytes.
     let wanted = fs_err::read(&edits[2]).unwrap();
@@ -1267,13 +1270,31 @@ fn a_gan_s_study_runs_and_goes_on() {
     // The edit goes onto the model, and into files.
     let edit = edits[0].display().to_string();
     let mut draw = unsee();
-    draw.current_dir(root).args(["generate", "-q", "--model", "gan.safetensors", "--seeds", "1,2", "--edit", &edit]);
+    draw.current_dir(root).args([
+        "generate",
+        "-q",
+        "--model",
+        "gan.safetensors",
+        "--seeds",
+        "1,2",
+        "--edit",
+        &edit,
+    ]);
     draw.args(["--out", "edited"]).assert().success();
     let mut export = unsee();
-    export.current_dir(root).args(["export", "out.pt", "-q", "--as", "rosinality", "--model", "gan.safetensors"]);
+    export.current_dir(root).args([
+        "export",
+        "out.pt",
+        "-q",
+        "--as",
+        "rosinality",
+        "--model",
+        "gan.safetensors",
+    ]);
     export.args(["--edit", &edit]).assert().success();
     let mut draw = unsee();
-    draw.current_dir(root).args(["generate", "-q", "--model", "out.pt", "--seeds", "1,2", "--out", "exported"]);
+    draw.current_dir(root)
+        .args(["generate", "-q", "--model", "out.pt", "--seeds", "1,2", "--out", "exported"]);
     draw.assert().success();
     for name in ["0_0.png", "0_1.png"] {
         let [a, b] = ["edited", "exported"].map(|out| Picture::open(&root.join(out).join(name)).unwrap());

@@ -251,10 +251,18 @@ fn what_is_written_is_the_same_to_the_bit() {
             if format == Format::Safetensors {
                 assert_eq!((before.clamp, before.group), (after.clamp, after.group));
             }
-            assert!(export_gan(&golden.join(from), &Edit::default(), &to, (format, None)).is_err(), "something was overwritten");
+            assert!(
+                export_gan(&golden.join(from), &Edit::default(), &to, (format, None)).is_err(),
+                "something was overwritten"
+            );
         }
     }
-    let error = export_gan(&golden.join("zip.pt"), &Edit::default(), &folder.path().join("x"), (Format::Folder, None));
+    let error = export_gan(
+        &golden.join("zip.pt"),
+        &Edit::default(),
+        &folder.path().join("x"),
+        (Format::Folder, None),
+    );
     assert!(error.unwrap_err().to_string().contains("--as rosinality"));
 }
 

@@ -153,7 +153,7 @@ impl Drawing {
         const MIRROR: usize = 15;
         let mut dice = Dice::new(&self.seed);
         let mut traits = [0.0; TRAITS].map(|_: f32| dice.unit());
-        traits[MIRROR] = (traits[MIRROR] + f32::from(u8::from(self.mirror > 0.0))) / 2.0;
+        traits[MIRROR] = f32::midpoint(traits[MIRROR], f32::from(u8::from(self.mirror > 0.0)));
         traits
     }
 

@@ -9,8 +9,8 @@ use super::bars::{Bars, span};
 use super::{Common, DrawArgs, ModelArgs, default_out, output};
 use crate::measure::Target;
 use crate::run::{
-    self, Adapter, AnswerSettings, Commission, Embedding, GanCommission, Inquiry, Job, JudgeSettings, Pipeline,
-    PromptRow, Screening, Unlearning,
+    self, Adapter, AnswerSettings, Commission, Embedding, GanCommission, Inquiry, Job, JudgeSettings,
+    Pipeline, PromptRow, Screening, Unlearning,
 };
 
 #[derive(Debug, Args)]

@@ -266,7 +266,9 @@ pub(super) fn unlearned(unlearned: &Unlearned) {
     let short = |hash: &str| hash.chars().take(12).collect::<String>();
     let features = &unlearned.features;
     line(&format!("features of FID, precision and recall: {} {}", features.name, short(&features.hash)));
-    for (what, report) in [("labels to learn from", &unlearned.labeller), ("what was drawn was named", &unlearned.judge)] {
+    for (what, report) in
+        [("labels to learn from", &unlearned.labeller), ("what was drawn was named", &unlearned.judge)]
+    {
         line(&format!("{what} by {} ({})", report.card.path.display(), short(&report.card.hash)));
         judge(report);
     }

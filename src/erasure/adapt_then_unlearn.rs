@@ -116,8 +116,10 @@ pub(super) fn edit(
     parameters: Vec<(String, Tensor)>,
 ) -> Edit {
     let own: std::collections::HashMap<String, Tensor> = model.parameters().into_iter().collect();
-    let tensors =
-        parameters.into_iter().filter(|(name, new)| own.get(name).is_none_or(|own| !own.equal(new))).collect();
+    let tensors = parameters
+        .into_iter()
+        .filter(|(name, new)| own.get(name).is_none_or(|own| !own.equal(new)))
+        .collect();
     let recipe = serde_json::json!({
         "method": method, "settings": settings, "concept": feedback.concept, "seed": feedback.seed,
         "negatives": feedback.negatives.len(), "positives": feedback.positives.len(),

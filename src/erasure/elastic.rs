@@ -35,7 +35,8 @@ impl Elastic {
         let tensors: Vec<&Tensor> = held.iter().map(|&i| &moves[i].1).collect();
         let (network, discriminator) = (model.network(), model.discriminator()?);
         let config = network.config();
-        tensors.iter().for_each(|own| drop(own.set_requires_grad(true)));
+        let train = |on: bool| tensors.iter().for_each(|own| drop(own.set_requires_grad(on)));
+        train(true);
         let mut sums: Vec<Tensor> = no_grad(|| tensors.iter().map(|own| own.zeros_like()).collect());
         let measured = stage("measuring what matters", || -> Result<(), Error> {
             let device = model.place().device.tch();
@@ -62,7 +63,7 @@ impl Elastic {
             }
             Ok(())
         });
-        tensors.iter().for_each(|own| drop(own.set_requires_grad(false)));
+        train(false);
         measured?;
         let mut fisher: Vec<Option<Tensor>> = moves.iter().map(|_| None).collect();
         for (i, sum) in held.into_iter().zip(sums) {

@@ -26,11 +26,13 @@ impl Ensemble {
             let of = |i: usize| models.iter().map(move |model| &model[i]);
             let tensors = models.first().expect("at least one adapted model").len();
             let mean: Vec<Tensor> = (0..tensors)
-                .map(|i| of(i).fold(of(i).next().expect("one").zeros_like(), |sum, own| sum + own) / models.len() as f64)
+                .map(|i| {
+                    of(i).fold(of(i).next().expect("one").zeros_like(), |sum, own| sum + own)
+                        / models.len() as f64
+                })
                 .collect();
-            let spread = (0..tensors)
-                .map(|i| of(i).map(|own| square_distance(own, &mean[i])).sum())
-                .collect();
+            let spread =
+                (0..tensors).map(|i| of(i).map(|own| square_distance(own, &mean[i])).sum()).collect();
             Self { mean, spread, models: models.len() }
         })
     }

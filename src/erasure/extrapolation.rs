@@ -86,7 +86,10 @@ impl<'m> Erasure<dyn Synthesizer + 'm, Feedback<'_>> for Extrapolation {
                 if allowed && best.is_none_or(|(_, old)| grade.unlearned > old.unlearned) {
                     best = Some((strength, grade));
                 }
-                watch.at(i as u64 + 1, &format!("{:.0} % unlearned, damage {:.2}", grade.unlearned * 100.0, grade.damage));
+                watch.at(
+                    i as u64 + 1,
+                    &format!("{:.0} % unlearned, damage {:.2}", grade.unlearned * 100.0, grade.damage),
+                );
                 if watch.interrupted() {
                     return Err(crate::training::Error::Interrupted(0).into());
                 }

@@ -68,7 +68,13 @@ pub(super) struct Repelled<'a> {
 impl<'a> Repelled<'a> {
     pub(super) fn new(settings: Repulsion, ensemble: &'a Ensemble) -> Self {
         // Both choices are made at the start, and α follows from the ensemble and the start alone.
-        Self { settings, ensemble, gamma: settings.gamma, alpha: settings.alpha.unwrap_or(f64::NAN), slope: 0.0 }
+        Self {
+            settings,
+            ensemble,
+            gamma: settings.gamma,
+            alpha: settings.alpha.unwrap_or(f64::NAN),
+            slope: 0.0,
+        }
     }
 
     /// α, where it is to be chosen, from the distance at the start.
@@ -84,10 +90,13 @@ impl<'a> Repelled<'a> {
         let (n, p) = (self.ensemble.models as f64, parameters.len() as f64);
         let each = parameters.iter().zip(&self.ensemble.mean).zip(&self.ensemble.spread);
         match self.settings.distance {
-            Distance::Paper => each.map(|((own, mean), spread)| square_distance(own, mean) + spread / n).sum(),
+            Distance::Paper => {
+                each.map(|((own, mean), spread)| square_distance(own, mean) + spread / n).sum()
+            }
             Distance::Official => {
-                let mean_squares =
-                    each.map(|((own, mean), spread)| (n * square_distance(own, mean) + spread) / own.numel() as f64);
+                let mean_squares = each.map(|((own, mean), spread)| {
+                    (n * square_distance(own, mean) + spread) / own.numel() as f64
+                });
                 mean_squares.sum::<f64>() * n / (2.0 * p)
             }
         }
@@ -201,7 +210,10 @@ mod tests {
                     let mut found = wanted.zeros_like();
                     crate::torch::no_grad(|| pull.add(i, tensors[i], &mut found));
                     let apart = (&found - wanted).abs().max().double_value(&[]);
-                    assert!(apart < 1e-4 * wanted.abs().max().double_value(&[]), "{form:?} {distance:?} {apart}");
+                    assert!(
+                        apart < 1e-4 * wanted.abs().max().double_value(&[]),
+                        "{form:?} {distance:?} {apart}"
+                    );
                 }
             }
         }

@@ -419,7 +419,9 @@ mod tests {
             let mut toy = Toy { quiet_room: 3, ..Toy::new(10) };
             let before = toy.w.detach().copy();
             let model: &mut dyn Denoiser = &mut toy;
-            let edit = salun.erase(model, &Brief { task: &task, material: &material }, None, &mut Listening::default()).unwrap();
+            let edit = salun
+                .erase(model, &Brief { task: &task, material: &material }, None, &mut Listening::default())
+                .unwrap();
             let again = erased(10).0.unwrap();
             assert!((&edit.tensors[0].1 - again).abs().max().double_value(&[]) < 1e-6);
             assert!(toy.w.detach().equal(&before));

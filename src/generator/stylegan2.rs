@@ -92,7 +92,8 @@ impl StyleGan2 {
                 return Ok(own.shallow_clone());
             }
             let own = self.originals.get(full).or_else(|| self.find(full));
-            let missing = || Error::EditShape { name: full.to_owned(), found: Vec::new(), wanted: Vec::new() };
+            let missing =
+                || Error::EditShape { name: full.to_owned(), found: Vec::new(), wanted: Vec::new() };
             Ok(own.ok_or_else(missing)?.detach())
         };
         for adapter in adapters {
@@ -112,7 +113,13 @@ impl StyleGan2 {
                     return Err(Error::EditShape { name: full, found: after.size(), wanted: before.size() });
                 }
                 let after = after.to_device(before.device());
-                let value = no_grad(|| if is_whole(&adapter.strength) { after } else { &before + (after - &before) * adapter.strength });
+                let value = no_grad(|| {
+                    if is_whole(&adapter.strength) {
+                        after
+                    } else {
+                        &before + (after - &before) * adapter.strength
+                    }
+                });
                 laid.insert(full, value);
             }
         }
@@ -174,8 +181,9 @@ impl Generator for StyleGan2 {
                     let others: Vec<u64> =
                         shots.iter().map(|shot| shot.blend.map_or(shot.seed, Blend::seed)).collect();
                     let layers = self.network.config().styles();
-                    let share =
-                        |shot: &Shot| shot.blend.map_or(vec![0.0; layers as usize], |blend| blend.shares(layers));
+                    let share = |shot: &Shot| {
+                        shot.blend.map_or(vec![0.0; layers as usize], |blend| blend.shares(layers))
+                    };
                     let shares: Vec<f32> = shots.iter().flat_map(share).collect();
                     let shares = Tensor::from_slice(&shares).view([-1, layers, 1]).to_device(z.device());
                     let other = styles(&self.chance(&others).0);

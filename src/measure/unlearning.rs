@@ -33,7 +33,8 @@ impl Turned<'_> {
     /// Share of the latents that showed the class which no longer do. `None` where there were none.
     pub fn unlearned_of_negatives(&self, class: usize) -> Option<Estimate> {
         let own = self.before.iter().zip(self.after).filter(|(before, _)| **before == class);
-        let (n, hits) = own.fold((0, 0), |(n, hits), (_, after)| (n + 1, hits + usize::from(*after != class)));
+        let (n, hits) =
+            own.fold((0, 0), |(n, hits), (_, after)| (n + 1, hits + usize::from(*after != class)));
         let interval = wilson(hits, n);
         (n > 0).then(|| Estimate {
             value: hits as f64 / n as f64,
@@ -66,9 +67,8 @@ impl Turned<'_> {
         }
         let total = |counts: &[usize]| counts.iter().sum::<usize>().max(1) as f64;
         let (was, is) = (total(&before), total(&after));
-        let change = |(b, a): (&usize, &usize)| {
-            (*b > 0).then(|| ((*a as f64 / is) / (*b as f64 / was) - 1.0).abs())
-        };
+        let change =
+            |(b, a): (&usize, &usize)| (*b > 0).then(|| ((*a as f64 / is) / (*b as f64 / was) - 1.0).abs());
         before.iter().zip(&after).map(change).collect()
     }
 
@@ -101,7 +101,9 @@ mod tests {
         // Of the others 3/4 and 1/4 before, 4/6 and 2/6 after.
         let drift = turned.drift(3, Some(0));
         assert!(drift[0].is_none());
-        assert!((drift[1].unwrap() - 1.0 / 9.0).abs() < 1e-12 && (drift[2].unwrap() - 1.0 / 3.0).abs() < 1e-12);
+        assert!(
+            (drift[1].unwrap() - 1.0 / 9.0).abs() < 1e-12 && (drift[2].unwrap() - 1.0 / 3.0).abs() < 1e-12
+        );
         let mean = turned.mean_drift(3, Some(0)).unwrap();
         assert!((mean.value - 2.0 / 9.0).abs() < 1e-12 && mean.low <= mean.high);
     }

@@ -32,7 +32,8 @@ impl Conv {
         same: bool,
     ) -> Result<Self, Error> {
         const EPS: f64 = 1e-3;
-        let weight = b.at("conv").get("weight", &[outputs, inputs, kernel[0], kernel[1]], Init::Fan(inputs))?;
+        let weight =
+            b.at("conv").get("weight", &[outputs, inputs, kernel[0], kernel[1]], Init::Fan(inputs))?;
         let norm = b.at("bn");
         let gain = norm.get("weight", &[outputs], Init::Ones)?;
         let bias = norm.get("bias", &[outputs], Init::Zeros)?;
@@ -172,7 +173,10 @@ impl Maker<'_, '_> {
     /// 17×17 to 8×8.
     fn halve_second(&self, i: i64) -> Result<Vec<Branch>, Error> {
         Ok(vec![
-            Branch::Chain(vec![self.conv("branch3x3_1", (i, 192), ONE)?, self.halving("branch3x3_2", (192, 320))?]),
+            Branch::Chain(vec![
+                self.conv("branch3x3_1", (i, 192), ONE)?,
+                self.halving("branch3x3_2", (192, 320))?,
+            ]),
             Branch::Chain(vec![
                 self.conv("branch7x7x3_1", (i, 192), ONE)?,
                 self.conv("branch7x7x3_2", (192, 192), [1, 7])?,
@@ -219,7 +223,9 @@ impl Inception {
     /// # Errors
     /// Weights that are missing or of another shape.
     pub fn new(b: &Builder) -> Result<Self, Error> {
-        let plain = |name: &str, channels, kernel, stride, same| Conv::new(&b.at(name), channels, kernel, stride, same);
+        let plain = |name: &str, channels, kernel, stride, same| {
+            Conv::new(&b.at(name), channels, kernel, stride, same)
+        };
         let stem = [
             plain("Conv2d_1a_3x3", (3, 32), THREE, 2, false)?,
             plain("Conv2d_2a_3x3", (32, 32), THREE, 1, false)?,

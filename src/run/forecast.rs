@@ -14,9 +14,7 @@ use super::screens::pictures_in;
 use super::studio::Studio;
 use super::task::{task, to_learn_from};
 use super::{Batch, Error, located};
-use crate::erasure::{
-    Adapting, Brief, Erasure, Example, Feedback, Material, PositivesOnly, SalUn, Task,
-};
+use crate::erasure::{Adapting, Brief, Erasure, Example, Feedback, Material, PositivesOnly, SalUn, Task};
 use crate::generator::{Denoiser, Generator, Shot, StyleGan2, Synthesizer};
 use crate::measure::{Answer, Target};
 use crate::pictures::Picture;
@@ -105,6 +103,8 @@ fn of_concept(pipeline: &Screening) -> Result<Demand<'_>, Error> {
 
 /// What a GAN's pipeline costs: drawn pictures, and steps of the contest that all methods are made of.
 fn of_gan(pipeline: &Unlearning, place: Place) -> Result<Forecast, Error> {
+    /// A step in sixteen has R1, and one in four the path length: so many steps hold what is due of both.
+    const SOME: u64 = 16;
     let (mut steps, measure) = (0, &pipeline.measure);
     let mut adapted = Vec::new();
     for method in &pipeline.method {
@@ -156,8 +156,6 @@ fn of_gan(pipeline: &Unlearning, place: Place) -> Result<Forecast, Error> {
         let model: &mut dyn Synthesizer = &mut model;
         timed(|| Ok(method.erase(model, &feedback, None, &mut Quiet).map(drop)?))
     };
-    // A step in sixteen has R1, and one in four the path length: so many steps hold what is due of both.
-    const SOME: u64 = 16;
     let step = (short(SOME + 1)? - short(1)?).max(0.0) / SOME as f64;
     let peak = Peak::read(place.device);
     forecast.minutes = Some((drawing + step * steps as f64) / 60.0);
@@ -214,7 +212,9 @@ pub fn forecast(job: &Job, place: Place) -> Result<Forecast, Error> {
         let method = SalUn { steps, batch, ..method.clone() };
         let model: &mut dyn Denoiser = &mut studio.model;
         Peak::reset(place.device);
-        let seconds = timed(|| Ok(method.erase(model, &Brief { task, material: &material }, None, &mut Quiet).map(drop)?))?;
+        let seconds = timed(|| {
+            Ok(method.erase(model, &Brief { task, material: &material }, None, &mut Quiet).map(drop)?)
+        })?;
         Ok::<_, Error>(Probe { seconds, peak: Peak::read(place.device) })
     };
     let probe = probe(&mut short, method.batch)?;

@@ -73,8 +73,9 @@ pub fn draw_pages(
             run.artifact(&name)?;
             pages.push(run.path(&name));
         }
-        let lines: String = numbered.iter().map(|(number, sample)| format!("{number},{}\n", sample.seed)).collect();
-        files::write(&run.path(SAMPLES), format!("number,seed\n{lines}").as_bytes())?;
+        let line = |(number, sample): &(usize, Sample)| format!("{number},{}\n", sample.seed);
+        let lines: Vec<String> = numbered.iter().map(line).collect();
+        files::write(&run.path(SAMPLES), format!("number,seed\n{}", lines.concat()).as_bytes())?;
         Ok(pages)
     })
 }
@@ -103,12 +104,10 @@ pub fn read_numbers(root: &Path, shows: &str) -> Result<(PathBuf, [usize; 2]), E
         .collect::<Option<_>>()
         .ok_or_else(|| Error::Unknown(format!("{} is not what this program wrote", file.display())))?;
     let numbers = numbers(shows, seeds.len())?;
-    let lines: String = (1..)
-        .zip(&seeds)
-        .map(|(number, seed)| format!("{seed},{}\n", u8::from(numbers.contains(&number))))
-        .collect();
+    let line = |(number, seed): (usize, &u64)| format!("{seed},{}\n", u8::from(numbers.contains(&number)));
+    let lines: Vec<String> = (1..).zip(&seeds).map(line).collect();
     let out = root.join("labels.csv");
-    files::write(&out, format!("seed,shows\n{lines}").as_bytes())?;
+    files::write(&out, format!("seed,shows\n{}", lines.concat()).as_bytes())?;
     Ok((out, [numbers.len(), seeds.len() - numbers.len()]))
 }
 
@@ -116,7 +115,9 @@ pub fn read_numbers(root: &Path, shows: &str) -> Result<(PathBuf, [usize; 2]), E
 fn numbers(text: &str, last: usize) -> Result<std::collections::BTreeSet<usize>, Error> {
     let mut all = std::collections::BTreeSet::new();
     for part in text.split([',', ' ', '\n', '\r', '\t']).map(str::trim).filter(|part| !part.is_empty()) {
-        let wrong = |why: &str| Error::Unknown(format!("`{part}` {why}; write numbers from the pages, as in 3,7,12-15"));
+        let wrong = |why: &str| {
+            Error::Unknown(format!("`{part}` {why}; write numbers from the pages, as in 3,7,12-15"))
+        };
         let number = |text: &str| text.parse::<usize>().map_err(|_| wrong("is no number"));
         let (from, to) = match part.split_once('-') {
             Some((from, to)) => (number(from)?, number(to)?),
@@ -144,9 +145,14 @@ mod tests {
     fn lists_and_ranges() {
         let all: Vec<usize> = numbers("3, 7\n12-15", 20).unwrap().into_iter().collect();
         assert_eq!(all, [3, 7, 12, 13, 14, 15]);
-        for (wrong, why) in
-            [("x", "no number"), ("0", "from 1 to 20"), ("21", "from 1 to 20"), ("5-3", "from 1"), ("", "0 of 20"), ("1-20", "20 of 20")]
-        {
+        for (wrong, why) in [
+            ("x", "no number"),
+            ("0", "from 1 to 20"),
+            ("21", "from 1 to 20"),
+            ("5-3", "from 1"),
+            ("", "0 of 20"),
+            ("1-20", "20 of 20"),
+        ] {
             let error = numbers(wrong, 20).unwrap_err().to_string();
             assert!(error.contains(why), "{wrong}: {error}");
         }

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::judging::{Asked, Looked};
-use crate::generator::{Shot, StyleGan2};
 use crate::generator::Generator as _;
+use crate::generator::{Shot, StyleGan2};
 use crate::judge::{Error, Evidence, Judge, JudgeCard, Look, Question};
 use crate::measure::Domain;
 use crate::pictures::Picture;

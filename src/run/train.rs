@@ -66,10 +66,11 @@ pub fn train(
     RunFolder::within(root, course, Machine::here(place), |run| {
         run.phase("training", place.device, |run| {
             let out = run.root();
-            Ok(match course {
+            match course {
                 Course::Miniature(recipe) => miniature::miniature(recipe, out, place, watch)?,
                 Course::MiniatureGan(recipe) => miniature_gan::miniature_gan(recipe, out, place, watch)?,
-            })
+            }
+            Ok(())
         })
     })?;
     Ok(course.models().iter().map(|name| root.join(name)).collect())

@@ -173,13 +173,17 @@ impl Study<'_> {
                 model.apply(&edit)?;
                 let subject = format!("{target} {}", method.name());
                 let after = self.album(model, (&latents, &subject), run, watch);
-                let back = taught
-                    .as_ref()
-                    .map(|pictures| self.teach_again(model, &measured, (method.name(), pictures), run, watch));
+                let back = taught.as_ref().map(|pictures| {
+                    self.teach_again(model, &measured, (method.name(), pictures), run, watch)
+                });
                 model.apply(&Edit::default())?;
                 let after = after?;
                 if let Some(back) = back.transpose()? {
-                    returns.push(Returned { target: target.to_string(), method: method.name().to_owned(), back });
+                    returns.push(Returned {
+                        target: target.to_string(),
+                        method: method.name().to_owned(),
+                        back,
+                    });
                 }
                 scores.extend(measured.after(method.name(), &after));
                 rows.push((method.name(), after.folder));
@@ -312,7 +316,8 @@ impl Study<'_> {
         let hash = model.card().hash.clone();
         let base = |full: &str| {
             let own = model.parameters().into_iter().find(|(name, _)| name == full);
-            own.map(|(_, own)| own.detach()).ok_or_else(|| Error::Unknown(format!("the model has no `{full}`")))
+            own.map(|(_, own)| own.detach())
+                .ok_or_else(|| Error::Unknown(format!("the model has no `{full}`")))
         };
         Edit::read(&Weights::open(&file)?, &hash, base)
     }
@@ -491,9 +496,9 @@ struct Measured<'a> {
 impl<'a> Measured<'a> {
     fn new(study: &'a Study, target: &'a Target, base: &'a Album, second: &Album) -> Result<Self, Error> {
         let questions = study.judge.questions();
-        let classes_of =
-            |album: &Album, domain: Domain| classes(&album.looked, &questions, domain);
-        let class = study.set.classes(target.domain).iter().position(|name| *name == target.name).unwrap_or(0);
+        let classes_of = |album: &Album, domain: Domain| classes(&album.looked, &questions, domain);
+        let class =
+            study.set.classes(target.domain).iter().position(|name| *name == target.name).unwrap_or(0);
         let without = |album: &Album| {
             let rows: Vec<i64> = (0..)
                 .zip(classes_of(album, target.domain))
@@ -541,8 +546,13 @@ impl<'a> Measured<'a> {
         let shown = self.before[0].iter().filter(|own| **own == self.class).count();
         let n = self.before[0].len();
         let interval = crate::measure::wilson(shown, n);
-        let share =
-            Estimate { value: shown as f64 / n as f64, low: interval.low, high: interval.high, hits: shown, n };
+        let share = Estimate {
+            value: shown as f64 / n as f64,
+            low: interval.low,
+            high: interval.high,
+            hits: shown,
+            n,
+        };
         let mut scores = vec![self.score("base", "share", share)];
         scores.extend(self.distances("base", &self.own));
         scores
@@ -579,13 +589,18 @@ impl<'a> Measured<'a> {
         const OTHERS: usize = 6;
         let pick = |own: bool, n: usize| {
             let rows = self.base.looked.iter().zip(&self.before[0]);
-            rows.filter(move |(_, class)| (**class == self.class) == own).map(|(looked, _)| looked.asked).take(n)
+            rows.filter(move |(_, class)| (**class == self.class) == own)
+                .map(|(looked, _)| looked.asked)
+                .take(n)
         };
         let shown: Vec<Sample> = pick(true, OWN).chain(pick(false, OTHERS)).collect();
-        let rows = std::iter::once(("before", base)).chain(methods.iter().map(|(name, folder)| (*name, folder.as_path())));
+        let rows = std::iter::once(("before", base))
+            .chain(methods.iter().map(|(name, folder)| (*name, folder.as_path())));
         rows.map(|(name, folder)| {
-            let pictures =
-                shown.iter().map(|sample| Picture::open(&sample.path(folder))).collect::<Result<Vec<_>, _>>()?;
+            let pictures = shown
+                .iter()
+                .map(|sample| Picture::open(&sample.path(folder)))
+                .collect::<Result<Vec<_>, _>>()?;
             let before = name == "before";
             let label = vec![canvas::spaced(&self.target.name), name.to_owned()];
             Ok(Band { label, pictures, marked: name == "adapt-then-unlearn", gap: before })
@@ -639,7 +654,8 @@ fn means(scores: &[GanScore]) -> Vec<GanScore> {
         let k = own.len() as f64;
         let value = own.iter().map(|own| own.value).sum::<f64>() / k;
         // Of independent numbers: half widths add by their squares.
-        let half = |side: fn(&Estimate) -> f64| own.iter().map(|own| side(own).powi(2)).sum::<f64>().sqrt() / k;
+        let half =
+            |side: fn(&Estimate) -> f64| own.iter().map(|own| side(own).powi(2)).sum::<f64>().sqrt() / k;
         GanScore {
             target: "mean".to_owned(),
             method: method.to_owned(),

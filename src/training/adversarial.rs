@@ -299,7 +299,8 @@ impl<'a> Match<'a> {
             let logits = self.logits(&real, real_classes.as_ref());
             let slope = grad_of_grad(&logits.sum(Kind::Float), &[&real])?.remove(0);
             let slope = slope.ok_or_else(|| Error::Model(nothing("the discriminator's pictures")))?;
-            let energy = slope.square().flatten(1, -1).sum_dim_intlist([1_i64].as_slice(), false, Kind::Float);
+            let energy =
+                slope.square().flatten(1, -1).sum_dim_intlist([1_i64].as_slice(), false, Kind::Float);
             let penalty = energy.mean(Kind::Float) * (rules.r1 / 2.0 * rules.r1_every as f64);
             self.discriminator.step(&grad(&penalty, &tensors)?, lr)?;
         }
@@ -332,8 +333,7 @@ impl<'a> Match<'a> {
         if rules.path_every > 0 && step.is_multiple_of(rules.path_every) {
             let latents = self.latents((rules.batch / rules.path_share).max(1), rng);
             let styles = self.styles(&latents);
-            let pictures =
-                self.contest.generator.synthesize(&styles, Noise::Given(&latents.noises));
+            let pictures = self.contest.generator.synthesize(&styles, Noise::Given(&latents.noises));
             let pixels = (pictures.size()[2] * pictures.size()[3]) as f64;
             let direction = rng.normal(&pictures.size()).to_device(self.device()) / pixels.sqrt();
             let slope = grad_of_grad(&(pictures * direction).sum(Kind::Float), &[&styles])?.remove(0);
@@ -342,7 +342,8 @@ impl<'a> Match<'a> {
             let lengths = lengths.mean_dim([1_i64].as_slice(), false, Kind::Float).sqrt();
             let mean = (lengths.mean(Kind::Float) - self.path) * PATH_PACE + self.path;
             self.path = mean.double_value(&[]);
-            let penalty = (lengths - mean).square().mean(Kind::Float) * (rules.path * rules.path_every as f64);
+            let penalty =
+                (lengths - mean).square().mean(Kind::Float) * (rules.path * rules.path_every as f64);
             self.generator.step(&grad(&penalty, &tensors)?, lr)?;
         }
         Ok(value)
@@ -358,7 +359,9 @@ impl<'a> Match<'a> {
         let grade = lent(&own, self.average.average(), || exam.grade(step + 1, watch))?;
         if let Some(grade) = grade.filter(|grade| *grade > self.best) {
             self.best = grade;
-            no_grad(|| self.kept.iter_mut().zip(self.average.average()).for_each(|(kept, own)| kept.copy_(own)));
+            no_grad(|| {
+                self.kept.iter_mut().zip(self.average.average()).for_each(|(kept, own)| kept.copy_(own));
+            });
             self.done = grade >= exam.pass();
         }
         Ok(())
@@ -372,8 +375,8 @@ impl Pupil for Match<'_> {
 
     fn facts(&self) -> String {
         let shapes = self.contest.moves.iter().chain(&self.against);
-        let shapes: String = shapes.map(|(name, own)| format!("{name} {:?}", own.size())).collect();
-        format!("{:?} {shapes}", self.contest.rules)
+        let shapes: Vec<String> = shapes.map(|(name, own)| format!("{name} {:?}", own.size())).collect();
+        format!("{:?} {}", self.contest.rules, shapes.concat())
     }
 
     fn step(&mut self, step: u64, lr: f64, watch: &mut dyn Watch) -> Result<f64, Error> {
@@ -494,7 +497,8 @@ mod tests {
         fn some(&self, n: i64, rng: &mut Rng) -> (Tensor, Option<Tensor>) {
             let way = rng.below(2, &[n]);
             let row = Tensor::from_slice(&[1.0_f32, -1.0, 1.0, -1.0, 1.0, -1.0, 1.0, -1.0]);
-            let [lying, standing] = [row.view([1, 1, 8, 1]), row.view([1, 1, 1, 8])].map(|x| x.expand([n, 3, 8, 8], false));
+            let [lying, standing] =
+                [row.view([1, 1, 8, 1]), row.view([1, 1, 1, 8])].map(|x| x.expand([n, 3, 8, 8], false));
             (lying.where_self(&way.eq(0).view([-1, 1, 1, 1]), &standing), Some(way.unsqueeze(1)))
         }
     }

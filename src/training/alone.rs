@@ -128,7 +128,8 @@ impl Pupil for Alone<'_> {
     }
 
     fn facts(&self) -> String {
-        self.named.iter().map(|(name, tensor)| format!("{name} {:?}", tensor.size())).collect()
+        let shape = |(name, tensor): &(String, Tensor)| format!("{name} {:?}", tensor.size());
+        self.named.iter().map(shape).collect::<Vec<_>>().concat()
     }
 
     fn step(&mut self, step: u64, lr: f64, watch: &mut dyn Watch) -> Result<f64, Error> {

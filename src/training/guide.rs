@@ -36,6 +36,9 @@ impl Guide {
     }
 
     /// How well features `[n, features]` fit classes `[n, questions]`: `[n]`.
+    ///
+    /// # Panics
+    /// Without a question.
     pub fn fit(&self, features: &Tensor, classes: &Tensor) -> Tensor {
         let width = (features.size()[1] as f64).sqrt();
         let row = |(i, embedding): (usize, &Tensor)| embedding.index_select(0, &classes.select(1, i as i64));
@@ -46,8 +49,7 @@ impl Guide {
 
     /// Its weights.
     pub(super) fn parameters(&self) -> Vec<(String, Tensor)> {
-        let named =
-            |(i, own): (usize, &Tensor)| (format!("guide.{i}"), own.shallow_clone());
+        let named = |(i, own): (usize, &Tensor)| (format!("guide.{i}"), own.shallow_clone());
         self.embeddings.iter().enumerate().map(named).collect()
     }
 }

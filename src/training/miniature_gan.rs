@@ -136,7 +136,11 @@ fn gan(recipe: &Recipe, out: &Path, here: Place, watch: &mut dyn Watch) -> Resul
         watch.note(&format!("the generator traces the canvas: mean absolute difference {:.4}", traced.loss));
     }
 
-    let plan = Plan { extends: true, cooldown: part.cooldown, ..Plan::constant(part.course.steps, part.course.lr, seed("gan")) };
+    let plan = Plan {
+        extends: true,
+        cooldown: part.cooldown,
+        ..Plan::constant(part.course.steps, part.course.lr, seed("gan"))
+    };
     let mut sheets = Sheets { generator: &generator, every: part.sheets, folder: out.to_path_buf(), device };
     let contest = Contest {
         name: "gan",
@@ -214,7 +218,9 @@ impl Exam for Sheets<'_> {
         });
         let bytes = Vec::<u8>::try_from(&sheet).map_err(crate::torch::Error::from)?;
         let picture = Picture { width: side as usize, height: side as usize, rgb: bytes };
-        picture.save(&self.folder.join(format!("samples-{step:06}.png")), &[]).map_err(std::io::Error::other)?;
+        picture
+            .save(&self.folder.join(format!("samples-{step:06}.png")), &[])
+            .map_err(std::io::Error::other)?;
         Ok(None)
     }
 

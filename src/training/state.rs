@@ -66,10 +66,7 @@ pub(super) fn load(
     let own = pupil.tensors();
     // The shapes of what moves are in the fingerprint; the optimizer's follow from the settings.
     let whole = own.iter().all(|(name, own)| file.info(name).is_some_and(|info| info.shape == own.size()));
-    if text("fingerprint") != fingerprint
-        || !whole
-        || !(longer || text("steps") == plan.steps.to_string())
-    {
+    if text("fingerprint") != fingerprint || !whole || !(longer || text("steps") == plan.steps.to_string()) {
         return Err(Error::OtherState {
             path: path.to_path_buf(),
             found: text("fingerprint"),

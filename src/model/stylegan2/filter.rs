@@ -87,11 +87,8 @@ mod tests {
             [(1, 1, (1, 1), 4.0), (2, 1, (2, 1), 4.0), (1, 1, (2, 2), 1.0), (1, 2, (1, 1), 1.0)]
         {
             let filter = Filter::new(gain, Device::CPU);
-            let found = if up == 2 {
-                filter.double(&x)
-            } else {
-                filter.apply(&x, padding.0 as i64, down as i64)
-            };
+            let found =
+                if up == 2 { filter.double(&x) } else { filter.apply(&x, padding.0 as i64, down as i64) };
             let wanted = defined(&last, side as usize, up, down, padding, gain);
             let found = found.select(0, 1).select(0, 2).flatten(0, -1).to_kind(Kind::Double);
             let found = Vec::<f64>::try_from(found).unwrap();
