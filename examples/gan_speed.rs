@@ -3,6 +3,8 @@
 //! `cargo run --release --example gan_speed -- DEVICE SIZE CHANNELS BATCH STEPS` with CHANNELS as `192,128,96,48,24` or `f`
 //! (config F). `benches/peer_gan.py` does the same in plain PyTorch; `benches/gan.sh` puts both side by side.
 
+#![expect(clippy::print_stdout, reason = "its output is what it is for")]
+
 use std::time::Instant;
 
 use unsee::erasure::{AdaptThenUnlearn, Adapting, Erasure, Feedback, Stop};
@@ -78,7 +80,7 @@ fn main() -> Result<(), Failure> {
 
 fn measure(file: &std::path::Path, place: Place, (batch, steps): (i64, u64)) -> Result<(), Failure> {
     let say = |what: &str, value: f64, unit: &str| {
-        println!("{{\"what\": \"{what}\", \"value\": {value}, \"unit\": \"{unit}\"}}")
+        println!("{{\"what\": \"{what}\", \"value\": {value}, \"unit\": \"{unit}\"}}");
     };
     let mut model = StyleGan2::load(file, place)?;
     let side = model.card().side;
@@ -93,7 +95,7 @@ fn measure(file: &std::path::Path, place: Place, (batch, steps): (i64, u64)) -> 
         say(&format!("draw, batch {n}"), (n * rounds) as f64 / began.elapsed().as_secs_f64(), "pictures/s");
     }
 
-    let rules = Rules { batch, ..Rules::default() };
+    let rules = Rules { batch, mixing: 0.0, ..Rules::default() };
     let reals = Frozen::new(&model.sample(&(0..64).collect::<Vec<u64>>())?, place.device);
     let parameters = model.parameters();
     let discriminator = model.discriminator()?;
@@ -102,7 +104,8 @@ fn measure(file: &std::path::Path, place: Place, (batch, steps): (i64, u64)) -> 
         .map(|(_, own)| own.shallow_clone())
         .chain(discriminator.parameters().named_leaves().into_iter().map(|(_, own)| own))
         .collect();
-    all.iter().for_each(|own| drop(own.set_requires_grad(true)));
+    let train = |on: bool| all.iter().for_each(|own| drop(own.set_requires_grad(on)));
+    train(true);
     Peak::reset(place.device);
     let mut times = Times::default();
     let contest = Contest {
@@ -121,7 +124,7 @@ fn measure(file: &std::path::Path, place: Place, (batch, steps): (i64, u64)) -> 
     let peak = Peak::read(place.device);
     let bytes = if place.device.is_cuda() { peak.device } else { peak.host };
     say("peak memory of training", bytes as f64 / f64::from(1 << 20), "MiB");
-    all.iter().for_each(|own| drop(own.set_requires_grad(false)));
+    train(false);
 
     for models in [1, 5] {
         let seeds: Vec<u64> = (0..32).collect();

@@ -1220,6 +1220,12 @@ name = "positives"
 steps = 2
 rules = { batch = 4 }
 stop = { every = 0 }
+[[method]]
+name = "positives-ewc"
+steps = 2
+rules = { batch = 4 }
+parameters = ["convs"]
+stop = { every = 0 }
 "#;
 
 #[test]
@@ -1244,13 +1250,13 @@ fn a_gan_s_study_runs_and_goes_on() {
         let own = all.filter(|score| score["method"] == method && score["target"] == "object:Fish");
         own.map(|score| score["measure"].as_str().unwrap().to_owned()).collect()
     };
-    for method in ["adapt-then-unlearn", "extrapolation", "positives"] {
+    for method in ["adapt-then-unlearn", "extrapolation", "positives", "positives-ewc"] {
         let own = measures(method);
         for measure in ["FID to positives", "FID to canvas", "drift", "drift beside", "precision", "recall"] {
             assert!(own.iter().any(|own| own == measure), "{method}: {own:?}");
         }
     }
-    assert_eq!(report["returns"].as_array().unwrap().len(), 3);
+    assert_eq!(report["returns"].as_array().unwrap().len(), 4);
     assert!(root.join("run/grid.png").exists());
     let edits = ["adapt-then-unlearn", "extrapolation", "positives"]
         .map(|method| root.join(format!("run/edits/object-Fish-{method}.safetensors")));
@@ -1312,6 +1318,8 @@ fn a_gan_s_study_runs_and_goes_on() {
         ("feedback.labels=p.toml", "expected seed and shows"),
         ("model.path=labels.csv", "labels.csv"),
         ("measure.latent=3", "did you mean `latents`?"),
+        ("measure.relearn={pictures=0}", "0 pictures"),
+        ("measure.batch=\"auto\"", "is a number"),
     ] {
         let error = failure(run("wrong", &[set]), 1);
         assert!(error.contains(wanted), "{set}: {error}");
@@ -1323,6 +1331,6 @@ fn a_gan_s_study_runs_and_goes_on() {
         command
     });
     let plan: serde_json::Value = serde_json::from_str(&plan).unwrap();
-    assert_eq!(plan["pictures"], 3000 + 20 * 5);
+    assert_eq!(plan["pictures"], 20 * 6);
     assert!(!root.join("never").exists());
 }

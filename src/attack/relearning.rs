@@ -43,6 +43,20 @@ pub struct Return {
 }
 
 impl Relearning {
+    /// Says what is wrong with the settings.
+    ///
+    /// # Errors
+    /// The first complaint.
+    pub fn check(&self) -> Result<(), String> {
+        if self.pictures < 1 || self.steps < 1 || self.every < 1 || self.lr.is_nan() || self.lr <= 0.0 {
+            return Err(format!(
+                "relearning has {} pictures, {} steps, a look every {} and lr {}; all are above 0",
+                self.pictures, self.steps, self.every, self.lr
+            ));
+        }
+        self.rules.check()
+    }
+
     /// Teaches the model, with the edit that is on it, pictures `[n, 3, size, size]` of the concept. `back` says how much
     /// of the concept it draws. The model is left as it was.
     ///
@@ -63,7 +77,8 @@ impl Relearning {
         let train = |on: bool| all.iter().for_each(|own| drop(own.set_requires_grad(on)));
         train(true);
         let reals = Frozen::new(pictures, model.place().device);
-        let mut looks = Looks { model, back, every: self.every, curve: Vec::new() };
+        let first = back(model).map_err(training::Error::Exam)?;
+        let mut looks = Looks { model, back, every: self.every, curve: vec![(0, first)] };
         let plan = Plan::constant(self.steps, self.lr, seed);
         let contest = Contest {
             name: "relearning",

@@ -255,6 +255,7 @@ pub(super) fn unlearned(unlearned: &Unlearned) {
     for Returned { target, method, back } in &unlearned.returns {
         let last = back.curve.last().copied().unwrap_or((0, 0.0));
         line(&match back.half {
+            Some(0) => format!("{target} after {method}: half was never gone"),
             Some(step) => format!("{target} after {method}: half was back after {step} steps of relearning"),
             None => format!(
                 "{target} after {method}: {} was back after {} steps of relearning",

@@ -4,7 +4,8 @@
 //! `variant = "official"` keeps what the published code (at 163a354) does otherwise: the distance is `official`, the
 //! repulsion's weight is a number (1 unless `gamma` is given) and not chosen from gradients, EL2 is multiplied by 100 with
 //! α = γ, and the second stage goes all of its steps. What was a plain defect in it (the loop over checkpoints on the disk
-//! at each step, classifiers in training mode, unshuffled data) is not kept.
+//! at each step, classifiers in training mode, unshuffled data) is not kept. It also goes on from optimizer states, and its
+//! second stage from the unaveraged generator; here both stages begin with the averaged one and with new optimizers.
 
 use std::path::Path;
 
@@ -71,7 +72,7 @@ impl AdaptThenUnlearn {
     /// A setting that makes no sense.
     pub fn check(&self) -> Result<(), Error> {
         self.adapt.check()?;
-        check_tuning("adapt-then-unlearn", self.steps, self.lr, &self.rules)?;
+        check_tuning("adapt-then-unlearn", (self.steps, self.lr, self.cooldown), &self.rules)?;
         let Repulsion { gamma, ratio, alpha, .. } = self.repulsion;
         let negative = |value: f64| value.is_nan() || value < 0.0;
         if negative(ratio) || gamma.is_some_and(negative) || alpha.is_some_and(negative) {
@@ -99,7 +100,22 @@ impl AdaptThenUnlearn {
 }
 
 /// Says what is wrong with settings that all trainings on samples share.
-pub(super) fn check_tuning(method: &str, steps: u64, lr: f64, rules: &Rules) -> Result<(), Error> {
+pub(super) fn check_tuning(
+    method: &str,
+    (steps, lr, cooldown): (u64, f64, f64),
+    rules: &Rules,
+) -> Result<(), Error> {
+    if !(0.0..=1.0).contains(&cooldown) {
+        return Err(Error::Task(format!(
+            "{method}'s cooldown is {cooldown}; it is a share of the steps, 0 to 1"
+        )));
+    }
+    if rules.ahead >= steps {
+        return Err(Error::Task(format!(
+            "{method}'s discriminator is to move alone for {} steps, and there are {steps} in all",
+            rules.ahead
+        )));
+    }
     if steps < 1 || lr.is_nan() || lr <= 0.0 {
         return Err(Error::Task(format!(
             "{method} has {steps} steps and lr {lr}; at least 1 step and a rate above 0 are needed"

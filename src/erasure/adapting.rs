@@ -22,7 +22,7 @@ use crate::weights::{Weights, save};
 pub struct Adapting {
     /// Adapted models.
     pub models: usize,
-    /// Samples of the concept that each learns from, at most; each draws its own.
+    /// Samples of the concept that each learns from, at most; several models draw two thirds of what there is at most.
     pub negatives: i64,
     /// Training steps of each.
     pub steps: u64,
@@ -104,8 +104,11 @@ impl Adapting {
                 elastic = Some(Elastic::measure(model, &moves, settings, feedback.seed)?);
             }
             let seed = seed_from(&[&feedback.seed.to_le_bytes(), b"adapting", &(k as u64).to_le_bytes()]);
+            // So many that each model sees others, wherever there are enough.
+            let there = feedback.negatives.len() as i64;
+            let each = if self.models > 1 { (there * 2 / 3).max(2) } else { there };
             let negatives = frozen(model, &feedback.negatives)?
-                .some_of(self.negatives, &mut Rng::for_step(seed, "negatives", 0));
+                .some_of(self.negatives.min(each), &mut Rng::for_step(seed, "negatives", 0));
             let plan = Plan::constant(self.steps, self.lr, seed);
             let tuning = Tuning {
                 name: "adapting",

@@ -42,7 +42,9 @@ impl Elastic {
             let device = model.place().device.tch();
             let mut done = 0;
             while done < pictures && !tensors.is_empty() {
-                let n = BATCH.min(pictures - done);
+                // The discriminator compares pictures in groups.
+                let (n, group) = (BATCH.min(pictures - done), config.group);
+                let n = if n > group { n - n % group } else { n };
                 let mut rng = Rng::for_step(seed, "fisher", done as u64);
                 let z = rng.normal(&[n, config.style_dim]).to_device(device);
                 let noise = |side: i64| rng.normal(&[n, 1, side, side]).to_device(device);
@@ -82,6 +84,10 @@ impl Pull for Elastic {
             fisher.as_ref().map(|fisher| (fisher * apart.square()).sum(tch::Kind::Double).double_value(&[]))
         });
         self.lambda / 2.0 * each.sum::<f64>()
+    }
+
+    fn facts(&self) -> String {
+        format!("elastic {}", self.lambda)
     }
 
     fn add(&self, i: usize, parameter: &Tensor, gradient: &mut Tensor) {

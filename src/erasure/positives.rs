@@ -25,8 +25,9 @@ pub struct PositivesOnly {
     pub lr: f64,
     /// Share of the steps, the last ones, over which the rate falls to nothing.
     pub cooldown: f64,
-    /// Weight λ of the elastic term; 0 leaves it out.
-    pub lambda: f64,
+    /// Weight λ of the elastic term; without one there is no such term.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lambda: Option<f64>,
     /// Samples of the generator over which it is measured what matters.
     pub fisher: i64,
     /// Beginnings of the names of the parameters that move; all where there is none.
@@ -43,7 +44,7 @@ impl Default for PositivesOnly {
             steps: 300,
             lr: 2e-3,
             cooldown: 0.0,
-            lambda: 0.0,
+            lambda: None,
             fisher: 32,
             parameters: Vec::new(),
             rules: Rules::default(),
@@ -58,13 +59,15 @@ impl PositivesOnly {
     /// # Errors
     /// A setting that makes no sense.
     pub fn check(&self) -> Result<(), Error> {
-        if self.lambda.is_nan() || self.lambda < 0.0 || self.fisher < 1 {
+        if let Some(lambda) = self.lambda
+            && (lambda.is_nan() || lambda <= 0.0 || self.fisher < 1)
+        {
             return Err(Error::Task(format!(
-                "lambda is {} and fisher {}; lambda is at least 0, fisher at least 1",
-                self.lambda, self.fisher
+                "lambda is {lambda} and fisher {}; lambda is above 0, fisher at least 1",
+                self.fisher
             )));
         }
-        check_tuning("positives", self.steps, self.lr, &self.rules)
+        check_tuning("positives", (self.steps, self.lr, self.cooldown), &self.rules)
     }
 }
 
@@ -80,8 +83,9 @@ impl<'m> Erasure<dyn Synthesizer + 'm, Feedback<'_>> for PositivesOnly {
         feedback.check()?;
         let model = &*model;
         let moves = chosen(model, &self.parameters)?;
-        let mut elastic = (self.lambda > 0.0)
-            .then(|| Elastic::measure(model, &moves, (self.lambda, self.fisher), feedback.seed))
+        let mut elastic = self
+            .lambda
+            .map(|lambda| Elastic::measure(model, &moves, (lambda, self.fisher), feedback.seed))
             .transpose()?;
         let positives = frozen(model, &feedback.positives)?;
         let plan = Plan { cooldown: self.cooldown, ..Plan::constant(self.steps, self.lr, feedback.seed) };
@@ -95,7 +99,7 @@ impl<'m> Erasure<dyn Synthesizer + 'm, Feedback<'_>> for PositivesOnly {
             stop: Some(self.stop),
             parameters: &self.parameters,
         };
-        let method = if self.lambda > 0.0 { "positives-ewc" } else { "positives" };
+        let method = if self.lambda.is_some() { "positives-ewc" } else { "positives" };
         let own = state.map(|state| state.join(method));
         let (unlearned, _) = tuning.run(model, feedback, own.as_deref(), watch)?;
         let settings = serde_json::to_value(self).map_err(std::io::Error::other)?;

@@ -143,8 +143,13 @@ impl Pull for Repelled<'_> {
             if repelling > 0.0 { self.settings.ratio * norm(own) / repelling } else { 0.0 }
         });
         self.gamma = Some(gamma);
-        self.slope = gamma * slope;
+        // Exactly at the mean the slope of 1/d² has no number.
+        self.slope = if gamma > 0.0 { gamma * slope } else { 0.0 };
         gamma * value
+    }
+
+    fn facts(&self) -> String {
+        format!("{:?} of {} models, alpha {}", self.settings, self.ensemble.models, self.alpha)
     }
 
     fn add(&self, i: usize, parameter: &Tensor, gradient: &mut Tensor) {

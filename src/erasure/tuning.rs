@@ -54,6 +54,12 @@ impl Tuning<'_> {
     ) -> Result<(Vec<(String, Tensor)>, Rivals), Error> {
         let moves = chosen(model, self.parameters)?;
         let discriminator = model.discriminator()?;
+        let (batch, group) = (self.rules.batch, model.network().config().group);
+        if batch > group && batch % group != 0 {
+            return Err(Error::Task(format!(
+                "a batch of {batch} pictures cannot be compared in groups of {group}, as this discriminator does; take a multiple of {group}"
+            )));
+        }
         let against = discriminator.parameters().named_leaves();
         let all: Vec<&Tensor> = moves.iter().chain(&against).map(|(_, own)| own).collect();
         let before: Vec<Tensor> = no_grad(|| all.iter().map(|own| own.detach().copy()).collect());

@@ -52,7 +52,8 @@ pub fn export_gan(
         }
     }
     // An edited mapping has another mean, which whoever reads the file finds by himself.
-    let mean: Tensors = if generator.contains(MEAN_STYLE) && edit.is_empty() {
+    let mapping = edit.tensors.iter().any(|(name, _)| name.starts_with("g.style."));
+    let mean: Tensors = if generator.contains(MEAN_STYLE) && !mapping {
         vec![(MEAN_STYLE.to_owned(), generator.tensor(MEAN_STYLE)?)]
     } else {
         Vec::new()

@@ -25,8 +25,13 @@ impl Turned<'_> {
         };
         let n = self.before.len();
         let value = of(&mut (0..n))?;
-        let interval = bootstrap(n, |draw| of(&mut draw.iter().copied()));
+        let mut interval = bootstrap(n, |draw| of(&mut draw.iter().copied()));
         let hits = self.after.iter().filter(|&&own| own == class).count();
+        if interval.high - interval.low < 1e-12 {
+            // Where nothing is left every draw says the same; Wilson's bound of what may be left does not.
+            let had = self.before.iter().filter(|&&own| own == class).count() as f64;
+            interval.low = 1.0 - wilson(hits, n).high * n as f64 / had;
+        }
         Some(Estimate { value, low: interval.low, high: interval.high, hits, n })
     }
 
@@ -72,16 +77,29 @@ impl Turned<'_> {
         before.iter().zip(&after).map(change).collect()
     }
 
-    /// The mean of [`Self::drift`] over the classes.
-    pub fn mean_drift(&self, classes: usize, without: Option<usize>) -> Option<Estimate> {
-        let mean = |drift: Vec<Option<f64>>| {
+    /// The mean and the largest of [`Self::drift`] over the classes.
+    pub fn drifts(&self, classes: usize, without: Option<usize>) -> Option<[Estimate; 2]> {
+        let mean = |drift: &[f64]| drift.iter().sum::<f64>() / drift.len() as f64;
+        let largest = |drift: &[f64]| drift.iter().copied().fold(0.0, f64::max);
+        Some([self.drift_by(classes, without, &mean)?, self.drift_by(classes, without, &largest)?])
+    }
+
+    fn drift_by(
+        &self,
+        classes: usize,
+        without: Option<usize>,
+        reduce: &dyn Fn(&[f64]) -> f64,
+    ) -> Option<Estimate> {
+        let known = |drift: Vec<Option<f64>>| {
             let known: Vec<f64> = drift.into_iter().flatten().collect();
-            (!known.is_empty()).then(|| known.iter().sum::<f64>() / known.len() as f64)
+            (!known.is_empty()).then(|| reduce(&known))
         };
         let n = self.before.len();
-        let value = mean(self.drift(classes, without))?;
-        let draws = bootstrap(n, |draw| mean(self.drift_of(classes, without, &mut draw.iter().copied())));
-        Some(Estimate { value, low: draws.low, high: draws.high, hits: 0, n })
+        let value = known(self.drift(classes, without))?;
+        let drawn = bootstrap(n, |draw| known(self.drift_of(classes, without, &mut draw.iter().copied())));
+        // Drawing again adds to every change; turned around at the value the draws' excess is taken off it.
+        let (low, high) = ((2.0 * value - drawn.high).max(0.0), (2.0 * value - drawn.low).max(value));
+        Some(Estimate { value, low, high, hits: 0, n })
     }
 }
 
@@ -104,7 +122,16 @@ mod tests {
         assert!(
             (drift[1].unwrap() - 1.0 / 9.0).abs() < 1e-12 && (drift[2].unwrap() - 1.0 / 3.0).abs() < 1e-12
         );
-        let mean = turned.mean_drift(3, Some(0)).unwrap();
-        assert!((mean.value - 2.0 / 9.0).abs() < 1e-12 && mean.low <= mean.high);
+        let [mean, largest] = turned.drifts(3, Some(0)).unwrap();
+        assert!((mean.value - 2.0 / 9.0).abs() < 1e-12 && (largest.value - 1.0 / 3.0).abs() < 1e-12);
+        assert!(mean.low <= mean.value && mean.value <= mean.high);
+    }
+
+    #[test]
+    fn nothing_left_is_not_certainty() {
+        let before: Vec<usize> = (0..200).map(|i| i % 4).collect();
+        let turned = Turned { before: &before, after: &[1; 200] };
+        let all = turned.unlearned(0).unwrap();
+        assert!((all.value - 1.0).abs() < 1e-12 && (0.9..0.99).contains(&all.low), "{all:?}");
     }
 }

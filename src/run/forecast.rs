@@ -124,7 +124,9 @@ fn of_gan(pipeline: &Unlearning, place: Place) -> Result<Forecast, Error> {
         };
     }
     let targets = pipeline.targets()?;
-    let pictures = pipeline.feedback.samples + measure.latents * (2 + targets.len() * pipeline.method.len());
+    let labelled = if pipeline.feedback.labels.is_some() { 0 } else { pipeline.feedback.samples };
+    let pictures = labelled + measure.latents * (2 + targets.len() * pipeline.method.len());
+    steps += measure.relearn.as_ref().map_or(0, |own| own.steps) * pipeline.method.len() as u64;
     let steps = steps * targets.len() as u64;
     let mut forecast = Forecast {
         targets: targets.iter().map(Target::to_string).collect(),

@@ -102,7 +102,7 @@ fn all_methods() -> Vec<GanMethod> {
         GanMethod::AdaptThenUnlearn(AdaptThenUnlearn::default()),
         GanMethod::Extrapolation(Extrapolation::default()),
         GanMethod::Positives(PositivesOnly::default()),
-        GanMethod::PositivesEwc(PositivesOnly { lambda: EWC, ..PositivesOnly::default() }),
+        GanMethod::PositivesEwc(PositivesOnly { lambda: Some(EWC), ..PositivesOnly::default() }),
     ]
 }
 
@@ -153,6 +153,9 @@ impl GanMethod {
         Ok(match self {
             Self::AdaptThenUnlearn(method) => method.check(),
             Self::Extrapolation(method) => method.check(),
+            Self::Positives(PositivesOnly { lambda: Some(_), .. }) => {
+                return Err(Error::Pipeline("positives has no lambda; positives-ewc has one".to_owned()));
+            }
             Self::Positives(method) | Self::PositivesEwc(method) => method.check(),
         }?)
     }
@@ -164,7 +167,12 @@ impl Unlearning {
     /// # Errors
     /// What is no TOML, an unknown key, a value of the wrong type, settings that cannot work.
     pub fn parse(path: &str, text: &str, sets: &[String]) -> Result<Self, Error> {
-        let pipeline: Self = overridden(path, text, sets)?;
+        let mut pipeline: Self = overridden(path, text, sets)?;
+        for method in &mut pipeline.method {
+            if let GanMethod::PositivesEwc(method) = method {
+                method.lambda.get_or_insert(EWC);
+            }
+        }
         pipeline.check().map_err(|error| Error::Pipeline(format!("{path}: {error}")))?;
         Ok(pipeline)
     }
@@ -197,6 +205,12 @@ impl Unlearning {
         names.sort_unstable();
         if names.windows(2).any(|pair| pair[0] == pair[1]) {
             return wrong("a method is there twice; give each a pipeline of its own".to_owned());
+        }
+        if self.measure.batch == Batch::Auto {
+            return wrong("measure.batch is a number for a GAN".to_owned());
+        }
+        if let Some(relearn) = &self.measure.relearn {
+            relearn.check().map_err(Error::Pipeline)?;
         }
         self.method.iter().try_for_each(GanMethod::check)
     }

@@ -93,7 +93,10 @@ pub fn survey(
     if settings.reference.as_deref() == Some("canvas") && n > 1 {
         let canvas = Moments::of(&features.of(&from_canvas(0))?);
         to_canvas = Some(frechet(&features.of(&pictures)?, &canvas));
-        of_canvas = Some(frechet(&features.of(&from_canvas(PER_CELL))?, &canvas));
+        // As many as there are of the others: distances shrink with the number of pictures.
+        let mut others = from_canvas(PER_CELL);
+        others.truncate(n.max(2));
+        of_canvas = Some(frechet(&features.of(&others)?, &canvas));
     }
     Ok(Survey {
         n,
@@ -116,10 +119,12 @@ pub fn survey(
 }
 
 fn from_canvas(first: u32) -> Vec<Picture> {
-    let cells = Style::ALL.iter().flat_map(|&style| Object::ALL.iter().map(move |&object| (style, object)));
+    let cells =
+        || Style::ALL.iter().flat_map(|&style| Object::ALL.iter().map(move |&object| (style, object)));
     let draw = |(style, object), i| {
         let rgb = canvas::draw(WORLD, style, object, first + i);
         Picture { width: SIDE, height: SIDE, rgb }
     };
-    cells.flat_map(|cell| (0..PER_CELL).map(move |i| draw(cell, i))).collect()
+    // Cell by cell within each round, so that the first n are of all cells.
+    (0..PER_CELL).flat_map(|i| cells().map(move |cell| draw(cell, i))).collect()
 }

@@ -10,7 +10,7 @@ use super::gan::{GanMethod, Unlearning};
 use super::judging::{Looked, judge_pictures};
 use super::jury::{JudgeReport, Jury};
 use super::labels::read_labels;
-use super::pipeline::JudgeSettings;
+use super::pipeline::{JudgeSettings, ModelSettings};
 use super::samples::{Sample, Unprompted, classes, probabilities, samples, works};
 use super::{Ending, Error, Machine, RunFolder, located, shipped_or_path};
 use crate::attack::Return;
@@ -113,6 +113,7 @@ pub fn unlearn(
             None => features(&pipeline.measure.judge)?,
         },
         device: place.device,
+        place,
     };
     let mut model = StyleGan2::load(&located(&pipeline.model)?.path, place)?;
     model.discriminator()?;
@@ -134,6 +135,7 @@ struct Study<'a> {
     labeller_features: Features,
     judge_features: Features,
     device: Device,
+    place: Place,
 }
 
 /// Pictures of one subject: what the judge called them, and their features.
@@ -158,13 +160,17 @@ impl Study<'_> {
         let labeller_known = on_known(self.labeller, "labeller", run, watch)?;
         let judge_known = on_known(self.judge, "judge", run, watch)?;
         let labelled = self.labelled(model, run, watch)?;
+        for target in targets {
+            self.split(&labelled, target)?;
+        }
         let latents = samples(MEASURED, self.pipeline.measure.latents);
         let base = self.album(model, (&latents, "base"), run, watch)?;
         let again = samples(SECOND, self.pipeline.measure.latents);
         let second = self.album(model, (&again, "second draw"), run, watch)?;
         let (mut scores, mut bands, mut returns) = (Vec::new(), Vec::new(), Vec::new());
         for target in targets {
-            let measured = Measured::new(self, target, &base, &second)?;
+            let retrained = self.retrained(target, &latents, run, watch)?;
+            let measured = Measured::new(self, target, (&base, &second), retrained)?;
             let taught = self.to_teach_again(model, target, &labelled)?;
             scores.extend(measured.base());
             let mut rows = Vec::new();
@@ -213,6 +219,22 @@ impl Study<'_> {
             run.artifact(artifact)?;
         }
         Ok(unlearned)
+    }
+
+    /// Features of what a generator draws that never saw the target, where there is one.
+    fn retrained(
+        &self,
+        target: &Target,
+        latents: &[Sample],
+        run: &mut RunFolder,
+        watch: &mut dyn Watch,
+    ) -> Result<Option<Tensor>, Error> {
+        let Some(path) = self.pipeline.measure.retrained.get(&target.to_string()) else { return Ok(None) };
+        let settings = ModelSettings { path: path.clone(), ..self.pipeline.model.clone() };
+        let model = StyleGan2::load(&located(&settings)?.path, self.place)?;
+        run.record.hashes.insert(format!("retrained {target}"), model.card().hash.clone());
+        let album = self.album(&model, (latents, &format!("retrained {target}")), run, watch)?;
+        Ok(Some(album.features))
     }
 
     /// Draws samples of the base and lets the labeller name them; without one what the user says is read.
@@ -294,9 +316,7 @@ impl Study<'_> {
         let name = format!("edits/{stem}-{}.safetensors", method.name());
         let file = run.path(&name);
         if !file.exists() {
-            let questions = self.labeller.questions();
-            let (negatives, positives) =
-                labelled.split(&questions, target, self.set, self.pipeline.feedback.threshold);
+            let (negatives, positives) = self.split(labelled, target)?;
             let examiner = self.examiner(model, target, &negatives, &positives)?;
             let feedback = Feedback {
                 concept: target.to_string(),
@@ -311,6 +331,11 @@ impl Study<'_> {
                 Ok(method.erasure().erase(model, &feedback, Some(&state), watch)?)
             })?;
             edit.save(&file)?;
+            // What the training came to is of no use once the edit is there; adapted models are, to other methods.
+            let own = state.join(method.name());
+            if own.exists() {
+                fs_err::remove_dir_all(own)?;
+            }
         }
         run.artifact(&name)?;
         let hash = model.card().hash.clone();
@@ -322,6 +347,24 @@ impl Study<'_> {
         Edit::read(&Weights::open(&file)?, &hash, base)
     }
 
+    /// Seeds of samples that show the target and of those that do not, enough of both.
+    fn split(&self, labelled: &Labelled, target: &Target) -> Result<(Vec<u64>, Vec<u64>), Error> {
+        /// So that looks on the way have two sets of positives to compare.
+        const LEAST: [usize; 2] = [2, 8];
+        let threshold = self.pipeline.feedback.threshold;
+        let split = labelled.split(&self.labeller.questions(), target, self.set, threshold);
+        for ((seeds, least), what) in [&split.0, &split.1].into_iter().zip(LEAST).zip(["show", "do not show"])
+        {
+            if seeds.len() < least {
+                return Err(Error::Unknown(format!(
+                    "{} of the labelled samples surely {what} {target}; at least {least} are needed: label more samples (feedback.samples), or lower feedback.threshold",
+                    seeds.len()
+                )));
+            }
+        }
+        Ok(split)
+    }
+
     /// Pictures of the concept that the base drew, where it is to be taught again.
     fn to_teach_again(
         &self,
@@ -330,8 +373,7 @@ impl Study<'_> {
         labelled: &Labelled,
     ) -> Result<Option<Tensor>, Error> {
         let Some(settings) = &self.pipeline.measure.relearn else { return Ok(None) };
-        let threshold = self.pipeline.feedback.threshold;
-        let (mut negatives, _) = labelled.split(&self.labeller.questions(), target, self.set, threshold);
+        let (mut negatives, _) = self.split(labelled, target)?;
         negatives.truncate(settings.pictures);
         Ok(Some(model.sample(&negatives)?))
     }
@@ -491,10 +533,19 @@ struct Measured<'a> {
     reference: Moments,
     /// Canvas pictures without the target.
     canvas: Option<Moments>,
+    /// Features of what a generator draws that never saw the target.
+    retrained: Option<Tensor>,
+    /// Classes of a second draw of the base, as of the first.
+    again: [Vec<usize>; 2],
 }
 
 impl<'a> Measured<'a> {
-    fn new(study: &'a Study, target: &'a Target, base: &'a Album, second: &Album) -> Result<Self, Error> {
+    fn new(
+        study: &'a Study,
+        target: &'a Target,
+        (base, second): (&'a Album, &Album),
+        retrained: Option<Tensor>,
+    ) -> Result<Self, Error> {
         let questions = study.judge.questions();
         let classes_of = |album: &Album, domain: Domain| classes(&album.looked, &questions, domain);
         let class =
@@ -513,8 +564,9 @@ impl<'a> Measured<'a> {
         }
         let reference = Moments::of(&positives);
         let canvas = study.canvas(target)?;
-        let before = [target.domain, target.domain.other()].map(|domain| classes_of(base, domain));
-        Ok(Self { study, target, class, base, before, own, positives, reference, canvas })
+        let domains = [target.domain, target.domain.other()];
+        let [before, again] = [base, second].map(|album| domains.map(|domain| classes_of(album, domain)));
+        Ok(Self { study, target, class, base, before, own, positives, reference, canvas, retrained, again })
     }
 
     fn score(&self, method: &str, measure: &str, estimate: Estimate) -> GanScore {
@@ -535,6 +587,12 @@ impl<'a> Measured<'a> {
         if let Some(canvas) = &self.canvas {
             scores.push(self.score(method, "FID to canvas", frechet(&features, canvas)));
         }
+        if let Some(retrained) = &self.retrained {
+            let n = n.min(retrained.size()[0]);
+            let reference = Moments::of(&retrained.narrow(0, 0, n));
+            let distance = frechet(&features.narrow(0, 0, n), &reference);
+            scores.push(self.score(method, "Ret-FID", distance));
+        }
         let [precision, recall] = precision_recall(&features, &self.positives);
         scores.push(self.score(method, "precision", precision));
         scores.push(self.score(method, "recall", recall));
@@ -554,7 +612,25 @@ impl<'a> Measured<'a> {
             n,
         };
         let mut scores = vec![self.score("base", "share", share)];
+        scores.extend(self.drifts("base", &self.again));
         scores.extend(self.distances("base", &self.own));
+        scores
+    }
+
+    /// How far the other classes' shares moved, in the target's domain and beside it; the base's own are of a second draw.
+    fn drifts(&self, method: &str, now: &[Vec<usize>; 2]) -> Vec<GanScore> {
+        let domains = [self.target.domain, self.target.domain.other()];
+        let mut scores = Vec::new();
+        for (i, (without, suffix)) in [(Some(self.class), ""), (None, " beside")].into_iter().enumerate() {
+            let turned = Turned { before: &self.before[i], after: &now[i] };
+            let classes = self.study.set.classes(domains[i]).len();
+            for (measure, estimate) in ["drift", "largest drift"]
+                .into_iter()
+                .zip(turned.drifts(classes, without).into_iter().flatten())
+            {
+                scores.push(self.score(method, &format!("{measure}{suffix}"), estimate));
+            }
+        }
         scores
     }
 
@@ -563,22 +639,15 @@ impl<'a> Measured<'a> {
         let domains = [self.target.domain, self.target.domain.other()];
         let now = domains.map(|domain| classes(&after.looked, &questions, domain));
         let turned = Turned { before: &self.before[0], after: &now[0] };
-        let beside = Turned { before: &self.before[1], after: &now[1] };
-        let counts = domains.map(|domain| self.study.set.classes(domain).len());
-        let mut scores = Vec::new();
-        let mut push = |measure: &str, estimate: Option<Estimate>| {
-            scores.extend(estimate.map(|estimate| self.score(method, measure, estimate)));
-        };
-        push("PUL", turned.unlearned(self.class));
-        push("PUL of negatives", turned.unlearned_of_negatives(self.class));
-        push("drift", turned.mean_drift(counts[0], Some(self.class)));
-        push("drift beside", beside.mean_drift(counts[1], None));
-        let largest = |drift: Vec<Option<f64>>| {
-            let value = drift.into_iter().flatten().fold(0.0, f64::max);
-            Estimate { value, low: value, high: value, hits: 0, n: self.before[0].len() }
-        };
-        push("largest drift", Some(largest(turned.drift(counts[0], Some(self.class)))));
-        push("largest drift beside", Some(largest(beside.drift(counts[1], None))));
+        let gone = [
+            ("PUL", turned.unlearned(self.class)),
+            ("PUL of negatives", turned.unlearned_of_negatives(self.class)),
+        ];
+        let mut scores: Vec<GanScore> = gone
+            .into_iter()
+            .filter_map(|(measure, estimate)| Some(self.score(method, measure, estimate?)))
+            .collect();
+        scores.extend(self.drifts(method, &now));
         scores.extend(self.distances(method, &after.features));
         scores
     }

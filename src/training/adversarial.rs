@@ -36,6 +36,9 @@ pub struct Rules {
     pub path_share: i64,
     /// Pictures after which an old weight counts half in the generator's average.
     pub average: f64,
+    /// Whether the average remembers no more than `(1 + step) / (10 + step)` of itself, so that the average of a short
+    /// training is not its beginning; rosinality's does not do so.
+    pub warm: bool,
     /// Steps at the beginning in which the discriminator moves alone: a new one has nothing to tell a generator that can
     /// draw already.
     pub ahead: u64,
@@ -53,6 +56,7 @@ impl Default for Rules {
             path_share: 2,
             // 0.5^(32 / 10,000) a step of 16 pictures.
             average: 5000.0,
+            warm: true,
             ahead: 0,
         }
     }
@@ -96,6 +100,9 @@ pub trait Pull {
 
     /// Adds the term's gradient to the `i`-th parameter's, after [`Self::value`].
     fn add(&self, i: usize, parameter: &Tensor, gradient: &mut Tensor);
+
+    /// What it depends on: a state of others is another training's.
+    fn facts(&self) -> String;
 
     /// What it chose at its first step and must keep, where it has chosen.
     fn memory(&self) -> Option<f64> {
@@ -333,6 +340,8 @@ impl<'a> Match<'a> {
         if rules.path_every > 0 && step.is_multiple_of(rules.path_every) {
             let latents = self.latents((rules.batch / rules.path_share).max(1), rng);
             let styles = self.styles(&latents);
+            // Where no layer of the mapping moves they are no part of a graph.
+            let styles = if styles.requires_grad() { styles } else { styles.set_requires_grad(true) };
             let pictures = self.contest.generator.synthesize(&styles, Noise::Given(&latents.noises));
             let pixels = (pictures.size()[2] * pictures.size()[3]) as f64;
             let direction = rng.normal(&pictures.size()).to_device(self.device()) / pixels.sqrt();
@@ -376,7 +385,8 @@ impl Pupil for Match<'_> {
     fn facts(&self) -> String {
         let shapes = self.contest.moves.iter().chain(&self.against);
         let shapes: Vec<String> = shapes.map(|(name, own)| format!("{name} {:?}", own.size())).collect();
-        format!("{:?} {}", self.contest.rules, shapes.concat())
+        let pull = self.contest.pull.as_deref().map(Pull::facts).unwrap_or_default();
+        format!("{:?} {} {pull}", self.contest.rules, shapes.concat())
     }
 
     fn step(&mut self, step: u64, lr: f64, watch: &mut dyn Watch) -> Result<f64, Error> {
@@ -391,9 +401,13 @@ impl Pupil for Match<'_> {
             }
             Ok(against + self.generate(step, for_g, &mut rng)?)
         })?;
-        let Rules { batch, average, .. } = *self.contest.rules;
+        let Rules { batch, average, warm, .. } = *self.contest.rules;
         let decay = (-LN_2 * batch as f64 / average.max(1e-9)).exp();
-        self.average.update(self.contest.moves.iter().map(|(_, own)| own), decay, step);
+        self.average.update(
+            self.contest.moves.iter().map(|(_, own)| own),
+            decay,
+            if warm { step } else { u64::MAX },
+        );
         self.examine(step, watch)?;
         Ok(loss)
     }
@@ -512,6 +526,9 @@ mod tests {
                 self.0 = 1e-3 * parameters.len() as f64;
             }
             self.0
+        }
+        fn facts(&self) -> String {
+            "home".to_owned()
         }
         fn add(&self, _: usize, parameter: &Tensor, gradient: &mut Tensor) {
             let _ = gradient.g_add_(&(parameter * self.0));
