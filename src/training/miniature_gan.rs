@@ -20,7 +20,7 @@ use crate::model::stylegan2::{Config, Discriminator, Generator, Noise};
 use crate::pictures::Picture;
 use crate::torch::{Device, Kind, Place, Rng, Tensor, no_grad, seed_from};
 use crate::watch::Watch;
-use crate::weights::save_as;
+use crate::weights::{Weights, read_stylegan, save_as};
 
 /// `pipelines/miniature-gan.toml`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -67,6 +67,9 @@ pub struct GanPart {
     pub regions: u64,
     /// How the generator learns to trace the canvas before the contest; without it, it begins with nothing.
     pub tracing: Option<Course>,
+    /// A file of a generator of these sizes to begin with, and of its discriminator where it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<PathBuf>,
     /// Steps from one sheet of samples to the next.
     pub sheets: u64,
 }
@@ -105,8 +108,15 @@ fn gan(recipe: &Recipe, out: &Path, here: Place, watch: &mut dyn Watch) -> Resul
     rules.check().map_err(|why| Error::Model(crate::model::Error::Config(why)))?;
     let config = part.config();
     let seed = |what: &str| seed_from(&[&recipe.seed.to_le_bytes(), what.as_bytes()]);
-    let generator = Generator::new(&config, Builder::fresh(seed("generator"), device))?;
-    let discriminator = Discriminator::new(&config, Builder::fresh(seed("discriminator"), device))?;
+    let before = part.from.as_ref().map(|file| read_stylegan(&Weights::open(file)?)).transpose()?;
+    let generator = match &before {
+        Some(before) => Generator::new(&config, Builder::load(&before.generator, device))?,
+        None => Generator::new(&config, Builder::fresh(seed("generator"), device))?,
+    };
+    let discriminator = match before.as_ref().and_then(|before| before.discriminator.as_ref()) {
+        Some(before) => Discriminator::new(&config, Builder::load(before, device))?,
+        None => Discriminator::new(&config, Builder::fresh(seed("discriminator"), device))?,
+    };
     generator.parameters().train(true);
     discriminator.parameters().train(true);
     let without = [recipe.without_styles.as_slice(), &recipe.without_objects];
