@@ -32,6 +32,6 @@ for (what, unit), value in ours.items():
     if unit == "MiB" and peer:
         better = f"{value / peer:.2f} of it"
     print(f"| {what}, {unit} | {value:.4g} | {'' if peer is None else f'{peer:.4g}'} | {better} |")
-one, five = [v for (what, _), v in ours.items() if what.startswith("stage 2")]
+one, five = (next(v for (what, _), v in ours.items() if f"step, {n} adapted" in what) for n in (1, 5))
 print(f"\nstage 2 with five adapted models takes {five / one:.2f} of the time with one")
 PY
