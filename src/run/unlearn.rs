@@ -722,9 +722,8 @@ fn means(scores: &[GanScore]) -> Vec<GanScore> {
             .collect();
         let k = own.len() as f64;
         let value = own.iter().map(|own| own.value).sum::<f64>() / k;
-        // Of independent numbers: half widths add by their squares.
-        let half =
-            |side: fn(&Estimate) -> f64| own.iter().map(|own| side(own).powi(2)).sum::<f64>().sqrt() / k;
+        // The targets share their latents, so their errors may go the same way: the mean of the half widths.
+        let half = |side: fn(&Estimate) -> f64| own.iter().map(|own| side(own)).sum::<f64>() / k;
         GanScore {
             target: "mean".to_owned(),
             method: method.to_owned(),
