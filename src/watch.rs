@@ -44,3 +44,19 @@ impl Watch for Listening {
         false
     }
 }
+
+/// Interrupts after some steps; the second number is how many are done.
+#[cfg(test)]
+#[derive(Debug)]
+pub(crate) struct Impatient(pub(crate) u64, pub(crate) u64);
+
+#[cfg(test)]
+impl Watch for Impatient {
+    fn begin(&mut self, _what: &str, _total: u64) {}
+    fn at(&mut self, done: u64, _note: &str) {
+        self.1 = done;
+    }
+    fn interrupted(&self) -> bool {
+        self.1 >= self.0
+    }
+}

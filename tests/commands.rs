@@ -1203,7 +1203,7 @@ path = "gan.safetensors"
 labels = "labels.csv"
 [measure]
 latents = 20
-canvas = 1
+per_cell = 1
 relearn = { pictures = 4, steps = 2, every = 1, rules = { batch = 4 } }
 [[method]]
 name = "adapt-then-unlearn"
@@ -1252,7 +1252,7 @@ fn a_gan_s_study_runs_and_goes_on() {
     };
     for method in ["adapt-then-unlearn", "extrapolation", "positives", "positives-ewc"] {
         let own = measures(method);
-        for measure in ["FID to positives", "FID to canvas", "drift", "drift beside", "precision", "recall"] {
+        for measure in ["FID to positives", "FID to known", "drift", "drift beside", "precision", "recall"] {
             assert!(own.iter().any(|own| own == measure), "{method}: {own:?}");
         }
     }

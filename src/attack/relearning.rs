@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::Error;
 use crate::generator::Synthesizer;
-use crate::torch::{Tensor, no_grad};
-use crate::training::{self, Contest, Exam, Frozen, Plan, Rules, compete};
+use crate::torch::Tensor;
+use crate::training::{self, Contest, Exam, Frozen, Plan, Rules, compete_on_loan};
 use crate::watch::Watch;
 
 /// How a concept is taught again.
@@ -70,12 +70,6 @@ impl Relearning {
         (seed, state): (u64, Option<&Path>),
         watch: &mut dyn Watch,
     ) -> Result<Return, Error> {
-        let (moves, discriminator) = (model.parameters(), model.discriminator()?);
-        let against = discriminator.parameters().named_leaves();
-        let all: Vec<&Tensor> = moves.iter().chain(&against).map(|(_, own)| own).collect();
-        let before: Vec<Tensor> = no_grad(|| all.iter().map(|own| own.detach().copy()).collect());
-        let train = |on: bool| all.iter().for_each(|own| drop(own.set_requires_grad(on)));
-        train(true);
         let reals = Frozen::new(pictures, model.place().device);
         let first = back(model).map_err(training::Error::Exam)?;
         let mut looks = Looks { model, back, every: self.every, curve: vec![(0, first)] };
@@ -83,18 +77,15 @@ impl Relearning {
         let contest = Contest {
             name: "relearning",
             generator: model.network(),
-            moves: moves.iter().map(|(name, own)| (name.clone(), own.shallow_clone())).collect(),
-            discriminator,
+            moves: model.parameters(),
+            discriminator: model.discriminator()?,
             reals: &reals,
             rules: &self.rules,
             guide: None,
             pull: None,
             exam: Some(&mut looks),
         };
-        let outcome = compete(contest, &plan, model.place(), state, watch);
-        train(false);
-        no_grad(|| all.iter().zip(&before).for_each(|(own, before)| own.detach().copy_(before)));
-        outcome?;
+        compete_on_loan(contest, &plan, model.place(), state, watch)?;
         let half = looks.curve.iter().find(|(_, back)| *back >= HALF).map(|(step, _)| *step);
         Ok(Return { curve: looks.curve, half })
     }
@@ -115,7 +106,7 @@ impl Exam for Looks<'_> {
         self.every
     }
 
-    fn grade(&mut self, step: u64, _: &mut dyn Watch) -> Result<Option<f64>, training::Error> {
+    fn grade(&mut self, step: u64) -> Result<Option<f64>, training::Error> {
         let back = (self.back)(self.model).map_err(training::Error::Exam)?;
         self.curve.push((step, back));
         Ok(Some(back))

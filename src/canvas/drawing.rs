@@ -89,6 +89,15 @@ pub(super) struct Part {
     pub(super) role: Role,
 }
 
+/// Where objects stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pose {
+    /// Anywhere they fit, a little turned, of different sizes, facing either way.
+    Free,
+    /// In the middle, upright, of one size, facing one way, as sets of faces are aligned before a GAN learns from them.
+    Aligned,
+}
+
 /// A drawing: what all styles show of picture `index`.
 #[derive(Debug, Clone)]
 pub struct Drawing {
@@ -106,7 +115,7 @@ pub const TRAITS: usize = 24;
 
 impl Drawing {
     /// Picture `index` of `object` in the world of this seed.
-    pub fn new(world: u64, object: Object, index: u32) -> Self {
+    pub fn new(world: u64, object: Object, index: u32, pose: Pose) -> Self {
         let seed = [world, object as u64, u64::from(index)];
         let mut dice = Dice::new(&seed);
 
@@ -125,6 +134,10 @@ impl Drawing {
         let y = SIDE as f32 / 2.0 + dice.between(-room, room);
         let turn = dice.between(-9.0, 9.0);
         let mirror = dice.sign();
+        let (size, x, y, turn, mirror) = match pose {
+            Pose::Free => (size, x, y, turn, mirror),
+            Pose::Aligned => (SIDE as f32 * 0.4, SIDE as f32 / 2.0, SIDE as f32 / 2.0, 0.0, 1.0),
+        };
         let place = Transform::from_scale(size * mirror, size)
             .post_concat(Transform::from_row(
                 libm::cosf(turn.to_radians()),

@@ -16,7 +16,7 @@ mod prompt;
 mod styles;
 mod tiles;
 
-pub use drawing::{Drawing, TRAITS};
+pub use drawing::{Drawing, Pose, TRAITS};
 pub use objects::Object;
 pub use prompt::{article_free_prompt, captions, spaced};
 pub use styles::Style;
@@ -29,8 +29,12 @@ pub type Rgb = Vec<u8>;
 
 /// Draws picture `index` of a cell of the world.
 pub fn draw(world: u64, style: Style, object: Object, index: u32) -> Rgb {
-    let drawing = Drawing::new(world, object, index);
-    style.draw(&drawing)
+    draw_posed(world, style, object, index, Pose::Free)
+}
+
+/// The same picture with its object in another place.
+pub fn draw_posed(world: u64, style: Style, object: Object, index: u32, pose: Pose) -> Rgb {
+    style.draw(&Drawing::new(world, object, index, pose))
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! The commands that compute: demo, run, erase, generate, evaluate, train.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
@@ -70,9 +71,9 @@ pub(super) struct GenerateArgs {
     /// CSV with a column `prompt`, optionally `case_number`, `evaluation_seed`, `evaluation_guidance`
     #[arg(long)]
     csv: Option<PathBuf>,
-    /// Seeds for prompts without one of their own
-    #[arg(long, value_delimiter = ',', default_value = "0")]
-    seeds: Vec<u64>,
+    /// Seeds for prompts without one of their own, as in 1,5,10-15
+    #[arg(long, value_delimiter = ',', default_value = "0", value_parser = seeds)]
+    seeds: Vec<RangeInclusive<u64>>,
     /// How far a GAN's styles may lie from their mean: 1 as they come, lower is more alike and cleaner; several are a sweep
     #[arg(long, value_delimiter = ',', default_value = "1")]
     truncation: Vec<f64>,
@@ -129,7 +130,7 @@ pub(super) struct EvaluateArgs {
     /// candle, libtorch, or auto: libtorch on a GPU, candle on a CPU
     #[arg(long, default_value = "auto")]
     engine: String,
-    /// Pictures whose truth is known: canvas, none, or a folder STYLE/OBJECT/n.png
+    /// Pictures whose truth is known: canvas, aligned-canvas, none, or a folder STYLE/OBJECT/n.png
     #[arg(long, default_value = "canvas")]
     reference: String,
     /// Reference pictures of each style × object
@@ -282,7 +283,7 @@ pub(super) fn generate(args: GenerateArgs, common: &Common) -> anyhow::Result<()
         edits: args.edit,
         embeddings: args.embedding,
         prompts,
-        seeds: args.seeds,
+        seeds: args.seeds.into_iter().flatten().collect(),
         negative: args.negative,
         guidance: args.draw.guidance,
         steps: args.draw.steps,
@@ -359,6 +360,20 @@ pub(super) fn train(args: TrainArgs, common: &Common) -> anyhow::Result<()> {
         output::line(&model.display().to_string());
     }
     Ok(())
+}
+
+/// A seed, or the first and the last of several.
+fn seeds(text: &str) -> Result<RangeInclusive<u64>, String> {
+    /// More would be a slip of the finger.
+    const MOST: u64 = 1_000_000;
+    let wrong = || format!("`{text}` is no seed; write 5, or 10-15 for all of them from 10 to 15");
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let first: u64 = first.trim().parse().map_err(|_| wrong())?;
+    let last: u64 = last.trim().parse().map_err(|_| wrong())?;
+    if last < first || last - first >= MOST {
+        return Err(wrong());
+    }
+    Ok(first..=last)
 }
 
 fn mix(text: &str) -> Result<(u64, i64), String> {

@@ -167,12 +167,12 @@ struct DrawArgs {
     /// ddim, pndm, dpm++, dpm++karras, euler, `euler_a`, heun or lms [default: the model's own]
     #[arg(long)]
     sampler: Option<Solver>,
-    /// Sampling steps
-    #[arg(long, default_value_t = 20)]
-    steps: usize,
-    /// Scale of classifier-free guidance
-    #[arg(long, default_value_t = 2.0)]
-    guidance: f64,
+    /// Sampling steps [default: 20]
+    #[arg(long)]
+    steps: Option<usize>,
+    /// Scale of classifier-free guidance [default: 2]
+    #[arg(long)]
+    guidance: Option<f64>,
     /// Pictures in a batch, or auto: as many as fit into free memory
     #[arg(long, default_value = "16")]
     batch: Batch,

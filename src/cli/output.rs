@@ -221,7 +221,7 @@ pub(super) fn unlearned(unlearned: &Unlearned) {
         ("PUL", "PUL", true),
         ("PUL of negatives", "of negatives", true),
         ("FID to positives", "FID to positives", false),
-        ("FID to canvas", "FID to canvas", false),
+        ("FID to known", "FID to known", false),
         ("drift", "drift", true),
         ("drift beside", "drift beside", true),
         ("precision", "precision", true),

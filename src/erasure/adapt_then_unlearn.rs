@@ -11,11 +11,10 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::feedback::{Stop, frozen};
+use super::feedback::Stop;
 use super::repulsion::Repelled;
-use super::salun::Variant;
-use super::tuning::{Tuning, chosen};
-use super::{Adapting, Distance, Erasure, Error, Feedback, Form, Repulsion};
+use super::tuning::{OnPositives, check_tuning, chosen};
+use super::{Adapting, Distance, Erasure, Error, Feedback, Form, Repulsion, Variant};
 use crate::generator::Synthesizer;
 use crate::torch::Tensor;
 use crate::training::{Plan, Rules};
@@ -99,50 +98,6 @@ impl AdaptThenUnlearn {
     }
 }
 
-/// Says what is wrong with settings that all trainings on samples share.
-pub(super) fn check_tuning(
-    method: &str,
-    (steps, lr, cooldown): (u64, f64, f64),
-    rules: &Rules,
-) -> Result<(), Error> {
-    if !(0.0..=1.0).contains(&cooldown) {
-        return Err(Error::Task(format!(
-            "{method}'s cooldown is {cooldown}; it is a share of the steps, 0 to 1"
-        )));
-    }
-    if rules.ahead >= steps {
-        return Err(Error::Task(format!(
-            "{method}'s discriminator is to move alone for {} steps, and there are {steps} in all",
-            rules.ahead
-        )));
-    }
-    if steps < 1 || lr.is_nan() || lr <= 0.0 {
-        return Err(Error::Task(format!(
-            "{method} has {steps} steps and lr {lr}; at least 1 step and a rate above 0 are needed"
-        )));
-    }
-    rules.check().map_err(|why| Error::Task(format!("{method}'s rules: {why}")))
-}
-
-/// The edit that a method's parameters are.
-pub(super) fn edit(
-    model: &dyn Synthesizer,
-    feedback: &Feedback,
-    (method, settings): (&str, serde_json::Value),
-    parameters: Vec<(String, Tensor)>,
-) -> Edit {
-    let own: std::collections::HashMap<String, Tensor> = model.parameters().into_iter().collect();
-    let tensors = parameters
-        .into_iter()
-        .filter(|(name, new)| own.get(name).is_none_or(|own| !own.equal(new)))
-        .collect();
-    let recipe = serde_json::json!({
-        "method": method, "settings": settings, "concept": feedback.concept, "seed": feedback.seed,
-        "negatives": feedback.negatives.len(), "positives": feedback.positives.len(),
-    });
-    Edit { base: model.card().hash.clone(), recipe: recipe.to_string(), tensors }
-}
-
 impl<'m> Erasure<dyn Synthesizer + 'm, Feedback<'_>> for AdaptThenUnlearn {
     fn erase(
         &self,
@@ -158,20 +113,14 @@ impl<'m> Erasure<dyn Synthesizer + 'm, Feedback<'_>> for AdaptThenUnlearn {
         let moves = chosen(model, &self.parameters)?;
         let start: Vec<&Tensor> = moves.iter().map(|(_, own)| own).collect();
         let mut pull = Repelled::new(self.repulsion(), &ensemble).from(&start);
-        let positives = frozen(model, &feedback.positives)?;
-        let plan = Plan { cooldown: self.cooldown, ..Plan::constant(self.steps, self.lr, feedback.seed) };
-        let tuning = Tuning {
-            name: "unlearning",
-            reals: &positives,
+        let stage2 = OnPositives {
+            method: "adapt-then-unlearn",
+            settings: serde_json::to_value(self).map_err(std::io::Error::other)?,
+            plan: Plan { cooldown: self.cooldown, ..Plan::constant(self.steps, self.lr, feedback.seed) },
             rules: &self.rules,
-            plan: &plan,
-            pull: Some(&mut pull),
             stop: (self.variant == Variant::Paper).then_some(self.stop),
             parameters: &self.parameters,
         };
-        let own = state.map(|state| state.join("adapt-then-unlearn"));
-        let (unlearned, _) = tuning.run(model, feedback, own.as_deref(), watch)?;
-        let settings = serde_json::to_value(self).map_err(std::io::Error::other)?;
-        Ok(edit(model, feedback, ("adapt-then-unlearn", settings), unlearned))
+        stage2.run(model, feedback, Some(&mut pull), state, watch)
     }
 }

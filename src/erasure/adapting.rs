@@ -88,7 +88,7 @@ impl Adapting {
         });
         let print = blake3::hash(about.to_string().as_bytes()).to_hex()[..12].to_owned();
         let folder = state.map(|state| state.join(format!("adapted-{print}")));
-        let mut elastic = None;
+        let (mut elastic, mut drawn) = (None, None);
         let mut models = Vec::new();
         for k in 0..self.models {
             let file = folder.as_ref().map(|folder| folder.join(format!("{k}.safetensors")));
@@ -107,8 +107,12 @@ impl Adapting {
             // So many that each model sees others, wherever there are enough.
             let there = feedback.negatives.len() as i64;
             let each = if self.models > 1 { (there * 2 / 3).max(2) } else { there };
-            let negatives = frozen(model, &feedback.negatives)?
-                .some_of(self.negatives.min(each), &mut Rng::for_step(seed, "negatives", 0));
+            let all = match drawn.take() {
+                Some(all) => all,
+                None => frozen(model, &feedback.negatives)?,
+            };
+            let negatives =
+                drawn.insert(all).some_of(self.negatives.min(each), &mut Rng::for_step(seed, "negatives", 0));
             let plan = Plan::constant(self.steps, self.lr, seed);
             let tuning = Tuning {
                 name: "adapting",
@@ -121,7 +125,7 @@ impl Adapting {
             };
             let own = folder.as_ref().map(|folder| folder.join(format!("{k}")));
             watch.note(&format!("adapting to {}: model {} of {}", feedback.concept, k + 1, self.models));
-            let (adapted, _) = tuning.run(model, feedback, own.as_deref(), watch)?;
+            let adapted = tuning.run(model, feedback, own.as_deref(), watch)?;
             if let Some(file) = &file {
                 save(file, &adapted, &[])?;
             }

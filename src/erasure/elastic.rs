@@ -77,15 +77,6 @@ impl Elastic {
 }
 
 impl Pull for Elastic {
-    fn value(&mut self, parameters: &[&Tensor], _: &[Option<Tensor>]) -> f64 {
-        let held = self.fisher.iter().zip(parameters).zip(&self.start);
-        let each = held.filter_map(|((fisher, own), start)| {
-            let apart = *own - start;
-            fisher.as_ref().map(|fisher| (fisher * apart.square()).sum(tch::Kind::Double).double_value(&[]))
-        });
-        self.lambda / 2.0 * each.sum::<f64>()
-    }
-
     fn facts(&self) -> String {
         format!("elastic {}", self.lambda)
     }
@@ -93,6 +84,47 @@ impl Pull for Elastic {
     fn add(&self, i: usize, parameter: &Tensor, gradient: &mut Tensor) {
         if let Some(fisher) = &self.fisher[i] {
             let _ = gradient.g_add_(&((parameter - &self.start[i]) * fisher * self.lambda));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::erasure::small::small_gan;
+    use crate::torch::grad;
+
+    #[test]
+    fn weights_of_convs_are_held_by_the_mean_square_of_their_gradients() {
+        let folder = tempfile::tempdir().unwrap();
+        let model = small_gan(folder.path());
+        let moves = model.parameters();
+        let elastic = Elastic::measure(&model, &moves, (10.0, 2), 7).unwrap();
+        let (network, discriminator) = (model.network(), model.discriminator().unwrap());
+        let mut rng = Rng::for_step(7, "fisher", 0);
+        let z = rng.normal(&[2, 8]);
+        let noises: Vec<Tensor> =
+            network.config().noise_sides().iter().map(|&side| rng.normal(&[2, 1, side, side])).collect();
+        for (i, (name, own)) in moves.iter().enumerate() {
+            assert_eq!(elastic.fisher[i].is_some(), name.starts_with(HELD), "{name}");
+            let mut pulled = no_grad(|| own.detach().zeros_like());
+            no_grad(|| elastic.add(i, &(own.detach() + 0.5), &mut pulled));
+            let Some(fisher) = &elastic.fisher[i] else {
+                assert!(pulled.abs().max().double_value(&[]) == 0.0, "{name}");
+                continue;
+            };
+            let _ = own.set_requires_grad(true);
+            let mean = (0..2).map(|k| {
+                let styles = network.broadcast(&network.map(&z));
+                let logits = discriminator.forward(&network.synthesize(&styles, Noise::Given(&noises)));
+                let slope = grad(&logits.get(k), &[own]).unwrap().remove(0).unwrap();
+                slope.square() / 2.0
+            });
+            let mean = mean.reduce(|a, b| a + b).unwrap();
+            let _ = own.set_requires_grad(false);
+            let most = mean.max().double_value(&[]);
+            assert!((fisher - &mean).abs().max().double_value(&[]) <= 1e-4 * most, "{name}");
+            assert!((pulled - mean * 5.0).abs().max().double_value(&[]) <= 1e-3 * most, "{name}");
         }
     }
 }

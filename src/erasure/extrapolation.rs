@@ -5,9 +5,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::adapt_then_unlearn::edit;
 use super::feedback::Stop;
-use super::tuning::chosen;
+use super::tuning::{chosen, edit};
 use super::{Adapting, Erasure, Error, Feedback, Grade};
 use crate::generator::Synthesizer;
 use crate::torch::{Tensor, no_grad};
@@ -105,5 +104,61 @@ impl<'m> Erasure<dyn Synthesizer + 'm, Feedback<'_>> for Extrapolation {
         let mut settings = serde_json::to_value(self).map_err(std::io::Error::other)?;
         settings["strength"] = strength.into();
         Ok(edit(model, feedback, ("extrapolation", settings), parameters))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::erasure::small::{labelled, small_gan};
+    use crate::training::Rules;
+    use crate::watch::Quiet;
+
+    fn adapting() -> Adapting {
+        let rules = Rules { batch: 4, path_every: 0, r1_every: 0, ..Rules::default() };
+        Adapting { models: 2, negatives: 4, steps: 3, fisher: 4, rules, ..Adapting::default() }
+    }
+
+    fn erased(strengths: Vec<f64>, feedback: &Feedback) -> (Edit, Vec<(String, Tensor)>, Vec<Tensor>) {
+        let folder = tempfile::tempdir().unwrap();
+        let mut model = small_gan(folder.path());
+        let method = Extrapolation { adapt: adapting(), strengths, ..Extrapolation::default() };
+        let state = Some(folder.path());
+        let ensemble = method.adapt.ensemble(&model, feedback, &[], state, &mut Quiet).unwrap();
+        let before: Vec<(String, Tensor)> =
+            model.parameters().into_iter().map(|(name, own)| (name, own.detach().copy())).collect();
+        let edit = method.erase(&mut model, feedback, state, &mut Quiet).unwrap();
+        let after = model.parameters();
+        assert!(before.iter().zip(&after).all(|((_, a), (_, b))| a.equal(&b.detach())), "the base moved");
+        (edit, before, ensemble.mean)
+    }
+
+    #[test]
+    fn strength_zero_is_the_base_and_minus_one_the_adapted_models_mean() {
+        let feedback = labelled(None);
+        assert!(erased(vec![0.0], &feedback).0.tensors.is_empty());
+        let (edit, before, mean) = erased(vec![-1.0], &feedback);
+        assert!(!edit.tensors.is_empty());
+        let mean = |name: &str| &mean[before.iter().position(|(own, _)| own == name).unwrap()];
+        for (name, own) in &edit.tensors {
+            let apart = (own - mean(name)).abs().max().double_value(&[]);
+            assert!(apart < 1e-5 * (1.0 + own.abs().max().double_value(&[])), "{name} {apart}");
+        }
+    }
+
+    #[test]
+    fn the_first_strength_that_is_enough_is_taken_unless_it_damages() {
+        let looks = std::cell::Cell::new(0);
+        // The farther from the base, the more is gone; from the third on too much is broken.
+        let examiner = |_: &dyn Synthesizer| {
+            looks.set(looks.get() + 1);
+            let unlearned = f64::from(looks.get()) / 10.0;
+            Ok(Grade { unlearned, damage: if looks.get() < 3 { 1.0 } else { 9.0 } })
+        };
+        let strengths = vec![0.1, 0.2, 0.3, 0.4];
+        let (edit, ..) = erased(strengths, &labelled(Some(&examiner)));
+        assert_eq!(looks.get(), 4);
+        let recipe: serde_json::Value = serde_json::from_str(&edit.recipe).unwrap();
+        assert_eq!(recipe["settings"]["strength"], 0.2);
     }
 }

@@ -15,7 +15,10 @@ mod repulsion;
 mod saliency;
 pub mod salun;
 mod select;
+#[cfg(test)]
+mod small;
 mod tuning;
+mod variant;
 
 use std::path::Path;
 
@@ -28,6 +31,7 @@ pub use positives::PositivesOnly;
 pub use repulsion::{Distance, Form, Repulsion};
 pub use salun::SalUn;
 pub use select::Select;
+pub use variant::Variant;
 
 use crate::watch::Watch;
 use crate::weights::Edit;

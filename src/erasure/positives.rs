@@ -5,10 +5,9 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::adapt_then_unlearn::{check_tuning, edit};
 use super::elastic::Elastic;
-use super::feedback::{Stop, frozen};
-use super::tuning::{Tuning, chosen};
+use super::feedback::Stop;
+use super::tuning::{OnPositives, check_tuning, chosen};
 use super::{Erasure, Error, Feedback};
 use crate::generator::Synthesizer;
 use crate::training::{Plan, Pull, Rules};
@@ -87,22 +86,15 @@ impl<'m> Erasure<dyn Synthesizer + 'm, Feedback<'_>> for PositivesOnly {
             .lambda
             .map(|lambda| Elastic::measure(model, &moves, (lambda, self.fisher), feedback.seed))
             .transpose()?;
-        let positives = frozen(model, &feedback.positives)?;
-        let plan = Plan { cooldown: self.cooldown, ..Plan::constant(self.steps, self.lr, feedback.seed) };
-        let tuning = Tuning {
-            // The same name, and so the same chances, as stage 2 of Adapt-then-Unlearn: they differ in the pull alone.
-            name: "unlearning",
-            reals: &positives,
+        let training = OnPositives {
+            method: if self.lambda.is_some() { "positives-ewc" } else { "positives" },
+            settings: serde_json::to_value(self).map_err(std::io::Error::other)?,
+            plan: Plan { cooldown: self.cooldown, ..Plan::constant(self.steps, self.lr, feedback.seed) },
             rules: &self.rules,
-            plan: &plan,
-            pull: elastic.as_mut().map(|elastic| elastic as &mut dyn Pull),
             stop: Some(self.stop),
             parameters: &self.parameters,
         };
-        let method = if self.lambda.is_some() { "positives-ewc" } else { "positives" };
-        let own = state.map(|state| state.join(method));
-        let (unlearned, _) = tuning.run(model, feedback, own.as_deref(), watch)?;
-        let settings = serde_json::to_value(self).map_err(std::io::Error::other)?;
-        Ok(edit(model, feedback, (method, settings), unlearned))
+        let pull = elastic.as_mut().map(|elastic| elastic as &mut dyn Pull);
+        training.run(model, feedback, pull, state, watch)
     }
 }

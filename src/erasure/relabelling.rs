@@ -1,8 +1,9 @@
 //! SalUn's training: the concept's prompts learn to give what other prompts give, under the mask, while the remaining set
 //! is learned as usual (equation 6).
 
+use super::Variant;
 use super::encoded::{Encoded, Texts, rows_of_step};
-use super::salun::{Pseudo, SalUn, TargetNetwork, Variant};
+use super::salun::{Pseudo, SalUn, TargetNetwork};
 use crate::generator::Denoiser;
 use crate::torch::{Kind, Rng, Tensor, no_grad};
 use crate::training::{self, Lesson, Share};

@@ -113,20 +113,7 @@ impl<'a> Repelled<'a> {
         }
     }
 
-    /// The term and its derivative by d², without γ.
-    fn term(&self, square: f64) -> (f64, f64) {
-        match self.settings.form {
-            Form::Il2 => (1.0 / square, -1.0 / (square * square)),
-            Form::Nl2 => (-square, -1.0),
-            Form::El2 => {
-                let value = (-self.alpha * square).exp();
-                (value, -self.alpha * value)
-            }
-        }
-    }
-}
-
-impl Pull for Repelled<'_> {
+    /// The term's value, γ included; the slope is kept for the gradients.
     fn value(&mut self, parameters: &[&Tensor], gradients: &[Option<Tensor>]) -> f64 {
         let (value, slope) = self.term(self.square(parameters));
         let gamma = self.gamma.unwrap_or_else(|| {
@@ -146,6 +133,24 @@ impl Pull for Repelled<'_> {
         // Exactly at the mean the slope of 1/d² has no number.
         self.slope = if gamma > 0.0 { gamma * slope } else { 0.0 };
         gamma * value
+    }
+
+    /// The term and its derivative by d², without γ.
+    fn term(&self, square: f64) -> (f64, f64) {
+        match self.settings.form {
+            Form::Il2 => (1.0 / square, -1.0 / (square * square)),
+            Form::Nl2 => (-square, -1.0),
+            Form::El2 => {
+                let value = (-self.alpha * square).exp();
+                (value, -self.alpha * value)
+            }
+        }
+    }
+}
+
+impl Pull for Repelled<'_> {
+    fn look(&mut self, parameters: &[&Tensor], gradients: &[Option<Tensor>]) {
+        self.value(parameters, gradients);
     }
 
     fn facts(&self) -> String {

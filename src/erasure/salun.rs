@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::encoded::{Encoded, Texts};
 use super::relabelling::Relabelling;
 use super::saliency::threshold;
-use super::{Brief, Erasure, Error, Select, Task};
+use super::{Brief, Erasure, Error, Select, Task, Variant};
 use crate::generator::Denoiser;
 use crate::torch::{Kind, Rng, Tensor, grad_each, no_grad, stage};
 use crate::training::{self, Plan, train};
@@ -72,16 +72,6 @@ pub enum TargetNetwork {
     Current,
     /// The base.
     Frozen,
-}
-
-/// Paper or code.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Variant {
-    /// As the paper means it.
-    Paper,
-    /// As the code does it.
-    Official,
 }
 
 impl Default for SalUn {

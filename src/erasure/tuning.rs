@@ -3,12 +3,13 @@
 
 use std::path::Path;
 
-use super::feedback::{Examiner, Grade, Stop};
+use super::feedback::{Examiner, Grade, Stop, frozen};
 use super::{Error, Feedback};
 use crate::generator::Synthesizer;
-use crate::torch::{Tensor, no_grad};
-use crate::training::{self, Contest, Exam, Plan, Pull, Reals, Rivals, Rules, compete};
+use crate::torch::Tensor;
+use crate::training::{self, Contest, Exam, Plan, Pull, Reals, Rules, compete_on_loan};
 use crate::watch::Watch;
+use crate::weights::Edit;
 
 /// What is learned, and how.
 pub(super) struct Tuning<'a> {
@@ -24,6 +25,47 @@ pub(super) struct Tuning<'a> {
     pub stop: Option<Stop>,
     /// Beginnings of the names of the parameters that move; all where there is none.
     pub parameters: &'a [String],
+}
+
+/// A generator that goes on with its own positives: what stage 2 of Adapt-then-Unlearn and its simpler rivals share. They
+/// are given the same chances, and differ in the pull alone.
+pub(super) struct OnPositives<'a> {
+    pub method: &'a str,
+    /// The method's settings, for the record.
+    pub settings: serde_json::Value,
+    pub plan: Plan,
+    pub rules: &'a Rules,
+    pub stop: Option<Stop>,
+    pub parameters: &'a [String],
+}
+
+impl OnPositives<'_> {
+    /// Learns, and gives what changed.
+    pub(super) fn run(
+        self,
+        model: &dyn Synthesizer,
+        feedback: &Feedback,
+        pull: Option<&mut dyn Pull>,
+        state: Option<&Path>,
+        watch: &mut dyn Watch,
+    ) -> Result<Edit, Error> {
+        let positives = frozen(model, &feedback.positives)?;
+        let tuning = Tuning {
+            name: "unlearning",
+            reals: &positives,
+            rules: self.rules,
+            plan: &self.plan,
+            pull: match pull {
+                Some(pull) => Some(pull),
+                None => None,
+            },
+            stop: self.stop,
+            parameters: self.parameters,
+        };
+        let own = state.map(|state| state.join(self.method));
+        let unlearned = tuning.run(model, feedback, own.as_deref(), watch)?;
+        Ok(edit(model, feedback, (self.method, self.settings), unlearned))
+    }
 }
 
 /// The parameters that move.
@@ -51,7 +93,7 @@ impl Tuning<'_> {
         feedback: &Feedback,
         state: Option<&Path>,
         watch: &mut dyn Watch,
-    ) -> Result<(Vec<(String, Tensor)>, Rivals), Error> {
+    ) -> Result<Vec<(String, Tensor)>, Error> {
         let moves = chosen(model, self.parameters)?;
         let discriminator = model.discriminator()?;
         let (batch, group) = (self.rules.batch, model.network().config().group);
@@ -60,11 +102,6 @@ impl Tuning<'_> {
                 "a batch of {batch} pictures cannot be compared in groups of {group}, as this discriminator does; take a multiple of {group}"
             )));
         }
-        let against = discriminator.parameters().named_leaves();
-        let all: Vec<&Tensor> = moves.iter().chain(&against).map(|(_, own)| own).collect();
-        let before: Vec<Tensor> = no_grad(|| all.iter().map(|own| own.detach().copy()).collect());
-        let train = |on: bool| all.iter().for_each(|own| drop(own.set_requires_grad(on)));
-        train(true);
         let stop = self.stop.filter(|stop| stop.every > 0).zip(feedback.examiner);
         let mut exam = stop.map(|(stop, examiner)| Examination { model, examiner, stop, last: None });
         let contest = Contest {
@@ -81,13 +118,7 @@ impl Tuning<'_> {
             },
             exam: exam.as_mut().map(|exam| exam as &mut dyn Exam),
         };
-        let outcome = compete(contest, self.plan, model.place(), state, watch);
-        train(false);
-        no_grad(|| {
-            for (own, before) in all.iter().zip(&before) {
-                own.detach().copy_(before);
-            }
-        });
+        let outcome = compete_on_loan(contest, self.plan, model.place(), state, watch);
         if let Some(grade) = exam.and_then(|exam| exam.last) {
             watch.note(&format!(
                 "{}: {:.1} % of {} unlearned, damage {:.2}",
@@ -97,9 +128,7 @@ impl Tuning<'_> {
                 grade.damage
             ));
         }
-        let mut rivals = outcome?;
-        let averages = std::mem::take(&mut rivals.average);
-        Ok((moves.into_iter().map(|(name, _)| name).zip(averages).collect(), rivals))
+        Ok(moves.into_iter().map(|(name, _)| name).zip(outcome?.average).collect())
     }
 }
 
@@ -116,7 +145,7 @@ impl Exam for Examination<'_> {
         self.stop.every
     }
 
-    fn grade(&mut self, _step: u64, _watch: &mut dyn Watch) -> Result<Option<f64>, training::Error> {
+    fn grade(&mut self, _step: u64) -> Result<Option<f64>, training::Error> {
         let grade = (self.examiner)(self.model).map_err(|error| training::Error::Exam(error.to_string()))?;
         self.last = Some(grade);
         Ok((grade.damage <= self.stop.damage).then_some(grade.unlearned))
@@ -124,5 +153,92 @@ impl Exam for Examination<'_> {
 
     fn pass(&self) -> f64 {
         self.stop.unlearned
+    }
+}
+
+/// Says what is wrong with settings that all trainings on samples share.
+pub(super) fn check_tuning(
+    method: &str,
+    (steps, lr, cooldown): (u64, f64, f64),
+    rules: &Rules,
+) -> Result<(), Error> {
+    if !(0.0..=1.0).contains(&cooldown) {
+        return Err(Error::Task(format!(
+            "{method}'s cooldown is {cooldown}; it is a share of the steps, 0 to 1"
+        )));
+    }
+    if rules.ahead >= steps {
+        return Err(Error::Task(format!(
+            "{method}'s discriminator is to move alone for {} steps, and there are {steps} in all",
+            rules.ahead
+        )));
+    }
+    if steps < 1 || lr.is_nan() || lr <= 0.0 {
+        return Err(Error::Task(format!(
+            "{method} has {steps} steps and lr {lr}; at least 1 step and a rate above 0 are needed"
+        )));
+    }
+    rules.check().map_err(|why| Error::Task(format!("{method}'s rules: {why}")))
+}
+
+/// The edit that a method's parameters are.
+pub(super) fn edit(
+    model: &dyn Synthesizer,
+    feedback: &Feedback,
+    (method, settings): (&str, serde_json::Value),
+    parameters: Vec<(String, Tensor)>,
+) -> Edit {
+    let own: std::collections::HashMap<String, Tensor> = model.parameters().into_iter().collect();
+    let tensors = parameters
+        .into_iter()
+        .filter(|(name, new)| own.get(name).is_none_or(|own| !own.equal(new)))
+        .collect();
+    let recipe = serde_json::json!({
+        "method": method, "settings": settings, "concept": feedback.concept, "seed": feedback.seed,
+        "negatives": feedback.negatives.len(), "positives": feedback.positives.len(),
+    });
+    Edit { base: model.card().hash.clone(), recipe: recipe.to_string(), tensors }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::erasure::small::{labelled, small_gan};
+    use crate::erasure::{Erasure as _, PositivesOnly};
+    use crate::watch::Quiet;
+
+    fn method(stop: Stop, parameters: &[&str]) -> PositivesOnly {
+        let rules = Rules { batch: 4, path_every: 0, r1_every: 0, ..Rules::default() };
+        let parameters = parameters.iter().map(|&own| own.to_owned()).collect();
+        PositivesOnly { steps: 6, rules, stop, parameters, ..PositivesOnly::default() }
+    }
+
+    #[test]
+    fn only_what_was_chosen_moves() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut model = small_gan(folder.path());
+        let edit = method(Stop::default(), &["to_rgb"]).erase(&mut model, &labelled(None), None, &mut Quiet);
+        let edit = edit.unwrap();
+        assert!(!edit.tensors.is_empty());
+        assert!(edit.tensors.iter().all(|(name, _)| name.starts_with("g.to_rgb")));
+        let wrong =
+            method(Stop::default(), &["convolutions"]).erase(&mut model, &labelled(None), None, &mut Quiet);
+        assert!(wrong.unwrap_err().to_string().contains("its layers are"));
+    }
+
+    #[test]
+    fn it_stops_at_the_first_look_that_is_good_enough() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut model = small_gan(folder.path());
+        let looks = std::cell::Cell::new(0);
+        let examiner = |_: &dyn Synthesizer| {
+            looks.set(looks.get() + 1);
+            // The first is damaged.
+            Ok(Grade { unlearned: 1.0, damage: if looks.get() == 1 { 5.0 } else { 1.0 } })
+        };
+        let stop = Stop { unlearned: 0.9, damage: 2.0, every: 2 };
+        let feedback = labelled(Some(&examiner));
+        method(stop, &[]).erase(&mut model, &feedback, None, &mut Quiet).unwrap();
+        assert_eq!(looks.get(), 2);
     }
 }

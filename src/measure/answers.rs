@@ -136,6 +136,17 @@ impl AnswerSet {
         }
     }
 
+    /// Which class of its domain a target is.
+    ///
+    /// # Errors
+    /// A target that is none of the classes.
+    pub fn class(&self, target: &Target) -> Result<usize, Error> {
+        let own = self.classes(target.domain).iter().position(|name| *name == target.name);
+        own.ok_or_else(|| {
+            Error::Unknown(format!("{target} is none of the classes that the judge is asked about"))
+        })
+    }
+
     /// Checks that exactly the set's pictures are there.
     ///
     /// # Errors

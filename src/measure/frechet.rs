@@ -3,6 +3,8 @@
 //! It grows with the width of the features and shrinks with the number of pictures: only distances with the same features
 //! and equally many pictures can be compared.
 
+use std::cell::OnceCell;
+
 use crate::torch::{Kind, Rng, Tensor};
 
 use super::Estimate;
@@ -12,7 +14,8 @@ use super::Estimate;
 pub struct Moments {
     mean: Tensor,
     covariance: Tensor,
-    root: Tensor,
+    /// The covariance's square root, once it is needed.
+    root: OnceCell<Tensor>,
 }
 
 impl Moments {
@@ -22,14 +25,15 @@ impl Moments {
         let mean = x.mean_dim([0_i64].as_slice(), false, Kind::Double);
         let apart = &x - &mean;
         let covariance = apart.tr().matmul(&apart) / (x.size()[0] - 1) as f64;
-        let root = square_root(&covariance);
-        Self { mean, covariance, root }
+        Self { mean, covariance, root: OnceCell::new() }
     }
 
-    /// The distance to another set.
+    /// The distance to another set, which remembers what it was at pains to find: it is to be the one that many are
+    /// compared to.
     pub fn distance(&self, other: &Self) -> f64 {
-        // tr (Σ₁ Σ₂)^½ is the sum of the square roots of the eigenvalues of the symmetric Σ₁^½ Σ₂ Σ₁^½.
-        let product = self.root.matmul(&other.covariance).matmul(&self.root);
+        // tr (Σ₁ Σ₂)^½ is the sum of the square roots of the eigenvalues of the symmetric Σ₂^½ Σ₁ Σ₂^½.
+        let root = other.root.get_or_init(|| square_root(&other.covariance));
+        let product = root.matmul(&self.covariance).matmul(root);
         let mixed = symmetric(&product).linalg_eigvalsh("L").clamp_min(0.0).sqrt().sum(Kind::Double);
         let means = (&self.mean - &other.mean).square().sum(Kind::Double);
         // Of equal sets rounding may leave less than nothing.
@@ -48,18 +52,21 @@ fn square_root(x: &Tensor) -> Tensor {
 
 /// The distance of features `[n, width]` from a fixed reference, with an interval from drawing them again.
 pub fn frechet(features: &Tensor, reference: &Moments) -> Estimate {
-    const DRAWS: u64 = 50;
+    /// Of features as wide as this a draw takes seconds.
+    const WIDE: i64 = 1024;
     let n = features.size()[0];
+    let draws = if features.size()[1] < WIDE { 50 } else { 20 };
     let value = Moments::of(features).distance(reference);
     let mut rng = Rng::new(0x5EED);
-    let drawn: Vec<f64> = (0..DRAWS)
+    let drawn: Vec<f64> = (0..draws)
         .map(|_| {
             let rows = rng.below(n, &[n]).to_device(features.device());
             Moments::of(&features.index_select(0, &rows)).distance(reference)
         })
         .collect();
-    let mean = drawn.iter().sum::<f64>() / DRAWS as f64;
-    let deviation = (drawn.iter().map(|own| (own - mean).powi(2)).sum::<f64>() / (DRAWS - 1) as f64).sqrt();
+    let mean = drawn.iter().sum::<f64>() / drawn.len() as f64;
+    let deviation =
+        (drawn.iter().map(|own| (own - mean).powi(2)).sum::<f64>() / (drawn.len() - 1) as f64).sqrt();
     // Sets that are drawn again hold some pictures twice and lie farther away: only their spread is used.
     let half = 1.96 * deviation;
     Estimate { value, low: (value - half).max(0.0), high: value + half, hits: 0, n: n as usize }

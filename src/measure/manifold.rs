@@ -1,7 +1,7 @@
 //! Precision and recall of pictures against reference pictures (Kynkäänniemi et al. 2019, section 3): how many lie where
 //! the others are, and how much of where the others are they reach.
 
-use super::{Estimate, wilson};
+use super::Estimate;
 use crate::torch::{Kind, Tensor};
 
 /// Neighbours whose distance is a picture's reach (the paper's).
@@ -20,8 +20,7 @@ fn covered(features: &Tensor, manifold: &Tensor) -> Estimate {
     let reach = distances(manifold, manifold).kthvalue(k, 1, false).0;
     let inside = distances(features, manifold).le_tensor(&reach.unsqueeze(0)).any_dim(1, false);
     let hits = inside.sum(Kind::Int64).int64_value(&[]) as usize;
-    let (low, high) = (wilson(hits, n as usize).low, wilson(hits, n as usize).high);
-    Estimate { value: hits as f64 / n as f64, low, high, hits, n: n as usize }
+    Estimate::of_share(hits, n as usize)
 }
 
 fn distances(a: &Tensor, b: &Tensor) -> Tensor {

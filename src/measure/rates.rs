@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::interval::wilson_of;
-use super::{Interval, bootstrap};
+use super::{Interval, bootstrap, wilson};
 
 /// What a prompt is there for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -51,6 +51,14 @@ pub struct Estimate {
     pub hits: usize,
     /// Pictures.
     pub n: usize,
+}
+
+impl Estimate {
+    /// A share of pictures that have nothing to do with each other, with Wilson's interval; 0 of 0 is nothing.
+    pub fn of_share(hits: usize, n: usize) -> Self {
+        let Interval { low, high } = wilson(hits, n);
+        Self { value: hits as f64 / n.max(1) as f64, low, high, hits, n }
+    }
 }
 
 /// A measure before and after.

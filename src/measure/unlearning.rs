@@ -40,14 +40,7 @@ impl Turned<'_> {
         let own = self.before.iter().zip(self.after).filter(|(before, _)| **before == class);
         let (n, hits) =
             own.fold((0, 0), |(n, hits), (_, after)| (n + 1, hits + usize::from(*after != class)));
-        let interval = wilson(hits, n);
-        (n > 0).then(|| Estimate {
-            value: hits as f64 / n as f64,
-            low: interval.low,
-            high: interval.high,
-            hits,
-            n,
-        })
+        (n > 0).then(|| Estimate::of_share(hits, n))
     }
 
     /// Relative change of each class's share among the pictures that do not show `without`; of all, where that is `None`.

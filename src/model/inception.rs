@@ -8,8 +8,6 @@ use crate::torch::{Kind, Tensor};
 
 /// Pixels on a side of what it looks at.
 const SIDE: i64 = 299;
-/// Width of its features.
-pub const WIDTH: i64 = 2048;
 
 /// A convolution with batch norm and `ReLU`.
 #[derive(Debug)]

@@ -117,6 +117,22 @@ impl Record {
             self.hashes.insert("commit".to_owned(), commit);
         }
     }
+
+    /// Notes the hash of something that must be the same at every sitting.
+    ///
+    /// # Errors
+    /// It was another one at an earlier sitting.
+    pub(super) fn bind(&mut self, role: &str, hash: &str) -> Result<(), Error> {
+        let short = |hash: &str| hash.chars().take(12).collect::<String>();
+        match self.hashes.insert(role.to_owned(), hash.to_owned()) {
+            Some(old) if old != hash => Err(Error::Unknown(format!(
+                "the {role} has changed since this run began: it was {}, it is {}, and what was done came of the old one; put the old one back, or begin anew in another folder (--out)",
+                short(&old),
+                short(hash)
+            ))),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// An open run folder; no other process can open it meanwhile.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::jury::ALIGNED;
 use super::pipeline::{AnswerSettings, ModelSettings, overridden};
 use super::{Batch, Error};
 use crate::attack::Relearning;
@@ -67,8 +68,14 @@ pub struct MeasureSettings {
     pub inception: Option<PathBuf>,
     /// Latents that are drawn before and after each erasure.
     pub latents: usize,
-    /// Pictures of each style × object of the canvas, to which pictures without the concept are compared; 0 leaves it out.
-    pub canvas: u32,
+    /// Known pictures that measure labeller and judge, and to which pictures without the concept are compared: `canvas`
+    /// and `aligned-canvas` draw them, or a folder in `UnlearnCanvas`' layout, or `none`. Where none is named,
+    /// `aligned-canvas` for the canvas' classes, and none for others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reference: Option<String>,
+    /// Pictures of each style × object of the reference, to which pictures without the concept are compared; 0 leaves
+    /// that out.
+    pub per_cell: u32,
     /// Generators that never saw a concept, by concept: `"object:Cat" = "retrained.safetensors"`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub retrained: BTreeMap<String, String>,
@@ -121,7 +128,8 @@ impl Default for MeasureSettings {
             judge: "judge".to_owned(),
             inception: None,
             latents: 2000,
-            canvas: 16,
+            reference: None,
+            per_cell: 16,
             retrained: BTreeMap::new(),
             batch: Batch::Of(50),
             relearn: None,
@@ -213,6 +221,12 @@ impl Unlearning {
             relearn.check().map_err(Error::Pipeline)?;
         }
         self.method.iter().try_for_each(GanMethod::check)
+    }
+
+    /// The known pictures' name.
+    pub(super) fn reference(&self) -> Option<String> {
+        let canvas = self.classes.styles.is_empty() && self.classes.objects.is_empty();
+        self.measure.reference.clone().or_else(|| canvas.then(|| ALIGNED.to_owned()))
     }
 
     /// What is to be forgotten.

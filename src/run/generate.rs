@@ -32,10 +32,10 @@ pub struct Commission {
     pub seeds: Vec<u64>,
     /// What to stay away from.
     pub negative: String,
-    /// Guidance for prompts that have none of their own.
-    pub guidance: f64,
-    /// Sampling steps.
-    pub steps: usize,
+    /// Guidance for prompts that have none of their own; 2 when it is missing.
+    pub guidance: Option<f64>,
+    /// Sampling steps; 20 when it is missing.
+    pub steps: Option<usize>,
     /// The solver; the model's own when it is missing.
     pub sampler: Option<Solver>,
     /// Pixels across and down; when missing the prompt's own, else the model's.
@@ -72,6 +72,9 @@ impl GanCommission {
     /// The stem of each picture's file and how it is drawn: `{truncation}_{n}`, or `{strip}_{n}` for strips.
     fn shots(&self, seeds: &[u64], side: i64) -> Result<Vec<(String, Shot)>, Error> {
         let several = self.truncation.len() > 1;
+        if let Some(wrong) = self.truncation.iter().find(|own| !own.is_finite()) {
+            return Err(Error::Unknown(format!("--truncation is {wrong}; it is a number, 0 to 1 as a rule")));
+        }
         if self.strip > 0 && (several || self.mix.is_some() || seeds.len() < 2 || self.strip < 2) {
             return Err(Error::Unknown(
                 "a strip (--strip) goes in at least 2 pictures from each of at least 2 seeds to the next, at one truncation and without --mix"
@@ -158,8 +161,8 @@ pub fn generate(
                 prompt: row.prompt.clone(),
                 negative: commission.negative.clone(),
                 seed,
-                guidance: row.guidance.unwrap_or(commission.guidance),
-                steps: commission.steps,
+                guidance: row.guidance.or(commission.guidance).unwrap_or(2.0),
+                steps: commission.steps.unwrap_or(20),
                 sampler: commission.sampler.unwrap_or(solver),
                 size: commission.size.or(row.size).unwrap_or((side, side)),
                 truncation: 1.0,
@@ -262,6 +265,10 @@ fn gan(commission: &Commission, path: &Path, place: Place) -> Result<Loaded, Err
     if !commission.embeddings.is_empty() {
         return wrong("it learns no word");
     }
+    let steps = commission.steps.is_some() || commission.sampler.is_some();
+    if steps || commission.guidance.is_some() || !commission.negative.is_empty() {
+        return wrong("it draws in one step, so it has no --steps, --sampler, --guidance and --negative");
+    }
     let mut model = StyleGan2::load(path, place)?;
     let mut hash = model.card().hash.clone();
     if !commission.edits.is_empty() {
@@ -284,7 +291,7 @@ fn content_hash(path: &Path) -> Result<blake3::Hash, Error> {
     Ok(content.finalize())
 }
 
-/// Writes `pictures.csv`: each file with its seed and the prompt file's columns.
+/// Writes `pictures.csv`: each file with its seed, what else a GAN's picture is of, and the prompt file's columns.
 fn table(
     commission: &Commission,
     works: &[(PathBuf, Shot)],
@@ -294,11 +301,21 @@ fn table(
     let mut table = csv::Writer::from_writer(Vec::new());
     let kept: Vec<String> = commission.prompts[0].columns.iter().map(|(head, _)| head.clone()).collect();
     let csv_error = |error: csv::Error| Error::Io(std::io::Error::other(error));
-    table.write_record(["file", "seed"].into_iter().map(str::to_owned).chain(kept)).map_err(csv_error)?;
+    let of_gan: &[&str] =
+        if commission.gan.is_plain() { &[] } else { &["truncation", "other_seed", "share"] };
+    let heads = ["file", "seed"].iter().chain(of_gan).map(|&head| head.to_owned()).chain(kept);
+    table.write_record(heads).map_err(csv_error)?;
     for ((file, shot), row) in works.iter().zip(rows) {
         let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let own = row.columns.iter().map(|(_, value)| value.clone());
-        table.write_record([name, shot.seed.to_string()].into_iter().chain(own)).map_err(csv_error)?;
+        let (other, share) = match shot.blend {
+            Some(Blend::Between { seed, share }) => (seed.to_string(), share.to_string()),
+            Some(Blend::From { seed, layer }) => (seed.to_string(), format!("from layer {layer}")),
+            None => (String::new(), String::new()),
+        };
+        let of_gan = [shot.truncation.to_string(), other, share].into_iter().take(of_gan.len());
+        let all = [name, shot.seed.to_string()].into_iter().chain(of_gan).chain(own);
+        table.write_record(all).map_err(csv_error)?;
     }
     let bytes = table.into_inner().map_err(|error| Error::Io(std::io::Error::other(error.to_string())))?;
     Ok(crate::files::write(&root.join("pictures.csv"), &bytes)?)

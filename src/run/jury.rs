@@ -8,7 +8,7 @@ use super::Error;
 use super::judging::Looked;
 use super::naming::shipped_or_path;
 use super::pipeline::JudgeSettings;
-use crate::canvas;
+use crate::canvas::{self, Pose};
 use crate::judge::{
     CandleEye, Eye, Judge, JudgeCard, Look as _, ProbeSettings, Question, TorchEye, in_batches,
 };
@@ -91,12 +91,20 @@ impl Jury {
         self.judge.questions().cloned().collect()
     }
 
+    /// Pictures whose truth is known, `n` of each style × object from index `first` on; none where there is no reference.
+    ///
+    /// # Errors
+    /// Reference pictures that are missing.
+    pub(super) fn known(&self, first: u32, n: u32) -> Result<Vec<(Answer, Picture)>, Error> {
+        pictures(&self.settings, &self.set, first, n)
+    }
+
     /// Lets the judge name pictures whose truth is known; `None` where there are none.
     ///
     /// # Errors
     /// Reference pictures that are missing.
     pub fn check(&self, watch: &mut dyn Watch) -> Result<Option<Reference>, Error> {
-        let known = pictures(&self.settings, &self.set, 0, self.settings.check)?;
+        let known = self.known(0, self.settings.check)?;
         if known.is_empty() {
             return Ok(None);
         }
@@ -167,6 +175,9 @@ fn wordings([styles, objects]: [Question; 2]) -> Vec<(Question, Vec<Vec<String>>
 /// The canvas world of reference pictures: neither the generator nor the judge learned from it.
 const REFERENCE_WORLD: u64 = 3;
 
+/// The canvas with all objects in the middle, as a reference.
+pub(super) const ALIGNED: &str = "aligned-canvas";
+
 /// Pictures whose truth is known, `n` of each style × object from index `first` on.
 fn pictures(
     settings: &JudgeSettings,
@@ -181,8 +192,8 @@ fn pictures(
         .answers()
         .into_iter()
         .map(|answer| {
-            let picture = if source == "canvas" {
-                from_canvas(&answer)?
+            let picture = if let Some(pose) = pose_of(source) {
+                from_canvas(&answer, pose)?
             } else {
                 let cell = Path::new(source).join(&answer.style).join(&answer.object);
                 let png = cell.join(format!("{}.png", answer.seed + 1));
@@ -194,15 +205,24 @@ fn pictures(
         .collect()
 }
 
-fn from_canvas(answer: &Answer) -> Result<Picture, Error> {
+/// How the canvas' objects stand where it is the canvas that draws the reference.
+pub(super) fn pose_of(reference: &str) -> Option<Pose> {
+    match reference {
+        "canvas" => Some(Pose::Free),
+        ALIGNED => Some(Pose::Aligned),
+        _ => None,
+    }
+}
+
+fn from_canvas(answer: &Answer, pose: Pose) -> Result<Picture, Error> {
     let style = canvas::Style::ALL.iter().find(|style| style.name() == answer.style);
     let object = canvas::Object::ALL.iter().find(|object| object.name() == answer.object);
     let (Some(&style), Some(&object)) = (style, object) else {
         return Err(Error::Unknown(format!(
-            "the canvas does not know {} × {}; set judge.reference to a folder of known pictures, or remove it",
+            "the canvas does not know {} × {}; set the reference to a folder of known pictures, or to none",
             answer.style, answer.object
         )));
     };
-    let rgb = canvas::draw(REFERENCE_WORLD, style, object, answer.seed as u32);
+    let rgb = canvas::draw_posed(REFERENCE_WORLD, style, object, answer.seed as u32, pose);
     Ok(Picture { width: canvas::SIDE, height: canvas::SIDE, rgb })
 }

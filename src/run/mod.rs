@@ -16,8 +16,10 @@ mod inspect;
 mod judging;
 mod jury;
 mod label;
+mod labelled;
 mod labels;
 mod layouts;
+mod measured;
 mod naming;
 mod opening;
 mod pipeline;
@@ -52,6 +54,7 @@ pub use judging::{Asked, Looked, judge_pictures, read_evidence};
 pub use jury::{JudgeReport, Jury};
 pub use label::{Sitting, draw_pages, read_numbers};
 pub use layouts::{GridRequest, Rows, canvas_folder, canvas_sheet, compare};
+pub use measured::GanScore;
 pub use naming::{located, needs_no_prompt, shipped, shipped_or_path};
 pub use pipeline::{
     AnswerSettings, DrawSettings, Job, JudgeSettings, Method, ModelSettings, Pipeline, TaskSettings,
@@ -65,7 +68,7 @@ pub use screens::ScreenReport;
 pub use study::{Summary, erase_only, run};
 pub use survey::{Survey, survey};
 pub use train::{Course, train};
-pub use unlearn::{GanScore, Returned, Unlearned, unlearn};
+pub use unlearn::{Returned, Unlearned, unlearn};
 
 use std::path::PathBuf;
 

@@ -167,7 +167,7 @@ pub struct JudgeSettings {
     pub decide: String,
     /// `candle`, `libtorch`, or `auto`: libtorch on a GPU, candle on a CPU.
     pub engine: String,
-    /// Pictures whose truth is known: `canvas` draws them, or a folder in `UnlearnCanvas`' layout, or `none`. They
+    /// Pictures whose truth is known: `canvas` and `aligned-canvas` draw them, or a folder in `UnlearnCanvas`' layout, or `none`. They
     /// measure the judge, and teach it where it decides by prototypes or a probe.
     pub reference: Option<String>,
     /// Reference pictures of each style × object that measure the judge.

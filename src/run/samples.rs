@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::judging::{Asked, Looked};
-use crate::generator::Generator as _;
-use crate::generator::{Shot, StyleGan2};
+use crate::generator::{Generator as _, Shot, StyleGan2, Synthesizer};
 use crate::judge::{Error, Evidence, Judge, JudgeCard, Look, Question};
 use crate::measure::Domain;
 use crate::pictures::Picture;
+use crate::watch::Quiet;
 
 /// A picture of a GAN.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -40,6 +40,19 @@ pub(super) fn samples(first: u64, n: usize) -> Vec<Sample> {
 pub(super) fn works(model: &StyleGan2, samples: &[Sample], folder: &Path) -> Vec<(PathBuf, Shot)> {
     let side = model.card().side;
     samples.iter().map(|sample| (sample.path(folder), Shot::of_seed(sample.seed, 1.0, side))).collect()
+}
+
+/// Draws samples of these seeds and keeps the pictures in memory.
+pub(super) fn drawn(model: &dyn Synthesizer, seeds: &[u64]) -> Result<Vec<Picture>, super::Error> {
+    /// Drawn at once.
+    const GROUP: usize = 64;
+    let side = model.card().side;
+    let shots: Vec<Shot> = seeds.iter().map(|&seed| Shot::of_seed(seed, 1.0, side)).collect();
+    let mut pictures = Vec::with_capacity(shots.len());
+    for group in shots.chunks(GROUP) {
+        pictures.extend(model.draw(group, &mut Quiet)?);
+    }
+    Ok(pictures)
 }
 
 /// A judge of pictures that no prompt asked for.

@@ -6,14 +6,13 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::answering::answer_set;
-use super::jury::{JudgeReport, Jury};
+use super::jury::{JudgeReport, Jury, pose_of};
 use super::pipeline::{AnswerSettings, JudgeSettings};
 use super::samples::named;
 use super::screens::pictures_in;
 use super::{Error, shipped_or_path};
-use crate::canvas::{self, Object, SIDE, Style};
 use crate::judge::{FeatureCard, Features, in_batches};
-use crate::measure::{Domain, Estimate, Moments, frechet, wilson};
+use crate::measure::{Answer, Domain, Estimate, Moments, frechet};
 use crate::pictures::Picture;
 use crate::torch::Device;
 use crate::watch::Watch;
@@ -45,8 +44,6 @@ pub struct Survey {
 
 /// Canvas pictures of each style × object that others are compared to.
 const PER_CELL: u32 = 8;
-/// The canvas world that no network learned from.
-const WORLD: u64 = 3;
 
 /// Looks at all pictures of a folder.
 ///
@@ -87,27 +84,21 @@ pub fn survey(
         }
     }
     let n = pictures.len();
-    let interval = wilson(sure, n);
     let features = Features::clip(&shipped_or_path(&settings.path)?, device)?;
     let (mut to_canvas, mut of_canvas) = (None, None);
-    if settings.reference.as_deref() == Some("canvas") && n > 1 {
-        let canvas = Moments::of(&features.of(&from_canvas(0))?);
+    if settings.reference.as_deref().and_then(pose_of).is_some() && n > 1 {
+        let known = |first: u32| Ok::<_, Error>(in_rounds(jury.known(first, PER_CELL)?));
+        let canvas = Moments::of(&features.of(&known(0)?)?);
         to_canvas = Some(frechet(&features.of(&pictures)?, &canvas));
         // As many as there are of the others: distances shrink with the number of pictures.
-        let mut others = from_canvas(PER_CELL);
+        let mut others = known(PER_CELL)?;
         others.truncate(n.max(2));
         of_canvas = Some(frechet(&features.of(&others)?, &canvas));
     }
     Ok(Survey {
         n,
         confidence,
-        named: Estimate {
-            value: sure as f64 / n as f64,
-            low: interval.low,
-            high: interval.high,
-            hits: sure,
-            n,
-        },
+        named: Estimate::of_share(sure, n),
         styles: count(Domain::Style),
         objects: count(Domain::Object),
         cells: [cells.len(), set.styles.len() * set.objects.len()],
@@ -118,13 +109,8 @@ pub fn survey(
     })
 }
 
-fn from_canvas(first: u32) -> Vec<Picture> {
-    let cells =
-        || Style::ALL.iter().flat_map(|&style| Object::ALL.iter().map(move |&object| (style, object)));
-    let draw = |(style, object), i| {
-        let rgb = canvas::draw(WORLD, style, object, first + i);
-        Picture { width: SIDE, height: SIDE, rgb }
-    };
-    // Cell by cell within each round, so that the first n are of all cells.
-    (0..PER_CELL).flat_map(|i| cells().map(move |cell| draw(cell, i))).collect()
+/// One of each cell, then another one of each, and so on, so that the first n are of all cells.
+fn in_rounds(mut known: Vec<(Answer, Picture)>) -> Vec<Picture> {
+    known.sort_by_key(|(answer, _)| answer.seed);
+    known.into_iter().map(|(_, picture)| picture).collect()
 }

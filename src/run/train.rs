@@ -24,12 +24,14 @@ impl Course {
     /// Reads a recipe; one with a part `gan` is a `StyleGAN2`'s.
     ///
     /// # Errors
-    /// A text that is no recipe.
+    /// A text that is no recipe, sizes and names that make no sense.
     pub fn parse(path: &str, text: &str, sets: &[String]) -> Result<Self, Error> {
         let table: toml::Table =
             toml::from_str(text).map_err(|error| Error::Pipeline(format!("{path}: {error}")))?;
         Ok(if table.contains_key("gan") {
-            Self::MiniatureGan(overridden(path, text, sets)?)
+            let recipe: miniature_gan::Recipe = overridden(path, text, sets)?;
+            recipe.check().map_err(|why| Error::Pipeline(format!("{path}: {why}")))?;
+            Self::MiniatureGan(recipe)
         } else {
             Self::Miniature(overridden(path, text, sets)?)
         })

@@ -34,6 +34,8 @@ impl Default for AdamSettings {
 pub struct Adam {
     settings: AdamSettings,
     parameters: Vec<Tensor>,
+    /// How much faster than others each one moves.
+    rates: Vec<f64>,
     first: Vec<Tensor>,
     second: Vec<Tensor>,
     steps: Vec<Tensor>,
@@ -64,11 +66,22 @@ impl Adam {
         let zeros = |p: &Tensor| no_grad(|| p.detach().zeros_like().to_kind(kind));
         Ok(Self {
             settings,
+            rates: vec![1.0; parameters.len()],
             first: parameters.iter().map(zeros).collect(),
             second: parameters.iter().map(zeros).collect(),
             steps: parameters.iter().map(|p| Tensor::zeros([], (Kind::Float, p.device()))).collect(),
             parameters,
         })
+    }
+
+    /// Lets each parameter move so many times as fast as a step says; the decay with it.
+    ///
+    /// # Panics
+    /// If there are not as many rates as parameters.
+    #[must_use]
+    pub fn with_rates(self, rates: Vec<f64>) -> Self {
+        assert_eq!(rates.len(), self.parameters.len(), "a rate for each parameter");
+        Self { rates, ..self }
     }
 
     /// One step. Parameters whose gradient is `None` stay as they are.
@@ -91,10 +104,16 @@ impl Adam {
             }
             return Ok(());
         }
-        let moved: Vec<usize> = (0..gradients.len()).filter(|&i| gradients[i].is_some()).collect();
-        let found: Vec<Tensor> = gradients.iter().flatten().map(Tensor::shallow_clone).collect();
-        let pick = |tensors: &[Tensor]| moved.iter().map(|&i| tensors[i].shallow_clone()).collect::<Vec<_>>();
-        self.fused(&moved, &found, (&pick(&self.first), &pick(&self.second)), lr)
+        let mut all: Vec<usize> = (0..gradients.len()).filter(|&i| gradients[i].is_some()).collect();
+        all.sort_by(|&a, &b| self.rates[a].total_cmp(&self.rates[b]));
+        for moved in all.chunk_by(|&a, &b| self.rates[a].total_cmp(&self.rates[b]).is_eq()) {
+            let pick =
+                |tensors: &[Tensor]| moved.iter().map(|&i| tensors[i].shallow_clone()).collect::<Vec<_>>();
+            let found: Vec<Tensor> =
+                moved.iter().filter_map(|&i| gradients[i].as_ref()).map(Tensor::shallow_clone).collect();
+            self.fused(moved, &found, (&pick(&self.first), &pick(&self.second)), lr)?;
+        }
+        Ok(())
     }
 
     /// One step of the parameter `i` alone.
@@ -119,7 +138,7 @@ impl Adam {
         Ok(())
     }
 
-    /// libtorch's kernel on some of the parameters; moves `moments` too.
+    /// libtorch's kernel on some of the parameters, all of one rate; moves `moments` too.
     fn fused(
         &self,
         moved: &[usize],
@@ -153,7 +172,7 @@ impl Adam {
                 second.as_mut_ptr(),
                 steps.as_mut_ptr(),
                 moved.len() as i64,
-                lr,
+                lr * self.rates[moved[0]],
                 betas.0,
                 betas.1,
                 decay,

@@ -8,160 +8,12 @@
 
 use std::f64::consts::LN_2;
 
-use serde::{Deserialize, Serialize};
-
 use super::sitting::{Pupil, drive};
-use super::{Error, Guide, Plan};
-use crate::model::stylegan2::{Discriminator, Generator, Noise};
+use super::tracing::{difference, from_afar};
+use super::{Contest, Error, Guide, Plan, Pull, Rivals, Rules};
+use crate::model::stylegan2::Noise;
 use crate::torch::{Adam, AdamSettings, Ema, Kind, Place, Rng, Tensor, grad, grad_of_grad, no_grad, stage};
 use crate::watch::Watch;
-
-/// The rules of the contest; the defaults are rosinality's.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Rules {
-    /// Pictures in a batch.
-    pub batch: i64,
-    /// How often a batch is drawn under two latents, one for the coarse layers and one for the fine.
-    pub mixing: f64,
-    /// Weight of R1, γ in γ/2 · ‖∇D‖².
-    pub r1: f64,
-    /// Steps from one R1 to the next; 0 leaves it out.
-    pub r1_every: u64,
-    /// Weight of the path length's penalty.
-    pub path: f64,
-    /// Steps from one such penalty to the next; 0 leaves it out.
-    pub path_every: u64,
-    /// What part of a batch that penalty takes.
-    pub path_share: i64,
-    /// Pictures after which an old weight counts half in the generator's average.
-    pub average: f64,
-    /// Whether the average remembers no more than `(1 + step) / (10 + step)` of itself, so that the average of a short
-    /// training is not its beginning; rosinality's does not do so.
-    pub warm: bool,
-    /// Steps at the beginning in which the discriminator moves alone: a new one has nothing to tell a generator that can
-    /// draw already.
-    pub ahead: u64,
-}
-
-impl Default for Rules {
-    fn default() -> Self {
-        Self {
-            batch: 16,
-            mixing: 0.9,
-            r1: 10.0,
-            r1_every: 16,
-            path: 2.0,
-            path_every: 4,
-            path_share: 2,
-            // 0.5^(32 / 10,000) a step of 16 pictures.
-            average: 5000.0,
-            warm: true,
-            ahead: 0,
-        }
-    }
-}
-
-impl Rules {
-    /// Says what is wrong with them.
-    ///
-    /// # Errors
-    /// The first complaint.
-    pub fn check(&self) -> Result<(), String> {
-        if self.batch < 1 || self.path_share < 1 {
-            return Err(format!(
-                "batch is {} and path_share {}; both are at least 1",
-                self.batch, self.path_share
-            ));
-        }
-        if !(0.0..=1.0).contains(&self.mixing) {
-            return Err(format!("mixing is {}; it is a share, 0 to 1", self.mixing));
-        }
-        let weights = [self.r1, self.path, self.average];
-        if weights.iter().any(|weight| weight.is_nan() || *weight < 0.0) {
-            return Err(format!("r1, path and average are {weights:?}; none is negative"));
-        }
-        Ok(())
-    }
-}
-
-/// Pictures that are to pass for real.
-pub trait Reals {
-    /// `n` of them at random, `[n, 3, size, size]` from -1 to 1 on the networks' device, and where a guide needs them
-    /// their classes, `[n, questions]`.
-    fn some(&self, n: i64, rng: &mut Rng) -> (Tensor, Option<Tensor>);
-}
-
-/// A term of the generator's loss that depends on its parameters alone: its gradient is known without a graph.
-pub trait Pull {
-    /// Looks at all parameters that move, and gives the term's value without its weight. The gradients are those of the
-    /// generator's own loss.
-    fn value(&mut self, parameters: &[&Tensor], gradients: &[Option<Tensor>]) -> f64;
-
-    /// Adds the term's gradient to the `i`-th parameter's, after [`Self::value`].
-    fn add(&self, i: usize, parameter: &Tensor, gradient: &mut Tensor);
-
-    /// What it depends on: a state of others is another training's.
-    fn facts(&self) -> String;
-
-    /// What it chose at its first step and must keep, where it has chosen.
-    fn memory(&self) -> Option<f64> {
-        None
-    }
-
-    /// Takes that choice back.
-    fn recall(&mut self, _choice: f64) {}
-}
-
-/// Looks at the generator on the way, and says when it is good enough.
-pub trait Exam {
-    /// Steps from one look to the next.
-    fn every(&self) -> u64;
-
-    /// How good the network is, whose parameters are its averages: larger is better, `None` where it must not be kept.
-    ///
-    /// # Errors
-    /// Whatever goes wrong in looking.
-    fn grade(&mut self, step: u64, watch: &mut dyn Watch) -> Result<Option<f64>, Error>;
-
-    /// A grade that is enough.
-    fn pass(&self) -> f64;
-}
-
-/// Who competes, over what, and under which rules.
-pub struct Contest<'a> {
-    /// A short name; part of the seed of every step.
-    pub name: &'static str,
-    /// Draws.
-    pub generator: &'a Generator,
-    /// The generator's parameters that move, which want gradients.
-    pub moves: Vec<(String, Tensor)>,
-    /// Tells drawn pictures from real ones; all of its parameters move and want gradients.
-    pub discriminator: &'a Discriminator,
-    /// What is real.
-    pub reals: &'a dyn Reals,
-    /// The rules.
-    pub rules: &'a Rules,
-    /// Classes that regions of the noise stand for.
-    pub guide: Option<&'a Guide>,
-    /// What else moves the generator.
-    pub pull: Option<&'a mut dyn Pull>,
-    /// Ends the contest early.
-    pub exam: Option<&'a mut dyn Exam>,
-}
-
-/// What a contest ended with.
-#[derive(Debug)]
-pub struct Rivals {
-    /// The averages of the generator's parameters that moved, in their order.
-    pub average: Vec<Tensor>,
-    /// Steps that were done.
-    pub steps: u64,
-    /// Seconds of work, over all sittings.
-    pub seconds: f64,
-    /// The mean of both losses' sum over the last steps.
-    pub loss: f64,
-}
 
 /// How fast the mean path length follows.
 const PATH_PACE: f64 = 0.01;
@@ -185,6 +37,29 @@ pub fn compete<'a>(
     Ok(Rivals { average, steps: end.step, seconds: end.seconds, loss: end.mean })
 }
 
+/// As [`compete`], with networks that want no gradients and are left as they were, whatever happens.
+///
+/// # Errors
+/// As every training.
+pub fn compete_on_loan<'a>(
+    contest: Contest<'a>,
+    plan: &'a Plan,
+    place: Place,
+    folder: Option<&std::path::Path>,
+    watch: &mut dyn Watch,
+) -> Result<Rivals, Error> {
+    let moves = contest.moves.iter().map(|(_, own)| own.shallow_clone());
+    let against = contest.discriminator.parameters().tensors().into_iter().map(Tensor::shallow_clone);
+    let all: Vec<Tensor> = moves.chain(against).collect();
+    let before: Vec<Tensor> = no_grad(|| all.iter().map(|own| own.detach().copy()).collect());
+    let train = |on: bool| all.iter().for_each(|own| drop(own.set_requires_grad(on)));
+    train(true);
+    let outcome = compete(contest, plan, place, folder, watch);
+    train(false);
+    no_grad(|| all.iter().zip(&before).for_each(|(own, before)| own.detach().copy_(before)));
+    outcome
+}
+
 /// A contest with its optimizers.
 struct Match<'a> {
     contest: Contest<'a>,
@@ -206,8 +81,6 @@ struct Match<'a> {
 impl<'a> Match<'a> {
     fn new(contest: Contest<'a>, plan: &'a Plan, place: Place) -> Result<Self, Error> {
         let rules = contest.rules;
-        // With lazy penalties there are more moves than steps.
-        let lazy = |every: u64| if every == 0 { 1.0 } else { every as f64 / (every as f64 + 1.0) };
         let adam = |tensors: &[(String, Tensor)], lazy: f64| {
             let betas = (0.0, 0.99_f64.powf(lazy));
             let settings = AdamSettings { betas, decoupled: false, ..AdamSettings::default() };
@@ -277,6 +150,16 @@ impl<'a> Match<'a> {
         }
     }
 
+    /// The guide that holds the generator to pictures at this step, and pictures with their latents.
+    fn held(&self, step: u64, rng: &mut Rng) -> Option<(&'a Guide, Tensor, Latents)> {
+        let guide = self.contest.guide.filter(|guide| step < guide.until && guide.hold > 0.0)?;
+        let Rules { batch, .. } = *self.contest.rules;
+        let (pictures, z) =
+            self.contest.reals.traced(batch, self.contest.generator.config().style_dim, rng)?;
+        let latents = Latents { z: vec![z], ..self.latents(batch, rng) };
+        Some((guide, pictures, latents))
+    }
+
     /// The classes that pictures drawn from these latents are to show, where a guide says so at this step.
     fn classes(&self, latents: &Latents, step: u64) -> Option<Tensor> {
         let guide = self.contest.guide.filter(|guide| step < guide.until)?;
@@ -288,10 +171,17 @@ impl<'a> Match<'a> {
         let rules = self.contest.rules;
         let tensors: Vec<Tensor> = self.against.iter().map(|(_, tensor)| tensor.shallow_clone()).collect();
         let tensors: Vec<&Tensor> = tensors.iter().collect();
-        let latents = self.latents(rules.batch, rng);
-        let fake_classes = self.classes(&latents, step);
-        let (real, real_classes) = self.contest.reals.some(rules.batch, rng);
-        let real_classes = real_classes.filter(|_| fake_classes.is_some());
+        let (latents, fake_classes, real, real_classes) =
+            if let Some((guide, real, latents)) = self.held(step, rng) {
+                let classes = guide.classes(&latents.z[0]);
+                (latents, Some(classes.shallow_clone()), real, Some(classes))
+            } else {
+                let latents = self.latents(rules.batch, rng);
+                let classes = self.classes(&latents, step);
+                let (real, real_classes) = self.contest.reals.some(rules.batch, rng);
+                let real_classes = real_classes.filter(|_| classes.is_some());
+                (latents, classes, real, real_classes)
+            };
         let value = {
             let _scope = self.place.scope();
             let fake = no_grad(|| self.draw(&latents));
@@ -320,16 +210,29 @@ impl<'a> Match<'a> {
         let tensors: Vec<Tensor> =
             self.contest.moves.iter().map(|(_, tensor)| tensor.shallow_clone()).collect();
         let tensors: Vec<&Tensor> = tensors.iter().collect();
-        let latents = self.latents(rules.batch, rng);
-        let classes = self.classes(&latents, step);
+        let held = self.held(step, rng);
+        let latents = match &held {
+            Some((_, _, own)) => own,
+            None => &self.latents(rules.batch, rng),
+        };
+        let classes = self.classes(latents, step);
         let (mut gradients, value) = {
             let _scope = self.place.scope();
-            let loss = softplus(&-self.logits(&self.draw(&latents), classes.as_ref()));
-            (grad(&loss, &tensors)?, loss.double_value(&[]))
+            let drawn = self.draw(latents);
+            let loss = softplus(&-self.logits(&drawn, classes.as_ref()));
+            let value = loss.double_value(&[]);
+            let loss = match &held {
+                Some((guide, pictures, _)) => {
+                    let (drawn, pictures) = (from_afar(&drawn.to_kind(Kind::Float)), from_afar(pictures));
+                    loss + difference(&drawn, &pictures) * guide.hold
+                }
+                None => loss,
+            };
+            (grad(&loss, &tensors)?, value)
         };
         if let Some(pull) = &mut self.contest.pull {
             no_grad(|| {
-                pull.value(&tensors, &gradients);
+                pull.look(&tensors, &gradients);
                 for (i, (own, gradient)) in tensors.iter().zip(&mut gradients).enumerate() {
                     let gradient = gradient.get_or_insert_with(|| own.zeros_like());
                     pull.add(i, own, gradient);
@@ -359,13 +262,13 @@ impl<'a> Match<'a> {
     }
 
     /// Looks at the averages, and keeps the best.
-    fn examine(&mut self, step: u64, watch: &mut dyn Watch) -> Result<(), Error> {
+    fn examine(&mut self, step: u64) -> Result<(), Error> {
         let Some(exam) = &mut self.contest.exam else { return Ok(()) };
         if !(step + 1).is_multiple_of(exam.every().max(1)) {
             return Ok(());
         }
         let own: Vec<&Tensor> = self.contest.moves.iter().map(|(_, own)| own).collect();
-        let grade = lent(&own, self.average.average(), || exam.grade(step + 1, watch))?;
+        let grade = lent(&own, self.average.average(), || exam.grade(step + 1))?;
         if let Some(grade) = grade.filter(|grade| *grade > self.best) {
             self.best = grade;
             no_grad(|| {
@@ -389,9 +292,8 @@ impl Pupil for Match<'_> {
         format!("{:?} {} {pull}", self.contest.rules, shapes.concat())
     }
 
-    fn step(&mut self, step: u64, lr: f64, watch: &mut dyn Watch) -> Result<f64, Error> {
+    fn step(&mut self, step: u64, lr: f64, _: &mut dyn Watch) -> Result<f64, Error> {
         let mut rng = Rng::for_step(self.plan.seed, self.contest.name, step);
-        let lazy = |every: u64| if every == 0 { 1.0 } else { every as f64 / (every as f64 + 1.0) };
         let [for_d, for_g] =
             [self.contest.rules.r1_every, self.contest.rules.path_every].map(|every| lr * lazy(every));
         let loss = stage(self.contest.name, || -> Result<f64, Error> {
@@ -408,7 +310,7 @@ impl Pupil for Match<'_> {
             decay,
             if warm { step } else { u64::MAX },
         );
-        self.examine(step, watch)?;
+        self.examine(step)?;
         Ok(loss)
     }
 
@@ -458,6 +360,11 @@ impl Pupil for Match<'_> {
     }
 }
 
+/// By how much rates and decays shrink where a penalty makes more moves than there are steps.
+fn lazy(every: u64) -> f64 {
+    if every == 0 { 1.0 } else { every as f64 / (every as f64 + 1.0) }
+}
+
 /// What a batch is drawn from.
 struct Latents {
     /// One, or two where the batch is mixed.
@@ -492,10 +399,10 @@ fn lent<T>(own: &[&Tensor], others: &[Tensor], work: impl FnOnce() -> T) -> T {
 mod tests {
     use super::*;
     use crate::model::Builder;
-    use crate::model::stylegan2::Config;
+    use crate::model::stylegan2::{Config, Discriminator, Generator};
     use crate::torch::{Device, Precision};
-    use crate::training::Frozen;
-    use crate::watch::Quiet;
+    use crate::training::{Exam, Frozen, Reals};
+    use crate::watch::{Impatient, Quiet};
 
     const HERE: Place =
         Place { device: Device::CPU, precision: Precision::F32, memory: crate::torch::Thrift::Fast };
@@ -521,11 +428,10 @@ mod tests {
     struct Home(f64);
 
     impl Pull for Home {
-        fn value(&mut self, parameters: &[&Tensor], _: &[Option<Tensor>]) -> f64 {
+        fn look(&mut self, parameters: &[&Tensor], _: &[Option<Tensor>]) {
             if self.0.is_nan() {
                 self.0 = 1e-3 * parameters.len() as f64;
             }
-            self.0
         }
         fn facts(&self) -> String {
             "home".to_owned()
@@ -541,19 +447,6 @@ mod tests {
         }
     }
 
-    /// Interrupts after some steps.
-    struct Impatient(u64, u64);
-
-    impl Watch for Impatient {
-        fn begin(&mut self, _: &str, _: u64) {}
-        fn at(&mut self, done: u64, _: &str) {
-            self.1 = done;
-        }
-        fn interrupted(&self) -> bool {
-            self.1 >= self.0
-        }
-    }
-
     /// Grades by the step.
     struct Grades(Vec<Option<f64>>);
 
@@ -561,7 +454,7 @@ mod tests {
         fn every(&self) -> u64 {
             2
         }
-        fn grade(&mut self, step: u64, _: &mut dyn Watch) -> Result<Option<f64>, Error> {
+        fn grade(&mut self, step: u64) -> Result<Option<f64>, Error> {
             Ok(self.0[step as usize / 2 - 1])
         }
         fn pass(&self) -> f64 {
@@ -581,7 +474,7 @@ mod tests {
         generator.parameters().train(true);
         discriminator.parameters().train(true);
         let rules = Rules { batch: 4, mixing: 0.5, r1_every: 3, path_every: 2, ahead: 1, ..Rules::default() };
-        let guide = Guide::new(&[2], 8, 8, Device::CPU);
+        let guide = Guide::new(&[2], 8, 8, 0.0, Device::CPU);
         let mut pull = Home(f64::NAN);
         let plan = Plan { cooldown: 0.5, ..Plan::constant(steps, 2e-3, 7) };
         let contest = Contest {
@@ -626,6 +519,59 @@ mod tests {
         let (four, _) = sitting(10, None, Some(&mut Grades(vec![None, Some(0.95)])), &mut Quiet).unwrap();
         assert_eq!(four.steps, 4);
         assert!(kept.average.iter().zip(&four.average).all(|(a, b)| a.equal(b)));
+    }
+
+    /// Bright where a latent's first number is above its second, dark elsewhere.
+    struct Lamps;
+
+    impl Lamps {
+        fn lit(z: &Tensor) -> Tensor {
+            let bright = z.select(1, 0).gt_tensor(&z.select(1, 1)).to_kind(Kind::Float);
+            (bright * 1.6 - 0.8).view([-1, 1, 1, 1]).expand([-1, 3, 8, 8], false)
+        }
+    }
+
+    impl Reals for Lamps {
+        fn some(&self, n: i64, rng: &mut Rng) -> (Tensor, Option<Tensor>) {
+            (Self::lit(&rng.normal(&[n, 2])), None)
+        }
+
+        fn traced(&self, n: i64, dim: i64, rng: &mut Rng) -> Option<(Tensor, Tensor)> {
+            let z = rng.normal(&[n, dim]);
+            Some((Self::lit(&z), z))
+        }
+    }
+
+    #[test]
+    fn a_guide_holds_pictures_to_their_latents() {
+        let apart = |hold: f64| {
+            let generator = Generator::new(&config(), Builder::fresh(1, Device::CPU)).unwrap();
+            let discriminator = Discriminator::new(&config(), Builder::fresh(2, Device::CPU)).unwrap();
+            generator.parameters().train(true);
+            discriminator.parameters().train(true);
+            let rules = Rules { batch: 8, mixing: 0.0, average: 200.0, ..Rules::default() };
+            let guide = Guide::new(&[2], 8, u64::MAX, hold, Device::CPU);
+            let contest = Contest {
+                name: "lamps",
+                generator: &generator,
+                moves: generator.parameters().named_leaves(),
+                discriminator: &discriminator,
+                reals: &Lamps,
+                rules: &rules,
+                guide: Some(&guide),
+                pull: None,
+                exam: None,
+            };
+            let rivals = compete(contest, &Plan::constant(100, 1e-2, 1), HERE, None, &mut Quiet).unwrap();
+            generator.parameters().assign(&rivals.average);
+            no_grad(|| {
+                let z = Rng::new(3).normal(&[64, 8]);
+                let drawn = generator.synthesize(&generator.broadcast(&generator.map(&z)), Noise::Own);
+                (drawn - Lamps::lit(&z)).abs().mean(Kind::Float).double_value(&[])
+            })
+        };
+        let (held, free) = (apart(50.0), apart(0.0));
+        assert!(held < 0.8 * free, "{held} {free}");
     }
 
     #[test]

@@ -37,8 +37,9 @@ impl<'a> Alone<'a> {
             ..AdamSettings::default()
         };
         let tensors = || named.iter().map(|(_, tensor)| tensor);
+        let rates = named.iter().map(|(name, _)| lesson.rate(name)).collect();
         Ok(Self {
-            adam: Adam::new(tensors(), settings)?,
+            adam: Adam::new(tensors(), settings)?.with_rates(rates),
             ema: plan.ema.map(|_| Ema::new(tensors())),
             scaler: (place.precision == Precision::F16).then(Scaler::new),
             shares: &[Share::Whole],

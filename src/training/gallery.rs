@@ -1,6 +1,6 @@
 //! Canvas pictures in memory, by cell.
 
-use crate::canvas::{self, Object, SIDE, Style};
+use crate::canvas::{self, Object, Pose, SIDE, Style};
 use crate::torch::{Device, Kind, Tensor};
 use crate::watch::Watch;
 
@@ -26,7 +26,7 @@ impl Gallery {
     ///
     /// # Panics
     /// Where a thread that draws panics.
-    pub fn draw(world: u64, first: u32, per_cell: u32, watch: &mut dyn Watch) -> Self {
+    pub fn draw(world: u64, first: u32, per_cell: u32, pose: Pose, watch: &mut dyn Watch) -> Self {
         let cells: Vec<(Style, Object)> = cells().collect();
         watch.begin("drawing the canvas", cells.len() as u64);
         let size = SIDE * SIDE * 3;
@@ -38,7 +38,8 @@ impl Gallery {
                 for (&(style, object), rows) in cells.iter().zip(rows.chunks_mut(per_cell as usize * size)) {
                     scope.spawn(move || {
                         for (i, row) in rows.chunks_mut(size).enumerate() {
-                            row.copy_from_slice(&canvas::draw(world, style, object, first + i as u32));
+                            let index = first + i as u32;
+                            row.copy_from_slice(&canvas::draw_posed(world, style, object, index, pose));
                         }
                     });
                 }

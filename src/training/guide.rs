@@ -5,8 +5,8 @@
 //! pictures fit them (the projection of Miyato & Koyama 2018, equation 3), so that the generator draws them there. Both
 //! networks stay what they are: the guide's own weights are thrown away, and the last steps are done without it.
 
+use super::world::{COARSE, World};
 use super::{Error, Lesson, Share};
-use crate::canvas::TRAITS;
 use crate::model::stylegan2::Generator;
 use crate::torch::{Device, Kind, Rng, Tensor, no_grad};
 
@@ -19,15 +19,19 @@ pub struct Guide {
     embeddings: Vec<Tensor>,
     /// The step from which on there is no guide.
     pub until: u64,
+    /// How much it counts beside the contest that pictures drawn from latents differ, seen from afar, from the pictures
+    /// that these latents stand for: a contest alone soon gives up shapes for grain. Grain itself is no latent's, so it is
+    /// left to the contest.
+    pub hold: f64,
 }
 
 impl Guide {
     /// A guide that knows nothing yet.
-    pub fn new(questions: &[i64], features: i64, until: u64, device: Device) -> Self {
+    pub fn new(questions: &[i64], features: i64, until: u64, hold: f64, device: Device) -> Self {
         let zeros = |&classes: &i64| {
             Tensor::zeros([classes, features], (Kind::Float, device.tch())).set_requires_grad(true)
         };
-        Self { questions: questions.to_vec(), embeddings: questions.iter().map(zeros).collect(), until }
+        Self { questions: questions.to_vec(), embeddings: questions.iter().map(zeros).collect(), until, hold }
     }
 
     /// The classes `[n, questions]` that latents `[n, style_dim]` stand for.
@@ -63,16 +67,16 @@ fn classes(questions: &[i64], z: &Tensor) -> Tensor {
     Tensor::stack(&questions.iter().map(largest).collect::<Vec<_>>(), 1)
 }
 
-/// How much the traits count beside the classes.
-const TRAITS_COUNT: f64 = 4.0;
+/// How much what is seen from afar counts beside the classes.
+const COARSE_COUNTS: f64 = 30.0;
 
-/// Teaches the mapping to tell the regions apart before the contest begins: alone it would learn so only slowly, because
-/// its layers move at a hundredth of the others' speed.
+/// Teaches the mapping before everything else: from the styles `w` it must be plain which class a latent stands for, and
+/// what its picture looks like from afar. Plain is what a linear layer can read, because the generator's layers read styles
+/// so; later the mapping would hardly learn it, for its layers move at a hundredth of the others' speed.
 pub struct Regions<'a> {
     generator: &'a Generator,
-    questions: &'a [i64],
-    /// Weight `[classes, style_dim]` and bias of each question's answer, and of the rest of the latent; thrown away
-    /// afterwards.
+    world: &'a World,
+    /// Weight and bias of each question's answer, and of the coarse picture; thrown away afterwards.
     answers: Vec<[Tensor; 2]>,
     batch: i64,
     device: Device,
@@ -80,13 +84,18 @@ pub struct Regions<'a> {
 
 impl<'a> Regions<'a> {
     /// Before its first step.
-    pub fn new(generator: &'a Generator, questions: &'a [i64], batch: i64, device: Device) -> Self {
+    pub(super) fn new(
+        generator: &'a Generator,
+        questions: &[i64],
+        world: &'a World,
+        batch: i64,
+        device: Device,
+    ) -> Self {
         let zeros = |shape: &[i64]| Tensor::zeros(shape, (Kind::Float, device.tch())).set_requires_grad(true);
         let dim = generator.config().style_dim;
-        let rest = (dim - questions.iter().sum::<i64>()).min(TRAITS as i64);
-        let widths = questions.iter().copied().chain([rest]);
+        let widths = questions.iter().copied().chain([3 * COARSE * COARSE]);
         let answers = widths.map(|n| [zeros(&[n, dim]), zeros(&[n])]).collect();
-        Self { generator, questions, answers, batch, device }
+        Self { generator, world, answers, batch, device }
     }
 }
 
@@ -124,16 +133,14 @@ impl Lesson for Regions<'_> {
     }
 
     fn loss(&mut self, _step: u64, rng: &mut Rng, _: Share) -> Result<Tensor, Error> {
-        let z = rng.normal(&[self.batch, self.generator.config().style_dim]).to_device(self.device.tch());
-        let classes = classes(self.questions, &z);
+        let rows = self.world.choose(self.batch, rng);
+        let z = self.world.latents(&rows, self.generator.config().style_dim, rng);
         let w = self.generator.map(&z);
-        let cuts: i64 = self.questions.iter().sum();
-        let rest = z.narrow(1, cuts, (z.size()[1] - cuts).min(TRAITS as i64));
+        let (classes, coarse) = (self.world.classes(&rows), self.world.coarse(&rows));
         let wrong = self.answers.iter().enumerate().map(|(i, [weight, bias])| {
             let answer = w.linear(weight, Some(bias));
-            if i == self.questions.len() {
-                // What stands behind the classes must not be lost on the way.
-                return (answer - &rest).square().mean(Kind::Float) * TRAITS_COUNT;
+            if i as i64 == classes.size()[1] {
+                return (answer - &coarse).square().mean(Kind::Float) * COARSE_COUNTS;
             }
             answer.cross_entropy_for_logits(&classes.select(1, i as i64))
         });

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::folders::{clip_json, diffusers_json, model_index, preprocessor, scheduler, text_json};
 use super::{Autoencoding, Contrast, Denoising, Error, Gallery, Outcome, Plan, train};
-use crate::canvas::{Object, SIDE, Style, captions};
+use crate::canvas::{Object, Pose, SIDE, Style, captions};
 use crate::files::write_json;
 use crate::model::clip::{self, Clip, TextModel};
 use crate::model::unet::{self, UNet};
@@ -176,7 +176,7 @@ impl Maker<'_> {
         let mut config = part.config();
         let model = Vae::new(&config, Builder::fresh(self.seed("vae"), device))?;
         model.parameters().train(true);
-        let gallery = Gallery::draw(self.recipe.world, 0, part.course.per_cell, watch);
+        let gallery = Gallery::draw(self.recipe.world, 0, part.course.per_cell, Pose::Free, watch);
         let mut lesson =
             Autoencoding { vae: &model, gallery: &gallery, batch: part.course.batch, kl: part.kl, device };
         let plan = Plan { ema: Some(0.999), ..part.course.plan(self.seed("vae")) };
@@ -225,7 +225,7 @@ impl Maker<'_> {
         let config = part.config(&self.recipe.clip, self.recipe.vae.latent, SIDE as i64 / vae.factor());
         let model = UNet::new(&config, Builder::fresh(self.seed("unet"), device))?;
         model.parameters().train(true);
-        let gallery = Gallery::draw(self.recipe.world, 0, part.course.per_cell, watch);
+        let gallery = Gallery::draw(self.recipe.world, 0, part.course.per_cell, Pose::Free, watch);
         let embed = |prompts: &[String]| {
             let ids: Vec<Tensor> =
                 prompts.iter().map(|p| Tensor::from_slice(&tokenizer.encode(p).ids)).collect();
@@ -356,7 +356,7 @@ pub(super) fn clip_into(
     let config = part.config(vocabulary.size() as i64, tokens as i64);
     let model = Clip::new(&config, Builder::fresh(seed, here.device))?;
     model.parameters().train(true);
-    let gallery = Gallery::draw(world, 0, part.course.per_cell, watch);
+    let gallery = Gallery::draw(world, 0, part.course.per_cell, Pose::Free, watch);
     let tokenize = |text: &str| tokenizer.encode(text).ids;
     let mut lesson = Contrast::new(name, &model, &gallery, &tokenize, part.course.batch, here.device);
     let plan = Plan { decay: 0.05, beta2: 0.98, ema: Some(0.999), ..part.course.plan(seed) };

@@ -8,13 +8,14 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::adversarial::{Contest, Exam, Rules, compete};
+use super::adversarial::compete;
+use super::contest::{Contest, Exam, Rules};
 use super::guide::{Guide, Regions};
 use super::miniature::{ClipPart, Course, clip_into};
 use super::tracing::Tracing;
 use super::world::World;
 use super::{Error, Plan, train};
-use crate::canvas::{Object, Style};
+use crate::canvas::{Object, Pose, SIDE, Style, TRAITS};
 use crate::model::Builder;
 use crate::model::stylegan2::{Config, Discriminator, Generator, Noise};
 use crate::pictures::Picture;
@@ -30,6 +31,9 @@ pub struct Recipe {
     pub seed: u64,
     /// The canvas world that the generator learns from.
     pub world: u64,
+    /// Whether the canvas' objects are aligned.
+    #[serde(default)]
+    pub aligned: bool,
     /// Styles that are left out of what it learns.
     #[serde(default)]
     pub without_styles: Vec<String>,
@@ -63,6 +67,9 @@ pub struct GanPart {
     pub rules: Rules,
     /// Share of the steps, from the beginning, that are done with a guide.
     pub guided: f64,
+    /// How firmly the guide holds the generator to the shapes that it has traced.
+    #[serde(default)]
+    pub hold: f64,
     /// Steps in which the mapping learns the guide's regions before everything else.
     pub regions: u64,
     /// How the generator learns to trace the canvas before the contest; without it, it begins with nothing.
@@ -86,6 +93,62 @@ pub struct Labeller {
     pub clip: ClipPart,
 }
 
+impl Recipe {
+    /// Says what is wrong with it, before anything is drawn or learned.
+    ///
+    /// # Errors
+    /// The first complaint.
+    pub fn check(&self) -> Result<(), String> {
+        let part = &self.gan;
+        part.config().check().map_err(|error| error.to_string())?;
+        if part.size > SIDE as i64 {
+            return Err(format!("gan.size is {}; the canvas has {SIDE} pixels on a side", part.size));
+        }
+        let least = (Style::ALL.len() + Object::ALL.len() + TRAITS) as i64;
+        let told = part.guided > 0.0 || part.regions > 0 || part.tracing.is_some();
+        if told && part.style_dim < least {
+            return Err(format!(
+                "gan.style_dim is {}; a latent that says style, object and the drawing's chances needs at least {least} numbers",
+                part.style_dim
+            ));
+        }
+        let known = |names: &[String], all: Vec<&str>, what: &str| {
+            if let Some(name) = names.iter().find(|name| !all.contains(&name.as_str())) {
+                return Err(format!("without_{what} names `{name}`; the canvas knows {}", all.join(", ")));
+            }
+            let stays = all.iter().any(|name| !names.iter().any(|own| own == name));
+            if stays { Ok(()) } else { Err(format!("without_{what} leaves nothing to learn")) }
+        };
+        known(&self.without_styles, Style::ALL.iter().map(|own| own.name()).collect(), "styles")?;
+        known(&self.without_objects, Object::ALL.iter().map(|own| own.name()).collect(), "objects")?;
+        for course in [Some(&part.course), part.tracing.as_ref()].into_iter().flatten() {
+            let rate = course.lr.is_finite() && course.lr > 0.0;
+            if course.batch < 1 || course.per_cell < 1 || !rate {
+                return Err(format!(
+                    "a course has batch {}, lr {} and per_cell {}; at least 1, above 0 and at least 1 are needed",
+                    course.batch, course.lr, course.per_cell
+                ));
+            }
+        }
+        let batch = part.course.batch;
+        if batch > GROUP && batch % GROUP != 0 {
+            return Err(format!(
+                "gan.course.batch is {batch}; the discriminator compares groups of {GROUP} pictures: take a multiple"
+            ));
+        }
+        if [part.guided, part.cooldown].iter().any(|share| !(0.0..=1.0).contains(share))
+            || part.hold.is_nan()
+            || part.hold < 0.0
+        {
+            return Err(format!(
+                "gan.guided is {}, gan.cooldown {} and gan.hold {}; the first two are shares, 0 to 1, and hold is not negative",
+                part.guided, part.cooldown, part.hold
+            ));
+        }
+        part.rules.check()
+    }
+}
+
 /// Trains what is not there yet and writes `miniature-gan/` and `labeller/` into `out`.
 ///
 /// # Errors
@@ -105,7 +168,6 @@ fn gan(recipe: &Recipe, out: &Path, here: Place, watch: &mut dyn Watch) -> Resul
     }
     let (part, device) = (&recipe.gan, here.device);
     let rules = Rules { batch: part.course.batch, ..part.rules.clone() };
-    rules.check().map_err(|why| Error::Model(crate::model::Error::Config(why)))?;
     let config = part.config();
     let seed = |what: &str| seed_from(&[&recipe.seed.to_le_bytes(), what.as_bytes()]);
     let before = part.from.as_ref().map(|file| read_stylegan(&Weights::open(file)?)).transpose()?;
@@ -120,18 +182,19 @@ fn gan(recipe: &Recipe, out: &Path, here: Place, watch: &mut dyn Watch) -> Resul
     generator.parameters().train(true);
     discriminator.parameters().train(true);
     let without = [recipe.without_styles.as_slice(), &recipe.without_objects];
-    let world = World::draw(recipe.world, without, part.course.per_cell, config.size, device, watch);
+    let pose = if recipe.aligned { Pose::Aligned } else { Pose::Free };
+    let world = World::draw(recipe.world, without, part.course.per_cell, pose, config.size, device, watch);
     let state = out.join("training");
 
     let questions = [Style::ALL.len() as i64, Object::ALL.len() as i64];
     let guide = (part.guided > 0.0).then(|| {
         let until = (part.guided * part.course.steps as f64) as u64;
-        Guide::new(&questions, *config.channels.first().unwrap_or(&1), until, device)
+        Guide::new(&questions, *config.channels.first().unwrap_or(&1), until, part.hold, device)
     });
     if part.regions > 0 {
         // The mapping's weights are a hundred times as large as others, and move as slowly.
-        let plan = Plan { cooldown: 0.5, ..Plan::constant(part.regions, 2.0, seed("regions")) };
-        let mut lesson = Regions::new(&generator, &questions, 256, device);
+        let plan = Plan { cooldown: 0.7, ..Plan::constant(part.regions, 2.0, seed("regions")) };
+        let mut lesson = Regions::new(&generator, &questions, &world, 256, device);
         // Short, and so done again where a later part is resumed.
         let learned = train(&mut lesson, &plan, here, None, watch)?;
         lesson.settle();
@@ -186,7 +249,7 @@ impl GanPart {
             style_dim: self.style_dim,
             mapping_layers: self.mapping_layers,
             channels: self.channels.clone(),
-            group: 4,
+            group: GROUP,
             clamp: None,
         }
     }
@@ -200,6 +263,9 @@ struct Sheets<'a> {
     device: Device,
 }
 
+/// Pictures that the discriminator compares with each other.
+const GROUP: i64 = 4;
+
 /// Samples on a sheet's side.
 const SHEET: i64 = 13;
 
@@ -208,7 +274,7 @@ impl Exam for Sheets<'_> {
         self.every
     }
 
-    fn grade(&mut self, step: u64, _watch: &mut dyn Watch) -> Result<Option<f64>, Error> {
+    fn grade(&mut self, step: u64) -> Result<Option<f64>, Error> {
         let config = self.generator.config();
         let mut rng = Rng::new(0);
         let n = SHEET * SHEET;

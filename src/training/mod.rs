@@ -3,6 +3,7 @@
 mod adversarial;
 mod alone;
 mod autoencoder;
+mod contest;
 mod contrast;
 mod denoising;
 mod folders;
@@ -18,8 +19,9 @@ mod state;
 mod tracing;
 mod world;
 
-pub use adversarial::{Contest, Exam, Pull, Reals, Rivals, Rules, compete};
+pub use adversarial::{compete, compete_on_loan};
 pub use autoencoder::Autoencoding;
+pub use contest::{Contest, Exam, Pull, Reals, Rivals, Rules};
 pub use contrast::Contrast;
 pub use denoising::Denoising;
 pub use frozen::Frozen;

@@ -17,6 +17,11 @@ pub trait Lesson {
     /// The tensors that move, named.
     fn parameters(&self) -> Vec<(String, Tensor)>;
 
+    /// How many times as fast as the plan says a parameter moves.
+    fn rate(&self, _name: &str) -> f64 {
+        1.0
+    }
+
     /// The loss of a step, a scalar. All chance comes from `rng`. A lesson that divides gives for each half its part
     /// of the same loss: both add up to the whole's, and both are given the same chances.
     ///
@@ -149,7 +154,7 @@ impl Plan {
 mod tests {
     use super::*;
     use crate::torch::{Device, Kind, Precision, Thrift};
-    use crate::watch::{Listening, Quiet};
+    use crate::watch::{Impatient, Listening, Quiet};
 
     /// A line through noisy points, or worse.
     struct Line {
@@ -209,19 +214,6 @@ mod tests {
     }
 
     const HERE: Place = Place { device: Device::CPU, precision: Precision::F32, memory: Thrift::Fast };
-
-    /// Interrupts after some steps.
-    struct Impatient(u64, u64);
-
-    impl Watch for Impatient {
-        fn begin(&mut self, _: &str, _: u64) {}
-        fn at(&mut self, done: u64, _: &str) {
-            self.1 = done;
-        }
-        fn interrupted(&self) -> bool {
-            self.1 >= self.0
-        }
-    }
 
     #[test]
     fn interrupted_and_resumed_ends_with_the_same_bytes() {

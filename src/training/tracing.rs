@@ -8,6 +8,34 @@ use super::{Error, Lesson, Share};
 use crate::model::stylegan2::{Generator, Noise};
 use crate::torch::{Device, Kind, Rng, Tensor};
 
+/// Pixels on a side of the coarsest view that is compared.
+const COARSEST: i64 = 8;
+
+/// How many times as fast as in a contest the mapping moves: alone, with weights a hundred times as large as others, it
+/// would stand still in so short a time.
+const MAPPING: f64 = 30.0;
+
+/// The mean absolute difference of pictures `[n, 3, size, size]` at their size and at halves of it: coarser views count as
+/// much as the finest, whose grain no latent tells.
+pub(super) fn difference(drawn: &Tensor, pictures: &Tensor) -> Tensor {
+    let mut apart = drawn - pictures;
+    let mut views = vec![apart.abs().mean(Kind::Float)];
+    while apart.size()[2] > COARSEST {
+        apart = apart.avg_pool2d([2; 2], [2; 2], [0; 2], false, true, None);
+        views.push(apart.abs().mean(Kind::Float));
+    }
+    Tensor::stack(&views, 0).mean(Kind::Float)
+}
+
+/// Pixels on a side from which on a picture shows no grain.
+const NO_GRAIN: i64 = 16;
+
+/// Pictures `[n, 3, size, size]` without their grain, at most 16 pixels on a side.
+pub(super) fn from_afar(pictures: &Tensor) -> Tensor {
+    let shrink = (pictures.size()[2] / NO_GRAIN).max(1);
+    pictures.avg_pool2d([shrink; 2], [shrink; 2], [0; 2], false, true, None)
+}
+
 /// Pictures and their latents.
 pub(super) struct Tracing<'a> {
     pub generator: &'a Generator,
@@ -25,13 +53,18 @@ impl Lesson for Tracing<'_> {
         self.generator.parameters().named_leaves()
     }
 
+    fn rate(&self, name: &str) -> f64 {
+        if name.starts_with("style.") { MAPPING } else { 1.0 }
+    }
+
     fn loss(&mut self, _step: u64, rng: &mut Rng, _: Share) -> Result<Tensor, Error> {
         let config = self.generator.config();
-        let (pictures, z) = self.world.with_latents(self.batch, config.style_dim, rng);
+        let rows = self.world.choose(self.batch, rng);
+        let (pictures, z) = (self.world.pictures(&rows), self.world.latents(&rows, config.style_dim, rng));
         let noise = |side: i64| rng.normal(&[self.batch, 1, side, side]).to_device(self.device.tch());
         let noises: Vec<Tensor> = config.noise_sides().into_iter().map(noise).collect();
         let styles = self.generator.broadcast(&self.generator.map(&z));
         let drawn = self.generator.synthesize(&styles, Noise::Given(&noises)).to_kind(Kind::Float);
-        Ok((drawn - pictures).abs().mean(Kind::Float))
+        Ok(difference(&drawn, &pictures))
     }
 }

@@ -1,0 +1,40 @@
+//! A `StyleGAN2` of chance, small enough for tests, and samples that somebody has labelled.
+
+use std::path::Path;
+
+use super::{Examiner, Feedback};
+use crate::generator::StyleGan2;
+use crate::model::Builder;
+use crate::model::stylegan2::{Config, Discriminator, Generator};
+use crate::torch::{Device, Kind, Place, Precision, Thrift};
+use crate::weights::save_as;
+
+/// Of 8×8 pixels.
+pub(super) fn small_gan(folder: &Path) -> StyleGan2 {
+    let config =
+        Config { size: 8, style_dim: 8, mapping_layers: 2, channels: vec![8, 6], group: 4, clamp: None };
+    let generator = Generator::new(&config, Builder::fresh(1, Device::CPU)).unwrap();
+    let discriminator = Discriminator::new(&config, Builder::fresh(2, Device::CPU)).unwrap();
+    let named = |prefix: &'static str, all: Vec<(String, crate::torch::Tensor)>| {
+        all.into_iter().map(move |(name, own)| (format!("{prefix}.{name}"), own))
+    };
+    let tensors: Vec<_> = named("g_ema", generator.parameters().named())
+        .chain(named("d", discriminator.parameters().named()))
+        .collect();
+    let file = folder.join("small.safetensors");
+    let about = [("unsee.stylegan2", serde_json::to_string(&config).unwrap())];
+    save_as(&file, &tensors, Kind::Float, &about).unwrap();
+    let place = Place { device: Device::CPU, precision: Precision::F32, memory: Thrift::Fast };
+    StyleGan2::load(&file, place).unwrap()
+}
+
+/// Eight samples that show it and eight that do not.
+pub(super) fn labelled<'a>(examiner: Option<&'a Examiner<'a>>) -> Feedback<'a> {
+    Feedback {
+        concept: "object:Cat".to_owned(),
+        negatives: (0..8).collect(),
+        positives: (100..108).collect(),
+        seed: 3,
+        examiner,
+    }
+}

@@ -1,0 +1,111 @@
+//! What methods learn from: samples of the base and who says what they show, and how far an erasure has come by the same
+//! eyes.
+
+use super::Error;
+use super::judging::Looked;
+use super::jury::Jury;
+use super::samples::{Sample, drawn, named, probabilities};
+use crate::erasure::{Examiner, Grade};
+use crate::generator::Synthesizer;
+use crate::judge::{Features, Question, in_batches};
+use crate::measure::{AnswerSet, Moments, Target};
+
+/// First seed of the samples that are looked at on the way.
+const LOOKED_AT: u64 = 0xC000_0000;
+
+/// What is known about samples of the base.
+pub(super) enum Labelled {
+    /// What the labeller saw.
+    Seen(Vec<Looked<Sample>>),
+    /// Which show it and which do not, as the user says.
+    Given(Vec<(u64, bool)>),
+}
+
+/// Seeds of samples that show a target, and of those that do not.
+pub(super) struct Split {
+    pub negatives: Vec<u64>,
+    pub positives: Vec<u64>,
+}
+
+impl Labelled {
+    /// Splits them by a target; what is doubtful is neither.
+    ///
+    /// # Errors
+    /// Too few of either kind.
+    pub(super) fn split(
+        &self,
+        questions: &[Question],
+        set: &AnswerSet,
+        target: &Target,
+        threshold: f64,
+    ) -> Result<Split, Error> {
+        /// So that looks on the way have two sets of positives to compare.
+        const LEAST: [usize; 2] = [2, 8];
+        let (mut negatives, mut positives) = (Vec::new(), Vec::new());
+        match self {
+            Self::Seen(looked) => {
+                let class = set.class(target)?;
+                for looked in looked {
+                    let shown = probabilities(&looked.evidence, questions, target.domain)[class];
+                    if shown >= threshold {
+                        negatives.push(looked.asked.seed);
+                    } else if shown <= 1.0 - threshold {
+                        positives.push(looked.asked.seed);
+                    }
+                }
+            }
+            Self::Given(labels) => {
+                for &(seed, shows) in labels {
+                    if shows { &mut negatives } else { &mut positives }.push(seed);
+                }
+            }
+        }
+        for ((seeds, least), what) in
+            [&negatives, &positives].into_iter().zip(LEAST).zip(["show", "do not show"])
+        {
+            if seeds.len() < least {
+                return Err(Error::Unknown(format!(
+                    "{} of the labelled samples surely {what} {target}; at least {least} are needed: label more samples (feedback.samples), or lower feedback.threshold",
+                    seeds.len()
+                )));
+            }
+        }
+        Ok(Split { negatives, positives })
+    }
+}
+
+/// Looks at an erasure on the way, with the labeller's eyes: the judge's are for the end.
+///
+/// Damage is measured by the features of the network that also says what is gone, but between sets of pictures.
+///
+/// # Errors
+/// Whatever goes wrong in drawing and looking.
+pub(super) fn examiner<'a>(
+    model: &dyn Synthesizer,
+    (labeller, features): (&'a Jury, &'a Features),
+    (set, target): (&AnswerSet, &Target),
+    split: &Split,
+) -> Result<Box<Examiner<'a>>, Error> {
+    const OWN: usize = 150;
+    const OTHERS: usize = 500;
+    let own: Vec<u64> = split.negatives.iter().copied().take(OWN).collect();
+    let moments = move |model: &dyn Synthesizer, seeds: &[u64]| -> Result<Moments, Error> {
+        Ok(Moments::of(&features.of(&drawn(model, seeds)?)?))
+    };
+    let many = &split.positives[..split.positives.len().min(OTHERS)];
+    let (first, second) = many.split_at(many.len() / 2);
+    let reference = moments(model, first)?;
+    let unit = moments(model, second)?.distance(&reference).max(1e-9);
+    let others: Vec<u64> = (LOOKED_AT..).take(second.len()).collect();
+    let questions = labeller.questions();
+    let (class, domain) = (set.class(target)?, target.domain);
+    Ok(Box::new(move |model: &dyn Synthesizer| {
+        let grade = || -> Result<Grade, Error> {
+            let evidence = in_batches(&drawn(model, &own)?, |batch| labeller.judge.see(batch, None))?;
+            let gone = evidence.iter().filter(|own| named(own, &questions, domain).class != class).count();
+            let damage = moments(model, &others)?.distance(&reference) / unit;
+            Ok(Grade { unlearned: gone as f64 / own.len().max(1) as f64, damage })
+        };
+        grade().map_err(|error| crate::erasure::Error::Task(error.to_string()))
+    }))
+}

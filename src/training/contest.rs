@@ -1,0 +1,159 @@
+//! Who competes in an adversarial training, over what, and under which rules.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Error, Guide};
+use crate::model::stylegan2::{Discriminator, Generator};
+use crate::torch::{Rng, Tensor};
+
+/// The rules of the contest; the defaults are rosinality's.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Rules {
+    /// Pictures in a batch.
+    pub batch: i64,
+    /// How often a batch is drawn under two latents, one for the coarse layers and one for the fine.
+    pub mixing: f64,
+    /// Weight of R1, γ in γ/2 · ‖∇D‖².
+    pub r1: f64,
+    /// Steps from one R1 to the next; 0 leaves it out.
+    pub r1_every: u64,
+    /// Weight of the path length's penalty.
+    pub path: f64,
+    /// Steps from one such penalty to the next; 0 leaves it out.
+    pub path_every: u64,
+    /// What part of a batch that penalty takes.
+    pub path_share: i64,
+    /// Pictures after which an old weight counts half in the generator's average.
+    pub average: f64,
+    /// Whether the average remembers no more than `(1 + step) / (10 + step)` of itself, so that the average of a short
+    /// training is not its beginning; rosinality's does not do so.
+    pub warm: bool,
+    /// Steps at the beginning in which the discriminator moves alone: a new one has nothing to tell a generator that can
+    /// draw already.
+    pub ahead: u64,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self {
+            batch: 16,
+            mixing: 0.9,
+            r1: 10.0,
+            r1_every: 16,
+            path: 2.0,
+            path_every: 4,
+            path_share: 2,
+            // 0.5^(32 / 10,000) a step of 16 pictures.
+            average: 5000.0,
+            warm: true,
+            ahead: 0,
+        }
+    }
+}
+
+impl Rules {
+    /// Says what is wrong with them.
+    ///
+    /// # Errors
+    /// The first complaint.
+    pub fn check(&self) -> Result<(), String> {
+        if self.batch < 1 || self.path_share < 1 {
+            return Err(format!(
+                "batch is {} and path_share {}; both are at least 1",
+                self.batch, self.path_share
+            ));
+        }
+        if !(0.0..=1.0).contains(&self.mixing) {
+            return Err(format!("mixing is {}; it is a share, 0 to 1", self.mixing));
+        }
+        let weights = [self.r1, self.path, self.average];
+        if weights.iter().any(|weight| weight.is_nan() || *weight < 0.0) {
+            return Err(format!("r1, path and average are {weights:?}; none is negative"));
+        }
+        Ok(())
+    }
+}
+
+/// Pictures that are to pass for real.
+pub trait Reals {
+    /// `n` of them at random, `[n, 3, size, size]` from -1 to 1 on the networks' device, and where a guide needs them
+    /// their classes, `[n, questions]`.
+    fn some(&self, n: i64, rng: &mut Rng) -> (Tensor, Option<Tensor>);
+
+    /// `n` of them and the latents `[n, dim]` that stand for them, where a generator has learned to trace them.
+    fn traced(&self, _n: i64, _dim: i64, _rng: &mut Rng) -> Option<(Tensor, Tensor)> {
+        None
+    }
+}
+
+/// A term of the generator's loss that depends on its parameters alone: its gradient is known without a graph.
+pub trait Pull {
+    /// Looks at all parameters that move, where the term does not fall apart into one for each. The gradients are those of
+    /// the generator's own loss.
+    fn look(&mut self, _parameters: &[&Tensor], _gradients: &[Option<Tensor>]) {}
+
+    /// Adds the term's gradient to the `i`-th parameter's, after [`Self::look`].
+    fn add(&self, i: usize, parameter: &Tensor, gradient: &mut Tensor);
+
+    /// What it depends on: a state of others is another training's.
+    fn facts(&self) -> String;
+
+    /// What it chose at its first step and must keep, where it has chosen.
+    fn memory(&self) -> Option<f64> {
+        None
+    }
+
+    /// Takes that choice back.
+    fn recall(&mut self, _choice: f64) {}
+}
+
+/// Looks at the generator on the way, and says when it is good enough.
+pub trait Exam {
+    /// Steps from one look to the next.
+    fn every(&self) -> u64;
+
+    /// How good the network is, whose parameters are its averages: larger is better, `None` where it must not be kept.
+    ///
+    /// # Errors
+    /// Whatever goes wrong in looking.
+    fn grade(&mut self, step: u64) -> Result<Option<f64>, Error>;
+
+    /// A grade that is enough.
+    fn pass(&self) -> f64;
+}
+
+/// Who competes, over what, and under which rules.
+pub struct Contest<'a> {
+    /// A short name; part of the seed of every step.
+    pub name: &'static str,
+    /// Draws.
+    pub generator: &'a Generator,
+    /// The generator's parameters that move, which want gradients.
+    pub moves: Vec<(String, Tensor)>,
+    /// Tells drawn pictures from real ones; all of its parameters move and want gradients.
+    pub discriminator: &'a Discriminator,
+    /// What is real.
+    pub reals: &'a dyn Reals,
+    /// The rules.
+    pub rules: &'a Rules,
+    /// Classes that regions of the noise stand for.
+    pub guide: Option<&'a Guide>,
+    /// What else moves the generator.
+    pub pull: Option<&'a mut dyn Pull>,
+    /// Ends the contest early.
+    pub exam: Option<&'a mut dyn Exam>,
+}
+
+/// What a contest ended with.
+#[derive(Debug)]
+pub struct Rivals {
+    /// The averages of the generator's parameters that moved, in their order.
+    pub average: Vec<Tensor>,
+    /// Steps that were done.
+    pub steps: u64,
+    /// Seconds of work, over all sittings.
+    pub seconds: f64,
+    /// The mean of both losses' sum over the last steps.
+    pub loss: f64,
+}
