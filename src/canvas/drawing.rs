@@ -260,3 +260,41 @@ impl Sketch {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Left, top, right and bottom of everything that is drawn.
+    fn bounds(pose: Pose, object: Object, index: u32) -> [f32; 4] {
+        let parts = Drawing::new(1, object, index, pose).parts;
+        let each = parts.iter().map(|part| part.path.bounds());
+        each.map(|own| [own.left(), own.top(), own.right(), own.bottom()])
+            .reduce(|a, b| [a[0].min(b[0]), a[1].min(b[1]), a[2].max(b[2]), a[3].max(b[3])])
+            .unwrap()
+    }
+
+    #[test]
+    fn aligned_objects_stand_in_one_place() {
+        let widest = |pose: Pose, object: Object| {
+            let all: Vec<[f32; 4]> = (0..20).map(|index| bounds(pose, object, index)).collect();
+            let spread = |side: usize| {
+                let own = || all.iter().map(|own| own[side]);
+                own().fold(f32::MIN, f32::max) - own().fold(f32::MAX, f32::min)
+            };
+            (0..4).map(spread).fold(0.0, f32::max)
+        };
+        for &object in Object::ALL {
+            let (aligned, free) = (widest(Pose::Aligned, object), widest(Pose::Free, object));
+            // What is left is the shape's own.
+            assert!(aligned < 8.0 && aligned < 0.7 * free, "{} {aligned} {free}", object.name());
+        }
+    }
+
+    #[test]
+    fn a_pose_changes_no_colour() {
+        let [free, aligned] =
+            [Pose::Free, Pose::Aligned].map(|pose| Drawing::new(1, Object::Car, 3, pose).colour(Role::Main));
+        assert_eq!(free, aligned);
+    }
+}

@@ -15,6 +15,12 @@ use crate::model::stylegan2::Noise;
 use crate::torch::{Adam, AdamSettings, Ema, Kind, Place, Rng, Tensor, grad, grad_of_grad, no_grad, stage};
 use crate::watch::Watch;
 
+/// Pixels on a side of the coarsest view by which a guide holds the generator.
+const COARSEST: i64 = 8;
+
+/// How names of the noise's weights end.
+const NOISE: &str = "noise.weight";
+
 /// How fast the mean path length follows.
 const PATH_PACE: f64 = 0.01;
 
@@ -88,12 +94,14 @@ impl<'a> Match<'a> {
         };
         let mut against: Vec<(String, Tensor)> = contest.discriminator.parameters().named_leaves();
         against.extend(contest.guide.iter().flat_map(|guide| guide.parameters()));
+        let rate = |(name, _): &(String, Tensor)| if name.ends_with(NOISE) { rules.noise } else { 1.0 };
+        let rates = contest.moves.iter().map(rate).collect();
         let kept = match &contest.exam {
             Some(_) => contest.moves.iter().map(|(_, own)| own.detach().copy()).collect(),
             None => Vec::new(),
         };
         Ok(Self {
-            generator: adam(&contest.moves, lazy(rules.path_every))?,
+            generator: adam(&contest.moves, lazy(rules.path_every))?.with_rates(rates),
             discriminator: adam(&against, lazy(rules.r1_every))?,
             average: Ema::new(contest.moves.iter().map(|(_, tensor)| tensor)),
             path: 0.0,
@@ -224,7 +232,7 @@ impl<'a> Match<'a> {
             let loss = match &held {
                 Some((guide, pictures, _)) => {
                     let (drawn, pictures) = (from_afar(&drawn.to_kind(Kind::Float)), from_afar(pictures));
-                    loss + difference(&drawn, &pictures) * guide.hold
+                    loss + difference(&drawn, &pictures, COARSEST) * guide.hold
                 }
                 None => loss,
             };

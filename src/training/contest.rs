@@ -29,6 +29,9 @@ pub struct Rules {
     /// Whether the average remembers no more than `(1 + step) / (10 + step)` of itself, so that the average of a short
     /// training is not its beginning; rosinality's does not do so.
     pub warm: bool,
+    /// How many times as fast as other weights those of the noise move. White noise is the first grain that a young
+    /// generator finds, and one of few that are wrong everywhere.
+    pub noise: f64,
     /// Steps at the beginning in which the discriminator moves alone: a new one has nothing to tell a generator that can
     /// draw already.
     pub ahead: u64,
@@ -47,6 +50,7 @@ impl Default for Rules {
             // 0.5^(32 / 10,000) a step of 16 pictures.
             average: 5000.0,
             warm: true,
+            noise: 1.0,
             ahead: 0,
         }
     }
@@ -67,9 +71,9 @@ impl Rules {
         if !(0.0..=1.0).contains(&self.mixing) {
             return Err(format!("mixing is {}; it is a share, 0 to 1", self.mixing));
         }
-        let weights = [self.r1, self.path, self.average];
+        let weights = [self.r1, self.path, self.average, self.noise];
         if weights.iter().any(|weight| weight.is_nan() || *weight < 0.0) {
-            return Err(format!("r1, path and average are {weights:?}; none is negative"));
+            return Err(format!("r1, path, average and noise are {weights:?}; none is negative"));
         }
         Ok(())
     }

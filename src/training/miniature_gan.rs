@@ -72,13 +72,29 @@ pub struct GanPart {
     pub hold: f64,
     /// Steps in which the mapping learns the guide's regions before everything else.
     pub regions: u64,
-    /// How the generator learns to trace the canvas before the contest; without it, it begins with nothing.
-    pub tracing: Option<Course>,
+    /// How the generator learns to trace the canvas before the contest, course by course; without one it begins with
+    /// nothing.
+    #[serde(default)]
+    pub tracing: Vec<TracingPart>,
     /// A file of a generator of these sizes to begin with, and of its discriminator where it has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<PathBuf>,
     /// Steps from one sheet of samples to the next.
     pub sheets: u64,
+}
+
+/// A course of tracing.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TracingPart {
+    /// Steps.
+    pub steps: u64,
+    /// Pictures a step.
+    pub batch: i64,
+    /// Peak learning rate.
+    pub lr: f64,
+    /// Pixels on a side of the coarsest view that is compared; of all views from there to the full size the mean counts.
+    pub coarsest: i64,
 }
 
 /// The labeller.
@@ -105,7 +121,7 @@ impl Recipe {
             return Err(format!("gan.size is {}; the canvas has {SIDE} pixels on a side", part.size));
         }
         let least = (Style::ALL.len() + Object::ALL.len() + TRAITS) as i64;
-        let told = part.guided > 0.0 || part.regions > 0 || part.tracing.is_some();
+        let told = part.guided > 0.0 || part.regions > 0 || !part.tracing.is_empty();
         if told && part.style_dim < least {
             return Err(format!(
                 "gan.style_dim is {}; a latent that says style, object and the drawing's chances needs at least {least} numbers",
@@ -121,12 +137,12 @@ impl Recipe {
         };
         known(&self.without_styles, Style::ALL.iter().map(|own| own.name()).collect(), "styles")?;
         known(&self.without_objects, Object::ALL.iter().map(|own| own.name()).collect(), "objects")?;
-        for course in [Some(&part.course), part.tracing.as_ref()].into_iter().flatten() {
-            let rate = course.lr.is_finite() && course.lr > 0.0;
-            if course.batch < 1 || course.per_cell < 1 || !rate {
+        let courses = part.tracing.iter().map(|own| (own.batch, own.lr, own.coarsest));
+        let all = courses.chain([(part.course.batch, part.course.lr, i64::from(part.course.per_cell))]);
+        for (batch, lr, least) in all {
+            if batch < 1 || least < 1 || !lr.is_finite() || lr <= 0.0 {
                 return Err(format!(
-                    "a course has batch {}, lr {} and per_cell {}; at least 1, above 0 and at least 1 are needed",
-                    course.batch, course.lr, course.per_cell
+                    "a course has batch {batch}, lr {lr} and per_cell or coarsest {least}; at least 1, above 0 and at least 1 are needed"
                 ));
             }
         }
@@ -200,11 +216,12 @@ fn gan(recipe: &Recipe, out: &Path, here: Place, watch: &mut dyn Watch) -> Resul
         lesson.settle();
         watch.note(&format!("the mapping tells regions apart: loss {:.3}", learned.loss));
     }
-    if let Some(course) = &part.tracing {
-        let plan = Plan { ema: Some(0.995), beta2: 0.99, ..course.plan(seed("tracing")) };
-        let plan = Plan { decoupled: false, ..plan };
-        let mut lesson = Tracing { generator: &generator, world: &world, batch: course.batch, device };
-        let traced = train(&mut lesson, &plan, here, Some(&state.join("tracing")), watch)?;
+    for (i, &TracingPart { steps, batch, lr, coarsest }) in part.tracing.iter().enumerate() {
+        let course = Course { steps, batch, lr, per_cell: 0 };
+        let name = if i == 0 { "tracing".to_owned() } else { format!("tracing-{i}") };
+        let plan = Plan { ema: Some(0.995), beta2: 0.99, decoupled: false, ..course.plan(seed(&name)) };
+        let mut lesson = Tracing { generator: &generator, world: &world, batch, coarsest, device };
+        let traced = train(&mut lesson, &plan, here, Some(&state.join(&name)), watch)?;
         generator.parameters().assign(&traced.weights);
         watch.note(&format!("the generator traces the canvas: mean absolute difference {:.4}", traced.loss));
     }

@@ -8,19 +8,16 @@ use super::{Error, Lesson, Share};
 use crate::model::stylegan2::{Generator, Noise};
 use crate::torch::{Device, Kind, Rng, Tensor};
 
-/// Pixels on a side of the coarsest view that is compared.
-const COARSEST: i64 = 8;
-
 /// How many times as fast as in a contest the mapping moves: alone, with weights a hundred times as large as others, it
 /// would stand still in so short a time.
 const MAPPING: f64 = 30.0;
 
-/// The mean absolute difference of pictures `[n, 3, size, size]` at their size and at halves of it: coarser views count as
-/// much as the finest, whose grain no latent tells.
-pub(super) fn difference(drawn: &Tensor, pictures: &Tensor) -> Tensor {
+/// The mean absolute difference of pictures `[n, 3, size, size]` at their size and at halves of it down to `coarsest`: each
+/// view counts as much as the finest, whose grain no latent tells.
+pub(super) fn difference(drawn: &Tensor, pictures: &Tensor, coarsest: i64) -> Tensor {
     let mut apart = drawn - pictures;
     let mut views = vec![apart.abs().mean(Kind::Float)];
-    while apart.size()[2] > COARSEST {
+    while apart.size()[2] > coarsest {
         apart = apart.avg_pool2d([2; 2], [2; 2], [0; 2], false, true, None);
         views.push(apart.abs().mean(Kind::Float));
     }
@@ -41,6 +38,8 @@ pub(super) struct Tracing<'a> {
     pub generator: &'a Generator,
     pub world: &'a World,
     pub batch: i64,
+    /// Pixels on a side of the coarsest view that is compared.
+    pub coarsest: i64,
     pub device: Device,
 }
 
@@ -65,6 +64,6 @@ impl Lesson for Tracing<'_> {
         let noises: Vec<Tensor> = config.noise_sides().into_iter().map(noise).collect();
         let styles = self.generator.broadcast(&self.generator.map(&z));
         let drawn = self.generator.synthesize(&styles, Noise::Given(&noises)).to_kind(Kind::Float);
-        Ok(difference(&drawn, &pictures))
+        Ok(difference(&drawn, &pictures, self.coarsest))
     }
 }
