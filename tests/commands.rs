@@ -108,12 +108,12 @@ fn with_models(mut command: Command) -> Command {
     command
 }
 
-/// The error of a command that must fail with this code, and print one clear error.
 /// What a command that succeeds says.
 fn success(mut command: Command) -> String {
     String::from_utf8(command.assert().success().get_output().stdout.clone()).unwrap()
 }
 
+/// The error of a command that must fail with this code, and print one clear error.
 fn failure(mut command: Command, code: i32) -> String {
     let output = command.output().unwrap();
     let text = String::from_utf8(output.stderr).unwrap();

@@ -367,13 +367,11 @@ fn seeds(text: &str) -> Result<RangeInclusive<u64>, String> {
     /// More would be a slip of the finger.
     const MOST: u64 = 1_000_000;
     let wrong = || format!("`{text}` is no seed; write 5, or 10-15 for all of them from 10 to 15");
-    let (first, last) = text.split_once('-').unwrap_or((text, text));
-    let first: u64 = first.trim().parse().map_err(|_| wrong())?;
-    let last: u64 = last.trim().parse().map_err(|_| wrong())?;
-    if last < first || last - first >= MOST {
+    let named = run::range(text).ok_or_else(wrong)?;
+    if named.is_empty() || named.end() - named.start() >= MOST {
         return Err(wrong());
     }
-    Ok(first..=last)
+    Ok(named)
 }
 
 fn mix(text: &str) -> Result<(u64, i64), String> {

@@ -39,16 +39,15 @@ impl Elastic {
         train(true);
         let mut sums: Vec<Tensor> = no_grad(|| tensors.iter().map(|own| own.zeros_like()).collect());
         let measured = stage("measuring what matters", || -> Result<(), Error> {
-            let device = model.place().device.tch();
+            let device = model.place().device;
             let mut done = 0;
             while done < pictures && !tensors.is_empty() {
                 // The discriminator compares pictures in groups.
                 let (n, group) = (BATCH.min(pictures - done), config.group);
                 let n = if n > group { n - n % group } else { n };
                 let mut rng = Rng::for_step(seed, "fisher", done as u64);
-                let z = rng.normal(&[n, config.style_dim]).to_device(device);
-                let noise = |side: i64| rng.normal(&[n, 1, side, side]).to_device(device);
-                let noises: Vec<Tensor> = config.noise_sides().into_iter().map(noise).collect();
+                let z = rng.normal(&[n, config.style_dim]).to_device(device.tch());
+                let noises = config.noises(n, &mut rng, device);
                 let styles = network.broadcast(&network.map(&z));
                 let logits = discriminator.forward(&network.synthesize(&styles, Noise::Given(&noises)));
                 for i in 0..n {

@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::drawing::{Stamp, draw_missing};
 use super::folder::{Machine, RunFolder};
 use super::opening::{lay, opened};
+use super::pipeline::DrawSettings;
 use super::prompts::PromptRow;
 use super::{Batch, Error, ModelSettings, located};
 use crate::generator::{
@@ -32,9 +33,9 @@ pub struct Commission {
     pub seeds: Vec<u64>,
     /// What to stay away from.
     pub negative: String,
-    /// Guidance for prompts that have none of their own; 2 when it is missing.
+    /// Guidance for prompts that have none of their own; a pipeline's when it is missing.
     pub guidance: Option<f64>,
-    /// Sampling steps; 20 when it is missing.
+    /// Sampling steps; a pipeline's when it is missing.
     pub steps: Option<usize>,
     /// The solver; the model's own when it is missing.
     pub sampler: Option<Solver>,
@@ -154,6 +155,7 @@ pub fn generate(
     if !commission.gan.is_plain() {
         return Err(Error::Unknown("--truncation, --strip and --mix are for a StyleGAN2".to_owned()));
     }
+    let usual = DrawSettings::default();
     for row in &commission.prompts {
         let seeds = row.seed.map_or_else(|| commission.seeds.clone(), |seed| vec![seed]);
         for (n, seed) in seeds.into_iter().enumerate() {
@@ -161,8 +163,8 @@ pub fn generate(
                 prompt: row.prompt.clone(),
                 negative: commission.negative.clone(),
                 seed,
-                guidance: row.guidance.or(commission.guidance).unwrap_or(2.0),
-                steps: commission.steps.unwrap_or(20),
+                guidance: row.guidance.or(commission.guidance).unwrap_or(usual.guidance),
+                steps: commission.steps.unwrap_or(usual.steps),
                 sampler: commission.sampler.unwrap_or(solver),
                 size: commission.size.or(row.size).unwrap_or((side, side)),
                 truncation: 1.0,

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::drawing::{Stamp, draw_missing};
 use super::pipeline::ModelSettings;
+use super::ranges::range;
 use super::samples::{Sample, works};
 use super::{Error, Machine, RunFolder, located};
 use crate::files;
@@ -118,15 +119,11 @@ fn numbers(text: &str, last: usize) -> Result<std::collections::BTreeSet<usize>,
         let wrong = |why: &str| {
             Error::Unknown(format!("`{part}` {why}; write numbers from the pages, as in 3,7,12-15"))
         };
-        let number = |text: &str| text.parse::<usize>().map_err(|_| wrong("is no number"));
-        let (from, to) = match part.split_once('-') {
-            Some((from, to)) => (number(from)?, number(to)?),
-            None => (number(part)?, number(part)?),
-        };
-        if from < 1 || to > last || from > to {
+        let named = range(part).ok_or_else(|| wrong("is no number"))?;
+        if *named.start() < 1 || *named.end() > last as u64 || named.is_empty() {
             return Err(wrong(&format!("is not on the pages, which go from 1 to {last}")));
         }
-        all.extend(from..=to);
+        all.extend(named.map(|number| number as usize));
     }
     if all.is_empty() || all.len() == last {
         return Err(Error::Unknown(format!(

@@ -74,21 +74,18 @@ impl<'a> Measured<'a> {
     ) -> Result<Self, Error> {
         let classes_of = |album: &Album, domain: Domain| classes(&album.looked, questions, domain);
         let class = set.class(target)?;
-        let without = |album: &Album| {
-            let rows: Vec<i64> = (0..)
-                .zip(classes_of(album, target.domain))
-                .filter(|(_, own)| *own != class)
-                .map(|(row, _)| row)
-                .collect();
+        let domains = [target.domain, target.domain.other()];
+        let [before, again] = [base, second].map(|album| domains.map(|domain| classes_of(album, domain)));
+        let without = |album: &Album, classes: &[usize]| {
+            let rows = (0..).zip(classes).filter(|(_, own)| **own != class);
+            let rows: Vec<i64> = rows.map(|(row, _)| row).collect();
             album.features.index_select(0, &Tensor::from_slice(&rows))
         };
-        let (own, positives) = (without(base), without(second));
+        let (own, positives) = (without(base, &before[0]), without(second, &again[0]));
         if own.size()[0] < 2 || positives.size()[0] < 2 {
             return Err(Error::Unknown(format!("almost every picture of the model shows {target}")));
         }
         let reference = Moments::of(&positives);
-        let domains = [target.domain, target.domain.other()];
-        let [before, again] = [base, second].map(|album| domains.map(|domain| classes_of(album, domain)));
         let counts = domains.map(|domain| set.classes(domain).len());
         Ok(Self {
             target,

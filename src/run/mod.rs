@@ -26,6 +26,7 @@ mod pipeline;
 mod prompts;
 #[cfg(feature = "hub")]
 mod pull;
+mod ranges;
 mod samples;
 mod screening;
 mod screens;
@@ -63,6 +64,7 @@ pub use pipeline::{
 pub use prompts::{PromptRow, read_prompts};
 #[cfg(feature = "hub")]
 pub use pull::pull;
+pub use ranges::range;
 pub use screening::{Screened, screen};
 pub use screens::ScreenReport;
 pub use study::{Summary, erase_only, run};

@@ -21,7 +21,7 @@ use crate::erasure::Feedback;
 use crate::files::write_json;
 use crate::generator::{Adapter, Generator as _, StyleGan2, Synthesizer};
 use crate::judge::{FeatureCard, Features, in_batches};
-use crate::measure::{AnswerSet, Moments, Target};
+use crate::measure::{Answer, AnswerSet, Moments, Target};
 use crate::pictures::Picture;
 use crate::report::grid;
 use crate::torch::{Place, Tensor};
@@ -152,9 +152,10 @@ impl Study<'_> {
         let second = self.album(model, (&again, "second draw"), run, watch)?;
         let (mut scores, mut bands, mut returns) = (Vec::new(), Vec::new(), Vec::new());
         let questions = self.judge.questions();
+        let known = self.known()?;
         for (target, split) in targets.iter().zip(&splits) {
             let retrained = self.retrained(target, &latents, run, watch)?;
-            let known = self.known(target)?;
+            let known = known.as_ref().and_then(|known| without(known, target));
             let measured = Measured::new((self.set, &questions), target, (&base, &second), known, retrained)?;
             scores.extend(measured.of_base());
             let edits = self.edits(model, target, split, run, watch)?;
@@ -225,13 +226,11 @@ impl Study<'_> {
         Ok(Some(album.features))
     }
 
-    /// The moments of known pictures that do not show the target.
-    fn known(&self, target: &Target) -> Result<Option<Moments>, Error> {
-        let known = self.judge.known(0, self.pipeline.measure.per_cell)?.into_iter();
-        let without = known.filter(|(answer, _)| answer.wanted(target.domain) != target.name);
-        let pictures: Vec<Picture> = without.map(|(_, picture)| picture).collect();
-        let moments = |pictures: &[Picture]| Ok(Moments::of(&self.judge_features.of(pictures)?));
-        (pictures.len() > 1).then(|| moments(&pictures)).transpose()
+    /// What known pictures show, and their features; `None` where there are none.
+    fn known(&self) -> Result<Option<(Vec<Answer>, Tensor)>, Error> {
+        let known = self.judge.known(0, self.pipeline.measure.per_cell)?;
+        let (answers, pictures): (Vec<Answer>, Vec<Picture>) = known.into_iter().unzip();
+        (!answers.is_empty()).then(|| Ok((answers, self.judge_features.of(&pictures)?))).transpose()
     }
 
     /// Draws samples of the base and lets the labeller name them; without one what the user says is read.
@@ -394,4 +393,11 @@ impl Study<'_> {
         write_json(&file, &returned)?;
         Ok(returned)
     }
+}
+
+/// The moments of known pictures that do not show the target, where there are enough of them.
+fn without((answers, features): &(Vec<Answer>, Tensor), target: &Target) -> Option<Moments> {
+    let rows = (0..).zip(answers).filter(|(_, answer)| answer.wanted(target.domain) != target.name);
+    let rows: Vec<i64> = rows.map(|(row, _)| row).collect();
+    (rows.len() > 1).then(|| Moments::of(&features.index_select(0, &Tensor::from_slice(&rows))))
 }

@@ -126,8 +126,7 @@ impl<'a> Match<'a> {
         let mut z = || rng.normal(&[n, config.style_dim]).to_device(self.device());
         let z = if mixed { vec![z(), z()] } else { vec![z()] };
         let crossing = 1 + rng.below(config.styles() - 1, &[1]).int64_value(&[0]);
-        let side_noise = |side: i64| rng.normal(&[n, 1, side, side]).to_device(self.device());
-        Latents { z, crossing, noises: config.noise_sides().into_iter().map(side_noise).collect() }
+        Latents { z, crossing, noises: config.noises(n, rng, self.place.device) }
     }
 
     /// Styles `w+` `[n, styles, style_dim]` of latents.
@@ -419,6 +418,23 @@ mod tests {
         Config { size: 8, style_dim: 8, mapping_layers: 2, channels: vec![8, 6], group: 4, clamp: None }
     }
 
+    /// Both networks before their first step.
+    fn young() -> (Generator, Discriminator) {
+        let generator = Generator::new(&config(), Builder::fresh(1, Device::CPU)).unwrap();
+        let discriminator = Discriminator::new(&config(), Builder::fresh(2, Device::CPU)).unwrap();
+        generator.parameters().train(true);
+        discriminator.parameters().train(true);
+        (generator, discriminator)
+    }
+
+    /// How far from `wanted` pictures drawn of these latents are.
+    fn far(generator: &Generator, z: &Tensor, wanted: &Tensor) -> f64 {
+        no_grad(|| {
+            let drawn = generator.synthesize(&generator.broadcast(&generator.map(z)), Noise::Own);
+            (drawn - wanted).abs().mean(Kind::Float).double_value(&[])
+        })
+    }
+
     /// Stripes whose class is which way they go.
     struct Stripes;
 
@@ -477,10 +493,7 @@ mod tests {
         exam: Option<&mut dyn Exam>,
         watch: &mut dyn Watch,
     ) -> Result<(Rivals, Vec<Tensor>), Error> {
-        let generator = Generator::new(&config(), Builder::fresh(1, Device::CPU))?;
-        let discriminator = Discriminator::new(&config(), Builder::fresh(2, Device::CPU))?;
-        generator.parameters().train(true);
-        discriminator.parameters().train(true);
+        let (generator, discriminator) = young();
         let rules = Rules { batch: 4, mixing: 0.5, r1_every: 3, path_every: 2, ahead: 1, ..Rules::default() };
         let guide = Guide::new(&[2], 8, 8, 0.0, Device::CPU);
         let mut pull = Home(f64::NAN);
@@ -553,10 +566,7 @@ mod tests {
     #[test]
     fn a_guide_holds_pictures_to_their_latents() {
         let apart = |hold: f64| {
-            let generator = Generator::new(&config(), Builder::fresh(1, Device::CPU)).unwrap();
-            let discriminator = Discriminator::new(&config(), Builder::fresh(2, Device::CPU)).unwrap();
-            generator.parameters().train(true);
-            discriminator.parameters().train(true);
+            let (generator, discriminator) = young();
             let rules = Rules { batch: 8, mixing: 0.0, average: 200.0, ..Rules::default() };
             let guide = Guide::new(&[2], 8, u64::MAX, hold, Device::CPU);
             let contest = Contest {
@@ -572,11 +582,8 @@ mod tests {
             };
             let rivals = compete(contest, &Plan::constant(100, 1e-2, 1), HERE, None, &mut Quiet).unwrap();
             generator.parameters().assign(&rivals.average);
-            no_grad(|| {
-                let z = Rng::new(3).normal(&[64, 8]);
-                let drawn = generator.synthesize(&generator.broadcast(&generator.map(&z)), Noise::Own);
-                (drawn - Lamps::lit(&z)).abs().mean(Kind::Float).double_value(&[])
-            })
+            let z = Rng::new(3).normal(&[64, 8]);
+            far(&generator, &z, &Lamps::lit(&z))
         };
         let (held, free) = (apart(50.0), apart(0.0));
         assert!(held < 0.8 * free, "{held} {free}");
@@ -584,10 +591,7 @@ mod tests {
 
     #[test]
     fn it_learns_what_passes_for_real() {
-        let generator = Generator::new(&config(), Builder::fresh(1, Device::CPU)).unwrap();
-        let discriminator = Discriminator::new(&config(), Builder::fresh(2, Device::CPU)).unwrap();
-        generator.parameters().train(true);
-        discriminator.parameters().train(true);
+        let (generator, discriminator) = young();
         // One colour, which a new generator does not draw.
         let colour = Tensor::from_slice(&[0.8_f32, -0.6, 0.1]).view([1, 3, 1, 1]);
         let reals = Frozen::new(&colour.expand([8, 3, 8, 8], false), Device::CPU);
@@ -603,18 +607,11 @@ mod tests {
             pull: None,
             exam: None,
         };
-        let far = |generator: &Generator| {
-            no_grad(|| {
-                let mut rng = Rng::new(3);
-                let z = rng.normal(&[32, 8]);
-                let drawn = generator.synthesize(&generator.broadcast(&generator.map(&z)), Noise::Own);
-                (drawn - &colour).abs().mean(Kind::Float).double_value(&[])
-            })
-        };
-        let before = far(&generator);
+        let z = Rng::new(3).normal(&[32, 8]);
+        let before = far(&generator, &z, &colour);
         let rivals = compete(contest, &Plan::constant(250, 5e-3, 1), HERE, None, &mut Quiet).unwrap();
         generator.parameters().assign(&rivals.average);
-        let after = far(&generator);
+        let after = far(&generator, &z, &colour);
         assert!(after < 0.4 * before, "{before} {after}");
     }
 }

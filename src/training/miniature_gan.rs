@@ -296,11 +296,7 @@ impl Exam for Sheets<'_> {
         let mut rng = Rng::new(0);
         let n = SHEET * SHEET;
         let z = rng.normal(&[n, config.style_dim]).to_device(self.device.tch());
-        let noises: Vec<Tensor> = config
-            .noise_sides()
-            .into_iter()
-            .map(|side| rng.normal(&[n, 1, side, side]).to_device(self.device.tch()))
-            .collect();
+        let noises = config.noises(n, &mut rng, self.device);
         let side = SHEET * config.size;
         let sheet = no_grad(|| {
             let styles = self.generator.broadcast(&self.generator.map(&z));

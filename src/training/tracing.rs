@@ -58,10 +58,8 @@ impl Lesson for Tracing<'_> {
 
     fn loss(&mut self, _step: u64, rng: &mut Rng, _: Share) -> Result<Tensor, Error> {
         let config = self.generator.config();
-        let rows = self.world.choose(self.batch, rng);
-        let (pictures, z) = (self.world.pictures(&rows), self.world.latents(&rows, config.style_dim, rng));
-        let noise = |side: i64| rng.normal(&[self.batch, 1, side, side]).to_device(self.device.tch());
-        let noises: Vec<Tensor> = config.noise_sides().into_iter().map(noise).collect();
+        let (pictures, z) = self.world.with_latents(self.batch, config.style_dim, rng);
+        let noises = config.noises(self.batch, rng, self.device);
         let styles = self.generator.broadcast(&self.generator.map(&z));
         let drawn = self.generator.synthesize(&styles, Noise::Given(&noises)).to_kind(Kind::Float);
         Ok(difference(&drawn, &pictures, self.coarsest))

@@ -78,6 +78,12 @@ impl World {
         Tensor::cat(&parts, 1).narrow(1, 0, dim)
     }
 
+    /// `n` pictures at random `[n, 3, size, size]`, and a latent `[n, dim]` for each.
+    pub(super) fn with_latents(&self, n: i64, dim: i64, rng: &mut Rng) -> (Tensor, Tensor) {
+        let rows = self.choose(n, rng);
+        (self.pictures(&rows), self.latents(&rows, dim, rng))
+    }
+
     /// Style and object `[n, 2]`.
     pub(super) fn classes(&self, rows: &Tensor) -> Tensor {
         self.classes.index_select(0, rows)
@@ -110,8 +116,7 @@ impl Reals for World {
     }
 
     fn traced(&self, n: i64, dim: i64, rng: &mut Rng) -> Option<(Tensor, Tensor)> {
-        let rows = self.choose(n, rng);
-        Some((self.pictures(&rows), self.latents(&rows, dim, rng)))
+        Some(self.with_latents(n, dim, rng))
     }
 }
 

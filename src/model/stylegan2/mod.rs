@@ -16,7 +16,7 @@ pub use generator::{Generator, Noise};
 
 use self::filter::Filter;
 use super::Error;
-use crate::torch::{Device, Tensor};
+use crate::torch::{Device, Rng, Tensor};
 use crate::weights::{Gan, Weights};
 
 /// The sizes of a generator and its discriminator.
@@ -104,6 +104,12 @@ impl Config {
     /// Sides of the noise that each layer adds: 4, 8, 8, 16, 16, …
     pub fn noise_sides(&self) -> Vec<i64> {
         (0..self.styles() as u32 - 1).map(|i| 4 << i.div_ceil(2)).collect()
+    }
+
+    /// White noise for `n` pictures, `[n, 1, side, side]` for each layer that adds it.
+    pub fn noises(&self, n: i64, rng: &mut Rng, device: Device) -> Vec<Tensor> {
+        let each = self.noise_sides().into_iter();
+        each.map(|side| rng.normal(&[n, 1, side, side]).to_device(device.tch())).collect()
     }
 
     /// Says what cannot be built.
