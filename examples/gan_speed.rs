@@ -116,6 +116,7 @@ fn measure(file: &std::path::Path, place: Place, (batch, steps): (i64, u64)) -> 
         reals: &reals,
         rules: &rules,
         guide: None,
+        oversampled: None,
         pull: None,
         exam: None,
     };

@@ -82,6 +82,7 @@ impl Relearning {
             reals: &reals,
             rules: &self.rules,
             guide: None,
+            oversampled: None,
             pull: None,
             exam: Some(&mut looks),
         };

@@ -217,16 +217,20 @@ pub(super) fn survey(survey: &Survey) {
 /// The methods of a GAN's study, concept by concept, and who looked.
 pub(super) fn unlearned(unlearned: &Unlearned) {
     // Shares in percent, distances as they are.
-    const COLUMNS: [(&str, &str, bool); 8] = [
+    const ALL: [(&str, &str, bool); 9] = [
         ("PUL", "PUL", true),
         ("PUL of negatives", "of negatives", true),
         ("FID to positives", "FID to positives", false),
         ("FID to known", "FID to known", false),
+        ("Ret-FID", "Ret-FID", false),
         ("drift", "drift", true),
         ("drift beside", "drift beside", true),
         ("precision", "precision", true),
         ("recall", "recall", true),
     ];
+    // What nothing was measured of has no column.
+    let measured = |measure: &str| unlearned.scores.iter().any(|score| score.measure == measure);
+    let columns: Vec<_> = ALL.into_iter().filter(|(measure, ..)| measured(measure)).collect();
     let mut seen: Vec<(&str, &str)> = Vec::new();
     for score in &unlearned.scores {
         let key = (score.target.as_str(), score.method.as_str());
@@ -246,11 +250,12 @@ pub(super) fn unlearned(unlearned: &Unlearned) {
         })
     };
     let lines = seen.into_iter().map(|key| {
-        let each = COLUMNS.into_iter().map(|column| show(key, column));
+        let each = columns.iter().map(|&column| show(key, column));
         [key.0.to_owned(), key.1.to_owned()].into_iter().chain(each).collect()
     });
-    let heads: Vec<&str> = ["forget", "method"].into_iter().chain(COLUMNS.map(|(_, head, _)| head)).collect();
-    rows(&heads, lines.collect(), &[2, 3, 4, 5, 6, 7, 8, 9]);
+    let heads: Vec<&str> = ["forget", "method"].into_iter().chain(columns.iter().map(|own| own.1)).collect();
+    let numbers: Vec<usize> = (2..heads.len()).collect();
+    rows(&heads, lines.collect(), &numbers);
     line("PUL, drift, precision and recall in percent; intervals at 95 %");
     for Returned { target, method, back } in &unlearned.returns {
         let last = back.curve.last().copied().unwrap_or((0, 0.0));

@@ -3,7 +3,7 @@
 //!
 //! `variant = "official"` keeps what the published code (at 163a354) does otherwise: the distance is `official`, the
 //! repulsion's weight is a number (1 unless `gamma` is given) and not chosen from gradients, EL2 is multiplied by 100 with
-//! α = γ, and the second stage goes all of its steps. What was a plain defect in it (the loop over checkpoints on the disk
+//! α = γ, all latents are left to chance, and the second stage goes all of its steps. What was a plain defect in it (the loop over checkpoints on the disk
 //! at each step, classifiers in training mode, unshuffled data) is not kept. It also goes on from optimizer states, and its
 //! second stage from the unaveraged generator; here both stages begin with the averaged one and with new optimizers.
 
@@ -35,6 +35,9 @@ pub struct AdaptThenUnlearn {
     pub lr: f64,
     /// Share of the steps, the last ones, over which the rate falls to nothing.
     pub cooldown: f64,
+    /// Share of each batch that is drawn from latents which showed the concept. They are few, and the discriminator has
+    /// much to learn about them: what they become then passes for a real picture sooner. 0 leaves all to chance.
+    pub oversample: f64,
     /// Beginnings of the names of the parameters that move (`style`, `convs`, `to_rgbs.3`, …); all where there is none.
     pub parameters: Vec<String>,
     /// The contest's rules.
@@ -53,6 +56,7 @@ impl Default for AdaptThenUnlearn {
             steps: 300,
             lr: 2e-3,
             cooldown: 0.0,
+            oversample: 0.5,
             parameters: Vec::new(),
             rules: Rules::default(),
             stop: Stop::default(),
@@ -71,7 +75,12 @@ impl AdaptThenUnlearn {
     /// A setting that makes no sense.
     pub fn check(&self) -> Result<(), Error> {
         self.adapt.check()?;
-        check_tuning("adapt-then-unlearn", (self.steps, self.lr, self.cooldown), &self.rules)?;
+        check_tuning(
+            "adapt-then-unlearn",
+            (self.steps, self.lr, self.cooldown),
+            self.oversample,
+            &self.rules,
+        )?;
         let Repulsion { gamma, ratio, alpha, .. } = self.repulsion;
         let negative = |value: f64| value.is_nan() || value < 0.0;
         if negative(ratio) || gamma.is_some_and(negative) || alpha.is_some_and(negative) {
@@ -117,6 +126,7 @@ impl<'m> Erasure<dyn Synthesizer + 'm, Feedback<'_>> for AdaptThenUnlearn {
             method: "adapt-then-unlearn",
             settings: serde_json::to_value(self).map_err(std::io::Error::other)?,
             plan: Plan { cooldown: self.cooldown, ..Plan::constant(self.steps, self.lr, feedback.seed) },
+            oversample: if self.variant == Variant::Paper { self.oversample } else { 0.0 },
             rules: &self.rules,
             stop: (self.variant == Variant::Paper).then_some(self.stop),
             parameters: &self.parameters,

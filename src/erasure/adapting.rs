@@ -119,6 +119,7 @@ impl Adapting {
                 reals: &negatives,
                 rules: &self.rules,
                 plan: &plan,
+                oversampled: None,
                 pull: elastic.as_mut().map(|elastic| elastic as &mut dyn crate::training::Pull),
                 stop: None,
                 parameters,

@@ -7,7 +7,7 @@ use super::feedback::{Examiner, Grade, Stop, frozen};
 use super::{Error, Feedback};
 use crate::generator::Synthesizer;
 use crate::torch::Tensor;
-use crate::training::{self, Contest, Exam, Plan, Pull, Reals, Rules, compete_on_loan};
+use crate::training::{self, Contest, Exam, Oversampled, Plan, Pull, Reals, Rules, compete_on_loan};
 use crate::watch::Watch;
 use crate::weights::Edit;
 
@@ -19,6 +19,8 @@ pub(super) struct Tuning<'a> {
     pub reals: &'a dyn Reals,
     pub rules: &'a Rules,
     pub plan: &'a Plan,
+    /// Latents that are drawn more often.
+    pub oversampled: Option<&'a Oversampled>,
     /// What else moves the generator.
     pub pull: Option<&'a mut dyn Pull>,
     /// When it is enough.
@@ -34,6 +36,8 @@ pub(super) struct OnPositives<'a> {
     /// The method's settings, for the record.
     pub settings: serde_json::Value,
     pub plan: Plan,
+    /// Share of each batch that is drawn from latents which showed the concept.
+    pub oversample: f64,
     pub rules: &'a Rules,
     pub stop: Option<Stop>,
     pub parameters: &'a [String],
@@ -50,11 +54,15 @@ impl OnPositives<'_> {
         watch: &mut dyn Watch,
     ) -> Result<Edit, Error> {
         let positives = frozen(model, &feedback.positives)?;
+        let share = self.oversample;
+        let oversampled =
+            (share > 0.0).then(|| Oversampled { latents: model.latents(&feedback.negatives), share });
         let tuning = Tuning {
             name: "unlearning",
             reals: &positives,
             rules: self.rules,
             plan: &self.plan,
+            oversampled: oversampled.as_ref(),
             pull: match pull {
                 Some(pull) => Some(pull),
                 None => None,
@@ -112,6 +120,7 @@ impl Tuning<'_> {
             reals: self.reals,
             rules: self.rules,
             guide: None,
+            oversampled: self.oversampled,
             pull: match self.pull {
                 Some(pull) => Some(pull),
                 None => None,
@@ -160,8 +169,14 @@ impl Exam for Examination<'_> {
 pub(super) fn check_tuning(
     method: &str,
     (steps, lr, cooldown): (u64, f64, f64),
+    oversample: f64,
     rules: &Rules,
 ) -> Result<(), Error> {
+    if !(0.0..=1.0).contains(&oversample) {
+        return Err(Error::Task(format!(
+            "{method}'s oversample is {oversample}; it is a share of each batch, 0 to 1"
+        )));
+    }
     if !(0.0..=1.0).contains(&cooldown) {
         return Err(Error::Task(format!(
             "{method}'s cooldown is {cooldown}; it is a share of the steps, 0 to 1"

@@ -282,6 +282,9 @@ pub trait Generator {
     fn apply(&mut self, edit: &Edit) -> Result<(), Error>;
 }
 
+/// Samples that are drawn at once.
+const BATCH: usize = 64;
+
 /// What a GAN method needs of a generator.
 pub trait Synthesizer: Generator {
     /// The network that maps latents to styles and draws under styles.
@@ -297,13 +300,18 @@ pub trait Synthesizer: Generator {
     /// company.
     fn chance(&self, seeds: &[u64]) -> (Tensor, Vec<Tensor>);
 
+    /// Latents `[n, style_dim]` alone.
+    fn latents(&self, seeds: &[u64]) -> Tensor {
+        // Beside their noises they are small.
+        let each: Vec<Tensor> = seeds.chunks(BATCH).map(|seeds| self.chance(seeds).0).collect();
+        Tensor::cat(&each, 0)
+    }
+
     /// Samples as the network draws them, `[n, 3, size, size]` on the CPU: about -1 to 1, and not clamped.
     ///
     /// # Errors
     /// libtorch's.
     fn sample(&self, seeds: &[u64]) -> Result<Tensor, Error> {
-        /// Samples that are drawn at once.
-        const BATCH: usize = 64;
         stage("drawing samples", || {
             let draw = |seeds: &[u64]| {
                 let (z, noises) = self.chance(seeds);

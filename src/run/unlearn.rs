@@ -25,6 +25,7 @@ use crate::measure::{Answer, AnswerSet, Moments, Target};
 use crate::pictures::Picture;
 use crate::report::grid;
 use crate::torch::{Place, Tensor};
+use crate::training::can_compete;
 use crate::watch::Watch;
 use crate::weights::{Edit, Weights, save};
 
@@ -75,6 +76,7 @@ pub fn unlearn(
     place: Place,
     watch: &mut dyn Watch,
 ) -> Result<Unlearned, Error> {
+    can_compete(place)?;
     let set = answer_set(&pipeline.classes);
     let targets = pipeline.targets()?;
     for target in &targets {
@@ -241,7 +243,7 @@ impl Study<'_> {
         watch: &mut dyn Watch,
     ) -> Result<Labelled, Error> {
         if let Some(file) = &self.pipeline.feedback.labels {
-            return Ok(Labelled::Given(read_labels(file)?));
+            return Ok(Labelled::Given(read_labels(file, MEASURED)?));
         }
         let own = samples(LABELLED, self.pipeline.feedback.samples);
         let folder = run.path("pictures/labelled");

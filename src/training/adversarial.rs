@@ -12,7 +12,9 @@ use super::sitting::{Pupil, drive};
 use super::tracing::{difference, from_afar};
 use super::{Contest, Error, Guide, Plan, Pull, Rivals, Rules};
 use crate::model::stylegan2::Noise;
-use crate::torch::{Adam, AdamSettings, Ema, Kind, Place, Rng, Tensor, grad, grad_of_grad, no_grad, stage};
+use crate::torch::{
+    Adam, AdamSettings, Ema, Kind, Place, Precision, Rng, Tensor, Thrift, grad, grad_of_grad, no_grad, stage,
+};
 use crate::watch::Watch;
 
 /// Pixels on a side of the coarsest view by which a guide holds the generator.
@@ -66,6 +68,21 @@ pub fn compete_on_loan<'a>(
     outcome
 }
 
+/// Refuses what a contest would ignore: gradients of gradients are not scaled and not computed again.
+///
+/// # Errors
+/// A precision or a thrift that is not for networks that compete.
+pub fn can_compete(place: Place) -> Result<(), Error> {
+    let wrong = |why: &str| Err(crate::torch::Error::Precision(why.to_owned()).into());
+    if place.precision == Precision::F16 {
+        return wrong("networks that compete learn in f32, tf32 or bf16; use --precision bf16");
+    }
+    if place.memory != Thrift::Fast {
+        return wrong("networks that compete know no --memory balanced or low; take a smaller batch");
+    }
+    Ok(())
+}
+
 /// A contest with its optimizers.
 struct Match<'a> {
     contest: Contest<'a>,
@@ -76,8 +93,9 @@ struct Match<'a> {
     generator: Adam,
     discriminator: Adam,
     average: Ema,
-    /// The mean path length.
-    path: f64,
+    /// The mean path length, once one was seen. rosinality's begins at 0, which pulls the lengths of a generator that has
+    /// learned before to nothing until the mean has caught up, after hundreds of penalties.
+    path: Option<f64>,
     /// The averages at the best grade, where there is an exam.
     kept: Vec<Tensor>,
     best: f64,
@@ -86,6 +104,7 @@ struct Match<'a> {
 
 impl<'a> Match<'a> {
     fn new(contest: Contest<'a>, plan: &'a Plan, place: Place) -> Result<Self, Error> {
+        can_compete(place)?;
         let rules = contest.rules;
         let adam = |tensors: &[(String, Tensor)], lazy: f64| {
             let betas = (0.0, 0.99_f64.powf(lazy));
@@ -104,7 +123,7 @@ impl<'a> Match<'a> {
             generator: adam(&contest.moves, lazy(rules.path_every))?.with_rates(rates),
             discriminator: adam(&against, lazy(rules.r1_every))?,
             average: Ema::new(contest.moves.iter().map(|(_, tensor)| tensor)),
-            path: 0.0,
+            path: None,
             kept,
             best: f64::NEG_INFINITY,
             done: false,
@@ -123,7 +142,10 @@ impl<'a> Match<'a> {
     fn latents(&self, n: i64, rng: &mut Rng) -> Latents {
         let config = self.contest.generator.config();
         let mixed = rng.uniform(&[1]).double_value(&[0]) < self.contest.rules.mixing;
-        let mut z = || rng.normal(&[n, config.style_dim]).to_device(self.device());
+        let mut z = || {
+            let z = rng.normal(&[n, config.style_dim]).to_device(self.device());
+            self.contest.oversampled.map_or_else(|| z.shallow_clone(), |often| often.among(&z, rng))
+        };
         let z = if mixed { vec![z(), z()] } else { vec![z()] };
         let crossing = 1 + rng.below(config.styles() - 1, &[1]).int64_value(&[0]);
         Latents { z, crossing, noises: config.noises(n, rng, self.place.device) }
@@ -259,8 +281,10 @@ impl<'a> Match<'a> {
             let slope = slope.ok_or_else(|| Error::Model(nothing("the styles")))?;
             let lengths = slope.square().sum_dim_intlist([2_i64].as_slice(), false, Kind::Float);
             let lengths = lengths.mean_dim([1_i64].as_slice(), false, Kind::Float).sqrt();
-            let mean = (lengths.mean(Kind::Float) - self.path) * PATH_PACE + self.path;
-            self.path = mean.double_value(&[]);
+            let here = lengths.mean(Kind::Float);
+            let before = self.path.unwrap_or_else(|| here.double_value(&[]));
+            let mean = (here - before) * PATH_PACE + before;
+            self.path = Some(mean.double_value(&[]));
             let penalty =
                 (lengths - mean).square().mean(Kind::Float) * (rules.path * rules.path_every as f64);
             self.generator.step(&grad(&penalty, &tensors)?, lr)?;
@@ -296,7 +320,8 @@ impl Pupil for Match<'_> {
         let shapes = self.contest.moves.iter().chain(&self.against);
         let shapes: Vec<String> = shapes.map(|(name, own)| format!("{name} {:?}", own.size())).collect();
         let pull = self.contest.pull.as_deref().map(Pull::facts).unwrap_or_default();
-        format!("{:?} {} {pull}", self.contest.rules, shapes.concat())
+        let often = self.contest.oversampled.map_or(0.0, |often| often.share);
+        format!("{:?} {often} {} {pull}", self.contest.rules, shapes.concat())
     }
 
     fn step(&mut self, step: u64, lr: f64, _: &mut dyn Watch) -> Result<f64, Error> {
@@ -337,8 +362,9 @@ impl Pupil for Match<'_> {
     }
 
     fn numbers(&self) -> Vec<(&'static str, f64)> {
+        let path = self.path.unwrap_or(f64::NAN);
         let mut numbers =
-            vec![("path", self.path), ("grade", self.best), ("done", f64::from(u8::from(self.done)))];
+            vec![("path", path), ("grade", self.best), ("done", f64::from(u8::from(self.done)))];
         if let Some(pull) = self.contest.pull.as_deref() {
             numbers.push(("pull", pull.memory().unwrap_or(f64::NAN)));
         }
@@ -347,7 +373,7 @@ impl Pupil for Match<'_> {
 
     fn recall(&mut self, name: &str, value: f64) {
         match name {
-            "path" => self.path = value,
+            "path" => self.path = value.is_finite().then_some(value),
             "grade" => self.best = value,
             "done" => self.done = value > 0.0,
             _ => {
@@ -407,12 +433,11 @@ mod tests {
     use super::*;
     use crate::model::Builder;
     use crate::model::stylegan2::{Config, Discriminator, Generator};
-    use crate::torch::{Device, Precision};
+    use crate::torch::Device;
     use crate::training::{Exam, Frozen, Reals};
     use crate::watch::{Impatient, Quiet};
 
-    const HERE: Place =
-        Place { device: Device::CPU, precision: Precision::F32, memory: crate::torch::Thrift::Fast };
+    const HERE: Place = Place { device: Device::CPU, precision: Precision::F32, memory: Thrift::Fast };
 
     fn config() -> Config {
         Config { size: 8, style_dim: 8, mapping_layers: 2, channels: vec![8, 6], group: 4, clamp: None }
@@ -506,6 +531,7 @@ mod tests {
             reals: &Stripes,
             rules: &rules,
             guide: Some(&guide),
+            oversampled: None,
             pull: Some(&mut pull),
             exam: match exam {
                 Some(exam) => Some(exam),
@@ -577,6 +603,7 @@ mod tests {
                 reals: &Lamps,
                 rules: &rules,
                 guide: Some(&guide),
+                oversampled: None,
                 pull: None,
                 exam: None,
             };
@@ -587,6 +614,15 @@ mod tests {
         };
         let (held, free) = (apart(50.0), apart(0.0));
         assert!(held < 0.8 * free, "{held} {free}");
+    }
+
+    #[test]
+    fn what_a_contest_would_ignore_is_refused() {
+        can_compete(HERE).unwrap();
+        let half = can_compete(Place { precision: Precision::F16, ..HERE }).unwrap_err();
+        assert!(half.to_string().contains("use --precision bf16"), "{half}");
+        let low = can_compete(Place { memory: Thrift::Low, ..HERE }).unwrap_err();
+        assert!(low.to_string().contains("a smaller batch"), "{low}");
     }
 
     #[test]
@@ -604,6 +640,7 @@ mod tests {
             reals: &reals,
             rules: &rules,
             guide: None,
+            oversampled: None,
             pull: None,
             exam: None,
         };

@@ -127,6 +127,25 @@ pub trait Exam {
     fn pass(&self) -> f64;
 }
 
+/// Latents that are drawn more often than chance has it, so that both networks soon know what becomes of them.
+#[derive(Debug)]
+pub struct Oversampled {
+    /// `[n, style_dim]`
+    pub latents: Tensor,
+    /// Their share of each batch that the generator draws, 0 to 1.
+    pub share: f64,
+}
+
+impl Oversampled {
+    /// Latents `z` `[n, style_dim]` of chance, of which the first ones are replaced.
+    pub(super) fn among(&self, z: &Tensor, rng: &mut Rng) -> Tensor {
+        let n = z.size()[0];
+        let own = (self.share * n as f64).round() as i64;
+        let rows = rng.below(self.latents.size()[0], &[own]).to_device(self.latents.device());
+        Tensor::cat(&[self.latents.index_select(0, &rows), z.narrow(0, own, n - own)], 0)
+    }
+}
+
 /// Who competes, over what, and under which rules.
 pub struct Contest<'a> {
     /// A short name; part of the seed of every step.
@@ -143,6 +162,8 @@ pub struct Contest<'a> {
     pub rules: &'a Rules,
     /// Classes that regions of the noise stand for.
     pub guide: Option<&'a Guide>,
+    /// Latents that are drawn more often.
+    pub oversampled: Option<&'a Oversampled>,
     /// What else moves the generator.
     pub pull: Option<&'a mut dyn Pull>,
     /// Ends the contest early.
@@ -160,4 +181,23 @@ pub struct Rivals {
     pub seconds: f64,
     /// The mean of both losses' sum over the last steps.
     pub loss: f64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::torch::Kind;
+
+    #[test]
+    fn a_share_of_the_latents_is_replaced() {
+        let z = Rng::new(1).normal(&[16, 3]);
+        let often = |share: f64| Oversampled { latents: Rng::new(2).normal(&[5, 3]) + 100.0, share };
+        for (share, own) in [(0.0, 0), (0.5, 8), (0.3, 5), (1.0, 16)] {
+            let mixed = often(share).among(&z, &mut Rng::new(3));
+            assert_eq!(mixed.size(), z.size());
+            let is_own = mixed.select(1, 0).gt(50.0);
+            assert_eq!(is_own.sum(Kind::Int64).int64_value(&[]), own, "{share}");
+            assert!(mixed.narrow(0, own, 16 - own).equal(&z.narrow(0, own, 16 - own)), "{share}");
+        }
+    }
 }

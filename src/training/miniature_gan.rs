@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::adversarial::compete;
+use super::adversarial::{can_compete, compete};
 use super::contest::{Contest, Exam, Rules};
 use super::guide::{Guide, Regions};
 use super::miniature::{ClipPart, Course, clip_into};
@@ -170,6 +170,7 @@ impl Recipe {
 /// # Errors
 /// Whatever stops a training; what was finished is kept.
 pub fn miniature_gan(recipe: &Recipe, out: &Path, here: Place, watch: &mut dyn Watch) -> Result<(), Error> {
+    can_compete(here)?;
     if let Some(labeller) = &recipe.labeller {
         let seed = seed_from(&[&recipe.seed.to_le_bytes(), b"labeller"]);
         clip_into(out, "labeller", &labeller.clip, (labeller.world, labeller.tokens, seed), here, watch)?;
@@ -240,6 +241,7 @@ fn gan(recipe: &Recipe, out: &Path, here: Place, watch: &mut dyn Watch) -> Resul
         reals: &world,
         rules: &rules,
         guide: guide.as_ref(),
+        oversampled: None,
         pull: None,
         exam: (part.sheets > 0).then_some(&mut sheets as &mut dyn Exam),
     };

@@ -19,9 +19,9 @@ mod state;
 mod tracing;
 mod world;
 
-pub use adversarial::{compete, compete_on_loan};
+pub use adversarial::{can_compete, compete, compete_on_loan};
 pub use autoencoder::Autoencoding;
-pub use contest::{Contest, Exam, Pull, Reals, Rivals, Rules};
+pub use contest::{Contest, Exam, Oversampled, Pull, Reals, Rivals, Rules};
 pub use contrast::Contrast;
 pub use denoising::Denoising;
 pub use frozen::Frozen;

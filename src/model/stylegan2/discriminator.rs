@@ -55,8 +55,10 @@ impl Block {
         // The sum of both branches is divided by √2, which the activation's gain makes up for on one of them.
         let y = self.blur.apply(&self.first.forward(x), 2, 1);
         let y = activate(&self.second.forward(&y, Some(&self.bias), (2, 0), 1.0));
-        // A 1×1 convolution sees only every second position: the filter is applied there alone.
-        y + self.skip.forward(&self.blur.apply(x, 1, 2), None, (1, 0), 1.0 / GAIN)
+        // A 1×1 convolution sees only every second position of what the filter gives. The filter itself goes to all of
+        // them: the backward pass of one that skips some, with channels apart, is 30 times slower in bf16 on a CPU.
+        let seen = self.blur.apply(x, 1, 1).slice(2, 0, None, 2).slice(3, 0, None, 2);
+        y + self.skip.forward(&seen, None, (1, 0), 1.0 / GAIN)
     }
 }
 
