@@ -1273,6 +1273,21 @@ fn a_gan_s_study_runs_and_goes_on() {
     let again: serde_json::Value = serde_json::from_str(&success(run("run", &[]))).unwrap();
     assert!(wanted == fs_err::read(&edits[2]).unwrap(), "the edit is another one");
     assert_eq!(report["scores"], again["scores"]);
+    // The erasure alone is the same.
+    let mut alone = unsee();
+    alone.current_dir(root).args(["erase", "-q", "--model", "gan.safetensors", "--forget", "object:Fish"]);
+    for set in [
+        "feedback.labels=labels.csv",
+        "method.steps=3",
+        "method.rules={batch=4}",
+        "method.adapt={models=2,steps=2,fisher=2,rules={batch=4}}",
+        "method.stop={every=0}",
+    ] {
+        alone.args(["--set", set]);
+    }
+    alone.args(["--out", "alone"]);
+    let file = success(alone).trim().to_owned();
+    assert_eq!(fs_err::read(root.join(file)).unwrap(), fs_err::read(&edits[0]).unwrap());
     // The edit goes onto the model, and into files.
     let edit = edits[0].display().to_string();
     let mut draw = unsee();
@@ -1319,6 +1334,9 @@ fn a_gan_s_study_runs_and_goes_on() {
         ("model.path=labels.csv", "labels.csv"),
         ("measure.latent=3", "did you mean `latents`?"),
         ("measure.relearn={pictures=0}", "0 pictures"),
+        ("measure.relearn={steps=5,rules={ahead=5}}", "to move alone for 5 steps"),
+        ("measure.relearn={rules={batch=6}}", "groups of 4"),
+        ("measure.retrained={\"object:Cat\"=\"other.safetensors\"}", "not to be forgotten"),
         ("measure.batch=\"auto\"", "is a number"),
     ] {
         let error = failure(run("wrong", &[set]), 1);

@@ -54,6 +54,12 @@ impl Relearning {
                 self.pictures, self.steps, self.every, self.lr
             ));
         }
+        if self.rules.ahead >= self.steps {
+            return Err(format!(
+                "relearning's discriminator is to move alone for {} steps, and there are {} in all",
+                self.rules.ahead, self.steps
+            ));
+        }
         self.rules.check()
     }
 

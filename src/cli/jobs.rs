@@ -248,16 +248,25 @@ fn plan(job: &Job, common: &Common) -> anyhow::Result<()> {
 pub(super) fn erase(args: EraseArgs, common: &Common) -> anyhow::Result<()> {
     let names: Vec<String> = args.forget.iter().map(ToString::to_string).collect();
     let name = format!("erase-{}", names.join("-").replace(':', "-"));
+    let (model, root) = (args.model.settings(), args.out.unwrap_or_else(|| default_out(&name)));
+    let mut bars = Bars::new(common.quiet);
+    if run::needs_no_prompt(&model) {
+        let pipeline = Unlearning::of_one(&name, &names, (&model, args.seed), &args.set)?;
+        return edits(run::erase_shown(&pipeline, &root, common.place()?, &mut bars)?, common);
+    }
     let mut text = toml::Table::new();
     text.insert("name".to_owned(), name.clone().into());
     let mut task = toml::Table::new();
     task.insert("forget".to_owned(), names.into());
     text.insert("task".to_owned(), task.into());
-    text.insert("model".to_owned(), toml::Value::try_from(args.model.settings())?);
+    text.insert("model".to_owned(), toml::Value::try_from(model)?);
     let mut pipeline = Pipeline::parse("erase", &toml::to_string(&text)?, &args.set)?;
     pipeline.seed = args.seed;
-    let root = args.out.unwrap_or_else(|| default_out(&name));
-    let files = run::erase_only(&pipeline, &root, common.place()?, &mut Bars::new(common.quiet))?;
+    edits(run::erase_only(&pipeline, &root, common.place()?, &mut bars)?, common)
+}
+
+/// Says where edits are.
+fn edits(files: Vec<PathBuf>, common: &Common) -> anyhow::Result<()> {
     if common.json {
         return output::json(&serde_json::json!({ "edits": files }));
     }

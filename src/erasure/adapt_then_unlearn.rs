@@ -5,7 +5,9 @@
 //! repulsion's weight is a number (1 unless `gamma` is given) and not chosen from gradients, EL2 is multiplied by 100 with
 //! α = γ, all latents are left to chance, and the second stage goes all of its steps. What was a plain defect in it (the loop over checkpoints on the disk
 //! at each step, classifiers in training mode, unshuffled data) is not kept. It also goes on from optimizer states, and its
-//! second stage from the unaveraged generator; here both stages begin with the averaged one and with new optimizers.
+//! second stage from the unaveraged generator; here both stages begin with the averaged one and with new optimizers. The
+//! generator's average follows closely at first (`rules.warm`), the mean path length begins with the first that is seen and
+//! not at 0, and of several adapted models each draws two thirds of the negatives at most.
 
 use std::path::Path;
 
@@ -121,7 +123,7 @@ impl<'m> Erasure<dyn Synthesizer + 'm, Feedback<'_>> for AdaptThenUnlearn {
         let ensemble = self.adapt.ensemble(model, feedback, &self.parameters, state, watch)?;
         let moves = chosen(model, &self.parameters)?;
         let start: Vec<&Tensor> = moves.iter().map(|(_, own)| own).collect();
-        let mut pull = Repelled::new(self.repulsion(), &ensemble).from(&start);
+        let mut pull = Repelled::new(self.repulsion(), &ensemble).from(&start)?;
         let stage2 = OnPositives {
             method: "adapt-then-unlearn",
             settings: serde_json::to_value(self).map_err(std::io::Error::other)?,

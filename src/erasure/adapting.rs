@@ -68,6 +68,12 @@ impl Adapting {
                 self.lr, self.lambda
             )));
         }
+        if self.rules.ahead >= self.steps {
+            return Err(Error::Task(format!(
+                "adapt's discriminator is to move alone for {} steps, and there are {} in all",
+                self.rules.ahead, self.steps
+            )));
+        }
         self.rules.check().map_err(|why| Error::Task(format!("adapt's rules: {why}")))
     }
 
@@ -129,6 +135,10 @@ impl Adapting {
             let adapted = tuning.run(model, feedback, own.as_deref(), watch)?;
             if let Some(file) = &file {
                 save(file, &adapted, &[])?;
+            }
+            // What the training came to is of no use any more.
+            if let Some(own) = own.filter(|own| own.exists()) {
+                fs_err::remove_dir_all(own)?;
             }
             models.push(adapted.into_iter().map(|(_, own)| own).collect());
         }

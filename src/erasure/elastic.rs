@@ -32,6 +32,12 @@ impl Elastic {
         seed: u64,
     ) -> Result<Self, Error> {
         let held: Vec<usize> = (0..moves.len()).filter(|&i| moves[i].0.starts_with(HELD)).collect();
+        if held.is_empty() {
+            return Err(Error::Task(format!(
+                "elastic weights hold {} alone, and none of them moves; let some move (parameters), or leave lambda out",
+                HELD.trim_start_matches("g.")
+            )));
+        }
         let tensors: Vec<&Tensor> = held.iter().map(|&i| &moves[i].1).collect();
         let (network, discriminator) = (model.network(), model.discriminator()?);
         let config = network.config();
@@ -41,7 +47,7 @@ impl Elastic {
         let measured = stage("measuring what matters", || -> Result<(), Error> {
             let device = model.place().device;
             let mut done = 0;
-            while done < pictures && !tensors.is_empty() {
+            while done < pictures {
                 // The discriminator compares pictures in groups.
                 let (n, group) = (BATCH.min(pictures - done), config.group);
                 let n = if n > group { n - n % group } else { n };
@@ -92,6 +98,16 @@ mod tests {
     use super::*;
     use crate::erasure::small::small_gan;
     use crate::torch::grad;
+
+    #[test]
+    fn where_nothing_can_be_held_it_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let model = small_gan(folder.path());
+        let mut moves = model.parameters();
+        moves.retain(|(name, _)| name.starts_with("g.style."));
+        let error = Elastic::measure(&model, &moves, (10.0, 2), 7).map(drop).unwrap_err().to_string();
+        assert!(error.contains("none of them moves"), "{error}");
+    }
 
     #[test]
     fn weights_of_convs_are_held_by_the_mean_square_of_their_gradients() {

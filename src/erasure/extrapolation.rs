@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::feedback::Stop;
 use super::tuning::{chosen, edit};
-use super::{Adapting, Erasure, Error, Feedback, Grade};
+use super::{Adapting, Erasure, Error, Feedback};
 use crate::generator::Synthesizer;
 use crate::torch::{Tensor, no_grad};
 use crate::watch::Watch;
@@ -20,7 +20,7 @@ pub struct Extrapolation {
     /// The models to go away from.
     pub adapt: Adapting,
     /// How far, in distances to them. Of several the first is taken that is enough; where none is, the one that unlearns
-    /// most among those whose damage is allowed, or the first.
+    /// most among those whose damage is allowed, or else the least damaged.
     pub strengths: Vec<f64>,
     /// Beginnings of the names of the parameters that move; all where there is none.
     pub parameters: Vec<String>,
@@ -73,7 +73,8 @@ impl<'m> Erasure<dyn Synthesizer + 'm, Feedback<'_>> for Extrapolation {
         let put = |values: &[Tensor]| {
             no_grad(|| moves.iter().zip(values).for_each(|((_, own), value)| own.detach().copy_(value)));
         };
-        let mut best: Option<(f64, Grade)> = None;
+        // Strength and rank.
+        let mut best: Option<(f64, f64)> = None;
         if let Some(examiner) = feedback.examiner.filter(|_| self.strengths.len() > 1) {
             watch.begin("extrapolating", self.strengths.len() as u64);
             for (i, &strength) in self.strengths.iter().enumerate() {
@@ -81,9 +82,9 @@ impl<'m> Erasure<dyn Synthesizer + 'm, Feedback<'_>> for Extrapolation {
                 let grade = examiner(model);
                 put(&base);
                 let grade = grade?;
-                let allowed = grade.damage <= self.stop.damage;
-                if allowed && best.is_none_or(|(_, old)| grade.unlearned > old.unlearned) {
-                    best = Some((strength, grade));
+                let rank = self.stop.rank(grade);
+                if best.is_none_or(|(_, old)| rank > old) {
+                    best = Some((strength, rank));
                 }
                 watch.at(
                     i as u64 + 1,
@@ -92,11 +93,14 @@ impl<'m> Erasure<dyn Synthesizer + 'm, Feedback<'_>> for Extrapolation {
                 if watch.interrupted() {
                     return Err(crate::training::Error::Interrupted(0).into());
                 }
-                if best.is_some_and(|(_, grade)| grade.unlearned >= self.stop.unlearned) {
+                if rank >= self.stop.unlearned {
                     break;
                 }
             }
             watch.end();
+            if let Some((_, rank)) = best {
+                self.stop.report(rank, ("extrapolating", &feedback.concept), watch);
+            }
         }
         let strength = best.map_or(self.strengths[0], |(strength, _)| strength);
         let names = moves.iter().map(|(name, _)| name.clone());
@@ -110,6 +114,7 @@ impl<'m> Erasure<dyn Synthesizer + 'm, Feedback<'_>> for Extrapolation {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::erasure::Grade;
     use crate::erasure::small::{labelled, small_gan};
     use crate::training::Rules;
     use crate::watch::Quiet;

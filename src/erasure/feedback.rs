@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::Error;
 use crate::generator::Synthesizer;
 use crate::training::Frozen;
+use crate::watch::Watch;
 
 /// Labelled samples. A sample is a seed: it can be drawn again at any time.
 pub struct Feedback<'a> {
@@ -48,6 +49,28 @@ pub struct Stop {
 impl Default for Stop {
     fn default() -> Self {
         Self { unlearned: 0.98, damage: 1.5, every: 25 }
+    }
+}
+
+impl Stop {
+    /// Which of two grades is better, the same for every method: whatever the damage allows goes by how much is unlearned,
+    /// and comes before everything else, which goes by its damage.
+    pub(super) fn rank(&self, grade: Grade) -> f64 {
+        if grade.damage <= self.damage { grade.unlearned } else { -grade.damage }
+    }
+
+    /// Says what was kept: the one of this rank.
+    pub(super) fn report(&self, rank: f64, (what, concept): (&str, &str), watch: &mut dyn Watch) {
+        let allowed = self.damage;
+        if rank >= 0.0 {
+            let percent = rank * 100.0;
+            watch.note(&format!("{what}: {percent:.1} % of {concept} unlearned, damage at most {allowed}"));
+        } else {
+            watch.warn(&format!(
+                "{what}: no look at {concept} found a damage of at most {allowed}; the least damaged is kept, with {:.2} (stop.damage, or a lower lr)",
+                -rank
+            ));
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Error;
 use super::ensemble::{Ensemble, square_distance};
 use crate::torch::{Kind, Tensor};
 use crate::training::Pull;
@@ -78,11 +79,24 @@ impl<'a> Repelled<'a> {
     }
 
     /// α, where it is to be chosen, from the distance at the start.
-    pub(super) fn from(mut self, start: &[&Tensor]) -> Self {
+    ///
+    /// # Errors
+    /// An α under which the term is nothing from the start on.
+    pub(super) fn from(mut self, start: &[&Tensor]) -> Result<Self, Error> {
+        /// Beyond it an exponential is 0.
+        const MOST: f64 = 700.0;
+        let square = self.square(start).max(f64::MIN_POSITIVE);
         if self.alpha.is_nan() {
-            self.alpha = 1.0 / self.square(start).max(f64::MIN_POSITIVE);
+            self.alpha = 1.0 / square;
         }
-        self
+        if self.settings.form == Form::El2 && self.alpha * square > MOST {
+            return Err(Error::Task(format!(
+                "with alpha {} and a square distance of {square:.3e} exp(-alpha d²) is 0, so nothing would repel; leave alpha out (it is 1/d² then), or take one about {:.1e}",
+                self.alpha,
+                1.0 / square
+            )));
+        }
+        Ok(self)
     }
 
     /// The square distance.
@@ -227,6 +241,19 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn an_exponential_that_is_nothing_is_refused() {
+        let (own, models) = networks();
+        let tensors: Vec<&Tensor> = own.iter().collect();
+        let ensemble = Ensemble::new(&models);
+        let el2 = |alpha: Option<f64>| Repulsion { form: Form::El2, alpha, ..Repulsion::default() };
+        for alpha in [None, Some(0.1)] {
+            assert!(Repelled::new(el2(alpha), &ensemble).from(&tensors).is_ok(), "{alpha:?}");
+        }
+        let refused = Repelled::new(el2(Some(1e6)), &ensemble).from(&tensors).map(drop).unwrap_err();
+        assert!(refused.to_string().contains("leave alpha out"), "{refused}");
     }
 
     #[test]

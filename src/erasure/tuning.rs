@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use super::feedback::{Examiner, Grade, Stop, frozen};
+use super::feedback::{Examiner, Stop, frozen};
 use super::{Error, Feedback};
 use crate::generator::Synthesizer;
 use crate::torch::Tensor;
@@ -104,14 +104,8 @@ impl Tuning<'_> {
     ) -> Result<Vec<(String, Tensor)>, Error> {
         let moves = chosen(model, self.parameters)?;
         let discriminator = model.discriminator()?;
-        let (batch, group) = (self.rules.batch, model.network().config().group);
-        if batch > group && batch % group != 0 {
-            return Err(Error::Task(format!(
-                "a batch of {batch} pictures cannot be compared in groups of {group}, as this discriminator does; take a multiple of {group}"
-            )));
-        }
         let stop = self.stop.filter(|stop| stop.every > 0).zip(feedback.examiner);
-        let mut exam = stop.map(|(stop, examiner)| Examination { model, examiner, stop, last: None });
+        let mut exam = stop.map(|(stop, examiner)| Examination { model, examiner, stop });
         let contest = Contest {
             name: self.name,
             generator: model.network(),
@@ -127,17 +121,11 @@ impl Tuning<'_> {
             },
             exam: exam.as_mut().map(|exam| exam as &mut dyn Exam),
         };
-        let outcome = compete_on_loan(contest, self.plan, model.place(), state, watch);
-        if let Some(grade) = exam.and_then(|exam| exam.last) {
-            watch.note(&format!(
-                "{}: {:.1} % of {} unlearned, damage {:.2}",
-                self.name,
-                grade.unlearned * 100.0,
-                feedback.concept,
-                grade.damage
-            ));
+        let rivals = compete_on_loan(contest, self.plan, model.place(), state, watch)?;
+        if let (Some(exam), Some(rank)) = (exam, rivals.grade) {
+            exam.stop.report(rank, (self.name, &feedback.concept), watch);
         }
-        Ok(moves.into_iter().map(|(name, _)| name).zip(outcome?.average).collect())
+        Ok(moves.into_iter().map(|(name, _)| name).zip(rivals.average).collect())
     }
 }
 
@@ -146,7 +134,6 @@ struct Examination<'a> {
     model: &'a dyn Synthesizer,
     examiner: &'a Examiner<'a>,
     stop: Stop,
-    last: Option<Grade>,
 }
 
 impl Exam for Examination<'_> {
@@ -156,8 +143,7 @@ impl Exam for Examination<'_> {
 
     fn grade(&mut self, _step: u64) -> Result<Option<f64>, training::Error> {
         let grade = (self.examiner)(self.model).map_err(|error| training::Error::Exam(error.to_string()))?;
-        self.last = Some(grade);
-        Ok((grade.damage <= self.stop.damage).then_some(grade.unlearned))
+        Ok(Some(self.stop.rank(grade)))
     }
 
     fn pass(&self) -> f64 {
@@ -219,8 +205,8 @@ pub(super) fn edit(
 mod tests {
     use super::*;
     use crate::erasure::small::{labelled, small_gan};
-    use crate::erasure::{Erasure as _, PositivesOnly};
-    use crate::watch::Quiet;
+    use crate::erasure::{Erasure as _, Grade, PositivesOnly};
+    use crate::watch::{Listening, Quiet};
 
     fn method(stop: Stop, parameters: &[&str]) -> PositivesOnly {
         let rules = Rules { batch: 4, path_every: 0, r1_every: 0, ..Rules::default() };
@@ -255,5 +241,31 @@ mod tests {
         let feedback = labelled(Some(&examiner));
         method(stop, &[]).erase(&mut model, &feedback, None, &mut Quiet).unwrap();
         assert_eq!(looks.get(), 2);
+    }
+
+    #[test]
+    fn where_all_is_damaged_the_least_is_kept_and_said() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut model = small_gan(folder.path());
+        let looks = std::cell::Cell::new(0);
+        // The second of three is the least damaged.
+        let examiner = |_: &dyn Synthesizer| {
+            looks.set(looks.get() + 1);
+            Ok(Grade { unlearned: 1.0, damage: if looks.get() == 2 { 5.0 } else { 9.0 } })
+        };
+        let feedback = labelled(Some(&examiner));
+        let mut erased = |every: u64, steps: u64, damage: f64| {
+            looks.set(0);
+            let stop = Stop { unlearned: 2.0, damage, every };
+            let method = PositivesOnly { steps, ..method(stop, &[]) };
+            let mut listening = Listening::default();
+            (method.erase(&mut model, &feedback, None, &mut listening).unwrap(), listening.0)
+        };
+        let (kept, warnings) = erased(2, 6, 2.0);
+        assert!(warnings.len() == 1 && warnings[0].contains("5.00"), "{warnings:?}");
+        // The same as after its first four steps.
+        let (four, warnings) = erased(0, 4, 2.0);
+        assert!(warnings.is_empty());
+        assert!(kept.tensors.iter().zip(&four.tensors).all(|((_, a), (_, b))| a.equal(b)));
     }
 }

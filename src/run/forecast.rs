@@ -5,20 +5,23 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::answering::checked;
+use super::answering::{answer_set, checked, known};
 use super::concept::Screening;
 use super::gan::{GanMethod, Unlearning};
+use super::labelled::LOOK;
 use super::pipeline::{DrawSettings, Job, Method, ModelSettings, Pipeline};
 use super::screening::requests;
 use super::screens::pictures_in;
 use super::studio::Studio;
 use super::task::{task, to_learn_from};
-use super::{Batch, Error, located};
+use super::{Batch, Error, located, shipped_or_path};
 use crate::erasure::{Adapting, Brief, Erasure, Example, Feedback, Material, PositivesOnly, SalUn, Task};
 use crate::generator::{Denoiser, Generator, Shot, StyleGan2, Synthesizer};
+use crate::judge::Features;
 use crate::measure::{Answer, Target};
 use crate::pictures::Picture;
 use crate::torch::{Peak, Place};
+use crate::training::Rules;
 use crate::watch::Quiet;
 
 /// What would be run.
@@ -101,7 +104,7 @@ fn of_concept(pipeline: &Screening) -> Result<Demand<'_>, Error> {
     })
 }
 
-/// What a GAN's pipeline costs: drawn pictures, and steps of the contest that all methods are made of.
+/// What a GAN's pipeline costs: drawn pictures that are looked at, and steps of the contest that all methods are made of.
 fn of_gan(pipeline: &Unlearning, place: Place) -> Result<Forecast, Error> {
     /// A step in sixteen has R1, and one in four the path length: so many steps hold what is due of both.
     const SOME: u64 = 16;
@@ -124,10 +127,14 @@ fn of_gan(pipeline: &Unlearning, place: Place) -> Result<Forecast, Error> {
         };
     }
     let targets = pipeline.targets()?;
+    let set = answer_set(&pipeline.classes);
+    targets.iter().try_for_each(|target| known(&set, target.domain, &target.name))?;
     let labelled = if pipeline.feedback.labels.is_some() { 0 } else { pipeline.feedback.samples };
     let pictures = labelled + measure.latents * (2 + targets.len() * pipeline.method.len());
     steps += measure.relearn.as_ref().map_or(0, |own| own.steps) * pipeline.method.len() as u64;
     let steps = steps * targets.len() as u64;
+    let on_the_way =
+        pipeline.method.iter().map(GanMethod::looks).sum::<u64>() as usize * targets.len() * LOOK;
     let mut forecast = Forecast {
         targets: targets.iter().map(Target::to_string).collect(),
         pictures,
@@ -150,17 +157,26 @@ fn of_gan(pipeline: &Unlearning, place: Place) -> Result<Forecast, Error> {
     let shots: Vec<Shot> = seeds.iter().map(|&seed| Shot::of_seed(seed, 1.0, side)).collect();
     let draw = |model: &StyleGan2| timed(|| Ok(model.draw(&shots, &mut Quiet).map(drop)?));
     draw(&model)?; // The first time warms up.
-    let drawing = draw(&model)? / shots.len() as f64 * pictures as f64;
+    let drawing = draw(&model)? / shots.len() as f64 * (pictures + on_the_way) as f64;
+    let eyes = Features::clip(&shipped_or_path(&pipeline.measure.judge)?, place.device)?;
+    let drawn = model.draw(&shots, &mut Quiet)?;
+    let look = || timed(|| Ok(eyes.of(&drawn).map(drop)?));
+    look()?;
+    // One look names what a picture shows and another compares it, but for those that are only labelled.
+    let looking = look()? / shots.len() as f64 * (2 * (pictures + on_the_way) - labelled) as f64;
+    let rules = pipeline.rules().into_iter().max_by_key(|rules| rules.batch).cloned().unwrap_or_default();
+    let rules = Rules { ahead: 0, ..rules };
+    rules.fits(model.network().config().group).map_err(Error::Pipeline)?;
     let mut short = |steps: u64| {
         let (negatives, positives) = (seeds.clone(), seeds.clone());
         let feedback = Feedback { concept: String::new(), negatives, positives, seed: 0, examiner: None };
-        let method = PositivesOnly { steps, ..PositivesOnly::default() };
+        let method = PositivesOnly { steps, rules: rules.clone(), ..PositivesOnly::default() };
         let model: &mut dyn Synthesizer = &mut model;
         timed(|| Ok(method.erase(model, &feedback, None, &mut Quiet).map(drop)?))
     };
     let step = (short(SOME + 1)? - short(1)?).max(0.0) / SOME as f64;
     let peak = Peak::read(place.device);
-    forecast.minutes = Some((drawing + step * steps as f64) / 60.0);
+    forecast.minutes = Some((drawing + looking + step * steps as f64) / 60.0);
     forecast.memory = Some(peak.host);
     forecast.device_memory = place.device.is_cuda().then_some(peak.device);
     Ok(forecast)

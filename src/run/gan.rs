@@ -9,9 +9,10 @@ use super::jury::ALIGNED;
 use super::pipeline::{AnswerSettings, ModelSettings, overridden};
 use super::{Batch, Error};
 use crate::attack::Relearning;
-use crate::erasure::{AdaptThenUnlearn, Erasure, Extrapolation, Feedback, PositivesOnly};
+use crate::erasure::{AdaptThenUnlearn, Erasure, Extrapolation, Feedback, PositivesOnly, Stop};
 use crate::generator::Synthesizer;
 use crate::measure::Target;
+use crate::training::Rules;
 
 /// A pipeline file of a GAN.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -157,6 +158,16 @@ impl GanMethod {
         }
     }
 
+    /// Looks that it takes on the way, at most.
+    pub(super) fn looks(&self) -> u64 {
+        let of = |steps: u64, stop: &Stop| steps.checked_div(stop.every).unwrap_or(0);
+        match self {
+            Self::AdaptThenUnlearn(method) => of(method.steps, &method.stop),
+            Self::Extrapolation(method) => method.strengths.len() as u64,
+            Self::Positives(method) | Self::PositivesEwc(method) => of(method.steps, &method.stop),
+        }
+    }
+
     fn check(&self) -> Result<(), Error> {
         Ok(match self {
             Self::AdaptThenUnlearn(method) => method.check(),
@@ -183,6 +194,33 @@ impl Unlearning {
         }
         pipeline.check().map_err(|error| Error::Pipeline(format!("{path}: {error}")))?;
         Ok(pipeline)
+    }
+
+    /// A pipeline of one method, Adapt-then-Unlearn unless `sets` name another, whose settings are `method.…`.
+    ///
+    /// # Errors
+    /// As [`Self::parse`].
+    pub fn of_one(
+        name: &str,
+        forget: &[String],
+        (model, seed): (&ModelSettings, u64),
+        sets: &[String],
+    ) -> Result<Self, Error> {
+        let wrong = |error: toml::ser::Error| Error::Pipeline(error.to_string());
+        let mut table = toml::Table::new();
+        table.insert("name".to_owned(), name.into());
+        table.insert("seed".to_owned(), toml::Value::try_from(seed).map_err(wrong)?);
+        table.insert("forget".to_owned(), forget.to_vec().into());
+        table.insert("model".to_owned(), toml::Value::try_from(model).map_err(wrong)?);
+        table.insert("feedback".to_owned(), toml::Table::new().into());
+        let method = toml::Table::from_iter([("name".to_owned(), "adapt-then-unlearn".into())]);
+        table.insert("method".to_owned(), method.into());
+        let text = toml::to_string(&table).map_err(wrong)?;
+        let mut table: toml::Table = overridden("erase", &text, sets)?;
+        if let Some(method) = table.remove("method") {
+            table.insert("method".to_owned(), toml::Value::Array(vec![method]));
+        }
+        Self::parse("erase", &toml::to_string(&table).map_err(wrong)?, &[])
     }
 
     fn check(&self) -> Result<(), Error> {
@@ -220,6 +258,13 @@ impl Unlearning {
         if let Some(relearn) = &self.measure.relearn {
             relearn.check().map_err(Error::Pipeline)?;
         }
+        let named: Vec<String> = targets.iter().map(Target::to_string).collect();
+        if let Some(key) = self.measure.retrained.keys().find(|key| !named.contains(key)) {
+            return wrong(format!(
+                "measure.retrained names `{key}`, which is not to be forgotten; forget names {}",
+                named.join(", ")
+            ));
+        }
         self.method.iter().try_for_each(GanMethod::check)
     }
 
@@ -227,6 +272,19 @@ impl Unlearning {
     pub(super) fn reference(&self) -> Option<String> {
         let canvas = self.classes.styles.is_empty() && self.classes.objects.is_empty();
         self.measure.reference.clone().or_else(|| canvas.then(|| ALIGNED.to_owned()))
+    }
+
+    /// The rules of every contest that it holds.
+    pub(super) fn rules(&self) -> Vec<&Rules> {
+        fn of(method: &GanMethod) -> Vec<&Rules> {
+            match method {
+                GanMethod::AdaptThenUnlearn(own) => vec![&own.adapt.rules, &own.rules],
+                GanMethod::Extrapolation(own) => vec![&own.adapt.rules],
+                GanMethod::Positives(own) | GanMethod::PositivesEwc(own) => vec![&own.rules],
+            }
+        }
+        let again = self.measure.relearn.iter().map(|own| &own.rules);
+        self.method.iter().flat_map(of).chain(again).collect()
     }
 
     /// What is to be forgotten.

@@ -13,6 +13,11 @@ use crate::measure::{AnswerSet, Moments, Target};
 /// First seed of the samples that are looked at on the way.
 const LOOKED_AT: u64 = 0xC000_0000;
 
+/// Pictures of one look, at most: what showed the target, and others.
+pub(super) const LOOK: usize = OWN + OTHERS / 2;
+const OWN: usize = 150;
+const OTHERS: usize = 500;
+
 /// What is known about samples of the base.
 pub(super) enum Labelled {
     /// What the labeller saw.
@@ -25,6 +30,16 @@ pub(super) enum Labelled {
 pub(super) struct Split {
     pub negatives: Vec<u64>,
     pub positives: Vec<u64>,
+}
+
+impl Split {
+    /// Seeds that show the target and are only looked at on the way, and those to learn from. Of very few both are all.
+    pub(super) fn hold_out(&self) -> (&[u64], &[u64]) {
+        match (self.negatives.len() / 4).min(OWN) {
+            0 => (&self.negatives, &self.negatives),
+            some => self.negatives.split_at(some),
+        }
+    }
 }
 
 impl Labelled {
@@ -86,9 +101,7 @@ pub(super) fn examiner<'a>(
     (set, target): (&AnswerSet, &Target),
     split: &Split,
 ) -> Result<Box<Examiner<'a>>, Error> {
-    const OWN: usize = 150;
-    const OTHERS: usize = 500;
-    let own: Vec<u64> = split.negatives.iter().copied().take(OWN).collect();
+    let own: Vec<u64> = split.hold_out().0.to_vec();
     let moments = move |model: &dyn Synthesizer, seeds: &[u64]| -> Result<Moments, Error> {
         Ok(Moments::of(&features.of(&drawn(model, seeds)?)?))
     };

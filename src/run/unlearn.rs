@@ -76,6 +76,36 @@ pub fn unlearn(
     place: Place,
     watch: &mut dyn Watch,
 ) -> Result<Unlearned, Error> {
+    within(pipeline, root, place, |own, model, targets, run| own.work(model, targets, run, watch))
+}
+
+/// Erases alone: labels samples, and finds the edits of each method for each target, whose files it returns.
+///
+/// # Errors
+/// As [`unlearn`].
+pub fn erase_shown(
+    pipeline: &Unlearning,
+    root: &Path,
+    place: Place,
+    watch: &mut dyn Watch,
+) -> Result<Vec<PathBuf>, Error> {
+    within(pipeline, root, place, |own, model, targets, run| {
+        let labelled = own.labelled(model, run, watch)?;
+        let mut files = Vec::new();
+        for (target, split) in targets.iter().zip(own.splits(&labelled, targets)?) {
+            files.extend(own.edits(model, target, &split, run, watch)?);
+        }
+        Ok(files)
+    })
+}
+
+/// Opens everything that a pipeline names, and works with it in its run folder.
+fn within<T>(
+    pipeline: &Unlearning,
+    root: &Path,
+    place: Place,
+    work: impl FnOnce(&Study, &mut StyleGan2, &[Target], &mut RunFolder) -> Result<T, Error>,
+) -> Result<T, Error> {
     can_compete(place)?;
     let set = answer_set(&pipeline.classes);
     let targets = pipeline.targets()?;
@@ -106,15 +136,18 @@ pub fn unlearn(
     };
     let mut model = StyleGan2::load(&located(&pipeline.model)?.path, place)?;
     model.discriminator()?;
+    let group = model.network().config().group;
+    pipeline.rules().into_iter().try_for_each(|rules| rules.fits(group)).map_err(Error::Pipeline)?;
     RunFolder::within(root, pipeline, Machine::here(place), |run| {
         run.record.bind("base", &model.card().hash)?;
         run.record.sign("base", &model.card().hash, &model.card().path);
-        run.record.hashes.insert("judge".to_owned(), own.judge.card().hash.clone());
-        match &pipeline.feedback.labels {
-            Some(file) => run.record.bind("labels", blake3::hash(&fs_err::read(file)?).to_hex().as_str())?,
-            None => run.record.bind("labeller", &own.labeller.card().hash)?,
+        run.record.bind("judge", &own.judge.card().hash)?;
+        // It also says when a training may stop.
+        run.record.bind("labeller", &own.labeller.card().hash)?;
+        if let Some(file) = &pipeline.feedback.labels {
+            run.record.bind("labels", blake3::hash(&fs_err::read(file)?).to_hex().as_str())?;
         }
-        own.work(&mut model, &targets, run, watch)
+        work(&own, &mut model, &targets, run)
     })
 }
 
@@ -144,10 +177,7 @@ impl Study<'_> {
         let labeller_known = on_known(self.labeller, "labeller", run, watch)?;
         let judge_known = on_known(self.judge, "judge", run, watch)?;
         let labelled = self.labelled(model, run, watch)?;
-        let (questions, threshold) = (self.labeller.questions(), self.pipeline.feedback.threshold);
-        let split = |target: &Target| labelled.split(&questions, self.set, target, threshold);
-        // All of them before the first is worked on: too few samples of one end the run.
-        let splits = targets.iter().map(split).collect::<Result<Vec<_>, _>>()?;
+        let splits = self.splits(&labelled, targets)?;
         let latents = samples(MEASURED, self.pipeline.measure.latents);
         let base = self.album(model, (&latents, "base"), run, watch)?;
         let again = samples(SECOND, self.pipeline.measure.latents);
@@ -170,7 +200,7 @@ impl Study<'_> {
                 model.apply(&model.lay(&[Adapter { path, strength: 1.0 }])?)?;
                 let subject = format!("{target} {}", method.name());
                 let after = self.album(model, (&latents, &subject), run, watch);
-                let back = taught.as_ref().map(|pictures| {
+                let back = taught.as_ref().filter(|_| after.is_ok()).map(|pictures| {
                     self.teach_again(model, (target, &measured), (method.name(), pictures), run, watch)
                 });
                 model.apply(&Edit::default())?;
@@ -212,6 +242,13 @@ impl Study<'_> {
         Ok(unlearned)
     }
 
+    /// All of them before the first is worked on: too few samples of one end the run.
+    fn splits(&self, labelled: &Labelled, targets: &[Target]) -> Result<Vec<Split>, Error> {
+        let (questions, threshold) = (self.labeller.questions(), self.pipeline.feedback.threshold);
+        let split = |target: &Target| labelled.split(&questions, self.set, target, threshold);
+        targets.iter().map(split).collect()
+    }
+
     /// Features of what a generator draws that never saw the target, where there is one.
     fn retrained(
         &self,
@@ -223,7 +260,7 @@ impl Study<'_> {
         let Some(path) = self.pipeline.measure.retrained.get(&target.to_string()) else { return Ok(None) };
         let settings = ModelSettings { path: path.clone(), ..self.pipeline.model.clone() };
         let model = StyleGan2::load(&located(&settings)?.path, self.place)?;
-        run.record.hashes.insert(format!("retrained {target}"), model.card().hash.clone());
+        run.record.bind(&format!("retrained {target}"), &model.card().hash)?;
         let album = self.album(&model, (latents, &format!("retrained {target}")), run, watch)?;
         Ok(Some(album.features))
     }
@@ -338,7 +375,7 @@ impl Study<'_> {
             let looking = examiner(model, eyes, (self.set, target), split)?;
             let feedback = Feedback {
                 concept: target.to_string(),
-                negatives: split.negatives.clone(),
+                negatives: split.hold_out().1.to_vec(),
                 positives: split.positives.clone(),
                 seed: self.pipeline.seed,
                 examiner: Some(&*looking),

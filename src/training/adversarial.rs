@@ -40,9 +40,12 @@ pub fn compete<'a>(
 ) -> Result<Rivals, Error> {
     let mut match_ = Match::new(contest, plan, place)?;
     let end = drive(&mut match_, plan, place, folder, watch)?;
-    let kept = match_.best.is_finite().then_some(match_.kept);
-    let average = kept.unwrap_or_else(|| match_.average.average().iter().map(Tensor::copy).collect());
-    Ok(Rivals { average, steps: end.step, seconds: end.seconds, loss: end.mean })
+    let grade = match_.best.is_finite().then_some(match_.best);
+    let average = match grade {
+        Some(_) => match_.kept,
+        None => match_.average.average().iter().map(Tensor::copy).collect(),
+    };
+    Ok(Rivals { average, grade, steps: end.step, loss: end.mean })
 }
 
 /// As [`compete`], with networks that want no gradients and are left as they were, whatever happens.
@@ -106,6 +109,7 @@ impl<'a> Match<'a> {
     fn new(contest: Contest<'a>, plan: &'a Plan, place: Place) -> Result<Self, Error> {
         can_compete(place)?;
         let rules = contest.rules;
+        rules.fits(contest.generator.config().group).map_err(Error::Rules)?;
         let adam = |tensors: &[(String, Tensor)], lazy: f64| {
             let betas = (0.0, 0.99_f64.powf(lazy));
             let settings = AdamSettings { betas, decoupled: false, ..AdamSettings::default() };
@@ -452,6 +456,11 @@ mod tests {
         (generator, discriminator)
     }
 
+    /// Of two classes both occur.
+    fn all() -> Tensor {
+        Tensor::zeros([2], (Kind::Float, tch::Device::Cpu))
+    }
+
     /// How far from `wanted` pictures drawn of these latents are.
     fn far(generator: &Generator, z: &Tensor, wanted: &Tensor) -> f64 {
         no_grad(|| {
@@ -520,7 +529,7 @@ mod tests {
     ) -> Result<(Rivals, Vec<Tensor>), Error> {
         let (generator, discriminator) = young();
         let rules = Rules { batch: 4, mixing: 0.5, r1_every: 3, path_every: 2, ahead: 1, ..Rules::default() };
-        let guide = Guide::new(&[2], 8, 8, 0.0, Device::CPU);
+        let guide = Guide::new(&[2], &all(), 8, (8, 0.0), Device::CPU);
         let mut pull = Home(f64::NAN);
         let plan = Plan { cooldown: 0.5, ..Plan::constant(steps, 2e-3, 7) };
         let contest = Contest {
@@ -594,7 +603,7 @@ mod tests {
         let apart = |hold: f64| {
             let (generator, discriminator) = young();
             let rules = Rules { batch: 8, mixing: 0.0, average: 200.0, ..Rules::default() };
-            let guide = Guide::new(&[2], 8, u64::MAX, hold, Device::CPU);
+            let guide = Guide::new(&[2], &all(), 8, (u64::MAX, hold), Device::CPU);
             let contest = Contest {
                 name: "lamps",
                 generator: &generator,

@@ -79,6 +79,23 @@ impl Rules {
     }
 }
 
+impl Rules {
+    /// Says whether a discriminator that compares pictures in groups can take such batches.
+    ///
+    /// # Errors
+    /// A batch that is no multiple of a group.
+    pub fn fits(&self, group: i64) -> Result<(), String> {
+        let whole = |n: i64| n <= group || n % group == 0;
+        let batch = self.batch;
+        if whole(batch) {
+            return Ok(());
+        }
+        Err(format!(
+            "a batch of {batch} pictures cannot be compared in groups of {group}, as this discriminator does; take a multiple of {group}"
+        ))
+    }
+}
+
 /// Pictures that are to pass for real.
 pub trait Reals {
     /// `n` of them at random, `[n, 3, size, size]` from -1 to 1 on the networks' device, and where a guide needs them
@@ -117,7 +134,8 @@ pub trait Exam {
     /// Steps from one look to the next.
     fn every(&self) -> u64;
 
-    /// How good the network is, whose parameters are its averages: larger is better, `None` where it must not be kept.
+    /// How good the network is, whose parameters are its averages: larger is better, and the best is kept. `None` where it
+    /// is only looked at.
     ///
     /// # Errors
     /// Whatever goes wrong in looking.
@@ -173,12 +191,12 @@ pub struct Contest<'a> {
 /// What a contest ended with.
 #[derive(Debug)]
 pub struct Rivals {
-    /// The averages of the generator's parameters that moved, in their order.
+    /// The averages of the generator's parameters that moved, in their order: the last ones, or the best that an exam saw.
     pub average: Vec<Tensor>,
+    /// The best grade, where there were any.
+    pub grade: Option<f64>,
     /// Steps that were done.
     pub steps: u64,
-    /// Seconds of work, over all sittings.
-    pub seconds: f64,
     /// The mean of both losses' sum over the last steps.
     pub loss: f64,
 }

@@ -15,6 +15,8 @@ use crate::torch::{Device, Kind, Rng, Tensor, no_grad};
 pub struct Guide {
     /// Classes of each question.
     questions: Vec<i64>,
+    /// Minus infinity for classes that do not occur, else 0, question by question.
+    absent: Tensor,
     /// `[classes, features]` for each question.
     embeddings: Vec<Tensor>,
     /// The step from which on there is no guide.
@@ -26,17 +28,36 @@ pub struct Guide {
 }
 
 impl Guide {
-    /// A guide that knows nothing yet.
-    pub fn new(questions: &[i64], features: i64, until: u64, hold: f64, device: Device) -> Self {
+    /// A guide that knows nothing yet; `absent` is minus infinity for classes that do not occur, else 0, question by
+    /// question.
+    pub fn new(
+        questions: &[i64],
+        absent: &Tensor,
+        features: i64,
+        (until, hold): (u64, f64),
+        device: Device,
+    ) -> Self {
         let zeros = |&classes: &i64| {
             Tensor::zeros([classes, features], (Kind::Float, device.tch())).set_requires_grad(true)
         };
-        Self { questions: questions.to_vec(), embeddings: questions.iter().map(zeros).collect(), until, hold }
+        let embeddings = questions.iter().map(zeros).collect();
+        Self {
+            questions: questions.to_vec(),
+            absent: absent.to_device(device.tch()),
+            embeddings,
+            until,
+            hold,
+        }
     }
 
     /// The classes `[n, questions]` that latents `[n, style_dim]` stand for.
     pub fn classes(&self, z: &Tensor) -> Tensor {
-        classes(&self.questions, z)
+        let mut from = 0;
+        let largest = |&n: &i64| {
+            from += n;
+            (z.narrow(1, from - n, n) + self.absent.narrow(0, from - n, n)).argmax(1, false)
+        };
+        Tensor::stack(&self.questions.iter().map(largest).collect::<Vec<_>>(), 1)
     }
 
     /// How well features `[n, features]` fit classes `[n, questions]`: `[n]`.
@@ -56,15 +77,6 @@ impl Guide {
         let named = |(i, own): (usize, &Tensor)| (format!("guide.{i}"), own.shallow_clone());
         self.embeddings.iter().enumerate().map(named).collect()
     }
-}
-
-fn classes(questions: &[i64], z: &Tensor) -> Tensor {
-    let mut from = 0;
-    let largest = |&n: &i64| {
-        from += n;
-        z.narrow(1, from - n, n).argmax(1, false)
-    };
-    Tensor::stack(&questions.iter().map(largest).collect::<Vec<_>>(), 1)
 }
 
 /// How much what is seen from afar counts beside the classes.

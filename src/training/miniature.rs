@@ -382,7 +382,7 @@ fn ship(file: &Path, parameters: &Parameters, outcome: &Outcome) -> Result<(), E
         .zip(&outcome.weights)
         .map(|((name, _), weight)| (name.to_owned(), weight.shallow_clone()))
         .collect();
-    let about = [("seconds", format!("{:.0}", outcome.seconds)), ("loss", format!("{:.5}", outcome.loss))];
+    let about = [("loss", format!("{:.5}", outcome.loss))];
     Ok(save_as(file, &named, Kind::Half, &about)?)
 }
 

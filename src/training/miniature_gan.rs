@@ -206,7 +206,8 @@ fn gan(recipe: &Recipe, out: &Path, here: Place, watch: &mut dyn Watch) -> Resul
     let questions = [Style::ALL.len() as i64, Object::ALL.len() as i64];
     let guide = (part.guided > 0.0).then(|| {
         let until = (part.guided * part.course.steps as f64) as u64;
-        Guide::new(&questions, *config.channels.first().unwrap_or(&1), until, part.hold, device)
+        let features = *config.channels.first().unwrap_or(&1);
+        Guide::new(&questions, world.absent(), features, (until, part.hold), device)
     });
     if part.regions > 0 {
         // The mapping's weights are a hundred times as large as others, and move as slowly.
@@ -253,11 +254,7 @@ fn gan(recipe: &Recipe, out: &Path, here: Place, watch: &mut dyn Watch) -> Resul
     let tensors: Vec<(String, Tensor)> =
         named("g_ema", generator.parameters()).chain(named("d", discriminator.parameters())).collect();
     let config = serde_json::to_string(&config).map_err(std::io::Error::other)?;
-    let about = [
-        ("unsee.stylegan2", config),
-        ("seconds", format!("{:.0}", rivals.seconds)),
-        ("loss", format!("{:.5}", rivals.loss)),
-    ];
+    let about = [("unsee.stylegan2", config), ("loss", format!("{:.5}", rivals.loss))];
     Ok(save_as(&file, &tensors, Kind::Half, &about)?)
 }
 

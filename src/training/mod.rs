@@ -57,6 +57,9 @@ pub enum Error {
         /// The best running mean before.
         best: f64,
     },
+    /// Rules of a contest under which these networks cannot compete.
+    #[error("{0}")]
+    Rules(String),
     /// Whoever looks on the way cannot.
     #[error("{0}")]
     Exam(String),

@@ -94,8 +94,6 @@ pub struct Plan {
 pub struct Outcome {
     /// The average of the weights, in the order of the lesson's parameters; without an average, the weights.
     pub weights: Vec<Tensor>,
-    /// Seconds of work, over all sittings.
-    pub seconds: f64,
     /// The mean loss of the last steps.
     pub loss: f64,
 }
@@ -116,7 +114,7 @@ pub fn train(
 ) -> Result<Outcome, Error> {
     let mut alone = Alone::new(lesson, plan, place)?;
     let end = drive(&mut alone, plan, place, folder, watch)?;
-    Ok(Outcome { weights: alone.into_weights(), seconds: end.seconds, loss: end.mean })
+    Ok(Outcome { weights: alone.into_weights(), loss: end.mean })
 }
 
 impl Plan {

@@ -19,6 +19,9 @@ pub(super) struct World {
     classes: Tensor,
     /// The chances that each drawing is made of, as normal numbers, `[n, TRAITS]`.
     traits: Tensor,
+    /// 0 for each style, then for each object that occurs, and minus infinity for those that do not: no region of the
+    /// noise stands for them.
+    absent: Tensor,
 }
 
 impl World {
@@ -33,11 +36,15 @@ impl World {
         watch: &mut dyn Watch,
     ) -> Self {
         let gallery = Gallery::draw(world, 0, per_cell, pose, watch);
+        let out = |names: &[String], name: &str| names.iter().any(|own| own == name);
+        let mask = |out: bool| if out { f32::NEG_INFINITY } else { 0.0 };
+        let styles = Style::ALL.iter().map(|own| mask(out(without[0], own.name())));
+        let objects = Object::ALL.iter().map(|own| mask(out(without[1], own.name())));
+        let absent = Tensor::from_slice(&styles.chain(objects).collect::<Vec<f32>>());
         let shrink = SIDE as i64 / size;
         let (mut pixels, mut coarse) = (Vec::new(), Vec::new());
         let (mut classes, mut traits) = (Vec::new(), Vec::new());
         for (cell, (style, object)) in cells().enumerate() {
-            let out = |names: &[String], name: &str| names.iter().any(|own| own == name);
             if out(without[0], style.name()) || out(without[1], object.name()) {
                 continue;
             }
@@ -55,7 +62,18 @@ impl World {
         let here = |tensors: &[Tensor]| Tensor::cat(tensors, 0).to_device(device.tch());
         // Uniform numbers to normal ones; the largest that a float holds below 1 and its counterpart are far enough out.
         let traits = (here(&traits).clamp(1e-4, 1.0 - 1e-4) * 2.0 - 1.0).erfinv() * std::f64::consts::SQRT_2;
-        Self { pixels: here(&pixels), coarse: here(&coarse), classes: here(&classes), traits }
+        Self {
+            pixels: here(&pixels),
+            coarse: here(&coarse),
+            classes: here(&classes),
+            traits,
+            absent: here(&[absent]),
+        }
+    }
+
+    /// What is added to a latent's first numbers before the largest of them says its class.
+    pub(super) fn absent(&self) -> &Tensor {
+        &self.absent
     }
 
     /// `n` of the pictures at random.
@@ -67,10 +85,12 @@ impl World {
     /// style's, the largest of the next ten the object's, the traits follow, and the rest stand for nothing.
     pub(super) fn latents(&self, rows: &Tensor, dim: i64, rng: &mut Rng) -> Tensor {
         let (n, classes) = (rows.size()[0], self.classes(rows));
-        let mut parts = Vec::new();
-        for (question, count) in [Style::ALL.len(), Object::ALL.len()].into_iter().enumerate() {
-            let own = rng.normal(&[n, count as i64]).to_device(rows.device());
-            parts.push(with_largest(&own, &classes.select(1, question as i64)));
+        let (mut parts, mut from) = (Vec::new(), 0);
+        for (question, count) in [Style::ALL.len() as i64, Object::ALL.len() as i64].into_iter().enumerate() {
+            let own = rng.normal(&[n, count]).to_device(rows.device());
+            let absent = self.absent.narrow(0, from, count);
+            parts.push(with_largest(&own, &absent, &classes.select(1, question as i64)));
+            from += count;
         }
         parts.push(self.traits.index_select(0, rows));
         let rest = dim - parts.iter().map(|part| part.size()[1]).sum::<i64>();
@@ -101,9 +121,9 @@ impl World {
 }
 
 /// Normal numbers `[n, k]` with the largest of each row exchanged into its class's place: the same as drawing again until
-/// the class's is the largest.
-fn with_largest(x: &Tensor, classes: &Tensor) -> Tensor {
-    let (most, place) = x.max_dim(1, true);
+/// the class's is the largest. What `absent` `[k]` sets to minus infinity is no class, and stays as it is.
+fn with_largest(x: &Tensor, absent: &Tensor, classes: &Tensor) -> Tensor {
+    let (most, place) = (x + absent).max_dim(1, true);
     let at = classes.unsqueeze(1);
     let there = x.gather(1, &at, false);
     x.scatter(1, &place, &there).scatter(1, &at, &most)
@@ -128,8 +148,23 @@ mod tests {
     fn the_largest_is_the_class_s_and_nothing_is_lost() {
         let x = Rng::new(3).normal(&[50, 7]);
         let classes = Rng::new(4).below(7, &[50]);
-        let y = with_largest(&x, &classes);
+        let all = Tensor::zeros([7], (Kind::Float, tch::Device::Cpu));
+        let y = with_largest(&x, &all, &classes);
         assert!(y.argmax(1, false).equal(&classes));
         assert!(y.sort(1, false).0.equal(&x.sort(1, false).0));
+    }
+
+    #[test]
+    fn what_does_not_occur_has_no_latents_of_its_own() {
+        let x = Rng::new(3).normal(&[50, 7]);
+        let absent = Tensor::from_slice(&[0.0, 0.0, f32::NEG_INFINITY, 0.0, 0.0, 0.0, 0.0]);
+        // Classes without the third.
+        let classes = Rng::new(4).below(6, &[50]);
+        let classes = &classes + classes.ge(2).to_kind(Kind::Int64);
+        let y = with_largest(&x, &absent, &classes);
+        assert!((&y + &absent).argmax(1, false).equal(&classes));
+        // Its number is chance as ever, and is the largest as often as chance has it.
+        assert!(y.select(1, 2).equal(&x.select(1, 2)));
+        assert!(y.argmax(1, false).eq(2).any().int64_value(&[]) == 1);
     }
 }
