@@ -1228,22 +1228,27 @@ parameters = ["convs"]
 stop = { every = 0 }
 "#;
 
-#[test]
-fn a_gan_s_study_runs_and_goes_on() {
-    let folder = tempfile::tempdir().unwrap();
-    let root = folder.path();
+/// A GAN of chance, labels of its samples and a pipeline; gives what runs it.
+fn study(root: &Path) -> impl Fn(&str, &[&str]) -> Command {
     gan(root);
     write(&root.join("p.toml"), UNLEARN);
     let labels: Vec<String> = (0..24).map(|seed| format!("{seed},{}\n", u8::from(seed % 3 == 0))).collect();
     write(&root.join("labels.csv"), &format!("seed,shows\n{}", labels.concat()));
-    let run = |out: &str, sets: &[&str]| {
+    move |out: &str, sets: &[&str]| {
         let mut command = unsee();
         command.current_dir(root).args(["run", "p.toml", "-q", "--json", "--out", out]);
         for set in sets {
             command.args(["--set", set]);
         }
         command
-    };
+    }
+}
+
+#[test]
+fn a_gan_s_study_runs_and_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    let run = study(root);
     let report: serde_json::Value = serde_json::from_str(&success(run("run", &[]))).unwrap();
     let measures = |method: &str| -> Vec<String> {
         let all = report["scores"].as_array().unwrap().iter();
@@ -1324,7 +1329,13 @@ fn a_gan_s_study_runs_and_goes_on() {
     // Neither the discriminator nor the base's generator is handed over with an edit: the concept is in them.
     let file = unsee::weights::Weights::open(&root.join("out.pt")).unwrap();
     assert!(file.names().all(|name| name.starts_with("g_ema.")), "{:?}", file.names().collect::<Vec<_>>());
+}
 
+#[test]
+fn a_gan_s_study_says_what_is_wrong_before_it_begins() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    let run = study(root);
     for (set, wanted) in [
         ("measure.judge=labeller", "name two networks"),
         ("forget=[\"object:Fisch\"]", "did you mean Fish?"),

@@ -172,12 +172,18 @@ extern "C" fn call_block(closure: *mut c_void, inputs: *mut *mut C_tensor, n: i6
 /// Why a block under [`checkpoint`] failed last; the backward pass may run on a thread of its own.
 static FAILED: Mutex<Option<String>> = Mutex::new(None);
 
-/// Puts the reason into an error that says no more than that a block failed.
+/// What the shim says of a block that failed.
+const BLOCK: &str = "a checkpointed block failed";
+
+/// Puts the reason into an error that says no more than that a block failed. Other errors, which another thread may have
+/// met meanwhile, leave it there.
 fn explained(error: Error) -> Error {
-    let reason = FAILED.lock().unwrap_or_else(PoisonError::into_inner).take();
-    match (error, reason) {
-        (Error::Libtorch(text), Some(reason)) => Error::Libtorch(format!("{text}: {reason}")),
-        (error, _) => error,
+    match error {
+        Error::Libtorch(text) if text.contains(BLOCK) => {
+            let reason = FAILED.lock().unwrap_or_else(PoisonError::into_inner).take();
+            Error::Libtorch(reason.map_or(text.clone(), |reason| format!("{text}: {reason}")))
+        }
+        other => other,
     }
 }
 
