@@ -23,6 +23,9 @@ const COARSEST: i64 = 8;
 /// How names of the noise's weights end.
 const NOISE: &str = "noise.weight";
 
+/// How names of the mapping's weights begin.
+const MAPPING: &str = "style.";
+
 /// How fast the mean path length follows.
 const PATH_PACE: f64 = 0.01;
 
@@ -117,7 +120,11 @@ impl<'a> Match<'a> {
         };
         let mut against: Vec<(String, Tensor)> = contest.discriminator.parameters().named_leaves();
         against.extend(contest.guide.iter().flat_map(|guide| guide.parameters()));
-        let rate = |(name, _): &(String, Tensor)| if name.ends_with(NOISE) { rules.noise } else { 1.0 };
+        let rate = |(name, _): &(String, Tensor)| match name.trim_start_matches("g.") {
+            name if name.ends_with(NOISE) => rules.noise,
+            name if name.starts_with(MAPPING) => rules.mapping,
+            _ => 1.0,
+        };
         let rates = contest.moves.iter().map(rate).collect();
         let kept = match &contest.exam {
             Some(_) => contest.moves.iter().map(|(_, own)| own.detach().copy()).collect(),

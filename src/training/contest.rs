@@ -32,6 +32,9 @@ pub struct Rules {
     /// How many times as fast as other weights those of the noise move. White noise is the first grain that a young
     /// generator finds, and one of few that are wrong everywhere.
     pub noise: f64,
+    /// How many times as fast the mapping moves: its weights are a hundred times as large as others, so that at their rate
+    /// it hardly moves at all in a short training, and the synthesis has to draw something else under the same styles.
+    pub mapping: f64,
     /// Steps at the beginning in which the discriminator moves alone: a new one has nothing to tell a generator that can
     /// draw already.
     pub ahead: u64,
@@ -51,6 +54,7 @@ impl Default for Rules {
             average: 5000.0,
             warm: true,
             noise: 1.0,
+            mapping: 1.0,
             ahead: 0,
         }
     }
@@ -71,9 +75,9 @@ impl Rules {
         if !(0.0..=1.0).contains(&self.mixing) {
             return Err(format!("mixing is {}; it is a share, 0 to 1", self.mixing));
         }
-        let weights = [self.r1, self.path, self.average, self.noise];
+        let weights = [self.r1, self.path, self.average, self.noise, self.mapping];
         if weights.iter().any(|weight| weight.is_nan() || *weight < 0.0) {
-            return Err(format!("r1, path, average and noise are {weights:?}; none is negative"));
+            return Err(format!("r1, path, average, noise and mapping are {weights:?}; none is negative"));
         }
         Ok(())
     }
