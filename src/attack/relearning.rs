@@ -54,13 +54,7 @@ impl Relearning {
                 self.pictures, self.steps, self.every, self.lr
             ));
         }
-        if self.rules.ahead >= self.steps {
-            return Err(format!(
-                "relearning's discriminator is to move alone for {} steps, and there are {} in all",
-                self.rules.ahead, self.steps
-            ));
-        }
-        self.rules.check()
+        self.rules.check(self.steps).map_err(|why| format!("relearning's rules: {why}"))
     }
 
     /// Teaches the model, with the edit that is on it, pictures `[n, 3, size, size]` of the concept. `back` says how much

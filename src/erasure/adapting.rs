@@ -68,13 +68,7 @@ impl Adapting {
                 self.lr, self.lambda
             )));
         }
-        if self.rules.ahead >= self.steps {
-            return Err(Error::Task(format!(
-                "adapt's discriminator is to move alone for {} steps, and there are {} in all",
-                self.rules.ahead, self.steps
-            )));
-        }
-        self.rules.check().map_err(|why| Error::Task(format!("adapt's rules: {why}")))
+        self.rules.check(self.steps).map_err(|why| Error::Task(format!("adapt's rules: {why}")))
     }
 
     /// The adapted models' parameters, in the order of those that move. Models that were adapted before lie in `state`;

@@ -168,18 +168,12 @@ pub(super) fn check_tuning(
             "{method}'s cooldown is {cooldown}; it is a share of the steps, 0 to 1"
         )));
     }
-    if rules.ahead >= steps {
-        return Err(Error::Task(format!(
-            "{method}'s discriminator is to move alone for {} steps, and there are {steps} in all",
-            rules.ahead
-        )));
-    }
     if steps < 1 || lr.is_nan() || lr <= 0.0 {
         return Err(Error::Task(format!(
             "{method} has {steps} steps and lr {lr}; at least 1 step and a rate above 0 are needed"
         )));
     }
-    rules.check().map_err(|why| Error::Task(format!("{method}'s rules: {why}")))
+    rules.check(steps).map_err(|why| Error::Task(format!("{method}'s rules: {why}")))
 }
 
 /// The edit that a method's parameters are.

@@ -61,11 +61,17 @@ impl Default for Rules {
 }
 
 impl Rules {
-    /// Says what is wrong with them.
+    /// Says what is wrong with them in a contest of so many steps.
     ///
     /// # Errors
     /// The first complaint.
-    pub fn check(&self) -> Result<(), String> {
+    pub fn check(&self, steps: u64) -> Result<(), String> {
+        if self.ahead > 0 && self.ahead >= steps {
+            return Err(format!(
+                "the discriminator is to move alone for {} steps, and there are {steps} in all",
+                self.ahead
+            ));
+        }
         if self.batch < 1 || self.path_share < 1 {
             return Err(format!(
                 "batch is {} and path_share {}; both are at least 1",

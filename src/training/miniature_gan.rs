@@ -161,7 +161,7 @@ impl Recipe {
                 part.guided, part.cooldown, part.hold
             ));
         }
-        part.rules.check()
+        part.rules.check(part.course.steps)
     }
 }
 

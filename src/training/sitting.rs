@@ -64,7 +64,7 @@ pub(super) fn drive(
     folder: Option<&Path>,
     watch: &mut dyn Watch,
 ) -> Result<Progress, Error> {
-    let mut now = Progress { step: 0, mean: f64::NAN, best: f64::INFINITY, seconds: 0.0 };
+    let mut now = Progress { step: 0, mean: f64::NAN, best: f64::INFINITY };
     let fingerprint = fingerprint(pupil, plan, place);
     let mut scalars = None;
     if let Some(folder) = folder {
@@ -75,7 +75,7 @@ pub(super) fn drive(
 
     watch.begin(pupil.name(), plan.steps);
     watch.at(now.step, "");
-    let (mut began, mut saved, mut pause) = (Instant::now(), Instant::now(), PAUSE);
+    let (mut saved, mut pause) = (Instant::now(), PAUSE);
     while now.step < plan.steps && !pupil.done() {
         let lr = plan.rate(now.step);
         let loss = pupil.step(now.step, lr, watch)?;
@@ -102,8 +102,6 @@ pub(super) fn drive(
             && (stop || saved.elapsed() > pause || (plan.extends && last))
         {
             let writing = Instant::now();
-            now.seconds += began.elapsed().as_secs_f64();
-            began = Instant::now();
             if let Some(file) = &mut scalars {
                 file.flush()?;
             }
@@ -119,6 +117,5 @@ pub(super) fn drive(
     if let Some(file) = &mut scalars {
         file.flush()?;
     }
-    now.seconds += began.elapsed().as_secs_f64();
     Ok(now)
 }

@@ -15,8 +15,6 @@ pub(super) struct Progress {
     pub(super) mean: f64,
     /// The best that it was.
     pub(super) best: f64,
-    /// Seconds of work, over all sittings.
-    pub(super) seconds: f64,
 }
 
 /// Writes everything that the next step needs, whole or not at all.
@@ -37,7 +35,6 @@ pub(super) fn save(
         ("steps", plan.steps.to_string()),
         ("mean", now.mean.to_string()),
         ("best", now.best.to_string()),
-        ("seconds", now.seconds.to_string()),
     ];
     about.extend(pupil.numbers().into_iter().map(|(name, value)| (name, value.to_string())));
     Ok(weights::save(path, &pupil.tensors(), &about)?)
@@ -80,12 +77,7 @@ pub(super) fn load(
     for (name, own) in pupil.numbers() {
         pupil.recall(name, number(name, own));
     }
-    *now = Progress {
-        step,
-        mean: number("mean", f64::NAN),
-        best: number("best", f64::INFINITY),
-        seconds: number("seconds", 0.0),
-    };
+    *now = Progress { step, mean: number("mean", f64::NAN), best: number("best", f64::INFINITY) };
     Ok(())
 }
 
