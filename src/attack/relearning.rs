@@ -83,6 +83,7 @@ impl Relearning {
             rules: &self.rules,
             guide: None,
             oversampled: None,
+            kept: None,
             pull: None,
             exam: Some(&mut looks),
         };

@@ -3,7 +3,7 @@
 //!
 //! `variant = "official"` keeps what the published code (at 163a354) does otherwise: the distance is `official`, the
 //! repulsion's weight is a number (1 unless `gamma` is given) and not chosen from gradients, EL2 is multiplied by 100 with
-//! α = γ, all latents are left to chance, and the second stage goes all of its steps. What was a plain defect in it (the loop over checkpoints on the disk
+//! α = γ, all latents are left to chance (no `oversample`, no `keep`), and the second stage goes all of its steps. What was a plain defect in it (the loop over checkpoints on the disk
 //! at each step, classifiers in training mode, unshuffled data) is not kept. It also goes on from optimizer states, and its
 //! second stage from the unaveraged generator; here both stages begin with the averaged one and with new optimizers. The
 //! generator's average follows closely at first (`rules.warm`), the mean path length begins with the first that is seen and
@@ -40,6 +40,10 @@ pub struct AdaptThenUnlearn {
     /// Share of each batch that is drawn from latents which showed the concept. They are few, and the discriminator has
     /// much to learn about them: what they become then passes for a real picture sooner. 0 leaves all to chance.
     pub oversample: f64,
+    /// How firmly the positives are held: the weight, beside the contest, of the mean absolute difference between what was
+    /// drawn from their latents and what is drawn now. 0 leaves them to the discriminator, which only sees to it that
+    /// pictures pass for some positive.
+    pub keep: f64,
     /// Beginnings of the names of the parameters that move (`style`, `convs`, `to_rgbs.3`, …); all where there is none.
     pub parameters: Vec<String>,
     /// The contest's rules.
@@ -59,6 +63,7 @@ impl Default for AdaptThenUnlearn {
             lr: 2e-3,
             cooldown: 0.0,
             oversample: 0.5,
+            keep: 10.0,
             parameters: Vec::new(),
             rules: Rules::default(),
             stop: Stop::default(),
@@ -80,7 +85,7 @@ impl AdaptThenUnlearn {
         check_tuning(
             "adapt-then-unlearn",
             (self.steps, self.lr, self.cooldown),
-            self.oversample,
+            (self.oversample, self.keep),
             &self.rules,
         )?;
         let Repulsion { gamma, ratio, alpha, .. } = self.repulsion;
@@ -124,13 +129,15 @@ impl<'m> Erasure<dyn Synthesizer + 'm, Feedback<'_>> for AdaptThenUnlearn {
         let moves = chosen(model, &self.parameters)?;
         let start: Vec<&Tensor> = moves.iter().map(|(_, own)| own).collect();
         let mut pull = Repelled::new(self.repulsion(), &ensemble).from(&start)?;
+        let paper = self.variant == Variant::Paper;
         let stage2 = OnPositives {
             method: "adapt-then-unlearn",
             settings: serde_json::to_value(self).map_err(std::io::Error::other)?,
             plan: Plan { cooldown: self.cooldown, ..Plan::constant(self.steps, self.lr, feedback.seed) },
-            oversample: if self.variant == Variant::Paper { self.oversample } else { 0.0 },
+            oversample: if paper { self.oversample } else { 0.0 },
+            keep: if paper { self.keep } else { 0.0 },
             rules: &self.rules,
-            stop: (self.variant == Variant::Paper).then_some(self.stop),
+            stop: paper.then_some(self.stop),
             parameters: &self.parameters,
         };
         stage2.run(model, feedback, Some(&mut pull), state, watch)

@@ -120,6 +120,7 @@ impl Adapting {
                 rules: &self.rules,
                 plan: &plan,
                 oversampled: None,
+                kept: None,
                 pull: elastic.as_mut().map(|elastic| elastic as &mut dyn crate::training::Pull),
                 stop: None,
                 parameters,

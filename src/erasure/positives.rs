@@ -27,6 +27,10 @@ pub struct PositivesOnly {
     /// Share of each batch that is drawn from latents which showed the concept. They are few, and the discriminator has
     /// much to learn about them: what they become then passes for a real picture sooner. 0 leaves all to chance.
     pub oversample: f64,
+    /// How firmly the positives are held: the weight, beside the contest, of the mean absolute difference between what was
+    /// drawn from their latents and what is drawn now. 0 leaves them to the discriminator, which only sees to it that
+    /// pictures pass for some positive.
+    pub keep: f64,
     /// Weight λ of the elastic term; without one there is no such term.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lambda: Option<f64>,
@@ -47,6 +51,7 @@ impl Default for PositivesOnly {
             lr: 2e-3,
             cooldown: 0.0,
             oversample: 0.5,
+            keep: 10.0,
             lambda: None,
             fisher: 32,
             parameters: Vec::new(),
@@ -70,7 +75,12 @@ impl PositivesOnly {
                 self.fisher
             )));
         }
-        check_tuning("positives", (self.steps, self.lr, self.cooldown), self.oversample, &self.rules)
+        check_tuning(
+            "positives",
+            (self.steps, self.lr, self.cooldown),
+            (self.oversample, self.keep),
+            &self.rules,
+        )
     }
 }
 
@@ -95,6 +105,7 @@ impl<'m> Erasure<dyn Synthesizer + 'm, Feedback<'_>> for PositivesOnly {
             settings: serde_json::to_value(self).map_err(std::io::Error::other)?,
             plan: Plan { cooldown: self.cooldown, ..Plan::constant(self.steps, self.lr, feedback.seed) },
             oversample: self.oversample,
+            keep: self.keep,
             rules: &self.rules,
             stop: Some(self.stop),
             parameters: &self.parameters,

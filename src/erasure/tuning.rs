@@ -6,8 +6,10 @@ use std::path::Path;
 use super::feedback::{Examiner, Stop, frozen};
 use super::{Error, Feedback};
 use crate::generator::Synthesizer;
-use crate::torch::Tensor;
-use crate::training::{self, Contest, Exam, Oversampled, Plan, Pull, Reals, Rules, compete_on_loan};
+use crate::torch::{Rng, Tensor};
+use crate::training::{
+    self, Contest, Exam, Kept, Known, Oversampled, Plan, Pull, Reals, Rules, compete_on_loan,
+};
 use crate::watch::Watch;
 use crate::weights::Edit;
 
@@ -21,6 +23,8 @@ pub(super) struct Tuning<'a> {
     pub plan: &'a Plan,
     /// Latents that are drawn more often.
     pub oversampled: Option<&'a Oversampled>,
+    /// What is to stay as it is.
+    pub kept: Option<&'a Kept<'a>>,
     /// What else moves the generator.
     pub pull: Option<&'a mut dyn Pull>,
     /// When it is enough.
@@ -38,6 +42,8 @@ pub(super) struct OnPositives<'a> {
     pub plan: Plan,
     /// Share of each batch that is drawn from latents which showed the concept.
     pub oversample: f64,
+    /// How firmly what the positives look like is held.
+    pub keep: f64,
     pub rules: &'a Rules,
     pub stop: Option<Stop>,
     pub parameters: &'a [String],
@@ -57,12 +63,21 @@ impl OnPositives<'_> {
         let share = self.oversample;
         let oversampled =
             (share > 0.0).then(|| Oversampled { latents: model.latents(&feedback.negatives), share });
+        let some = |n: i64, rng: &mut Rng| {
+            let rows = rng.below(feedback.positives.len() as i64, &[n]);
+            let seeds: Vec<u64> =
+                (0..n).map(|i| feedback.positives[rows.int64_value(&[i]) as usize]).collect();
+            let (z, noises) = model.chance(&seeds);
+            Known { z, noises, pictures: positives.at(&rows) }
+        };
+        let kept = Kept { some: &some, weight: self.keep };
         let tuning = Tuning {
             name: "unlearning",
             reals: &positives,
             rules: self.rules,
             plan: &self.plan,
             oversampled: oversampled.as_ref(),
+            kept: (self.keep > 0.0).then_some(&kept),
             pull: match pull {
                 Some(pull) => Some(pull),
                 None => None,
@@ -115,6 +130,7 @@ impl Tuning<'_> {
             rules: self.rules,
             guide: None,
             oversampled: self.oversampled,
+            kept: self.kept,
             pull: match self.pull {
                 Some(pull) => Some(pull),
                 None => None,
@@ -155,13 +171,16 @@ impl Exam for Examination<'_> {
 pub(super) fn check_tuning(
     method: &str,
     (steps, lr, cooldown): (u64, f64, f64),
-    oversample: f64,
+    (oversample, keep): (f64, f64),
     rules: &Rules,
 ) -> Result<(), Error> {
     if !(0.0..=1.0).contains(&oversample) {
         return Err(Error::Task(format!(
             "{method}'s oversample is {oversample}; it is a share of each batch, 0 to 1"
         )));
+    }
+    if keep.is_nan() || keep < 0.0 {
+        return Err(Error::Task(format!("{method}'s keep is {keep}; it is a weight, and not negative")));
     }
     if !(0.0..=1.0).contains(&cooldown) {
         return Err(Error::Task(format!(

@@ -10,7 +10,7 @@ use std::f64::consts::LN_2;
 
 use super::sitting::{Pupil, drive};
 use super::tracing::{difference, from_afar};
-use super::{Contest, Error, Guide, Plan, Pull, Rivals, Rules};
+use super::{Contest, Error, Guide, Known, Plan, Pull, Rivals, Rules};
 use crate::model::stylegan2::Noise;
 use crate::torch::{
     Adam, AdamSettings, Ema, Kind, Place, Precision, Rng, Tensor, Thrift, grad, grad_of_grad, no_grad, stage,
@@ -250,24 +250,30 @@ impl<'a> Match<'a> {
         let tensors: Vec<Tensor> =
             self.contest.moves.iter().map(|(_, tensor)| tensor.shallow_clone()).collect();
         let tensors: Vec<&Tensor> = tensors.iter().collect();
-        let held = self.held(step, rng);
-        let latents = match &held {
-            Some((_, _, own)) => own,
-            None => &self.latents(rules.batch, rng),
+        let (held, mut latents) = match self.held(step, rng) {
+            Some((guide, pictures, latents)) => (Some((guide, pictures)), latents),
+            None => (None, self.latents(rules.batch, rng)),
         };
-        let classes = self.classes(latents, step);
+        let kept = self.contest.kept.map(|kept| {
+            let often = self.contest.oversampled.map_or(0, |often| often.of(rules.batch));
+            let known = (kept.some)(rules.batch - often, rng);
+            latents.end_with(&known);
+            (known.pictures, kept.weight)
+        });
+        let classes = self.classes(&latents, step);
         let (mut gradients, value) = {
             let _scope = self.place.scope();
-            let drawn = self.draw(latents);
-            let loss = softplus(&-self.logits(&drawn, classes.as_ref()));
+            let drawn = self.draw(&latents);
+            let mut loss = softplus(&-self.logits(&drawn, classes.as_ref()));
             let value = loss.double_value(&[]);
-            let loss = match &held {
-                Some((guide, pictures, _)) => {
-                    let (drawn, pictures) = (from_afar(&drawn.to_kind(Kind::Float)), from_afar(pictures));
-                    loss + difference(&drawn, &pictures, COARSEST) * guide.hold
-                }
-                None => loss,
-            };
+            let drawn = drawn.to_kind(Kind::Float);
+            if let Some((guide, pictures)) = &held {
+                loss += difference(&from_afar(&drawn), &from_afar(pictures), COARSEST) * guide.hold;
+            }
+            if let Some((pictures, weight)) = &kept {
+                let n = pictures.size()[0];
+                loss += difference(&drawn.narrow(0, rules.batch - n, n), pictures, COARSEST) * *weight;
+            }
             (grad(&loss, &tensors)?, value)
         };
         if let Some(pull) = &mut self.contest.pull {
@@ -332,7 +338,8 @@ impl Pupil for Match<'_> {
         let shapes: Vec<String> = shapes.map(|(name, own)| format!("{name} {:?}", own.size())).collect();
         let pull = self.contest.pull.as_deref().map(Pull::facts).unwrap_or_default();
         let often = self.contest.oversampled.map_or(0.0, |often| often.share);
-        format!("{:?} {often} {} {pull}", self.contest.rules, shapes.concat())
+        let kept = self.contest.kept.map_or(0.0, |kept| kept.weight);
+        format!("{:?} {often} {kept} {} {pull}", self.contest.rules, shapes.concat())
     }
 
     fn step(&mut self, step: u64, lr: f64, _: &mut dyn Watch) -> Result<f64, Error> {
@@ -418,6 +425,18 @@ struct Latents {
     noises: Vec<Tensor>,
 }
 
+impl Latents {
+    /// Puts these in the last ones' place; they are drawn under one latent each.
+    fn end_with(&mut self, known: &Known) {
+        let put = |own: &mut Tensor, known: &Tensor| {
+            let rest = own.size()[0] - known.size()[0];
+            *own = Tensor::cat(&[&own.narrow(0, 0, rest), known], 0);
+        };
+        self.z.iter_mut().for_each(|z| put(z, &known.z));
+        self.noises.iter_mut().zip(&known.noises).for_each(|(own, known)| put(own, known));
+    }
+}
+
 /// `mean softplus(x)`.
 fn softplus(x: &Tensor) -> Tensor {
     x.to_kind(Kind::Float).softplus().mean(Kind::Float)
@@ -445,7 +464,7 @@ mod tests {
     use crate::model::Builder;
     use crate::model::stylegan2::{Config, Discriminator, Generator};
     use crate::torch::Device;
-    use crate::training::{Exam, Frozen, Reals};
+    use crate::training::{Exam, Frozen, Kept, Oversampled, Reals};
     use crate::watch::{Impatient, Quiet};
 
     const HERE: Place = Place { device: Device::CPU, precision: Precision::F32, memory: Thrift::Fast };
@@ -548,6 +567,7 @@ mod tests {
             rules: &rules,
             guide: Some(&guide),
             oversampled: None,
+            kept: None,
             pull: Some(&mut pull),
             exam: match exam {
                 Some(exam) => Some(exam),
@@ -620,6 +640,7 @@ mod tests {
                 rules: &rules,
                 guide: Some(&guide),
                 oversampled: None,
+                kept: None,
                 pull: None,
                 exam: None,
             };
@@ -630,6 +651,46 @@ mod tests {
         };
         let (held, free) = (apart(50.0), apart(0.0));
         assert!(held < 0.8 * free, "{held} {free}");
+    }
+
+    #[test]
+    fn what_is_kept_is_drawn_as_before() {
+        let (old, _) = young();
+        // Half of each batch goes where the real pictures are, the other half stays.
+        let lit = Tensor::full([1, 3, 8, 8], 0.8, (Kind::Float, tch::Device::Cpu));
+        let z = Rng::new(3).normal(&[24, 8]);
+        let (gone, stays) = (z.narrow(0, 0, 8), z.narrow(0, 8, 16));
+        let draw = |generator: &Generator, z: &Tensor| {
+            no_grad(|| generator.synthesize(&generator.broadcast(&generator.map(z)), Noise::Own))
+        };
+        let (pictures, noises) = (draw(&old, &stays), config().noises(16, &mut Rng::new(4), Device::CPU));
+        let some = |n: i64, rng: &mut Rng| {
+            let rows = rng.below(16, &[n]);
+            let [z, pictures] = [&stays, &pictures].map(|own| own.index_select(0, &rows));
+            Known { z, pictures, noises: noises.iter().map(|own| own.index_select(0, &rows)).collect() }
+        };
+        let moved = |weight: f64| {
+            let (generator, discriminator) = young();
+            let rules = Rules { batch: 8, mixing: 0.0, average: 200.0, ..Rules::default() };
+            let contest = Contest {
+                name: "kept",
+                generator: &generator,
+                moves: generator.parameters().named_leaves(),
+                discriminator: &discriminator,
+                reals: &Frozen::new(&lit, Device::CPU),
+                rules: &rules,
+                guide: None,
+                oversampled: Some(&Oversampled { latents: gone.shallow_clone(), share: 0.5 }),
+                kept: Some(&Kept { some: &some, weight }),
+                pull: None,
+                exam: None,
+            };
+            let rivals = compete(contest, &Plan::constant(100, 5e-3, 1), HERE, None, &mut Quiet).unwrap();
+            generator.parameters().assign(&rivals.average);
+            far(&generator, &stays, &pictures)
+        };
+        let (held, free) = (moved(50.0), moved(0.0));
+        assert!(held < 0.4 * free, "{held} {free}");
     }
 
     #[test]
@@ -657,6 +718,7 @@ mod tests {
             rules: &rules,
             guide: None,
             oversampled: None,
+            kept: None,
             pull: None,
             exam: None,
         };

@@ -168,10 +168,35 @@ impl Oversampled {
     /// Latents `z` `[n, style_dim]` of chance, of which the first ones are replaced.
     pub(super) fn among(&self, z: &Tensor, rng: &mut Rng) -> Tensor {
         let n = z.size()[0];
-        let own = (self.share * n as f64).round() as i64;
+        let own = self.of(n);
         let rows = rng.below(self.latents.size()[0], &[own]).to_device(self.latents.device());
         Tensor::cat(&[self.latents.index_select(0, &rows), z.narrow(0, own, n - own)], 0)
     }
+
+    /// How many of a batch of `n` they are.
+    pub(super) fn of(&self, n: i64) -> i64 {
+        (self.share * n as f64).round() as i64
+    }
+}
+
+/// Pictures that the generator draws already, and is to go on drawing from the same latents.
+pub struct Kept<'a> {
+    /// `n` of them at random.
+    pub some: &'a dyn Fn(i64, &mut Rng) -> Known,
+    /// How much it counts beside the contest that they are drawn otherwise: the weight of their mean absolute difference,
+    /// at their size and from farther away.
+    pub weight: f64,
+}
+
+/// Pictures and what they were drawn from.
+#[derive(Debug)]
+pub struct Known {
+    /// `[n, style_dim]`
+    pub z: Tensor,
+    /// One `[n, 1, side, side]` for each layer.
+    pub noises: Vec<Tensor>,
+    /// `[n, 3, size, size]` from -1 to 1.
+    pub pictures: Tensor,
 }
 
 /// Who competes, over what, and under which rules.
@@ -192,6 +217,8 @@ pub struct Contest<'a> {
     pub guide: Option<&'a Guide>,
     /// Latents that are drawn more often.
     pub oversampled: Option<&'a Oversampled>,
+    /// What is to stay as it is: of each batch whatever is not oversampled.
+    pub kept: Option<&'a Kept<'a>>,
     /// What else moves the generator.
     pub pull: Option<&'a mut dyn Pull>,
     /// Ends the contest early.

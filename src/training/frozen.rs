@@ -17,6 +17,16 @@ impl Frozen {
         Self { pictures: pictures.to_device(tch::Device::Cpu), device }
     }
 
+    /// These, on their device.
+    pub fn at(&self, rows: &Tensor) -> Tensor {
+        self.pictures.index_select(0, rows).to_device(self.device.tch()).to_kind(Kind::Float)
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> i64 {
+        self.pictures.size()[0]
+    }
+
     /// `n` of them without repetition.
     #[must_use]
     pub fn some_of(&self, n: i64, rng: &mut Rng) -> Self {
@@ -28,8 +38,6 @@ impl Frozen {
 
 impl Reals for Frozen {
     fn some(&self, n: i64, rng: &mut Rng) -> (Tensor, Option<Tensor>) {
-        let rows = rng.below(self.pictures.size()[0], &[n]);
-        let pictures = self.pictures.index_select(0, &rows).to_device(self.device.tch());
-        (pictures.to_kind(Kind::Float), None)
+        (self.at(&rng.below(self.pictures.size()[0], &[n])), None)
     }
 }

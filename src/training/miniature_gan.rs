@@ -13,6 +13,7 @@ use super::contest::{Contest, Exam, Rules};
 use super::guide::{Guide, Regions};
 use super::miniature::{ClipPart, Course, clip_into};
 use super::tracing::Tracing;
+use super::waves::Waves;
 use super::world::World;
 use super::{Error, Plan, train};
 use crate::canvas::{Object, Pose, SIDE, Style, TRAITS};
@@ -95,6 +96,9 @@ pub struct TracingPart {
     pub lr: f64,
     /// Pixels on a side of the coarsest view that is compared; of all views from there to the full size the mean counts.
     pub coarsest: i64,
+    /// How much it counts that each level knows its finest stripes; see [`super::waves`].
+    #[serde(default)]
+    pub waves: f64,
 }
 
 /// The labeller.
@@ -218,13 +222,15 @@ fn gan(recipe: &Recipe, out: &Path, here: Place, watch: &mut dyn Watch) -> Resul
         lesson.settle();
         watch.note(&format!("the mapping tells regions apart: loss {:.3}", learned.loss));
     }
-    for (i, &TracingPart { steps, batch, lr, coarsest }) in part.tracing.iter().enumerate() {
+    for (i, &TracingPart { steps, batch, lr, coarsest, waves }) in part.tracing.iter().enumerate() {
         let course = Course { steps, batch, lr, per_cell: 0 };
         let name = if i == 0 { "tracing".to_owned() } else { format!("tracing-{i}") };
         let plan = Plan { ema: Some(0.995), beta2: 0.99, decoupled: false, ..course.plan(seed(&name)) };
-        let mut lesson = Tracing { generator: &generator, world: &world, batch, coarsest, device };
+        let waves = (waves > 0.0).then(|| (Waves::new(&config, device), waves));
+        let mut lesson = Tracing { generator: &generator, world: &world, batch, coarsest, waves, device };
         let traced = train(&mut lesson, &plan, here, Some(&state.join(&name)), watch)?;
-        generator.parameters().assign(&traced.weights);
+        let own = generator.parameters().named_leaves().len();
+        generator.parameters().assign(&traced.weights[..own]);
         watch.note(&format!("the generator traces the canvas: mean absolute difference {:.4}", traced.loss));
     }
 
@@ -243,6 +249,7 @@ fn gan(recipe: &Recipe, out: &Path, here: Place, watch: &mut dyn Watch) -> Resul
         rules: &rules,
         guide: guide.as_ref(),
         oversampled: None,
+        kept: None,
         pull: None,
         exam: (part.sheets > 0).then_some(&mut sheets as &mut dyn Exam),
     };

@@ -3,6 +3,7 @@
 //! It sees what it is to draw, so it learns in minutes where things are and what colour they have. What no latent says, the
 //! grain of a style, comes out as its mean; that is left to the contest.
 
+use super::waves::Waves;
 use super::world::World;
 use super::{Error, Lesson, Share};
 use crate::model::stylegan2::{Generator, Noise};
@@ -40,6 +41,8 @@ pub(super) struct Tracing<'a> {
     pub batch: i64,
     /// Pixels on a side of the coarsest view that is compared.
     pub coarsest: i64,
+    /// Stripes that its levels must know, and how much that counts.
+    pub waves: Option<(Waves, f64)>,
     pub device: Device,
 }
 
@@ -49,7 +52,8 @@ impl Lesson for Tracing<'_> {
     }
 
     fn parameters(&self) -> Vec<(String, Tensor)> {
-        self.generator.parameters().named_leaves()
+        let waves = self.waves.iter().flat_map(|(waves, _)| waves.parameters());
+        self.generator.parameters().named_leaves().into_iter().chain(waves).collect()
     }
 
     fn rate(&self, name: &str) -> f64 {
@@ -61,7 +65,15 @@ impl Lesson for Tracing<'_> {
         let (pictures, z) = self.world.with_latents(self.batch, config.style_dim, rng);
         let noises = config.noises(self.batch, rng, self.device);
         let styles = self.generator.broadcast(&self.generator.map(&z));
-        let drawn = self.generator.synthesize(&styles, Noise::Given(&noises)).to_kind(Kind::Float);
-        Ok(difference(&drawn, &pictures, self.coarsest))
+        let mut missed = Vec::new();
+        let mut see = |level: usize, features: &Tensor| {
+            missed.extend(self.waves.as_ref().and_then(|(waves, _)| waves.missed(level, features)));
+        };
+        let drawn = self.generator.synthesize_seen(&styles, Noise::Given(&noises), &mut see);
+        let apart = difference(&drawn.to_kind(Kind::Float), &pictures, self.coarsest);
+        Ok(match &self.waves {
+            Some((_, weight)) => apart + Tensor::stack(&missed, 0).mean(Kind::Float) * *weight,
+            None => apart,
+        })
     }
 }

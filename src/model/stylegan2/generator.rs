@@ -164,6 +164,19 @@ impl Generator {
     /// # Panics
     /// Noise that is not there for every layer.
     pub fn synthesize(&self, styles: &Tensor, noise: Noise) -> Tensor {
+        self.synthesize_seen(styles, noise, &mut |_, _| ())
+    }
+
+    /// As [`Self::synthesize`]; `see` is shown the features `[n, c, side, side]` of each level, the 0th of 4 pixels.
+    ///
+    /// # Panics
+    /// Noise that is not there for every layer.
+    pub fn synthesize_seen(
+        &self,
+        styles: &Tensor,
+        noise: Noise,
+        see: &mut dyn FnMut(usize, &Tensor),
+    ) -> Tensor {
         let noises = match noise {
             Noise::Own => &self.noises,
             Noise::Given(noises) => noises,
@@ -174,12 +187,14 @@ impl Generator {
         let style = |i: usize| styles.select(1, i as i64);
         let x = self.input.expand([n, -1, -1, -1], false);
         let mut x = self.first.forward(&x, &style(0), &noises[0], clamp);
+        see(0, &x);
         let mut picture = self.first_colour.forward(&x, &style(1), clamp);
         for (k, colour) in self.colours.iter().enumerate() {
             // A level's colours share their style with the next level's first convolution.
             for i in [2 * k, 2 * k + 1] {
                 x = self.convs[i].forward(&x, &style(i + 1), &noises[i + 1], clamp);
             }
+            see(k + 1, &x);
             picture = self.double.double(&picture) + colour.forward(&x, &style(2 * k + 3), clamp);
         }
         picture
