@@ -117,6 +117,7 @@ fn measure(file: &std::path::Path, place: Place, (batch, steps): (i64, u64)) -> 
         rules: &rules,
         guide: None,
         oversampled: None,
+        kept: None,
         pull: None,
         exam: None,
     };

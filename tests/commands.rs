@@ -1183,7 +1183,8 @@ fn samples_are_labelled_by_hand() {
     let said = success(label(&["--shows", "1, 3-4,70"]));
     assert!(said.contains("4 show it, 66 do not"), "{said}");
     let labels = fs_err::read_to_string(root.join("pages/labels.csv")).unwrap();
-    assert!(labels.starts_with("seed,shows\n5,1\n6,0\n7,1\n8,1\n9,0\n"), "{labels}");
+    let seeds: Vec<&str> = labels.lines().map(|line| line.rsplit_once(',').unwrap().0).collect();
+    assert_eq!(seeds[..6], ["seed,shows", "5,1", "6,0", "7,1", "8,1", "9,0"], "{labels}");
     for (numbers, wanted) in [("71", "from 1 to 70"), ("a", "no number"), ("", "0 of 70")] {
         let error = failure(label(&["--shows", numbers]), 1);
         assert!(error.contains(wanted), "{error}");
@@ -1244,6 +1245,53 @@ fn study(root: &Path) -> impl Fn(&str, &[&str]) -> Command {
     }
 }
 
+/// The first method of the study by itself.
+fn erasing(root: &Path, labels: &str, out: &str) -> Command {
+    let mut alone = unsee();
+    alone.current_dir(root).args(["erase", "-q", "--model", "gan.safetensors", "--forget", "object:Fish"]);
+    for set in [
+        &format!("feedback.labels={labels}"),
+        "method.steps=3",
+        "method.rules={batch=4}",
+        "method.adapt={models=2,steps=2,fisher=2,rules={batch=4}}",
+        "method.stop={every=0}",
+    ] {
+        alone.args(["--set", set]);
+    }
+    alone.args(["--out", out]);
+    alone
+}
+
+#[test]
+fn samples_sorted_into_folders_are_labels() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    let _ = study(root);
+    let draw = |arguments: &[&str]| {
+        let mut draw = unsee();
+        draw.current_dir(root).args(["generate", "-q", "--model", "gan.safetensors"]).args(arguments);
+        success(draw);
+    };
+    draw(&["--seeds", "0-23", "--out", "drawn"]);
+    for seed in 0..24 {
+        let to = root.join(if seed % 3 == 0 { "sorted/shows" } else { "sorted/others" });
+        fs_err::create_dir_all(&to).unwrap();
+        let name = format!("0_{seed}.png");
+        fs_err::rename(root.join("drawn").join(&name), to.join(&name)).unwrap();
+    }
+    let edit = |labels: &str, out: &str| {
+        fs_err::read(root.join(success(erasing(root, labels, out)).trim())).unwrap()
+    };
+    assert!(edit("sorted", "by-folder") == edit("labels.csv", "by-list"), "the edits differ");
+    // A picture that is more than its seed is no sample.
+    draw(&["--truncation", "0.5", "--seeds", "90", "--out", "sorted/others"]);
+    let error = failure(erasing(root, "sorted", "again"), 1);
+    assert!(error.contains("does not say its seed"), "{error}");
+    fs_err::remove_dir_all(root.join("sorted/others")).unwrap();
+    let error = failure(erasing(root, "sorted", "again"), 1);
+    assert!(error.contains("no folder `others`"), "{error}");
+}
+
 #[test]
 fn a_gan_s_study_runs_and_goes_on() {
     let folder = tempfile::tempdir().unwrap();
@@ -1279,19 +1327,7 @@ fn a_gan_s_study_runs_and_goes_on() {
     assert!(wanted == fs_err::read(&edits[2]).unwrap(), "the edit is another one");
     assert_eq!(report["scores"], again["scores"]);
     // The erasure alone is the same.
-    let mut alone = unsee();
-    alone.current_dir(root).args(["erase", "-q", "--model", "gan.safetensors", "--forget", "object:Fish"]);
-    for set in [
-        "feedback.labels=labels.csv",
-        "method.steps=3",
-        "method.rules={batch=4}",
-        "method.adapt={models=2,steps=2,fisher=2,rules={batch=4}}",
-        "method.stop={every=0}",
-    ] {
-        alone.args(["--set", set]);
-    }
-    alone.args(["--out", "alone"]);
-    let file = success(alone).trim().to_owned();
+    let file = success(erasing(root, "labels.csv", "alone")).trim().to_owned();
     assert_eq!(fs_err::read(root.join(file)).unwrap(), fs_err::read(&edits[0]).unwrap());
     // The edit goes onto the model, and into files.
     let edit = edits[0].display().to_string();

@@ -82,6 +82,17 @@ fn every_format_of_torch_save_holds_the_same_tensors() {
 }
 
 #[test]
+fn a_torchscript_s_tensors_are_read_and_its_program_is_not() {
+    let plain = Weights::open(&golden("plain.safetensors")).unwrap();
+    let script = Weights::open(&golden("script.pt")).unwrap();
+    assert_eq!(script.names().collect::<Vec<_>>(), ["bias", "weight"]);
+    for name in script.names() {
+        let own = plain.tensor(&format!("linear.{name}")).unwrap();
+        assert!(script.tensor(name).unwrap().equal(&own), "{name}");
+    }
+}
+
+#[test]
 fn a_folder_is_the_same_model_as_bin_files() {
     // PyTorch's zip archive of the miniature's UNet, as `save_pretrained(safe_serialization=False)` writes it.
     let base = open(&miniature());

@@ -137,7 +137,6 @@ fn pickles(make: &Maker) -> Vec<Case> {
     vec![
         ("a call that Python made", golden.join("call.pt"), read, "posix.system"),
         ("a whole module", golden.join("module.pt"), read, "torch.nn.modules.linear.Linear"),
-        ("TorchScript", golden.join("script.pt"), read, "TorchScript"),
         ("no tensor", golden.join("list.pt"), read, "no tensor"),
         ("eval", make.pickle("eval.pt", b"cbuiltins\neval\nX\x01\0\0\x001\x85R."), read, "builtins.eval"),
         (

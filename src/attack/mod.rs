@@ -2,7 +2,7 @@
 
 mod relearning;
 
-pub use relearning::{Relearning, Return};
+pub use relearning::{Relearning, Return, Sight};
 
 /// Why an attack failed to run.
 #[derive(Debug, thiserror::Error)]

@@ -33,11 +33,29 @@ impl Default for Relearning {
     }
 }
 
+/// How much of the concept was there at a look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sight {
+    /// Steps of relearning before it.
+    pub step: u64,
+    /// Pictures that show the concept.
+    pub hits: usize,
+    /// Pictures that were looked at, all of which showed it before it was taken out.
+    pub n: usize,
+}
+
+impl Sight {
+    /// How much of the concept is back: 1 is all that the base had.
+    fn share(self) -> f64 {
+        self.hits as f64 / self.n.max(1) as f64
+    }
+}
+
 /// How the concept came back.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Return {
-    /// Steps, and how much of the concept is back after them: 1 is as much as the base had.
-    pub curve: Vec<(u64, f64)>,
+    /// Look by look.
+    pub curve: Vec<Sight>,
     /// The first step that was looked at after which half was back.
     pub half: Option<u64>,
 }
@@ -57,8 +75,8 @@ impl Relearning {
         self.rules.check(self.steps).map_err(|why| format!("relearning's rules: {why}"))
     }
 
-    /// Teaches the model, with the edit that is on it, pictures `[n, 3, size, size]` of the concept. `back` says how much
-    /// of the concept it draws. The model is left as it was.
+    /// Teaches the model, with the edit that is on it, pictures `[n, 3, size, size]` of the concept. `back` looks
+    /// at pictures of latents that showed it, and says how many show it and how many there are. The model is left as it was.
     ///
     /// # Errors
     /// A model without a discriminator; whatever stops a training.
@@ -66,13 +84,13 @@ impl Relearning {
         &self,
         model: &dyn Synthesizer,
         pictures: &Tensor,
-        back: &dyn Fn(&dyn Synthesizer) -> Result<f64, String>,
+        back: &Back,
         (seed, state): (u64, Option<&Path>),
         watch: &mut dyn Watch,
     ) -> Result<Return, Error> {
         let reals = Frozen::new(pictures, model.place().device);
-        let first = back(model).map_err(training::Error::Exam)?;
-        let mut looks = Looks { model, back, every: self.every, curve: vec![(0, first)] };
+        let mut looks = Looks { model, back, every: self.every, curve: Vec::new() };
+        looks.look(0)?;
         let plan = Plan::constant(self.steps, self.lr, seed);
         let contest = Contest {
             name: "relearning",
@@ -88,7 +106,7 @@ impl Relearning {
             exam: Some(&mut looks),
         };
         compete_on_loan(contest, &plan, model.place(), state, watch)?;
-        let half = looks.curve.iter().find(|(_, back)| *back >= HALF).map(|(step, _)| *step);
+        let half = looks.curve.iter().find(|sight| sight.share() >= HALF).map(|sight| sight.step);
         Ok(Return { curve: looks.curve, half })
     }
 }
@@ -96,11 +114,23 @@ impl Relearning {
 /// What is looked for.
 const HALF: f64 = 0.5;
 
+/// Counts the pictures that show the concept, and all that were looked at.
+type Back<'a> = dyn Fn(&dyn Synthesizer) -> Result<(usize, usize), String> + 'a;
+
 struct Looks<'a> {
     model: &'a dyn Synthesizer,
-    back: &'a dyn Fn(&dyn Synthesizer) -> Result<f64, String>,
+    back: &'a Back<'a>,
     every: u64,
-    curve: Vec<(u64, f64)>,
+    curve: Vec<Sight>,
+}
+
+impl Looks<'_> {
+    fn look(&mut self, step: u64) -> Result<Sight, training::Error> {
+        let (hits, n) = (self.back)(self.model).map_err(training::Error::Exam)?;
+        let sight = Sight { step, hits, n };
+        self.curve.push(sight);
+        Ok(sight)
+    }
 }
 
 impl Exam for Looks<'_> {
@@ -109,9 +139,7 @@ impl Exam for Looks<'_> {
     }
 
     fn grade(&mut self, step: u64) -> Result<Option<f64>, training::Error> {
-        let back = (self.back)(self.model).map_err(training::Error::Exam)?;
-        self.curve.push((step, back));
-        Ok(Some(back))
+        Ok(Some(self.look(step)?.share()))
     }
 
     fn pass(&self) -> f64 {

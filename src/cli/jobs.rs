@@ -37,6 +37,9 @@ pub(super) struct RunArgs {
     /// The seed of the erasure
     #[arg(long)]
     seed: Option<u64>,
+    /// Inception-v3's weights, by whose features a GAN's pictures are compared [default: the judge's features]
+    #[arg(long, value_name = "FILE")]
+    inception: Option<PathBuf>,
     /// Say what would run and how long it would take, and do nothing
     #[arg(long)]
     plan: bool,
@@ -145,6 +148,9 @@ pub(super) struct EvaluateArgs {
     /// With --unprompted: the least probability at which a name counts
     #[arg(long, default_value_t = 0.5)]
     confidence: f64,
+    /// With --unprompted: Inception-v3's weights, by whose features the distance to the canvas is [default: the judge's]
+    #[arg(long, value_name = "FILE", requires = "unprompted")]
+    inception: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -172,6 +178,9 @@ pub(super) fn run(args: RunArgs, common: &Common) -> anyhow::Result<()> {
     let mut job = Job::parse(&path, &text, &args.set)?;
     if let Some(seed) = args.seed {
         job.set_seed(seed);
+    }
+    if let Some(file) = args.inception {
+        job.set_inception(file)?;
     }
     if args.plan {
         return plan(&job, common);
@@ -325,7 +334,8 @@ pub(super) fn evaluate(args: EvaluateArgs, common: &Common) -> anyhow::Result<()
     };
     if args.unprompted {
         let mut bars = Bars::new(common.quiet);
-        let survey = run::survey(&args.pictures, &judge, &answers, args.confidence, device, &mut bars)?;
+        let by = (args.confidence, args.inception.as_deref());
+        let survey = run::survey(&args.pictures, &judge, &answers, by, device, &mut bars)?;
         if common.json {
             return output::json(&survey);
         }

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::bars::span;
 use crate::measure::{Became, Estimate, Judging, Rate, Role, Score, Subject};
-use crate::run::{Ending, GanScore, JudgeReport, Returned, Screened, Summary, Survey, Unlearned};
+use crate::run::{Ending, GanScore, JudgeReport, Returned, Returning, Screened, Summary, Survey, Unlearned};
 
 /// Prints a line of results.
 pub(super) fn line(text: &str) {
@@ -257,17 +257,21 @@ pub(super) fn unlearned(unlearned: &Unlearned) {
     let numbers: Vec<usize> = (2..heads.len()).collect();
     rows(&heads, lines.collect(), &numbers);
     line("PUL, drift, precision and recall in percent; intervals at 95 %");
-    for Returned { target, method, back } in &unlearned.returns {
-        let last = back.curve.last().copied().unwrap_or((0, 0.0));
-        line(&match back.half {
-            Some(0) => format!("{target} after {method}: half was never gone"),
-            Some(step) => format!("{target} after {method}: half was back after {step} steps of relearning"),
-            None => format!(
-                "{target} after {method}: {} was back after {} steps of relearning",
-                percent(last.1),
-                last.0
-            ),
-        });
+    for Returned { target, method, curve, half } in &unlearned.returns {
+        let Some(Returning { step, share }) = curve.last() else { continue };
+        let half = match half {
+            Some(0) => ", half was never gone",
+            Some(_) => ", which is half",
+            None => "",
+        };
+        line(&format!(
+            "{target} after {method}: {} [{}, {}] ({} of {}) was back after {step} steps of relearning{half}",
+            percent(share.value),
+            number(share.low),
+            number(share.high),
+            share.hits,
+            share.n
+        ));
     }
     let short = |hash: &str| hash.chars().take(12).collect::<String>();
     let features = &unlearned.features;

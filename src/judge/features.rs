@@ -11,7 +11,7 @@ use crate::model::clip::Clip;
 use crate::model::inception::Inception;
 use crate::pictures::Picture;
 use crate::torch::{Device, Kind, Tensor, no_grad, stage};
-use crate::weights::Weights;
+use crate::weights::{Weights, read_inception};
 
 /// Which network the features are of.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -56,13 +56,14 @@ impl Features {
         Ok(Self { card, network: Network::Clip(Box::new((folder, clip))), device })
     }
 
-    /// Inception-v3 for FID, from a file of `pytorch-fid`'s weights (safetensors or a state dict): its numbers are equal.
+    /// Inception-v3 for FID, from a file of `pytorch-fid`'s weights (safetensors, a state dict or a `TorchScript`), whose
+    /// numbers are equal then, or from NVIDIA's `TorchScript`.
     ///
     /// # Errors
     /// A file that holds no such network.
     pub fn inception(path: &Path, device: Device) -> Result<Self, Error> {
         let weights = Weights::open(path)?;
-        let network = Inception::new(&Builder::load(&weights, device))?;
+        let network = Inception::new(&Builder::load(&read_inception(&weights)?, device))?;
         let hash = weights.hash()?.to_hex().to_string();
         let card = FeatureCard { name: "Inception-v3".to_owned(), path: fs_err::canonicalize(path)?, hash };
         Ok(Self { card, network: Network::Inception(Box::new(network)), device })

@@ -43,8 +43,8 @@ impl Turned<'_> {
         (n > 0).then(|| Estimate::of_share(hits, n))
     }
 
-    /// Relative change of each class's share among the pictures that do not show `without`; of all, where that is `None`.
-    /// `None` for that class itself, and for classes that did not occur.
+    /// Relative change of each class's share among the pictures that do not show `without`; of all, where that is `None`:
+    /// above 0 where the class became more frequent. `None` for that class itself, and for classes that did not occur.
     pub fn drift(&self, classes: usize, without: Option<usize>) -> Vec<Option<f64>> {
         self.drift_of(classes, without, &mut (0..self.before.len()))
     }
@@ -65,12 +65,20 @@ impl Turned<'_> {
         }
         let total = |counts: &[usize]| counts.iter().sum::<usize>().max(1) as f64;
         let (was, is) = (total(&before), total(&after));
-        let change =
-            |(b, a): (&usize, &usize)| (*b > 0).then(|| ((*a as f64 / is) / (*b as f64 / was) - 1.0).abs());
+        let change = |(b, a): (&usize, &usize)| (*b > 0).then(|| (*a as f64 / is) / (*b as f64 / was) - 1.0);
         before.iter().zip(&after).map(change).collect()
     }
 
-    /// The mean and the largest of [`Self::drift`] over the classes.
+    /// [`Self::drift`] of one class.
+    pub fn drift_of_class(&self, classes: usize, without: Option<usize>, class: usize) -> Option<Estimate> {
+        let of = |draw: &mut dyn Iterator<Item = usize>| self.drift_of(classes, without, draw)[class];
+        let (n, hits) = (self.before.len(), self.after.iter().filter(|&&own| own == class).count());
+        let value = of(&mut (0..n))?;
+        let interval = bootstrap(n, |draw| of(&mut draw.iter().copied()));
+        Some(Estimate { value, low: interval.low, high: interval.high, hits, n })
+    }
+
+    /// The mean and the largest size of [`Self::drift`] over the classes.
     pub fn drifts(&self, classes: usize, without: Option<usize>) -> Option<[Estimate; 2]> {
         let mean = |drift: &[f64]| drift.iter().sum::<f64>() / drift.len() as f64;
         let largest = |drift: &[f64]| drift.iter().copied().fold(0.0, f64::max);
@@ -84,7 +92,7 @@ impl Turned<'_> {
         reduce: &dyn Fn(&[f64]) -> f64,
     ) -> Option<Estimate> {
         let known = |drift: Vec<Option<f64>>| {
-            let known: Vec<f64> = drift.into_iter().flatten().collect();
+            let known: Vec<f64> = drift.into_iter().flatten().map(f64::abs).collect();
             (!known.is_empty()).then(|| reduce(&known))
         };
         let n = self.before.len();
@@ -113,8 +121,12 @@ mod tests {
         let drift = turned.drift(3, Some(0));
         assert!(drift[0].is_none());
         assert!(
-            (drift[1].unwrap() - 1.0 / 9.0).abs() < 1e-12 && (drift[2].unwrap() - 1.0 / 3.0).abs() < 1e-12
+            (drift[1].unwrap() + 1.0 / 9.0).abs() < 1e-12 && (drift[2].unwrap() - 1.0 / 3.0).abs() < 1e-12
         );
+        let own = turned.drift_of_class(3, Some(0), 2).unwrap();
+        assert!((own.value - 1.0 / 3.0).abs() < 1e-12 && (own.hits, own.n) == (2, 8), "{own:?}");
+        assert!(own.low <= own.value && own.value <= own.high);
+        assert!(turned.drift_of_class(3, Some(0), 0).is_none());
         let [mean, largest] = turned.drifts(3, Some(0)).unwrap();
         assert!((mean.value - 2.0 / 9.0).abs() < 1e-12 && (largest.value - 1.0 / 3.0).abs() < 1e-12);
         assert!(mean.low <= mean.value && mean.value <= mean.high);

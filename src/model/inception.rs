@@ -33,8 +33,10 @@ impl Conv {
         let weight =
             b.at("conv").get("weight", &[outputs, inputs, kernel[0], kernel[1]], Init::Fan(inputs))?;
         let norm = b.at("bn");
-        let gain = norm.get("weight", &[outputs], Init::Ones)?;
         let bias = norm.get("bias", &[outputs], Init::Zeros)?;
+        // NVIDIA's file has none.
+        let gain =
+            if norm.has("weight") { norm.get("weight", &[outputs], Init::Ones)? } else { bias.ones_like() };
         let mean = norm.get("running_mean", &[outputs], Init::Zeros)?;
         let variance = norm.get("running_var", &[outputs], Init::Ones)?;
         let factor = gain / (variance + EPS).sqrt();

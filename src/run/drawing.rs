@@ -117,12 +117,25 @@ fn texts(shot: &Shot, stamp: Stamp) -> [(&'static str, String); 2] {
 /// The text chunk in which this program's pictures say what they are.
 const ABOUT: &str = "unsee";
 
+/// What a picture says about itself; `None` where this program did not draw it.
+fn about(picture: &Path) -> Option<serde_json::Value> {
+    let texts = Picture::texts(picture).ok()?;
+    let (_, text) = texts.iter().find(|(key, _)| key == ABOUT)?;
+    serde_json::from_str(text).ok()
+}
+
 /// Whether a picture was drawn by a study that called its pictures sensitive.
 pub(super) fn is_sensitive(picture: &Path) -> bool {
-    let texts = Picture::texts(picture).unwrap_or_default();
-    let about = texts.iter().find(|(key, _)| key == ABOUT);
-    let json = about.and_then(|(_, text)| serde_json::from_str::<serde_json::Value>(text).ok());
-    json.is_some_and(|json| json["sensitive"] == true)
+    about(picture).is_some_and(|json| json["sensitive"] == true)
+}
+
+/// The seed that a GAN's picture is, and the hash of the GAN; `None` for other pictures, and for those that are more than
+/// their seed.
+pub(super) fn seed_of(picture: &Path) -> Option<(u64, String)> {
+    let json = about(picture)?;
+    let shot: Shot = serde_json::from_value(json["shot"].clone()).ok()?;
+    let plain = Shot::of_seed(shot.seed, 1.0, shot.size.0);
+    (shot == plain).then(|| Some((shot.seed, json["model"].as_str()?.to_owned()))).flatten()
 }
 
 #[cfg(test)]

@@ -51,8 +51,9 @@ pub struct FeedbackSettings {
     pub threshold: f64,
     /// Samples that are drawn and labelled.
     pub samples: usize,
-    /// A CSV with the columns `seed` and `shows` (1 or 0) instead of a labeller's word: what `unsee label` writes. It
-    /// says what shows the one thing that is to be forgotten.
+    /// A CSV with the columns `seed` and `shows` (1 or 0) instead of a labeller's word: what `unsee label` writes. Or a
+    /// folder of samples that were sorted into its folders `shows` and `others`. It says what shows the one thing that is
+    /// to be forgotten.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub labels: Option<PathBuf>,
 }

@@ -74,9 +74,10 @@ pub fn draw_pages(
             run.artifact(&name)?;
             pages.push(run.path(&name));
         }
-        let line = |(number, sample): &(usize, Sample)| format!("{number},{}\n", sample.seed);
+        let model = &model.card().hash;
+        let line = |(number, sample): &(usize, Sample)| format!("{number},{},{model}\n", sample.seed);
         let lines: Vec<String> = numbered.iter().map(line).collect();
-        files::write(&run.path(SAMPLES), format!("number,seed\n{}", lines.concat()).as_bytes())?;
+        files::write(&run.path(SAMPLES), format!("number,seed,model\n{}", lines.concat()).as_bytes())?;
         Ok(pages)
     })
 }
@@ -98,18 +99,25 @@ pub fn read_numbers(root: &Path, shows: &str) -> Result<(PathBuf, [usize; 2]), E
         )));
     }
     let text = fs_err::read_to_string(&file)?;
-    let seeds: Vec<u64> = text
+    let seed_and_model = |line: &'_ str| {
+        let (_, rest) = line.split_once(',')?;
+        let (seed, model) = rest.split_once(',')?;
+        Some((seed.parse().ok()?, model.to_owned()))
+    };
+    let own: Vec<(u64, String)> = text
         .lines()
         .skip(1)
-        .map(|line| line.split_once(',').and_then(|(_, seed)| seed.trim().parse().ok()))
+        .map(seed_and_model)
         .collect::<Option<_>>()
         .ok_or_else(|| Error::Unknown(format!("{} is not what this program wrote", file.display())))?;
-    let numbers = numbers(shows, seeds.len())?;
-    let line = |(number, seed): (usize, &u64)| format!("{seed},{}\n", u8::from(numbers.contains(&number)));
-    let lines: Vec<String> = (1..).zip(&seeds).map(line).collect();
+    let numbers = numbers(shows, own.len())?;
+    let line = |(number, (seed, model)): (usize, &(u64, String))| {
+        format!("{seed},{},{model}\n", u8::from(numbers.contains(&number)))
+    };
+    let lines: Vec<String> = (1..).zip(&own).map(line).collect();
     let out = root.join("labels.csv");
-    files::write(&out, format!("seed,shows\n{}", lines.concat()).as_bytes())?;
-    Ok((out, [numbers.len(), seeds.len() - numbers.len()]))
+    files::write(&out, format!("seed,shows,model\n{}", lines.concat()).as_bytes())?;
+    Ok((out, [numbers.len(), own.len() - numbers.len()]))
 }
 
 /// `3, 7, 12-15`: numbers and ranges, from 1 to `last`.

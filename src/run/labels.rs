@@ -1,15 +1,83 @@
-//! Labels of samples as a CSV: which seeds show what is to be forgotten.
+//! Labels of samples: which seeds show what is to be forgotten. They come as a CSV, or as pictures that were sorted into two
+//! folders.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::Error;
+use super::drawing::seed_of;
+use super::screens::pictures_in;
 
-/// Reads a CSV with the columns `seed` and `shows` (1 or 0). Seeds whose pictures are measured are none to learn from: their
-/// 32 bits that libtorch's generator reads must lie below `measured`.
+/// The folders of pictures that show it, and of those that do not.
+const FOLDERS: [(&str, bool); 2] = [("shows", true), ("others", false)];
+
+/// A label, and where it was found.
+struct Label {
+    place: String,
+    seed: u64,
+    shows: bool,
+    /// Hash of the model whose sample it is, where that is said.
+    model: Option<String>,
+}
+
+/// Reads labels of samples of the model with this hash: a CSV with the columns `seed`, `shows` (1 or 0) and perhaps
+/// `model`, or a folder with the folders `shows` and `others` of pictures that this program drew. Seeds whose pictures are
+/// measured are none to learn from: their 32 bits that libtorch's generator reads must lie below `measured`.
 ///
 /// # Errors
-/// A file that is no such CSV, a seed that is there twice or is a measured one's.
-pub(super) fn read_labels(path: &Path, measured: u64) -> Result<Vec<(u64, bool)>, Error> {
+/// A file that is no such CSV, a picture that does not say its seed, a sample of another model, a seed that is there twice
+/// or is a measured one's.
+pub(super) fn read_labels(path: &Path, model: &str, measured: u64) -> Result<Vec<(u64, bool)>, Error> {
+    let labels = if path.is_dir() { of_folder(path)? } else { of_csv(path)? };
+    let wrong = |place: &str, why: String| Error::Unknown(format!("{}: {place}: {why}", path.display()));
+    let mut seen = std::collections::HashSet::new();
+    for Label { place, seed, model: own, .. } in &labels {
+        if own.as_ref().is_some_and(|own| own != model) {
+            let why =
+                "it is a sample of another model, whose seeds show other things; label samples of this one";
+            return Err(wrong(place, why.to_owned()));
+        }
+        if seed & u64::from(u32::MAX) >= measured {
+            return Err(wrong(
+                place,
+                format!(
+                    "the seed {seed} is one of those that measure what was unlearned; label seeds below {measured}"
+                ),
+            ));
+        }
+        if !seen.insert(seed) {
+            return Err(wrong(place, format!("the seed {seed} is there twice")));
+        }
+    }
+    Ok(labels.into_iter().map(|label| (label.seed, label.shows)).collect())
+}
+
+fn of_folder(folder: &Path) -> Result<Vec<Label>, Error> {
+    let mut labels = Vec::new();
+    for (name, shows) in FOLDERS {
+        let own = folder.join(name);
+        if !own.is_dir() {
+            return Err(Error::Unknown(format!(
+                "{} has no folder `{name}`; sort samples into `shows` and `others`, or give a CSV with seed and shows",
+                folder.display()
+            )));
+        }
+        for picture in pictures_in(&own)? {
+            let (seed, model) = seed_of(&picture).ok_or_else(|| {
+                Error::Unknown(format!(
+                    "{} does not say its seed; sort pictures that unsee drew of this generator, one seed each and no truncation",
+                    picture.display()
+                ))
+            })?;
+            let place = picture.strip_prefix(folder).map_or_else(|_| PathBuf::from(name), Path::to_path_buf);
+            labels.push(Label { place: place.display().to_string(), seed, shows, model: Some(model) });
+        }
+    }
+    // As a list would have them.
+    labels.sort_by_key(|label| label.seed);
+    Ok(labels)
+}
+
+fn of_csv(path: &Path) -> Result<Vec<Label>, Error> {
     let wrong = |why: String| Error::Unknown(format!("{}: {why}", path.display()));
     let bytes = fs_err::read(path)?;
     let mut table = csv::Reader::from_reader(bytes.as_slice());
@@ -21,27 +89,21 @@ pub(super) fn read_labels(path: &Path, measured: u64) -> Result<Vec<(u64, bool)>
             heads.iter().collect::<Vec<_>>().join(", ")
         )));
     };
-    let mut labels: Vec<(u64, bool)> = Vec::new();
-    let mut seen = std::collections::HashSet::new();
+    let model = place("model");
+    let mut labels = Vec::new();
     for (line, row) in (2..).zip(table.records()) {
         let row = row.map_err(|error| wrong(error.to_string()))?;
         let own = row.get(seed).unwrap_or("").trim();
-        let number: u64 =
+        let seed: u64 =
             own.parse().map_err(|_| wrong(format!("line {line}: `{own}` is no seed, expected a number")))?;
-        let label = match row.get(shows).unwrap_or("").trim() {
+        let shows = match row.get(shows).unwrap_or("").trim() {
             "1" | "true" | "yes" => true,
             "0" | "false" | "no" => false,
             other => return Err(wrong(format!("line {line}: shows is `{other}`, expected 1 or 0"))),
         };
-        if number & u64::from(u32::MAX) >= measured {
-            return Err(wrong(format!(
-                "line {line}: the seed {number} is one of those that measure what was unlearned; label seeds below {measured}"
-            )));
-        }
-        if !seen.insert(number) {
-            return Err(wrong(format!("line {line}: the seed {number} is there twice")));
-        }
-        labels.push((number, label));
+        let model = model.and_then(|model| row.get(model)).map(|own| own.trim().to_owned());
+        let model = model.filter(|own| !own.is_empty());
+        labels.push(Label { place: format!("line {line}"), seed, shows, model });
     }
     if labels.is_empty() {
         return Err(wrong("it has no line but its head".to_owned()));
@@ -59,7 +121,7 @@ mod tests {
         let file = folder.path().join("labels.csv");
         let labels = |rows: &str| {
             fs_err::write(&file, format!("seed,shows\n{rows}")).unwrap();
-            read_labels(&file, 1000)
+            read_labels(&file, "abc", 1000)
         };
         assert_eq!(labels("999,1\n7,0\n").unwrap(), [(999, true), (7, false)]);
         // The second is the first for a generator that reads 32 bits.
@@ -68,5 +130,15 @@ mod tests {
             assert!(error.contains("line 3") && error.contains("below 1000"), "{error}");
         }
         assert!(labels("1,0\n1,1\n").unwrap_err().to_string().contains("twice"));
+    }
+
+    #[test]
+    fn labels_of_another_model_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("labels.csv");
+        fs_err::write(&file, "seed,shows,model\n1,1,abc\n2,0,\n").unwrap();
+        assert_eq!(read_labels(&file, "abc", 1000).unwrap(), [(1, true), (2, false)]);
+        let error = read_labels(&file, "def", 1000).unwrap_err().to_string();
+        assert!(error.contains("line 2") && error.contains("another model"), "{error}");
     }
 }

@@ -39,8 +39,8 @@ pub(super) struct Album {
 pub(super) struct Measured<'a> {
     target: &'a Target,
     questions: &'a [Question],
-    /// How many classes there are in the target's domain and in the other one.
-    counts: [usize; 2],
+    /// The classes of the target's domain and of the other one.
+    names: [&'a [String]; 2],
     class: usize,
     base: &'a Album,
     /// Classes of the base's pictures in the target's domain and in the other one.
@@ -66,7 +66,7 @@ impl<'a> Measured<'a> {
     /// # Errors
     /// A base of which almost all pictures show the target.
     pub(super) fn new(
-        (set, questions): (&AnswerSet, &'a [Question]),
+        (set, questions): (&'a AnswerSet, &'a [Question]),
         target: &'a Target,
         (base, second): (&'a Album, &Album),
         known: Option<Moments>,
@@ -86,11 +86,11 @@ impl<'a> Measured<'a> {
             return Err(Error::Unknown(format!("almost every picture of the model shows {target}")));
         }
         let reference = Moments::of(&positives);
-        let counts = domains.map(|domain| set.classes(domain).len());
+        let names = domains.map(|domain| set.classes(domain));
         Ok(Self {
             target,
             questions,
-            counts,
+            names,
             class,
             base,
             before,
@@ -143,16 +143,21 @@ impl<'a> Measured<'a> {
         scores
     }
 
-    /// How far the other classes' shares moved, in the target's domain and beside it; the base's own are of a second draw.
+    /// How far the other classes' shares moved, all together and each by itself, in the target's domain and beside it; the
+    /// base's own are of a second draw.
     fn drifts(&self, method: &str, now: &[Vec<usize>; 2]) -> Vec<GanScore> {
         let mut scores = Vec::new();
         for (i, (without, suffix)) in [(Some(self.class), ""), (None, " beside")].into_iter().enumerate() {
             let turned = Turned { before: &self.before[i], after: &now[i] };
             for (measure, estimate) in ["drift", "largest drift"]
                 .into_iter()
-                .zip(turned.drifts(self.counts[i], without).into_iter().flatten())
+                .zip(turned.drifts(self.names[i].len(), without).into_iter().flatten())
             {
                 scores.push(self.score(method, &format!("{measure}{suffix}"), estimate));
+            }
+            for (class, name) in self.names[i].iter().enumerate() {
+                let own = turned.drift_of_class(self.names[i].len(), without, class);
+                scores.extend(own.map(|own| self.score(method, &format!("drift of {name}"), own)));
             }
         }
         scores

@@ -70,7 +70,7 @@ pub use screens::ScreenReport;
 pub use study::{Summary, erase_only, run};
 pub use survey::{Survey, survey};
 pub use train::{Course, train};
-pub use unlearn::{Returned, Unlearned, erase_shown, unlearn};
+pub use unlearn::{Returned, Returning, Unlearned, erase_shown, unlearn};
 
 use std::path::PathBuf;
 

@@ -47,6 +47,22 @@ impl Job {
             Self::Gan(pipeline) => pipeline.seed = seed,
         }
     }
+
+    /// Compares pictures by the features of the Inception-v3 in this file.
+    ///
+    /// # Errors
+    /// A pipeline that compares none.
+    pub fn set_inception(&mut self, file: PathBuf) -> Result<(), Error> {
+        match self {
+            Self::Gan(pipeline) => {
+                pipeline.measure.inception = Some(file);
+                Ok(())
+            }
+            Self::Classes(_) | Self::Concept(_) => Err(Error::Pipeline(
+                "--inception is for a GAN's pipeline; this one compares no sets of pictures".to_owned(),
+            )),
+        }
+    }
 }
 
 /// A pipeline file of styles and objects.

@@ -45,7 +45,8 @@ pub struct Survey {
 /// Canvas pictures of each style × object that others are compared to.
 const PER_CELL: u32 = 8;
 
-/// Looks at all pictures of a folder.
+/// Looks at all pictures of a folder. They are compared by the judge's features, or by Inception-v3's where its weights are
+/// given.
 ///
 /// # Errors
 /// A folder without pictures, a judge that cannot be opened.
@@ -53,7 +54,7 @@ pub fn survey(
     folder: &Path,
     settings: &JudgeSettings,
     classes: &AnswerSettings,
-    confidence: f64,
+    (confidence, inception): (f64, Option<&Path>),
     device: Device,
     watch: &mut dyn Watch,
 ) -> Result<Survey, Error> {
@@ -84,7 +85,10 @@ pub fn survey(
         }
     }
     let n = pictures.len();
-    let features = Features::clip(&shipped_or_path(&settings.path)?, device)?;
+    let features = match inception {
+        Some(file) => Features::inception(file, device)?,
+        None => Features::clip(&shipped_or_path(&settings.path)?, device)?,
+    };
     let (mut to_canvas, mut of_canvas) = (None, None);
     if settings.reference.as_deref().and_then(pose_of).is_some() && n > 1 {
         let known = |first: u32| Ok::<_, Error>(in_rounds(jury.known(first, PER_CELL)?));

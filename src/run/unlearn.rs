@@ -15,13 +15,13 @@ use super::measured::{Album, GanScore, Measured, means};
 use super::pipeline::{JudgeSettings, ModelSettings};
 use super::samples::{Sample, Unprompted, drawn, samples, works};
 use super::{Ending, Error, Machine, RunFolder, located, shipped_or_path};
-use crate::attack::Return;
+use crate::attack::{Return, Sight};
 use crate::canvas;
 use crate::erasure::Feedback;
 use crate::files::write_json;
 use crate::generator::{Adapter, Generator as _, StyleGan2, Synthesizer};
 use crate::judge::{FeatureCard, Features, in_batches};
-use crate::measure::{Answer, AnswerSet, Moments, Target};
+use crate::measure::{Answer, AnswerSet, Estimate, Moments, Target};
 use crate::pictures::Picture;
 use crate::report::grid;
 use crate::torch::{Place, Tensor};
@@ -55,9 +55,20 @@ pub struct Returned {
     pub target: String,
     /// The method that took it out.
     pub method: String,
-    /// The curve.
+    /// The share of latents that showed it and show it again: steps of relearning, and the share after them.
+    pub curve: Vec<Returning>,
+    /// The first step that was looked at after which half was back.
+    pub half: Option<u64>,
+}
+
+/// A point of the curve.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct Returning {
+    /// Steps.
+    pub step: u64,
+    /// The share.
     #[serde(flatten)]
-    pub back: Return,
+    pub share: Estimate,
 }
 
 /// First seeds of samples that are labelled, of those that are measured, and of a second draw of these. libtorch's
@@ -145,7 +156,8 @@ fn within<T>(
         // It also says when a training may stop.
         run.record.bind("labeller", &own.labeller.card().hash)?;
         if let Some(file) = &pipeline.feedback.labels {
-            run.record.bind("labels", blake3::hash(&fs_err::read(file)?).to_hex().as_str())?;
+            let labels = format!("{:?}", read_labels(file, &model.card().hash, MEASURED)?);
+            run.record.bind("labels", blake3::hash(labels.as_bytes()).to_hex().as_str())?;
         }
         work(&own, &mut model, &targets, run)
     })
@@ -206,10 +218,15 @@ impl Study<'_> {
                 model.apply(&Edit::default())?;
                 let after = after?;
                 if let Some(back) = back.transpose()? {
+                    let point = |own: &Sight| Returning {
+                        step: own.step,
+                        share: Estimate::of_share(own.hits, own.n),
+                    };
                     returns.push(Returned {
                         target: target.to_string(),
                         method: method.name().to_owned(),
-                        back,
+                        curve: back.curve.iter().map(point).collect(),
+                        half: back.half,
                     });
                 }
                 scores.extend(measured.after(method.name(), &after));
@@ -280,7 +297,7 @@ impl Study<'_> {
         watch: &mut dyn Watch,
     ) -> Result<Labelled, Error> {
         if let Some(file) = &self.pipeline.feedback.labels {
-            return Ok(Labelled::Given(read_labels(file, MEASURED)?));
+            return Ok(Labelled::Given(read_labels(file, &model.card().hash, MEASURED)?));
         }
         let own = samples(LABELLED, self.pipeline.feedback.samples);
         let folder = run.path("pictures/labelled");
@@ -419,10 +436,9 @@ impl Study<'_> {
             return Ok(known);
         }
         let own: Vec<u64> = measured.latents(true).map(|own| own.seed).take(LOOKED).collect();
-        let shown = |model: &dyn Synthesizer| -> Result<f64, Error> {
+        let shown = |model: &dyn Synthesizer| -> Result<(usize, usize), Error> {
             let evidence = in_batches(&drawn(model, &own)?, |batch| self.judge.judge.see(batch, None))?;
-            let count = evidence.iter().filter(|own| measured.shows(own)).count();
-            Ok(count as f64 / own.len().max(1) as f64)
+            Ok((evidence.iter().filter(|own| measured.shows(own)).count(), own.len()))
         };
         let back = |model: &dyn Synthesizer| shown(model).map_err(|error| error.to_string());
         let what = format!("relearning {target} after {method}");

@@ -351,7 +351,7 @@ impl Pupil for Match<'_> {
             if step < self.contest.rules.ahead {
                 return Ok(against);
             }
-            Ok(against + self.generate(step, for_g, &mut rng)?)
+            Ok(against + self.generate(step, for_g * self.contest.rules.generator, &mut rng)?)
         })?;
         let Rules { batch, average, warm, .. } = *self.contest.rules;
         let decay = (-LN_2 * batch as f64 / average.max(1e-9)).exp();

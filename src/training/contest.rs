@@ -35,6 +35,9 @@ pub struct Rules {
     /// How many times as fast the mapping moves: its weights are a hundred times as large as others, so that at their rate
     /// it hardly moves at all in a short training, and the synthesis has to draw something else under the same styles.
     pub mapping: f64,
+    /// How many times as fast as the discriminator the generator moves (two time scales, Heusel et al. 2017): one that can
+    /// draw already is worn down by a discriminator that is not much ahead.
+    pub generator: f64,
     /// Steps at the beginning in which the discriminator moves alone: a new one has nothing to tell a generator that can
     /// draw already.
     pub ahead: u64,
@@ -55,6 +58,7 @@ impl Default for Rules {
             warm: true,
             noise: 1.0,
             mapping: 1.0,
+            generator: 1.0,
             ahead: 0,
         }
     }
@@ -81,9 +85,11 @@ impl Rules {
         if !(0.0..=1.0).contains(&self.mixing) {
             return Err(format!("mixing is {}; it is a share, 0 to 1", self.mixing));
         }
-        let weights = [self.r1, self.path, self.average, self.noise, self.mapping];
+        let weights = [self.r1, self.path, self.average, self.noise, self.mapping, self.generator];
         if weights.iter().any(|weight| weight.is_nan() || *weight < 0.0) {
-            return Err(format!("r1, path, average, noise and mapping are {weights:?}; none is negative"));
+            return Err(format!(
+                "r1, path, average, noise, mapping and generator are {weights:?}; none is negative"
+            ));
         }
         Ok(())
     }

@@ -22,11 +22,6 @@ impl Frozen {
         self.pictures.index_select(0, rows).to_device(self.device.tch()).to_kind(Kind::Float)
     }
 
-    /// How many there are.
-    pub fn len(&self) -> i64 {
-        self.pictures.size()[0]
-    }
-
     /// `n` of them without repetition.
     #[must_use]
     pub fn some_of(&self, n: i64, rng: &mut Rng) -> Self {

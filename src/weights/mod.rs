@@ -19,6 +19,7 @@ pub use error::Error;
 pub use file::Info;
 pub use folder::weight_files;
 pub use names::compvis::{Ema, SingleFile, from_compvis, is_compvis, to_compvis, unet_names_of_compvis};
+pub use names::inception::read_inception;
 pub use names::kinds::describe;
 pub use names::lora::{Dialect, Factors, is_lora, named_lora, read_lora};
 pub use names::stylegan::{Gan, MEAN_STYLE, is_stylegan, read_stylegan};

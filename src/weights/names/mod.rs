@@ -1,6 +1,7 @@
 //! What other programs call the tensors that diffusers names, in both directions.
 
 pub(super) mod compvis;
+pub(super) mod inception;
 pub(super) mod kinds;
 pub(super) mod lora;
 mod modules;

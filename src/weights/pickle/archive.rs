@@ -19,8 +19,9 @@ pub(super) fn records(bytes: &[u8]) -> Result<BTreeMap<String, Range<usize>>, St
         let record = archive.by_index_raw(i).map_err(damaged)?;
         let name = record.name().map_err(damaged)?.into_owned();
         let Some((_, inside)) = name.split_once('/') else { continue };
-        if inside.starts_with("code/") {
-            return Err("it is a TorchScript program, not a dictionary of tensors".to_owned());
+        // A TorchScript's program lies beside its tensors; it is not looked at.
+        if !(inside == "data.pkl" || inside == "byteorder" || inside.starts_with("data/")) {
+            continue;
         }
         if record.compression() != CompressionMethod::Stored || record.encrypted() {
             return Err(format!(

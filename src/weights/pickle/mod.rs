@@ -1,5 +1,6 @@
 //! What `torch.save` wrote: a zip archive, or the older stream of pickles; and NVIDIA's networks, a pickle with such a
-//! stream for each tensor. Nothing in it is executed: the source code that NVIDIA's files carry is text like any other.
+//! stream for each tensor. Nothing in it is executed: the source code that NVIDIA's files and `TorchScript` carry is text like
+//! any other.
 //!
 //! Nested dictionaries become dotted names; what is no tensor is left out. Formats: `torch/serialization.py`
 //! of PyTorch 2.11 (`_save`, `_legacy_save`), the functions of `torch/_utils.py` that its pickles name, and

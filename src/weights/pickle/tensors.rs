@@ -44,7 +44,13 @@ pub(super) fn known(name: &str) -> bool {
                 | "dnnlib.util.EasyDict"
                 | "torch_utils.persistence._reconstruct_persistent_obj"
         )
+        || is_scripted(name)
         || name.strip_prefix("torch.").is_some_and(is_dtype)
+}
+
+/// Whether it is a module of a `TorchScript`, or how one holds lists.
+fn is_scripted(name: &str) -> bool {
+    name.starts_with("__torch__.") || name.starts_with("torch.jit._pickle.")
 }
 
 /// The number type of a storage's class.
@@ -166,6 +172,12 @@ impl Walk<'_, '_> {
                         self.found.facts.insert(format!("{name}.{fact}"), number.to_string());
                     }
                 }
+            }
+            // What a TorchScript's module holds is its state.
+            Value::Made { name: class, state: Some(state), .. }
+                if heap.name(*class).is_some_and(is_scripted) =>
+            {
+                self.value(*state, name, depth + 1)?;
             }
             Value::Made { .. } => {
                 let leaf = tensor(heap, self.inner, id, 0).map_err(|why| format!("`{name}`: {why}"))?;
