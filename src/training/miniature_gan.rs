@@ -217,8 +217,7 @@ fn gan(recipe: &Recipe, out: &Path, here: Place, watch: &mut dyn Watch) -> Resul
         // The mapping's weights are a hundred times as large as others, and move as slowly.
         let plan = Plan { cooldown: 0.7, ..Plan::constant(part.regions, 2.0, seed("regions")) };
         let mut lesson = Regions::new(&generator, &questions, &world, 256, device);
-        // Short, and so done again where a later part is resumed.
-        let learned = train(&mut lesson, &plan, here, None, watch)?;
+        let learned = train(&mut lesson, &plan, here, Some(&state.join("regions")), watch)?;
         lesson.settle();
         watch.note(&format!("the mapping tells regions apart: loss {:.3}", learned.loss));
     }

@@ -3,6 +3,7 @@
 mod adversarial;
 mod alone;
 mod autoencoder;
+mod bout;
 mod contest;
 mod contrast;
 mod denoising;

@@ -1,0 +1,409 @@
+//! One step of two networks that learn against each other.
+//!
+//! It is up to four moves: the discriminator by `softplus(-D(x)) + softplus(D(G(z)))`, now and then its penalty on
+//! gradients at real pictures (R1, Mescheder et al. 2018), the generator by `softplus(-D(G(z)))`, and now and then its
+//! penalty on unequal path lengths. The penalties are lazy: rare, and so much the heavier; both optimizers' settings make
+//! up for the additional moves.
+
+use std::f64::consts::LN_2;
+
+use super::adversarial::can_compete;
+use super::sitting::Pupil;
+use super::tracing::{difference, from_afar};
+use super::{Contest, Error, Guide, Known, Plan, Pull, Rules};
+use crate::model::stylegan2::Noise;
+use crate::torch::{Adam, AdamSettings, Ema, Kind, Place, Rng, Tensor, grad, grad_of_grad, no_grad, stage};
+use crate::watch::Watch;
+
+/// Pixels on a side of the coarsest view by which a guide holds the generator.
+const COARSEST: i64 = 8;
+
+/// How names of the noise's weights end.
+const NOISE: &str = "noise.weight";
+
+/// How names of the mapping's weights begin.
+const MAPPING: &str = "style.";
+
+/// How fast the mean path length follows.
+const PATH_PACE: f64 = 0.01;
+
+/// A contest with its optimizers.
+pub(super) struct Bout<'a> {
+    contest: Contest<'a>,
+    plan: &'a Plan,
+    place: Place,
+    /// The discriminator's parameters and the guide's.
+    against: Vec<(String, Tensor)>,
+    generator: Adam,
+    discriminator: Adam,
+    average: Ema,
+    /// The mean path length, once one was seen. rosinality's begins at 0, which pulls the lengths of a generator that has
+    /// learned before to nothing until the mean has caught up, after hundreds of penalties.
+    path: Option<f64>,
+    /// The averages at the best grade, where there is an exam.
+    kept: Vec<Tensor>,
+    best: f64,
+    done: bool,
+}
+
+impl<'a> Bout<'a> {
+    /// Before its first step.
+    ///
+    /// # Errors
+    /// A place or a batch that is not for networks that compete.
+    pub(super) fn new(contest: Contest<'a>, plan: &'a Plan, place: Place) -> Result<Self, Error> {
+        can_compete(place)?;
+        let rules = contest.rules;
+        rules.fits(contest.generator.config().group).map_err(Error::Rules)?;
+        let adam = |tensors: &[(String, Tensor)], lazy: f64| {
+            let betas = (0.0, 0.99_f64.powf(lazy));
+            let settings = AdamSettings { betas, decoupled: false, ..AdamSettings::default() };
+            Adam::new(tensors.iter().map(|(_, tensor)| tensor), settings)
+        };
+        let mut against: Vec<(String, Tensor)> = contest.discriminator.parameters().named_leaves();
+        against.extend(contest.guide.iter().flat_map(|guide| guide.parameters()));
+        let rate = |(name, _): &(String, Tensor)| match name.trim_start_matches("g.") {
+            name if name.ends_with(NOISE) => rules.noise,
+            name if name.starts_with(MAPPING) => rules.mapping,
+            _ => 1.0,
+        };
+        let rates = contest.moves.iter().map(rate).collect();
+        let kept = match &contest.exam {
+            Some(_) => contest.moves.iter().map(|(_, own)| own.detach().copy()).collect(),
+            None => Vec::new(),
+        };
+        Ok(Self {
+            generator: adam(&contest.moves, lazy(rules.path_every))?.with_rates(rates),
+            discriminator: adam(&against, lazy(rules.r1_every))?,
+            average: Ema::new(contest.moves.iter().map(|(_, tensor)| tensor)),
+            path: None,
+            kept,
+            best: f64::NEG_INFINITY,
+            done: false,
+            against,
+            contest,
+            plan,
+            place,
+        })
+    }
+
+    /// The generator's averages, and their grade where there is one: the best ones then.
+    pub(super) fn into_average(self) -> (Vec<Tensor>, Option<f64>) {
+        if self.best.is_finite() {
+            return (self.kept, Some(self.best));
+        }
+        (self.average.average().iter().map(Tensor::copy).collect(), None)
+    }
+
+    fn device(&self) -> tch::Device {
+        self.place.device.tch()
+    }
+
+    /// Whether this batch is drawn under two latents.
+    fn latents(&self, n: i64, rng: &mut Rng) -> Latents {
+        let config = self.contest.generator.config();
+        let mixed = rng.uniform(&[1]).double_value(&[0]) < self.contest.rules.mixing;
+        let mut z = || {
+            let z = rng.normal(&[n, config.style_dim]).to_device(self.device());
+            self.contest.oversampled.map_or_else(|| z.shallow_clone(), |often| often.among(&z, rng))
+        };
+        let z = if mixed { vec![z(), z()] } else { vec![z()] };
+        let crossing = 1 + rng.below(config.styles() - 1, &[1]).int64_value(&[0]);
+        Latents { z, crossing, noises: config.noises(n, rng, self.place.device) }
+    }
+
+    /// Styles `w+` `[n, styles, style_dim]` of latents.
+    fn styles(&self, latents: &Latents) -> Tensor {
+        let generator = self.contest.generator;
+        let w: Vec<Tensor> = latents.z.iter().map(|z| generator.broadcast(&generator.map(z))).collect();
+        match w.as_slice() {
+            [coarse, fine] => {
+                let rest = fine.size()[1] - latents.crossing;
+                let parts = [coarse.narrow(1, 0, latents.crossing), fine.narrow(1, latents.crossing, rest)];
+                Tensor::cat(&parts, 1)
+            }
+            _ => w[0].shallow_clone(),
+        }
+    }
+
+    fn draw(&self, latents: &Latents) -> Tensor {
+        self.contest.generator.synthesize(&self.styles(latents), Noise::Given(&latents.noises))
+    }
+
+    /// Logits `[n]`; with classes also by how well the pictures fit them.
+    fn logits(&self, pictures: &Tensor, classes: Option<&Tensor>) -> Tensor {
+        let features = self.contest.discriminator.features(pictures);
+        let verdict = self.contest.discriminator.verdict(&features);
+        match (self.contest.guide, classes) {
+            (Some(guide), Some(classes)) => verdict + guide.fit(&features, classes),
+            _ => verdict,
+        }
+    }
+
+    /// The guide that holds the generator to pictures at this step, and pictures with their latents.
+    fn held(&self, step: u64, rng: &mut Rng) -> Option<(&'a Guide, Tensor, Latents)> {
+        let guide = self.contest.guide.filter(|guide| step < guide.until && guide.hold > 0.0)?;
+        let Rules { batch, .. } = *self.contest.rules;
+        let (pictures, z) =
+            self.contest.reals.traced(batch, self.contest.generator.config().style_dim, rng)?;
+        let latents = Latents { z: vec![z], ..self.latents(batch, rng) };
+        Some((guide, pictures, latents))
+    }
+
+    /// The classes that pictures drawn from these latents are to show, where a guide says so at this step.
+    fn classes(&self, latents: &Latents, step: u64) -> Option<Tensor> {
+        let guide = self.contest.guide.filter(|guide| step < guide.until)?;
+        (latents.z.len() == 1).then(|| guide.classes(&latents.z[0]))
+    }
+
+    /// The discriminator's moves; gives its loss.
+    fn discriminate(&mut self, step: u64, lr: f64, rng: &mut Rng) -> Result<f64, Error> {
+        let rules = self.contest.rules;
+        let tensors: Vec<Tensor> = self.against.iter().map(|(_, tensor)| tensor.shallow_clone()).collect();
+        let tensors: Vec<&Tensor> = tensors.iter().collect();
+        let (latents, fake_classes, real, real_classes) =
+            if let Some((guide, real, latents)) = self.held(step, rng) {
+                let classes = guide.classes(&latents.z[0]);
+                (latents, Some(classes.shallow_clone()), real, Some(classes))
+            } else {
+                let latents = self.latents(rules.batch, rng);
+                let classes = self.classes(&latents, step);
+                let (real, real_classes) = self.contest.reals.some(rules.batch, rng);
+                let real_classes = real_classes.filter(|_| classes.is_some());
+                (latents, classes, real, real_classes)
+            };
+        let value = {
+            let _scope = self.place.scope();
+            let fake = no_grad(|| self.draw(&latents));
+            let (real, fake) =
+                (self.logits(&real, real_classes.as_ref()), self.logits(&fake, fake_classes.as_ref()));
+            let loss = softplus(&-real) + softplus(&fake);
+            self.discriminator.step(&grad(&loss, &tensors)?, lr)?;
+            loss.double_value(&[])
+        };
+        if rules.r1_every > 0 && step.is_multiple_of(rules.r1_every) {
+            let real = real.set_requires_grad(true);
+            let logits = self.logits(&real, real_classes.as_ref());
+            let slope = grad_of_grad(&logits.sum(Kind::Float), &[&real])?.remove(0);
+            let slope = slope.ok_or_else(|| Error::Model(nothing("the discriminator's pictures")))?;
+            let energy =
+                slope.square().flatten(1, -1).sum_dim_intlist([1_i64].as_slice(), false, Kind::Float);
+            let penalty = energy.mean(Kind::Float) * (rules.r1 / 2.0 * rules.r1_every as f64);
+            self.discriminator.step(&grad(&penalty, &tensors)?, lr)?;
+        }
+        Ok(value)
+    }
+
+    /// The generator's moves; gives its loss.
+    fn generate(&mut self, step: u64, lr: f64, rng: &mut Rng) -> Result<f64, Error> {
+        let rules = self.contest.rules;
+        let tensors: Vec<Tensor> =
+            self.contest.moves.iter().map(|(_, tensor)| tensor.shallow_clone()).collect();
+        let tensors: Vec<&Tensor> = tensors.iter().collect();
+        let (held, mut latents) = match self.held(step, rng) {
+            Some((guide, pictures, latents)) => (Some((guide, pictures)), latents),
+            None => (None, self.latents(rules.batch, rng)),
+        };
+        let kept = self.contest.kept.map(|kept| {
+            let often = self.contest.oversampled.map_or(0, |often| often.of(rules.batch));
+            let known = (kept.some)(rules.batch - often, rng);
+            latents.end_with(&known);
+            (known.pictures, kept.weight)
+        });
+        let classes = self.classes(&latents, step);
+        let (mut gradients, value) = {
+            let _scope = self.place.scope();
+            let drawn = self.draw(&latents);
+            let mut loss = softplus(&-self.logits(&drawn, classes.as_ref()));
+            let value = loss.double_value(&[]);
+            let drawn = drawn.to_kind(Kind::Float);
+            if let Some((guide, pictures)) = &held {
+                loss += difference(&from_afar(&drawn), &from_afar(pictures), COARSEST) * guide.hold;
+            }
+            if let Some((pictures, weight)) = &kept {
+                let n = pictures.size()[0];
+                loss += difference(&drawn.narrow(0, rules.batch - n, n), pictures, COARSEST) * *weight;
+            }
+            (grad(&loss, &tensors)?, value)
+        };
+        if let Some(pull) = &mut self.contest.pull {
+            no_grad(|| {
+                pull.look(&tensors, &gradients);
+                for (i, (own, gradient)) in tensors.iter().zip(&mut gradients).enumerate() {
+                    let gradient = gradient.get_or_insert_with(|| own.zeros_like());
+                    pull.add(i, own, gradient);
+                }
+            });
+        }
+        self.generator.step(&gradients, lr)?;
+        if rules.path_every > 0 && step.is_multiple_of(rules.path_every) {
+            let latents = self.latents((rules.batch / rules.path_share).max(1), rng);
+            let styles = self.styles(&latents);
+            // Where no layer of the mapping moves they are no part of a graph.
+            let styles = if styles.requires_grad() { styles } else { styles.set_requires_grad(true) };
+            let pictures = self.contest.generator.synthesize(&styles, Noise::Given(&latents.noises));
+            let pixels = (pictures.size()[2] * pictures.size()[3]) as f64;
+            let direction = rng.normal(&pictures.size()).to_device(self.device()) / pixels.sqrt();
+            let slope = grad_of_grad(&(pictures * direction).sum(Kind::Float), &[&styles])?.remove(0);
+            let slope = slope.ok_or_else(|| Error::Model(nothing("the styles")))?;
+            let lengths = slope.square().sum_dim_intlist([2_i64].as_slice(), false, Kind::Float);
+            let lengths = lengths.mean_dim([1_i64].as_slice(), false, Kind::Float).sqrt();
+            let here = lengths.mean(Kind::Float);
+            let before = self.path.unwrap_or_else(|| here.double_value(&[]));
+            let mean = (here - before) * PATH_PACE + before;
+            self.path = Some(mean.double_value(&[]));
+            let penalty =
+                (lengths - mean).square().mean(Kind::Float) * (rules.path * rules.path_every as f64);
+            self.generator.step(&grad(&penalty, &tensors)?, lr)?;
+        }
+        Ok(value)
+    }
+
+    /// Looks at the averages, and keeps the best.
+    fn examine(&mut self, step: u64) -> Result<(), Error> {
+        let Some(exam) = &mut self.contest.exam else { return Ok(()) };
+        if !(step + 1).is_multiple_of(exam.every().max(1)) {
+            return Ok(());
+        }
+        let own: Vec<&Tensor> = self.contest.moves.iter().map(|(_, own)| own).collect();
+        let grade = lent(&own, self.average.average(), || exam.grade(step + 1))?;
+        if let Some(grade) = grade.filter(|grade| *grade > self.best) {
+            self.best = grade;
+            no_grad(|| {
+                self.kept.iter_mut().zip(self.average.average()).for_each(|(kept, own)| kept.copy_(own));
+            });
+            self.done = grade >= exam.pass();
+        }
+        Ok(())
+    }
+}
+
+impl Pupil for Bout<'_> {
+    fn name(&self) -> &'static str {
+        self.contest.name
+    }
+
+    fn facts(&self) -> String {
+        let shapes = self.contest.moves.iter().chain(&self.against);
+        let shapes: Vec<String> = shapes.map(|(name, own)| format!("{name} {:?}", own.size())).collect();
+        let pull = self.contest.pull.as_deref().map(Pull::facts).unwrap_or_default();
+        let often = self.contest.oversampled.map_or(0.0, |often| often.share);
+        let kept = self.contest.kept.map_or(0.0, |kept| kept.weight);
+        format!("{:?} {often} {kept} {} {pull}", self.contest.rules, shapes.concat())
+    }
+
+    fn step(&mut self, step: u64, lr: f64, _: &mut dyn Watch) -> Result<f64, Error> {
+        let mut rng = Rng::for_step(self.plan.seed, self.contest.name, step);
+        let [for_d, for_g] =
+            [self.contest.rules.r1_every, self.contest.rules.path_every].map(|every| lr * lazy(every));
+        let loss = stage(self.contest.name, || -> Result<f64, Error> {
+            let against = self.discriminate(step, for_d, &mut rng)?;
+            if step < self.contest.rules.ahead {
+                return Ok(against);
+            }
+            Ok(against + self.generate(step, for_g * self.contest.rules.generator, &mut rng)?)
+        })?;
+        let Rules { batch, average, warm, .. } = *self.contest.rules;
+        let decay = (-LN_2 * batch as f64 / average.max(1e-9)).exp();
+        self.average.update(
+            self.contest.moves.iter().map(|(_, own)| own),
+            decay,
+            if warm { step } else { u64::MAX },
+        );
+        self.examine(step)?;
+        Ok(loss)
+    }
+
+    fn tensors(&self) -> Vec<(String, Tensor)> {
+        let share = |what: &'static str| {
+            move |(name, own): &(String, Tensor)| (format!("{what}.{name}"), own.shallow_clone())
+        };
+        let mut all: Vec<(String, Tensor)> = self.contest.moves.iter().map(share("g")).collect();
+        all.extend(self.against.iter().map(share("d")));
+        for (what, tensors) in [("average", self.average.average()), ("kept", &self.kept)] {
+            let named = self.contest.moves.iter().zip(tensors);
+            all.extend(named.map(|((name, _), own)| (format!("{what}.{name}"), own.shallow_clone())));
+        }
+        all.extend(self.generator.state().iter().map(share("adam_g")));
+        all.extend(self.discriminator.state().iter().map(share("adam_d")));
+        all
+    }
+
+    fn numbers(&self) -> Vec<(&'static str, f64)> {
+        let path = self.path.unwrap_or(f64::NAN);
+        let mut numbers =
+            vec![("path", path), ("grade", self.best), ("done", f64::from(u8::from(self.done)))];
+        if let Some(pull) = self.contest.pull.as_deref() {
+            numbers.push(("pull", pull.memory().unwrap_or(f64::NAN)));
+        }
+        numbers
+    }
+
+    fn recall(&mut self, name: &str, value: f64) {
+        match name {
+            "path" => self.path = value.is_finite().then_some(value),
+            "grade" => self.best = value,
+            "done" => self.done = value > 0.0,
+            _ => {
+                if let Some(pull) = self.contest.pull.as_deref_mut().filter(|_| value.is_finite()) {
+                    pull.recall(value);
+                }
+            }
+        }
+    }
+
+    fn falls(&self) -> bool {
+        false
+    }
+
+    fn done(&self) -> bool {
+        self.done
+    }
+}
+
+/// By how much rates and decays shrink where a penalty makes more moves than there are steps.
+fn lazy(every: u64) -> f64 {
+    if every == 0 { 1.0 } else { every as f64 / (every as f64 + 1.0) }
+}
+
+/// What a batch is drawn from.
+struct Latents {
+    /// One, or two where the batch is mixed.
+    z: Vec<Tensor>,
+    /// The first layer that is drawn under the second.
+    crossing: i64,
+    noises: Vec<Tensor>,
+}
+
+impl Latents {
+    /// Puts these in the last ones' place; they are drawn under one latent each.
+    fn end_with(&mut self, known: &Known) {
+        let put = |own: &mut Tensor, known: &Tensor| {
+            let rest = own.size()[0] - known.size()[0];
+            *own = Tensor::cat(&[&own.narrow(0, 0, rest), known], 0);
+        };
+        self.z.iter_mut().for_each(|z| put(z, &known.z));
+        self.noises.iter_mut().zip(&known.noises).for_each(|(own, known)| put(own, known));
+    }
+}
+
+/// `mean softplus(x)`.
+fn softplus(x: &Tensor) -> Tensor {
+    x.to_kind(Kind::Float).softplus().mean(Kind::Float)
+}
+
+fn nothing(what: &str) -> crate::model::Error {
+    crate::model::Error::Config(format!("{what} do not reach what is drawn"))
+}
+
+/// Does `work` while the tensors hold other values.
+fn lent<T>(own: &[&Tensor], others: &[Tensor], work: impl FnOnce() -> T) -> T {
+    let before: Vec<Tensor> = no_grad(|| own.iter().map(|own| own.detach().copy()).collect());
+    let put = |values: &[Tensor]| {
+        no_grad(|| own.iter().zip(values).for_each(|(own, value)| own.detach().copy_(value)));
+    };
+    put(others);
+    let result = work();
+    put(&before);
+    result
+}
