@@ -1285,7 +1285,7 @@ fn samples_sorted_into_folders_are_labels() {
     assert!(edit("sorted", "by-folder") == edit("labels.csv", "by-list"), "the edits differ");
     // A picture that is more than its seed is no sample.
     draw(&["--truncation", "0.5", "--seeds", "90", "--out", "nearer"]);
-    fs_err::rename(root.join("nearer/0_90.png"), root.join("sorted/others/0_90.png")).unwrap();
+    fs_err::rename(root.join("nearer/0_0.png"), root.join("sorted/others/0_90.png")).unwrap();
     let error = failure(erasing(root, "sorted", "again"), 1);
     assert!(error.contains("does not say its seed"), "{error}");
     fs_err::remove_dir_all(root.join("sorted/others")).unwrap();
