@@ -3,11 +3,12 @@
 //!
 //! `variant = "official"` keeps what the published code (at 163a354) does otherwise: the distance is `official`, the
 //! repulsion's weight is a number (1 unless `gamma` is given) and not chosen from gradients, EL2 is multiplied by 100 with
-//! α = γ, all latents are left to chance (no `oversample`, no `keep`), and the second stage goes all of its steps. What was a plain defect in it (the loop over checkpoints on the disk
-//! at each step, classifiers in training mode, unshuffled data) is not kept. It also goes on from optimizer states, and its
-//! second stage from the unaveraged generator; here both stages begin with the averaged one and with new optimizers. The
-//! generator's average follows closely at first (`rules.warm`), the mean path length begins with the first that is seen and
-//! not at 0, and of several adapted models each draws two thirds of the negatives at most.
+//! α = γ, all latents are left to chance (no `oversample`, no `keep`), and the second stage goes all of its steps. What was
+//! a plain defect in it (the loop over checkpoints on the disk at each step, classifiers in training mode, unshuffled data)
+//! is not kept. It also goes on from optimizer states, and its second stage from the unaveraged generator; here both stages
+//! begin with the averaged one and with new optimizers. The generator's average follows closely at first (`rules.warm`), the
+//! mean path length begins with the first that is seen and not at 0, and of several adapted models each draws two thirds of
+//! the negatives at most.
 
 use std::path::Path;
 

@@ -10,7 +10,7 @@ use super::naming::shipped_or_path;
 use super::pipeline::JudgeSettings;
 use crate::canvas::{self, Pose};
 use crate::judge::{
-    CandleEye, Eye, Judge, JudgeCard, Look as _, ProbeSettings, Question, TorchEye, in_batches,
+    CandleEye, Eye, Features, Judge, JudgeCard, Look as _, ProbeSettings, Question, TorchEye, in_batches,
 };
 use crate::measure::{Answer, AnswerSet, Domain, Judging, Reference};
 use crate::pictures::Picture;
@@ -203,6 +203,17 @@ fn pictures(
             Ok((answer, picture))
         })
         .collect()
+}
+
+/// The features that sets of pictures are compared by: Inception-v3's where its weights are given, else a CLIP's.
+///
+/// # Errors
+/// A file that holds no such network.
+pub(super) fn features(clip: &str, inception: Option<&Path>, device: Device) -> Result<Features, Error> {
+    Ok(match inception {
+        Some(file) => Features::inception(file, device)?,
+        None => Features::clip(&shipped_or_path(clip)?, device)?,
+    })
 }
 
 /// How the canvas' objects stand where it is the canvas that draws the reference.

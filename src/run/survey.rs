@@ -5,13 +5,13 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use super::Error;
 use super::answering::answer_set;
-use super::jury::{JudgeReport, Jury, pose_of};
+use super::jury::{JudgeReport, Jury, features, pose_of};
 use super::pipeline::{AnswerSettings, JudgeSettings};
 use super::samples::named;
 use super::screens::pictures_in;
-use super::{Error, shipped_or_path};
-use crate::judge::{FeatureCard, Features, in_batches};
+use crate::judge::{FeatureCard, in_batches};
 use crate::measure::{Answer, Domain, Estimate, Moments, frechet};
 use crate::pictures::Picture;
 use crate::torch::Device;
@@ -85,10 +85,7 @@ pub fn survey(
         }
     }
     let n = pictures.len();
-    let features = match inception {
-        Some(file) => Features::inception(file, device)?,
-        None => Features::clip(&shipped_or_path(&settings.path)?, device)?,
-    };
+    let features = features(&settings.path, inception, device)?;
     let (mut to_canvas, mut of_canvas) = (None, None);
     if settings.reference.as_deref().and_then(pose_of).is_some() && n > 1 {
         let known = |first: u32| Ok::<_, Error>(in_rounds(jury.known(first, PER_CELL)?));

@@ -8,13 +8,13 @@ use super::answering::{answer_set, known};
 use super::drawing::{Stamp, draw_missing};
 use super::gan::Unlearning;
 use super::judging::judge_pictures;
-use super::jury::{JudgeReport, Jury};
+use super::jury::{JudgeReport, Jury, features};
 use super::labelled::{Labelled, Split, examiner};
 use super::labels::read_labels;
 use super::measured::{Album, GanScore, Measured, means};
 use super::pipeline::{JudgeSettings, ModelSettings};
 use super::samples::{Sample, Unprompted, drawn, samples, works};
-use super::{Ending, Error, Machine, RunFolder, located, shipped_or_path};
+use super::{Ending, Error, Machine, RunFolder, located};
 use crate::attack::{Return, Sight};
 use crate::canvas;
 use crate::erasure::Feedback;
@@ -132,31 +132,31 @@ fn within<T>(
     if labeller.card().hash == judge.card().hash {
         return Err(Error::Pipeline("the labeller and the judge are the same network; name two".to_owned()));
     }
-    let features = |path: &str| Ok::<_, Error>(Features::clip(&shipped_or_path(path)?, place.device)?);
+    let mut model = StyleGan2::load(&located(&pipeline.model)?.path, place)?;
+    model.discriminator()?;
+    let group = model.network().config().group;
+    pipeline.rules().into_iter().try_for_each(|rules| rules.fits(group)).map_err(Error::Pipeline)?;
+    let labels = pipeline.feedback.labels.as_ref();
+    let labels = labels.map(|labels| read_labels(labels, &model.card().hash, MEASURED)).transpose()?;
+    let measure = &pipeline.measure;
     let own = Study {
         pipeline,
         set: &set,
         labeller: &labeller,
         judge: &judge,
-        labeller_features: features(&pipeline.feedback.labeller)?,
-        judge_features: match &pipeline.measure.inception {
-            Some(file) => Features::inception(file, place.device)?,
-            None => features(&pipeline.measure.judge)?,
-        },
+        labeller_features: features(&pipeline.feedback.labeller, None, place.device)?,
+        judge_features: features(&measure.judge, measure.inception.as_deref(), place.device)?,
+        labels,
         place,
     };
-    let mut model = StyleGan2::load(&located(&pipeline.model)?.path, place)?;
-    model.discriminator()?;
-    let group = model.network().config().group;
-    pipeline.rules().into_iter().try_for_each(|rules| rules.fits(group)).map_err(Error::Pipeline)?;
     RunFolder::within(root, pipeline, Machine::here(place), |run| {
         run.record.bind("base", &model.card().hash)?;
         run.record.sign("base", &model.card().hash, &model.card().path);
         run.record.bind("judge", &own.judge.card().hash)?;
         // It also says when a training may stop.
         run.record.bind("labeller", &own.labeller.card().hash)?;
-        if let Some(file) = &pipeline.feedback.labels {
-            let labels = format!("{:?}", read_labels(file, &model.card().hash, MEASURED)?);
+        if let Some(labels) = &own.labels {
+            let labels = format!("{labels:?}");
             run.record.bind("labels", blake3::hash(labels.as_bytes()).to_hex().as_str())?;
         }
         work(&own, &mut model, &targets, run)
@@ -171,6 +171,8 @@ struct Study<'a> {
     judge: &'a Jury,
     labeller_features: Features,
     judge_features: Features,
+    /// What the user says samples show, instead of the labeller.
+    labels: Option<Vec<(u64, bool)>>,
     place: Place,
 }
 
@@ -296,8 +298,8 @@ impl Study<'_> {
         run: &mut RunFolder,
         watch: &mut dyn Watch,
     ) -> Result<Labelled, Error> {
-        if let Some(file) = &self.pipeline.feedback.labels {
-            return Ok(Labelled::Given(read_labels(file, &model.card().hash, MEASURED)?));
+        if let Some(labels) = &self.labels {
+            return Ok(Labelled::Given(labels.clone()));
         }
         let own = samples(LABELLED, self.pipeline.feedback.samples);
         let folder = run.path("pictures/labelled");

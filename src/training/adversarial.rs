@@ -19,6 +19,7 @@ pub fn compete<'a>(
     folder: Option<&std::path::Path>,
     watch: &mut dyn Watch,
 ) -> Result<Rivals, Error> {
+    can_compete(place)?;
     let mut bout = Bout::new(contest, plan, place)?;
     let end = drive(&mut bout, plan, place, folder, watch)?;
     let (average, grade) = bout.into_average();

@@ -7,7 +7,6 @@
 
 use std::f64::consts::LN_2;
 
-use super::adversarial::can_compete;
 use super::sitting::Pupil;
 use super::tracing::{difference, from_afar};
 use super::{Contest, Error, Guide, Known, Plan, Pull, Rules};
@@ -50,9 +49,8 @@ impl<'a> Bout<'a> {
     /// Before its first step.
     ///
     /// # Errors
-    /// A place or a batch that is not for networks that compete.
+    /// A batch that these networks cannot compare, a parameter that cannot move.
     pub(super) fn new(contest: Contest<'a>, plan: &'a Plan, place: Place) -> Result<Self, Error> {
-        can_compete(place)?;
         let rules = contest.rules;
         rules.fits(contest.generator.config().group).map_err(Error::Rules)?;
         let adam = |tensors: &[(String, Tensor)], lazy: f64| {

@@ -93,9 +93,7 @@ impl Rules {
         }
         Ok(())
     }
-}
 
-impl Rules {
     /// Says whether a discriminator that compares pictures in groups can take such batches.
     ///
     /// # Errors

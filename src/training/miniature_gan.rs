@@ -150,12 +150,7 @@ impl Recipe {
                 ));
             }
         }
-        let batch = part.course.batch;
-        if batch > GROUP && batch % GROUP != 0 {
-            return Err(format!(
-                "gan.course.batch is {batch}; the discriminator compares groups of {GROUP} pictures: take a multiple"
-            ));
-        }
+        part.rules().fits(GROUP).map_err(|why| format!("gan.course: {why}"))?;
         if [part.guided, part.cooldown].iter().any(|share| !(0.0..=1.0).contains(share))
             || part.hold.is_nan()
             || part.hold < 0.0
@@ -188,7 +183,7 @@ fn gan(recipe: &Recipe, out: &Path, here: Place, watch: &mut dyn Watch) -> Resul
         return Ok(());
     }
     let (part, device) = (&recipe.gan, here.device);
-    let rules = Rules { batch: part.course.batch, ..part.rules.clone() };
+    let rules = part.rules();
     let config = part.config();
     let seed = |what: &str| seed_from(&[&recipe.seed.to_le_bytes(), what.as_bytes()]);
     let before = part.from.as_ref().map(|file| read_stylegan(&Weights::open(file)?)).transpose()?;
@@ -230,7 +225,7 @@ fn gan(recipe: &Recipe, out: &Path, here: Place, watch: &mut dyn Watch) -> Resul
         let traced = train(&mut lesson, &plan, here, Some(&state.join(&name)), watch)?;
         let own = generator.parameters().named_leaves().len();
         generator.parameters().assign(&traced.weights[..own]);
-        watch.note(&format!("the generator traces the canvas: mean absolute difference {:.4}", traced.loss));
+        watch.note(&format!("the generator traces the canvas: loss {:.4}", traced.loss));
     }
 
     let plan = Plan {
@@ -265,6 +260,11 @@ fn gan(recipe: &Recipe, out: &Path, here: Place, watch: &mut dyn Watch) -> Resul
 }
 
 impl GanPart {
+    /// The contest's rules, with the course's batch.
+    fn rules(&self) -> Rules {
+        Rules { batch: self.course.batch, ..self.rules.clone() }
+    }
+
     fn config(&self) -> Config {
         Config {
             size: self.size,
