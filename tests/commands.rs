@@ -352,8 +352,10 @@ fn thrift_changes_little() {
     }
 }
 
-/// Kills a run when `ready` says so, and starts it again until it is done.
-fn disturbed(pipeline: &Path, out: &Path, moments: &[&dyn Fn(&Path) -> bool], signal: &str) {
+/// Kills a run when one after the other of `moments` has come, and starts it again until it is done; says how often it was
+/// stopped before its end.
+fn disturbed(pipeline: &Path, out: &Path, moments: &[&dyn Fn(&Path) -> bool], signal: &str) -> usize {
+    let mut stopped = 0;
     for ready in moments {
         let mut child = Process::new(assert_cmd::cargo::cargo_bin("unsee"))
             .args(["--device", "cpu", "--precision", "f32", "--threads", "1", "run"])
@@ -361,6 +363,7 @@ fn disturbed(pipeline: &Path, out: &Path, moments: &[&dyn Fn(&Path) -> bool], si
             .arg("--out")
             .arg(out)
             .env("UNSEE_MODELS", models())
+            .current_dir(pipeline.parent().unwrap())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
@@ -375,8 +378,12 @@ fn disturbed(pipeline: &Path, out: &Path, moments: &[&dyn Fn(&Path) -> bool], si
         if signal == "-INT" && !status.success() {
             assert_eq!(status.code(), Some(130));
         }
+        stopped += usize::from(!status.success());
     }
-    with_models(unsee()).args(["run", "-q"]).arg(pipeline).arg("--out").arg(out).assert().success();
+    let mut last = with_models(unsee());
+    last.current_dir(pipeline.parent().unwrap()).args(["run", "-q"]).arg(pipeline).arg("--out").arg(out);
+    last.assert().success();
+    stopped
 }
 
 fn pictures(folder: &Path) -> usize {
@@ -1366,6 +1373,38 @@ fn a_gan_s_study_runs_and_goes_on() {
     // Neither the discriminator nor the base's generator is handed over with an edit: the concept is in them.
     let file = unsee::weights::Weights::open(&root.join("out.pt")).unwrap();
     assert!(file.names().all(|name| name.starts_with("g_ema.")), "{:?}", file.names().collect::<Vec<_>>());
+}
+
+#[test]
+fn a_gan_s_study_stopped_in_either_stage_ends_with_the_same_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    let run = study(root);
+    let pipeline = root.join("p.toml");
+    let first = UNLEARN.split("[[method]]\nname = \"extrapolation\"").next().unwrap();
+    // Longer, so that there is something to stop.
+    write(
+        &pipeline,
+        &first.replace("steps = 3", "steps = 80").replace("steps = 2, fisher", "steps = 60, fisher"),
+    );
+    success(run("whole", &[]));
+    let own = |out: &Path| out.join("state/object-Fish");
+    let adapting = |out: &Path| {
+        let models = fs_err::read_dir(own(out)).into_iter().flatten().flatten();
+        models.into_iter().any(|entry| entry.file_name().to_string_lossy().starts_with("adapted-"))
+    };
+    let unlearning = |out: &Path| own(out).join("adapt-then-unlearn/scalars.jsonl").exists();
+    for signal in ["-KILL", "-INT"] {
+        let out = root.join(signal);
+        assert_eq!(disturbed(&pipeline, &out, &[&adapting, &unlearning], signal), 2, "{signal}");
+        let edit = "edits/object-Fish-adapt-then-unlearn.safetensors";
+        let [a, b] = [&root.join("whole"), &out].map(|run| fs_err::read(run.join(edit)).unwrap());
+        assert!(a == b, "{signal}: the edit is another one");
+        for part in ["scores", "returns"] {
+            let [a, b] = [&root.join("whole"), &out].map(|run| json(&run.join("scores.json"))[part].clone());
+            assert_eq!(a, b, "{signal}");
+        }
+    }
 }
 
 #[test]

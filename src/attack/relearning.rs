@@ -102,6 +102,7 @@ impl Relearning {
             guide: None,
             oversampled: None,
             kept: None,
+            shunned: None,
             pull: None,
             exam: Some(&mut looks),
         };

@@ -3,7 +3,7 @@
 //!
 //! `variant = "official"` keeps what the published code (at 163a354) does otherwise: the distance is `official`, the
 //! repulsion's weight is a number (1 unless `gamma` is given) and not chosen from gradients, EL2 is multiplied by 100 with
-//! α = γ, all latents are left to chance (no `oversample`, no `keep`), and the second stage goes all of its steps. What was
+//! α = γ, all latents are left to chance (no `oversample`, `keep` or `remind`), and the second stage goes all of its steps. What was
 //! a plain defect in it (the loop over checkpoints on the disk at each step, classifiers in training mode, unshuffled data)
 //! is not kept. It also goes on from optimizer states, and its second stage from the unaveraged generator; here both stages
 //! begin with the averaged one and with new optimizers. The generator's average follows closely at first (`rules.warm`), the
@@ -45,6 +45,9 @@ pub struct AdaptThenUnlearn {
     /// drawn from their latents and what is drawn now. 0 leaves them to the discriminator, which only sees to it that
     /// pictures pass for some positive.
     pub keep: f64,
+    /// Share of what the discriminator is told to be drawn that are the negatives' own pictures, so that it does not forget
+    /// the concept once little of it is drawn.
+    pub remind: f64,
     /// Beginnings of the names of the parameters that move (`style`, `convs`, `to_rgbs.3`, …); all where there is none.
     pub parameters: Vec<String>,
     /// The contest's rules.
@@ -65,6 +68,7 @@ impl Default for AdaptThenUnlearn {
             cooldown: 0.0,
             oversample: 0.5,
             keep: 10.0,
+            remind: 0.25,
             parameters: Vec::new(),
             rules: Rules::default(),
             stop: Stop::default(),
@@ -86,7 +90,7 @@ impl AdaptThenUnlearn {
         check_tuning(
             "adapt-then-unlearn",
             (self.steps, self.lr, self.cooldown),
-            (self.oversample, self.keep),
+            (self.oversample, self.keep, self.remind),
             &self.rules,
         )?;
         let Repulsion { gamma, ratio, alpha, .. } = self.repulsion;
@@ -137,6 +141,7 @@ impl<'m> Erasure<dyn Synthesizer + 'm, Feedback<'_>> for AdaptThenUnlearn {
             plan: Plan { cooldown: self.cooldown, ..Plan::constant(self.steps, self.lr, feedback.seed) },
             oversample: if paper { self.oversample } else { 0.0 },
             keep: if paper { self.keep } else { 0.0 },
+            remind: if paper { self.remind } else { 0.0 },
             rules: &self.rules,
             stop: paper.then_some(self.stop),
             parameters: &self.parameters,

@@ -121,6 +121,7 @@ impl Adapting {
                 plan: &plan,
                 oversampled: None,
                 kept: None,
+                shunned: None,
                 pull: elastic.as_mut().map(|elastic| elastic as &mut dyn crate::training::Pull),
                 stop: None,
                 parameters,

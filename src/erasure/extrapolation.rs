@@ -93,7 +93,7 @@ impl<'m> Erasure<dyn Synthesizer + 'm, Feedback<'_>> for Extrapolation {
                 if watch.interrupted() {
                     return Err(crate::training::Error::Interrupted(0).into());
                 }
-                if rank >= self.stop.unlearned {
+                if self.stop.unlearned.is_some_and(|enough| rank >= enough) {
                     break;
                 }
             }

@@ -38,8 +38,9 @@ pub struct Grade {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Stop {
-    /// The share of samples that must no longer show the concept.
-    pub unlearned: f64,
+    /// The share of samples that must no longer show the concept for it to end early; without one it goes on to the end,
+    /// and the best is kept.
+    pub unlearned: Option<f64>,
     /// The most damage that a state may have to be kept.
     pub damage: f64,
     /// Steps from one look to the next; 0 looks never.
@@ -48,7 +49,7 @@ pub struct Stop {
 
 impl Default for Stop {
     fn default() -> Self {
-        Self { unlearned: 0.98, damage: 1.5, every: 25 }
+        Self { unlearned: None, damage: 1.5, every: 25 }
     }
 }
 

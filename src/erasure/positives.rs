@@ -31,6 +31,9 @@ pub struct PositivesOnly {
     /// drawn from their latents and what is drawn now. 0 leaves them to the discriminator, which only sees to it that
     /// pictures pass for some positive.
     pub keep: f64,
+    /// Share of what the discriminator is told to be drawn that are the negatives' own pictures, so that it does not forget
+    /// the concept once little of it is drawn.
+    pub remind: f64,
     /// Weight λ of the elastic term; without one there is no such term.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lambda: Option<f64>,
@@ -52,6 +55,7 @@ impl Default for PositivesOnly {
             cooldown: 0.0,
             oversample: 0.5,
             keep: 10.0,
+            remind: 0.25,
             lambda: None,
             fisher: 32,
             parameters: Vec::new(),
@@ -78,7 +82,7 @@ impl PositivesOnly {
         check_tuning(
             "positives",
             (self.steps, self.lr, self.cooldown),
-            (self.oversample, self.keep),
+            (self.oversample, self.keep, self.remind),
             &self.rules,
         )
     }
@@ -106,6 +110,7 @@ impl<'m> Erasure<dyn Synthesizer + 'm, Feedback<'_>> for PositivesOnly {
             plan: Plan { cooldown: self.cooldown, ..Plan::constant(self.steps, self.lr, feedback.seed) },
             oversample: self.oversample,
             keep: self.keep,
+            remind: self.remind,
             rules: &self.rules,
             stop: Some(self.stop),
             parameters: &self.parameters,

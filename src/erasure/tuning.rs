@@ -8,7 +8,7 @@ use super::{Error, Feedback};
 use crate::generator::Synthesizer;
 use crate::torch::{Rng, Tensor};
 use crate::training::{
-    self, Contest, Exam, Kept, Known, Oversampled, Plan, Pull, Reals, Rules, compete_on_loan,
+    self, Contest, Exam, Kept, Known, Oversampled, Plan, Pull, Reals, Rules, Shunned, compete_on_loan,
 };
 use crate::watch::Watch;
 use crate::weights::Edit;
@@ -25,6 +25,8 @@ pub(super) struct Tuning<'a> {
     pub oversampled: Option<&'a Oversampled>,
     /// What is to stay as it is.
     pub kept: Option<&'a Kept<'a>>,
+    /// What never passes for real.
+    pub shunned: Option<&'a Shunned>,
     /// What else moves the generator.
     pub pull: Option<&'a mut dyn Pull>,
     /// When it is enough.
@@ -44,6 +46,8 @@ pub(super) struct OnPositives<'a> {
     pub oversample: f64,
     /// How firmly what the positives look like is held.
     pub keep: f64,
+    /// Share of what the discriminator is told to be drawn that are pictures of the concept.
+    pub remind: f64,
     pub rules: &'a Rules,
     pub stop: Option<Stop>,
     pub parameters: &'a [String],
@@ -70,6 +74,11 @@ impl OnPositives<'_> {
             let (z, noises) = model.chance(&seeds);
             Known { z, noises, pictures: positives.at(&rows) }
         };
+        let shunned = (self.remind > 0.0)
+            .then(|| {
+                frozen(model, &feedback.negatives).map(|pictures| Shunned { pictures, share: self.remind })
+            })
+            .transpose()?;
         let kept = Kept { some: &some, weight: self.keep };
         let tuning = Tuning {
             name: "unlearning",
@@ -78,6 +87,7 @@ impl OnPositives<'_> {
             plan: &self.plan,
             oversampled: oversampled.as_ref(),
             kept: (self.keep > 0.0).then_some(&kept),
+            shunned: shunned.as_ref(),
             pull: match pull {
                 Some(pull) => Some(pull),
                 None => None,
@@ -131,6 +141,7 @@ impl Tuning<'_> {
             guide: None,
             oversampled: self.oversampled,
             kept: self.kept,
+            shunned: self.shunned,
             pull: match self.pull {
                 Some(pull) => Some(pull),
                 None => None,
@@ -163,7 +174,7 @@ impl Exam for Examination<'_> {
     }
 
     fn pass(&self) -> f64 {
-        self.stop.unlearned
+        self.stop.unlearned.unwrap_or(f64::INFINITY)
     }
 }
 
@@ -171,13 +182,15 @@ impl Exam for Examination<'_> {
 pub(super) fn check_tuning(
     method: &str,
     (steps, lr, cooldown): (u64, f64, f64),
-    (oversample, keep): (f64, f64),
+    (oversample, keep, remind): (f64, f64, f64),
     rules: &Rules,
 ) -> Result<(), Error> {
-    if !(0.0..=1.0).contains(&oversample) {
-        return Err(Error::Task(format!(
-            "{method}'s oversample is {oversample}; it is a share of each batch, 0 to 1"
-        )));
+    for (what, share) in [("oversample", oversample), ("remind", remind)] {
+        if !(0.0..=1.0).contains(&share) {
+            return Err(Error::Task(format!(
+                "{method}'s {what} is {share}; it is a share of each batch, 0 to 1"
+            )));
+        }
     }
     if keep.is_nan() || keep < 0.0 {
         return Err(Error::Task(format!("{method}'s keep is {keep}; it is a weight, and not negative")));
@@ -250,7 +263,7 @@ mod tests {
             // The first is damaged.
             Ok(Grade { unlearned: 1.0, damage: if looks.get() == 1 { 5.0 } else { 1.0 } })
         };
-        let stop = Stop { unlearned: 0.9, damage: 2.0, every: 2 };
+        let stop = Stop { unlearned: Some(0.9), damage: 2.0, every: 2 };
         let feedback = labelled(Some(&examiner));
         method(stop, &[]).erase(&mut model, &feedback, None, &mut Quiet).unwrap();
         assert_eq!(looks.get(), 2);
@@ -269,7 +282,7 @@ mod tests {
         let feedback = labelled(Some(&examiner));
         let mut erased = |every: u64, steps: u64, damage: f64| {
             looks.set(0);
-            let stop = Stop { unlearned: 2.0, damage, every };
+            let stop = Stop { unlearned: None, damage, every };
             let method = PositivesOnly { steps, ..method(stop, &[]) };
             let mut listening = Listening::default();
             (method.erase(&mut model, &feedback, None, &mut listening).unwrap(), listening.0)

@@ -70,8 +70,23 @@ impl Turned<'_> {
     }
 
     /// [`Self::drift`] of one class.
-    pub fn drift_of_class(&self, classes: usize, without: Option<usize>, class: usize) -> Option<Estimate> {
-        let of = |draw: &mut dyn Iterator<Item = usize>| self.drift_of(classes, without, draw)[class];
+    pub fn drift_of_class(&self, without: Option<usize>, class: usize) -> Option<Estimate> {
+        if Some(class) == without {
+            return None;
+        }
+        // Its share before and after needs four counts, however many classes there are.
+        let of = |draw: &mut dyn Iterator<Item = usize>| {
+            let (mut n, mut own, mut out) = (0.0, [0.0; 2], [0.0; 2]);
+            for i in draw {
+                n += 1.0;
+                for (when, seen) in [self.before[i], self.after[i]].into_iter().enumerate() {
+                    own[when] += f64::from(u8::from(seen == class));
+                    out[when] += f64::from(u8::from(Some(seen) == without));
+                }
+            }
+            let [was, is] = [0, 1].map(|when| own[when] / f64::max(n - out[when], 1.0));
+            (was > 0.0).then(|| is / was - 1.0)
+        };
         let (n, hits) = (self.before.len(), self.after.iter().filter(|&&own| own == class).count());
         let value = of(&mut (0..n))?;
         let interval = bootstrap(n, |draw| of(&mut draw.iter().copied()));
@@ -123,10 +138,10 @@ mod tests {
         assert!(
             (drift[1].unwrap() + 1.0 / 9.0).abs() < 1e-12 && (drift[2].unwrap() - 1.0 / 3.0).abs() < 1e-12
         );
-        let own = turned.drift_of_class(3, Some(0), 2).unwrap();
+        let own = turned.drift_of_class(Some(0), 2).unwrap();
         assert!((own.value - 1.0 / 3.0).abs() < 1e-12 && (own.hits, own.n) == (2, 8), "{own:?}");
         assert!(own.low <= own.value && own.value <= own.high);
-        assert!(turned.drift_of_class(3, Some(0), 0).is_none());
+        assert!(turned.drift_of_class(Some(0), 0).is_none());
         let [mean, largest] = turned.drifts(3, Some(0)).unwrap();
         assert!((mean.value - 2.0 / 9.0).abs() < 1e-12 && (largest.value - 1.0 / 3.0).abs() < 1e-12);
         assert!(mean.low <= mean.value && mean.value <= mean.high);

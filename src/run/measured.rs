@@ -156,7 +156,7 @@ impl<'a> Measured<'a> {
                 scores.push(self.score(method, &format!("{measure}{suffix}"), estimate));
             }
             for (class, name) in self.names[i].iter().enumerate() {
-                let own = turned.drift_of_class(self.names[i].len(), without, class);
+                let own = turned.drift_of_class(without, class);
                 scores.extend(own.map(|own| self.score(method, &format!("drift of {name}"), own)));
             }
         }

@@ -27,6 +27,7 @@ mod prompts;
 #[cfg(feature = "hub")]
 mod pull;
 mod ranges;
+mod relearned;
 mod samples;
 mod screening;
 mod screens;
@@ -65,12 +66,13 @@ pub use prompts::{PromptRow, read_prompts};
 #[cfg(feature = "hub")]
 pub use pull::pull;
 pub use ranges::range;
+pub use relearned::{Returned, Returning};
 pub use screening::{Screened, screen};
 pub use screens::ScreenReport;
 pub use study::{Summary, erase_only, run};
 pub use survey::{Survey, survey};
 pub use train::{Course, train};
-pub use unlearn::{Returned, Returning, Unlearned, erase_shown, unlearn};
+pub use unlearn::{Unlearned, erase_shown, unlearn};
 
 use std::path::PathBuf;
 

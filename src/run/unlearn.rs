@@ -13,15 +13,15 @@ use super::labelled::{Labelled, Split, examiner};
 use super::labels::read_labels;
 use super::measured::{Album, GanScore, Measured, means};
 use super::pipeline::{JudgeSettings, ModelSettings};
-use super::samples::{Sample, Unprompted, drawn, samples, works};
+use super::relearned::{Again, Returned};
+use super::samples::{Sample, Unprompted, samples, works};
 use super::{Ending, Error, Machine, RunFolder, located};
-use crate::attack::{Return, Sight};
 use crate::canvas;
 use crate::erasure::Feedback;
 use crate::files::write_json;
 use crate::generator::{Adapter, Generator as _, StyleGan2, Synthesizer};
-use crate::judge::{FeatureCard, Features, in_batches};
-use crate::measure::{Answer, AnswerSet, Estimate, Moments, Target};
+use crate::judge::{FeatureCard, Features};
+use crate::measure::{Answer, AnswerSet, Moments, Target};
 use crate::pictures::Picture;
 use crate::report::grid;
 use crate::torch::{Place, Tensor};
@@ -46,29 +46,6 @@ pub struct Unlearned {
     /// Where its results are, and what it took.
     #[serde(flatten)]
     pub ending: Ending,
-}
-
-/// How a concept came back.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Returned {
-    /// The concept.
-    pub target: String,
-    /// The method that took it out.
-    pub method: String,
-    /// The share of latents that showed it and show it again: steps of relearning, and the share after them.
-    pub curve: Vec<Returning>,
-    /// The first step that was looked at after which half was back.
-    pub half: Option<u64>,
-}
-
-/// A point of the curve.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub struct Returning {
-    /// Steps.
-    pub step: u64,
-    /// The share.
-    #[serde(flatten)]
-    pub share: Estimate,
 }
 
 /// First seeds of samples that are labelled, of those that are measured, and of a second draw of these. libtorch's
@@ -205,32 +182,24 @@ impl Study<'_> {
             let measured = Measured::new((self.set, &questions), target, (&base, &second), known, retrained)?;
             scores.extend(measured.of_base());
             let edits = self.edits(model, target, split, run, watch)?;
-            let taught = self.pipeline.measure.relearn.as_ref().map(|settings| {
-                model.sample(&split.negatives[..split.negatives.len().min(settings.pictures)])
-            });
-            let taught = taught.transpose()?;
+            let again = match &self.pipeline.measure.relearn {
+                Some(settings) => {
+                    let taught = &split.negatives[..split.negatives.len().min(settings.pictures)];
+                    Some(Again { settings, pictures: model.sample(taught)?, seed: self.pipeline.seed })
+                }
+                None => None,
+            };
             let mut rows = Vec::new();
             for (method, path) in self.pipeline.method.iter().zip(edits) {
                 model.apply(&model.lay(&[Adapter { path, strength: 1.0 }])?)?;
                 let subject = format!("{target} {}", method.name());
                 let after = self.album(model, (&latents, &subject), run, watch);
-                let back = taught.as_ref().filter(|_| after.is_ok()).map(|pictures| {
-                    self.teach_again(model, (target, &measured), (method.name(), pictures), run, watch)
+                let back = again.as_ref().filter(|_| after.is_ok()).map(|again| {
+                    again.teach(model, (target, &measured), (method.name(), &self.judge.judge), run, watch)
                 });
                 model.apply(&Edit::default())?;
                 let after = after?;
-                if let Some(back) = back.transpose()? {
-                    let point = |own: &Sight| Returning {
-                        step: own.step,
-                        share: Estimate::of_share(own.hits, own.n),
-                    };
-                    returns.push(Returned {
-                        target: target.to_string(),
-                        method: method.name().to_owned(),
-                        curve: back.curve.iter().map(point).collect(),
-                        half: back.half,
-                    });
-                }
+                returns.extend(back.transpose()?);
                 scores.extend(measured.after(method.name(), &after));
                 rows.push((method.name(), after.folder));
             }
@@ -415,40 +384,6 @@ impl Study<'_> {
         }
         names.iter().try_for_each(|name| run.artifact(name))?;
         Ok(files)
-    }
-
-    /// Teaches an erased concept again, and says how it came back; the judge looks at latents that showed it.
-    fn teach_again(
-        &self,
-        model: &StyleGan2,
-        (target, measured): (&Target, &Measured),
-        (method, pictures): (&str, &Tensor),
-        run: &mut RunFolder,
-        watch: &mut dyn Watch,
-    ) -> Result<Return, Error> {
-        const LOOKED: usize = 100;
-        let Some(settings) = &self.pipeline.measure.relearn else {
-            return Ok(Return { curve: Vec::new(), half: None });
-        };
-        let stem = target.to_string().replace(':', "-");
-        let file = run.path(format!("state/{stem}/relearned-{method}.json"));
-        if let Ok(text) = fs_err::read_to_string(&file)
-            && let Ok(known) = serde_json::from_str(&text)
-        {
-            return Ok(known);
-        }
-        let own: Vec<u64> = measured.latents(true).map(|own| own.seed).take(LOOKED).collect();
-        let shown = |model: &dyn Synthesizer| -> Result<(usize, usize), Error> {
-            let evidence = in_batches(&drawn(model, &own)?, |batch| self.judge.judge.see(batch, None))?;
-            Ok((evidence.iter().filter(|own| measured.shows(own)).count(), own.len()))
-        };
-        let back = |model: &dyn Synthesizer| shown(model).map_err(|error| error.to_string());
-        let what = format!("relearning {target} after {method}");
-        let returned = run.phase(&what, self.place.device, |_| {
-            Ok(settings.run(model, pictures, &back, (self.pipeline.seed, None), watch)?)
-        })?;
-        write_json(&file, &returned)?;
-        Ok(returned)
     }
 }
 

@@ -70,7 +70,7 @@ mod tests {
     use crate::model::Builder;
     use crate::model::stylegan2::{Config, Discriminator, Generator, Noise};
     use crate::torch::{Device, Kind, Rng};
-    use crate::training::{Exam, Frozen, Guide, Kept, Known, Oversampled, Pull, Reals, Rules};
+    use crate::training::{Exam, Frozen, Guide, Kept, Known, Oversampled, Pull, Reals, Rules, Shunned};
     use crate::watch::{Impatient, Quiet};
 
     const HERE: Place = Place { device: Device::CPU, precision: Precision::F32, memory: Thrift::Fast };
@@ -174,6 +174,7 @@ mod tests {
             guide: Some(&guide),
             oversampled: None,
             kept: None,
+            shunned: None,
             pull: Some(&mut pull),
             exam: match exam {
                 Some(exam) => Some(exam),
@@ -247,6 +248,7 @@ mod tests {
                 guide: Some(&guide),
                 oversampled: None,
                 kept: None,
+                shunned: None,
                 pull: None,
                 exam: None,
             };
@@ -288,6 +290,7 @@ mod tests {
                 guide: None,
                 oversampled: Some(&Oversampled { latents: gone.shallow_clone(), share: 0.5 }),
                 kept: Some(&Kept { some: &some, weight }),
+                shunned: None,
                 pull: None,
                 exam: None,
             };
@@ -297,6 +300,38 @@ mod tests {
         };
         let (held, free) = (moved(50.0), moved(0.0));
         assert!(held < 0.4 * free, "{held} {free}");
+    }
+
+    #[test]
+    fn what_is_shunned_is_not_forgotten() {
+        let grey = |shade: f64| Tensor::full([4, 3, 8, 8], shade, (Kind::Float, tch::Device::Cpu));
+        // How much more than a dark picture, which nobody draws, a bright one passes for real, as all real ones are.
+        let told_apart = |share: f64| {
+            let (generator, discriminator) = young();
+            let rules = Rules { batch: 8, generator: 0.0, ..Rules::default() };
+            let shunned = Shunned { pictures: Frozen::new(&grey(-0.8), Device::CPU), share };
+            let contest = Contest {
+                name: "shunned",
+                generator: &generator,
+                moves: generator.parameters().named_leaves(),
+                discriminator: &discriminator,
+                reals: &Frozen::new(&grey(0.8), Device::CPU),
+                rules: &rules,
+                guide: None,
+                oversampled: None,
+                kept: None,
+                shunned: Some(&shunned),
+                pull: None,
+                exam: None,
+            };
+            compete(contest, &Plan::constant(40, 5e-3, 1), HERE, None, &mut Quiet).unwrap();
+            let logit = |shade: f64| {
+                no_grad(|| discriminator.forward(&grey(shade)).mean(Kind::Float).double_value(&[]))
+            };
+            logit(0.8) - logit(-0.8)
+        };
+        let (shunned, unknown) = (told_apart(0.5), told_apart(0.0));
+        assert!(shunned > 1.5 * unknown.max(1.0), "{shunned} {unknown}");
     }
 
     #[test]
@@ -325,6 +360,7 @@ mod tests {
             guide: None,
             oversampled: None,
             kept: None,
+            shunned: None,
             pull: None,
             exam: None,
         };

@@ -172,7 +172,11 @@ impl<'a> Bout<'a> {
             };
         let value = {
             let _scope = self.place.scope();
-            let fake = no_grad(|| self.draw(&latents));
+            let fake = no_grad(|| self.draw(&latents)).to_kind(Kind::Float);
+            let fake = match self.contest.shunned {
+                Some(shunned) => shunned.among(&fake, rng),
+                None => fake,
+            };
             let (real, fake) =
                 (self.logits(&real, real_classes.as_ref()), self.logits(&fake, fake_classes.as_ref()));
             let loss = softplus(&-real) + softplus(&fake);
@@ -257,7 +261,7 @@ impl<'a> Bout<'a> {
         Ok(value)
     }
 
-    /// Looks at the averages, and keeps the best.
+    /// Looks at the averages, and keeps the best; of equal ones the last, which more steps and slower ones have gone into.
     fn examine(&mut self, step: u64) -> Result<(), Error> {
         let Some(exam) = &mut self.contest.exam else { return Ok(()) };
         if !(step + 1).is_multiple_of(exam.every().max(1)) {
@@ -265,7 +269,7 @@ impl<'a> Bout<'a> {
         }
         let own: Vec<&Tensor> = self.contest.moves.iter().map(|(_, own)| own).collect();
         let grade = lent(&own, self.average.average(), || exam.grade(step + 1))?;
-        if let Some(grade) = grade.filter(|grade| *grade > self.best) {
+        if let Some(grade) = grade.filter(|grade| *grade >= self.best) {
             self.best = grade;
             no_grad(|| {
                 self.kept.iter_mut().zip(self.average.average()).for_each(|(kept, own)| kept.copy_(own));
@@ -287,7 +291,8 @@ impl Pupil for Bout<'_> {
         let pull = self.contest.pull.as_deref().map(Pull::facts).unwrap_or_default();
         let often = self.contest.oversampled.map_or(0.0, |often| often.share);
         let kept = self.contest.kept.map_or(0.0, |kept| kept.weight);
-        format!("{:?} {often} {kept} {} {pull}", self.contest.rules, shapes.concat())
+        let shunned = self.contest.shunned.map_or(0.0, |shunned| shunned.share);
+        format!("{:?} {often} {kept} {shunned} {} {pull}", self.contest.rules, shapes.concat())
     }
 
     fn step(&mut self, step: u64, lr: f64, _: &mut dyn Watch) -> Result<f64, Error> {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Error, Guide};
+use super::{Error, Frozen, Guide};
 use crate::model::stylegan2::{Discriminator, Generator};
 use crate::torch::{Rng, Tensor};
 
@@ -203,6 +203,25 @@ pub struct Known {
     pub pictures: Tensor,
 }
 
+/// Pictures that are never to pass for real, whoever drew them (negative data augmentation, Sinha et al. 2021, arXiv
+/// 2102.05113): once the generator draws few of their kind the discriminator would forget them, and the rest would pass.
+#[derive(Debug)]
+pub struct Shunned {
+    /// The pictures.
+    pub pictures: Frozen,
+    /// Their share of what the discriminator is told to be drawn, 0 to 1.
+    pub share: f64,
+}
+
+impl Shunned {
+    /// Drawn pictures `[n, 3, size, size]`, of which the first ones are replaced.
+    pub(super) fn among(&self, drawn: &Tensor, rng: &mut Rng) -> Tensor {
+        let n = drawn.size()[0];
+        let own = (self.share * n as f64).round() as i64;
+        Tensor::cat(&[self.pictures.some(own, rng).0, drawn.narrow(0, own, n - own)], 0)
+    }
+}
+
 /// Who competes, over what, and under which rules.
 pub struct Contest<'a> {
     /// A short name; part of the seed of every step.
@@ -223,6 +242,8 @@ pub struct Contest<'a> {
     pub oversampled: Option<&'a Oversampled>,
     /// What is to stay as it is: of each batch whatever is not oversampled.
     pub kept: Option<&'a Kept<'a>>,
+    /// What never passes for real.
+    pub shunned: Option<&'a Shunned>,
     /// What else moves the generator.
     pub pull: Option<&'a mut dyn Pull>,
     /// Ends the contest early.
@@ -245,7 +266,7 @@ pub struct Rivals {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::torch::Kind;
+    use crate::torch::{Device, Kind};
 
     #[test]
     fn a_share_of_the_latents_is_replaced() {
@@ -257,6 +278,18 @@ mod tests {
             let is_own = mixed.select(1, 0).gt(50.0);
             assert_eq!(is_own.sum(Kind::Int64).int64_value(&[]), own, "{share}");
             assert!(mixed.narrow(0, own, 16 - own).equal(&z.narrow(0, own, 16 - own)), "{share}");
+        }
+    }
+
+    #[test]
+    fn a_share_of_what_was_drawn_is_replaced() {
+        let drawn = Rng::new(1).normal(&[8, 3, 4, 4]);
+        let pictures = Tensor::full([5, 3, 4, 4], 9.0, (Kind::Float, tch::Device::Cpu));
+        for (share, own) in [(0.0, 0), (0.25, 2), (1.0, 8)] {
+            let shunned = Shunned { pictures: Frozen::new(&pictures, Device::CPU), share };
+            let mixed = shunned.among(&drawn, &mut Rng::new(3));
+            assert_eq!(mixed.eq(9.0).sum(Kind::Int64).int64_value(&[]), own * 48, "{share}");
+            assert!(mixed.narrow(0, own, 8 - own).equal(&drawn.narrow(0, own, 8 - own)), "{share}");
         }
     }
 }

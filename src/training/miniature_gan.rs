@@ -99,6 +99,9 @@ pub struct TracingPart {
     /// How much it counts that each level knows its finest stripes; see [`super::waves`].
     #[serde(default)]
     pub waves: f64,
+    /// How much it counts that two drawings of one latent differ; see [`super::tracing`]. 0 draws one a picture.
+    #[serde(default)]
+    pub spread: f64,
 }
 
 /// The labeller.
@@ -147,6 +150,13 @@ impl Recipe {
             if batch < 1 || least < 1 || !lr.is_finite() || lr <= 0.0 {
                 return Err(format!(
                     "a course has batch {batch}, lr {lr} and per_cell or coarsest {least}; at least 1, above 0 and at least 1 are needed"
+                ));
+            }
+        }
+        for &TracingPart { waves, spread, .. } in &part.tracing {
+            if waves.is_nan() || waves < 0.0 || !(0.0..=1.0).contains(&spread) {
+                return Err(format!(
+                    "a course of tracing has waves {waves} and spread {spread}; waves is not negative, spread 0 to 1"
                 ));
             }
         }
@@ -216,12 +226,13 @@ fn gan(recipe: &Recipe, out: &Path, here: Place, watch: &mut dyn Watch) -> Resul
         lesson.settle();
         watch.note(&format!("the mapping tells regions apart: loss {:.3}", learned.loss));
     }
-    for (i, &TracingPart { steps, batch, lr, coarsest, waves }) in part.tracing.iter().enumerate() {
+    for (i, &TracingPart { steps, batch, lr, coarsest, waves, spread }) in part.tracing.iter().enumerate() {
         let course = Course { steps, batch, lr, per_cell: 0 };
         let name = if i == 0 { "tracing".to_owned() } else { format!("tracing-{i}") };
         let plan = Plan { ema: Some(0.995), beta2: 0.99, decoupled: false, ..course.plan(seed(&name)) };
         let waves = (waves > 0.0).then(|| (Waves::new(&config, device), waves));
-        let mut lesson = Tracing { generator: &generator, world: &world, batch, coarsest, waves, device };
+        let mut lesson =
+            Tracing { generator: &generator, world: &world, batch, coarsest, spread, waves, device };
         let traced = train(&mut lesson, &plan, here, Some(&state.join(&name)), watch)?;
         let own = generator.parameters().named_leaves().len();
         generator.parameters().assign(&traced.weights[..own]);
@@ -244,6 +255,7 @@ fn gan(recipe: &Recipe, out: &Path, here: Place, watch: &mut dyn Watch) -> Resul
         guide: guide.as_ref(),
         oversampled: None,
         kept: None,
+        shunned: None,
         pull: None,
         exam: (part.sheets > 0).then_some(&mut sheets as &mut dyn Exam),
     };

@@ -23,7 +23,7 @@ mod world;
 
 pub use adversarial::{can_compete, compete, compete_on_loan};
 pub use autoencoder::Autoencoding;
-pub use contest::{Contest, Exam, Kept, Known, Oversampled, Pull, Reals, Rivals, Rules};
+pub use contest::{Contest, Exam, Kept, Known, Oversampled, Pull, Reals, Rivals, Rules, Shunned};
 pub use contrast::Contrast;
 pub use denoising::Denoising;
 pub use frozen::Frozen;
