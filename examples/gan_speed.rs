@@ -118,6 +118,7 @@ fn measure(file: &std::path::Path, place: Place, (batch, steps): (i64, u64)) -> 
         guide: None,
         oversampled: None,
         kept: None,
+        shunned: None,
         pull: None,
         exam: None,
     };
