@@ -8,7 +8,7 @@
 use std::f64::consts::LN_2;
 
 use super::sitting::Pupil;
-use super::tracing::{difference, from_afar};
+use super::tracing::{difference, energy_score, from_afar};
 use super::{Contest, Error, Guide, Known, Plan, Pull, Rules};
 use crate::model::stylegan2::Noise;
 use crate::torch::{Adam, AdamSettings, Ema, Kind, Place, Rng, Tensor, grad, grad_of_grad, no_grad, stage};
@@ -221,6 +221,12 @@ impl<'a> Bout<'a> {
             let drawn = drawn.to_kind(Kind::Float);
             if let Some((guide, pictures)) = &held {
                 loss += difference(&from_afar(&drawn), &from_afar(pictures), COARSEST) * guide.hold;
+                if guide.grain > 0.0 {
+                    let noises = self.contest.generator.config().noises(rules.batch, rng, self.place.device);
+                    let again = self.draw(&Latents { noises, ..latents }).to_kind(Kind::Float);
+                    let finest = pictures.size()[2];
+                    loss += energy_score([&drawn, &again], pictures, finest, 1.0) * guide.grain;
+                }
             }
             if let Some((pictures, weight)) = &kept {
                 let n = pictures.size()[0];

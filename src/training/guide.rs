@@ -25,6 +25,9 @@ pub struct Guide {
     /// that these latents stand for: a contest alone soon gives up shapes for grain. Grain itself is no latent's, so it is
     /// left to the contest.
     pub hold: f64,
+    /// How much it counts that there is as much grain as in those pictures (the energy score of [`super::tracing`]): a
+    /// contest cleans a rough style together with the smooth ones.
+    pub grain: f64,
 }
 
 impl Guide {
@@ -34,7 +37,7 @@ impl Guide {
         questions: &[i64],
         absent: &Tensor,
         features: i64,
-        (until, hold): (u64, f64),
+        (until, hold, grain): (u64, f64, f64),
         device: Device,
     ) -> Self {
         let zeros = |&classes: &i64| {
@@ -47,6 +50,7 @@ impl Guide {
             embeddings,
             until,
             hold,
+            grain,
         }
     }
 

@@ -71,6 +71,9 @@ pub struct GanPart {
     /// How firmly the guide holds the generator to the shapes that it has traced.
     #[serde(default)]
     pub hold: f64,
+    /// How firmly the guide holds it to as much grain as the canvas has.
+    #[serde(default)]
+    pub grain: f64,
     /// Steps in which the mapping learns the guide's regions before everything else.
     pub regions: u64,
     /// How the generator learns to trace the canvas before the contest, course by course; without one it begins with
@@ -162,12 +165,11 @@ impl Recipe {
         }
         part.rules().fits(GROUP).map_err(|why| format!("gan.course: {why}"))?;
         if [part.guided, part.cooldown].iter().any(|share| !(0.0..=1.0).contains(share))
-            || part.hold.is_nan()
-            || part.hold < 0.0
+            || [part.hold, part.grain].iter().any(|weight| weight.is_nan() || *weight < 0.0)
         {
             return Err(format!(
-                "gan.guided is {}, gan.cooldown {} and gan.hold {}; the first two are shares, 0 to 1, and hold is not negative",
-                part.guided, part.cooldown, part.hold
+                "gan.guided is {}, gan.cooldown {}, gan.hold {} and gan.grain {}; the first two are shares, 0 to 1, the others not negative",
+                part.guided, part.cooldown, part.hold, part.grain
             ));
         }
         part.rules.check(part.course.steps)
@@ -216,7 +218,7 @@ fn gan(recipe: &Recipe, out: &Path, here: Place, watch: &mut dyn Watch) -> Resul
     let guide = (part.guided > 0.0).then(|| {
         let until = (part.guided * part.course.steps as f64) as u64;
         let features = *config.channels.first().unwrap_or(&1);
-        Guide::new(&questions, world.absent(), features, (until, part.hold), device)
+        Guide::new(&questions, world.absent(), features, (until, part.hold, part.grain), device)
     });
     if part.regions > 0 {
         // The mapping's weights are a hundred times as large as others, and move as slowly.

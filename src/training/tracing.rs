@@ -30,7 +30,12 @@ pub(super) fn difference(drawn: &Tensor, pictures: &Tensor, coarsest: i64) -> Te
 
 /// How far two drawings of the same latents are from their pictures, less how far they are from each other times half the
 /// `spread`; all `[n, 3, size, size]`. With a spread of 1 it is the energy score of each number of each view.
-fn energy_score([drawn, again]: [&Tensor; 2], pictures: &Tensor, coarsest: i64, spread: f64) -> Tensor {
+pub(super) fn energy_score(
+    [drawn, again]: [&Tensor; 2],
+    pictures: &Tensor,
+    coarsest: i64,
+    spread: f64,
+) -> Tensor {
     let missed = difference(drawn, pictures, coarsest) + difference(again, pictures, coarsest);
     (missed - difference(drawn, again, coarsest) * spread) * 0.5
 }
