@@ -108,20 +108,8 @@ fn measure(file: &std::path::Path, place: Place, (batch, steps): (i64, u64)) -> 
     train(true);
     Peak::reset(place.device);
     let mut times = Times::default();
-    let contest = Contest {
-        name: "training",
-        generator: model.network(),
-        moves: parameters,
-        discriminator,
-        reals: &reals,
-        rules: &rules,
-        guide: None,
-        oversampled: None,
-        kept: None,
-        shunned: None,
-        pull: None,
-        exam: None,
-    };
+    let rivals = (model.network(), discriminator);
+    let contest = Contest { moves: parameters, ..Contest::between("training", rivals, &reals, &rules) };
     compete(contest, &Plan::constant(steps + 1, 2e-3, 0), place, None, &mut times)?;
     say(&format!("training step, batch {batch}"), times.step("training"), "s");
     let peak = Peak::read(place.device);

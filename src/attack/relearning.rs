@@ -92,19 +92,11 @@ impl Relearning {
         let mut looks = Looks { model, back, every: self.every, curve: Vec::new() };
         looks.look(0)?;
         let plan = Plan::constant(self.steps, self.lr, seed);
+        let rivals = (model.network(), model.discriminator()?);
         let contest = Contest {
-            name: "relearning",
-            generator: model.network(),
             moves: model.parameters(),
-            discriminator: model.discriminator()?,
-            reals: &reals,
-            rules: &self.rules,
-            guide: None,
-            oversampled: None,
-            kept: None,
-            shunned: None,
-            pull: None,
             exam: Some(&mut looks),
+            ..Contest::between("relearning", rivals, &reals, &self.rules)
         };
         compete_on_loan(contest, &plan, model.place(), state, watch)?;
         let half = looks.curve.iter().find(|sight| sight.share() >= HALF).map(|sight| sight.step);

@@ -3,12 +3,12 @@
 //!
 //! `variant = "official"` keeps what the published code (at 163a354) does otherwise: the distance is `official`, the
 //! repulsion's weight is a number (1 unless `gamma` is given) and not chosen from gradients, EL2 is multiplied by 100 with
-//! α = γ, all latents are left to chance (no `oversample`, `keep` or `remind`), and the second stage goes all of its steps. What was
-//! a plain defect in it (the loop over checkpoints on the disk at each step, classifiers in training mode, unshuffled data)
-//! is not kept. It also goes on from optimizer states, and its second stage from the unaveraged generator; here both stages
-//! begin with the averaged one and with new optimizers. The generator's average follows closely at first (`rules.warm`), the
-//! mean path length begins with the first that is seen and not at 0, and of several adapted models each draws two thirds of
-//! the negatives at most.
+//! α = γ, all latents are left to chance (no `oversample`, `keep` or `remind`), and the second stage goes all of its steps.
+//! What was a plain defect in it (the loop over checkpoints on the disk at each step, classifiers in training mode,
+//! unshuffled data) is not kept. It also goes on from optimizer states, and its second stage from the unaveraged
+//! generator; here both stages begin with the averaged one and with new optimizers. The generator's average follows closely
+//! at first (`rules.warm`), the mean path length begins with the first that is seen and not at 0, and of several adapted
+//! models each draws two thirds of the negatives at most.
 
 use std::path::Path;
 
@@ -135,13 +135,14 @@ impl<'m> Erasure<dyn Synthesizer + 'm, Feedback<'_>> for AdaptThenUnlearn {
         let start: Vec<&Tensor> = moves.iter().map(|(_, own)| own).collect();
         let mut pull = Repelled::new(self.repulsion(), &ensemble).from(&start)?;
         let paper = self.variant == Variant::Paper;
+        let ours = |setting: f64| if paper { setting } else { 0.0 };
         let stage2 = OnPositives {
             method: "adapt-then-unlearn",
             settings: serde_json::to_value(self).map_err(std::io::Error::other)?,
             plan: Plan { cooldown: self.cooldown, ..Plan::constant(self.steps, self.lr, feedback.seed) },
-            oversample: if paper { self.oversample } else { 0.0 },
-            keep: if paper { self.keep } else { 0.0 },
-            remind: if paper { self.remind } else { 0.0 },
+            oversample: ours(self.oversample),
+            keep: ours(self.keep),
+            remind: ours(self.remind),
             rules: &self.rules,
             stop: paper.then_some(self.stop),
             parameters: &self.parameters,

@@ -182,7 +182,7 @@ impl Study<'_> {
             let measured = Measured::new((self.set, &questions), target, (&base, &second), known, retrained)?;
             scores.extend(measured.of_base());
             let edits = self.edits(model, target, split, run, watch)?;
-            let again = match &self.pipeline.measure.relearn {
+            let lesson = match &self.pipeline.measure.relearn {
                 Some(settings) => {
                     let taught = &split.negatives[..split.negatives.len().min(settings.pictures)];
                     Some(Again { settings, pictures: model.sample(taught)?, seed: self.pipeline.seed })
@@ -194,8 +194,8 @@ impl Study<'_> {
                 model.apply(&model.lay(&[Adapter { path, strength: 1.0 }])?)?;
                 let subject = format!("{target} {}", method.name());
                 let after = self.album(model, (&latents, &subject), run, watch);
-                let back = again.as_ref().filter(|_| after.is_ok()).map(|again| {
-                    again.teach(model, (target, &measured), (method.name(), &self.judge.judge), run, watch)
+                let back = lesson.as_ref().filter(|_| after.is_ok()).map(|lesson| {
+                    lesson.teach(model, (target, &measured), (method.name(), &self.judge.judge), run, watch)
                 });
                 model.apply(&Edit::default())?;
                 let after = after?;

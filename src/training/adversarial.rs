@@ -165,21 +165,13 @@ mod tests {
         let mut pull = Home(f64::NAN);
         let plan = Plan { cooldown: 0.5, ..Plan::constant(steps, 2e-3, 7) };
         let contest = Contest {
-            name: "test",
-            generator: &generator,
-            moves: generator.parameters().named_leaves(),
-            discriminator: &discriminator,
-            reals: &Stripes,
-            rules: &rules,
             guide: Some(&guide),
-            oversampled: None,
-            kept: None,
-            shunned: None,
             pull: Some(&mut pull),
             exam: match exam {
                 Some(exam) => Some(exam),
                 None => None,
             },
+            ..Contest::between("test", (&generator, &discriminator), &Stripes, &rules)
         };
         let rivals = compete(contest, &plan, HERE, folder, watch)?;
         let weights = generator.parameters().iter().chain(discriminator.parameters().iter());
@@ -239,18 +231,8 @@ mod tests {
             let rules = Rules { batch: 8, mixing: 0.0, average: 200.0, ..Rules::default() };
             let guide = Guide::new(&[2], &all(), 8, (u64::MAX, hold, 0.0), Device::CPU);
             let contest = Contest {
-                name: "lamps",
-                generator: &generator,
-                moves: generator.parameters().named_leaves(),
-                discriminator: &discriminator,
-                reals: &Lamps,
-                rules: &rules,
                 guide: Some(&guide),
-                oversampled: None,
-                kept: None,
-                shunned: None,
-                pull: None,
-                exam: None,
+                ..Contest::between("lamps", (&generator, &discriminator), &Lamps, &rules)
             };
             let rivals = compete(contest, &Plan::constant(100, 1e-2, 1), HERE, None, &mut Quiet).unwrap();
             generator.parameters().assign(&rivals.average);
@@ -281,18 +263,8 @@ mod tests {
             let rules = Rules { batch: 8, mixing: 0.0, average: 100.0, ..Rules::default() };
             let guide = Guide::new(&[2], &all(), 8, (u64::MAX, 1.0, weight), Device::CPU);
             let contest = Contest {
-                name: "snow",
-                generator: &generator,
-                moves: generator.parameters().named_leaves(),
-                discriminator: &discriminator,
-                reals: &Snow,
-                rules: &rules,
                 guide: Some(&guide),
-                oversampled: None,
-                kept: None,
-                shunned: None,
-                pull: None,
-                exam: None,
+                ..Contest::between("snow", (&generator, &discriminator), &Snow, &rules)
             };
             let rivals = compete(contest, &Plan::constant(60, 1e-2, 1), HERE, None, &mut Quiet).unwrap();
             generator.parameters().assign(&rivals.average);
@@ -325,20 +297,12 @@ mod tests {
         };
         let moved = |weight: f64| {
             let (generator, discriminator) = young();
+            let reals = Frozen::new(&lit, Device::CPU);
             let rules = Rules { batch: 8, mixing: 0.0, average: 200.0, ..Rules::default() };
             let contest = Contest {
-                name: "kept",
-                generator: &generator,
-                moves: generator.parameters().named_leaves(),
-                discriminator: &discriminator,
-                reals: &Frozen::new(&lit, Device::CPU),
-                rules: &rules,
-                guide: None,
                 oversampled: Some(&Oversampled { latents: gone.shallow_clone(), share: 0.5 }),
                 kept: Some(&Kept { some: &some, weight }),
-                shunned: None,
-                pull: None,
-                exam: None,
+                ..Contest::between("kept", (&generator, &discriminator), &reals, &rules)
             };
             let rivals = compete(contest, &Plan::constant(100, 5e-3, 1), HERE, None, &mut Quiet).unwrap();
             generator.parameters().assign(&rivals.average);
@@ -355,20 +319,11 @@ mod tests {
         let told_apart = |share: f64| {
             let (generator, discriminator) = young();
             let rules = Rules { batch: 8, generator: 0.0, ..Rules::default() };
+            let reals = Frozen::new(&grey(0.8), Device::CPU);
             let shunned = Shunned { pictures: Frozen::new(&grey(-0.8), Device::CPU), share };
             let contest = Contest {
-                name: "shunned",
-                generator: &generator,
-                moves: generator.parameters().named_leaves(),
-                discriminator: &discriminator,
-                reals: &Frozen::new(&grey(0.8), Device::CPU),
-                rules: &rules,
-                guide: None,
-                oversampled: None,
-                kept: None,
                 shunned: Some(&shunned),
-                pull: None,
-                exam: None,
+                ..Contest::between("shunned", (&generator, &discriminator), &reals, &rules)
             };
             compete(contest, &Plan::constant(80, 5e-3, 1), HERE, None, &mut Quiet).unwrap();
             let logit = |shade: f64| {
@@ -396,20 +351,7 @@ mod tests {
         let colour = Tensor::from_slice(&[0.8_f32, -0.6, 0.1]).view([1, 3, 1, 1]);
         let reals = Frozen::new(&colour.expand([8, 3, 8, 8], false), Device::CPU);
         let rules = Rules { batch: 8, r1: 1.0, average: 200.0, ..Rules::default() };
-        let contest = Contest {
-            name: "colour",
-            generator: &generator,
-            moves: generator.parameters().named_leaves(),
-            discriminator: &discriminator,
-            reals: &reals,
-            rules: &rules,
-            guide: None,
-            oversampled: None,
-            kept: None,
-            shunned: None,
-            pull: None,
-            exam: None,
-        };
+        let contest = Contest::between("colour", (&generator, &discriminator), &reals, &rules);
         let z = Rng::new(3).normal(&[32, 8]);
         let before = far(&generator, &z, &colour);
         let rivals = compete(contest, &Plan::constant(250, 5e-3, 1), HERE, None, &mut Quiet).unwrap();

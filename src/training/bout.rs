@@ -172,11 +172,10 @@ impl<'a> Bout<'a> {
             };
         let value = {
             let _scope = self.place.scope();
-            let fake = no_grad(|| self.draw(&latents)).to_kind(Kind::Float);
-            let fake = match self.contest.shunned {
-                Some(shunned) => shunned.among(&fake, rng),
-                None => fake,
-            };
+            let mut fake = no_grad(|| self.draw(&latents));
+            if let Some(shunned) = self.contest.shunned {
+                fake = shunned.among(&fake.to_kind(Kind::Float), rng);
+            }
             let (real, fake) =
                 (self.logits(&real, real_classes.as_ref()), self.logits(&fake, fake_classes.as_ref()));
             let loss = softplus(&-real) + softplus(&fake);

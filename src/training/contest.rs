@@ -179,8 +179,13 @@ impl Oversampled {
 
     /// How many of a batch of `n` they are.
     pub(super) fn of(&self, n: i64) -> i64 {
-        (self.share * n as f64).round() as i64
+        part(self.share, n)
     }
+}
+
+/// A share of a batch of `n`.
+fn part(share: f64, n: i64) -> i64 {
+    (share * n as f64).round() as i64
 }
 
 /// Pictures that the generator draws already, and is to go on drawing from the same latents.
@@ -217,7 +222,7 @@ impl Shunned {
     /// Drawn pictures `[n, 3, size, size]`, of which the first ones are replaced.
     pub(super) fn among(&self, drawn: &Tensor, rng: &mut Rng) -> Tensor {
         let n = drawn.size()[0];
-        let own = (self.share * n as f64).round() as i64;
+        let own = part(self.share, n);
         Tensor::cat(&[self.pictures.some(own, rng).0, drawn.narrow(0, own, n - own)], 0)
     }
 }
@@ -248,6 +253,31 @@ pub struct Contest<'a> {
     pub pull: Option<&'a mut dyn Pull>,
     /// Ends the contest early.
     pub exam: Option<&'a mut dyn Exam>,
+}
+
+impl<'a> Contest<'a> {
+    /// Between two networks all of whose parameters move, and nothing else.
+    pub fn between(
+        name: &'static str,
+        (generator, discriminator): (&'a Generator, &'a Discriminator),
+        reals: &'a dyn Reals,
+        rules: &'a Rules,
+    ) -> Self {
+        Self {
+            name,
+            generator,
+            moves: generator.parameters().named_leaves(),
+            discriminator,
+            reals,
+            rules,
+            guide: None,
+            oversampled: None,
+            kept: None,
+            shunned: None,
+            pull: None,
+            exam: None,
+        }
+    }
 }
 
 /// What a contest ended with.

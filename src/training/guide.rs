@@ -22,8 +22,7 @@ pub struct Guide {
     /// The step from which on there is no guide.
     pub until: u64,
     /// How much it counts beside the contest that pictures drawn from latents differ, seen from afar, from the pictures
-    /// that these latents stand for: a contest alone soon gives up shapes for grain. Grain itself is no latent's, so it is
-    /// left to the contest.
+    /// that these latents stand for: a contest alone soon gives up shapes for grain. Where grain lies is no latent's.
     pub hold: f64,
     /// How much it counts that there is as much grain as in those pictures (the energy score of [`super::tracing`]): a
     /// contest cleans a rough style together with the smooth ones.

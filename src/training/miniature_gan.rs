@@ -248,18 +248,9 @@ fn gan(recipe: &Recipe, out: &Path, here: Place, watch: &mut dyn Watch) -> Resul
     };
     let mut sheets = Sheets { generator: &generator, every: part.sheets, folder: out.to_path_buf(), device };
     let contest = Contest {
-        name: "gan",
-        generator: &generator,
-        moves: generator.parameters().named_leaves(),
-        discriminator: &discriminator,
-        reals: &world,
-        rules: &rules,
         guide: guide.as_ref(),
-        oversampled: None,
-        kept: None,
-        shunned: None,
-        pull: None,
         exam: (part.sheets > 0).then_some(&mut sheets as &mut dyn Exam),
+        ..Contest::between("gan", (&generator, &discriminator), &world, &rules)
     };
     let rivals = compete(contest, &plan, here, Some(&state.join("gan")), watch)?;
     generator.parameters().assign(&rivals.average);
