@@ -14,6 +14,7 @@ pub mod pictures;
 pub mod report;
 pub mod run;
 pub mod sampler;
+pub mod settings;
 pub mod text;
 pub mod torch;
 pub mod training;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 const ROOMS: &[(&str, &[&str])] = &[
     ("watch", &[]),
     ("files", &[]),
+    ("settings", &[]),
     ("torch", &[]),
     ("canvas", &[]),
     ("pictures", &["files"]),
@@ -16,8 +17,11 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("sampler", &["torch"]),
     ("generator", &["torch", "weights", "model", "sampler", "text", "pictures", "watch", "files"]),
     ("training", &["torch", "weights", "model", "sampler", "text", "pictures", "watch", "canvas", "files"]),
-    ("erasure", &["torch", "weights", "model", "sampler", "pictures", "watch", "generator", "training"]),
-    ("attack", &["torch", "weights", "model", "pictures", "watch", "generator", "training"]),
+    (
+        "erasure",
+        &["settings", "torch", "weights", "model", "sampler", "pictures", "watch", "generator", "training"],
+    ),
+    ("attack", &["settings", "torch", "weights", "model", "pictures", "watch", "generator", "training"]),
     ("judge", &["torch", "weights", "model", "text", "pictures"]),
     ("measure", &["torch"]),
     ("report", &["pictures"]),

@@ -1,12 +1,11 @@
 //! How soon a generator learns again what was taken out of it: it is trained on a few of the concept's pictures until half
 //! of the concept is back. What was only hidden comes back at once.
 
-use std::path::Path;
-
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::Error;
 use crate::generator::Synthesizer;
+use crate::settings::over;
 use crate::torch::Tensor;
 use crate::training::{self, Contest, Exam, Frozen, Plan, Rules, compete_on_loan};
 use crate::watch::Watch;
@@ -24,13 +23,18 @@ pub struct Relearning {
     /// Adam's learning rate, before it is corrected for the lazy penalties.
     pub lr: f64,
     /// The contest's rules.
+    #[serde(deserialize_with = "rules")]
     pub rules: Rules,
 }
 
 impl Default for Relearning {
     fn default() -> Self {
-        Self { pictures: 16, steps: 60, every: 5, lr: 2e-3, rules: Rules::default() }
+        Self { pictures: 16, steps: 60, every: 5, lr: 2e-3, rules: Rules::fine_tuning() }
     }
+}
+
+fn rules<'de, D: Deserializer<'de>>(from: D) -> Result<Rules, D::Error> {
+    over(&Relearning::default().rules, from)
 }
 
 /// How much of the concept was there at a look.
@@ -85,7 +89,7 @@ impl Relearning {
         model: &dyn Synthesizer,
         pictures: &Tensor,
         back: &Back,
-        (seed, state): (u64, Option<&Path>),
+        seed: u64,
         watch: &mut dyn Watch,
     ) -> Result<Return, Error> {
         let reals = Frozen::new(pictures, model.place().device);
@@ -98,7 +102,7 @@ impl Relearning {
             exam: Some(&mut looks),
             ..Contest::between("relearning", rivals, &reals, &self.rules)
         };
-        compete_on_loan(contest, &plan, model.place(), state, watch)?;
+        compete_on_loan(contest, &plan, model.place(), None, watch)?;
         let half = looks.curve.iter().find(|sight| sight.share() >= HALF).map(|sight| sight.step);
         Ok(Return { curve: looks.curve, half })
     }

@@ -3,7 +3,11 @@
 //!
 //! `variant = "official"` keeps what the published code (at 163a354) does otherwise: the distance is `official`, the
 //! repulsion's weight is a number (1 unless `gamma` is given) and not chosen from gradients, EL2 is multiplied by 100 with
-//! α = γ, all latents are left to chance (no `oversample`, `keep` or `remind`), and the second stage goes all of its steps.
+//! α = γ, all latents are left to chance (no `oversample`, `keep` or `remind`), the contests' rules are rosinality's (but for
+//! the batch), and the second stage goes all of its steps at one rate.
+//! The usual variant has the paper's formulas and adds what that leaves to its authors' larger budget: those three, rules that
+//! fit a short training, and the distance `equalised`.
+//!
 //! What was a plain defect in it (the loop over checkpoints on the disk at each step, classifiers in training mode,
 //! unshuffled data) is not kept. It also goes on from optimizer states, and its second stage from the unaveraged
 //! generator; here both stages begin with the averaged one and with new optimizers. The generator's average follows closely
@@ -12,14 +16,14 @@
 
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::feedback::Stop;
 use super::repulsion::Repelled;
-use super::tuning::{OnPositives, check_tuning, chosen};
+use super::tuning::{OnPositives, chosen};
 use super::{Adapting, Distance, Erasure, Error, Feedback, Form, Repulsion, Variant};
 use crate::generator::Synthesizer;
-use crate::torch::Tensor;
+use crate::settings::over;
 use crate::training::{Plan, Rules};
 use crate::watch::Watch;
 use crate::weights::Edit;
@@ -51,6 +55,7 @@ pub struct AdaptThenUnlearn {
     /// Beginnings of the names of the parameters that move (`style`, `convs`, `to_rgbs.3`, …); all where there is none.
     pub parameters: Vec<String>,
     /// The contest's rules.
+    #[serde(deserialize_with = "rules")]
     pub rules: Rules,
     /// When it is enough.
     pub stop: Stop,
@@ -63,18 +68,22 @@ impl Default for AdaptThenUnlearn {
         Self {
             adapt: Adapting::default(),
             repulsion: Repulsion::default(),
-            steps: 300,
+            steps: 600,
             lr: 2e-3,
-            cooldown: 0.0,
-            oversample: 0.5,
+            cooldown: 0.3,
+            oversample: 0.75,
             keep: 10.0,
             remind: 0.25,
             parameters: Vec::new(),
-            rules: Rules::default(),
+            rules: OnPositives::rules(),
             stop: Stop::default(),
             variant: Variant::Paper,
         }
     }
+}
+
+fn rules<'de, D: Deserializer<'de>>(from: D) -> Result<Rules, D::Error> {
+    over(&AdaptThenUnlearn::default().rules, from)
 }
 
 /// What the published code multiplies EL2 with.
@@ -86,14 +95,10 @@ impl AdaptThenUnlearn {
     /// # Errors
     /// A setting that makes no sense.
     pub fn check(&self) -> Result<(), Error> {
-        self.adapt.check()?;
-        check_tuning(
-            "adapt-then-unlearn",
-            (self.steps, self.lr, self.cooldown),
-            (self.oversample, self.keep, self.remind),
-            &self.rules,
-        )?;
-        let Repulsion { gamma, ratio, alpha, .. } = self.repulsion;
+        let own = self.effective();
+        own.adapt.check()?;
+        own.stage2(0).check()?;
+        let Repulsion { gamma, ratio, alpha, .. } = own.repulsion;
         let negative = |value: f64| value.is_nan() || value < 0.0;
         if negative(ratio) || gamma.is_some_and(negative) || alpha.is_some_and(negative) {
             return Err(Error::Task(format!(
@@ -103,18 +108,43 @@ impl AdaptThenUnlearn {
         Ok(())
     }
 
-    /// The repulsion, with what the variant says of it.
-    fn repulsion(&self) -> Repulsion {
+    /// The settings that are in force, with what the variant says of them.
+    pub fn effective(&self) -> Self {
         if self.variant == Variant::Paper {
-            return self.repulsion;
+            return self.clone();
         }
         let gamma = self.repulsion.gamma.unwrap_or(1.0);
         let el2 = self.repulsion.form == Form::El2;
-        Repulsion {
+        let repulsion = Repulsion {
             distance: Distance::Official,
             gamma: Some(if el2 { OFFICIAL_EL2 } else { gamma }),
             alpha: Some(gamma),
             ..self.repulsion
+        };
+        let rosinality = |own: &Rules| Rules { batch: own.batch, ..Rules::default() };
+        Self {
+            adapt: Adapting { rules: rosinality(&self.adapt.rules), ..self.adapt.clone() },
+            repulsion,
+            cooldown: 0.0,
+            oversample: 0.0,
+            keep: 0.0,
+            remind: 0.0,
+            rules: rosinality(&self.rules),
+            stop: Stop { every: 0, ..self.stop },
+            ..self.clone()
+        }
+    }
+
+    fn stage2(&self, seed: u64) -> OnPositives<'_> {
+        OnPositives {
+            method: "adapt-then-unlearn",
+            plan: Plan { cooldown: self.cooldown, ..Plan::constant(self.steps, self.lr, seed) },
+            oversample: self.oversample,
+            keep: self.keep,
+            remind: self.remind,
+            rules: &self.rules,
+            stop: self.stop,
+            parameters: &self.parameters,
         }
     }
 }
@@ -130,23 +160,64 @@ impl<'m> Erasure<dyn Synthesizer + 'm, Feedback<'_>> for AdaptThenUnlearn {
         self.check()?;
         feedback.check()?;
         let model = &*model;
-        let ensemble = self.adapt.ensemble(model, feedback, &self.parameters, state, watch)?;
-        let moves = chosen(model, &self.parameters)?;
-        let start: Vec<&Tensor> = moves.iter().map(|(_, own)| own).collect();
-        let mut pull = Repelled::new(self.repulsion(), &ensemble).from(&start)?;
-        let paper = self.variant == Variant::Paper;
-        let ours = |setting: f64| if paper { setting } else { 0.0 };
-        let stage2 = OnPositives {
-            method: "adapt-then-unlearn",
-            settings: serde_json::to_value(self).map_err(std::io::Error::other)?,
-            plan: Plan { cooldown: self.cooldown, ..Plan::constant(self.steps, self.lr, feedback.seed) },
-            oversample: ours(self.oversample),
-            keep: ours(self.keep),
-            remind: ours(self.remind),
-            rules: &self.rules,
-            stop: paper.then_some(self.stop),
-            parameters: &self.parameters,
+        let own = self.effective();
+        let ensemble = own.adapt.ensemble(model, feedback, &own.parameters, state, watch)?;
+        let moves = chosen(model, &own.parameters)?;
+        let mut pull = Repelled::new(own.repulsion, &ensemble, &moves)?;
+        let settings = serde_json::to_value(&own).map_err(std::io::Error::other)?;
+        own.stage2(feedback.seed).run(model, feedback, settings, Some(&mut pull), state, watch)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::erasure::small::{labelled, small_gan};
+    use crate::watch::Quiet;
+
+    #[test]
+    fn the_published_code_s_variant_leaves_out_what_it_has_not() {
+        let rules = Rules { batch: 4, path_every: 0, r1_every: 0, ..Rules::default() };
+        let adapt = Adapting {
+            models: 2,
+            negatives: 4,
+            steps: 2,
+            fisher: 4,
+            rules: rules.clone(),
+            ..Adapting::default()
         };
-        stage2.run(model, feedback, Some(&mut pull), state, watch)
+        let folder = tempfile::tempdir().unwrap();
+        let mut model = small_gan(folder.path());
+        let looked = std::cell::Cell::new(false);
+        let examiner = |_: &dyn Synthesizer| {
+            looked.set(true);
+            Ok(crate::erasure::Grade { unlearned: 1.0, damage: 1.0 })
+        };
+        let feedback = labelled(Some(&examiner));
+        for (form, gamma, alpha) in [(Form::Il2, 2.0, 2.0), (Form::Nl2, 2.0, 2.0), (Form::El2, 100.0, 2.0)] {
+            let repulsion = Repulsion { form, gamma: Some(2.0), ..Repulsion::default() };
+            let stop = Stop { every: 1, ..Stop::default() };
+            let method = AdaptThenUnlearn {
+                adapt: adapt.clone(),
+                repulsion,
+                steps: 2,
+                rules: rules.clone(),
+                stop,
+                variant: Variant::Official,
+                ..AdaptThenUnlearn::default()
+            };
+            let edit = method.erase(&mut model, &feedback, Some(folder.path()), &mut Quiet).unwrap();
+            assert!(!looked.get(), "it goes all of its steps, unseen");
+            // The edit says what was done, and not what was asked for.
+            let recipe: serde_json::Value = serde_json::from_str(&edit.recipe).unwrap();
+            let own = &recipe["settings"];
+            assert_eq!(
+                (&own["oversample"], &own["keep"], &own["remind"]),
+                (&0.0.into(), &0.0.into(), &0.0.into())
+            );
+            let own = &own["repulsion"];
+            assert_eq!((&own["distance"], &own["gamma"]), (&"official".into(), &gamma.into()));
+            assert_eq!(own["alpha"], alpha);
+        }
     }
 }

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::elastic::Elastic;
 use super::ensemble::Ensemble;
@@ -11,6 +11,7 @@ use super::feedback::frozen;
 use super::tuning::{Tuning, chosen};
 use super::{Error, Feedback};
 use crate::generator::Synthesizer;
+use crate::settings::over;
 use crate::torch::{Rng, Tensor, seed_from};
 use crate::training::{Plan, Rules};
 use crate::watch::Watch;
@@ -33,6 +34,7 @@ pub struct Adapting {
     /// Samples of the generator over which it is measured what matters.
     pub fisher: i64,
     /// The contest's rules.
+    #[serde(deserialize_with = "rules")]
     pub rules: Rules,
 }
 
@@ -41,13 +43,17 @@ impl Default for Adapting {
         Self {
             models: 3,
             negatives: 300,
-            steps: 60,
+            steps: 50,
             lr: 2e-3,
             lambda: 5e8,
             fisher: 32,
-            rules: Rules::default(),
+            rules: Rules::fine_tuning(),
         }
     }
+}
+
+fn rules<'de, D: Deserializer<'de>>(from: D) -> Result<Rules, D::Error> {
+    over(&Adapting::default().rules, from)
 }
 
 impl Adapting {

@@ -6,7 +6,7 @@
 
 use super::Error;
 use crate::generator::Synthesizer;
-use crate::model::stylegan2::Noise;
+use crate::model::stylegan2::{Noise, bare};
 use crate::torch::{Rng, Tensor, grad_and_keep, no_grad, stage};
 use crate::training::Pull;
 
@@ -19,7 +19,7 @@ pub(super) struct Elastic {
 }
 
 /// Layers whose weights are held.
-const HELD: &str = "g.convs.";
+const HELD: &str = "convs.";
 /// Pictures that are drawn at once.
 const BATCH: i64 = 16;
 
@@ -31,11 +31,11 @@ impl Elastic {
         (lambda, pictures): (f64, i64),
         seed: u64,
     ) -> Result<Self, Error> {
-        let held: Vec<usize> = (0..moves.len()).filter(|&i| moves[i].0.starts_with(HELD)).collect();
+        let held: Vec<usize> = (0..moves.len()).filter(|&i| bare(&moves[i].0).starts_with(HELD)).collect();
         if held.is_empty() {
             return Err(Error::Task(format!(
-                "elastic weights hold {} alone, and none of them moves; let some move (parameters), or leave lambda out",
-                HELD.trim_start_matches("g.")
+                "elastic weights hold {} alone, and none of them moves; let some move (parameters), or do without (adapt.lambda = 0, or `positives` for `positives-ewc`)",
+                HELD.trim_end_matches('.')
             )));
         }
         let tensors: Vec<&Tensor> = held.iter().map(|&i| &moves[i].1).collect();
@@ -121,7 +121,7 @@ mod tests {
         let noises: Vec<Tensor> =
             network.config().noise_sides().iter().map(|&side| rng.normal(&[2, 1, side, side])).collect();
         for (i, (name, own)) in moves.iter().enumerate() {
-            assert_eq!(elastic.fisher[i].is_some(), name.starts_with(HELD), "{name}");
+            assert_eq!(elastic.fisher[i].is_some(), bare(name).starts_with(HELD), "{name}");
             let mut pulled = no_grad(|| own.detach().zeros_like());
             no_grad(|| elastic.add(i, &(own.detach() + 0.5), &mut pulled));
             let Some(fisher) = &elastic.fisher[i] else {

@@ -3,12 +3,13 @@
 
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::feedback::Stop;
 use super::tuning::{chosen, edit};
 use super::{Adapting, Erasure, Error, Feedback};
 use crate::generator::Synthesizer;
+use crate::settings::over;
 use crate::torch::{Tensor, no_grad};
 use crate::watch::Watch;
 use crate::weights::Edit;
@@ -25,6 +26,7 @@ pub struct Extrapolation {
     /// Beginnings of the names of the parameters that move; all where there is none.
     pub parameters: Vec<String>,
     /// When it is enough.
+    #[serde(deserialize_with = "stop")]
     pub stop: Stop,
 }
 
@@ -34,9 +36,14 @@ impl Default for Extrapolation {
             adapt: Adapting::default(),
             strengths: (1..20).map(|tenths| f64::from(tenths) / 10.0).collect(),
             parameters: Vec::new(),
-            stop: Stop::default(),
+            // The first strength that is enough, because each goes further than the one before.
+            stop: Stop { unlearned: Some(0.99), ..Stop::default() },
         }
     }
+}
+
+fn stop<'de, D: Deserializer<'de>>(from: D) -> Result<Stop, D::Error> {
+    over(&Extrapolation::default().stop, from)
 }
 
 impl Extrapolation {

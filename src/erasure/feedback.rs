@@ -43,13 +43,13 @@ pub struct Stop {
     pub unlearned: Option<f64>,
     /// The most damage that a state may have to be kept.
     pub damage: f64,
-    /// Steps from one look to the next; 0 looks never.
+    /// Steps of a training from one look to the next; 0 looks never.
     pub every: u64,
 }
 
 impl Default for Stop {
     fn default() -> Self {
-        Self { unlearned: None, damage: 1.5, every: 25 }
+        Self { unlearned: None, damage: 3.0, every: 100 }
     }
 }
 

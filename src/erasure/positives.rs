@@ -3,13 +3,14 @@
 
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::elastic::Elastic;
 use super::feedback::Stop;
-use super::tuning::{OnPositives, check_tuning, chosen};
+use super::tuning::{OnPositives, chosen};
 use super::{Erasure, Error, Feedback};
 use crate::generator::Synthesizer;
+use crate::settings::over;
 use crate::training::{Plan, Pull, Rules};
 use crate::watch::Watch;
 use crate::weights::Edit;
@@ -42,6 +43,7 @@ pub struct PositivesOnly {
     /// Beginnings of the names of the parameters that move; all where there is none.
     pub parameters: Vec<String>,
     /// The contest's rules.
+    #[serde(deserialize_with = "rules")]
     pub rules: Rules,
     /// When it is enough.
     pub stop: Stop,
@@ -50,19 +52,23 @@ pub struct PositivesOnly {
 impl Default for PositivesOnly {
     fn default() -> Self {
         Self {
-            steps: 300,
+            steps: 600,
             lr: 2e-3,
-            cooldown: 0.0,
-            oversample: 0.5,
+            cooldown: 0.3,
+            oversample: 0.75,
             keep: 10.0,
             remind: 0.25,
             lambda: None,
             fisher: 32,
             parameters: Vec::new(),
-            rules: Rules::default(),
+            rules: OnPositives::rules(),
             stop: Stop::default(),
         }
     }
+}
+
+fn rules<'de, D: Deserializer<'de>>(from: D) -> Result<Rules, D::Error> {
+    over(&PositivesOnly::default().rules, from)
 }
 
 impl PositivesOnly {
@@ -79,12 +85,20 @@ impl PositivesOnly {
                 self.fisher
             )));
         }
-        check_tuning(
-            "positives",
-            (self.steps, self.lr, self.cooldown),
-            (self.oversample, self.keep, self.remind),
-            &self.rules,
-        )
+        self.training(0).check()
+    }
+
+    fn training(&self, seed: u64) -> OnPositives<'_> {
+        OnPositives {
+            method: if self.lambda.is_some() { "positives-ewc" } else { "positives" },
+            plan: Plan { cooldown: self.cooldown, ..Plan::constant(self.steps, self.lr, seed) },
+            oversample: self.oversample,
+            keep: self.keep,
+            remind: self.remind,
+            rules: &self.rules,
+            stop: self.stop,
+            parameters: &self.parameters,
+        }
     }
 }
 
@@ -104,18 +118,8 @@ impl<'m> Erasure<dyn Synthesizer + 'm, Feedback<'_>> for PositivesOnly {
             .lambda
             .map(|lambda| Elastic::measure(model, &moves, (lambda, self.fisher), feedback.seed))
             .transpose()?;
-        let training = OnPositives {
-            method: if self.lambda.is_some() { "positives-ewc" } else { "positives" },
-            settings: serde_json::to_value(self).map_err(std::io::Error::other)?,
-            plan: Plan { cooldown: self.cooldown, ..Plan::constant(self.steps, self.lr, feedback.seed) },
-            oversample: self.oversample,
-            keep: self.keep,
-            remind: self.remind,
-            rules: &self.rules,
-            stop: Some(self.stop),
-            parameters: &self.parameters,
-        };
         let pull = elastic.as_mut().map(|elastic| elastic as &mut dyn Pull);
-        training.run(model, feedback, pull, state, watch)
+        let settings = serde_json::to_value(self).map_err(std::io::Error::other)?;
+        self.training(feedback.seed).run(model, feedback, settings, pull, state, watch)
     }
 }

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Error;
 use super::ensemble::{Ensemble, square_distance};
+use crate::model::stylegan2::unit;
 use crate::torch::{Kind, Tensor};
 use crate::training::Pull;
 
@@ -14,9 +15,7 @@ use crate::training::Pull;
 pub struct Repulsion {
     /// `il2`, `nl2` or `el2`.
     pub form: Form,
-    /// `paper`: the mean over the adapted models of the square distance over all parameters. `official`: as the
-    /// published code has it: the mean square of each tensor counts the same, and the sum over the models is multiplied
-    /// by half of their number.
+    /// What d² is.
     pub distance: Distance,
     /// Its weight γ; where there is none it is chosen at the first step, so that the repulsion's gradient is `ratio`
     /// times as long as the loss's own.
@@ -43,15 +42,33 @@ pub enum Form {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Distance {
-    /// The formula's.
+    /// The formula's: the mean over the adapted models of the square distance over all parameters, as they are stored.
     Paper,
-    /// The code's.
+    /// The published code's: the mean square of each tensor counts the same, and the sum over the models is multiplied by
+    /// half of their number.
     Official,
+    /// The formula's, of parameters in one unit. The mapping's are stored a hundred times as large as what they stand for:
+    /// they are 99.9 % of the paper's distance (of the shipped miniature from its adapted models), which so pushes hardly
+    /// anything but the mapping, and much harder than the contest's gradient there can answer.
+    Equalised,
+}
+
+impl Distance {
+    /// How much the square distance of each tensor of so many counts, of generators by the mean over `models`.
+    fn weights(self, moves: &[(String, Tensor)], models: usize) -> Vec<f64> {
+        let (n, p) = (models as f64, moves.len() as f64);
+        let weight = |(name, own): &(String, Tensor)| match self {
+            Self::Paper => 1.0,
+            Self::Official => n * n / (2.0 * p * own.numel() as f64),
+            Self::Equalised => unit(name).powi(2),
+        };
+        moves.iter().map(weight).collect()
+    }
 }
 
 impl Default for Repulsion {
     fn default() -> Self {
-        Self { form: Form::Il2, distance: Distance::Paper, gamma: None, ratio: 0.5, alpha: None }
+        Self { form: Form::Il2, distance: Distance::Equalised, gamma: None, ratio: 0.1, alpha: None }
     }
 }
 
@@ -59,6 +76,8 @@ impl Default for Repulsion {
 pub(super) struct Repelled<'a> {
     settings: Repulsion,
     ensemble: &'a Ensemble,
+    /// How much the square distance of each tensor counts.
+    weights: Vec<f64>,
     /// γ, once it is known.
     gamma: Option<f64>,
     alpha: f64,
@@ -67,64 +86,41 @@ pub(super) struct Repelled<'a> {
 }
 
 impl<'a> Repelled<'a> {
-    pub(super) fn new(settings: Repulsion, ensemble: &'a Ensemble) -> Self {
-        // Both choices are made at the start, and α follows from the ensemble and the start alone.
-        Self {
-            settings,
-            ensemble,
-            gamma: settings.gamma,
-            alpha: settings.alpha.unwrap_or(f64::NAN),
-            slope: 0.0,
-        }
-    }
-
-    /// α, where it is to be chosen, from the distance at the start.
+    /// Of the parameters that move, as they are at the start.
     ///
     /// # Errors
     /// An α under which the term is nothing from the start on.
-    pub(super) fn from(mut self, start: &[&Tensor]) -> Result<Self, Error> {
+    pub(super) fn new(
+        settings: Repulsion,
+        ensemble: &'a Ensemble,
+        moves: &[(String, Tensor)],
+    ) -> Result<Self, Error> {
         /// Beyond it an exponential is 0.
         const MOST: f64 = 700.0;
-        let square = self.square(start).max(f64::MIN_POSITIVE);
-        if self.alpha.is_nan() {
-            self.alpha = 1.0 / square;
-        }
-        if self.settings.form == Form::El2 && self.alpha * square > MOST {
+        let weights = settings.distance.weights(moves, ensemble.models);
+        let mut repelled =
+            Self { settings, ensemble, weights, gamma: settings.gamma, alpha: f64::NAN, slope: 0.0 };
+        let start: Vec<&Tensor> = moves.iter().map(|(_, own)| own).collect();
+        let square = repelled.square(&start).max(f64::MIN_POSITIVE);
+        repelled.alpha = settings.alpha.unwrap_or(1.0 / square);
+        if settings.form == Form::El2 && repelled.alpha * square > MOST {
             return Err(Error::Task(format!(
-                "with alpha {} and a square distance of {square:.3e} exp(-alpha d²) is 0, so nothing would repel; leave alpha out (it is 1/d² then), or take one about {:.1e}",
-                self.alpha,
+                "with alpha {} and a square distance of {square:.3e} exp(-alpha d²) is 0, so nothing would repel; leave alpha out (it is 1/d² then), or take one about {:.1e} (gamma is alpha under `official`)",
+                repelled.alpha,
                 1.0 / square
             )));
         }
-        Ok(self)
+        Ok(repelled)
     }
 
     /// The square distance.
-    pub(super) fn square(&self, parameters: &[&Tensor]) -> f64 {
-        let (n, p) = (self.ensemble.models as f64, parameters.len() as f64);
-        let each = parameters.iter().zip(&self.ensemble.mean).zip(&self.ensemble.spread);
-        match self.settings.distance {
-            Distance::Paper => {
-                each.map(|((own, mean), spread)| square_distance(own, mean) + spread / n).sum()
-            }
-            Distance::Official => {
-                let mean_squares = each.map(|((own, mean), spread)| {
-                    (n * square_distance(own, mean) + spread) / own.numel() as f64
-                });
-                mean_squares.sum::<f64>() * n / (2.0 * p)
-            }
-        }
-    }
-
-    /// d(d²)/dθ = this · (θ - θ̄), for a tensor of so many numbers among so many tensors.
-    fn pace(&self, numbers: usize) -> f64 {
-        match self.settings.distance {
-            Distance::Paper => 2.0,
-            Distance::Official => {
-                let n = self.ensemble.models as f64;
-                n * n / (self.ensemble.mean.len() as f64 * numbers as f64)
-            }
-        }
+    fn square(&self, parameters: &[&Tensor]) -> f64 {
+        let Ensemble { mean, spread, models } = self.ensemble;
+        let each = parameters.iter().zip(mean).zip(spread).zip(&self.weights);
+        each.map(|(((own, mean), spread), weight)| {
+            weight * (square_distance(own, mean) + spread / *models as f64)
+        })
+        .sum()
     }
 
     /// The term's value, γ included; the slope is kept for the gradients.
@@ -134,11 +130,9 @@ impl<'a> Repelled<'a> {
             let norm = |squares: f64| squares.sqrt();
             let own: f64 =
                 gradients.iter().flatten().map(|g| g.square().sum(Kind::Double).double_value(&[])).sum();
-            let each = parameters.iter().zip(&self.ensemble.mean);
-            let repelling = each.map(|(own, mean)| {
-                let pace = self.pace(own.numel());
-                pace * pace * square_distance(own, mean)
-            });
+            let each = parameters.iter().zip(&self.ensemble.mean).zip(&self.weights);
+            let repelling =
+                each.map(|((own, mean), weight)| 4.0 * weight * weight * square_distance(own, mean));
             let repelling = norm(repelling.sum()) * slope.abs();
             // Exactly at the mean nothing says where to go.
             if repelling > 0.0 { self.settings.ratio * norm(own) / repelling } else { 0.0 }
@@ -172,7 +166,8 @@ impl Pull for Repelled<'_> {
     }
 
     fn add(&self, i: usize, parameter: &Tensor, gradient: &mut Tensor) {
-        let factor = self.slope * self.pace(parameter.numel());
+        // d(d²)/dθ = 2 · weight · (θ - θ̄).
+        let factor = 2.0 * self.slope * self.weights[i];
         let _ = gradient.g_add_(&((parameter - &self.ensemble.mean[i]) * factor));
     }
 
@@ -190,22 +185,26 @@ mod tests {
     use super::*;
     use crate::torch::{Rng, grad};
 
-    fn networks() -> (Vec<Tensor>, Vec<Vec<Tensor>>) {
+    /// A network's parameters, the last one of a mapping, and those of five others.
+    fn networks() -> (Vec<(String, Tensor)>, Vec<Vec<Tensor>>) {
         let mut rng = Rng::new(5);
         let mut one = |scale: f64| -> Vec<Tensor> {
             [&[4_i64, 3][..], &[7], &[1]].iter().map(|shape| rng.normal(shape) * scale).collect()
         };
-        let own = one(1.0).into_iter().map(|own| own.set_requires_grad(true)).collect();
-        (own, (0..5).map(|_| one(0.3)).collect())
+        let names = ["g.convs.0.conv.weight", "g.to_rgb1.bias", "g.style.1.bias"].map(str::to_owned);
+        let own = one(1.0).into_iter().map(|own| own.set_requires_grad(true));
+        (names.into_iter().zip(own).collect(), (0..5).map(|_| one(0.3)).collect())
     }
 
     /// The loop over the models, as the formula and as the published code have it.
-    fn by_loop(own: &[Tensor], models: &[Vec<Tensor>], distance: Distance) -> Tensor {
+    fn by_loop(own: &[(String, Tensor)], models: &[Vec<Tensor>], distance: Distance) -> Tensor {
         let (n, p) = (models.len() as f64, own.len() as f64);
         let terms = models.iter().flat_map(|model| {
-            own.iter().zip(model).map(|(a, b)| match distance {
+            own.iter().zip(model).enumerate().map(|(i, ((_, a), b))| match distance {
                 Distance::Paper => (a - b).square().sum(Kind::Float) / n,
                 Distance::Official => (a - b).square().mean(Kind::Float) / p * (n / 2.0),
+                Distance::Equalised if i == 2 => ((a - b) / 100.0).square().sum(Kind::Float) / n,
+                Distance::Equalised => (a - b).square().sum(Kind::Float) / n,
             })
         });
         terms.reduce(|a, b| a + b).unwrap()
@@ -214,9 +213,9 @@ mod tests {
     #[test]
     fn the_mean_and_a_number_are_the_loop_over_all_models() {
         let (own, models) = networks();
-        let tensors: Vec<&Tensor> = own.iter().collect();
+        let tensors: Vec<&Tensor> = own.iter().map(|(_, own)| own).collect();
         let ensemble = Ensemble::new(&models);
-        for distance in [Distance::Paper, Distance::Official] {
+        for distance in [Distance::Paper, Distance::Official, Distance::Equalised] {
             for form in [Form::Il2, Form::Nl2, Form::El2] {
                 let settings = Repulsion { form, distance, gamma: Some(3.0), alpha: Some(0.1), ratio: 1.0 };
                 let square = by_loop(&own, &models, distance);
@@ -226,7 +225,7 @@ mod tests {
                     Form::El2 => (&square * -0.1).exp() * 3.0,
                 };
                 let wanted = grad(&loss, &tensors).unwrap();
-                let mut pull = Repelled::new(settings, &ensemble);
+                let mut pull = Repelled::new(settings, &ensemble, &own).unwrap();
                 let value = crate::torch::no_grad(|| pull.value(&tensors, &[]));
                 assert!((value / loss.double_value(&[]) - 1.0).abs() < 1e-5, "{form:?} {distance:?}");
                 for (i, wanted) in wanted.iter().enumerate() {
@@ -246,23 +245,24 @@ mod tests {
     #[test]
     fn an_exponential_that_is_nothing_is_refused() {
         let (own, models) = networks();
-        let tensors: Vec<&Tensor> = own.iter().collect();
         let ensemble = Ensemble::new(&models);
         let el2 = |alpha: Option<f64>| Repulsion { form: Form::El2, alpha, ..Repulsion::default() };
         for alpha in [None, Some(0.1)] {
-            assert!(Repelled::new(el2(alpha), &ensemble).from(&tensors).is_ok(), "{alpha:?}");
+            assert!(Repelled::new(el2(alpha), &ensemble, &own).is_ok(), "{alpha:?}");
         }
-        let refused = Repelled::new(el2(Some(1e6)), &ensemble).from(&tensors).map(drop).unwrap_err();
+        let refused = Repelled::new(el2(Some(1e6)), &ensemble, &own).map(drop).unwrap_err();
         assert!(refused.to_string().contains("leave alpha out"), "{refused}");
     }
 
     #[test]
     fn its_weight_makes_its_gradient_as_long_as_asked_for() {
         let (own, models) = networks();
-        let tensors: Vec<&Tensor> = own.iter().collect();
+        let tensors: Vec<&Tensor> = own.iter().map(|(_, own)| own).collect();
         let ensemble = Ensemble::new(&models);
-        let gradients: Vec<Option<Tensor>> = own.iter().map(|own| Some(own.detach().ones_like())).collect();
-        let mut pull = Repelled::new(Repulsion { ratio: 0.25, ..Repulsion::default() }, &ensemble);
+        let gradients: Vec<Option<Tensor>> =
+            tensors.iter().map(|own| Some(own.detach().ones_like())).collect();
+        let settings = Repulsion { ratio: 0.25, ..Repulsion::default() };
+        let mut pull = Repelled::new(settings, &ensemble, &own).unwrap();
         let length = |gradients: &[Tensor]| {
             gradients.iter().map(|g| g.square().sum(Kind::Double).double_value(&[])).sum::<f64>().sqrt()
         };
@@ -270,7 +270,7 @@ mod tests {
             pull.value(&tensors, &gradients);
             let added: Vec<Tensor> = (0..own.len())
                 .map(|i| {
-                    let mut gradient = own[i].detach().zeros_like();
+                    let mut gradient = tensors[i].detach().zeros_like();
                     pull.add(i, tensors[i], &mut gradient);
                     gradient
                 })

@@ -6,6 +6,7 @@ use std::path::Path;
 use super::feedback::{Examiner, Stop, frozen};
 use super::{Error, Feedback};
 use crate::generator::Synthesizer;
+use crate::model::stylegan2::bare;
 use crate::torch::{Rng, Tensor};
 use crate::training::{
     self, Contest, Exam, Kept, Known, Oversampled, Plan, Pull, Reals, Rules, Shunned, compete_on_loan,
@@ -39,8 +40,6 @@ pub(super) struct Tuning<'a> {
 /// are given the same chances, and differ in the pull alone.
 pub(super) struct OnPositives<'a> {
     pub method: &'a str,
-    /// The method's settings, for the record.
-    pub settings: serde_json::Value,
     pub plan: Plan,
     /// Share of each batch that is drawn from latents which showed the concept.
     pub oversample: f64,
@@ -49,16 +48,52 @@ pub(super) struct OnPositives<'a> {
     /// Share of what the discriminator is told to be drawn that are pictures of the concept.
     pub remind: f64,
     pub rules: &'a Rules,
-    pub stop: Option<Stop>,
+    pub stop: Stop,
     pub parameters: &'a [String],
 }
 
 impl OnPositives<'_> {
-    /// Learns, and gives what changed.
+    /// The usual rules. The discriminator first moves alone, because a new one has nothing to tell, and stays the faster one.
+    pub(super) fn rules() -> Rules {
+        Rules { ahead: 150, generator: 0.6, ..Rules::fine_tuning() }
+    }
+
+    /// Says what is wrong with it.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        let method = self.method;
+        for (what, share) in [("oversample", self.oversample), ("remind", self.remind)] {
+            if !(0.0..=1.0).contains(&share) {
+                return Err(Error::Task(format!(
+                    "{method}'s {what} is {share}; it is a share of each batch, 0 to 1"
+                )));
+            }
+        }
+        if self.keep.is_nan() || self.keep < 0.0 {
+            return Err(Error::Task(format!(
+                "{method}'s keep is {}; it is a weight, and not negative",
+                self.keep
+            )));
+        }
+        let Plan { steps, lr, cooldown, .. } = self.plan;
+        if !(0.0..=1.0).contains(&cooldown) {
+            return Err(Error::Task(format!(
+                "{method}'s cooldown is {cooldown}; it is a share of the steps, 0 to 1"
+            )));
+        }
+        if steps < 1 || lr.is_nan() || lr <= 0.0 {
+            return Err(Error::Task(format!(
+                "{method} has {steps} steps and lr {lr}; at least 1 step and a rate above 0 are needed"
+            )));
+        }
+        self.rules.check(steps).map_err(|why| Error::Task(format!("{method}'s rules: {why}")))
+    }
+
+    /// Learns, and gives what changed; `settings` are the method's, for the record.
     pub(super) fn run(
         self,
         model: &dyn Synthesizer,
         feedback: &Feedback,
+        settings: serde_json::Value,
         pull: Option<&mut dyn Pull>,
         state: Option<&Path>,
         watch: &mut dyn Watch,
@@ -92,12 +127,12 @@ impl OnPositives<'_> {
                 Some(pull) => Some(pull),
                 None => None,
             },
-            stop: self.stop,
+            stop: Some(self.stop),
             parameters: self.parameters,
         };
         let own = state.map(|state| state.join(self.method));
         let unlearned = tuning.run(model, feedback, own.as_deref(), watch)?;
-        Ok(edit(model, feedback, (self.method, self.settings), unlearned))
+        Ok(edit(model, feedback, (self.method, settings), unlearned))
     }
 }
 
@@ -105,12 +140,10 @@ impl OnPositives<'_> {
 pub(super) fn chosen(model: &dyn Synthesizer, parameters: &[String]) -> Result<Vec<(String, Tensor)>, Error> {
     let all = model.parameters();
     let takes = |name: &str| {
-        let bare = name.strip_prefix("g.").unwrap_or(name);
-        parameters.is_empty() || parameters.iter().any(|start| bare.starts_with(start.as_str()))
+        parameters.is_empty() || parameters.iter().any(|start| bare(name).starts_with(start.as_str()))
     };
-    if let Some(start) = parameters.iter().find(|start| {
-        !all.iter().any(|(name, _)| name.strip_prefix("g.").unwrap_or(name).starts_with(start.as_str()))
-    }) {
+    let unknown = |start: &&String| !all.iter().any(|(name, _)| bare(name).starts_with(start.as_str()));
+    if let Some(start) = parameters.iter().find(unknown) {
         return Err(Error::Task(format!(
             "no parameter of the generator begins with `{start}`; its layers are style, input, conv1, to_rgb1, convs.N and to_rgbs.N"
         )));
@@ -178,36 +211,6 @@ impl Exam for Examination<'_> {
     }
 }
 
-/// Says what is wrong with settings that all trainings on samples share.
-pub(super) fn check_tuning(
-    method: &str,
-    (steps, lr, cooldown): (u64, f64, f64),
-    (oversample, keep, remind): (f64, f64, f64),
-    rules: &Rules,
-) -> Result<(), Error> {
-    for (what, share) in [("oversample", oversample), ("remind", remind)] {
-        if !(0.0..=1.0).contains(&share) {
-            return Err(Error::Task(format!(
-                "{method}'s {what} is {share}; it is a share of each batch, 0 to 1"
-            )));
-        }
-    }
-    if keep.is_nan() || keep < 0.0 {
-        return Err(Error::Task(format!("{method}'s keep is {keep}; it is a weight, and not negative")));
-    }
-    if !(0.0..=1.0).contains(&cooldown) {
-        return Err(Error::Task(format!(
-            "{method}'s cooldown is {cooldown}; it is a share of the steps, 0 to 1"
-        )));
-    }
-    if steps < 1 || lr.is_nan() || lr <= 0.0 {
-        return Err(Error::Task(format!(
-            "{method} has {steps} steps and lr {lr}; at least 1 step and a rate above 0 are needed"
-        )));
-    }
-    rules.check(steps).map_err(|why| Error::Task(format!("{method}'s rules: {why}")))
-}
-
 /// The edit that a method's parameters are.
 pub(super) fn edit(
     model: &dyn Synthesizer,
@@ -237,7 +240,7 @@ mod tests {
     fn method(stop: Stop, parameters: &[&str]) -> PositivesOnly {
         let rules = Rules { batch: 4, path_every: 0, r1_every: 0, ..Rules::default() };
         let parameters = parameters.iter().map(|&own| own.to_owned()).collect();
-        PositivesOnly { steps: 6, rules, stop, parameters, ..PositivesOnly::default() }
+        PositivesOnly { steps: 6, cooldown: 0.0, rules, stop, parameters, ..PositivesOnly::default() }
     }
 
     #[test]
@@ -251,6 +254,19 @@ mod tests {
         let wrong =
             method(Stop::default(), &["convolutions"]).erase(&mut model, &labelled(None), None, &mut Quiet);
         assert!(wrong.unwrap_err().to_string().contains("its layers are"));
+    }
+
+    #[test]
+    fn where_all_latents_showed_it_nothing_is_left_to_hold() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut model = small_gan(folder.path());
+        let all = PositivesOnly { oversample: 1.0, keep: 10.0, ..method(Stop::default(), &[]) };
+        let edit = all.erase(&mut model, &labelled(None), None, &mut Quiet).unwrap();
+        let none = PositivesOnly { keep: 0.0, ..all };
+        let same = none.erase(&mut model, &labelled(None), None, &mut Quiet).unwrap();
+        for ((name, a), (_, b)) in edit.tensors.iter().zip(&same.tensors) {
+            assert!(a.equal(b), "{name}");
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::stable_diffusion::to_pictures;
 use super::{Adapter, Blend, Error, Generator, ModelCard, Shot, Synthesizer, is_whole};
 use crate::model::Builder;
-use crate::model::stylegan2::{self, Config, Discriminator, Noise};
+use crate::model::stylegan2::{self, Config, Discriminator, Noise, is_mapping};
 use crate::pictures::Picture;
 use crate::torch::{Kind, Place, Rng, Tensor, no_grad, stage};
 use crate::watch::Watch;
@@ -228,7 +228,7 @@ impl Generator for StyleGan2 {
             self.mean = mean;
         }
         // Styles that are mapped otherwise have another mean.
-        if self.originals.keys().any(|name| name.starts_with("g.style.")) {
+        if self.originals.keys().any(|name| is_mapping(name)) {
             let mean = mean_style(&self.network, self.place)?;
             self.own_mean = Some(std::mem::replace(&mut self.mean, mean));
         }

@@ -120,7 +120,7 @@ const EWC: f64 = 5e8;
 
 impl Default for FeedbackSettings {
     fn default() -> Self {
-        Self { labeller: "labeller".to_owned(), threshold: 0.7, samples: 3000, labels: None }
+        Self { labeller: "labeller".to_owned(), threshold: 0.7, samples: 6000, labels: None }
     }
 }
 
@@ -163,7 +163,9 @@ impl GanMethod {
     pub(super) fn looks(&self) -> u64 {
         let of = |steps: u64, stop: &Stop| steps.checked_div(stop.every).unwrap_or(0);
         match self {
-            Self::AdaptThenUnlearn(method) => of(method.steps, &method.stop),
+            Self::AdaptThenUnlearn(method) => of(method.steps, &method.effective().stop),
+            // There is no choice of one.
+            Self::Extrapolation(method) if method.strengths.len() < 2 => 0,
             Self::Extrapolation(method) => method.strengths.len() as u64,
             Self::Positives(method) | Self::PositivesEwc(method) => of(method.steps, &method.stop),
         }
@@ -294,5 +296,42 @@ impl Unlearning {
     /// A target that is none.
     pub fn targets(&self) -> Result<Vec<Target>, Error> {
         self.forget.iter().map(|text| text.parse().map_err(Error::Pipeline)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(method: &str) -> Result<GanMethod, Error> {
+        let text = format!("name = \"x\"\nforget = [\"object:Cat\"]\nfeedback = {{}}\n[[method]]\n{method}");
+        Unlearning::parse("x", &text, &[]).map(|mut pipeline| pipeline.method.remove(0))
+    }
+
+    #[test]
+    fn what_the_pipeline_calls_defaults_are_defaults() {
+        let text = include_str!("../../pipelines/gan-adapt-then-unlearn.toml");
+        let all = Unlearning::parse("shipped", text, &[]).unwrap();
+        let own = all_methods();
+        assert_eq!(serde_json::to_value(&all.method).unwrap(), serde_json::to_value(&own).unwrap());
+        let [_, method, ..] = text.split("[[method]]\n").collect::<Vec<_>>()[..] else { panic!("no method") };
+        let said = method.replace("\n# ", "\n");
+        assert!(said.lines().filter(|line| line.contains(" = ")).count() > 10, "{said}");
+        let GanMethod::AdaptThenUnlearn(said) = parsed(&said).unwrap() else { panic!("another method") };
+        assert_eq!(said, AdaptThenUnlearn::default());
+    }
+
+    #[test]
+    fn rules_that_are_not_given_are_the_place_s_own() {
+        let given = "name = \"positives\"\nrules = { batch = 4 }\nstop = { every = 7 }";
+        let GanMethod::Positives(given) = parsed(given).unwrap() else { panic!("another method") };
+        let usual = PositivesOnly::default();
+        assert_eq!(given.rules, Rules { batch: 4, ..usual.rules });
+        assert_ne!(usual.rules.mapping, Rules::default().mapping);
+        let given = "name = \"extrapolation\"\nstop = { damage = 2.0 }";
+        let GanMethod::Extrapolation(given) = parsed(given).unwrap() else { panic!("another method") };
+        assert_eq!(given.stop, Stop { damage: 2.0, ..Extrapolation::default().stop });
+        let wrong = parsed("name = \"positives\"\nrules = { bach = 4 }").unwrap_err().to_string();
+        assert!(wrong.contains("did you mean `batch`?"), "{wrong}");
     }
 }

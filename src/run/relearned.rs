@@ -72,7 +72,7 @@ impl Again<'_> {
             let look = |model: &dyn Synthesizer| shown(model).map_err(|error| error.to_string());
             let what = format!("relearning {target} after {method}");
             let back = run.phase(&what, model.place().device, |_| {
-                Ok(self.settings.run(model, &self.pictures, &look, (self.seed, None), watch)?)
+                Ok(self.settings.run(model, &self.pictures, &look, self.seed, watch)?)
             })?;
             write_json(&file, &back)?;
             back

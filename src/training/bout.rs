@@ -10,7 +10,7 @@ use std::f64::consts::LN_2;
 use super::sitting::Pupil;
 use super::tracing::{difference, energy_score, from_afar};
 use super::{Contest, Error, Guide, Known, Plan, Pull, Rules};
-use crate::model::stylegan2::Noise;
+use crate::model::stylegan2::{Noise, is_mapping};
 use crate::torch::{Adam, AdamSettings, Ema, Kind, Place, Rng, Tensor, grad, grad_of_grad, no_grad, stage};
 use crate::watch::Watch;
 
@@ -19,9 +19,6 @@ const COARSEST: i64 = 8;
 
 /// How names of the noise's weights end.
 const NOISE: &str = "noise.weight";
-
-/// How names of the mapping's weights begin.
-const MAPPING: &str = "style.";
 
 /// How fast the mean path length follows.
 const PATH_PACE: f64 = 0.01;
@@ -60,9 +57,9 @@ impl<'a> Bout<'a> {
         };
         let mut against: Vec<(String, Tensor)> = contest.discriminator.parameters().named_leaves();
         against.extend(contest.guide.iter().flat_map(|guide| guide.parameters()));
-        let rate = |(name, _): &(String, Tensor)| match name.trim_start_matches("g.") {
+        let rate = |(name, _): &(String, Tensor)| match name {
             name if name.ends_with(NOISE) => rules.noise,
-            name if name.starts_with(MAPPING) => rules.mapping,
+            name if is_mapping(name) => rules.mapping,
             _ => 1.0,
         };
         let rates = contest.moves.iter().map(rate).collect();
@@ -97,7 +94,7 @@ impl<'a> Bout<'a> {
         self.place.device.tch()
     }
 
-    /// Whether this batch is drawn under two latents.
+    /// What a batch of `n` is drawn from, under one latent each or under two.
     fn latents(&self, n: i64, rng: &mut Rng) -> Latents {
         let config = self.contest.generator.config();
         let mixed = rng.uniform(&[1]).double_value(&[0]) < self.contest.rules.mixing;
@@ -205,8 +202,8 @@ impl<'a> Bout<'a> {
             Some((guide, pictures, latents)) => (Some((guide, pictures)), latents),
             None => (None, self.latents(rules.batch, rng)),
         };
-        let kept = self.contest.kept.map(|kept| {
-            let often = self.contest.oversampled.map_or(0, |often| often.of(rules.batch));
+        let often = self.contest.oversampled.map_or(0, |often| often.of(rules.batch));
+        let kept = self.contest.kept.filter(|_| often < rules.batch).map(|kept| {
             let known = (kept.some)(rules.batch - often, rng);
             latents.end_with(&known);
             (known.pictures, kept.weight)

@@ -65,6 +65,13 @@ impl Default for Rules {
 }
 
 impl Rules {
+    /// Of a generator that can draw already and goes on for a while, from pictures of its own: one latent a picture and no
+    /// penalty on path lengths, a mapping that keeps up with the rest, because what a latent becomes is for the mapping to
+    /// say, and R1 as suits 64 pixels (it grows with the picture).
+    pub fn fine_tuning() -> Self {
+        Self { mixing: 0.0, r1: 0.1, path_every: 0, noise: 0.5, mapping: 100.0, ..Self::default() }
+    }
+
     /// Says what is wrong with them in a contest of so many steps.
     ///
     /// # Errors

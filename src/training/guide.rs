@@ -7,7 +7,7 @@
 
 use super::world::{COARSE, World};
 use super::{Error, Lesson, Share};
-use crate::model::stylegan2::Generator;
+use crate::model::stylegan2::{Generator, is_mapping};
 use crate::torch::{Device, Kind, Rng, Tensor, no_grad};
 
 /// What classes there are, and how features of a picture fit them.
@@ -140,7 +140,7 @@ impl Lesson for Regions<'_> {
 
     fn parameters(&self) -> Vec<(String, Tensor)> {
         let mapping = self.generator.parameters().named_leaves().into_iter();
-        let mapping = mapping.filter(|(name, _)| name.starts_with("style."));
+        let mapping = mapping.filter(|(name, _)| is_mapping(name));
         let answers = self.answers.iter().enumerate().flat_map(|(i, [weight, bias])| {
             [(format!("weight.{i}"), weight.shallow_clone()), (format!("bias.{i}"), bias.shallow_clone())]
         });

@@ -9,7 +9,7 @@
 use super::waves::Waves;
 use super::world::World;
 use super::{Error, Lesson, Share};
-use crate::model::stylegan2::{Generator, Noise};
+use crate::model::stylegan2::{Generator, Noise, is_mapping};
 use crate::torch::{Device, Kind, Rng, Tensor};
 
 /// How many times as fast as in a contest the mapping moves: alone, with weights a hundred times as large as others, it
@@ -74,7 +74,7 @@ impl Lesson for Tracing<'_> {
     }
 
     fn rate(&self, name: &str) -> f64 {
-        if name.starts_with("style.") { MAPPING } else { 1.0 }
+        if is_mapping(name) { MAPPING } else { 1.0 }
     }
 
     fn loss(&mut self, _step: u64, rng: &mut Rng, _: Share) -> Result<Tensor, Error> {

@@ -7,6 +7,26 @@ use crate::model::Error;
 use crate::model::parameters::{Builder, Init, Parameters};
 use crate::torch::{Device, Kind, Tensor};
 
+/// What the mapping's rate is equalised by: its parameters are stored a hundred times as large as those of other layers, and
+/// so move a hundred times as slowly under Adam.
+const MAPPING_RATE: f64 = 0.01;
+
+/// A parameter's name in its generator; edits have `g.` before it.
+pub fn bare(name: &str) -> &str {
+    name.strip_prefix("g.").unwrap_or(name)
+}
+
+/// Whether the parameter of this name is the mapping's.
+pub fn is_mapping(name: &str) -> bool {
+    bare(name).starts_with("style.")
+}
+
+/// In which unit the parameter of this name is stored, as a share of the others': the mapping's numbers are a hundred times
+/// as large as those that they stand for.
+pub fn unit(name: &str) -> f64 {
+    if is_mapping(name) { MAPPING_RATE } else { 1.0 }
+}
+
 /// The noise that the layers add, one `[n or 1, 1, side, side]` each.
 #[derive(Debug, Clone, Copy)]
 pub enum Noise<'a> {
@@ -96,7 +116,7 @@ impl Generator {
         config.check()?;
         let (dim, device) = (config.style_dim, b.device());
         let mapping = (1..=config.mapping_layers)
-            .map(|i| Linear::new(&b.at("style").at(i), dim, dim, 0.01, 0.0))
+            .map(|i| Linear::new(&b.at("style").at(i), dim, dim, MAPPING_RATE, 0.0))
             .collect::<Result<_, _>>()?;
         let at4 = config.channels_at(2);
         let input = b.get("input.input", &[1, at4, 4, 4], Init::Normal(1.0))?;

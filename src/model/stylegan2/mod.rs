@@ -12,7 +12,7 @@ mod layers;
 use serde::{Deserialize, Serialize};
 
 pub use discriminator::Discriminator;
-pub use generator::{Generator, Noise};
+pub use generator::{Generator, Noise, bare, is_mapping, unit};
 
 use self::filter::Filter;
 use super::Error;
