@@ -95,7 +95,7 @@ table["peak memory of that, MiB"]="$(cut -d' ' -f2 "$work/fo" | median $runs) $(
 	done
 	# What other commands measured stays.
 	echo
-	sed -n '/^## Full-size/,$p' benches/RESULTS.md
+	awk '/^## / { keep = ($0 != "## The miniature on a CPU, against Python diffusers") } keep' benches/RESULTS.md
 } >"$work/RESULTS.md"
 mv "$work/RESULTS.md" benches/RESULTS.md
 cat benches/RESULTS.md

@@ -134,9 +134,11 @@ fn outcome(run: &Path) -> (String, Value) {
 
 #[test]
 fn every_command_has_help_with_an_example() {
-    for name in
-        ["demo", "run", "generate", "erase", "evaluate", "grid", "canvas", "train", "inspect", "doctor"]
-    {
+    let all = [
+        "demo", "run", "generate", "erase", "evaluate", "grid", "canvas", "train", "label", "export", "diff",
+        "inspect", "doctor",
+    ];
+    for name in all.into_iter().chain(cfg!(feature = "hub").then_some("pull")) {
         let output = unsee().args([name, "--help"]).output().unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
         assert!(output.status.success() && text.contains("Example:\n  unsee "), "{name}: {text}");
@@ -354,11 +356,16 @@ fn thrift_changes_little() {
 
 /// Kills a run when one after the other of `moments` has come, and starts it again until it is done; says how often it was
 /// stopped before its end.
-fn disturbed(pipeline: &Path, out: &Path, moments: &[&dyn Fn(&Path) -> bool], signal: &str) -> usize {
+fn disturbed(
+    (command, pipeline): (&str, &Path),
+    out: &Path,
+    moments: &[&dyn Fn(&Path) -> bool],
+    signal: &str,
+) -> usize {
     let mut stopped = 0;
     for ready in moments {
         let mut child = Process::new(assert_cmd::cargo::cargo_bin("unsee"))
-            .args(["--device", "cpu", "--precision", "f32", "--threads", "1", "run"])
+            .args(["--device", "cpu", "--precision", "f32", "--threads", "1", command])
             .arg(pipeline)
             .arg("--out")
             .arg(out)
@@ -381,7 +388,7 @@ fn disturbed(pipeline: &Path, out: &Path, moments: &[&dyn Fn(&Path) -> bool], si
         stopped += usize::from(!status.success());
     }
     let mut last = with_models(unsee());
-    last.current_dir(pipeline.parent().unwrap()).args(["run", "-q"]).arg(pipeline).arg("--out").arg(out);
+    last.current_dir(pipeline.parent().unwrap()).args([command, "-q"]).arg(pipeline).arg("--out").arg(out);
     last.assert().success();
     stopped
 }
@@ -413,7 +420,7 @@ fn killed_or_interrupted_anywhere_it_ends_with_the_same_bytes() {
     let moments: [&dyn Fn(&Path) -> bool; 5] = [&drawing, &material, &training, &erased, &judging];
     for signal in ["-KILL", "-INT"] {
         let out = folder.path().join(signal);
-        disturbed(&pipeline, &out, &moments, signal);
+        disturbed(("run", &pipeline), &out, &moments, signal);
         assert_eq!(outcome(&whole), outcome(&out), "{signal}");
         let halves = fs_err::read_dir(&out).unwrap().flatten();
         // What a killed process was writing never has the file's name.
@@ -828,17 +835,22 @@ fn grids_and_inspection() {
         let text = String::from_utf8(output.stdout).unwrap();
         assert!(output.status.success() && text.contains(wanted), "{text}");
     }
-    assert!(
-        failure(
-            {
-                let mut c = unsee();
-                c.arg("inspect").arg(folder.path());
-                c
-            },
-            1
-        )
-        .contains("is no run")
-    );
+    let inspect = |arguments: &[&str]| {
+        let mut command = unsee();
+        command.arg("inspect").args(arguments);
+        command
+    };
+    // The shipped one by its name, and by its folder.
+    for name in ["miniature-gan", concat!(env!("CARGO_MANIFEST_DIR"), "/models/miniature-gan")] {
+        let said = success(inspect(&[name]));
+        assert!(said.contains("StyleGAN2"), "{said}");
+    }
+    let own = gan(folder.path()).display().to_string();
+    let said = success(inspect(&[&own, "--base", &own]));
+    assert!(said.contains("tensors would change"), "{said}");
+    let error = failure(inspect(&[&own, "--base", "miniature-gan"]), 1);
+    assert!(error.contains("`style.3.weight` is missing"), "{error}");
+    assert!(failure(inspect(&[&folder.path().display().to_string()]), 1).contains("is no run"));
 }
 
 #[test]
@@ -1130,15 +1142,22 @@ fn a_gan_draws_seeds() {
     let parameters = &texts.iter().find(|(key, _)| key == "parameters").unwrap().1;
     assert!(parameters.starts_with("Seed: 2, Truncation: 0, Size: 16x16"), "{parameters}");
 
+    // Prompts that are empty are a list of prompts still: their seeds would be lost.
+    write(&folder.path().join("list.csv"), "prompt,evaluation_seed\n,7\n,8\n");
     for (arguments, wanted) in [
         (&["a cat"][..], "it reads no prompt"),
+        (&["--csv", "list.csv"], "no list of prompts"),
+        (&["--ema", "no"], "no UNet to choose (ema)"),
+        (&["--prediction", "epsilon"], "no prediction"),
         (&["--size", "32x32"], "this StyleGAN2 draws 16x16"),
         (&["--edit", "x.safetensors"], "x.safetensors"),
         (&["--strip", "4"], "at least 2 seeds"),
         (&["--seeds", "1,2", "--strip", "4", "--truncation", "0.5,1"], "at one truncation"),
         (&["--mix", "3@6"], "layers 0 to 5"),
     ] {
-        let error = failure(draw("wrong", arguments), 1);
+        let mut wrong = draw("wrong", arguments);
+        wrong.current_dir(folder.path());
+        let error = failure(wrong, 1);
         assert!(error.contains(wanted), "{error}");
         assert!(!folder.path().join("wrong").exists());
     }
@@ -1199,6 +1218,8 @@ fn samples_are_labelled_by_hand() {
     assert_eq!(labels, fs_err::read_to_string(root.join("pages/labels.csv")).unwrap());
     let error = failure(label(&["--model", "miniature", "--samples", "7"]), 1);
     assert!(error.contains("no StyleGAN2"), "{error}");
+    let error = failure(label(&["--model", &model, "--first", "2147483600", "--samples", "60"]), 1);
+    assert!(error.contains("choose a lower --first"), "{error}");
 }
 
 /// A GAN's pipeline on chance, with labels by hand.
@@ -1216,7 +1237,7 @@ relearn = { pictures = 4, steps = 2, every = 1, rules = { batch = 4 } }
 [[method]]
 name = "adapt-then-unlearn"
 steps = 3
-rules = { batch = 4 }
+rules = { batch = 4, ahead = 0 }
 adapt = { models = 2, steps = 2, fisher = 2, rules = { batch = 4 } }
 stop = { every = 0 }
 [[method]]
@@ -1226,12 +1247,12 @@ adapt = { models = 2, steps = 2, fisher = 2, rules = { batch = 4 } }
 [[method]]
 name = "positives"
 steps = 2
-rules = { batch = 4 }
+rules = { batch = 4, ahead = 0 }
 stop = { every = 0 }
 [[method]]
 name = "positives-ewc"
 steps = 2
-rules = { batch = 4 }
+rules = { batch = 4, ahead = 0 }
 parameters = ["convs"]
 stop = { every = 0 }
 "#;
@@ -1259,7 +1280,7 @@ fn erasing(root: &Path, labels: &str, out: &str) -> Command {
     for set in [
         &format!("feedback.labels={labels}"),
         "method.steps=3",
-        "method.rules={batch=4}",
+        "method.rules={batch=4,ahead=0}",
         "method.adapt={models=2,steps=2,fisher=2,rules={batch=4}}",
         "method.stop={every=0}",
     ] {
@@ -1387,7 +1408,7 @@ fn a_gan_s_study_stopped_in_either_stage_ends_with_the_same_bytes() {
         &pipeline,
         &first.replace("steps = 3", "steps = 80").replace("steps = 2, fisher", "steps = 60, fisher"),
     );
-    disturbed(&pipeline, &root.join("whole"), &[], "");
+    disturbed(("run", &pipeline), &root.join("whole"), &[], "");
     let own = |out: &Path| out.join("state/object-Fish");
     let adapting = |out: &Path| {
         let models = fs_err::read_dir(own(out)).into_iter().flatten().flatten();
@@ -1396,7 +1417,7 @@ fn a_gan_s_study_stopped_in_either_stage_ends_with_the_same_bytes() {
     let unlearning = |out: &Path| own(out).join("adapt-then-unlearn/scalars.jsonl").exists();
     for signal in ["-KILL", "-INT"] {
         let out = root.join(signal);
-        assert_eq!(disturbed(&pipeline, &out, &[&adapting, &unlearning], signal), 2, "{signal}");
+        assert_eq!(disturbed(("run", &pipeline), &out, &[&adapting, &unlearning], signal), 2, "{signal}");
         let edit = "edits/object-Fish-adapt-then-unlearn.safetensors";
         let [a, b] = [&root.join("whole"), &out].map(|run| fs_err::read(run.join(edit)).unwrap());
         assert!(a == b, "{signal}: the edit is another one");
@@ -1406,6 +1427,46 @@ fn a_gan_s_study_stopped_in_either_stage_ends_with_the_same_bytes() {
         }
     }
 }
+
+/// Labelled by one network, looked at on the way, and measured by another against a generator given as retrained.
+#[test]
+fn the_shipped_gan_labels_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    write(&root.join("p.toml"), SHIPPED);
+    let mut run = unsee();
+    run.current_dir(root).args(["run", "p.toml", "-q", "--json", "--out", "run"]);
+    let report: Value = serde_json::from_str(&success(run)).unwrap();
+    let score = |method: &str, measure: &str| {
+        let mut all = report["scores"].as_array().unwrap().iter();
+        let own = all.find(|score| score["method"] == method && score["measure"] == measure);
+        own.unwrap_or_else(|| panic!("{method} has no {measure}"))["value"].as_f64().unwrap()
+    };
+    // The retrained generator is the base itself: not where all of its pictures are compared, of which some show the concept,
+    // but near.
+    assert!(score("base", "Ret-FID") < score("base", "FID to positives"));
+    assert!(score("base", "share") > 0.0 && (0.0..=1.0).contains(&score("positives", "PUL")));
+    let labels = fs_err::read_to_string(root.join("run/labels.jsonl")).unwrap();
+    assert_eq!(labels.lines().count(), 150);
+    let said = fs_err::read_to_string(root.join("run/run.json")).unwrap();
+    assert!(said.contains("\"labeller\"") && said.contains("\"retrained object:Cat\""), "{said}");
+}
+
+const SHIPPED: &str = r#"
+name = "x"
+forget = ["object:Cat"]
+[feedback]
+samples = 150
+[measure]
+latents = 60
+per_cell = 1
+retrained = { "object:Cat" = "miniature-gan" }
+[[method]]
+name = "positives"
+steps = 2
+rules = { batch = 4, ahead = 0 }
+stop = { every = 1, damage = 1000.0 }
+"#;
 
 #[test]
 fn a_gan_s_study_says_what_is_wrong_before_it_begins() {
@@ -1424,6 +1485,7 @@ fn a_gan_s_study_says_what_is_wrong_before_it_begins() {
         ("measure.relearn={steps=5,rules={ahead=5}}", "to move alone for 5 steps"),
         ("measure.relearn={rules={batch=6}}", "groups of 4"),
         ("measure.retrained={\"object:Cat\"=\"other.safetensors\"}", "not to be forgotten"),
+        ("measure.retrained={\"object:Fish\"=\"./nowhere.safetensors\"}", "nowhere.safetensors"),
         ("measure.batch=\"auto\"", "is a number"),
     ] {
         let error = failure(run("wrong", &[set]), 1);
@@ -1438,4 +1500,55 @@ fn a_gan_s_study_says_what_is_wrong_before_it_begins() {
     let plan: serde_json::Value = serde_json::from_str(&plan).unwrap();
     assert_eq!(plan["pictures"], 20 * 6);
     assert!(!root.join("never").exists());
+}
+
+/// Everything that the miniature GAN's recipe has, for a moment each.
+const GAN_RECIPE: &str = r#"
+seed = 3
+world = 1
+aligned = true
+[gan]
+course = { steps = 60, batch = 4, lr = 1e-3, per_cell = 1 }
+cooldown = 0.5
+size = 16
+style_dim = 48
+mapping_layers = 2
+channels = [8, 8, 8]
+rules = { ahead = 4, r1_every = 4, path_every = 4 }
+guided = 0.5
+hold = 1.0
+grain = 1.0
+regions = 60
+tracing = [
+  { steps = 60, batch = 4, lr = 1e-3, coarsest = 8, waves = 0.3 },
+  { steps = 4, batch = 4, lr = 1e-3, coarsest = 16, spread = 1.0 },
+]
+sheets = 20
+[labeller]
+world = 4
+tokens = 32
+[labeller.clip]
+course = { steps = 2, batch = 4, lr = 1e-3, per_cell = 1 }
+text = [32, 1]
+vision = [32, 1]
+patch = 16
+"#;
+
+#[test]
+fn a_gan_s_training_stopped_anywhere_ends_with_the_same_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let recipe = folder.path().join("gan.toml");
+    write(&recipe, GAN_RECIPE);
+    let whole = folder.path().join("whole");
+    disturbed(("train", &recipe), &whole, &[], "");
+    let started =
+        |part: &'static str| move |out: &Path| out.join("training").join(part).join("scalars.jsonl").exists();
+    let (regions, tracing, contest) = (started("regions"), started("tracing"), started("gan"));
+    let out = folder.path().join("stopped");
+    let moments: [&dyn Fn(&Path) -> bool; 3] = [&regions, &tracing, &contest];
+    assert_eq!(disturbed(("train", &recipe), &out, &moments, "-KILL"), 3);
+    for file in ["miniature-gan/stylegan2.safetensors", "labeller/model.safetensors"] {
+        let [a, b] = [&whole, &out].map(|root| fs_err::read(root.join(file)).unwrap());
+        assert!(a == b, "{file} is another one");
+    }
 }

@@ -9,7 +9,7 @@ use crate::run::{self, Finding};
 
 #[derive(Debug, Args)]
 pub(super) struct InspectArgs {
-    /// A file of weights, an edit, a model folder or a run folder
+    /// A file of weights, an edit, a model folder or a run folder; or the name of a shipped or pulled model
     path: PathBuf,
     /// Say what of the file would go onto this model
     #[arg(long, value_name = "MODEL")]

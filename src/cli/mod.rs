@@ -69,27 +69,27 @@ enum Command {
     Demo(jobs::DemoArgs),
     /// Run a pipeline: draw, erase, draw again, judge; start it again to go on where it stopped
     #[command(
-        after_help = "Example:\n  unsee run pipelines/salun-style.toml\n  unsee run pipelines/salun-style.toml --set method.steps=400 --out outputs/longer\n  unsee run pipelines/salun-style.toml --plan"
+        after_help = "Example:\n  unsee run pipelines/salun-style.toml\n  unsee run pipelines/salun-style.toml --set method.steps=400 --out outputs/longer\n  unsee run pipelines/salun-style.toml --plan\n  unsee run pipelines/gan-adapt-then-unlearn.toml --set 'forget=[\"object:Cat\"]'"
     )]
     Run(jobs::RunArgs),
-    /// Draw pictures from a prompt or a list of prompts
+    /// Draw pictures from a prompt or a list of prompts, or from a GAN's seeds
     #[command(
-        after_help = "Example:\n  unsee generate \"A Cat image in Mosaic style.\" --seeds 1,2,3 --out outputs/cats\n  unsee generate --csv prompts.csv --model ~/models/stable-diffusion-v1-5 --out outputs/list"
+        after_help = "Example:\n  unsee generate \"A Cat image in Mosaic style.\" --seeds 1,2,3 --out outputs/cats\n  unsee generate --csv prompts.csv --model ~/models/stable-diffusion-v1-5 --out outputs/list\n  unsee generate --model miniature-gan --seeds 0-24 --truncation 0.7 --out outputs/gan"
     )]
     Generate(jobs::GenerateArgs),
     /// Erase a concept and save the edit
     #[command(
-        after_help = "Example:\n  unsee erase --forget style:Mosaic --out outputs/no-mosaic\n  unsee erase --forget object:Cat --set method.density=0.3 --out outputs/no-cats"
+        after_help = "Example:\n  unsee erase --forget style:Mosaic --out outputs/no-mosaic\n  unsee erase --forget object:Cat --set method.density=0.3 --out outputs/no-cats\n  unsee erase --model miniature-gan --forget object:Cat --out outputs/gan-no-cats"
     )]
     Erase(jobs::EraseArgs),
     /// Judge a folder of pictures, wherever they were drawn
     #[command(
-        after_help = "Example:\n  unsee evaluate outputs/demo/pictures/base\n  unsee evaluate after/ --base before/ --forget style:Mosaic --json"
+        after_help = "Example:\n  unsee evaluate outputs/demo/pictures/base\n  unsee evaluate after/ --base before/ --forget style:Mosaic --json\n  unsee evaluate outputs/gan --unprompted --reference aligned-canvas"
     )]
     Evaluate(jobs::EvaluateArgs),
     /// Put pictures side by side, with labels
     #[command(
-        after_help = "Example:\n  unsee grid outputs/demo/pictures/base outputs/demo/pictures/erased --only Cat --out cats.png"
+        after_help = "Example:\n  unsee grid outputs/demo/pictures/base outputs/demo/pictures/erased --only Cat --out cats.png\n  unsee grid outputs/strip --rows prompt --out strip.png"
     )]
     Grid(grids::GridArgs),
     /// Draw the canvas: styles × objects in `UnlearnCanvas`' folder layout
@@ -97,12 +97,14 @@ enum Command {
         after_help = "Example:\n  unsee canvas --out canvas --per-cell 20\n  unsee canvas --sheet sheet.png"
     )]
     Canvas(grids::CanvasArgs),
-    /// Train the miniature and its judge from nothing
-    #[command(after_help = "Example:\n  unsee train pipelines/miniature.toml --out outputs/miniature")]
+    /// Train the miniature and its judge, or the miniature GAN and its labeller, from nothing
+    #[command(
+        after_help = "Example:\n  unsee train pipelines/miniature.toml --out outputs/miniature\n  unsee train pipelines/miniature-gan.toml --out outputs/miniature-gan"
+    )]
     Train(jobs::TrainArgs),
     /// Draw a GAN's samples onto numbered pages, and read back which of them show what is to go
     #[command(
-        after_help = "Example:\n  unsee label outputs/cats --samples 300\n  unsee label outputs/cats --shows 3,7,12-15"
+        after_help = "Example:\n  unsee label outputs/cats --model miniature-gan --samples 300\n  unsee label outputs/cats --shows 3,7,12-15"
     )]
     Label(label::LabelArgs),
     /// Bring a model from the Hugging Face hub into its cache; the only command that touches the network
@@ -111,9 +113,9 @@ enum Command {
         after_help = "Example:\n  unsee pull stable-diffusion-v1-5/stable-diffusion-v1-5\n  HF_TOKEN=... unsee pull stabilityai/stable-diffusion-2-1@main"
     )]
     Pull(pull::PullArgs),
-    /// Write a model, edited or not, for diffusers, A1111 or `ComfyUI`
+    /// Write a model, edited or not, for diffusers, A1111, `ComfyUI` or rosinality's `StyleGAN2`
     #[command(
-        after_help = "Example:\n  unsee export no-mosaic --edit outputs/demo/edit.safetensors\n  unsee export no-mosaic.safetensors --as single-file --dtype f16 --edit outputs/demo/edit.safetensors\n  unsee export lora.safetensors --as lora --rank 16 --edit outputs/demo/edit.safetensors"
+        after_help = "Example:\n  unsee export no-mosaic --edit outputs/demo/edit.safetensors\n  unsee export no-mosaic.safetensors --as single-file --dtype f16 --edit outputs/demo/edit.safetensors\n  unsee export lora.safetensors --as lora --rank 16 --edit outputs/demo/edit.safetensors\n  unsee export gan.pt --as rosinality --model network.pkl"
     )]
     Export(exports::ExportArgs),
     /// Say by block how far two models are apart
@@ -123,7 +125,7 @@ enum Command {
     Diff(exports::DiffArgs),
     /// Say what a file or folder is: edit, weights, model folder, run
     #[command(
-        after_help = "Example:\n  unsee inspect outputs/demo/edit.safetensors\n  unsee inspect models/miniature"
+        after_help = "Example:\n  unsee inspect outputs/demo/edit.safetensors\n  unsee inspect miniature-gan"
     )]
     Inspect(inspect::InspectArgs),
     /// Say what this machine can do, and why not more
@@ -134,7 +136,7 @@ enum Command {
 /// Which model; shared by several commands.
 #[derive(Debug, Clone, Args)]
 struct ModelArgs {
-    /// The shipped `miniature`, a diffusers folder, or a single file
+    /// The shipped `miniature` or `miniature-gan`, a diffusers folder, a single file, or a `StyleGAN2` (.pt, .pkl, .safetensors)
     #[arg(long, default_value = "miniature")]
     model: String,
     /// Which UNet of a single file: the averaged one where there is one (auto), yes or no

@@ -257,6 +257,10 @@ pub(super) fn unlearned(unlearned: &Unlearned) {
     let numbers: Vec<usize> = (2..heads.len()).collect();
     rows(&heads, lines.collect(), &numbers);
     line("PUL, drift, precision and recall in percent; intervals at 95 %");
+    for share in unlearned.scores.iter().filter(|score| score.measure == "share") {
+        let Estimate { hits, n, .. } = share.estimate;
+        line(&format!("{}: {hits} of {n} latents showed it before, by which its PUL counts", share.target));
+    }
     for Returned { target, method, curve, half } in &unlearned.returns {
         let Some(Returning { step, share }) = curve.last() else { continue };
         let half = match half {

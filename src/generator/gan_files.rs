@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{Error, Format};
-use crate::model::stylegan2::{Config, kernels};
+use crate::model::stylegan2::{Config, is_mapping, kernels};
 use crate::torch::{Kind, Tensor, no_grad};
 use crate::weights::{Edit, Gan, MEAN_STYLE, Weights, is_stylegan, read_stylegan, save, save_torch};
 
@@ -17,7 +17,7 @@ type Tensors = Vec<(String, Tensor)>;
 
 /// Writes the networks in `from` to `to`, whole or not at all: the averaged generator as `g_ema`, and `g` and `d` where
 /// the file has them. With an edit the edited generator is written alone: the others were never edited, and the concept is
-/// in them still.
+/// in them still. Returns what the format has no place for, in sentences.
 ///
 /// # Errors
 /// A file that is no `StyleGAN2`, a format of another kind of model, something at `to`, a full disk.
@@ -26,7 +26,7 @@ pub fn export_gan(
     edit: &Edit,
     to: &Path,
     (format, kind): (Format, Option<Kind>),
-) -> Result<(), Error> {
+) -> Result<Vec<String>, Error> {
     if fs_err::symlink_metadata(to).is_ok() {
         return Err(Error::Occupied(to.to_path_buf()));
     }
@@ -52,7 +52,7 @@ pub fn export_gan(
         }
     }
     // An edited mapping has another mean, which whoever reads the file finds by himself.
-    let mapping = edit.tensors.iter().any(|(name, _)| name.starts_with("g.style."));
+    let mapping = edit.tensors.iter().any(|(name, _)| is_mapping(name));
     let mean: Tensors = if generator.contains(MEAN_STYLE) && !mapping {
         vec![(MEAN_STYLE.to_owned(), generator.tensor(MEAN_STYLE)?)]
     } else {
@@ -64,7 +64,8 @@ pub fn export_gan(
             for (name, tensors) in &mut networks {
                 tensors.extend(kernels(&config, *name == "d"));
             }
-            Ok(save_torch(to, &networks, &mean)?)
+            save_torch(to, &networks, &mean)?;
+            Ok(lost(&config))
         }
         Format::Safetensors => {
             let whole = networks
@@ -82,11 +83,37 @@ pub fn export_gan(
             // Under the names by which NVIDIA's files say it.
             about.extend(clamp.map(|clamp| ("stylegan2.conv_clamp", clamp.to_string())));
             about.extend(group.map(|group| ("stylegan2.group_size", group.to_string())));
-            Ok(save(to, &whole, &about)?)
+            save(to, &whole, &about)?;
+            Ok(Vec::new())
         }
         _ => Err(Error::Shot(
             "a StyleGAN2 is written with --as rosinality (.pt) or --as safetensors; the others are for Stable Diffusion"
                 .to_owned(),
         )),
     }
+}
+
+/// What rosinality's networks cannot be told: they are built from a size, a style width and a channel multiplier alone.
+fn lost(config: &Config) -> Vec<String> {
+    let mut lost = Vec::new();
+    let multiplier = config.channels.get(4).map_or(1.0, |&at_64| at_64 as f64 / 256.0);
+    let published = Config::published(config.size, config.style_dim, config.mapping_layers, multiplier);
+    if config.channels != published.channels {
+        lost.push(format!(
+            "rosinality's program has fixed numbers of channels, {:?} for this size, and does not load these, {:?}; unsee does",
+            published.channels, config.channels
+        ));
+    }
+    if let Some(clamp) = config.clamp {
+        lost.push(format!(
+            "rosinality's networks do not clamp; activations beyond {clamp} come out other than here"
+        ));
+    }
+    if config.group != published.group {
+        lost.push(format!(
+            "rosinality's discriminator compares {} pictures, this one compared {}",
+            published.group, config.group
+        ));
+    }
+    lost
 }

@@ -31,7 +31,9 @@ pub fn export(
         } else {
             StyleGan2::load(&location.path, Place::new(Device::CPU, Precision::F32))?.lay(edits)?
         };
-        export_gan(&location.path, &edit, to, (format, kind))?;
+        for lost in export_gan(&location.path, &edit, to, (format, kind))? {
+            watch.warn(&lost);
+        }
         return Ok(Vec::new());
     }
     let base = opened(&location, watch)?;

@@ -76,6 +76,10 @@ impl GanCommission {
         if let Some(wrong) = self.truncation.iter().find(|own| !own.is_finite()) {
             return Err(Error::Unknown(format!("--truncation is {wrong}; it is a number, 0 to 1 as a rule")));
         }
+        let again = |(i, own): &(usize, &f64)| self.truncation[..*i].contains(*own);
+        if let Some((_, twice)) = self.truncation.iter().enumerate().find(again) {
+            return Err(Error::Unknown(format!("--truncation has {twice} twice; name each once")));
+        }
         if self.strip > 0 && (several || self.mix.is_some() || seeds.len() < 2 || self.strip < 2) {
             return Err(Error::Unknown(
                 "a strip (--strip) goes in at least 2 pictures from each of at least 2 seeds to the next, at one truncation and without --mix"
@@ -261,8 +265,9 @@ fn gan(commission: &Commission, path: &Path, place: Place) -> Result<Loaded, Err
             path.display()
         )))
     };
-    if commission.prompts.iter().any(|row| !row.prompt.is_empty()) {
-        return wrong("it reads no prompt");
+    let one_blank = |rows: &[PromptRow]| matches!(rows, [row] if row.prompt.is_empty() && row.seed.is_none());
+    if !one_blank(&commission.prompts) {
+        return wrong("it reads no prompt and no list of prompts");
     }
     if !commission.embeddings.is_empty() {
         return wrong("it learns no word");

@@ -4,8 +4,10 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::{Error, ModelSettings, Record, located};
-use crate::generator::{Adapter, Checkpoint};
+use super::naming::file_of;
+use super::{Error, ModelSettings, Record, located, shipped_or_path};
+use crate::generator::{Adapter, Checkpoint, StyleGan2, is_gan};
+use crate::torch::{Device, Place, Precision};
 use crate::weights::{Weights, describe};
 
 /// What something is.
@@ -47,16 +49,22 @@ impl TensorFact {
 /// # Errors
 /// Nothing that fits, or a file that cannot be read.
 pub fn fits(path: &Path, base: &ModelSettings) -> Result<String, Error> {
-    let base = Checkpoint::open(&located(base)?)?;
-    let laid = base.lay(&[Adapter { path: path.to_path_buf(), strength: 1.0 }])?;
+    let location = located(base)?;
+    let adapters = [Adapter { path: path.to_path_buf(), strength: 1.0 }];
+    if is_gan(&location.path) {
+        let base = StyleGan2::load(&location.path, Place::new(Device::CPU, Precision::F32))?;
+        return Ok(format!("{} tensors would change", base.lay(&adapters)?.tensors.len()));
+    }
+    let laid = Checkpoint::open(&location)?.lay(&adapters)?;
     Ok(format!("{}; {} tensors would change", laid.notes.join("; "), laid.edit.tensors.len()))
 }
 
-/// Looks at a path.
+/// Looks at a path, or at a model by its name.
 ///
 /// # Errors
 /// Nothing that unsee knows, or something damaged.
-pub fn inspect(path: &Path) -> Result<Finding, Error> {
+pub fn inspect(name: &Path) -> Result<Finding, Error> {
+    let path = &file_of(shipped_or_path(&name.to_string_lossy())?);
     if !path.is_dir() {
         return file(path);
     }
@@ -81,7 +89,7 @@ pub fn inspect(path: &Path) -> Result<Finding, Error> {
         return Ok(finding);
     }
     Err(Error::Unknown(format!(
-        "{} is no run (run.json), diffusers folder (model_index.json) or transformers folder (config.json)",
+        "{} is no run (run.json), diffusers folder (model_index.json), transformers folder (config.json) or StyleGAN2's folder (stylegan2.safetensors)",
         path.display()
     )))
 }

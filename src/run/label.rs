@@ -8,6 +8,7 @@ use super::drawing::{Stamp, draw_missing};
 use super::pipeline::ModelSettings;
 use super::ranges::range;
 use super::samples::{Sample, works};
+use super::unlearn::MEASURED;
 use super::{Error, Machine, RunFolder, located};
 use crate::files;
 use crate::generator::{Generator as _, StyleGan2, is_gan};
@@ -52,6 +53,14 @@ pub fn draw_pages(
     }
     if sitting.samples == 0 {
         return Err(Error::Unknown("there are 0 samples to look through; give --samples".to_owned()));
+    }
+    if sitting.first.saturating_add(sitting.samples as u64) > MEASURED {
+        return Err(Error::Unknown(format!(
+            "{} samples from seed {} on go beyond seed {}; seeds from {MEASURED} on are those that erasures are measured by, so choose a lower --first",
+            sitting.samples,
+            sitting.first,
+            MEASURED - 1
+        )));
     }
     let model = StyleGan2::load(&path, place)?;
     RunFolder::within(root, sitting, Machine::here(place), |run| {

@@ -36,7 +36,9 @@ pub(super) fn read_labels(path: &Path, model: &str, measured: u64) -> Result<Vec
                 "it is a sample of another model, whose seeds show other things; label samples of this one";
             return Err(wrong(place, why.to_owned()));
         }
-        if seed & u64::from(u32::MAX) >= measured {
+        // What libtorch's generator reads of it: seeds that share it draw the same.
+        let drawn = seed & u64::from(u32::MAX);
+        if drawn >= measured {
             return Err(wrong(
                 place,
                 format!(
@@ -44,8 +46,8 @@ pub(super) fn read_labels(path: &Path, model: &str, measured: u64) -> Result<Vec
                 ),
             ));
         }
-        if !seen.insert(seed) {
-            return Err(wrong(place, format!("the seed {seed} is there twice")));
+        if !seen.insert(drawn) {
+            return Err(wrong(place, format!("the seed {drawn} is there twice")));
         }
     }
     Ok(labels.into_iter().map(|label| (label.seed, label.shows)).collect())
@@ -129,7 +131,10 @@ mod tests {
             let error = labels(&format!("1,0\n{seed},1\n")).unwrap_err().to_string();
             assert!(error.contains("line 3") && error.contains("below 1000"), "{error}");
         }
-        assert!(labels("1,0\n1,1\n").unwrap_err().to_string().contains("twice"));
+        for again in [1_u64, (1 << 32) + 1] {
+            let error = labels(&format!("1,0\n{again},1\n")).unwrap_err().to_string();
+            assert!(error.contains("twice"), "{error}");
+        }
     }
 
     #[test]

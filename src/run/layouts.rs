@@ -1,6 +1,7 @@
 //! Grids of pictures that lie in folders, and the canvas as files.
 
-use std::collections::{BTreeSet, HashMap};
+use std::cmp::Ordering;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -62,10 +63,12 @@ pub fn compare(request: &GridRequest) -> Result<Picture, Error> {
     if let [folder] = request.folders.as_slice() {
         return one(folder, &stems[0], request);
     }
-    let common: Vec<&String> = stems[0]
+    let others: Vec<HashSet<&Stem>> = stems[1..].iter().map(|own| own.iter().collect()).collect();
+    let common: Vec<String> = stems[0]
         .iter()
-        .filter(|stem| stems.iter().all(|own| own.contains(*stem)))
+        .filter(|stem| others.iter().all(|own| own.contains(stem)))
         .take(request.columns)
+        .map(Stem::name)
         .collect();
     if common.is_empty() {
         return Err(Error::Unknown("the folders have no picture of the same name".to_owned()));
@@ -85,50 +88,86 @@ pub fn compare(request: &GridRequest) -> Result<Picture, Error> {
     Ok(grid("", &heads, &bands))
 }
 
-fn one(folder: &Path, stems: &BTreeSet<String>, request: &GridRequest) -> Result<Picture, Error> {
-    // {style}_{object}_seed{n} and {case}_{n}: the part before the last underscore is the prompt.
-    let split = |stem: &str| -> (String, String) {
-        let (prompt, seed) = stem.rsplit_once('_').unwrap_or((stem, "0"));
-        (prompt.to_owned(), seed.to_owned())
+fn one(folder: &Path, stems: &[Stem], request: &GridRequest) -> Result<Picture, Error> {
+    let in_order = |part: fn(&Stem) -> &String| {
+        let mut parts: Vec<&String> = stems.iter().map(part).collect();
+        parts.sort_by(|a, b| by_number(a, b));
+        parts.dedup();
+        parts
     };
-    let (mut rows, mut columns) = (BTreeSet::new(), BTreeSet::new());
-    for stem in stems {
-        let (prompt, seed) = split(stem);
-        let (row, column) = if request.rows == Rows::Seed { (seed, prompt) } else { (prompt, seed) };
-        rows.insert(row);
-        columns.insert(column);
-    }
-    let columns: Vec<String> = columns.into_iter().take(request.columns).collect();
+    let (prompts, seeds) = (in_order(|stem| &stem.prompt), in_order(|stem| &stem.seed));
+    let (rows, mut columns) = if request.rows == Rows::Seed { (seeds, prompts) } else { (prompts, seeds) };
+    columns.truncate(request.columns);
     let bands = rows
-        .iter()
+        .into_iter()
         .map(|row| {
             let pictures = columns
                 .iter()
-                .map(|column| {
+                .map(|&column| {
                     let (prompt, seed) =
                         if request.rows == Rows::Seed { (column, row) } else { (row, column) };
-                    open(folder, &format!("{prompt}_{seed}"), request.show_sensitive)
+                    let stem = Stem { prompt: prompt.clone(), seed: seed.clone() };
+                    open(folder, &stem.name(), request.show_sensitive)
                 })
                 .collect::<Result<Vec<_>, _>>()?;
             Ok(Band { label: vec![canvas::spaced(row)], pictures, marked: false, gap: false })
         })
         .collect::<Result<Vec<_>, Error>>()?;
-    let heads: Vec<String> = columns.iter().map(|column| canvas::spaced(column)).collect();
+    let heads: Vec<String> = columns.into_iter().map(|column| canvas::spaced(column)).collect();
     Ok(grid(&label(folder).join(" "), &heads, &bands))
 }
 
-fn pictures_of(folder: &Path, only: &[String]) -> Result<BTreeSet<String>, Error> {
-    let mut stems = BTreeSet::new();
+/// The name of a picture's file: `{style}_{object}_seed{n}`, `{case}_{n}` or `{n}`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Stem {
+    /// All before the last underscore; nothing where there is none.
+    prompt: String,
+    seed: String,
+}
+
+impl Stem {
+    fn of(name: &str) -> Self {
+        let (prompt, seed) = name.rsplit_once('_').unwrap_or(("", name));
+        Self { prompt: prompt.to_owned(), seed: seed.to_owned() }
+    }
+
+    fn in_order(&self, other: &Self) -> Ordering {
+        by_number(&self.prompt, &other.prompt).then_with(|| by_number(&self.seed, &other.seed))
+    }
+
+    fn name(&self) -> String {
+        if self.prompt.is_empty() { self.seed.clone() } else { format!("{}_{}", self.prompt, self.seed) }
+    }
+}
+
+/// By what stands before the number at the end, then by the number: `seed9` comes before `seed10`, and `truncation 0.25`
+/// before `truncation 0.5`.
+fn by_number(a: &str, b: &str) -> Ordering {
+    let parts = |text: &str| {
+        let digits = text.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.').len();
+        let start = if text[..digits].ends_with(" -") { digits - 1 } else { digits };
+        (text[..start].to_owned(), text[start..].parse::<f64>().unwrap_or_default())
+    };
+    let ((own, number), (other, than)) = (parts(a), parts(b));
+    own.cmp(&other).then(number.total_cmp(&than)).then(a.cmp(b))
+}
+
+/// The pictures of a folder that were asked for, in order.
+fn pictures_of(folder: &Path, only: &[String]) -> Result<Vec<Stem>, Error> {
+    let mut stems = Vec::new();
     for entry in fs_err::read_dir(folder)? {
         let path = entry?.path();
-        let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        if is_picture(&path) && (only.is_empty() || only.iter().any(|part| stem.contains(part.as_str()))) {
-            stems.insert(stem);
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        if is_picture(&path) && (only.is_empty() || only.iter().any(|part| name.contains(part.as_str()))) {
+            stems.push(Stem::of(&name));
         }
     }
     if stems.is_empty() {
         return Err(Error::Unknown(format!("{} holds no picture that was asked for", folder.display())));
     }
+    stems.sort_by(Stem::in_order);
+    // The same picture may lie there in two formats.
+    stems.dedup();
     Ok(stems)
 }
 
@@ -297,5 +336,26 @@ impl Gallery<'_> {
             .collect::<Result<Vec<_>, Error>>()?;
         let heads: Vec<String> = own.iter().map(|(request, _)| request.prompt.clone()).collect();
         Ok(grid(title, &heads, &bands))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pictures_are_in_the_order_of_their_numbers() {
+        let mut names =
+            ["10_2", "10_10", "2_0", "truncation 1_0", "truncation 0.25_0", "truncation 0.5_0", "7"];
+        names.sort_by(|a, b| Stem::of(a).in_order(&Stem::of(b)));
+        let ordered =
+            ["7", "2_0", "10_2", "10_10", "truncation 0.25_0", "truncation 0.5_0", "truncation 1_0"];
+        assert_eq!(names, ordered);
+        let mut signed = ["truncation 0.7", "truncation -0.7", "truncation -1", "page-002", "page-001"];
+        signed.sort_by(|a, b| by_number(a, b));
+        assert_eq!(signed, ["page-001", "page-002", "truncation -1", "truncation -0.7", "truncation 0.7"]);
+        for name in ["7", "Mosaic_Cat_seed188", "0_3"] {
+            assert_eq!(Stem::of(name).name(), name);
+        }
     }
 }

@@ -6,6 +6,7 @@ use super::Error;
 use super::pipeline::ModelSettings;
 use crate::generator::{Location, is_gan};
 use crate::hub::{Name, Settings, cached};
+use crate::weights::Ema;
 
 /// The file of a GAN in a folder of its own.
 const GAN_FILE: &str = "stylegan2.safetensors";
@@ -61,21 +62,33 @@ pub fn shipped_or_path(text: &str) -> Result<PathBuf, Error> {
     })
 }
 
+/// A GAN is one file; it has a folder where a model card lies beside it. Any other path is its own.
+pub(super) fn file_of(path: PathBuf) -> PathBuf {
+    let gan = path.join(GAN_FILE);
+    if gan.is_file() { gan } else { path }
+}
+
 /// Whether a model draws without a prompt.
 pub fn needs_no_prompt(settings: &ModelSettings) -> bool {
-    located(settings).is_ok_and(|location| is_gan(&location.path))
+    shipped_or_path(&settings.path).is_ok_and(|path| is_gan(&file_of(path)))
 }
 
 /// Where a pipeline's model lies.
 ///
 /// # Errors
-/// As [`shipped_or_path`].
+/// As [`shipped_or_path`]; settings that the kind of model does not have.
 pub fn located(settings: &ModelSettings) -> Result<Location, Error> {
-    let path = shipped_or_path(&settings.path)?;
-    // A GAN is one file; it has a folder where a model card is beside it.
-    let gan = path.join(GAN_FILE);
+    let path = file_of(shipped_or_path(&settings.path)?);
+    let of_diffusion =
+        settings.ema != Ema::Auto || settings.config.is_some() || settings.prediction.is_some();
+    if of_diffusion && is_gan(&path) {
+        return Err(Error::Unknown(format!(
+            "{} is a StyleGAN2: it has no UNet to choose (ema), no diffusers configuration (config) and no prediction; leave them out",
+            path.display()
+        )));
+    }
     Ok(Location {
-        path: if gan.is_file() { gan } else { path },
+        path,
         ema: settings.ema,
         config: settings
             .config

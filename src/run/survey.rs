@@ -61,6 +61,14 @@ pub fn survey(
     let set = answer_set(classes);
     let files = pictures_in(folder)?;
     let jury = Jury::open(settings, &set, device)?;
+    let features = features(&settings.path, inception, device)?;
+    let is_canvas = settings.reference.as_deref().and_then(pose_of).is_some();
+    if inception.is_some() && !is_canvas {
+        return Err(Error::Unknown(
+            "--inception compares pictures to the canvas, which is not the reference here; leave it out, or give --reference canvas"
+                .to_owned(),
+        ));
+    }
     let reference = jury.check(watch)?;
     let pictures = files.iter().map(|file| Picture::open(file)).collect::<Result<Vec<_>, _>>()?;
     watch.begin("looking at pictures", pictures.len() as u64);
@@ -85,9 +93,8 @@ pub fn survey(
         }
     }
     let n = pictures.len();
-    let features = features(&settings.path, inception, device)?;
     let (mut to_canvas, mut of_canvas) = (None, None);
-    if settings.reference.as_deref().and_then(pose_of).is_some() && n > 1 {
+    if is_canvas && n > 1 {
         let known = |first: u32| Ok::<_, Error>(in_rounds(jury.known(first, PER_CELL)?));
         let canvas = Moments::of(&features.of(&known(0)?)?);
         to_canvas = Some(frechet(&features.of(&pictures)?, &canvas));

@@ -51,7 +51,7 @@ pub struct Unlearned {
 /// First seeds of samples that are labelled, of those that are measured, and of a second draw of these. libtorch's
 /// generator reads 32 bits of a seed, so they differ in those.
 const LABELLED: u64 = 0x4000_0000;
-const MEASURED: u64 = 0x8000_0000;
+pub(super) const MEASURED: u64 = 0x8000_0000;
 const SECOND: u64 = 0xA000_0000;
 
 /// Runs a GAN's pipeline into `root`, or goes on with it.
@@ -111,6 +111,10 @@ fn within<T>(
     }
     let mut model = StyleGan2::load(&located(&pipeline.model)?.path, place)?;
     model.discriminator()?;
+    // Only opened: each is needed hours later, and a wrong path is to be known now.
+    for path in pipeline.measure.retrained.values() {
+        generator_at(path, place)?;
+    }
     let group = model.network().config().group;
     pipeline.rules().into_iter().try_for_each(|rules| rules.fits(group)).map_err(Error::Pipeline)?;
     let labels = pipeline.feedback.labels.as_ref();
@@ -138,6 +142,11 @@ fn within<T>(
         }
         work(&own, &mut model, &targets, run)
     })
+}
+
+fn generator_at(path: &str, place: Place) -> Result<StyleGan2, Error> {
+    let settings = ModelSettings { path: path.to_owned(), ..ModelSettings::default() };
+    Ok(StyleGan2::load(&located(&settings)?.path, place)?)
 }
 
 /// Everything that is opened once.
@@ -246,8 +255,7 @@ impl Study<'_> {
         watch: &mut dyn Watch,
     ) -> Result<Option<Tensor>, Error> {
         let Some(path) = self.pipeline.measure.retrained.get(&target.to_string()) else { return Ok(None) };
-        let settings = ModelSettings { path: path.clone(), ..self.pipeline.model.clone() };
-        let model = StyleGan2::load(&located(&settings)?.path, self.place)?;
+        let model = generator_at(path, self.place)?;
         run.record.bind(&format!("retrained {target}"), &model.card().hash)?;
         let album = self.album(&model, (latents, &format!("retrained {target}")), run, watch)?;
         Ok(Some(album.features))
