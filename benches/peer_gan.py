@@ -201,44 +201,58 @@ with torch.no_grad():
 adam = lambda net, every: torch.optim.Adam(
     net.parameters(), lr=2e-3 * every / (every + 1), betas=(0.0, 0.99 ** (every / (every + 1))), fused=True
 )
-g_adam, d_adam = adam(g, 4), adam(d, 16)
 reals = torch.randn(64, 3, size, size, device=device)
-path = torch.zeros([], device=device)
 styles = lambda n: g.map(torch.randn(n, width, device=device))
+
+
+def train(adapted=()):
+    """Seconds of a step; with adapted models repelled from them by IL2, looked at one after the other at each step."""
+    g_adam, d_adam = adam(g, 4), adam(d, 16)
+    path = torch.zeros([], device=device)
+    for step in range(steps + 1):
+        if step == 1:
+            wait()
+            start = time.perf_counter()
+        real = reals[torch.randint(64, (batch,))]
+        g.requires_grad_(False), d.requires_grad_(True)
+        loss = F.softplus(-d(real)).mean() + F.softplus(d(g(styles(batch)))).mean()
+        d_adam.zero_grad(), loss.backward(), d_adam.step()
+        if step % 16 == 0:
+            real = real.detach().requires_grad_(True)
+            (slope,) = torch.autograd.grad(d(real).sum(), real, create_graph=True)
+            penalty = 5.0 * 16 * slope.pow(2).flatten(1).sum(1).mean()
+            d_adam.zero_grad(), penalty.backward(), d_adam.step()
+        g.requires_grad_(True), d.requires_grad_(False)
+        loss = F.softplus(-d(g(styles(batch)))).mean()
+        if adapted:
+            own = list(g.parameters())
+            square = sum((a - b).pow(2).sum() for other in adapted for a, b in zip(own, other)) / len(adapted)
+            loss = loss + 0.1 / square
+        g_adam.zero_grad(), loss.backward(), g_adam.step()
+        if step % 4 == 0:
+            w = styles(max(1, batch // 2))
+            drawn = g(w)
+            noise = torch.randn_like(drawn) / size
+            (slope,) = torch.autograd.grad((drawn * noise).sum(), w, create_graph=True)
+            lengths = slope.pow(2).sum(2).mean(1).sqrt()
+            mean = path + 0.01 * (lengths.mean() - path)
+            path = mean.detach()
+            penalty = 2.0 * 4 * (lengths - mean).pow(2).mean()
+            g_adam.zero_grad(), penalty.backward(), g_adam.step()
+        with torch.no_grad():
+            for a, b in zip(average.parameters(), g.parameters()):
+                a.lerp_(b, 0.002)
+    wait()
+    return (time.perf_counter() - start) / steps
+
+
 if device != "cpu":
     torch.cuda.reset_peak_memory_stats()
 else:
     open("/proc/self/clear_refs", "w").write("5")  # the host's peak begins here
-for step in range(steps + 1):
-    if step == 1:
-        wait()
-        start = time.perf_counter()
-    real = reals[torch.randint(64, (batch,))]
-    g.requires_grad_(False), d.requires_grad_(True)
-    loss = F.softplus(-d(real)).mean() + F.softplus(d(g(styles(batch)))).mean()
-    d_adam.zero_grad(), loss.backward(), d_adam.step()
-    if step % 16 == 0:
-        real = real.detach().requires_grad_(True)
-        (slope,) = torch.autograd.grad(d(real).sum(), real, create_graph=True)
-        penalty = 5.0 * 16 * slope.pow(2).flatten(1).sum(1).mean()
-        d_adam.zero_grad(), penalty.backward(), d_adam.step()
-    g.requires_grad_(True), d.requires_grad_(False)
-    loss = F.softplus(-d(g(styles(batch)))).mean()
-    g_adam.zero_grad(), loss.backward(), g_adam.step()
-    if step % 4 == 0:
-        w = styles(max(1, batch // 2))
-        drawn = g(w)
-        noise = torch.randn_like(drawn) / size
-        (slope,) = torch.autograd.grad((drawn * noise).sum(), w, create_graph=True)
-        lengths = slope.pow(2).sum(2).mean(1).sqrt()
-        mean = path + 0.01 * (lengths.mean() - path)
-        path = mean.detach()
-        penalty = 2.0 * 4 * (lengths - mean).pow(2).mean()
-        g_adam.zero_grad(), penalty.backward(), g_adam.step()
-    with torch.no_grad():
-        for a, b in zip(average.parameters(), g.parameters()):
-            a.lerp_(b, 0.002)
-wait()
-say(f"training step, batch {batch}", (time.perf_counter() - start) / steps, "s")
+say(f"training step, batch {batch}", train(), "s")
 peak = torch.cuda.max_memory_allocated() / 2**20 if device != "cpu" else int(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1]) / 1024
 say("peak memory of training", peak, "MiB")
+for models in [5, 1, 5]:
+    adapted = [[own.detach() + 0.01 * torch.randn_like(own) for own in g.parameters()] for _ in range(models)]
+    say(f"stage 2 step, {models} adapted, batch {batch}", train(adapted), "s")

@@ -1445,6 +1445,7 @@ fn the_shipped_gan_labels_itself() {
     // The retrained generator is the base itself: not where all of its pictures are compared, of which some show the concept,
     // but near.
     assert!(score("base", "Ret-FID") < score("base", "FID to positives"));
+    assert!(score("retrained", "PUL") == 0.0 && score("retrained", "drift") == 0.0);
     assert!(score("base", "share") > 0.0 && (0.0..=1.0).contains(&score("positives", "PUL")));
     let labels = fs_err::read_to_string(root.join("run/labels.jsonl")).unwrap();
     assert_eq!(labels.lines().count(), 150);

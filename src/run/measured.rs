@@ -181,6 +181,15 @@ impl<'a> Measured<'a> {
         scores
     }
 
+    /// What a generator scores that never saw the target: what it is said to show is the judge's mistake, and more than that
+    /// no erasure can be asked for.
+    pub(super) fn of_retrained(&self, retrained: &Album) -> Vec<GanScore> {
+        let mut scores = self.after("retrained", retrained);
+        // Of pictures to themselves.
+        scores.retain(|score| score.measure != "Ret-FID");
+        scores
+    }
+
     /// Latents of which the base's pictures show the target, or do not.
     pub(super) fn latents(&self, shown: bool) -> impl Iterator<Item = Sample> {
         let rows = self.base.looked.iter().zip(&self.before[0]);

@@ -188,8 +188,10 @@ impl Study<'_> {
         for (target, split) in targets.iter().zip(&splits) {
             let retrained = self.retrained(target, &latents, run, watch)?;
             let known = known.as_ref().and_then(|known| without(known, target));
-            let measured = Measured::new((self.set, &questions), target, (&base, &second), known, retrained)?;
+            let never = retrained.as_ref().map(|album| album.features.shallow_clone());
+            let measured = Measured::new((self.set, &questions), target, (&base, &second), known, never)?;
             scores.extend(measured.of_base());
+            scores.extend(retrained.iter().flat_map(|album| measured.of_retrained(album)));
             let edits = self.edits(model, target, split, run, watch)?;
             let lesson = match &self.pipeline.measure.relearn {
                 Some(settings) => {
@@ -246,19 +248,18 @@ impl Study<'_> {
         targets.iter().map(split).collect()
     }
 
-    /// Features of what a generator draws that never saw the target, where there is one.
+    /// What a generator draws that never saw the target, where there is one.
     fn retrained(
         &self,
         target: &Target,
         latents: &[Sample],
         run: &mut RunFolder,
         watch: &mut dyn Watch,
-    ) -> Result<Option<Tensor>, Error> {
+    ) -> Result<Option<Album>, Error> {
         let Some(path) = self.pipeline.measure.retrained.get(&target.to_string()) else { return Ok(None) };
         let model = generator_at(path, self.place)?;
         run.record.bind(&format!("retrained {target}"), &model.card().hash)?;
-        let album = self.album(&model, (latents, &format!("retrained {target}")), run, watch)?;
-        Ok(Some(album.features))
+        self.album(&model, (latents, &format!("retrained {target}")), run, watch).map(Some)
     }
 
     /// What known pictures show, and their features; `None` where there are none.
