@@ -8,7 +8,9 @@ use serde::Serialize;
 
 use super::bars::span;
 use crate::measure::{Became, Estimate, Judging, Rate, Role, Score, Subject};
-use crate::run::{Ending, GanScore, JudgeReport, Returned, Returning, Screened, Summary, Survey, Unlearned};
+use crate::run::{
+    CurvePoint, Ending, GanScore, JudgeReport, Relearned, Screened, Summary, Survey, Unlearned,
+};
 
 /// Prints a line of results.
 pub(super) fn line(text: &str) {
@@ -261,8 +263,8 @@ pub(super) fn unlearned(unlearned: &Unlearned) {
         let Estimate { hits, n, .. } = share.estimate;
         line(&format!("{}: {hits} of {n} latents showed it before, by which its PUL counts", share.target));
     }
-    for Returned { target, method, curve, half } in &unlearned.returns {
-        let Some(Returning { step, share }) = curve.last() else { continue };
+    for Relearned { target, method, curve, half } in &unlearned.returns {
+        let Some(CurvePoint { step, share }) = curve.last() else { continue };
         let half = match half {
             Some(0) => ", half was never gone",
             Some(_) => ", which is half",

@@ -79,8 +79,14 @@ impl Labelled {
             [&negatives, &positives].into_iter().zip(LEAST).zip(["show", "do not show"])
         {
             if seeds.len() < least {
+                let (surely, advice) = match self {
+                    Self::Seen(_) => {
+                        ("surely ", "label more samples (feedback.samples), or lower feedback.threshold")
+                    }
+                    Self::Given(_) => ("", "look through more of them (unsee label)"),
+                };
                 return Err(Error::Unknown(format!(
-                    "{} of the labelled samples surely {what} {target}; at least {least} are needed: label more samples (feedback.samples), or lower feedback.threshold",
+                    "{} of the labelled samples {surely}{what} {target}; at least {least} are needed: {advice}",
                     seeds.len()
                 )));
             }

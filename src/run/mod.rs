@@ -66,7 +66,7 @@ pub use prompts::{PromptRow, read_prompts};
 #[cfg(feature = "hub")]
 pub use pull::pull;
 pub use ranges::range;
-pub use relearned::{Returned, Returning};
+pub use relearned::{CurvePoint, Relearned};
 pub use screening::{Screened, screen};
 pub use screens::ScreenReport;
 pub use study::{Summary, erase_only, run};

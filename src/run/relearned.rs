@@ -15,20 +15,20 @@ use crate::watch::Watch;
 
 /// How a concept came back.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Returned {
+pub struct Relearned {
     /// The concept.
     pub target: String,
     /// The method that took it out.
     pub method: String,
     /// The share of latents that showed it and show it again: steps of relearning, and the share after them.
-    pub curve: Vec<Returning>,
+    pub curve: Vec<CurvePoint>,
     /// The first step that was looked at after which half was back.
     pub half: Option<u64>,
 }
 
 /// A point of the curve.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub struct Returning {
+pub struct CurvePoint {
     /// Steps.
     pub step: u64,
     /// The share.
@@ -57,7 +57,7 @@ impl Again<'_> {
         (method, judge): (&str, &Judge),
         run: &mut RunFolder,
         watch: &mut dyn Watch,
-    ) -> Result<Returned, Error> {
+    ) -> Result<Relearned, Error> {
         let stem = target.to_string().replace(':', "-");
         let file = run.path(format!("state/{stem}/relearned-{method}.json"));
         let known = fs_err::read_to_string(&file).ok();
@@ -77,8 +77,8 @@ impl Again<'_> {
             write_json(&file, &back)?;
             back
         };
-        let point = |own: &Sight| Returning { step: own.step, share: Estimate::of_share(own.hits, own.n) };
-        Ok(Returned {
+        let point = |own: &Sight| CurvePoint { step: own.step, share: Estimate::of_share(own.hits, own.n) };
+        Ok(Relearned {
             target: target.to_string(),
             method: method.to_owned(),
             curve: back.curve.iter().map(point).collect(),

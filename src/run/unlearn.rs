@@ -13,7 +13,7 @@ use super::labelled::{Labelled, Split, examiner};
 use super::labels::read_labels;
 use super::measured::{Album, GanScore, Measured, means};
 use super::pipeline::{JudgeSettings, ModelSettings};
-use super::relearned::{Again, Returned};
+use super::relearned::{Again, Relearned};
 use super::samples::{Sample, Unprompted, samples, works};
 use super::{Ending, Error, Machine, RunFolder, located};
 use crate::canvas;
@@ -42,7 +42,7 @@ pub struct Unlearned {
     pub scores: Vec<GanScore>,
     /// How the concepts came back when they were taught again.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub returns: Vec<Returned>,
+    pub returns: Vec<Relearned>,
     /// Where its results are, and what it took.
     #[serde(flatten)]
     pub ending: Ending,

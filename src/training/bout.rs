@@ -37,7 +37,7 @@ pub(super) struct Bout<'a> {
     /// learned before to nothing until the mean has caught up, after hundreds of penalties.
     path: Option<f64>,
     /// The averages at the best grade, where there is an exam.
-    kept: Vec<Tensor>,
+    best_average: Vec<Tensor>,
     best: f64,
     done: bool,
 }
@@ -63,7 +63,7 @@ impl<'a> Bout<'a> {
             _ => 1.0,
         };
         let rates = contest.moves.iter().map(rate).collect();
-        let kept = match &contest.exam {
+        let best_average = match &contest.exam {
             Some(_) => contest.moves.iter().map(|(_, own)| own.detach().copy()).collect(),
             None => Vec::new(),
         };
@@ -72,7 +72,7 @@ impl<'a> Bout<'a> {
             discriminator: adam(&against, lazy(rules.r1_every))?,
             average: Ema::new(contest.moves.iter().map(|(_, tensor)| tensor)),
             path: None,
-            kept,
+            best_average,
             best: f64::NEG_INFINITY,
             done: false,
             against,
@@ -85,7 +85,7 @@ impl<'a> Bout<'a> {
     /// The generator's averages, and their grade where there is one: the best ones then.
     pub(super) fn into_average(self) -> (Vec<Tensor>, Option<f64>) {
         if self.best.is_finite() {
-            return (self.kept, Some(self.best));
+            return (self.best_average, Some(self.best));
         }
         (self.average.average().iter().map(Tensor::copy).collect(), None)
     }
@@ -241,26 +241,32 @@ impl<'a> Bout<'a> {
         }
         self.generator.step(&gradients, lr)?;
         if rules.path_every > 0 && step.is_multiple_of(rules.path_every) {
-            let latents = self.latents((rules.batch / rules.path_share).max(1), rng);
-            let styles = self.styles(&latents);
-            // Where no layer of the mapping moves they are no part of a graph.
-            let styles = if styles.requires_grad() { styles } else { styles.set_requires_grad(true) };
-            let pictures = self.contest.generator.synthesize(&styles, Noise::Given(&latents.noises));
-            let pixels = (pictures.size()[2] * pictures.size()[3]) as f64;
-            let direction = rng.normal(&pictures.size()).to_device(self.device()) / pixels.sqrt();
-            let slope = grad_of_grad(&(pictures * direction).sum(Kind::Float), &[&styles])?.remove(0);
-            let slope = slope.ok_or_else(|| Error::Model(nothing("the styles")))?;
-            let lengths = slope.square().sum_dim_intlist([2_i64].as_slice(), false, Kind::Float);
-            let lengths = lengths.mean_dim([1_i64].as_slice(), false, Kind::Float).sqrt();
-            let here = lengths.mean(Kind::Float);
-            let before = self.path.unwrap_or_else(|| here.double_value(&[]));
-            let mean = (here - before) * PATH_PACE + before;
-            self.path = Some(mean.double_value(&[]));
-            let penalty =
-                (lengths - mean).square().mean(Kind::Float) * (rules.path * rules.path_every as f64);
-            self.generator.step(&grad(&penalty, &tensors)?, lr)?;
+            self.even_out(&tensors, lr, rng)?;
         }
         Ok(value)
+    }
+
+    /// The generator's move against unequal path lengths.
+    fn even_out(&mut self, tensors: &[&Tensor], lr: f64, rng: &mut Rng) -> Result<(), Error> {
+        let rules = self.contest.rules;
+        let latents = self.latents((rules.batch / rules.path_share).max(1), rng);
+        let styles = self.styles(&latents);
+        // Where no layer of the mapping moves they are no part of a graph.
+        let styles = if styles.requires_grad() { styles } else { styles.set_requires_grad(true) };
+        let pictures = self.contest.generator.synthesize(&styles, Noise::Given(&latents.noises));
+        let pixels = (pictures.size()[2] * pictures.size()[3]) as f64;
+        let direction = rng.normal(&pictures.size()).to_device(self.device()) / pixels.sqrt();
+        let slope = grad_of_grad(&(pictures * direction).sum(Kind::Float), &[&styles])?.remove(0);
+        let slope = slope.ok_or_else(|| Error::Model(nothing("the styles")))?;
+        let lengths = slope.square().sum_dim_intlist([2_i64].as_slice(), false, Kind::Float);
+        let lengths = lengths.mean_dim([1_i64].as_slice(), false, Kind::Float).sqrt();
+        let here = lengths.mean(Kind::Float);
+        let before = self.path.unwrap_or_else(|| here.double_value(&[]));
+        let mean = (here - before) * PATH_PACE + before;
+        self.path = Some(mean.double_value(&[]));
+        let penalty = (lengths - mean).square().mean(Kind::Float) * (rules.path * rules.path_every as f64);
+        self.generator.step(&grad(&penalty, tensors)?, lr)?;
+        Ok(())
     }
 
     /// Looks at the averages, and keeps the best; of equal ones the last, which more steps and slower ones have gone into.
@@ -274,7 +280,8 @@ impl<'a> Bout<'a> {
         if let Some(grade) = grade.filter(|grade| *grade >= self.best) {
             self.best = grade;
             no_grad(|| {
-                self.kept.iter_mut().zip(self.average.average()).for_each(|(kept, own)| kept.copy_(own));
+                let pairs = self.best_average.iter_mut().zip(self.average.average());
+                pairs.for_each(|(best, own)| best.copy_(own));
             });
             self.done = grade >= exam.pass();
         }
@@ -325,7 +332,7 @@ impl Pupil for Bout<'_> {
         };
         let mut all: Vec<(String, Tensor)> = self.contest.moves.iter().map(share("g")).collect();
         all.extend(self.against.iter().map(share("d")));
-        for (what, tensors) in [("average", self.average.average()), ("kept", &self.kept)] {
+        for (what, tensors) in [("average", self.average.average()), ("best", &self.best_average)] {
             let named = self.contest.moves.iter().zip(tensors);
             all.extend(named.map(|((name, _), own)| (format!("{what}.{name}"), own.shallow_clone())));
         }
@@ -349,11 +356,12 @@ impl Pupil for Bout<'_> {
             "path" => self.path = value.is_finite().then_some(value),
             "grade" => self.best = value,
             "done" => self.done = value > 0.0,
-            _ => {
+            "pull" => {
                 if let Some(pull) = self.contest.pull.as_deref_mut().filter(|_| value.is_finite()) {
                     pull.recall(value);
                 }
             }
+            _ => {}
         }
     }
 
