@@ -109,6 +109,7 @@ impl AdaptThenUnlearn {
     }
 
     /// The settings that are in force, with what the variant says of them.
+    #[must_use]
     pub fn effective(&self) -> Self {
         if self.variant == Variant::Paper {
             return self.clone();
