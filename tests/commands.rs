@@ -1504,7 +1504,7 @@ fn a_gan_s_study_says_what_is_wrong_before_it_begins() {
 }
 
 /// Everything that the miniature GAN's recipe has, for a moment each.
-const GAN_RECIPE: &str = r#"
+const GAN_RECIPE: &str = r"
 seed = 3
 world = 1
 aligned = true
@@ -1533,7 +1533,7 @@ course = { steps = 2, batch = 4, lr = 1e-3, per_cell = 1 }
 text = [32, 1]
 vision = [32, 1]
 patch = 16
-"#;
+";
 
 #[test]
 fn a_gan_s_training_stopped_anywhere_ends_with_the_same_bytes() {
