@@ -201,10 +201,9 @@ mod tests {
         let (n, p) = (models.len() as f64, own.len() as f64);
         let terms = models.iter().flat_map(|model| {
             own.iter().zip(model).enumerate().map(|(i, ((_, a), b))| match distance {
-                Distance::Paper => (a - b).square().sum(Kind::Float) / n,
                 Distance::Official => (a - b).square().mean(Kind::Float) / p * (n / 2.0),
                 Distance::Equalised if i == 2 => ((a - b) / 100.0).square().sum(Kind::Float) / n,
-                Distance::Equalised => (a - b).square().sum(Kind::Float) / n,
+                Distance::Paper | Distance::Equalised => (a - b).square().sum(Kind::Float) / n,
             })
         });
         terms.reduce(|a, b| a + b).unwrap()
