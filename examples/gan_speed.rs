@@ -7,7 +7,7 @@
 
 use std::time::Instant;
 
-use unsee::erasure::{AdaptThenUnlearn, Adapting, Erasure, Feedback, Stop};
+use unsee::erasure::{AdaptThenUnlearn, Adapting, Distance, Erasure, Feedback, Repulsion, Stop};
 use unsee::generator::{Generator as _, Shot, StyleGan2, Synthesizer};
 use unsee::model::Builder;
 use unsee::model::stylegan2::{Config, Discriminator, Generator};
@@ -131,6 +131,12 @@ fn measure(file: &std::path::Path, place: Place, (batch, steps): (i64, u64)) -> 
             adapt: Adapting { models, steps: 1, lambda: 0.0, rules: rules.clone(), ..Adapting::default() },
             steps: steps + 1,
             rules: rules.clone(),
+            // The contest and the repulsion alone, as the peer has them.
+            cooldown: 0.0,
+            oversample: 0.0,
+            keep: 0.0,
+            remind: 0.0,
+            repulsion: Repulsion { distance: Distance::Paper, gamma: Some(0.1), ..Repulsion::default() },
             stop: Stop { every: 0, ..Stop::default() },
             ..AdaptThenUnlearn::default()
         };

@@ -14,10 +14,14 @@ where
     T: Serialize + DeserializeOwned,
     D: Deserializer<'de>,
 {
-    let given = Map::deserialize(from)?;
-    let mut all = serde_json::to_value(usual).map_err(D::Error::custom)?;
-    if let Value::Object(all) = &mut all {
-        all.extend(given);
+    let given: Map<String, Value> = Map::deserialize(from)?;
+    // What has no place in JSON.
+    if let Some((key, _)) = given.iter().find(|(_, value)| value.is_null()) {
+        return Err(D::Error::custom(format!("`{key}` is to be a finite number")));
     }
-    serde_json::from_value(all).map_err(D::Error::custom)
+    let Value::Object(mut all) = serde_json::to_value(usual).map_err(D::Error::custom)? else {
+        return Err(D::Error::custom("these settings are no table"));
+    };
+    all.extend(given);
+    serde_json::from_value(Value::Object(all)).map_err(D::Error::custom)
 }

@@ -1446,7 +1446,7 @@ fn the_shipped_gan_labels_itself() {
     // but near.
     assert!(score("base", "Ret-FID") < score("base", "FID to positives"));
     assert!(score("retrained", "PUL") == 0.0 && score("retrained", "drift") == 0.0);
-    assert!(score("base", "share") > 0.0 && (0.0..=1.0).contains(&score("positives", "PUL")));
+    assert!(score("base", "share") > 0.0 && score("positives", "PUL") <= 1.0);
     let labels = fs_err::read_to_string(root.join("run/labels.jsonl")).unwrap();
     assert_eq!(labels.lines().count(), 150);
     let said = fs_err::read_to_string(root.join("run/run.json")).unwrap();
@@ -1483,7 +1483,7 @@ fn a_gan_s_study_says_what_is_wrong_before_it_begins() {
         ("model.path=labels.csv", "labels.csv"),
         ("measure.latent=3", "did you mean `latents`?"),
         ("measure.relearn={pictures=0}", "0 pictures"),
-        ("measure.relearn={steps=5,rules={ahead=5}}", "to move alone for 5 steps"),
+        ("measure.relearn={steps=5,rules={ahead=5}}", "ahead is 5"),
         ("measure.relearn={rules={batch=6}}", "groups of 4"),
         ("measure.retrained={\"object:Cat\"=\"other.safetensors\"}", "not to be forgotten"),
         ("measure.retrained={\"object:Fish\"=\"./nowhere.safetensors\"}", "nowhere.safetensors"),
@@ -1545,11 +1545,14 @@ fn a_gan_s_training_stopped_anywhere_ends_with_the_same_bytes() {
     let started =
         |part: &'static str| move |out: &Path| out.join("training").join(part).join("scalars.jsonl").exists();
     let (regions, tracing, contest) = (started("regions"), started("tracing"), started("gan"));
-    let out = folder.path().join("stopped");
     let moments: [&dyn Fn(&Path) -> bool; 3] = [&regions, &tracing, &contest];
-    assert_eq!(disturbed(("train", &recipe), &out, &moments, "-KILL"), 3);
-    for file in ["miniature-gan/stylegan2.safetensors", "labeller/model.safetensors"] {
-        let [a, b] = [&whole, &out].map(|root| fs_err::read(root.join(file)).unwrap());
-        assert!(a == b, "{file} is another one");
+    // One that is interrupted saves and goes on; one that is killed so soon begins its part anew.
+    for signal in ["-INT", "-KILL"] {
+        let out = folder.path().join(signal);
+        assert_eq!(disturbed(("train", &recipe), &out, &moments, signal), 3, "{signal}");
+        for file in ["miniature-gan/stylegan2.safetensors", "labeller/model.safetensors"] {
+            let [a, b] = [&whole, &out].map(|root| fs_err::read(root.join(file)).unwrap());
+            assert!(a == b, "{signal}: {file} is another one");
+        }
     }
 }

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::bars::span;
 use crate::measure::{Became, Estimate, Judging, Rate, Role, Score, Subject};
 use crate::run::{
-    CurvePoint, Ending, GanScore, JudgeReport, Relearned, Screened, Summary, Survey, Unlearned,
+    CurvePoint, Ending, GanScore, JudgeReport, Relearned, SHARE, Screened, Summary, Survey, Unlearned,
 };
 
 /// Prints a line of results.
@@ -259,7 +259,7 @@ pub(super) fn unlearned(unlearned: &Unlearned) {
     let numbers: Vec<usize> = (2..heads.len()).collect();
     rows(&heads, lines.collect(), &numbers);
     line("PUL, drift, precision and recall in percent; intervals at 95 %");
-    for share in unlearned.scores.iter().filter(|score| score.measure == "share") {
+    for share in unlearned.scores.iter().filter(|score| score.measure == SHARE) {
         let Estimate { hits, n, .. } = share.estimate;
         line(&format!("{}: {hits} of {n} latents showed it before, by which its PUL counts", share.target));
     }

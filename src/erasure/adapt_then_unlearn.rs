@@ -17,6 +17,7 @@
 use std::path::Path;
 
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 
 use super::feedback::Stop;
 use super::repulsion::Repelled;
@@ -96,6 +97,11 @@ impl AdaptThenUnlearn {
     /// A setting that makes no sense.
     pub fn check(&self) -> Result<(), Error> {
         let own = self.effective();
+        if let Some(key) = self.overruled()? {
+            return Err(Error::Task(format!(
+                "{key} is given, and `variant = \"official\"` has its own; leave it out, or leave the variant out"
+            )));
+        }
         own.adapt.check()?;
         own.stage2(0).check()?;
         let Repulsion { gamma, ratio, alpha, .. } = own.repulsion;
@@ -119,7 +125,7 @@ impl AdaptThenUnlearn {
         let repulsion = Repulsion {
             distance: Distance::Official,
             gamma: Some(if el2 { OFFICIAL_EL2 } else { gamma }),
-            alpha: Some(gamma),
+            alpha: self.repulsion.alpha.or(Some(gamma)),
             ..self.repulsion
         };
         let rosinality = |own: &Rules| Rules { batch: own.batch, ..Rules::default() };
@@ -134,6 +140,28 @@ impl AdaptThenUnlearn {
             stop: Stop { every: 0, ..self.stop },
             ..self.clone()
         }
+    }
+
+    /// A setting that is given and that the variant overrules.
+    fn overruled(&self) -> Result<Option<String>, Error> {
+        fn first(path: &str, [own, usual, forced]: [&Value; 3]) -> Option<String> {
+            match own {
+                Value::Object(all) => all.iter().find_map(|(key, own)| {
+                    let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                    first(&path, [own, &usual[key], &forced[key]])
+                }),
+                _ => (own != usual && own != forced).then(|| path.to_owned()),
+            }
+        }
+        let [mut own, usual, forced] = [self, &Self::default(), &self.effective()]
+            .map(|own| serde_json::to_value(own).map_err(std::io::Error::other))
+            .into_iter()
+            .collect::<Result<Vec<_>, _>>()?
+            .try_into()
+            .unwrap_or_default();
+        // Under EL2 it is α.
+        own["repulsion"]["gamma"] = forced["repulsion"]["gamma"].clone();
+        Ok(first("", [&own, &usual, &forced]))
     }
 
     fn stage2(&self, seed: u64) -> OnPositives<'_> {
@@ -178,15 +206,10 @@ mod tests {
 
     #[test]
     fn the_published_code_s_variant_leaves_out_what_it_has_not() {
-        let rules = Rules { batch: 4, path_every: 0, r1_every: 0, ..Rules::default() };
-        let adapt = Adapting {
-            models: 2,
-            negatives: 4,
-            steps: 2,
-            fisher: 4,
-            rules: rules.clone(),
-            ..Adapting::default()
-        };
+        let usual = AdaptThenUnlearn::default();
+        let batch = |own: &Rules| Rules { batch: 4, ..own.clone() };
+        let rules = batch(&usual.adapt.rules);
+        let adapt = Adapting { models: 2, negatives: 4, steps: 2, fisher: 4, rules, ..usual.adapt.clone() };
         let folder = tempfile::tempdir().unwrap();
         let mut model = small_gan(folder.path());
         let looked = std::cell::Cell::new(false);
@@ -197,13 +220,11 @@ mod tests {
         let feedback = labelled(Some(&examiner));
         for (form, gamma, alpha) in [(Form::Il2, 2.0, 2.0), (Form::Nl2, 2.0, 2.0), (Form::El2, 100.0, 2.0)] {
             let repulsion = Repulsion { form, gamma: Some(2.0), ..Repulsion::default() };
-            let stop = Stop { every: 1, ..Stop::default() };
             let method = AdaptThenUnlearn {
                 adapt: adapt.clone(),
                 repulsion,
                 steps: 2,
-                rules: rules.clone(),
-                stop,
+                rules: batch(&usual.rules),
                 variant: Variant::Official,
                 ..AdaptThenUnlearn::default()
             };
@@ -220,5 +241,10 @@ mod tests {
             assert_eq!((&own["distance"], &own["gamma"]), (&"official".into(), &gamma.into()));
             assert_eq!(own["alpha"], alpha);
         }
+        let given = AdaptThenUnlearn { variant: Variant::Official, keep: 3.0, ..usual.clone() };
+        assert!(given.check().unwrap_err().to_string().starts_with("keep is given"));
+        let rules = Rules { r1: 7.0, ..usual.rules.clone() };
+        let given = AdaptThenUnlearn { variant: Variant::Official, rules, ..usual };
+        assert!(given.check().unwrap_err().to_string().starts_with("rules.r1 is given"));
     }
 }

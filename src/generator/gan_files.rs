@@ -65,7 +65,8 @@ pub fn export_gan(
                 tensors.extend(kernels(&config, *name == "d"));
             }
             save_torch(to, &networks, &mean)?;
-            Ok(lost(&config))
+            let discriminator = networks.iter().any(|(name, _)| *name == "d");
+            Ok(lost(&config, discriminator))
         }
         Format::Safetensors => {
             let whole = networks
@@ -93,23 +94,29 @@ pub fn export_gan(
     }
 }
 
-/// What rosinality's networks cannot be told: they are built from a size, a style width and a channel multiplier alone.
-fn lost(config: &Config) -> Vec<String> {
+/// What rosinality's program does not take over: it builds its networks from a size and a whole multiplier of channels alone,
+/// with 512 numbers to a style and 8 layers in the mapping.
+fn lost(config: &Config, discriminator: bool) -> Vec<String> {
     let mut lost = Vec::new();
-    let multiplier = config.channels.get(4).map_or(1.0, |&at_64| at_64 as f64 / 256.0);
-    let published = Config::published(config.size, config.style_dim, config.mapping_layers, multiplier);
-    if config.channels != published.channels {
-        lost.push(format!(
-            "rosinality's program has fixed numbers of channels, {:?} for this size, and does not load these, {:?}; unsee does",
-            published.channels, config.channels
-        ));
+    let multiplier = config.channels.get(4).map_or(1, |&at_64| (at_64 / 256).max(1));
+    let published = Config::published(config.size, 512, 8, multiplier as f64);
+    for (what, own, theirs) in [
+        ("channels", &config.channels, &published.channels),
+        ("numbers in a style", &vec![config.style_dim], &vec![published.style_dim]),
+        ("layers in its mapping", &vec![config.mapping_layers], &vec![published.mapping_layers]),
+    ] {
+        if own != theirs {
+            lost.push(format!(
+                "rosinality's program expects {theirs:?} {what} and does not load {own:?} as it is; unsee does"
+            ));
+        }
     }
     if let Some(clamp) = config.clamp {
         lost.push(format!(
             "rosinality's networks do not clamp; activations beyond {clamp} come out other than here"
         ));
     }
-    if config.group != published.group {
+    if discriminator && config.group != published.group {
         lost.push(format!(
             "rosinality's discriminator compares {} pictures, this one compared {}",
             published.group, config.group

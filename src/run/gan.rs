@@ -161,7 +161,7 @@ impl GanMethod {
 
     /// Looks that it takes on the way, at most.
     pub(super) fn looks(&self) -> u64 {
-        let of = |steps: u64, stop: &Stop| steps.checked_div(stop.every).unwrap_or(0);
+        let of = |steps: u64, stop: &Stop| if stop.every == 0 { 0 } else { steps.div_ceil(stop.every) };
         match self {
             Self::AdaptThenUnlearn(method) => of(method.steps, &method.effective().stop),
             // There is no choice of one.
@@ -278,15 +278,18 @@ impl Unlearning {
     }
 
     /// The rules of every contest that it holds.
-    pub(super) fn rules(&self) -> Vec<&Rules> {
-        fn of(method: &GanMethod) -> Vec<&Rules> {
+    pub(super) fn rules(&self) -> Vec<Rules> {
+        fn of(method: &GanMethod) -> Vec<Rules> {
             match method {
-                GanMethod::AdaptThenUnlearn(own) => vec![&own.adapt.rules, &own.rules],
-                GanMethod::Extrapolation(own) => vec![&own.adapt.rules],
-                GanMethod::Positives(own) | GanMethod::PositivesEwc(own) => vec![&own.rules],
+                GanMethod::AdaptThenUnlearn(own) => {
+                    let own = own.effective();
+                    vec![own.adapt.rules, own.rules]
+                }
+                GanMethod::Extrapolation(own) => vec![own.adapt.rules.clone()],
+                GanMethod::Positives(own) | GanMethod::PositivesEwc(own) => vec![own.rules.clone()],
             }
         }
-        let again = self.measure.relearn.iter().map(|own| &own.rules);
+        let again = self.measure.relearn.iter().map(|own| own.rules.clone());
         self.method.iter().flat_map(of).chain(again).collect()
     }
 
@@ -316,6 +319,16 @@ mod tests {
         assert_eq!(serde_json::to_value(&all.method).unwrap(), serde_json::to_value(&own).unwrap());
         let [_, method, ..] = text.split("[[method]]\n").collect::<Vec<_>>()[..] else { panic!("no method") };
         let said = method.replace("\n# ", "\n");
+        let value = |key: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(&format!("# {key} = ")));
+            let value = line.unwrap_or_else(|| panic!("{key} is not there")).split('#').next().unwrap();
+            value.trim().trim_matches('"').to_owned()
+        };
+        let (feedback, measure) = (FeedbackSettings::default(), MeasureSettings::default());
+        assert_eq!([value("labeller"), value("judge")], [feedback.labeller, measure.judge]);
+        assert_eq!(value("threshold").parse(), Ok(feedback.threshold));
+        assert_eq!(value("samples").parse(), Ok(feedback.samples));
+        assert_eq!(value("lambda").parse(), Ok(EWC));
         assert!(said.lines().filter(|line| line.contains(" = ")).count() > 10, "{said}");
         let GanMethod::AdaptThenUnlearn(said) = parsed(&said).unwrap() else { panic!("another method") };
         assert_eq!(said, AdaptThenUnlearn::default());

@@ -64,7 +64,15 @@ pub fn fits(path: &Path, base: &ModelSettings) -> Result<String, Error> {
 /// # Errors
 /// Nothing that unsee knows, or something damaged.
 pub fn inspect(name: &Path) -> Result<Finding, Error> {
-    let path = &file_of(shipped_or_path(&name.to_string_lossy())?);
+    let path = if name.exists() {
+        name.to_path_buf()
+    } else {
+        let missing = |error| {
+            Error::Unknown(format!("{} is not there, and is no model's name: {error}", name.display()))
+        };
+        shipped_or_path(&name.to_string_lossy()).map_err(missing)?
+    };
+    let path = &file_of(path);
     if !path.is_dir() {
         return file(path);
     }

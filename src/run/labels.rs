@@ -47,7 +47,9 @@ pub(super) fn read_labels(path: &Path, model: &str, measured: u64) -> Result<Vec
             ));
         }
         if !seen.insert(drawn) {
-            return Err(wrong(place, format!("the seed {drawn} is there twice")));
+            let as_another =
+                if drawn == *seed { String::new() } else { format!(", as {drawn}, which draws the same") };
+            return Err(wrong(place, format!("the seed {seed} is there twice{as_another}")));
         }
     }
     Ok(labels.into_iter().map(|label| (label.seed, label.shows)).collect())

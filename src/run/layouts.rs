@@ -95,6 +95,7 @@ fn one(folder: &Path, stems: &[Stem], request: &GridRequest) -> Result<Picture, 
         parts.dedup();
         parts
     };
+    let head = |part: &str| canvas::spaced(part.trim_end_matches('_'));
     let (prompts, seeds) = (in_order(|stem| &stem.prompt), in_order(|stem| &stem.seed));
     let (rows, mut columns) = if request.rows == Rows::Seed { (seeds, prompts) } else { (prompts, seeds) };
     columns.truncate(request.columns);
@@ -110,24 +111,24 @@ fn one(folder: &Path, stems: &[Stem], request: &GridRequest) -> Result<Picture, 
                     open(folder, &stem.name(), request.show_sensitive)
                 })
                 .collect::<Result<Vec<_>, _>>()?;
-            Ok(Band { label: vec![canvas::spaced(row)], pictures, marked: false, gap: false })
+            Ok(Band { label: vec![head(row)], pictures, marked: false, gap: false })
         })
         .collect::<Result<Vec<_>, Error>>()?;
-    let heads: Vec<String> = columns.into_iter().map(|column| canvas::spaced(column)).collect();
+    let heads: Vec<String> = columns.into_iter().map(|column| head(column)).collect();
     Ok(grid(&label(folder).join(" "), &heads, &bands))
 }
 
 /// The name of a picture's file: `{style}_{object}_seed{n}`, `{case}_{n}` or `{n}`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Stem {
-    /// All before the last underscore; nothing where there is none.
+    /// All up to the last underscore, and with it.
     prompt: String,
     seed: String,
 }
 
 impl Stem {
     fn of(name: &str) -> Self {
-        let (prompt, seed) = name.rsplit_once('_').unwrap_or(("", name));
+        let (prompt, seed) = name.split_at(name.rfind('_').map_or(0, |at| at + 1));
         Self { prompt: prompt.to_owned(), seed: seed.to_owned() }
     }
 
@@ -136,7 +137,7 @@ impl Stem {
     }
 
     fn name(&self) -> String {
-        if self.prompt.is_empty() { self.seed.clone() } else { format!("{}_{}", self.prompt, self.seed) }
+        format!("{}{}", self.prompt, self.seed)
     }
 }
 
@@ -144,6 +145,7 @@ impl Stem {
 /// before `truncation 0.5`.
 fn by_number(a: &str, b: &str) -> Ordering {
     let parts = |text: &str| {
+        let text = text.trim_end_matches('_');
         let digits = text.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.').len();
         let start = if text[..digits].ends_with(" -") { digits - 1 } else { digits };
         (text[..start].to_owned(), text[start..].parse::<f64>().unwrap_or_default())
@@ -354,7 +356,7 @@ mod tests {
         let mut signed = ["truncation 0.7", "truncation -0.7", "truncation -1", "page-002", "page-001"];
         signed.sort_by(|a, b| by_number(a, b));
         assert_eq!(signed, ["page-001", "page-002", "truncation -1", "truncation -0.7", "truncation 0.7"]);
-        for name in ["7", "Mosaic_Cat_seed188", "0_3"] {
+        for name in ["7", "_7", "Mosaic_Cat_seed188", "0_3"] {
             assert_eq!(Stem::of(name).name(), name);
         }
     }

@@ -19,7 +19,7 @@ use crate::torch::Tensor;
 pub struct GanScore {
     /// `object:Cat`, or `mean` over all.
     pub target: String,
-    /// The method, or `base`.
+    /// The method, or `base`, or `retrained` for a generator that never saw the target.
     pub method: String,
     /// `PUL`, `PUL of negatives`, `FID to positives`, …
     pub measure: String,
@@ -34,6 +34,9 @@ pub(super) struct Album {
     pub folder: PathBuf,
     pub features: Tensor,
 }
+
+/// Of the base's latents, how many show the target: what its PUL counts by.
+pub const SHARE: &str = "share";
 
 /// What one target's pictures are measured against.
 pub(super) struct Measured<'a> {
@@ -137,7 +140,7 @@ impl<'a> Measured<'a> {
     pub(super) fn of_base(&self) -> Vec<GanScore> {
         let shown = self.before[0].iter().filter(|own| **own == self.class).count();
         let n = self.before[0].len();
-        let mut scores = vec![self.score("base", "share", Estimate::of_share(shown, n))];
+        let mut scores = vec![self.score("base", SHARE, Estimate::of_share(shown, n))];
         scores.extend(self.drifts("base", &self.again));
         scores.extend(self.distances("base", &self.own));
         scores
@@ -222,12 +225,12 @@ impl<'a> Measured<'a> {
     }
 }
 
-/// The mean of each measure of each method over the targets.
-pub(super) fn means(scores: &[GanScore]) -> Vec<GanScore> {
+/// The mean of each measure of each method over so many targets, where it was measured of all.
+pub(super) fn means(scores: &[GanScore], targets: usize) -> Vec<GanScore> {
     let mut keys: Vec<(&str, &str)> = Vec::new();
     for score in scores {
         let key = (score.method.as_str(), score.measure.as_str());
-        if !keys.contains(&key) {
+        if score.measure != SHARE && !keys.contains(&key) {
             keys.push(key);
         }
     }
@@ -237,11 +240,15 @@ pub(super) fn means(scores: &[GanScore]) -> Vec<GanScore> {
             .filter(|score| (score.method.as_str(), score.measure.as_str()) == (method, measure))
             .map(|score| &score.estimate)
             .collect();
+        // Of fewer targets it would stand beside means of others.
+        if own.len() < targets {
+            return None;
+        }
         let k = own.len() as f64;
         let value = own.iter().map(|own| own.value).sum::<f64>() / k;
         // The targets share their latents, so their errors may go the same way: the mean of the half widths.
         let half = |side: fn(&Estimate) -> f64| own.iter().map(|own| side(own)).sum::<f64>() / k;
-        GanScore {
+        Some(GanScore {
             target: "mean".to_owned(),
             method: method.to_owned(),
             measure: measure.to_owned(),
@@ -252,7 +259,7 @@ pub(super) fn means(scores: &[GanScore]) -> Vec<GanScore> {
                 hits: own.iter().map(|own| own.hits).sum(),
                 n: own.iter().map(|own| own.n).sum(),
             },
-        }
+        })
     };
-    keys.into_iter().map(mean).collect()
+    keys.into_iter().filter_map(mean).collect()
 }

@@ -56,7 +56,7 @@ pub use judging::{Asked, Looked, judge_pictures, read_evidence};
 pub use jury::{JudgeReport, Jury};
 pub use label::{Sitting, draw_pages, read_numbers};
 pub use layouts::{GridRequest, Rows, canvas_folder, canvas_sheet, compare};
-pub use measured::GanScore;
+pub use measured::{GanScore, SHARE};
 pub use naming::{located, needs_no_prompt, shipped, shipped_or_path};
 pub use pipeline::{
     AnswerSettings, DrawSettings, Job, JudgeSettings, Method, ModelSettings, Pipeline, TaskSettings,

@@ -24,7 +24,7 @@ use crate::judge::{FeatureCard, Features};
 use crate::measure::{Answer, AnswerSet, Moments, Target};
 use crate::pictures::Picture;
 use crate::report::grid;
-use crate::torch::{Place, Tensor};
+use crate::torch::{Device, Place, Precision, Tensor};
 use crate::training::can_compete;
 use crate::watch::Watch;
 use crate::weights::{Edit, Weights, save};
@@ -111,12 +111,12 @@ fn within<T>(
     }
     let mut model = StyleGan2::load(&located(&pipeline.model)?.path, place)?;
     model.discriminator()?;
-    // Only opened: each is needed hours later, and a wrong path is to be known now.
+    // Each is needed hours later, and a wrong path is to be known now.
     for path in pipeline.measure.retrained.values() {
-        generator_at(path, place)?;
+        generator_at(path, Place::new(Device::CPU, Precision::F32))?;
     }
     let group = model.network().config().group;
-    pipeline.rules().into_iter().try_for_each(|rules| rules.fits(group)).map_err(Error::Pipeline)?;
+    pipeline.rules().iter().try_for_each(|rules| rules.fits(group)).map_err(Error::Pipeline)?;
     let labels = pipeline.feedback.labels.as_ref();
     let labels = labels.map(|labels| read_labels(labels, &model.card().hash, MEASURED)).transpose()?;
     let measure = &pipeline.measure;
@@ -216,7 +216,7 @@ impl Study<'_> {
             }
             bands.extend(measured.bands(&base.folder, &rows)?);
         }
-        scores.extend(means(&scores));
+        scores.extend(means(&scores, targets.len()));
         let picture = run.path("grid.png");
         let names: Vec<String> = targets.iter().map(|target| canvas::spaced(&target.name)).collect();
         grid(&format!("{} unlearned: latents that showed it, and others", names.join(", ")), &[], &bands)

@@ -272,7 +272,9 @@ impl<'a> Bout<'a> {
     /// Looks at the averages, and keeps the best; of equal ones the last, which more steps and slower ones have gone into.
     fn examine(&mut self, step: u64) -> Result<(), Error> {
         let Some(exam) = &mut self.contest.exam else { return Ok(()) };
-        if !(step + 1).is_multiple_of(exam.every().max(1)) {
+        // While the discriminator moves alone there is nothing new to see; at the end there is, whenever that is.
+        let due = (step + 1).is_multiple_of(exam.every().max(1)) || step + 1 == self.plan.steps;
+        if step < self.contest.rules.ahead || !due {
             return Ok(());
         }
         let own: Vec<&Tensor> = self.contest.moves.iter().map(|(_, own)| own).collect();

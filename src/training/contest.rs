@@ -79,7 +79,7 @@ impl Rules {
     pub fn check(&self, steps: u64) -> Result<(), String> {
         if self.ahead > 0 && self.ahead >= steps {
             return Err(format!(
-                "the discriminator is to move alone for {} steps, and there are {steps} in all",
+                "ahead is {}, steps in which the discriminator moves alone, and there are {steps} in all; lower ahead, or take more steps",
                 self.ahead
             ));
         }
