@@ -69,7 +69,7 @@ impl Default for AdaptThenUnlearn {
         Self {
             adapt: Adapting::default(),
             repulsion: Repulsion::default(),
-            steps: 600,
+            steps: 1000,
             lr: 2e-3,
             cooldown: 0.3,
             oversample: 0.75,

@@ -52,7 +52,7 @@ pub struct PositivesOnly {
 impl Default for PositivesOnly {
     fn default() -> Self {
         Self {
-            steps: 600,
+            steps: 1000,
             lr: 2e-3,
             cooldown: 0.3,
             oversample: 0.75,
