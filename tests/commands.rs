@@ -1391,6 +1391,23 @@ fn a_gan_s_study_runs_and_goes_on() {
         let [a, b] = ["edited", "exported"].map(|out| Picture::open(&root.join(out).join(name)).unwrap());
         assert_eq!(a, b);
     }
+    let mut diff = unsee();
+    diff.current_dir(root).args([
+        "diff",
+        "-q",
+        "--json",
+        "gan.safetensors",
+        "gan.safetensors",
+        "--edit-b",
+        &edit,
+    ]);
+    let rows: Value = serde_json::from_str(&success(diff)).unwrap();
+    let whole = rows.as_array().unwrap().last().unwrap().clone();
+    assert!(whole["changed"].as_u64() > Some(0) && whole["alone"] == 0, "{whole}");
+    let mut same = unsee();
+    same.current_dir(root).args(["diff", "-q", "--json", "out.pt", "gan.safetensors", "--edit-b", &edit]);
+    let rows: Value = serde_json::from_str(&success(same)).unwrap();
+    assert_eq!(rows.as_array().unwrap().last().unwrap()["changed"], 0, "{rows}");
     // Neither the discriminator nor the base's generator is handed over with an edit: the concept is in them.
     let file = unsee::weights::Weights::open(&root.join("out.pt")).unwrap();
     assert!(file.names().all(|name| name.starts_with("g_ema.")), "{:?}", file.names().collect::<Vec<_>>());

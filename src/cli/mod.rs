@@ -120,7 +120,7 @@ enum Command {
     Export(exports::ExportArgs),
     /// Say by block how far two models are apart
     #[command(
-        after_help = "Example:\n  unsee diff models/miniature no-mosaic\n  unsee diff miniature miniature --edit-b outputs/demo/edit.safetensors"
+        after_help = "Example:\n  unsee diff models/miniature no-mosaic\n  unsee diff miniature miniature --edit-b outputs/demo/edit.safetensors\n  unsee diff miniature-gan gan.pt"
     )]
     Diff(exports::DiffArgs),
     /// Say what a file or folder is: edit, weights, model folder, run
