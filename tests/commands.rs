@@ -1360,54 +1360,27 @@ fn a_gan_s_study_runs_and_goes_on() {
     assert_eq!(fs_err::read(root.join(file)).unwrap(), fs_err::read(&edits[0]).unwrap());
     // The edit goes onto the model, and into files.
     let edit = edits[0].display().to_string();
-    let mut draw = unsee();
-    draw.current_dir(root).args([
-        "generate",
-        "-q",
-        "--model",
-        "gan.safetensors",
-        "--seeds",
-        "1,2",
-        "--edit",
-        &edit,
-    ]);
-    draw.args(["--out", "edited"]).assert().success();
-    let mut export = unsee();
-    export.current_dir(root).args([
-        "export",
-        "out.pt",
-        "-q",
-        "--as",
-        "rosinality",
-        "--model",
-        "gan.safetensors",
-    ]);
-    export.args(["--edit", &edit]).assert().success();
-    let mut draw = unsee();
-    draw.current_dir(root)
-        .args(["generate", "-q", "--model", "out.pt", "--seeds", "1,2", "--out", "exported"]);
-    draw.assert().success();
+    let done = |arguments: &[&str]| {
+        let mut command = unsee();
+        command.current_dir(root).args(arguments).arg("-q");
+        success(command)
+    };
+    let of = ["--model", "gan.safetensors", "--edit", &edit];
+    done(&[&["generate", "--seeds", "1,2", "--out", "edited"][..], &of].concat());
+    done(&[&["export", "out.pt", "--as", "rosinality"][..], &of].concat());
+    done(&["generate", "--model", "out.pt", "--seeds", "1,2", "--out", "exported"]);
     for name in ["0_0.png", "0_1.png"] {
         let [a, b] = ["edited", "exported"].map(|out| Picture::open(&root.join(out).join(name)).unwrap());
         assert_eq!(a, b);
     }
-    let mut diff = unsee();
-    diff.current_dir(root).args([
-        "diff",
-        "-q",
-        "--json",
-        "gan.safetensors",
-        "gan.safetensors",
-        "--edit-b",
-        &edit,
-    ]);
-    let rows: Value = serde_json::from_str(&success(diff)).unwrap();
-    let whole = rows.as_array().unwrap().last().unwrap().clone();
+    let apart = |model: &str| {
+        let said = done(&["diff", "--json", model, "gan.safetensors", "--edit-b", &edit]);
+        let rows: Value = serde_json::from_str(&said).unwrap();
+        rows.as_array().unwrap().last().unwrap().clone()
+    };
+    let whole = apart("gan.safetensors");
     assert!(whole["changed"].as_u64() > Some(0) && whole["alone"] == 0, "{whole}");
-    let mut same = unsee();
-    same.current_dir(root).args(["diff", "-q", "--json", "out.pt", "gan.safetensors", "--edit-b", &edit]);
-    let rows: Value = serde_json::from_str(&success(same)).unwrap();
-    assert_eq!(rows.as_array().unwrap().last().unwrap()["changed"], 0, "{rows}");
+    assert_eq!(apart("out.pt")["changed"], 0);
     // Neither the discriminator nor the base's generator is handed over with an edit: the concept is in them.
     let file = unsee::weights::Weights::open(&root.join("out.pt")).unwrap();
     assert!(file.names().all(|name| name.starts_with("g_ema.")), "{:?}", file.names().collect::<Vec<_>>());

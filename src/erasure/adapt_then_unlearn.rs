@@ -153,12 +153,8 @@ impl AdaptThenUnlearn {
                 _ => (own != usual && own != forced).then(|| path.to_owned()),
             }
         }
-        let [mut own, usual, forced] = [self, &Self::default(), &self.effective()]
-            .map(|own| serde_json::to_value(own).map_err(std::io::Error::other))
-            .into_iter()
-            .collect::<Result<Vec<_>, _>>()?
-            .try_into()
-            .unwrap_or_default();
+        let value = |own: &Self| serde_json::to_value(own).map_err(std::io::Error::other);
+        let (mut own, usual, forced) = (value(self)?, value(&Self::default())?, value(&self.effective())?);
         // Under EL2 it is α.
         own["repulsion"]["gamma"] = forced["repulsion"]["gamma"].clone();
         Ok(first("", [&own, &usual, &forced]))
@@ -228,6 +224,7 @@ mod tests {
                 variant: Variant::Official,
                 ..AdaptThenUnlearn::default()
             };
+            assert_eq!(method.effective().effective(), method.effective());
             let edit = method.erase(&mut model, &feedback, Some(folder.path()), &mut Quiet).unwrap();
             assert!(!looked.get(), "it goes all of its steps, unseen");
             // The edit says what was done, and not what was asked for.

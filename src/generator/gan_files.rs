@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{Error, Format};
-use crate::model::stylegan2::{Config, is_mapping, kernels};
+use crate::model::stylegan2::{Config, PREFIX, is_mapping, kernels};
 use crate::torch::{Kind, Tensor, no_grad};
 use crate::weights::{Edit, Gan, MEAN_STYLE, Weights, is_stylegan, read_stylegan, save, save_torch};
 
@@ -35,7 +35,7 @@ pub fn export_gan(
     let Gan { generator, trained, discriminator, clamp, group } = gan;
     let read = |weights: &Weights| -> Result<Tensors, Error> {
         let tensor = |name: &str| {
-            let full = format!("g.{name}");
+            let full = format!("{PREFIX}{name}");
             let own = match edit.tensors.iter().find(|(own, _)| *own == full) {
                 Some((_, own)) => own.to_device(tch::Device::Cpu),
                 None => weights.tensor(name)?,
@@ -101,9 +101,9 @@ fn lost(config: &Config, discriminator: bool) -> Vec<String> {
     let multiplier = config.channels.get(4).map_or(1, |&at_64| (at_64 / 256).max(1));
     let published = Config::published(config.size, 512, 8, multiplier as f64);
     for (what, own, theirs) in [
-        ("channels", &config.channels, &published.channels),
-        ("numbers in a style", &vec![config.style_dim], &vec![published.style_dim]),
-        ("layers in its mapping", &vec![config.mapping_layers], &vec![published.mapping_layers]),
+        ("channels", &config.channels[..], &published.channels[..]),
+        ("numbers in a style", &[config.style_dim], &[published.style_dim]),
+        ("layers in its mapping", &[config.mapping_layers], &[published.mapping_layers]),
     ] {
         if own != theirs {
             lost.push(format!(

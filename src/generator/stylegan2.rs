@@ -6,7 +6,7 @@ use std::path::Path;
 use super::stable_diffusion::to_pictures;
 use super::{Adapter, Blend, Error, Generator, ModelCard, Shot, Synthesizer, is_whole};
 use crate::model::Builder;
-use crate::model::stylegan2::{self, Config, Discriminator, Noise, is_mapping};
+use crate::model::stylegan2::{self, Config, Discriminator, Noise, PREFIX, is_mapping};
 use crate::pictures::Picture;
 use crate::torch::{Kind, Place, Rng, Tensor, no_grad, stage};
 use crate::watch::Watch;
@@ -29,9 +29,6 @@ pub struct StyleGan2 {
 
 /// Latents of which the mean style is made where a file has none, as rosinality does.
 const MEAN_OF: i64 = 4096;
-
-/// What stands before the names of a generator's tensors in an edit.
-const PREFIX: &str = "g.";
 
 impl StyleGan2 {
     /// Loads the averaged generator of a file, and its discriminator where there is one.

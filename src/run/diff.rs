@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use super::opening::{lay, opened};
+use super::opening::{lay, opened, opened_gan};
 use super::pipeline::ModelSettings;
 use super::{Error, located};
-use crate::generator::{Adapter, Checkpoint, Generator as _, StyleGan2, Synthesizer as _, is_gan};
-use crate::torch::{Device, Kind, Place, Precision, Tensor};
+use crate::generator::{Adapter, Checkpoint, Generator as _, Synthesizer as _, is_gan};
+use crate::torch::{Kind, Tensor};
 use crate::watch::Watch;
 use crate::weights::Edit;
 
@@ -82,7 +82,7 @@ impl Subject {
     fn open(model: &ModelSettings, edits: &[Adapter], watch: &mut dyn Watch) -> Result<Self, Error> {
         let location = located(model)?;
         if is_gan(&location.path) {
-            let mut model = StyleGan2::load(&location.path, Place::new(Device::CPU, Precision::F32))?;
+            let mut model = opened_gan(&location.path)?;
             let edit = model.lay(edits)?;
             model.apply(&edit)?;
             return Ok(Self::Gan(model.parameters().into_iter().collect()));

@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use super::opening::{lay, opened};
+use super::opening::{lay, opened, opened_gan};
 use super::pipeline::ModelSettings;
 use super::{Error, located};
-use crate::generator::{Adapter, Edited, Format, Kept, StyleGan2, export_gan, is_gan};
-use crate::torch::{Device, Kind, Place, Precision};
+use crate::generator::{Adapter, Edited, Format, Kept, export_gan, is_gan};
+use crate::torch::Kind;
 use crate::watch::Watch;
 use crate::weights::Edit;
 
@@ -23,11 +23,7 @@ pub fn export(
 ) -> Result<Vec<Kept>, Error> {
     let location = located(model)?;
     if is_gan(&location.path) {
-        let edit = if edits.is_empty() {
-            Edit::default()
-        } else {
-            StyleGan2::load(&location.path, Place::new(Device::CPU, Precision::F32))?.lay(edits)?
-        };
+        let edit = if edits.is_empty() { Edit::default() } else { opened_gan(&location.path)?.lay(edits)? };
         for lost in export_gan(&location.path, &edit, to, (format, kind))? {
             watch.warn(&lost);
         }

@@ -121,7 +121,7 @@ fn of_gan(pipeline: &Unlearning, place: Place) -> Result<Forecast, Error> {
             own.models as u64 * own.steps
         };
         steps += match method {
-            GanMethod::AdaptThenUnlearn(method) => adapt(&method.effective().adapt) + method.steps,
+            GanMethod::AdaptThenUnlearn(method) => adapt(&method.adapt) + method.steps,
             GanMethod::Extrapolation(method) => adapt(&method.adapt),
             GanMethod::Positives(method) | GanMethod::PositivesEwc(method) => method.steps,
         };
@@ -165,7 +165,7 @@ fn of_gan(pipeline: &Unlearning, place: Place) -> Result<Forecast, Error> {
     look()?;
     // One look names what a picture shows and another compares it, but for those that are only labelled.
     let looking = look()? / shots.len() as f64 * (2 * (pictures + on_the_way) - labelled) as f64;
-    let rules = pipeline.rules().into_iter().max_by_key(|rules| rules.batch).unwrap_or_default();
+    let rules = pipeline.rules().into_iter().max_by_key(|rules| rules.batch).cloned().unwrap_or_default();
     let rules = Rules { ahead: 0, ..rules };
     rules.fits(model.network().config().group).map_err(Error::Pipeline)?;
     let mut short = |steps: u64| {

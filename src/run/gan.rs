@@ -163,7 +163,7 @@ impl GanMethod {
     pub(super) fn looks(&self) -> u64 {
         let of = |steps: u64, stop: &Stop| if stop.every == 0 { 0 } else { steps.div_ceil(stop.every) };
         match self {
-            Self::AdaptThenUnlearn(method) => of(method.steps, &method.effective().stop),
+            Self::AdaptThenUnlearn(method) => of(method.steps, &method.stop),
             // There is no choice of one.
             Self::Extrapolation(method) if method.strengths.len() < 2 => 0,
             Self::Extrapolation(method) => method.strengths.len() as u64,
@@ -196,6 +196,11 @@ impl Unlearning {
             }
         }
         pipeline.check().map_err(|error| Error::Pipeline(format!("{path}: {error}")))?;
+        for method in &mut pipeline.method {
+            if let GanMethod::AdaptThenUnlearn(method) = method {
+                *method = method.effective();
+            }
+        }
         Ok(pipeline)
     }
 
@@ -278,18 +283,15 @@ impl Unlearning {
     }
 
     /// The rules of every contest that it holds.
-    pub(super) fn rules(&self) -> Vec<Rules> {
-        fn of(method: &GanMethod) -> Vec<Rules> {
+    pub(super) fn rules(&self) -> Vec<&Rules> {
+        fn of(method: &GanMethod) -> Vec<&Rules> {
             match method {
-                GanMethod::AdaptThenUnlearn(own) => {
-                    let own = own.effective();
-                    vec![own.adapt.rules, own.rules]
-                }
-                GanMethod::Extrapolation(own) => vec![own.adapt.rules.clone()],
-                GanMethod::Positives(own) | GanMethod::PositivesEwc(own) => vec![own.rules.clone()],
+                GanMethod::AdaptThenUnlearn(own) => vec![&own.adapt.rules, &own.rules],
+                GanMethod::Extrapolation(own) => vec![&own.adapt.rules],
+                GanMethod::Positives(own) | GanMethod::PositivesEwc(own) => vec![&own.rules],
             }
         }
-        let again = self.measure.relearn.iter().map(|own| own.rules.clone());
+        let again = self.measure.relearn.iter().map(|own| &own.rules);
         self.method.iter().flat_map(of).chain(again).collect()
     }
 

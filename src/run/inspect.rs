@@ -5,9 +5,9 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::naming::file_of;
+use super::opening::opened_gan;
 use super::{Error, ModelSettings, Record, located, shipped_or_path};
-use crate::generator::{Adapter, Checkpoint, StyleGan2, is_gan};
-use crate::torch::{Device, Place, Precision};
+use crate::generator::{Adapter, Checkpoint, is_gan};
 use crate::weights::{Weights, describe};
 
 /// What something is.
@@ -52,8 +52,8 @@ pub fn fits(path: &Path, base: &ModelSettings) -> Result<String, Error> {
     let location = located(base)?;
     let adapters = [Adapter { path: path.to_path_buf(), strength: 1.0 }];
     if is_gan(&location.path) {
-        let base = StyleGan2::load(&location.path, Place::new(Device::CPU, Precision::F32))?;
-        return Ok(format!("{} tensors would change", base.lay(&adapters)?.tensors.len()));
+        let laid = opened_gan(&location.path)?.lay(&adapters)?;
+        return Ok(format!("{} tensors would change", laid.tensors.len()));
     }
     let laid = Checkpoint::open(&location)?.lay(&adapters)?;
     Ok(format!("{}; {} tensors would change", laid.notes.join("; "), laid.edit.tensors.len()))

@@ -4,14 +4,11 @@
 use super::Error;
 use super::judging::Looked;
 use super::jury::Jury;
-use super::samples::{Sample, drawn, named, probabilities};
+use super::samples::{LOOKED_AT, Sample, drawn, named, probabilities};
 use crate::erasure::{Examiner, Grade};
 use crate::generator::Synthesizer;
 use crate::judge::{Features, Question, in_batches};
 use crate::measure::{AnswerSet, Moments, Target};
-
-/// First seed of the samples that are looked at on the way.
-const LOOKED_AT: u64 = 0xC000_0000;
 
 /// Pictures of one look, at most: what showed the target, and others.
 pub(super) const LOOK: usize = OWN + OTHERS / 2;

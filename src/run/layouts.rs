@@ -107,8 +107,7 @@ fn one(folder: &Path, stems: &[Stem], request: &GridRequest) -> Result<Picture, 
                 .map(|&column| {
                     let (prompt, seed) =
                         if request.rows == Rows::Seed { (column, row) } else { (row, column) };
-                    let stem = Stem { prompt: prompt.clone(), seed: seed.clone() };
-                    open(folder, &stem.name(), request.show_sensitive)
+                    open(folder, &format!("{prompt}{seed}"), request.show_sensitive)
                 })
                 .collect::<Result<Vec<_>, _>>()?;
             Ok(Band { label: vec![head(row)], pictures, marked: false, gap: false })

@@ -1,7 +1,10 @@
 //! Opens a model and what goes onto it, and tells the user what was chosen.
 
+use std::path::Path;
+
 use super::{Adapter, Error};
-use crate::generator::{Checkpoint, Location};
+use crate::generator::{Checkpoint, Location, StyleGan2};
+use crate::torch::{Device, Place, Precision};
 use crate::watch::Watch;
 use crate::weights::Edit;
 
@@ -12,6 +15,11 @@ pub(super) fn opened(location: &Location, watch: &mut dyn Watch) -> Result<Check
         watch.note(note);
     }
     Ok(checkpoint)
+}
+
+/// Opens a `StyleGAN2` to be read, and not to draw or learn.
+pub(super) fn opened_gan(file: &Path) -> Result<StyleGan2, Error> {
+    Ok(StyleGan2::load(file, Place::new(Device::CPU, Precision::F32))?)
 }
 
 /// Lays files onto a base and says what fitted.

@@ -11,6 +11,13 @@ use crate::measure::Domain;
 use crate::pictures::Picture;
 use crate::watch::Quiet;
 
+/// First seeds of samples that are labelled, of those that are measured, of a second draw of these, and of those that are
+/// looked at on the way. libtorch's generator reads 32 bits of a seed, so they differ in those.
+pub(super) const LABELLED: u64 = 0x4000_0000;
+pub(super) const MEASURED: u64 = 0x8000_0000;
+pub(super) const SECOND: u64 = 0xA000_0000;
+pub(super) const LOOKED_AT: u64 = 0xC000_0000;
+
 /// A picture of a GAN.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) struct Sample {

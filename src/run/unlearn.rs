@@ -12,9 +12,10 @@ use super::jury::{JudgeReport, Jury, features};
 use super::labelled::{Labelled, Split, examiner};
 use super::labels::read_labels;
 use super::measured::{Album, GanScore, Measured, means};
+use super::opening::opened_gan;
 use super::pipeline::{JudgeSettings, ModelSettings};
 use super::relearned::{Again, Relearned};
-use super::samples::{Sample, Unprompted, samples, works};
+use super::samples::{LABELLED, MEASURED, SECOND, Sample, Unprompted, samples, works};
 use super::{Ending, Error, Machine, RunFolder, located};
 use crate::canvas;
 use crate::erasure::Feedback;
@@ -24,7 +25,7 @@ use crate::judge::{FeatureCard, Features};
 use crate::measure::{Answer, AnswerSet, Moments, Target};
 use crate::pictures::Picture;
 use crate::report::grid;
-use crate::torch::{Device, Place, Precision, Tensor};
+use crate::torch::{Place, Tensor};
 use crate::training::can_compete;
 use crate::watch::Watch;
 use crate::weights::{Edit, Weights, save};
@@ -47,12 +48,6 @@ pub struct Unlearned {
     #[serde(flatten)]
     pub ending: Ending,
 }
-
-/// First seeds of samples that are labelled, of those that are measured, and of a second draw of these. libtorch's
-/// generator reads 32 bits of a seed, so they differ in those.
-const LABELLED: u64 = 0x4000_0000;
-pub(super) const MEASURED: u64 = 0x8000_0000;
-const SECOND: u64 = 0xA000_0000;
 
 /// Runs a GAN's pipeline into `root`, or goes on with it.
 ///
@@ -113,10 +108,10 @@ fn within<T>(
     model.discriminator()?;
     // Each is needed hours later, and a wrong path is to be known now.
     for path in pipeline.measure.retrained.values() {
-        generator_at(path, Place::new(Device::CPU, Precision::F32))?;
+        opened_gan(&gan_at(path)?)?;
     }
     let group = model.network().config().group;
-    pipeline.rules().iter().try_for_each(|rules| rules.fits(group)).map_err(Error::Pipeline)?;
+    pipeline.rules().into_iter().try_for_each(|rules| rules.fits(group)).map_err(Error::Pipeline)?;
     let labels = pipeline.feedback.labels.as_ref();
     let labels = labels.map(|labels| read_labels(labels, &model.card().hash, MEASURED)).transpose()?;
     let measure = &pipeline.measure;
@@ -144,9 +139,9 @@ fn within<T>(
     })
 }
 
-fn generator_at(path: &str, place: Place) -> Result<StyleGan2, Error> {
-    let settings = ModelSettings { path: path.to_owned(), ..ModelSettings::default() };
-    Ok(StyleGan2::load(&located(&settings)?.path, place)?)
+/// The file of a GAN that is given by its path alone.
+fn gan_at(path: &str) -> Result<PathBuf, Error> {
+    Ok(located(&ModelSettings { path: path.to_owned(), ..ModelSettings::default() })?.path)
 }
 
 /// Everything that is opened once.
@@ -257,7 +252,7 @@ impl Study<'_> {
         watch: &mut dyn Watch,
     ) -> Result<Option<Album>, Error> {
         let Some(path) = self.pipeline.measure.retrained.get(&target.to_string()) else { return Ok(None) };
-        let model = generator_at(path, self.place)?;
+        let model = StyleGan2::load(&gan_at(path)?, self.place)?;
         run.record.bind(&format!("retrained {target}"), &model.card().hash)?;
         self.album(&model, (latents, &format!("retrained {target}")), run, watch).map(Some)
     }

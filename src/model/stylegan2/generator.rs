@@ -11,9 +11,12 @@ use crate::torch::{Device, Kind, Tensor};
 /// so move a hundred times as slowly under Adam.
 const MAPPING_RATE: f64 = 0.01;
 
-/// A parameter's name in its generator; edits have `g.` before it.
+/// What stands before a parameter's name where there are other networks beside the generator, as in an edit.
+pub const PREFIX: &str = "g.";
+
+/// A parameter's name in its generator.
 pub fn bare(name: &str) -> &str {
-    name.strip_prefix("g.").unwrap_or(name)
+    name.strip_prefix(PREFIX).unwrap_or(name)
 }
 
 /// Whether the parameter of this name is the mapping's.

@@ -12,7 +12,7 @@ mod layers;
 use serde::{Deserialize, Serialize};
 
 pub use discriminator::Discriminator;
-pub use generator::{Generator, Noise, bare, is_mapping, unit};
+pub use generator::{Generator, Noise, PREFIX, bare, is_mapping, unit};
 
 use self::filter::Filter;
 use super::Error;
