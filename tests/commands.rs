@@ -1355,6 +1355,15 @@ fn a_gan_s_study_runs_and_goes_on() {
     let again: serde_json::Value = serde_json::from_str(&success(run("run", &[]))).unwrap();
     assert!(wanted == fs_err::read(&edits[2]).unwrap(), "the edit is another one");
     assert_eq!(report["scores"], again["scores"]);
+    // Each picture says what drew it.
+    let model = |folder: &str| {
+        let picture = root.join("run/pictures").join(folder).join("2147483648.png");
+        let (_, about) =
+            Picture::texts(&picture).unwrap().into_iter().find(|(key, _)| key == "unsee").unwrap();
+        serde_json::from_str::<Value>(&about).unwrap()["model"].as_str().unwrap().to_owned()
+    };
+    let hash = blake3::hash(&wanted).to_hex();
+    assert_eq!(model("object-Fish-positives"), format!("{}+{hash}@1", model("base")));
     // The erasure alone is the same.
     let file = success(erasing(root, "labels.csv", "alone")).trim().to_owned();
     assert_eq!(fs_err::read(root.join(file)).unwrap(), fs_err::read(&edits[0]).unwrap());

@@ -111,11 +111,15 @@ pub struct Record {
 
 impl Record {
     /// Notes which model this is: its hash, and its commit where it came from the hub.
-    pub(super) fn sign(&mut self, role: &str, hash: &str, path: &Path) {
-        self.hashes.insert(role.to_owned(), hash.to_owned());
+    ///
+    /// # Errors
+    /// As [`Self::bind`].
+    pub(super) fn sign(&mut self, role: &str, hash: &str, path: &Path) -> Result<(), Error> {
+        self.bind(role, hash)?;
         if let Some(commit) = commit_of(path) {
             self.hashes.insert("commit".to_owned(), commit);
         }
+        Ok(())
     }
 
     /// Notes the hash of something that must be the same at every sitting.
@@ -124,13 +128,16 @@ impl Record {
     /// It was another one at an earlier sitting.
     pub(super) fn bind(&mut self, role: &str, hash: &str) -> Result<(), Error> {
         let short = |hash: &str| hash.chars().take(12).collect::<String>();
-        match self.hashes.insert(role.to_owned(), hash.to_owned()) {
+        match self.hashes.get(role) {
             Some(old) if old != hash => Err(Error::Unknown(format!(
                 "the {role} has changed since this run began: it was {}, it is {}, and what was done came of the old one; put the old one back, or begin anew in another folder (--out)",
-                short(&old),
+                short(old),
                 short(hash)
             ))),
-            _ => Ok(()),
+            _ => {
+                self.hashes.insert(role.to_owned(), hash.to_owned());
+                Ok(())
+            }
         }
     }
 }
@@ -380,6 +387,21 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         fs_err::File::create(root.path().join("thesis.tex")).unwrap();
         assert!(matches!(open(root.path(), json!({})), Err(Error::OtherRun { .. })));
+    }
+
+    #[test]
+    fn another_model_is_refused_at_every_sitting() {
+        let root = tempfile::tempdir().unwrap();
+        let machine = || Machine::here(Place::new(Device::CPU, Precision::F32));
+        let sitting = |hash: &str| {
+            RunFolder::within(root.path(), &json!({}), machine(), |run| run.record.bind("base", hash))
+        };
+        sitting("one").unwrap();
+        for _ in 0..2 {
+            let error = sitting("two").unwrap_err().to_string();
+            assert!(error.contains("it was one, it is two"), "{error}");
+        }
+        sitting("one").unwrap();
     }
 
     #[test]

@@ -7,12 +7,12 @@ use serde::Serialize;
 
 use super::drawing::{Stamp, draw_missing};
 use super::folder::{Machine, RunFolder};
-use super::opening::{lay, opened};
+use super::opening::{content_hash, hash_with, lay, opened};
 use super::pipeline::DrawSettings;
 use super::prompts::PromptRow;
 use super::{Batch, Error, ModelSettings, located};
 use crate::generator::{
-    Adapter, Blend, Checkpoint, Embedding, Generator, Location, Shot, StableDiffusion, StyleGan2, is_gan,
+    Adapter, Blend, Embedding, Generator, Location, Shot, StableDiffusion, StyleGan2, is_gan,
 };
 use crate::sampler::Solver;
 use crate::torch::Place;
@@ -201,7 +201,7 @@ fn draw(
         model.check(shot)?;
     }
     RunFolder::within(root, commission, Machine::here(place), |run| {
-        run.record.sign("model", hash, &model.card().path);
+        run.record.sign("model", hash, &model.card().path)?;
         let largest = works.iter().map(|(_, shot)| shot).max_by_key(|shot| shot.size.0 * shot.size.1);
         let batch = match largest {
             Some(shot) => commission.batch.settle(run, model, shot, place.device, watch)?,
@@ -233,13 +233,10 @@ fn diffusion(
 ) -> Result<Loaded, Error> {
     let checkpoint = opened(location, watch)?;
     let mut model = StableDiffusion::load(&checkpoint, place)?;
-    let mut hash = model.card().hash.clone();
     if !commission.edits.is_empty() {
         model.apply(&lay(&checkpoint, &commission.edits, watch)?)?;
-        for adapter in &commission.edits {
-            hash = format!("{hash}+{}@{}", content_hash(&adapter.path)?, adapter.strength);
-        }
     }
+    let mut hash = hash_with(&model.card().hash, &commission.edits)?;
     for embedding in &commission.embeddings {
         let word = model.learn(embedding)?;
         watch.note(&format!("{} is the word `{word}` in prompts", embedding.path.display()));
@@ -277,25 +274,11 @@ fn gan(commission: &Commission, path: &Path, place: Place) -> Result<Loaded, Err
         return wrong("it draws in one step, so it has no --steps, --sampler, --guidance and --negative");
     }
     let mut model = StyleGan2::load(path, place)?;
-    let mut hash = model.card().hash.clone();
     if !commission.edits.is_empty() {
-        let edit = model.lay(&commission.edits)?;
-        model.apply(&edit)?;
-        for adapter in &commission.edits {
-            hash = format!("{hash}+{}@{}", content_hash(&adapter.path)?, adapter.strength);
-        }
+        model.apply(&model.lay(&commission.edits)?)?;
     }
+    let hash = hash_with(&model.card().hash, &commission.edits)?;
     Ok(Loaded { model: Box::new(model), hash, solver: None })
-}
-
-/// A hash over a file's bytes, or over a folder's model.
-fn content_hash(path: &Path) -> Result<blake3::Hash, Error> {
-    if path.is_dir() {
-        return Ok(Checkpoint::open(&path.into())?.hash()?);
-    }
-    let mut content = blake3::Hasher::new();
-    content.update_reader(fs_err::File::open(path)?)?;
-    Ok(content.finalize())
 }
 
 /// Writes `pictures.csv`: each file with its seed, what else a GAN's picture is of, and the prompt file's columns.

@@ -63,7 +63,7 @@ pub fn draw_pages(
     }
     let model = StyleGan2::load(&path, place)?;
     RunFolder::within(root, sitting, Machine::here(place), |run| {
-        run.record.sign("model", &model.card().hash, &model.card().path);
+        run.record.sign("model", &model.card().hash, &model.card().path)?;
         let own = super::samples::samples(sitting.first, sitting.samples);
         let folder = run.path("pictures");
         let stamp = Stamp { model: &model.card().hash, sensitive: false };

@@ -1,5 +1,6 @@
 //! Opens a model and what goes onto it, and tells the user what was chosen.
 
+use std::fmt::Write as _;
 use std::path::Path;
 
 use super::{Adapter, Error};
@@ -20,6 +21,25 @@ pub(super) fn opened(location: &Location, watch: &mut dyn Watch) -> Result<Check
 /// Opens a `StyleGAN2` to be read, and not to draw or learn.
 pub(super) fn opened_gan(file: &Path) -> Result<StyleGan2, Error> {
     Ok(StyleGan2::load(file, Place::new(Device::CPU, Precision::F32))?)
+}
+
+/// The hash of a model with files on it: the base's, and theirs with their strengths.
+pub(super) fn hash_with(base: &str, edits: &[Adapter]) -> Result<String, Error> {
+    let mut hash = base.to_owned();
+    for adapter in edits {
+        let _ = write!(hash, "+{}@{}", content_hash(&adapter.path)?, adapter.strength);
+    }
+    Ok(hash)
+}
+
+/// A hash over a file's bytes, or over a folder's model.
+pub(super) fn content_hash(path: &Path) -> Result<blake3::Hash, Error> {
+    if path.is_dir() {
+        return Ok(Checkpoint::open(&path.into())?.hash()?);
+    }
+    let mut content = blake3::Hasher::new();
+    content.update_reader(fs_err::File::open(path)?)?;
+    Ok(content.finalize())
 }
 
 /// Lays files onto a base and says what fitted.

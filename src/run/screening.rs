@@ -15,13 +15,12 @@ use super::studio::Studio;
 use super::{Ending, Error, Machine, RunFolder};
 use crate::erasure::{Example, Material, Task};
 use crate::files::write_json;
-use crate::generator::{Generator as _, Shot};
+use crate::generator::Shot;
 use crate::judge::{Look as _, Screen};
 use crate::measure::{Estimate, Paired, Rate, Role, rates, share};
 use crate::pictures::Picture;
 use crate::torch::{Device, Place};
 use crate::watch::Watch;
-use crate::weights::Edit;
 
 /// What a screening ends with; `scores.json` holds the screens, rates and agreement.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -155,11 +154,11 @@ fn work(
         material(pipeline, studio, &task, folder, watch)
     };
     let edit = erase(studio, run, (&pipeline.method, &task, &places), bring, device, watch)?;
-    studio.model.apply(&edit)?;
+    studio.put_on(&edit, run.path(&places.edit))?;
     let after = run.path(&places.pictures);
     let what = format!("drawing without {}", concept.name);
     run.phase(&what, device, |_| studio.draw(&works(studio, &after), &what, watch))?;
-    studio.model.apply(&Edit::default())?;
+    studio.take_off()?;
 
     let verdicts = verdicts(screens, requests, run, [&before, &after], device, watch)?;
     let of = |role: Role, pairs: &[Paired]| -> Vec<Paired> {

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use super::drawing::{Stamp, draw_missing};
-use super::opening::opened;
+use super::opening::{hash_with, opened};
 use super::pipeline::{DrawSettings, ModelSettings};
-use super::{Error, RunFolder, located};
+use super::{Adapter, Error, RunFolder, located};
 use crate::generator::{Checkpoint, Denoiser as _, Generator, Location, Shot, StableDiffusion};
 use crate::torch::Place;
 use crate::watch::Watch;
@@ -21,6 +21,8 @@ pub(super) struct Studio<'a> {
     batch: usize,
     /// Whether its pictures are not for every eye.
     sensitive: bool,
+    /// Of the model with what is on it.
+    hash: String,
 }
 
 impl<'a> Studio<'a> {
@@ -34,7 +36,22 @@ impl<'a> Studio<'a> {
         let location = located(model)?;
         let model = StableDiffusion::load(&opened(&location, watch)?, place)?;
         let side = settings.side.unwrap_or(model.card().side);
-        Ok(Self { settings, location, model, side, batch: 1, sensitive })
+        let hash = model.card().hash.clone();
+        Ok(Self { settings, location, model, side, batch: 1, sensitive, hash })
+    }
+
+    /// Puts an edit on the model that lies in `file`, at full strength, in place of the one before.
+    pub(super) fn put_on(&mut self, edit: &Edit, file: PathBuf) -> Result<(), Error> {
+        self.model.apply(edit)?;
+        self.hash = hash_with(&self.model.card().hash, &[Adapter { path: file, strength: 1.0 }])?;
+        Ok(())
+    }
+
+    /// Restores the base.
+    pub(super) fn take_off(&mut self) -> Result<(), Error> {
+        self.model.apply(&Edit::default())?;
+        self.hash.clone_from(&self.model.card().hash);
+        Ok(())
     }
 
     /// Notes in the run which model this is and how many pictures are drawn at once, none of which is larger than
@@ -46,7 +63,7 @@ impl<'a> Studio<'a> {
         watch: &mut dyn Watch,
     ) -> Result<(), Error> {
         let card = self.model.card();
-        run.record.sign("base", &card.hash, &card.path);
+        run.record.sign("base", &card.hash, &card.path)?;
         let shot = Shot { size: largest, ..self.shot(String::new(), 0) };
         let device = self.model.place().device;
         self.batch = self.settings.batch.settle(run, &self.model, &shot, device, watch)?;
@@ -82,7 +99,7 @@ impl<'a> Studio<'a> {
         what: &str,
         watch: &mut dyn Watch,
     ) -> Result<(), Error> {
-        let stamp = Stamp { model: &self.model.card().hash, sensitive: self.sensitive };
+        let stamp = Stamp { model: &self.hash, sensitive: self.sensitive };
         draw_missing(&self.model, works, (stamp, self.batch), what, watch)
     }
 }

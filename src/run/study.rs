@@ -16,7 +16,6 @@ use super::pipeline::Pipeline;
 use super::studio::Studio;
 use super::task::{material, task};
 use crate::files::write_json;
-use crate::generator::Generator;
 use crate::measure::{
     Answer, AnswerSet, Became, Domain, Score, Seen, Subject, Target, became, score_mean, score_target,
 };
@@ -101,11 +100,12 @@ fn study(
     let (mut folders, mut erased) = (Vec::new(), Vec::new());
     for target in &targets {
         let edit = own.erase(run, target, device, watch)?;
-        own.studio.model.apply(&edit)?;
-        let folder = run.path(&places(&targets, target).pictures);
+        let places = places(&targets, target);
+        own.studio.put_on(&edit, run.path(&places.edit))?;
+        let folder = run.path(&places.pictures);
         let what = format!("drawing without {}", target.name);
         run.phase(&what, device, |_| own.studio.draw(&works(&own.studio, &folder, &answers), &what, watch))?;
-        own.studio.model.apply(&Edit::default())?;
+        own.studio.take_off()?;
         let subject = format!("erased:{target}");
         let looked = run.phase(&format!("judging without {}", target.name), device, |run| {
             look(run, &subject, &folder, watch)

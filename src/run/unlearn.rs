@@ -12,7 +12,7 @@ use super::jury::{JudgeReport, Jury, features};
 use super::labelled::{Labelled, Split, examiner};
 use super::labels::read_labels;
 use super::measured::{Album, GanScore, Measured, means};
-use super::opening::opened_gan;
+use super::opening::{hash_with, opened_gan};
 use super::pipeline::{JudgeSettings, ModelSettings};
 use super::relearned::{Again, Relearned};
 use super::samples::{LABELLED, MEASURED, SECOND, Sample, Unprompted, samples, works};
@@ -126,8 +126,7 @@ fn within<T>(
         place,
     };
     RunFolder::within(root, pipeline, Machine::here(place), |run| {
-        run.record.bind("base", &model.card().hash)?;
-        run.record.sign("base", &model.card().hash, &model.card().path);
+        run.record.sign("base", &model.card().hash, &model.card().path)?;
         run.record.bind("judge", &own.judge.card().hash)?;
         // It also says when a training may stop.
         run.record.bind("labeller", &own.labeller.card().hash)?;
@@ -174,9 +173,9 @@ impl Study<'_> {
         let labelled = self.labelled(model, run, watch)?;
         let splits = self.splits(&labelled, targets)?;
         let latents = samples(MEASURED, self.pipeline.measure.latents);
-        let base = self.album(model, (&latents, "base"), run, watch)?;
+        let base = self.album((model, &[]), (&latents, "base"), run, watch)?;
         let again = samples(SECOND, self.pipeline.measure.latents);
-        let second = self.album(model, (&again, "second draw"), run, watch)?;
+        let second = self.album((model, &[]), (&again, "second draw"), run, watch)?;
         let (mut scores, mut bands, mut returns) = (Vec::new(), Vec::new(), Vec::new());
         let questions = self.judge.questions();
         let known = self.known()?;
@@ -197,9 +196,10 @@ impl Study<'_> {
             };
             let mut rows = Vec::new();
             for (method, path) in self.pipeline.method.iter().zip(edits) {
-                model.apply(&model.lay(&[Adapter { path, strength: 1.0 }])?)?;
+                let on = [Adapter { path, strength: 1.0 }];
+                model.apply(&model.lay(&on)?)?;
                 let subject = format!("{target} {}", method.name());
-                let after = self.album(model, (&latents, &subject), run, watch);
+                let after = self.album((model, &on), (&latents, &subject), run, watch);
                 let back = lesson.as_ref().filter(|_| after.is_ok()).map(|lesson| {
                     lesson.teach(model, (target, &measured), (method.name(), &self.judge.judge), run, watch)
                 });
@@ -254,7 +254,7 @@ impl Study<'_> {
         let Some(path) = self.pipeline.measure.retrained.get(&target.to_string()) else { return Ok(None) };
         let model = StyleGan2::load(&gan_at(path)?, self.place)?;
         run.record.bind(&format!("retrained {target}"), &model.card().hash)?;
-        self.album(&model, (latents, &format!("retrained {target}")), run, watch).map(Some)
+        self.album((&model, &[]), (latents, &format!("retrained {target}")), run, watch).map(Some)
     }
 
     /// What known pictures show, and their features; `None` where there are none.
@@ -277,7 +277,7 @@ impl Study<'_> {
         let own = samples(LABELLED, self.pipeline.feedback.samples);
         let folder = run.path("pictures/labelled");
         run.phase("drawing to label", self.place.device, |_| {
-            self.draw(model, &own, &folder, "drawing to label", watch)
+            self.draw((model, &[]), &own, &folder, "drawing to label", watch)
         })?;
         let pictures: Vec<(Sample, PathBuf)> =
             own.iter().map(|sample| (*sample, sample.path(&folder))).collect();
@@ -289,32 +289,34 @@ impl Study<'_> {
         Ok(Labelled::Seen(looked))
     }
 
+    /// Draws what a model with these edits on it draws.
     fn draw(
         &self,
-        model: &StyleGan2,
+        (model, on): (&StyleGan2, &[Adapter]),
         own: &[Sample],
         folder: &Path,
         what: &str,
         watch: &mut dyn Watch,
     ) -> Result<(), Error> {
-        let stamp = Stamp { model: &model.card().hash, sensitive: false };
+        let hash = hash_with(&model.card().hash, on)?;
+        let stamp = Stamp { model: &hash, sensitive: false };
         let super::Batch::Of(batch) = self.pipeline.measure.batch else {
             return Err(Error::Pipeline("measure.batch is a number for a GAN".to_owned()));
         };
         draw_missing(model, &works(model, own, folder), (stamp, batch), what, watch)
     }
 
-    /// Draws, judges and looks at the features of what the model draws now.
+    /// Draws, judges and looks at the features of what a model with these edits on it draws.
     fn album(
         &self,
-        model: &StyleGan2,
+        drawer: (&StyleGan2, &[Adapter]),
         (own, subject): (&[Sample], &str),
         run: &mut RunFolder,
         watch: &mut dyn Watch,
     ) -> Result<Album, Error> {
         let folder = run.path("pictures").join(subject.replace([':', ' '], "-"));
         let what = format!("drawing {subject}");
-        run.phase(&what, self.place.device, |_| self.draw(model, own, &folder, &what, watch))?;
+        run.phase(&what, self.place.device, |_| self.draw(drawer, own, &folder, &what, watch))?;
         let files: Vec<(Sample, PathBuf)> =
             own.iter().map(|sample| (*sample, sample.path(&folder))).collect();
         let evidence = run.path("evidence.jsonl");
@@ -322,17 +324,17 @@ impl Study<'_> {
             judge_pictures(&Unprompted(&self.judge.judge), &evidence, subject, &files, watch)
         })?;
         let features = run.phase(&format!("comparing {subject}"), self.place.device, |run| {
-            self.features(&files, &run.path("features").join(subject.replace([':', ' '], "-")))
+            let name = format!("{}.safetensors", subject.replace([':', ' '], "-"));
+            self.features(&files, &run.path("features").join(name))
         })?;
         Ok(Album { looked, folder, features })
     }
 
     /// Features of pictures, from a file where an earlier sitting left them.
-    fn features(&self, pictures: &[(Sample, PathBuf)], stem: &Path) -> Result<Tensor, Error> {
-        let file = stem.with_extension("safetensors");
+    fn features(&self, pictures: &[(Sample, PathBuf)], file: &Path) -> Result<Tensor, Error> {
         let network = &self.judge_features.card().hash;
         if file.exists() {
-            let saved = Weights::open(&file)?;
+            let saved = Weights::open(file)?;
             let known = saved.tensor("features")?;
             if saved.metadata().get("network") == Some(network) && known.size()[0] == pictures.len() as i64 {
                 return Ok(known);
@@ -341,7 +343,7 @@ impl Study<'_> {
         let pictures = pictures.iter().map(|(_, file)| Picture::open(file)).collect::<Result<Vec<_>, _>>()?;
         let features = self.judge_features.of(&pictures)?;
         let own = [("features".to_owned(), features.shallow_clone())];
-        save(&file, &own, &[("network", network.clone())])?;
+        save(file, &own, &[("network", network.clone())])?;
         Ok(features)
     }
 
