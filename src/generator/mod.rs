@@ -27,7 +27,7 @@ pub use stylegan2::StyleGan2;
 use crate::model::stylegan2::{Discriminator, Generator as Network, Noise};
 use crate::pictures::Picture;
 use crate::sampler::{Schedule, Solver};
-use crate::torch::{Place, Tensor, no_grad, stage};
+use crate::torch::{Kind, Place, Tensor, no_grad, stage};
 use crate::watch::Watch;
 use crate::weights::Edit;
 
@@ -282,8 +282,12 @@ pub trait Generator {
     fn apply(&mut self, edit: &Edit) -> Result<(), Error>;
 }
 
-/// Samples that are drawn at once.
-const BATCH: usize = 64;
+/// Samples of `side` × `side` pixels that are drawn at once: fewer of large ones, whose layers take gigabytes.
+pub fn at_once(side: i64) -> usize {
+    const BATCH: i64 = 64;
+    const LARGE: i64 = 256;
+    (BATCH * LARGE * LARGE / (side * side)).clamp(1, BATCH) as usize
+}
 
 /// What a GAN method needs of a generator.
 pub trait Synthesizer: Generator {
@@ -303,7 +307,8 @@ pub trait Synthesizer: Generator {
     /// Latents `[n, style_dim]` alone.
     fn latents(&self, seeds: &[u64]) -> Tensor {
         // Beside their noises they are small.
-        let each: Vec<Tensor> = seeds.chunks(BATCH).map(|seeds| self.chance(seeds).0).collect();
+        let group = at_once(self.network().config().size);
+        let each: Vec<Tensor> = seeds.chunks(group).map(|seeds| self.chance(seeds).0).collect();
         Tensor::cat(&each, 0)
     }
 
@@ -313,13 +318,19 @@ pub trait Synthesizer: Generator {
     /// libtorch's.
     fn sample(&self, seeds: &[u64]) -> Result<Tensor, Error> {
         stage("drawing samples", || {
-            let draw = |seeds: &[u64]| {
-                let (z, noises) = self.chance(seeds);
-                let styles = self.network().broadcast(&self.network().map(&z));
-                self.network().synthesize(&styles, Noise::Given(&noises)).to_device(tch::Device::Cpu)
-            };
-            let drawn: Vec<Tensor> = no_grad(|| seeds.chunks(BATCH).map(draw).collect());
-            Ok(Tensor::cat(&drawn, 0))
+            let side = self.network().config().size;
+            let group = at_once(side);
+            // Filled piece by piece: of large pictures there is no room for all of them twice.
+            let all = Tensor::empty([seeds.len() as i64, 3, side, side], (Kind::Float, tch::Device::Cpu));
+            no_grad(|| {
+                for (first, seeds) in (0..).step_by(group).zip(seeds.chunks(group)) {
+                    let (z, noises) = self.chance(seeds);
+                    let styles = self.network().broadcast(&self.network().map(&z));
+                    let drawn = self.network().synthesize(&styles, Noise::Given(&noises));
+                    all.narrow(0, first, seeds.len() as i64).copy_(&drawn);
+                }
+            });
+            Ok(all)
         })
     }
 

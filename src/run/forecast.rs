@@ -9,7 +9,9 @@ use super::answering::{answer_set, checked, known};
 use super::concept::Screening;
 use super::gan::{GanMethod, Unlearning};
 use super::labelled::LOOK;
+use super::labels::read_labels;
 use super::pipeline::{DrawSettings, Job, Method, ModelSettings, Pipeline};
+use super::samples::MEASURED;
 use super::screening::requests;
 use super::screens::pictures_in;
 use super::studio::Studio;
@@ -178,7 +180,13 @@ fn of_gan(pipeline: &Unlearning, place: Place) -> Result<Forecast, Error> {
     let step = (short(SOME + 1)? - short(1)?).max(0.0) / SOME as f64;
     let peak = Peak::read(place.device);
     forecast.minutes = Some((drawing + looking + step * steps as f64) / 60.0);
-    forecast.memory = Some(peak.host);
+    let samples = match &pipeline.feedback.labels {
+        Some(labels) => read_labels(labels, &model.card().hash, MEASURED)?.len(),
+        None => labelled,
+    };
+    // Methods hold them as the network draws them, three colours of four bytes.
+    let held = samples as u64 * 12 * (side * side) as u64;
+    forecast.memory = Some(peak.host + held);
     forecast.device_memory = place.device.is_cuda().then_some(peak.device);
     Ok(forecast)
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::judging::{Asked, Looked};
-use crate::generator::{Generator as _, Shot, StyleGan2, Synthesizer};
+use crate::generator::{Generator as _, Shot, StyleGan2, Synthesizer, at_once};
 use crate::judge::{Error, Evidence, Judge, JudgeCard, Look, Question};
 use crate::measure::Domain;
 use crate::pictures::Picture;
@@ -51,12 +51,10 @@ pub(super) fn works(model: &StyleGan2, samples: &[Sample], folder: &Path) -> Vec
 
 /// Draws samples of these seeds and keeps the pictures in memory.
 pub(super) fn drawn(model: &dyn Synthesizer, seeds: &[u64]) -> Result<Vec<Picture>, super::Error> {
-    /// Drawn at once.
-    const GROUP: usize = 64;
     let side = model.card().side;
     let shots: Vec<Shot> = seeds.iter().map(|&seed| Shot::of_seed(seed, 1.0, side)).collect();
     let mut pictures = Vec::with_capacity(shots.len());
-    for group in shots.chunks(GROUP) {
+    for group in shots.chunks(at_once(side)) {
         pictures.extend(model.draw(group, &mut Quiet)?);
     }
     Ok(pictures)
