@@ -10,7 +10,8 @@
 //!
 //! What was a plain defect in it (the loop over checkpoints on the disk at each step, classifiers in training mode,
 //! unshuffled data) is not kept. It also goes on from optimizer states, and its second stage from the unaveraged
-//! generator; here both stages begin with the averaged one and with new optimizers. The generator's average follows closely
+//! generator; here both stages begin with the averaged one and with new optimizers. It draws the samples to learn from and
+//! those that say what matters under two latents nine times in ten; here a sample is its seed, and has one. The generator's average follows closely
 //! at first (`rules.warm`), the mean path length begins with the first that is seen and not at 0, and of several adapted
 //! models each draws two thirds of the negatives at most.
 
@@ -44,14 +45,16 @@ pub struct AdaptThenUnlearn {
     /// Share of the steps, the last ones, over which the rate falls to nothing.
     pub cooldown: f64,
     /// Share of each batch that is drawn from latents which showed the concept. They are few, and the discriminator has
-    /// much to learn about them: what they become then passes for a real picture sooner. 0 leaves all to chance.
+    /// much to learn about them: what they become then passes for a real picture sooner. 0 leaves all to chance, where
+    /// `keep` is 0 too.
     pub oversample: f64,
     /// How firmly the positives are held: the weight, beside the contest, of the mean absolute difference between what was
-    /// drawn from their latents and what is drawn now. 0 leaves them to the discriminator, which only sees to it that
-    /// pictures pass for some positive.
+    /// drawn from their latents and what is drawn now, in that part of the generator's batch that is not oversampled. 0
+    /// leaves them to the discriminator, which only sees to it that pictures pass for some positive.
     pub keep: f64,
     /// Share of what the discriminator is told to be drawn that are the negatives' own pictures, so that it does not forget
-    /// the concept once little of it is drawn.
+    /// the concept once little of it is drawn. They stand in for pictures from latents which showed it, so that others keep
+    /// their share.
     pub remind: f64,
     /// Beginnings of the names of the parameters that move (`style`, `convs`, `to_rgbs.3`, …); all where there is none.
     pub parameters: Vec<String>,
@@ -137,7 +140,7 @@ impl AdaptThenUnlearn {
             keep: 0.0,
             remind: 0.0,
             rules: rosinality(&self.rules),
-            stop: Stop { every: 0, ..self.stop },
+            stop: Stop { every: 0, ..Stop::default() },
             ..self.clone()
         }
     }
@@ -197,8 +200,21 @@ impl<'m> Erasure<dyn Synthesizer + 'm, Feedback<'_>> for AdaptThenUnlearn {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::erasure::PositivesOnly;
     use crate::erasure::small::{labelled, small_gan};
     use crate::watch::Quiet;
+
+    #[test]
+    fn its_rivals_are_given_the_same_chances() {
+        let own = serde_json::to_value(AdaptThenUnlearn::default()).unwrap();
+        let rival = serde_json::to_value(PositivesOnly::default()).unwrap();
+        let shared: Vec<&String> =
+            rival.as_object().unwrap().keys().filter(|key| own.get(key).is_some()).collect();
+        assert_eq!(shared.len(), 9, "{shared:?}");
+        for key in shared {
+            assert_eq!(own[key], rival[key], "{key}");
+        }
+    }
 
     #[test]
     fn the_published_code_s_variant_leaves_out_what_it_has_not() {
@@ -241,7 +257,10 @@ mod tests {
         let given = AdaptThenUnlearn { variant: Variant::Official, keep: 3.0, ..usual.clone() };
         assert!(given.check().unwrap_err().to_string().starts_with("keep is given"));
         let rules = Rules { r1: 7.0, ..usual.rules.clone() };
-        let given = AdaptThenUnlearn { variant: Variant::Official, rules, ..usual };
+        let given = AdaptThenUnlearn { variant: Variant::Official, rules, ..usual.clone() };
         assert!(given.check().unwrap_err().to_string().starts_with("rules.r1 is given"));
+        let stop = Stop { unlearned: Some(0.9), ..usual.stop };
+        let given = AdaptThenUnlearn { variant: Variant::Official, stop, ..usual };
+        assert!(given.check().unwrap_err().to_string().starts_with("stop.unlearned is given"));
     }
 }

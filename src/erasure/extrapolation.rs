@@ -1,13 +1,14 @@
 //! Extrapolation in parameter space (Tiwary et al. 2025, section 4): away from generators that were adapted to the
 //! concept, `θ = θ_G - s · (θ̄_N - θ_G)`, without any training. It takes more out than was asked for.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::feedback::Stop;
 use super::tuning::{chosen, edit};
-use super::{Adapting, Erasure, Error, Feedback};
+use super::{Adapting, Erasure, Error, Feedback, Grade};
+use crate::files::write_json;
 use crate::generator::Synthesizer;
 use crate::settings::over;
 use crate::torch::{Tensor, no_grad};
@@ -55,6 +56,7 @@ impl Extrapolation {
         if self.strengths.is_empty() || self.strengths.iter().any(|s| !s.is_finite()) {
             return Err(Error::Task("extrapolation needs at least one strength, each a number".to_owned()));
         }
+        self.stop.check("extrapolation")?;
         self.adapt.check()
     }
 }
@@ -84,11 +86,14 @@ impl<'m> Erasure<dyn Synthesizer + 'm, Feedback<'_>> for Extrapolation {
         let mut best: Option<(f64, f64)> = None;
         if let Some(examiner) = feedback.examiner.filter(|_| self.strengths.len() > 1) {
             watch.begin("extrapolating", self.strengths.len() as u64);
+            let mut looks = Looks::open(state)?;
             for (i, &strength) in self.strengths.iter().enumerate() {
-                put(&at(strength));
-                let grade = examiner(model);
-                put(&base);
-                let grade = grade?;
+                let grade = looks.grade(strength, || {
+                    put(&at(strength));
+                    let grade = examiner(model);
+                    put(&base);
+                    grade
+                })?;
                 let rank = self.stop.rank(grade);
                 if best.is_none_or(|(_, old)| rank > old) {
                     best = Some((strength, rank));
@@ -97,11 +102,11 @@ impl<'m> Erasure<dyn Synthesizer + 'm, Feedback<'_>> for Extrapolation {
                     i as u64 + 1,
                     &format!("{:.0} % unlearned, damage {:.2}", grade.unlearned * 100.0, grade.damage),
                 );
-                if watch.interrupted() {
-                    return Err(crate::training::Error::Interrupted(0).into());
-                }
                 if self.stop.unlearned.is_some_and(|enough| rank >= enough) {
                     break;
+                }
+                if watch.interrupted() && i + 1 < self.strengths.len() {
+                    return Err(crate::training::Error::Interrupted(i as u64 + 1).into());
                 }
             }
             watch.end();
@@ -118,13 +123,43 @@ impl<'m> Erasure<dyn Synthesizer + 'm, Feedback<'_>> for Extrapolation {
     }
 }
 
+/// What was seen at which strength, in a file that a later sitting goes on with.
+struct Looks {
+    file: Option<PathBuf>,
+    seen: Vec<(f64, Grade)>,
+}
+
+impl Looks {
+    fn open(state: Option<&Path>) -> Result<Self, Error> {
+        let file = state.map(|state| state.join("extrapolation").join("looks.json"));
+        let seen = match &file {
+            Some(file) if file.exists() => serde_json::from_str(&fs_err::read_to_string(file)?).ok(),
+            _ => None,
+        };
+        Ok(Self { file, seen: seen.unwrap_or_default() })
+    }
+
+    /// What was seen at this strength, or what is seen now.
+    fn grade(&mut self, strength: f64, look: impl FnOnce() -> Result<Grade, Error>) -> Result<Grade, Error> {
+        if let Some((_, known)) = self.seen.iter().find(|(own, _)| own.total_cmp(&strength).is_eq()) {
+            return Ok(*known);
+        }
+        let grade = look()?;
+        self.seen.push((strength, grade));
+        if let Some(file) = &self.file {
+            write_json(file, &self.seen)?;
+        }
+        Ok(grade)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::erasure::Grade;
     use crate::erasure::small::{labelled, small_gan};
     use crate::training::Rules;
-    use crate::watch::Quiet;
+    use crate::watch::{Impatient, Quiet};
 
     fn adapting() -> Adapting {
         let rules = Rules { batch: 4, path_every: 0, r1_every: 0, ..Rules::default() };
@@ -156,6 +191,32 @@ mod tests {
             let apart = (own - mean(name)).abs().max().double_value(&[]);
             assert!(apart < 1e-5 * (1.0 + own.abs().max().double_value(&[])), "{name} {apart}");
         }
+    }
+
+    #[test]
+    fn what_was_seen_before_an_interruption_is_not_looked_at_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut model = small_gan(folder.path());
+        let looks = std::cell::Cell::new(0);
+        // The second of four is the best.
+        let examiner = |_: &dyn Synthesizer| {
+            looks.set(looks.get() + 1);
+            Ok(Grade { unlearned: if looks.get() == 2 { 0.7 } else { 0.1 }, damage: 1.0 })
+        };
+        let feedback = labelled(Some(&examiner));
+        let method = Extrapolation {
+            adapt: adapting(),
+            strengths: vec![0.1, 0.2, 0.3, 0.4],
+            ..Extrapolation::default()
+        };
+        let state = Some(folder.path());
+        method.adapt.ensemble(&model, &feedback, &[], state, &mut Quiet).unwrap();
+        let stopped = method.erase(&mut model, &feedback, state, &mut Impatient(3, 0)).unwrap_err();
+        assert!(stopped.to_string().contains("interrupted") && looks.get() == 3, "{stopped}");
+        let edit = method.erase(&mut model, &feedback, state, &mut Quiet).unwrap();
+        assert_eq!(looks.get(), 4);
+        let recipe: serde_json::Value = serde_json::from_str(&edit.recipe).unwrap();
+        assert_eq!(recipe["settings"]["strength"], 0.2);
     }
 
     #[test]

@@ -54,6 +54,22 @@ impl Default for Stop {
 }
 
 impl Stop {
+    /// Says what is wrong with it.
+    pub(super) fn check(&self, method: &str) -> Result<(), Error> {
+        if let Some(unlearned) = self.unlearned.filter(|share| !(0.0..=1.0).contains(share)) {
+            return Err(Error::Task(format!(
+                "{method}'s stop.unlearned is {unlearned}; it is a share of what showed the concept, 0 to 1"
+            )));
+        }
+        if self.damage.is_nan() || self.damage <= 0.0 {
+            return Err(Error::Task(format!(
+                "{method}'s stop.damage is {}; 1 is as good as new, and no state is better than 0",
+                self.damage
+            )));
+        }
+        Ok(())
+    }
+
     /// Which of two grades is better, the same for every method: whatever the damage allows goes by how much is unlearned,
     /// and comes before everything else, which goes by its damage.
     pub(super) fn rank(&self, grade: Grade) -> f64 {

@@ -26,14 +26,16 @@ pub struct PositivesOnly {
     /// Share of the steps, the last ones, over which the rate falls to nothing.
     pub cooldown: f64,
     /// Share of each batch that is drawn from latents which showed the concept. They are few, and the discriminator has
-    /// much to learn about them: what they become then passes for a real picture sooner. 0 leaves all to chance.
+    /// much to learn about them: what they become then passes for a real picture sooner. 0 leaves all to chance, where
+    /// `keep` is 0 too.
     pub oversample: f64,
     /// How firmly the positives are held: the weight, beside the contest, of the mean absolute difference between what was
-    /// drawn from their latents and what is drawn now. 0 leaves them to the discriminator, which only sees to it that
-    /// pictures pass for some positive.
+    /// drawn from their latents and what is drawn now, in that part of the generator's batch that is not oversampled. 0
+    /// leaves them to the discriminator, which only sees to it that pictures pass for some positive.
     pub keep: f64,
     /// Share of what the discriminator is told to be drawn that are the negatives' own pictures, so that it does not forget
-    /// the concept once little of it is drawn.
+    /// the concept once little of it is drawn. They stand in for pictures from latents which showed it, so that others keep
+    /// their share.
     pub remind: f64,
     /// Weight λ of the elastic term; without one there is no such term.
     #[serde(skip_serializing_if = "Option::is_none")]

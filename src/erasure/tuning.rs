@@ -85,6 +85,13 @@ impl OnPositives<'_> {
                 "{method} has {steps} steps and lr {lr}; at least 1 step and a rate above 0 are needed"
             )));
         }
+        if self.keep > 0.0 && self.oversample * (self.rules.batch as f64) < 0.5 {
+            return Err(Error::Task(format!(
+                "{method}'s oversample is {} and keep {}: what is held fills the batch of {}, and no latent of the concept would be drawn; raise oversample, or leave all to chance with keep = 0",
+                self.oversample, self.keep, self.rules.batch
+            )));
+        }
+        self.stop.check(method)?;
         self.rules.check(steps).map_err(|why| Error::Task(format!("{method}'s rules: {why}")))
     }
 
@@ -123,10 +130,7 @@ impl OnPositives<'_> {
             oversampled: oversampled.as_ref(),
             kept: (self.keep > 0.0).then_some(&kept),
             shunned: shunned.as_ref(),
-            pull: match pull {
-                Some(pull) => Some(pull),
-                None => None,
-            },
+            pull: pull.map(|pull| pull as &mut dyn Pull),
             stop: Some(self.stop),
             parameters: self.parameters,
         };
@@ -136,13 +140,19 @@ impl OnPositives<'_> {
     }
 }
 
+/// Whether a parameter's name begins so; `convs.10` does not begin with `convs.1`.
+fn begins(name: &str, start: &str) -> bool {
+    let is_digit = |c: char| c.is_ascii_digit();
+    let rest = name.strip_prefix(start);
+    rest.is_some_and(|rest| !(start.ends_with(is_digit) && rest.starts_with(is_digit)))
+}
+
 /// The parameters that move.
 pub(super) fn chosen(model: &dyn Synthesizer, parameters: &[String]) -> Result<Vec<(String, Tensor)>, Error> {
     let all = model.parameters();
-    let takes = |name: &str| {
-        parameters.is_empty() || parameters.iter().any(|start| bare(name).starts_with(start.as_str()))
-    };
-    let unknown = |start: &&String| !all.iter().any(|(name, _)| bare(name).starts_with(start.as_str()));
+    let takes =
+        |name: &str| parameters.is_empty() || parameters.iter().any(|start| begins(bare(name), start));
+    let unknown = |start: &&String| !all.iter().any(|(name, _)| begins(bare(name), start));
     if let Some(start) = parameters.iter().find(unknown) {
         return Err(Error::Task(format!(
             "no parameter of the generator begins with `{start}`; its layers are style, input, conv1, to_rgb1, convs.N and to_rgbs.N"
@@ -175,10 +185,7 @@ impl Tuning<'_> {
             oversampled: self.oversampled,
             kept: self.kept,
             shunned: self.shunned,
-            pull: match self.pull {
-                Some(pull) => Some(pull),
-                None => None,
-            },
+            pull: self.pull.map(|pull| pull as &mut dyn Pull),
             exam: exam.as_mut().map(|exam| exam as &mut dyn Exam),
         };
         let rivals = compete_on_loan(contest, self.plan, model.place(), state, watch)?;
@@ -254,6 +261,35 @@ mod tests {
         let wrong =
             method(Stop::default(), &["convolutions"]).erase(&mut model, &labelled(None), None, &mut Quiet);
         assert!(wrong.unwrap_err().to_string().contains("its layers are"));
+    }
+
+    #[test]
+    fn layers_are_named_by_whole_numbers() {
+        for (name, start, does) in [
+            ("convs.1.conv.weight", "convs.1", true),
+            ("convs.10.conv.weight", "convs.1", false),
+            ("convs.10.conv.weight", "convs.", true),
+            ("to_rgb1.conv.weight", "to_rgb", true),
+            ("style.1.weight", "convs", false),
+        ] {
+            assert_eq!(begins(name, start), does, "{name} {start}");
+        }
+    }
+
+    #[test]
+    fn settings_that_cannot_work_are_refused() {
+        let usual = || method(Stop::default(), &[]);
+        let stop = |unlearned, damage| Stop { unlearned, damage, every: 1 };
+        for (wrong, why) in [
+            (PositivesOnly { oversample: 0.1, ..usual() }, "no latent of the concept would be drawn"),
+            (PositivesOnly { stop: stop(Some(99.0), 3.0), ..usual() }, "stop.unlearned is 99"),
+            (PositivesOnly { stop: stop(None, f64::NAN), ..usual() }, "stop.damage is NaN"),
+            (PositivesOnly { remind: 1.5, ..usual() }, "remind is 1.5"),
+        ] {
+            let error = wrong.check().unwrap_err().to_string();
+            assert!(error.contains(why), "{error}");
+        }
+        assert!(PositivesOnly { oversample: 0.0, keep: 0.0, ..usual() }.check().is_ok());
     }
 
     #[test]

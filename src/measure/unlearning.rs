@@ -27,8 +27,8 @@ impl Turned<'_> {
         let value = of(&mut (0..n))?;
         let mut interval = bootstrap(n, |draw| of(&mut draw.iter().copied()));
         let hits = self.after.iter().filter(|&&own| own == class).count();
-        if interval.high - interval.low < 1e-12 {
-            // Where nothing is left every draw says the same; Wilson's bound of what may be left does not.
+        if hits == 0 {
+            // Every draw says the same; Wilson's bound of what may be left does not.
             let had = self.before.iter().filter(|&&own| own == class).count() as f64;
             interval.low = 1.0 - wilson(hits, n).high * n as f64 / had;
         }
@@ -153,5 +153,7 @@ mod tests {
         let turned = Turned { before: &before, after: &[1; 200] };
         let all = turned.unlearned(0).unwrap();
         assert!((all.value - 1.0).abs() < 1e-12 && (0.9..0.99).contains(&all.low), "{all:?}");
+        let same = Turned { before: &before, after: &before }.unlearned(1).unwrap();
+        assert!(same.value == 0.0 && same.low == 0.0 && same.high == 0.0, "{same:?}");
     }
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::jury::ALIGNED;
 use super::pipeline::{AnswerSettings, ModelSettings, overridden};
+use super::samples::{LABELLED, MEASURED, SECOND};
 use super::{Batch, Error};
 use crate::attack::Relearning;
 use crate::erasure::{AdaptThenUnlearn, Erasure, Extrapolation, Feedback, PositivesOnly, Stop};
@@ -252,6 +253,14 @@ impl Unlearning {
                 self.measure.latents
             ));
         }
+        for (what, n, most) in [
+            ("feedback.samples", *samples, MEASURED - LABELLED),
+            ("measure.latents", self.measure.latents, SECOND - MEASURED),
+        ] {
+            if n as u64 > most {
+                return wrong(format!("{what} is {n}; there are seeds for {most} at most"));
+            }
+        }
         if labels.is_some() && targets.len() != 1 {
             return wrong("feedback.labels says what shows one thing; forget names several".to_owned());
         }
@@ -334,6 +343,20 @@ mod tests {
         assert!(said.lines().filter(|line| line.contains(" = ")).count() > 10, "{said}");
         let GanMethod::AdaptThenUnlearn(said) = parsed(&said).unwrap() else { panic!("another method") };
         assert_eq!(said, AdaptThenUnlearn::default());
+    }
+
+    #[test]
+    fn there_are_seeds_for_so_many_pictures_only() {
+        let parse = |sets: &[&str]| {
+            let text = "name = \"x\"\nforget = [\"object:Cat\"]\nfeedback = {}";
+            let sets: Vec<String> = sets.iter().map(|&set| set.to_owned()).collect();
+            Unlearning::parse("x", text, &sets)
+        };
+        for set in ["measure.latents=536870913", "feedback.samples=9223372036854775807"] {
+            let error = parse(&[set]).unwrap_err().to_string();
+            assert!(error.contains("there are seeds for"), "{error}");
+        }
+        assert!(parse(&["measure.latents=536870912"]).is_ok());
     }
 
     #[test]

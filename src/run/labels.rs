@@ -27,7 +27,7 @@ struct Label {
 /// A file that is no such CSV, a picture that does not say its seed, a sample of another model, a seed that is there twice
 /// or is a measured one's.
 pub(super) fn read_labels(path: &Path, model: &str, measured: u64) -> Result<Vec<(u64, bool)>, Error> {
-    let labels = if path.is_dir() { of_folder(path)? } else { of_csv(path)? };
+    let mut labels = if path.is_dir() { of_folder(path)? } else { of_csv(path)? };
     let wrong = |place: &str, why: String| Error::Unknown(format!("{}: {place}: {why}", path.display()));
     let mut seen = std::collections::HashSet::new();
     for Label { place, seed, model: own, .. } in &labels {
@@ -52,6 +52,8 @@ pub(super) fn read_labels(path: &Path, model: &str, measured: u64) -> Result<Vec
             return Err(wrong(place, format!("the seed {seed} is there twice{as_another}")));
         }
     }
+    // However they were sorted, the first of them are held out, and are to be any.
+    labels.sort_by_key(|label| label.seed);
     Ok(labels.into_iter().map(|label| (label.seed, label.shows)).collect())
 }
 
@@ -76,8 +78,6 @@ fn of_folder(folder: &Path) -> Result<Vec<Label>, Error> {
             labels.push(Label { place: place.display().to_string(), seed, shows, model: Some(model) });
         }
     }
-    // As a list would have them.
-    labels.sort_by_key(|label| label.seed);
     Ok(labels)
 }
 
@@ -127,7 +127,7 @@ mod tests {
             fs_err::write(&file, format!("seed,shows\n{rows}")).unwrap();
             read_labels(&file, "abc", 1000)
         };
-        assert_eq!(labels("999,1\n7,0\n").unwrap(), [(999, true), (7, false)]);
+        assert_eq!(labels("999,1\n7,0\n").unwrap(), [(7, false), (999, true)]);
         // The second is the first for a generator that reads 32 bits.
         for seed in [1000_u64, (1 << 32) + 1000] {
             let error = labels(&format!("1,0\n{seed},1\n")).unwrap_err().to_string();
