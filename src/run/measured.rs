@@ -225,8 +225,11 @@ impl<'a> Measured<'a> {
     }
 }
 
-/// The mean of each measure of each method over so many targets, where it was measured of all.
+/// The mean of each measure of each method over so many targets, where it was measured of all; of one there is none.
 pub(super) fn means(scores: &[GanScore], targets: usize) -> Vec<GanScore> {
+    if targets < 2 {
+        return Vec::new();
+    }
     let mut keys: Vec<(&str, &str)> = Vec::new();
     for score in scores {
         let key = (score.method.as_str(), score.measure.as_str());
