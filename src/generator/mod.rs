@@ -286,7 +286,7 @@ pub trait Generator {
 pub fn at_once(side: i64) -> usize {
     const BATCH: i64 = 64;
     const LARGE: i64 = 256;
-    (BATCH * LARGE * LARGE / (side * side)).clamp(1, BATCH) as usize
+    (BATCH * LARGE * LARGE / (side * side)).clamp(4, BATCH) as usize
 }
 
 /// What a GAN method needs of a generator.

@@ -11,14 +11,16 @@ use super::gan::{GanMethod, Unlearning};
 use super::labelled::LOOK;
 use super::labels::read_labels;
 use super::pipeline::{DrawSettings, Job, Method, ModelSettings, Pipeline};
-use super::samples::MEASURED;
+use super::samples::{MEASURED, drawn};
 use super::screening::requests;
 use super::screens::pictures_in;
 use super::studio::Studio;
 use super::task::{task, to_learn_from};
 use super::{Batch, Error, located, shipped_or_path};
-use crate::erasure::{Adapting, Brief, Erasure, Example, Feedback, Material, PositivesOnly, SalUn, Task};
-use crate::generator::{Denoiser, Generator, Shot, StyleGan2, Synthesizer};
+use crate::erasure::{
+    Adapting, Brief, Erasure, Examiner, Example, Feedback, Grade, Material, PositivesOnly, SalUn, Stop, Task,
+};
+use crate::generator::{Denoiser, Generator, Shot, StyleGan2, Synthesizer, at_once};
 use crate::judge::Features;
 use crate::measure::{Answer, Target};
 use crate::pictures::Picture;
@@ -155,15 +157,16 @@ fn of_gan(pipeline: &Unlearning, place: Place) -> Result<Forecast, Error> {
         }
     };
     Peak::reset(place.device);
-    let seeds: Vec<u64> = (0..32).collect();
     let side = model.card().side;
+    let seeds: Vec<u64> = (0..at_once(side) as u64).collect();
     let shots: Vec<Shot> = seeds.iter().map(|&seed| Shot::of_seed(seed, 1.0, side)).collect();
     let draw = |model: &StyleGan2| timed(|| Ok(model.draw(&shots, &mut Quiet).map(drop)?));
     draw(&model)?; // The first time warms up.
     let drawing = draw(&model)? / shots.len() as f64 * (pictures + on_the_way) as f64;
     let eyes = Features::clip(&shipped_or_path(&pipeline.measure.judge)?, place.device)?;
-    let drawn = model.draw(&shots, &mut Quiet)?;
-    let look = || timed(|| Ok(eyes.of(&drawn).map(drop)?));
+    let _labeller = Features::clip(&shipped_or_path(&pipeline.feedback.labeller)?, place.device)?;
+    let sample = model.draw(&shots, &mut Quiet)?;
+    let look = || timed(|| Ok(eyes.of(&sample).map(drop)?));
     look()?;
     // One look names what a picture shows and another compares it, but for those that are only labelled.
     let looking = look()? / shots.len() as f64 * (2 * (pictures + on_the_way) - labelled) as f64;
@@ -172,8 +175,16 @@ fn of_gan(pipeline: &Unlearning, place: Place) -> Result<Forecast, Error> {
     rules.fits(model.network().config().group).map_err(Error::Pipeline)?;
     let mut short = |steps: u64| {
         let (negatives, positives) = (seeds.clone(), seeds.clone());
-        let feedback = Feedback { concept: String::new(), negatives, positives, seed: 0, examiner: None };
-        let method = PositivesOnly { steps, rules: rules.clone(), ..PositivesOnly::default() };
+        let examiner = |model: &dyn Synthesizer| {
+            let look = || Ok::<_, Error>(eyes.of(&drawn(model, &seeds)?).map(drop)?);
+            look().map_err(|error| crate::erasure::Error::Task(error.to_string()))?;
+            Ok(Grade { unlearned: 0.0, damage: 1.0 })
+        };
+        let examiner = Some(&examiner as &Examiner);
+        let feedback = Feedback { concept: String::new(), negatives, positives, seed: 0, examiner };
+        // One look at the end, however many steps there are: it counts for memory.
+        let stop = Stop { every: steps, ..Stop::default() };
+        let method = PositivesOnly { steps, rules: rules.clone(), stop, ..PositivesOnly::default() };
         let model: &mut dyn Synthesizer = &mut model;
         timed(|| Ok(method.erase(model, &feedback, None, &mut Quiet).map(drop)?))
     };
