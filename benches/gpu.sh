@@ -2,9 +2,11 @@
 # unsee on a GPU against Python diffusers and against the published SalUn loop, on random full-size SD 1.5 weights; and
 # StyleGAN2 at 256×256 against plain PyTorch.
 #
-#   benches/gpu.sh prepare     where Rust is: puts the program and Python's wheels into .gpu/ (ignored by git, < 64 MiB)
-#   benches/gpu.sh run [OUT]   where the GPU is, with PyTorch 2.11 and no network: checks, measures, prints one table
+#   benches/gpu.sh prepare      where Rust is: puts the programs and Python's wheels into .gpu/, which git ignores
+#   benches/gpu.sh gan [OUT]    where the GPU is, with PyTorch 2.11, Python 3.12 and no network: StyleGAN2, one table
+#   benches/gpu.sh sd [OUT]     there: Stable Diffusion, one table
 #
+# OUT is the variable of that name, or .gpu/out.
 # DEVICE=cpu VERSION=miniature PRECISION=f32 STEPS=2 BATCHES="1 2" goes through all of it without a GPU, to test the script.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -14,15 +16,26 @@ here=$PWD
 
 prepare() {
 	make build
-	rm -rf .gpu && mkdir -p .gpu/wheels
 	cargo build --release --example gan_speed
-	cp target/release/unsee target/release/examples/gan_speed .gpu/
-	# What the GPU machine's Python lacks; torch is there.
+	rm -rf .gpu && mkdir -p .gpu/wheels
+	local work && work=$(mktemp -d)
+	cp target/release/unsee target/release/examples/gan_speed "$work"
+	strip "$work"/*
+	tar -C "$work" -czf .gpu/programs.tgz unsee gan_speed
+	# What the GPU machine's Python lacks; torch, transformers and what they need are there.
 	python3 -m pip download --quiet --dest .gpu/wheels --no-deps --python-version 3.12 --only-binary=:all: \
-		diffusers==0.42.1 transformers==5.23.0 safetensors==0.8.0 || true
-	python3 -m pip download --quiet --dest .gpu/wheels --no-deps diffusers==0.42.1 transformers==5.23.0 safetensors==0.8.0 \
-		huggingface_hub tokenizers regex tqdm packaging filelock pyyaml importlib_metadata zipp pillow
-	du -sm .gpu
+		diffusers==0.42.1 importlib_metadata
+	# All that travels: what git knows, and this.
+	echo "$(((($(git ls-files -z | xargs -0 du -bc | tail -1 | cut -f1) + $(du -bs .gpu | cut -f1)) >> 20) + 1)) MiB travel"
+}
+
+# Unpacks the programs, where Rust is not.
+unpack() {
+	out=${1:-${OUT:-$here/.gpu/out}} && mkdir -p "$out"
+	export LD_LIBRARY_PATH=$(python3 -c 'import os, torch; print(os.path.join(os.path.dirname(torch.__file__), "lib"))')
+	work=$(mktemp -d) && trap 'rm -rf "$work"' EXIT
+	tar -C "$work" -xzf .gpu/programs.tgz
+	machine=$(python3 -c 'import torch; print(torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU")')
 }
 
 # name | unsee | peer: one row, remembered for the end.
@@ -38,11 +51,22 @@ print(sum(p["seconds"] for p in found) if sys.argv[3] == "seconds" else max(p["p
 PY
 }
 
-run() {
-	out=${1:-$here/.gpu/out} && mkdir -p "$out"
-	export LD_LIBRARY_PATH=$(python3 -c 'import os, torch; print(os.path.join(os.path.dirname(torch.__file__), "lib"))')
-	unsee=$here/.gpu/unsee peer="python3 benches/peer.py"
-	work=$(mktemp -d) && trap 'rm -rf "$work"' EXIT
+# StyleGAN2 at 256×256, config F: goals 1.2 for drawing and 1.5 for a step.
+gan() {
+	unpack "$@"
+	local gan=(256 f 16 16) && [ "$version" != miniature ] || gan=(16 8,8,8 4 4)
+	{
+		echo "## StyleGAN2 at ${gan[0]}×${gan[0]} on a GPU"
+		echo
+		echo "\`benches/gpu.sh gan\`, $(date -u +%F), $machine, random weights, f32."
+		echo
+		UNSEE_GAN_SPEED=$work/gan_speed RUNS=2 benches/gan.sh "$device" "${gan[@]}" 2>>"$out/gan.log"
+	} | tee "$out/gan.md"
+}
+
+sd() {
+	unpack "$@"
+	unsee=$work/unsee peer="python3 benches/peer.py"
 	if ! python3 -c 'import diffusers, transformers' 2>/dev/null; then
 		python3 -m pip install --quiet --no-index --no-deps --find-links .gpu/wheels --target "$work/python" .gpu/wheels/*.whl
 		export PYTHONPATH=$work/python
@@ -143,19 +167,12 @@ TOML
 	{
 		echo "## Full-size on a GPU"
 		echo
-		echo "\`benches/gpu.sh run\`, $(date -u +%F), $(python3 -c 'import torch; print(torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU")'), random weights of $version."
+		echo "\`benches/gpu.sh sd\`, $(date -u +%F), $machine, random weights of $version."
 		echo
 		echo "| what | unsee | peer | ratio of goal |"
 		echo "| --- | --- | --- | --- |"
 		printf '%s\n' "${rows[@]}"
 	} | tee "$out/gpu.md"
-
-	# StyleGAN2 at 256×256, config F: goals 1.2 for drawing and 1.5 for a step.
-	gan=(256 f 16 16) && [ "$version" != miniature ] || gan=(16 8,8,8 4 4)
-	{
-		echo
-		UNSEE_GAN_SPEED=$here/.gpu/gan_speed RUNS=2 benches/gan.sh "$device" "${gan[@]}" 2>>"$out/peer.log"
-	} | tee "$out/gan.md"
 }
 
-"${1:?prepare or run}" "${@:2}"
+"${1:?prepare, gan or sd}" "${@:2}"

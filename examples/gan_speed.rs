@@ -52,7 +52,9 @@ fn main() -> Result<(), Failure> {
     };
     let (size, batch, steps): (i64, i64, u64) = (size.parse()?, batch.parse()?, steps.parse()?);
     let device = Device::open(device.parse()?)?;
-    let place = Place::new(device, Precision::F32);
+    // As the program does: exact products on a GPU too, and memory that is kept.
+    unsee::torch::keep_memory();
+    let place = Place::new(device, Precision::choose(Some(Precision::F32), device)?);
     let config = if channels == "f" {
         Config::published(size, 512, 8, 2.0)
     } else {

@@ -69,6 +69,23 @@ impl Maker {
         self.bytes(name, &bytes)
     }
 
+    /// Dictionaries of one tensor, each in the next one under a hundred long names.
+    fn names(&self, name: &str) -> PathBuf {
+        let named = |memo: u8| {
+            (0..100).flat_map(move |n: u8| {
+                [&b"X\x4a\x01\0\0"[..], &[b'a' + n % 26, b'a' + n / 26], &[b'x'; 328], b"h", &[memo]].concat()
+            })
+        };
+        let mut pickle = b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\x000X\x03\0\0\0cpuK\x04tQK\0K\x01\x85K\x01\x85\x89NtRq\x000".to_vec();
+        for memo in 0..3 {
+            pickle.extend(b"}(");
+            pickle.extend(named(memo));
+            pickle.extend([&b"uq"[..], &[memo + 1], b"0"].concat());
+        }
+        pickle.extend(b"h\x03.");
+        self.pickle(name, &pickle)
+    }
+
     fn pickle(&self, name: &str, pickle: &[u8]) -> PathBuf {
         self.zip(name, &[("a/data.pkl", pickle), ("a/data/0", &[0; 16])])
     }
@@ -167,6 +184,7 @@ fn pickles(make: &Maker) -> Vec<Case> {
             "without end",
         ),
         ("dictionaries that multiply", make.pickle("laughs.pt", &laughs), read, "without end"),
+        ("names that multiply", make.names("names.pt"), read, "longer than 16777216 bytes together"),
         ("very deep", make.pickle("deep.pt", &deep), read, "no tensor"),
         ("a list of itself", make.pickle("big.pt", &big), read, "no tensor"),
         ("a million instructions", make.pickle("long.pt", &b"N0".repeat(600_000)), read, "instructions"),

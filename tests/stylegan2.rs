@@ -185,6 +185,32 @@ fn first(name: &str, mark: &str) -> f64 {
     f64::from(!crc % 1000)
 }
 
+/// NVIDIA's networks clamp the discriminator's activations too: beyond the clamp a picture's strength says nothing more.
+#[test]
+fn a_clamped_discriminator_saturates() {
+    let config = Config {
+        size: 16,
+        style_dim: 6,
+        mapping_layers: 2,
+        channels: vec![5, 4, 3],
+        group: 4,
+        clamp: Some(1.0),
+    };
+    let logits = |config: &Config, strength: f64| {
+        let d = Discriminator::new(config, Builder::fresh(3, Device::CPU)).unwrap();
+        let pictures = unsee::torch::Rng::new(1).normal(&[4, 3, 16, 16]).sign() + 0.5;
+        d.forward(&(pictures * strength))
+    };
+    let apart = |config: &Config, a: f64, b: f64| {
+        (logits(config, a) - logits(config, b)).abs().max().double_value(&[])
+    };
+    assert!(apart(&config, 1e4, 1e5) < 1e-6);
+    assert!(apart(&Config { clamp: None, ..config.clone() }, 1e4, 1e5) > 1.0);
+    // Where nothing reaches it, it does nothing.
+    let (far, none) = (Config { clamp: Some(1e6), ..config.clone() }, Config { clamp: None, ..config });
+    assert!((logits(&far, 1.0) - logits(&none, 1.0)).abs().max().double_value(&[]) < 1e-9);
+}
+
 #[test]
 fn everyone_s_files_are_the_same_networks() {
     let config =

@@ -259,7 +259,7 @@ pub(super) fn erase(args: EraseArgs, common: &Common) -> anyhow::Result<()> {
     let name = format!("erase-{}", names.join("-").replace(':', "-"));
     let (model, root) = (args.model.settings(), args.out.unwrap_or_else(|| default_out(&name)));
     let mut bars = Bars::new(common.quiet);
-    if run::needs_no_prompt(&model) {
+    if run::needs_no_prompt(&model)? {
         let pipeline = Unlearning::of_one(&name, &names, (&model, args.seed), &args.set)?;
         return edits(run::erase_shown(&pipeline, &root, common.place()?, &mut bars)?, common);
     }
@@ -288,7 +288,7 @@ fn edits(files: Vec<PathBuf>, common: &Common) -> anyhow::Result<()> {
 pub(super) fn generate(args: GenerateArgs, common: &Common) -> anyhow::Result<()> {
     let prompts = match (&args.csv, args.prompt) {
         (Some(csv), _) => run::read_prompts(csv)?,
-        (None, None) if !run::needs_no_prompt(&args.draw.model.settings()) => {
+        (None, None) if !run::needs_no_prompt(&args.draw.model.settings())? => {
             let missing = clap::error::ErrorKind::MissingRequiredArgument;
             clap::Error::raw(missing, "a prompt is needed: give one, or a list of them with --csv\n").exit()
         }

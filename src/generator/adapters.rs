@@ -83,7 +83,7 @@ impl Checkpoint {
                 notes.push(format!("{adapter}: a low-rank adapter"));
                 continue;
             }
-            let (values, left) = if about.contains_key("unsee.edit") {
+            let (values, left) = if Edit::is_in(&file) {
                 let base = |full: &str| self.current(&tensors, full);
                 (Edit::read(&file, &hash, base)?.tensors, 0)
             } else {

@@ -17,7 +17,8 @@ use crate::weights::{Edit, MEAN_STYLE, Weights, is_stylegan, read_stylegan};
 pub struct StyleGan2 {
     card: ModelCard,
     network: stylegan2::Generator,
-    discriminator: Option<Discriminator>,
+    /// Or why it cannot be built: only learning needs one.
+    discriminator: Option<Result<Discriminator, String>>,
     /// The mean of all styles, `[1, style_dim]`.
     mean: Tensor,
     /// The base's, while an edit of the mapping is in place.
@@ -44,7 +45,7 @@ impl StyleGan2 {
             .discriminator
             .as_ref()
             .map(|weights| Discriminator::new(&config, Builder::load(weights, place.device)))
-            .transpose()?;
+            .map(|built| built.map_err(|error| error.to_string()));
         let mean = if let Some(info) = weights.info(MEAN_STYLE) {
             if info.shape.iter().product::<i64>() != config.style_dim {
                 return Err(crate::model::Error::Shape {
@@ -97,8 +98,21 @@ impl StyleGan2 {
             let file = Weights::open(&adapter.path)?;
             let about = file.metadata();
             recipes.push(about.get("unsee.recipe").cloned().unwrap_or_else(|| format!("\"{adapter}\"")));
-            let values = if !about.contains_key("unsee.edit") && is_stylegan(&file) {
-                let other = read_stylegan(&file)?.generator;
+            let values = if is_stylegan(&file) {
+                let gan = read_stylegan(&file)?;
+                let (own, other) = (self.network.config(), Config::of_file(&gan)?);
+                let sizes = |of: &Config| {
+                    let Config { size, channels, style_dim, mapping_layers, .. } = of;
+                    format!(
+                        "{size} pixels, channels {channels:?}, {mapping_layers} layers to {style_dim} numbers of style"
+                    )
+                };
+                if sizes(own) != sizes(&other) {
+                    let (own, other) = (sizes(own), sizes(&other));
+                    let why = format!("it is a StyleGAN2 of {other}; onto this base goes one of {own}");
+                    return Err(Error::Config { path: adapter.path.clone(), why });
+                }
+                let other = gan.generator;
                 let full = |(name, _): (&str, &Tensor)| Ok((format!("{PREFIX}{name}"), other.tensor(name)?));
                 self.network.parameters().iter().map(full).collect::<Result<Vec<_>, Error>>()?
             } else {
@@ -110,6 +124,10 @@ impl StyleGan2 {
                     return Err(Error::EditShape { name: full, found: after.size(), wanted: before.size() });
                 }
                 let after = after.to_device(before.device());
+                // What is as it was is no change: the mean style belongs to a mapping that moved.
+                if after.equal(&before) {
+                    continue;
+                }
                 let value = no_grad(|| {
                     if is_whole(&adapter.strength) {
                         after
@@ -239,12 +257,16 @@ impl Synthesizer for StyleGan2 {
     }
 
     fn discriminator(&self) -> Result<&Discriminator, Error> {
-        self.discriminator.as_ref().ok_or_else(|| {
-            Error::Shot(format!(
-                "{} holds no discriminator, which this method learns with; give a training checkpoint (rosinality's `d`, NVIDIA's `D`)",
-                self.card.path.display()
-            ))
-        })
+        let path = self.card.path.display();
+        match &self.discriminator {
+            Some(Ok(built)) => Ok(built),
+            Some(Err(why)) => Err(Error::Shot(format!(
+                "{path} has a discriminator that unsee cannot build, and this method learns with one: {why}"
+            ))),
+            None => Err(Error::Shot(format!(
+                "{path} holds no discriminator, which this method learns with; give a training checkpoint (rosinality's `d`, NVIDIA's `D`)"
+            ))),
+        }
     }
 
     fn chance(&self, seeds: &[u64]) -> (Tensor, Vec<Tensor>) {

@@ -76,7 +76,7 @@ pub fn evaluate(inquiry: &Inquiry, device: Device, watch: &mut dyn Watch) -> Res
         .base
         .as_ref()
         .map(|base| {
-            let found = find(&Inquiry { pictures: base.clone(), csv: None, ..inquiry.clone() }, &set)?;
+            let found = find(&Inquiry { pictures: base.clone(), ..inquiry.clone() }, &set)?;
             set.check(found.iter().map(|(answer, _)| answer))?;
             judge_pictures(&jury.judge, &evidence, "base", &found, watch)
         })

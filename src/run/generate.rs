@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::drawing::{Stamp, draw_missing};
 use super::folder::{Machine, RunFolder};
-use super::opening::{content_hash, hash_with, lay, opened};
+use super::opening::{content_hash, hash_with, lay, of_full_precision, opened};
 use super::pipeline::DrawSettings;
 use super::prompts::PromptRow;
 use super::{Batch, Error, ModelSettings, located};
@@ -140,7 +140,9 @@ pub fn generate(
     watch: &mut dyn Watch,
 ) -> Result<Vec<Drawn>, Error> {
     let location = located(&commission.model)?;
-    let Loaded { model, hash, solver } = if is_gan(&location.path) {
+    let of_gan = is_gan(&location.path);
+    let place = if of_gan { of_full_precision(place) } else { place };
+    let Loaded { model, hash, solver } = if of_gan {
         gan(commission, &location.path, place)?
     } else {
         diffusion(commission, &location, place, watch)?

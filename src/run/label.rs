@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::drawing::{Stamp, draw_missing};
+use super::opening::of_full_precision;
 use super::pipeline::ModelSettings;
 use super::ranges::range;
 use super::samples::{MEASURED, Sample, works};
@@ -61,6 +62,7 @@ pub fn draw_pages(
             MEASURED - 1
         )));
     }
+    let place = of_full_precision(place);
     let model = StyleGan2::load(&path, place)?;
     RunFolder::within(root, sitting, Machine::here(place), |run| {
         run.record.sign("model", &model.card().hash, &model.card().path)?;

@@ -6,7 +6,7 @@ use super::Error;
 use super::pipeline::ModelSettings;
 use crate::generator::{Location, is_gan};
 use crate::hub::{Name, Settings, cached};
-use crate::weights::Ema;
+use crate::weights::{Edit, Ema, Weights};
 
 /// The file of a GAN in a folder of its own.
 const GAN_FILE: &str = "stylegan2.safetensors";
@@ -69,8 +69,11 @@ pub(super) fn file_of(path: PathBuf) -> PathBuf {
 }
 
 /// Whether a model draws without a prompt.
-pub fn needs_no_prompt(settings: &ModelSettings) -> bool {
-    shipped_or_path(&settings.path).is_ok_and(|path| is_gan(&file_of(path)))
+///
+/// # Errors
+/// As [`located`].
+pub fn needs_no_prompt(settings: &ModelSettings) -> Result<bool, Error> {
+    Ok(is_gan(&located(settings)?.path))
 }
 
 /// Where a pipeline's model lies.
@@ -79,6 +82,12 @@ pub fn needs_no_prompt(settings: &ModelSettings) -> bool {
 /// As [`shipped_or_path`]; settings that the kind of model does not have.
 pub fn located(settings: &ModelSettings) -> Result<Location, Error> {
     let path = file_of(shipped_or_path(&settings.path)?);
+    if path.is_file() && Weights::open(&path).is_ok_and(|file| Edit::is_in(&file)) {
+        return Err(Error::Unknown(format!(
+            "{} is an edit, and no model: name the model that it was made of, and lay it on (--edit)",
+            path.display()
+        )));
+    }
     let of_diffusion =
         settings.ema != Ema::Auto || settings.config.is_some() || settings.prediction.is_some();
     if of_diffusion && is_gan(&path) {

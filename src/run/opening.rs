@@ -42,6 +42,12 @@ pub(super) fn content_hash(path: &Path) -> Result<blake3::Hash, Error> {
     Ok(content.finalize())
 }
 
+/// Where a GAN draws: whatever it learns in, its pictures are of 32 bits.
+pub(super) fn of_full_precision(place: Place) -> Place {
+    let precision = if place.precision == Precision::Tf32 { Precision::Tf32 } else { Precision::F32 };
+    Place { precision, ..place }
+}
+
 /// Lays files onto a base and says what fitted.
 pub(super) fn lay(base: &Checkpoint, edits: &[Adapter], watch: &mut dyn Watch) -> Result<Edit, Error> {
     if edits.is_empty() {

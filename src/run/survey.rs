@@ -11,10 +11,10 @@ use super::jury::{JudgeReport, Jury, features, pose_of};
 use super::pipeline::{AnswerSettings, JudgeSettings};
 use super::samples::named;
 use super::screens::pictures_in;
-use crate::judge::{FeatureCard, in_batches};
+use crate::judge::{BATCH, FeatureCard};
 use crate::measure::{Answer, Domain, Estimate, Moments, frechet};
 use crate::pictures::Picture;
-use crate::torch::Device;
+use crate::torch::{Device, Tensor};
 use crate::watch::Watch;
 
 /// What was seen.
@@ -70,9 +70,21 @@ pub fn survey(
         ));
     }
     let reference = jury.check(watch)?;
-    let pictures = files.iter().map(|file| Picture::open(file)).collect::<Result<Vec<_>, _>>()?;
-    watch.begin("looking at pictures", pictures.len() as u64);
-    let evidence = in_batches(&pictures, |batch| jury.judge.see(batch, None))?;
+    let n = files.len();
+    let compared = is_canvas && n > 1;
+    let (mut evidence, mut own) = (Vec::new(), Vec::new());
+    watch.begin("looking at pictures", n as u64);
+    for group in files.chunks(BATCH) {
+        let pictures = group.iter().map(|file| Picture::open(file)).collect::<Result<Vec<_>, _>>()?;
+        evidence.extend(jury.judge.see(&pictures, None)?);
+        if compared {
+            own.push(features.of(&pictures)?);
+        }
+        watch.at(evidence.len() as u64, "");
+        if watch.interrupted() && evidence.len() < n {
+            return Err(Error::Interrupted);
+        }
+    }
     watch.end();
     let questions = jury.questions();
     let count = |domain: Domain| {
@@ -92,12 +104,11 @@ pub fn survey(
             cells.insert((style.class, object.class));
         }
     }
-    let n = pictures.len();
     let (mut to_canvas, mut of_canvas) = (None, None);
-    if is_canvas && n > 1 {
+    if compared {
         let known = |first: u32| Ok::<_, Error>(in_rounds(jury.known(first, PER_CELL)?));
         let canvas = Moments::of(&features.of(&known(0)?)?);
-        to_canvas = Some(frechet(&features.of(&pictures)?, &canvas));
+        to_canvas = Some(frechet(&Tensor::cat(&own, 0), &canvas));
         // As many as there are of the others: distances shrink with the number of pictures.
         let mut others = known(PER_CELL)?;
         others.truncate(n.max(2));

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use super::opening::content_hash;
 use super::pipeline::overridden;
 use super::{Error, Machine, RunFolder};
 use crate::torch::Place;
@@ -65,7 +66,14 @@ pub fn train(
     place: Place,
     watch: &mut dyn Watch,
 ) -> Result<Vec<PathBuf>, Error> {
+    let from = match course {
+        Course::MiniatureGan(recipe) => recipe.gan.from.as_deref().map(content_hash).transpose()?,
+        Course::Miniature(_) => None,
+    };
     RunFolder::within(root, course, Machine::here(place), |run| {
+        if let Some(from) = from {
+            run.record.bind("generator to begin with", from.to_hex().as_str())?;
+        }
         run.phase("training", place.device, |run| {
             let out = run.root();
             match course {

@@ -32,15 +32,6 @@ impl Ema {
     pub fn average(&self) -> &[Tensor] {
         &self.average
     }
-
-    /// Goes on from saved averages.
-    pub fn restore(&mut self, saved: &[Tensor]) {
-        no_grad(|| {
-            for (average, saved) in self.average.iter_mut().zip(saved) {
-                average.copy_(saved);
-            }
-        });
-    }
 }
 
 #[cfg(test)]

@@ -28,8 +28,6 @@ unsafe extern "C" {
     pub(super) fn unsee_reset_device_peak(index: i8) -> *mut c_char;
     pub(super) fn unsee_generator(seed: u64, out: *mut *mut Generator) -> *mut c_char;
     pub(super) fn unsee_generator_free(generator: *mut Generator);
-    pub(super) fn unsee_generator_state(generator: *mut Generator, out: *mut *mut C_tensor) -> *mut c_char;
-    pub(super) fn unsee_generator_restore(generator: *mut Generator, state: *mut C_tensor) -> *mut c_char;
     pub(super) fn unsee_randn(
         generator: *mut Generator,
         shape: *const i64,

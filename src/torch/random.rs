@@ -3,7 +3,7 @@
 
 use tch::Tensor;
 
-use super::{Error, ffi};
+use super::ffi;
 
 /// A Mersenne Twister on the CPU; the same seed gives the same bits as `torch.Generator("cpu")`.
 pub struct Rng(*mut ffi::Generator);
@@ -68,24 +68,6 @@ impl Rng {
         self.make(|rng, out| unsafe { ffi::unsee_randperm(rng, n, out) })
     }
 
-    /// The generator's whole state, as PyTorch's `get_state` gives it.
-    ///
-    /// # Panics
-    /// Where libtorch cannot allocate it.
-    pub fn state(&mut self) -> Tensor {
-        // SAFETY: as above.
-        self.make(|rng, out| unsafe { ffi::unsee_generator_state(rng, out) })
-    }
-
-    /// Goes on from a saved state.
-    ///
-    /// # Errors
-    /// A tensor that is no generator's state.
-    pub fn restore(&mut self, state: &Tensor) -> Result<(), Error> {
-        // SAFETY: both pointers are alive.
-        ffi::check(unsafe { ffi::unsee_generator_restore(self.0, state.as_ptr().cast_mut()) })
-    }
-
     fn make(
         &mut self,
         call: impl FnOnce(*mut ffi::Generator, *mut *mut torch_sys::C_tensor) -> *mut std::ffi::c_char,
@@ -122,18 +104,6 @@ mod tests {
         assert_eq!(five, [0.336_690_37, 0.128_809_4, 0.234_462_37, 0.230_333_03, -1.122_856_4]);
         let many = floats(&Rng::new(42).normal(&[17]));
         assert_eq!(many[..3], [1.926_915_3, -0.159_597_47, -0.497_397_54]);
-    }
-
-    #[test]
-    fn state_goes_on_where_it_was() {
-        let mut rng = Rng::new(7);
-        let _ = rng.normal(&[3]);
-        let state = rng.state();
-        let a = floats(&rng.normal(&[40]));
-        let mut other = Rng::new(0);
-        other.restore(&state).unwrap();
-        assert_eq!(a, floats(&other.normal(&[40])));
-        assert!(other.restore(&Tensor::from_slice(&[1_u8])).is_err());
     }
 
     #[test]

@@ -101,14 +101,6 @@ char* unsee_generator(uint64_t seed, at::Generator** out) {
 
 void unsee_generator_free(at::Generator* generator) { delete generator; }
 
-char* unsee_generator_state(at::Generator* generator, Tensor** out) {
-  return guarded([&] { *out = new Tensor(generator->get_state()); });
-}
-
-char* unsee_generator_restore(at::Generator* generator, Tensor* state) {
-  return guarded([&] { generator->set_state(*state); });
-}
-
 char* unsee_randn(at::Generator* generator, const int64_t* shape, int64_t n, Tensor** out) {
   return guarded([&] { *out = new Tensor(at::randn({shape, (size_t)n}, *generator, at::kFloat)); });
 }

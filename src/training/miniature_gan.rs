@@ -163,6 +163,16 @@ impl Recipe {
                 ));
             }
         }
+        let (own, course) = (part.rules.batch, part.course.batch);
+        if own != course && own != Rules::default().batch {
+            return Err(format!("gan.rules.batch is {own}, and gan.course.batch, which counts, {course}"));
+        }
+        if (part.hold > 0.0 && part.guided == 0.0) || (part.grain > 0.0 && part.hold == 0.0) {
+            return Err(format!(
+                "gan.grain is {}, gan.hold {} and gan.guided {}; a guide that holds to grain holds to shapes too, for a part of the steps",
+                part.grain, part.hold, part.guided
+            ));
+        }
         part.rules().fits(GROUP).map_err(|why| format!("gan.course: {why}"))?;
         if [part.guided, part.cooldown].iter().any(|share| !(0.0..=1.0).contains(share))
             || [part.hold, part.grain].iter().any(|weight| weight.is_nan() || *weight < 0.0)

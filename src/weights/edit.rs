@@ -17,6 +17,9 @@ pub struct Edit {
     pub tensors: Vec<(String, Tensor)>,
 }
 
+/// What says so in a file's metadata.
+const MARK: &str = "unsee.edit";
+
 /// Behind a tensor's name: which of its numbers changed, a bit each, lowest first.
 const MASK: &str = "#mask";
 /// Behind a tensor's name: the numbers that changed, in order.
@@ -36,7 +39,7 @@ impl Edit {
         let about = [
             ("unsee.base", self.base.clone()),
             ("unsee.recipe", self.recipe.clone()),
-            ("unsee.edit", "1".to_owned()),
+            (MARK, "1".to_owned()),
         ];
         save(path, &self.tensors, &about)
     }
@@ -70,9 +73,13 @@ impl Edit {
                 _ => written.push((name.clone(), new.to_kind(kind))),
             }
         }
-        let about: Vec<(&str, String)> =
-            about.iter().cloned().chain([("unsee.edit", "1".to_owned())]).collect();
+        let about: Vec<(&str, String)> = about.iter().cloned().chain([(MARK, "1".to_owned())]).collect();
         save(path, &written, &about)
+    }
+
+    /// Whether a file is an edit that this program wrote.
+    pub fn is_in(file: &Weights) -> bool {
+        file.metadata().contains_key(MARK)
     }
 
     /// Reads an edit of the base whose hash this is; `base` gives its tensors, which a mask needs.
@@ -85,7 +92,7 @@ impl Edit {
         base: impl Fn(&str) -> Result<Tensor, E>,
     ) -> Result<Self, E> {
         let (about, path) = (file.metadata(), file.path(""));
-        match about.get("unsee.base").filter(|_| about.contains_key("unsee.edit")) {
+        match about.get("unsee.base").filter(|_| Self::is_in(file)) {
             Some(own) if own == hash => {}
             Some(own) => return Err(Error::other_base(own, hash).into()),
             None => {

@@ -23,8 +23,12 @@ pub fn save_torch(
     loose: &[(String, Tensor)],
 ) -> Result<(), Error> {
     crate::files::whole(path, |half| {
-        let failed =
-            |error: zip::result::ZipError| Error::damaged(path, format!("it cannot be written: {error}"));
+        let failed = |error: zip::result::ZipError| match error {
+            zip::result::ZipError::Io(error) => {
+                Error::from(std::io::Error::new(error.kind(), format!("{}: {error}", path.display())))
+            }
+            other => Error::damaged(path, format!("it cannot be written: {other}")),
+        };
         archive(half.as_file(), groups, loose).map_err(failed)
     })
 }

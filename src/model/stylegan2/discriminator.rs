@@ -1,7 +1,7 @@
 //! The discriminator: residual blocks that halve the size, and a look at how much the pictures of a batch differ.
 
 use super::filter::Filter;
-use super::layers::{Conv, GAIN, Linear, activate};
+use super::layers::{Conv, GAIN, Linear, activate, clamped};
 use super::{Config, levels};
 use crate::model::Error;
 use crate::model::parameters::{Builder, Init, Parameters};
@@ -24,8 +24,8 @@ impl Activated {
         })
     }
 
-    fn forward(&self, x: &Tensor) -> Tensor {
-        activate(&self.conv.forward(x, Some(&(&self.bias * GAIN)), (1, self.padding), GAIN))
+    fn forward(&self, x: &Tensor, clamp: Option<f64>) -> Tensor {
+        clamped(activate(&self.conv.forward(x, Some(&(&self.bias * GAIN)), (1, self.padding), GAIN)), clamp)
     }
 }
 
@@ -51,10 +51,12 @@ impl Block {
         })
     }
 
-    fn forward(&self, x: &Tensor) -> Tensor {
-        // The sum of both branches is divided by √2, which the activation's gain makes up for on one of them.
-        let y = self.blur.apply(&self.first.forward(x), 2, 1);
+    fn forward(&self, x: &Tensor, clamp: Option<f64>) -> Tensor {
+        // The sum of both branches is divided by √2, which the activation's gain makes up for on one of them; what is
+        // clamped there is divided already, and the shortcut is not clamped.
+        let y = self.blur.apply(&self.first.forward(x, clamp), 2, 1);
         let y = activate(&self.second.forward(&y, Some(&self.bias), (2, 0), 1.0));
+        let y = clamped(y, clamp.map(|largest| largest / GAIN));
         // A 1×1 convolution sees only every second position of what the filter gives. The filter itself goes to all of
         // them: the backward pass of one that skips some, with channels apart, took a quarter of a step's time in bf16 on
         // a CPU, and this takes next to none.
@@ -72,6 +74,7 @@ pub struct Discriminator {
     hidden: Linear,
     verdict: Linear,
     group: i64,
+    clamp: Option<f64>,
     parameters: Parameters,
 }
 
@@ -101,6 +104,7 @@ impl Discriminator {
             hidden,
             verdict,
             group: config.group,
+            clamp: config.clamp,
             parameters: Parameters::default(),
         };
         discriminator.parameters = b.finish();
@@ -120,8 +124,9 @@ impl Discriminator {
 
     /// What it makes of pictures before its verdict: `[n, channels at 4 pixels]`.
     pub fn features(&self, pictures: &Tensor) -> Tensor {
-        let x = self.blocks.iter().fold(self.from_rgb.forward(pictures), |x, block| block.forward(&x));
-        let x = self.last.forward(&Tensor::cat(&[&x, &self.deviation(&x)], 1));
+        let first = self.from_rgb.forward(pictures, self.clamp);
+        let x = self.blocks.iter().fold(first, |x, block| block.forward(&x, self.clamp));
+        let x = self.last.forward(&Tensor::cat(&[&x, &self.deviation(&x)], 1), self.clamp);
         self.hidden.activated(&x.flatten(1, -1))
     }
 

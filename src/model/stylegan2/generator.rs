@@ -1,7 +1,7 @@
 //! The generator: a mapping from noise to styles, and a synthesis that draws under them.
 
 use super::filter::Filter;
-use super::layers::{GAIN, Linear, ModulatedColour, ModulatedConv, activate};
+use super::layers::{GAIN, Linear, ModulatedColour, ModulatedConv, activate, clamped};
 use super::{Config, levels};
 use crate::model::Error;
 use crate::model::parameters::{Builder, Init, Parameters};
@@ -85,13 +85,6 @@ impl ToRgb {
 
     fn forward(&self, x: &Tensor, w: &Tensor, clamp: Option<f64>) -> Tensor {
         clamped(self.conv.forward(x, w) + &self.bias, clamp)
-    }
-}
-
-fn clamped(x: Tensor, clamp: Option<f64>) -> Tensor {
-    match clamp {
-        Some(largest) => x.clamp(-largest, largest),
-        None => x,
     }
 }
 

@@ -15,6 +15,14 @@ pub(super) fn activate(x: &Tensor) -> Tensor {
     leaky_relu(x, 0.2)
 }
 
+/// Of no larger magnitude than `clamp`, where there is one.
+pub(super) fn clamped(x: Tensor, clamp: Option<f64>) -> Tensor {
+    match clamp {
+        Some(largest) => x.clamp(-largest, largest),
+        None => x,
+    }
+}
+
 /// A linear layer whose weight and bias learn at `rate` times the others' speed.
 #[derive(Debug)]
 pub(super) struct Linear {

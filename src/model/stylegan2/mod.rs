@@ -39,6 +39,9 @@ pub struct Config {
     pub clamp: Option<f64>,
 }
 
+/// More doublings than the largest network has.
+const LARGEST: usize = 12;
+
 fn four() -> i64 {
     4
 }
@@ -65,7 +68,7 @@ impl Config {
             })
         };
         let count = |prefix: &str, end: &str| {
-            (0..64).take_while(|i| generator.contains(&format!("{prefix}.{i}.{end}"))).count()
+            (0..LARGEST).take_while(|i| generator.contains(&format!("{prefix}.{i}.{end}"))).count()
         };
         let doublings = count("to_rgbs", "conv.weight");
         let mut channels = vec![shape("input.input")?.get(1).copied().unwrap_or(0)];
@@ -93,7 +96,9 @@ impl Config {
     /// As [`Self::of`].
     pub fn of_file(gan: &Gan) -> Result<Self, Error> {
         let config = Self::of(&gan.generator)?;
-        Ok(Self { clamp: gan.clamp, group: gan.group.unwrap_or(config.group), ..config })
+        let config = Self { clamp: gan.clamp, group: gan.group.unwrap_or(config.group), ..config };
+        config.check()?;
+        Ok(config)
     }
 
     /// Rows of `w+`: one style for each convolution and each output of colour.
@@ -132,6 +137,9 @@ impl Config {
         let counts = [self.style_dim, self.mapping_layers, self.group];
         if counts.iter().chain(&self.channels).any(|&n| !(1..=1 << 14).contains(&n)) {
             return wrong("every width and count is from 1 to 16384".to_owned());
+        }
+        if let Some(clamp) = self.clamp.filter(|clamp| !clamp.is_finite() || *clamp <= 0.0) {
+            return wrong(format!("its activations are at most {clamp} in magnitude, which leaves none"));
         }
         Ok(())
     }

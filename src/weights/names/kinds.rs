@@ -3,14 +3,13 @@
 use super::compvis::is_compvis;
 use super::lora::{is_lora, split};
 use super::stylegan::is_stylegan;
-use crate::weights::Weights;
+use crate::weights::{Edit, Weights};
 
 /// What a file of weights is, in one phrase.
 pub fn describe(file: &Weights) -> String {
-    let about = file.metadata();
     let any = |part: &str| file.names().any(|name| name.contains(part));
     let count = |part: &str| file.names().filter(|name| name.contains(part)).count();
-    if about.contains_key("unsee.edit") {
+    if Edit::is_in(file) {
         let masked = count("#mask");
         let how =
             if masked > 0 { format!(", {masked} of its tensors as mask and values") } else { String::new() };

@@ -3,7 +3,7 @@
 //!
 //! Facts: `convert_weight.py` of `rosinality/stylegan2-pytorch`, `training/networks.py` of `NVlabs/stylegan2-ada-pytorch`.
 
-use crate::weights::{Error, View, Weights};
+use crate::weights::{Edit, Error, View, Weights};
 
 /// The mean of all styles, which stands beside the averaged generator and is no part of a network.
 pub const MEAN_STYLE: &str = "latent_avg";
@@ -26,9 +26,12 @@ pub struct Gan {
     pub group: Option<i64>,
 }
 
-/// Whether a file has a `StyleGAN2` in it.
+/// Whether a file has a `StyleGAN2` in it. An edit has a generator's tensors, and is none.
 pub fn is_stylegan(file: &Weights) -> bool {
-    file.names().any(|name| name.ends_with("to_rgb1.conv.weight") || name.ends_with("synthesis.b4.const"))
+    !Edit::is_in(file)
+        && file
+            .names()
+            .any(|name| name.ends_with("to_rgb1.conv.weight") || name.ends_with("synthesis.b4.const"))
 }
 
 /// Takes a file's networks apart.
@@ -147,8 +150,8 @@ fn from_nvidia(name: &str, size: u32) -> Option<(String, View)> {
     if !drawn {
         let i = size.ilog2() - side.ilog2() + 1;
         return whole(match (level, rest.split_once('.')?) {
-            (_, ("fromrgb", "weight")) => "convs.0.0.weight".to_owned(),
-            (_, ("fromrgb", "bias")) => "convs.0.1.bias".to_owned(),
+            (_, ("fromrgb", "weight")) if side == size => "convs.0.0.weight".to_owned(),
+            (_, ("fromrgb", "bias")) if side == size => "convs.0.1.bias".to_owned(),
             (0, ("conv", "weight")) => "final_conv.0.weight".to_owned(),
             (0, ("conv", "bias")) => "final_conv.1.bias".to_owned(),
             (0, ("fc", kind @ ("weight" | "bias"))) => format!("final_linear.0.{kind}"),

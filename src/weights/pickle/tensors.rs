@@ -12,6 +12,8 @@ const DEPTH: usize = 12;
 const NAME: usize = 1_000;
 /// Most values that are looked at, so that dictionaries which share their parts end.
 const VALUES: usize = 1_000_000;
+/// Most bytes of tensors' names together, for the same reason; the largest published model has 0.3 MB of them.
+const NAMES: usize = 16 << 20;
 
 /// Whether a class or function is tensors' own, or holds plain data that checkpoints carry beside tensors.
 /// None of them is ever called; what is made of them is known below.
@@ -113,7 +115,7 @@ pub(super) type Inner = BTreeMap<Id, (String, Kind)>;
 /// # Errors
 /// A tensor that is described wrongly, nesting without end.
 pub(super) fn found(heap: &Heap, root: Id, inner: &Inner) -> Result<Found, String> {
-    let mut walk = Walk { heap, inner, values: 0, found: Found::default() };
+    let mut walk = Walk { heap, inner, values: 0, names: 0, found: Found::default() };
     walk.value(root, "", 0)?;
     Ok(walk.found)
 }
@@ -122,6 +124,8 @@ struct Walk<'h, 'a> {
     heap: &'h Heap<'a>,
     inner: &'h Inner,
     values: usize,
+    /// Bytes of the tensors' names.
+    names: usize,
     found: Found,
 }
 
@@ -182,6 +186,12 @@ impl Walk<'_, '_> {
             Value::Made { .. } => {
                 let leaf = tensor(heap, self.inner, id, 0).map_err(|why| format!("`{name}`: {why}"))?;
                 if let Some(leaf) = leaf {
+                    self.names += name.len();
+                    if self.names > NAMES {
+                        return Err(format!(
+                            "the names of its tensors are longer than {NAMES} bytes together"
+                        ));
+                    }
                     self.found.leaves.insert(name.to_owned(), leaf);
                 }
             }
