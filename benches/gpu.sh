@@ -69,7 +69,7 @@ sd() {
 	unsee=$work/unsee peer="python3 benches/peer.py"
 	if ! python3 -c 'import diffusers, transformers' 2>/dev/null; then
 		python3 -m pip install --quiet --no-index --no-deps --find-links .gpu/wheels --target "$work/python" .gpu/wheels/*.whl
-		export PYTHONPATH=$work/python
+		export PYTHONPATH=$work/python${PYTHONPATH:+:$PYTHONPATH}
 	fi
 	export PEER_DEVICE=$device
 	if [ "$version" = miniature ]; then
