@@ -101,7 +101,7 @@ print(abs(a - b).max())")
 			seconds+=("$(phase "$work/draw-$batch-$count" drawing seconds)")
 		done
 		ours=$(awk -v a="${seconds[0]}" -v b="${seconds[1]}" -v n=$((batch * 2)) 'BEGIN { print n / (b - a) }')
-		theirs=$($peer generate "$model" $((batch * 2)) "$steps" "$batch" "$precision" 2>>"$out/peer.log" | awk '{ print 1 / $1 }')
+		theirs=$($peer generate "$model" $((batch * 2)) "$steps" "$batch" "$precision" 2>>"$out/peer.log" | awk '{ print 1 / $1 }' || true)
 		row "pictures/s, batch $batch, $precision, $steps steps" "$ours" "$theirs" "$(ratio "$ours" "$theirs") of 1.2"
 		rm -rf "$work"/draw-*
 	done
