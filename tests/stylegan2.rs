@@ -185,17 +185,15 @@ fn first(name: &str, mark: &str) -> f64 {
     f64::from(!crc % 1000)
 }
 
+/// The sizes of the networks in `golden/gan`.
+fn small() -> Config {
+    Config { size: 16, style_dim: 6, mapping_layers: 2, channels: vec![5, 4, 3], group: 4, clamp: None }
+}
+
 /// NVIDIA's networks clamp the discriminator's activations too: beyond the clamp a picture's strength says nothing more.
 #[test]
 fn a_clamped_discriminator_saturates() {
-    let config = Config {
-        size: 16,
-        style_dim: 6,
-        mapping_layers: 2,
-        channels: vec![5, 4, 3],
-        group: 4,
-        clamp: Some(1.0),
-    };
+    let config = Config { clamp: Some(1.0), ..small() };
     let logits = |config: &Config, strength: f64| {
         let d = Discriminator::new(config, Builder::fresh(3, Device::CPU)).unwrap();
         let pictures = unsee::torch::Rng::new(1).normal(&[4, 3, 16, 16]).sign() + 0.5;
@@ -213,8 +211,7 @@ fn a_clamped_discriminator_saturates() {
 
 #[test]
 fn everyone_s_files_are_the_same_networks() {
-    let config =
-        Config { size: 16, style_dim: 6, mapping_layers: 2, channels: vec![5, 4, 3], group: 4, clamp: None };
+    let config = small();
     let rosinality = read_stylegan(&golden_file("zip.pt")).unwrap();
     let network = |weights: &Weights| -> Vec<String> {
         weights.names().filter(|name| *name != "latent_avg").map(str::to_owned).collect()

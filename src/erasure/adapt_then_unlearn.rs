@@ -9,11 +9,11 @@
 //! fit a short training, and the distance `equalised`.
 //!
 //! What was a plain defect in it (the loop over checkpoints on the disk at each step, classifiers in training mode,
-//! unshuffled data) is not kept. It also goes on from optimizer states, and its second stage from the unaveraged
-//! generator; here both stages begin with the averaged one and with new optimizers. It draws the samples to learn from and
-//! those that say what matters under two latents nine times in ten; here a sample is its seed, and has one. The generator's average follows closely
-//! at first (`rules.warm`), the mean path length begins with the first that is seen and not at 0, and of several adapted
-//! models each draws two thirds of the negatives at most.
+//! unshuffled data) is not kept. It also goes on from optimizer states, and its second stage from the unaveraged generator;
+//! here both stages begin with the averaged one and with new optimizers. It draws the samples to learn from and those that
+//! say what matters under two latents nine times in ten; here a sample is its seed, and has one. The generator's average
+//! follows closely at first (`rules.warm`), the mean path length begins with the first that is seen and not at 0, and of
+//! several adapted models each draws two thirds of the negatives at most.
 
 use std::path::Path;
 

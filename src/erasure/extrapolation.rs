@@ -156,7 +156,6 @@ impl Looks {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::erasure::Grade;
     use crate::erasure::small::{labelled, small_gan};
     use crate::training::Rules;
     use crate::watch::{Impatient, Quiet};

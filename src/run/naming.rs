@@ -6,7 +6,7 @@ use super::Error;
 use super::pipeline::ModelSettings;
 use crate::generator::{Location, is_gan};
 use crate::hub::{Name, Settings, cached};
-use crate::weights::{Edit, Ema, Weights};
+use crate::weights::{Edit, Ema, Weights, is_stylegan};
 
 /// The file of a GAN in a folder of its own.
 const GAN_FILE: &str = "stylegan2.safetensors";
@@ -82,7 +82,8 @@ pub fn needs_no_prompt(settings: &ModelSettings) -> Result<bool, Error> {
 /// As [`shipped_or_path`]; settings that the kind of model does not have.
 pub fn located(settings: &ModelSettings) -> Result<Location, Error> {
     let path = file_of(shipped_or_path(&settings.path)?);
-    if path.is_file() && Weights::open(&path).is_ok_and(|file| Edit::is_in(&file)) {
+    let file = if path.is_file() { Weights::open(&path).ok() } else { None };
+    if file.as_ref().is_some_and(Edit::is_in) {
         return Err(Error::Unknown(format!(
             "{} is an edit, and no model: name the model that it was made of, and lay it on (--edit)",
             path.display()
@@ -90,7 +91,7 @@ pub fn located(settings: &ModelSettings) -> Result<Location, Error> {
     }
     let of_diffusion =
         settings.ema != Ema::Auto || settings.config.is_some() || settings.prediction.is_some();
-    if of_diffusion && is_gan(&path) {
+    if of_diffusion && file.as_ref().is_some_and(is_stylegan) {
         return Err(Error::Unknown(format!(
             "{} is a StyleGAN2: it has no UNet to choose (ema), no diffusers configuration (config) and no prediction; leave them out",
             path.display()
