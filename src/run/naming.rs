@@ -11,24 +11,30 @@ use crate::weights::{Edit, Ema, Weights, is_stylegan};
 /// The file of a GAN in a folder of its own.
 const GAN_FILE: &str = "stylegan2.safetensors";
 
-/// A shipped model by name (`miniature`, `judge`, `miniature-gan`, `labeller`): in `UNSEE_MODELS`, or in a folder `models` beside the
-/// program or above it, or where it was built.
+/// A shipped model by name (`miniature`, `judge`, `miniature-gan`, `labeller`): in `UNSEE_MODELS`, or in a folder `models`
+/// beside the program or above it, in the working folder, or where it was built.
 ///
 /// # Errors
 /// There is none.
 pub fn shipped(name: &str) -> Result<PathBuf, Error> {
-    let beside = std::env::current_exe().ok();
-    let above = beside.as_deref().into_iter().flat_map(Path::ancestors).skip(1).map(|p| p.join("models"));
-    let found = std::env::var_os("UNSEE_MODELS")
-        .map(PathBuf::from)
+    let program = std::env::current_exe().ok();
+    let beside = program.as_deref().into_iter().flat_map(Path::ancestors).skip(1);
+    let set = std::env::var_os("UNSEE_MODELS").map(PathBuf::from);
+    let found = set
+        .clone()
         .into_iter()
-        .chain(above)
+        .chain(beside.map(|folder| folder.join("models")))
+        .chain(std::env::current_dir().ok().map(|folder| folder.join("models")))
         .chain([Path::new(env!("CARGO_MANIFEST_DIR")).join("models")])
         .map(|models| models.join(name))
         .find(|path| path.is_dir());
     found.ok_or_else(|| {
+        let folder = |path: Option<PathBuf>| path.map_or_else(|| "?".to_owned(), |p| p.display().to_string());
         Error::Unknown(format!(
-            "the shipped model `{name}` is not there; keep the folder `models` beside the program, or set UNSEE_MODELS to it"
+            "the shipped model `{name}` is not there; looked for a folder `models` that has it beside the program and above it ({}), in the working folder ({}), and in UNSEE_MODELS ({}): put the folder `models` into one of them",
+            folder(program.as_deref().and_then(Path::parent).map(Path::to_path_buf)),
+            folder(std::env::current_dir().ok()),
+            set.as_deref().map_or("not set".into(), Path::to_string_lossy)
         ))
     })
 }
