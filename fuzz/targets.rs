@@ -114,7 +114,7 @@ pub fn names(bytes: &[u8]) {
     if is_lora(&weights) {
         let base = ["unet.conv_in.weight", "text_encoder.text_model.encoder.layers.0.mlp.fc1.weight"];
         let zeros = tch::Tensor::zeros([2, 3], (tch::Kind::Float, tch::Device::Cpu));
-        for factors in read_lora(&weights, base.into_iter()).unwrap_or_default() {
+        for factors in read_lora(&weights, base.into_iter(), &mut Vec::new()).unwrap_or_default() {
             let _ = factors.added(&weights, &zeros, 0.5);
         }
     }
@@ -124,7 +124,7 @@ pub fn names(bytes: &[u8]) {
 pub fn text(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let _ = unsee::run::Job::parse("fuzz", text, &[]);
-    let _ = unsee::run::read_prompts(&file("prompts.csv", bytes));
+    let _ = unsee::run::read_prompts(&file("prompts.csv", bytes), &[], &mut unsee::watch::Quiet);
     if let Ok(config) = serde_json::from_str::<unsee::sampler::SchedulerConfig>(text)
         && config.num_train_timesteps < 5_000
         && let Ok(schedule) = unsee::sampler::Schedule::new(&config)
@@ -136,5 +136,5 @@ pub fn text(bytes: &[u8]) {
         }
     }
     let _ = file("tokenizer.json", bytes);
-    let _ = unsee::text::Tokenizer::open(&folder());
+    let _ = unsee::text::Tokenizer::open(&folder(), 77, &mut Vec::new());
 }

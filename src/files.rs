@@ -1,8 +1,71 @@
 //! Files that are written whole or not at all.
 
+use std::collections::BTreeSet;
 use std::io::{Error, Result, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// What is half written just now.
+static HALVES: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+
+fn halves() -> MutexGuard<'static, BTreeSet<PathBuf>> {
+    HALVES.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What the names of half-written files and folders begin with: behind it the number of the process that writes.
+const PREFIX: &str = ".half-";
+
+/// A path in the list of what is half written.
+struct Half(PathBuf);
+
+impl Half {
+    /// Makes something by `make` and puts it onto the list; nobody can abandon it between the two.
+    fn made<T>(make: impl FnOnce(&str) -> Result<T>, path: impl Fn(&T) -> PathBuf) -> Result<(T, Self)> {
+        let mut all = halves();
+        let made = make(&format!("{PREFIX}{}-", std::process::id()))?;
+        let path = path(&made);
+        all.insert(path.clone());
+        Ok((made, Self(path)))
+    }
+}
+
+impl Drop for Half {
+    fn drop(&mut self) {
+        halves().remove(&self.0);
+    }
+}
+
+/// Removes everything that is half written, because the process ends now. Nothing can be begun after that.
+pub fn abandon() {
+    let all = halves();
+    for path in all.iter() {
+        drop(fs_err::remove_file(path).or_else(|_| fs_err::remove_dir_all(path)));
+    }
+    std::mem::forget(all);
+}
+
+/// Removes what processes that are dead left half written in a folder, and in the folders inside where `deep`.
+///
+/// # Errors
+/// A folder that cannot be read.
+pub fn sweep(folder: &Path, deep: bool) -> Result<()> {
+    for entry in fs_err::read_dir(folder)? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if let Some(rest) = name.strip_prefix(PREFIX) {
+            // Files of versions before have no number.
+            let process = rest.split_once('-').and_then(|(process, _)| process.parse::<u32>().ok());
+            let alive = process.is_some_and(|process| Path::new(&format!("/proc/{process}")).exists());
+            if !alive {
+                fs_err::remove_file(&path).or_else(|_| fs_err::remove_dir_all(&path))?;
+            }
+        } else if deep && path.is_dir() && !path.is_symlink() {
+            sweep(&path, deep)?;
+        }
+    }
+    Ok(())
+}
 
 /// Lets `write` fill a temporary file beside `path` and renames it into place. A kill at any moment
 /// leaves the old file or the new one.
@@ -20,13 +83,58 @@ pub fn whole<E: From<Error>>(
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let named = |error: Error| Error::new(error.kind(), format!("{}: {error}", path.display()));
     fs_err::create_dir_all(folder)?;
-    let mut half = tempfile::Builder::new().prefix(".half-").tempfile_in(folder).map_err(named)?;
+    let make = |prefix: &str| tempfile::Builder::new().prefix(prefix).tempfile_in(folder);
+    let (mut half, _listed) = Half::made(make, |half| half.path().to_path_buf()).map_err(named)?;
     write(&mut half)?;
     // By its path: a writer may have put another file in its place.
     fs_err::File::open(half.path())?.sync_all()?;
     // A temporary file is private; a result is for everybody who may read the folder.
     fs_err::set_permissions(half.path(), std::fs::Permissions::from_mode(0o644))?;
     half.persist(path).map_err(|error| named(error.error))?;
+    Ok(())
+}
+
+/// [`whole`] for writers that want to open the file themselves, and may put others beside it.
+///
+/// # Errors
+/// As [`whole`].
+pub fn whole_by_path<E: From<Error>>(
+    path: &Path,
+    write: impl FnOnce(&Path) -> std::result::Result<(), E>,
+) -> std::result::Result<(), E> {
+    if fs_err::symlink_metadata(path).is_ok_and(|about| !about.is_file() && !about.is_symlink()) {
+        return Err(Error::other(format!("{} is no regular file; name another one", path.display())).into());
+    }
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let named = |error: Error| Error::new(error.kind(), format!("{}: {error}", path.display()));
+    fs_err::create_dir_all(folder)?;
+    let make = |prefix: &str| tempfile::Builder::new().prefix(prefix).tempdir_in(folder);
+    let (half, _listed) = Half::made(make, |half| half.path().to_path_buf()).map_err(named)?;
+    let file = half.path().join("file");
+    write(&file)?;
+    fs_err::File::open(&file)?.sync_all()?;
+    fs_err::set_permissions(&file, std::fs::Permissions::from_mode(0o644))?;
+    fs_err::rename(&file, path).map_err(named)?;
+    Ok(())
+}
+
+/// [`whole`] for a folder: nothing may be at `path`.
+///
+/// # Errors
+/// As [`whole`].
+pub fn whole_folder<E: From<Error>>(
+    path: &Path,
+    write: impl FnOnce(&Path) -> std::result::Result<(), E>,
+) -> std::result::Result<(), E> {
+    let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs_err::create_dir_all(parent)?;
+    let make = |prefix: &str| tempfile::Builder::new().prefix(prefix).tempdir_in(parent);
+    let (half, _listed) = Half::made(make, |half| half.path().to_path_buf())?;
+    write(half.path())?;
+    fs_err::set_permissions(half.path(), std::fs::Permissions::from_mode(0o755))?;
+    fs_err::rename(half.path(), path)?;
+    // It is at its place under its own name.
+    drop(half.keep());
     Ok(())
 }
 
@@ -63,6 +171,25 @@ mod tests {
         assert!(failed.is_err());
         assert_eq!(fs_err::read(&path).unwrap(), b"old");
         assert_eq!(fs_err::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_the_dead_left_is_swept() {
+        let folder = tempfile::tempdir().unwrap();
+        let make = |name: &str| fs_err::File::create(folder.path().join(name)).unwrap();
+        fs_err::create_dir(folder.path().join("inside")).unwrap();
+        let own = format!(".half-{}-x", std::process::id());
+        // No process has so large a number.
+        for name in [".half-4294967295-x", ".half-abcdef", &own, "kept", "inside/.half-4294967295-y"] {
+            make(name);
+        }
+        fs_err::create_dir(folder.path().join(".half-4294967295-z")).unwrap();
+        sweep(folder.path(), true).unwrap();
+        let mut left: Vec<_> =
+            fs_err::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, [own.as_str(), "inside", "kept"]);
+        assert_eq!(fs_err::read_dir(folder.path().join("inside")).unwrap().count(), 0);
     }
 
     #[test]

@@ -4,6 +4,7 @@ pub mod attack;
 pub mod canvas;
 pub mod cli;
 pub mod erasure;
+pub mod fields;
 pub mod files;
 pub mod generator;
 pub mod hub;

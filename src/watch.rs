@@ -12,6 +12,10 @@ pub trait Watch {
     fn note(&mut self, _message: &str) {}
     /// Something that the user should know, though the work goes on.
     fn warn(&mut self, _message: &str) {}
+    /// What was noted and warned of so far, each once.
+    fn said(&self) -> &[String] {
+        &[]
+    }
     /// Whether the user wants to stop; asked after each step.
     fn interrupted(&self) -> bool;
 }

@@ -17,7 +17,9 @@ pub(super) struct Bars {
     total: u64,
     began: Instant,
     first: u64,
-    said: Instant,
+    reported: Instant,
+    /// What was noted and warned of, each once.
+    said: Vec<String>,
 }
 
 enum Mode {
@@ -35,7 +37,9 @@ impl Bars {
         // The first Ctrl-C ends the step and saves; the second ends at once.
         let heard = ctrlc::set_handler(move || {
             if flag.swap(true, Ordering::SeqCst) {
-                std::process::exit(130);
+                // At once: libtorch's destructors would run beside the threads that still use what they destroy.
+                crate::files::abandon();
+                crate::torch::exit_now(130);
             }
             drop(writeln!(std::io::stderr(), "\nstopping after this step; once more to stop at once"));
         });
@@ -48,7 +52,27 @@ impl Bars {
             Mode::Lines
         };
         let now = Instant::now();
-        Self { stop, mode, what: String::new(), total: 0, began: now, first: 0, said: now }
+        Self {
+            stop,
+            mode,
+            what: String::new(),
+            total: 0,
+            began: now,
+            first: 0,
+            reported: now,
+            said: Vec::new(),
+        }
+    }
+}
+
+impl Bars {
+    /// Remembers a message; whether it was not said before.
+    fn is_new(&mut self, message: &str) -> bool {
+        let new = !self.said.iter().any(|said| said == message);
+        if new {
+            self.said.push(message.to_owned());
+        }
+        new
     }
 }
 
@@ -57,7 +81,7 @@ impl Watch for Bars {
         what.clone_into(&mut self.what);
         self.total = total;
         self.began = Instant::now();
-        self.said = Instant::now();
+        self.reported = Instant::now();
         self.first = u64::MAX;
         if let Mode::Bar(bar) = &mut self.mode {
             let colour = if std::env::var_os("NO_COLOR").is_some() { "" } else { ".cyan/dim" };
@@ -82,8 +106,8 @@ impl Watch for Bars {
                 bar.set_message(note.to_owned());
                 bar.set_position(done);
             }
-            Mode::Lines if self.said.elapsed() >= PAUSE && done < self.total => {
-                self.said = Instant::now();
+            Mode::Lines if self.reported.elapsed() >= PAUSE && done < self.total => {
+                self.reported = Instant::now();
                 let fresh = done.saturating_sub(self.first).max(1);
                 let eta = self.began.elapsed().as_secs_f64() / fresh as f64 * (self.total - done) as f64;
                 say(&format!("{}: {done}/{}, eta {} {note}", self.what, self.total, span(eta)));
@@ -108,6 +132,9 @@ impl Watch for Bars {
     }
 
     fn note(&mut self, message: &str) {
+        if !self.is_new(message) {
+            return;
+        }
         match &self.mode {
             Mode::Bar(bar) => bar.suspend(|| say(message)),
             Mode::Lines => say(message),
@@ -116,10 +143,17 @@ impl Watch for Bars {
     }
 
     fn warn(&mut self, message: &str) {
+        if !self.is_new(message) {
+            return;
+        }
         match &self.mode {
             Mode::Bar(bar) => bar.suspend(|| say(&format!("warning: {message}"))),
             Mode::Lines | Mode::Quiet => say(&format!("warning: {message}")),
         }
+    }
+
+    fn said(&self) -> &[String] {
+        &self.said
     }
 
     fn interrupted(&self) -> bool {

@@ -68,12 +68,15 @@ pub(super) struct ExportArgs {
     /// Rank of a low-rank adapter [default: all of the change]
     #[arg(long)]
     rank: Option<i64>,
-    /// Whose names a low-rank adapter has
-    #[arg(long, value_enum, default_value_t = Names::Kohya)]
-    dialect: Names,
+    /// Whose names a low-rank adapter has [default: kohya]
+    #[arg(long, value_enum)]
+    dialect: Option<Names>,
 }
 
 pub(super) fn export(args: ExportArgs, common: &Common) -> anyhow::Result<()> {
+    if !matches!(args.r#as, As::Lora) && (args.rank.is_some() || args.dialect.is_some()) {
+        anyhow::bail!("--rank and --dialect are for --as lora");
+    }
     let format = match args.r#as {
         As::Folder => Format::Folder,
         As::Unet => Format::Component("unet"),
@@ -85,8 +88,8 @@ pub(super) fn export(args: ExportArgs, common: &Common) -> anyhow::Result<()> {
         As::Edit => Format::Edit,
         As::Lora => {
             let dialect = match args.dialect {
-                Names::Kohya => Dialect::Kohya,
-                Names::Peft => Dialect::Peft,
+                None | Some(Names::Kohya) => Dialect::Kohya,
+                Some(Names::Peft) => Dialect::Peft,
             };
             Format::Lora { dialect, rank: args.rank }
         }
@@ -129,7 +132,9 @@ pub(super) struct DiffArgs {
 }
 
 pub(super) fn diff(args: DiffArgs, common: &Common) -> anyhow::Result<()> {
-    let model = |path: String| run::ModelSettings { path, config: args.config.clone(), ..Default::default() };
+    // A folder has its own.
+    let config = |path: &str| args.config.clone().filter(|_| !std::path::Path::new(path).is_dir());
+    let model = |path: String| run::ModelSettings { config: config(&path), path, ..Default::default() };
     let (a, b) = (model(args.a), model(args.b));
     let rows = run::diff((&a, &args.edit_a), (&b, &args.edit_b), &mut Bars::new(common.quiet))?;
     if common.json {

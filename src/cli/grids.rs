@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::{Common, output};
-use crate::run::{self, GridRequest, Rows};
+use crate::run::{self, GridRequest, Picture, Rows};
 
 #[derive(Debug, Args)]
 pub(super) struct GridArgs {
@@ -53,14 +53,16 @@ pub(super) fn grid(args: GridArgs, common: &Common) -> anyhow::Result<()> {
         columns: args.columns,
         show_sensitive: args.show_sensitive,
     };
-    run::compare(&request)?.save(&args.out, &[])?;
+    Picture::may_be_written(&args.out)?;
+    run::compare(&request)?.save_as(&args.out)?;
     say(&args.out, common)
 }
 
 pub(super) fn canvas(args: CanvasArgs, common: &Common) -> anyhow::Result<()> {
     let mut bars = super::bars::Bars::new(common.quiet);
     if let Some(sheet) = &args.sheet {
-        run::canvas_sheet(args.world).save(sheet, &[])?;
+        Picture::may_be_written(sheet)?;
+        run::canvas_sheet(args.world).save_as(sheet)?;
         say(sheet, common)?;
     }
     if let Some(out) = &args.out {

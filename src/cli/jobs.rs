@@ -10,7 +10,7 @@ use super::bars::{Bars, span};
 use super::{Common, DrawArgs, ModelArgs, default_out, output};
 use crate::measure::Target;
 use crate::run::{
-    self, Adapter, AnswerSettings, Commission, Embedding, GanCommission, Inquiry, Job, JudgeSettings,
+    self, Adapter, AnswerSettings, Column, Commission, Embedding, GanCommission, Inquiry, Job, JudgeSettings,
     Pipeline, PromptRow, Screening, Unlearning,
 };
 
@@ -61,9 +61,9 @@ pub(super) struct EraseArgs {
     /// Folder of the run
     #[arg(long)]
     out: Option<PathBuf>,
-    /// The seed of the erasure
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
+    /// The seed of the erasure [default: 0]
+    #[arg(long)]
+    seed: Option<u64>,
 }
 
 #[derive(Debug, Args)]
@@ -71,9 +71,12 @@ pub(super) struct GenerateArgs {
     /// The prompt; a GAN has none
     #[arg(conflicts_with = "csv")]
     prompt: Option<String>,
-    /// CSV with a column `prompt`, optionally `case_number`, `evaluation_seed`, `evaluation_guidance`
+    /// CSV with a column `prompt`, optionally `case_number`, `evaluation_seed`, `evaluation_guidance` and others' names of these
     #[arg(long)]
     csv: Option<PathBuf>,
+    /// A column of the CSV under a name of its own, as in prompt=adv_prompt (case, seed, guidance, width and height too)
+    #[arg(long, value_name = "KIND=NAME", requires = "csv")]
+    column: Vec<Column>,
     /// Seeds for prompts without one of their own, as in 1,5,10-15
     #[arg(long, value_delimiter = ',', default_value = "0", value_parser = seeds)]
     seeds: Vec<RangeInclusive<u64>>,
@@ -136,9 +139,9 @@ pub(super) struct EvaluateArgs {
     /// Pictures whose truth is known: canvas, aligned-canvas, none, or a folder STYLE/OBJECT/n.png
     #[arg(long, default_value = "canvas")]
     reference: String,
-    /// Reference pictures of each style × object
-    #[arg(long, default_value_t = JudgeSettings::default().check)]
-    check: u32,
+    /// Reference pictures of each style × object [default: 8]
+    #[arg(long)]
+    check: Option<u32>,
     /// Where the evidence of each picture goes (JSON lines)
     #[arg(long)]
     evidence: Option<PathBuf>,
@@ -146,7 +149,7 @@ pub(super) struct EvaluateArgs {
     #[arg(long, conflicts_with_all = ["base", "forget", "csv", "evidence"])]
     unprompted: bool,
     /// With --unprompted: the least probability at which a name counts
-    #[arg(long, default_value_t = 0.5)]
+    #[arg(long, default_value_t = 0.5, requires = "unprompted")]
     confidence: f64,
     /// With --unprompted: Inception-v3's weights, by whose features the distance to the canvas is [default: the judge's]
     #[arg(long, value_name = "FILE", requires = "unprompted")]
@@ -181,6 +184,11 @@ pub(super) fn run(args: RunArgs, common: &Common) -> anyhow::Result<()> {
     }
     if let Some(file) = args.inception {
         job.set_inception(file)?;
+    }
+    if args.show_sensitive && !matches!(&job, Job::Concept(pipeline) if pipeline.concept.sensitive) {
+        anyhow::bail!(
+            "--show-sensitive is for a concept that its pipeline calls sensitive; nothing is blurred here"
+        );
     }
     if args.plan {
         return plan(&job, common);
@@ -231,7 +239,7 @@ fn unlearn(pipeline: &Unlearning, out: Option<PathBuf>, common: &Common) -> anyh
 }
 
 fn plan(job: &Job, common: &Common) -> anyhow::Result<()> {
-    let forecast = run::forecast(job, common.place()?)?;
+    let forecast = run::forecast(job, common.place()?, &mut Bars::new(common.quiet))?;
     if common.json {
         return output::json(&forecast);
     }
@@ -260,7 +268,8 @@ pub(super) fn erase(args: EraseArgs, common: &Common) -> anyhow::Result<()> {
     let (model, root) = (args.model.settings(), args.out.unwrap_or_else(|| default_out(&name)));
     let mut bars = Bars::new(common.quiet);
     if run::needs_no_prompt(&model)? {
-        let pipeline = Unlearning::of_one(&name, &names, (&model, args.seed), &args.set)?;
+        let mut pipeline = Unlearning::of_one(&name, &names, &model, &args.set)?;
+        pipeline.seed = args.seed.unwrap_or(pipeline.seed);
         return edits(run::erase_shown(&pipeline, &root, common.place()?, &mut bars)?, common);
     }
     let mut text = toml::Table::new();
@@ -270,7 +279,7 @@ pub(super) fn erase(args: EraseArgs, common: &Common) -> anyhow::Result<()> {
     text.insert("task".to_owned(), task.into());
     text.insert("model".to_owned(), toml::Value::try_from(model)?);
     let mut pipeline = Pipeline::parse("erase", &toml::to_string(&text)?, &args.set)?;
-    pipeline.seed = args.seed;
+    pipeline.seed = args.seed.unwrap_or(pipeline.seed);
     edits(run::erase_only(&pipeline, &root, common.place()?, &mut bars)?, common)
 }
 
@@ -286,11 +295,17 @@ fn edits(files: Vec<PathBuf>, common: &Common) -> anyhow::Result<()> {
 }
 
 pub(super) fn generate(args: GenerateArgs, common: &Common) -> anyhow::Result<()> {
+    let mut bars = Bars::new(common.quiet);
     let prompts = match (&args.csv, args.prompt) {
-        (Some(csv), _) => run::read_prompts(csv)?,
+        (Some(csv), _) => run::read_prompts(csv, &args.column, &mut bars)?,
         (None, None) if !run::needs_no_prompt(&args.draw.model.settings())? => {
             let missing = clap::error::ErrorKind::MissingRequiredArgument;
             clap::Error::raw(missing, "a prompt is needed: give one, or a list of them with --csv\n").exit()
+        }
+        (None, Some(prompt)) if prompt.trim().is_empty() => {
+            anyhow::bail!(
+                "the prompt is empty; a picture of nothing in particular is drawn by --guidance 0 and any prompt, or by a list (--csv)"
+            )
         }
         (None, prompt) => {
             vec![PromptRow::bare(0, &prompt.unwrap_or_default())]
@@ -311,7 +326,7 @@ pub(super) fn generate(args: GenerateArgs, common: &Common) -> anyhow::Result<()
         batch: args.draw.batch,
     };
     let root = args.out.unwrap_or_else(|| default_out("generate"));
-    let drawn = run::generate(&commission, &root, common.place()?, &mut Bars::new(common.quiet))?;
+    let drawn = run::generate(&commission, &root, common.place()?, &mut bars)?;
     if common.json {
         return output::json(&serde_json::json!({ "pictures": drawn }));
     }
@@ -322,6 +337,9 @@ pub(super) fn generate(args: GenerateArgs, common: &Common) -> anyhow::Result<()
 }
 
 pub(super) fn evaluate(args: EvaluateArgs, common: &Common) -> anyhow::Result<()> {
+    if args.check.is_some() && args.reference == "none" {
+        anyhow::bail!("--check is the number of reference pictures, and there are none (--reference none)");
+    }
     let device = common.place()?.device;
     let answers = AnswerSettings { styles: args.styles, objects: args.objects, seeds: Vec::new() };
     let judge = JudgeSettings {
@@ -329,7 +347,7 @@ pub(super) fn evaluate(args: EvaluateArgs, common: &Common) -> anyhow::Result<()
         decide: args.decide,
         engine: args.engine,
         reference: Some(args.reference).filter(|reference| reference != "none"),
-        check: args.check,
+        check: args.check.unwrap_or(JudgeSettings::default().check),
         ..JudgeSettings::default()
     };
     if args.unprompted {
@@ -351,7 +369,8 @@ pub(super) fn evaluate(args: EvaluateArgs, common: &Common) -> anyhow::Result<()
         judge,
         evidence: args.evidence,
     };
-    let verdict = run::evaluate(&inquiry, device, &mut Bars::new(common.quiet))?;
+    let mut bars = Bars::new(common.quiet);
+    let verdict = run::evaluate(&inquiry, device, &mut bars)?;
     if common.json {
         return output::json(&verdict);
     }
@@ -362,6 +381,7 @@ pub(super) fn evaluate(args: EvaluateArgs, common: &Common) -> anyhow::Result<()
         output::became(became);
     }
     output::judge(&verdict.judge);
+    output::agreement(&verdict.agreement);
     output::line(&format!("evidence: {}", verdict.evidence.display()));
     Ok(())
 }
@@ -400,7 +420,10 @@ fn mix(text: &str) -> Result<(u64, i64), String> {
 }
 
 fn size(text: &str) -> Result<(i64, i64), String> {
-    let wrong = || format!("`{text}` is no size; write WIDTHxHEIGHT, for example 512x512");
+    /// No network here draws larger pictures, and a slip of the finger would take all memory.
+    const MOST: i64 = 8192;
+    let wrong = || format!("write WIDTHxHEIGHT in pixels, 1 to {MOST} each, for example 512x512");
+    let side = |text: &str| text.parse().ok().filter(|side| (1..=MOST).contains(side)).ok_or_else(wrong);
     let (width, height) = text.split_once('x').ok_or_else(wrong)?;
-    Ok((width.parse().map_err(|_| wrong())?, height.parse().map_err(|_| wrong())?))
+    Ok((side(width)?, side(height)?))
 }

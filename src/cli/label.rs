@@ -13,7 +13,7 @@ pub(super) struct LabelArgs {
     /// Folder of the pages
     folder: PathBuf,
     /// Which of the numbered samples show what is to go: 3,7,12-15, or @FILE with such a list
-    #[arg(long, value_name = "NUMBERS")]
+    #[arg(long, value_name = "NUMBERS", conflicts_with_all = ["model", "samples", "first"])]
     shows: Option<String>,
     /// The GAN: the shipped `miniature-gan`, or a file
     #[arg(long, default_value = "miniature-gan")]

@@ -42,7 +42,7 @@ struct Common {
     #[arg(long, global = true, default_value = "fast", value_name = "THRIFT")]
     memory: Thrift,
     /// Threads inside an operation [default: all]
-    #[arg(long, global = true)]
+    #[arg(long, global = true, value_parser = threads)]
     threads: Option<usize>,
     /// Print one JSON object instead of tables
     #[arg(long, global = true)]
@@ -139,13 +139,13 @@ struct ModelArgs {
     /// The shipped `miniature` or `miniature-gan`, a diffusers folder, a single file, or a `StyleGAN2` (.pt, .pkl, .safetensors)
     #[arg(long, default_value = "miniature")]
     model: String,
-    /// Which UNet of a single file: the averaged one where there is one (auto), yes or no
+    /// Whether a single file's averaged UNet is taken, of the model and of edits: yes, no, or as diffusers does (auto: no)
     #[arg(long, default_value = "auto")]
     ema: Ema,
-    /// A diffusers folder whose configuration and tokenizer belong to a single file
+    /// A diffusers folder whose configuration and tokenizer belong to a single file, and the components that it lacks
     #[arg(long, value_name = "FOLDER")]
     config: Option<PathBuf>,
-    /// What a single file's UNet predicts: epsilon or `v_prediction` [default: what its name says]
+    /// What the UNet predicts: epsilon or `v_prediction` [default: what its files say]
     #[arg(long)]
     prediction: Option<Prediction>,
 }
@@ -172,12 +172,27 @@ struct DrawArgs {
     /// Sampling steps [default: 20]
     #[arg(long)]
     steps: Option<usize>,
-    /// Scale of classifier-free guidance [default: 2]
-    #[arg(long)]
+    /// Scale of classifier-free guidance; up to 1 the prompt draws alone [default: 2]
+    #[arg(long, value_parser = guidance)]
     guidance: Option<f64>,
     /// Pictures in a batch, or auto: as many as fit into free memory
     #[arg(long, default_value = "16")]
     batch: Batch,
+}
+
+/// A number of threads that makes sense.
+fn threads(text: &str) -> Result<usize, String> {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let most = (4 * cores).max(64);
+    match text.parse() {
+        Ok(n) if (1..=most).contains(&n) => Ok(n),
+        _ => Err(format!("1 to {most} threads make sense here, where there are {cores} cores")),
+    }
+}
+
+fn guidance(text: &str) -> Result<f64, String> {
+    let number: Option<f64> = text.parse().ok().filter(|n: &f64| n.is_finite() && *n >= 0.0);
+    number.ok_or_else(|| "guidance is a number and not negative, 7.5 for example".to_owned())
 }
 
 /// Runs the program.
@@ -185,7 +200,7 @@ pub fn main() -> ExitCode {
     crate::torch::keep_memory();
     let cli = Cli::parse();
     let json = cli.common.json;
-    match dispatch(cli) {
+    match dispatch(cli).and_then(|()| output::finish()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let interrupted = matches!(error.downcast_ref::<Error>(), Some(Error::Interrupted));

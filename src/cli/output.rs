@@ -12,10 +12,34 @@ use crate::run::{
     CurvePoint, Ending, GanScore, JudgeReport, Relearned, SHARE, Screened, Summary, Survey, Unlearned,
 };
 
+/// The first thing that could not be printed.
+static LOST: std::sync::Mutex<Option<std::io::Error>> = std::sync::Mutex::new(None);
+
 /// Prints a line of results.
 pub(super) fn line(text: &str) {
-    // A closed pipe is no failure of ours.
-    drop(writeln!(std::io::stdout(), "{text}"));
+    keep(writeln!(std::io::stdout(), "{text}"));
+}
+
+fn keep(outcome: std::io::Result<()>) {
+    // A closed pipe is no failure of ours: whoever reads has enough.
+    if let Err(error) = outcome
+        && error.kind() != std::io::ErrorKind::BrokenPipe
+        && let Ok(mut lost) = LOST.lock()
+    {
+        lost.get_or_insert(error);
+    }
+}
+
+/// Whether all results were printed.
+///
+/// # Errors
+/// Standard output could not be written, a full disk for example.
+pub(super) fn finish() -> anyhow::Result<()> {
+    keep(std::io::stdout().flush());
+    match LOST.lock().ok().and_then(|mut lost| lost.take()) {
+        Some(error) => Err(anyhow::anyhow!("the results could not be printed: {error}")),
+        None => Ok(()),
+    }
 }
 
 /// Prints one JSON object.
@@ -133,6 +157,21 @@ pub(super) fn judge(report: &JudgeReport) {
     );
     if report.on_reference.is_empty() {
         line("the judge's accuracy is not known: there are no reference pictures (judge.reference)");
+    }
+}
+
+/// How often a judge names pictures as they were asked for.
+pub(super) fn agreement(agreement: &[Judging]) {
+    for own in agreement {
+        line(&format!(
+            "the judge names the {} that was asked for in {} [{}, {}] of the pictures ({}/{})",
+            own.domain.name(),
+            percent(own.accuracy),
+            number(own.low),
+            number(own.high),
+            own.hits,
+            own.n
+        ));
     }
 }
 

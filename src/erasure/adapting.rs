@@ -99,9 +99,9 @@ impl Adapting {
         for k in 0..self.models {
             let file = folder.as_ref().map(|folder| folder.join(format!("{k}.safetensors")));
             if let Some(file) = file.as_ref().filter(|file| file.exists()) {
-                let saved = Weights::open(file)?;
+                let saved = Weights::open_own(file, "remove it, and this model is adapted again")?;
                 let device = model.place().device.tch();
-                let read = |(name, _): &(String, Tensor)| Ok(saved.tensor(name)?.to_device(device));
+                let read = |(name, _): &(String, Tensor)| Ok(saved.floats(name)?.to_device(device));
                 models.push(moves.iter().map(read).collect::<Result<Vec<_>, Error>>()?);
                 continue;
             }

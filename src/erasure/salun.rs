@@ -228,7 +228,7 @@ impl SalUn {
     ) -> Result<Vec<Tensor>, Error> {
         let file = state.map(|folder| folder.join("mask.safetensors"));
         if let Some(file) = file.as_ref().filter(|file| file.exists()) {
-            let saved = Weights::open(file)?;
+            let saved = Weights::open_own(file, "remove it, and the mask is computed again")?;
             return parameters
                 .iter()
                 .map(|(name, tensor)| Ok(saved.tensor(name)?.to_device(tensor.device())))
@@ -322,6 +322,7 @@ mod tests {
         fn new(room: i64) -> Self {
             let config: SchedulerConfig = serde_json::from_str("{}").unwrap();
             let card = ModelCard {
+                settings: String::new(),
                 kind: String::new(),
                 path: std::path::PathBuf::new(),
                 hash: "h".to_owned(),

@@ -6,9 +6,13 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::checkpoint::unused;
 use super::{Checkpoint, Error};
 use crate::torch::{Kind, Tensor, no_grad};
-use crate::weights::{self, Edit, Ema, Weights, from_compvis, is_compvis, is_lora, read_lora};
+use crate::weights::{
+    self, Edit, Ema, Weights, adapter_file, from_compvis, is_compvis, is_lora, read_lora, spelt_anew,
+    without_position_ids,
+};
 
 /// A file or folder that goes onto a base, and how much of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -52,8 +56,10 @@ impl std::fmt::Display for Adapter {
 pub struct Laid {
     /// The change.
     pub edit: Edit,
-    /// What the user should know, one line a file.
+    /// What the user should know.
     pub notes: Vec<String>,
+    /// What may well be wrong.
+    pub warnings: Vec<String>,
 }
 
 impl Checkpoint {
@@ -61,22 +67,17 @@ impl Checkpoint {
     ///
     /// # Errors
     /// An edit of another base, a file in which nothing fits the base, tensors of other shapes.
-    pub fn lay(&self, adapters: &[Adapter]) -> Result<Laid, Error> {
+    pub fn lay(&self, adapters: &[Adapter], ema: Ema) -> Result<Laid, Error> {
         let hash = self.hash()?.to_hex().to_string();
         let mut tensors: BTreeMap<String, Tensor> = BTreeMap::new();
-        let (mut notes, mut recipes) = (Vec::new(), Vec::new());
+        let (mut notes, mut warnings, mut recipes) = (Vec::new(), Vec::new(), Vec::new());
         for adapter in adapters {
-            let file = if adapter.path.is_dir() {
-                let folder = Self::open(&adapter.path.as_path().into())?;
-                Weights::joined(folder.components().into_iter())
-            } else {
-                Weights::open(&adapter.path)?
-            };
+            let file = self.opened(adapter, ema, &mut notes, &mut warnings)?;
             let about = file.metadata();
             recipes.push(about.get("unsee.recipe").cloned().unwrap_or_else(|| format!("\"{adapter}\"")));
             if is_lora(&file) {
                 let names = self.names();
-                for factors in read_lora(&file, names.iter().map(String::as_str))? {
+                for factors in read_lora(&file, names.iter().map(String::as_str), &mut notes)? {
                     let weight = self.current(&tensors, &factors.name)?;
                     tensors.insert(factors.name.clone(), factors.added(&file, &weight, adapter.strength)?);
                 }
@@ -87,7 +88,7 @@ impl Checkpoint {
                 let base = |full: &str| self.current(&tensors, full);
                 (Edit::read(&file, &hash, base)?.tensors, 0)
             } else {
-                self.find_part(file, &adapter.path)?
+                self.find_part(&file, &adapter.path)?
             };
             let (fit, mut changed) = (values.len(), 0);
             for (full, after) in values {
@@ -111,12 +112,51 @@ impl Checkpoint {
                 tensors.insert(full, value);
             }
             let left = if left == 0 { String::new() } else { format!(", {left} others were left") };
-            notes.push(format!(
-                "{adapter}: {fit} tensors fit the base, {changed} of them differ from it{left}"
-            ));
+            let said =
+                format!("{adapter}: {fit} tensors fit the base, {changed} of them differ from it{left}");
+            if changed == 0 {
+                warnings.push(format!("{said}: it has no effect"));
+            } else {
+                notes.push(said);
+            }
         }
         let recipe = if recipes.len() == 1 { recipes.remove(0) } else { format!("[{}]", recipes.join(", ")) };
-        Ok(Laid { edit: Edit { base: hash, recipe, tensors: tensors.into_iter().collect() }, notes })
+        Ok(Laid {
+            edit: Edit { base: hash, recipe, tensors: tensors.into_iter().collect() },
+            notes,
+            warnings,
+        })
+    }
+
+    /// A file under the names that the base has, whatever it is: a diffusers folder, PEFT's, a single file or a part.
+    fn opened(
+        &self,
+        adapter: &Adapter,
+        ema: Ema,
+        notes: &mut Vec<String>,
+        warnings: &mut Vec<String>,
+    ) -> Result<Weights, Error> {
+        let path = &adapter.path;
+        if path.is_dir() {
+            if let Some(file) = adapter_file(path) {
+                return Ok(Weights::open(&file)?);
+            }
+            let folder = Self::open(&path.as_path().into())?;
+            notes.extend(folder.notes().iter().cloned());
+            return Ok(Weights::joined(folder.components().into_iter()));
+        }
+        let file = Weights::open(path)?;
+        if !is_compvis(&file) || !file.names().any(|name| name.starts_with("first_stage_model.")) {
+            return Ok(file);
+        }
+        let parts = from_compvis(&file, ema)?;
+        warnings.extend(parts.averages.as_ref().and_then(|averages| averages.warning(path)));
+        if !parts.left.is_empty() {
+            notes.push(unused(path, "the file", &parts.left));
+        }
+        let text_encoder = without_position_ids(&parts.text_encoder, notes)?;
+        let all = [("text_encoder", text_encoder), ("unet", parts.unet), ("vae", spelt_anew(&parts.vae)?)];
+        Ok(Weights::joined(all.iter().map(|(component, weights)| (*component, weights))))
     }
 
     /// A tensor with an edit on it.
@@ -160,14 +200,8 @@ impl Checkpoint {
     }
 
     /// What of a file fits the base, under whichever of the known names, and how many tensors do not.
-    fn find_part(&self, file: Weights, path: &Path) -> Result<(Vec<(String, Tensor)>, usize), Error> {
+    fn find_part(&self, file: &Weights, path: &Path) -> Result<(Vec<(String, Tensor)>, usize), Error> {
         let names = self.names();
-        if is_compvis(&file) && file.names().any(|name| name.starts_with("first_stage_model.")) {
-            let parts = from_compvis(&file, Ema::Auto)?;
-            let all = [("text_encoder", parts.text_encoder), ("unet", parts.unet), ("vae", parts.vae)];
-            let file = Weights::joined(all.iter().map(|(component, weights)| (*component, weights)));
-            return self.find_part(file, path);
-        }
         let known: HashMap<&str, &str> = names
             .iter()
             .flat_map(|full| spellings(full).into_iter().map(move |short| (short, full.as_str())))
@@ -186,6 +220,7 @@ impl Checkpoint {
         for own in file.names() {
             match full_of(own) {
                 Some(full) => drop(named.insert(full, own.to_owned())),
+                None if own.ends_with("position_ids") => {}
                 None => left += 1,
             }
         }
@@ -197,7 +232,7 @@ impl Checkpoint {
                 ours: sample(&mut names.iter().map(String::as_str)),
             });
         }
-        let values = named.into_iter().map(|(full, own)| Ok((full, file.tensor(&own)?)));
+        let values = named.into_iter().map(|(full, own)| Ok((full, file.floats(&own)?)));
         Ok((values.collect::<Result<_, Error>>()?, left))
     }
 }

@@ -9,10 +9,17 @@ use serde_json::Value;
 
 use super::Error;
 use super::folder::{COMPONENTS, canonical, open_weights, read_json};
+use super::networks::{Networks, with_more_inputs};
+use super::pipeline_class::ModelIndex;
 use super::presets::{Configs, presets};
+use super::signs::Signs;
+use crate::fields;
 use crate::sampler::Prediction;
 use crate::text::Tokenizer;
-use crate::weights::{Ema, View, Weights, from_compvis, is_compvis};
+use crate::weights::{
+    Ema, SingleFile, View, Weights, foreign_single_file, from_compvis, is_compvis, spelt_anew,
+    without_position_ids,
+};
 
 /// Where a model lies, and what a single file does not say by itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,10 +29,10 @@ pub struct Location {
     /// Which of a single file's two sets of weights for the denoiser.
     #[serde(default)]
     pub ema: Ema,
-    /// A diffusers folder whose configuration and tokenizer belong to a single file.
+    /// A diffusers folder whose configuration and tokenizer belong to a single file, and the components that it lacks.
     #[serde(default)]
     pub config: Option<PathBuf>,
-    /// What a single file's UNet predicts.
+    /// What the UNet predicts, where the files do not say it or say it wrongly.
     #[serde(default)]
     pub prediction: Option<Prediction>,
 }
@@ -44,10 +51,12 @@ pub struct Checkpoint {
     pub(super) unet: Weights,
     pub(super) vae: Weights,
     pub(super) configs: Configs,
+    pub(super) networks: Networks,
     pub(super) tokenizer: Tokenizer,
     /// Where a single file's configuration came from.
     pub(super) config_folder: Option<PathBuf>,
-    note: Option<String>,
+    notes: Vec<String>,
+    warnings: Vec<String>,
     hash: OnceCell<blake3::Hash>,
 }
 
@@ -55,78 +64,132 @@ impl Checkpoint {
     /// Opens a folder or a single file.
     ///
     /// # Errors
-    /// A folder, file or tensor that is missing or damaged; a single file of an architecture that is not known.
+    /// A folder, file or tensor that is missing or damaged; an architecture or a field of a configuration that is not
+    /// built; settings that this kind of model does not have.
     pub fn open(location: &Location) -> Result<Self, Error> {
-        if location.path.is_file() { Self::single_file(location) } else { Self::folder(&location.path) }
+        if location.path.is_file() { Self::single_file(location) } else { Self::folder(location) }
     }
 
-    fn folder(root: &Path) -> Result<Self, Error> {
-        let index: Value = read_json(root, "model_index.json")?;
-        if let Some(class) = index["_class_name"].as_str()
-            && !class.starts_with("StableDiffusion")
-        {
+    fn folder(location: &Location) -> Result<Self, Error> {
+        let root = &location.path;
+        if location.ema != Ema::Auto || location.config.is_some() {
             return Err(Error::Folder {
-                path: root.to_path_buf(),
-                why: format!("model_index.json speaks of a {class}; StableDiffusionPipeline can be loaded"),
+                path: root.clone(),
+                why: "it is a folder: it has one set of weights and its own configuration, so that ema and config do not fit; leave them out".to_owned(),
             });
         }
+        let mut notes = Vec::new();
+        let mut configs = configs(root, &mut notes)?;
+        if let Some(note) = predicting(&mut configs, location.prediction) {
+            notes.push(note);
+        }
+        let networks = Networks::of(&configs, root, &mut notes)?;
+        let longest = networks.text.max_position_embeddings as usize;
+        let tokenizer = Tokenizer::open(&root.join("tokenizer"), longest, &mut notes)?;
         let [text_encoder, unet, vae] = COMPONENTS;
-        let open = |component| open_weights(root, component);
+        let mut open = |component| open_weights(root, component, &mut notes);
+        let (text_encoder, unet, vae) = (prefixed(open(text_encoder)?)?, open(unet)?, open(vae)?);
+        let parts = SingleFile { text_encoder, unet, vae, averages: None, left: Vec::new() };
         Ok(Self {
             path: canonical(root),
-            text_encoder: prefixed(open(text_encoder)?)?,
-            unet: open(unet)?,
-            vae: open(vae)?,
-            configs: configs(root)?,
-            tokenizer: Tokenizer::open(&root.join("tokenizer"))?,
             config_folder: None,
-            note: None,
-            hash: OnceCell::new(),
+            ..Self::of(parts, configs, networks, tokenizer, notes)?
         })
     }
 
     fn single_file(location: &Location) -> Result<Self, Error> {
         let path = &location.path;
         let file = Weights::open(path)?;
+        let wrong = |why: String| Error::Folder { path: path.clone(), why };
+        if let Some(kind) = foreign_single_file(&file) {
+            return Err(wrong(format!("it is {kind}; Stable Diffusion 1.x and 2.x can be loaded")));
+        }
         if !is_compvis(&file) {
             let some: Vec<&str> = file.names().take(3).collect();
-            return Err(Error::Folder {
-                path: path.clone(),
-                why: format!(
-                    "it is a single file without a UNet under CompVis' names (model.diffusion_model.…); it has {}, …; a file with a part of a model goes on a base, with --edit",
-                    some.join(", ")
-                ),
-            });
+            return Err(wrong(format!(
+                "it is a single file without a UNet under CompVis' names (model.diffusion_model.…); it has {}, …; a file with a part of a model goes on a base, with --edit",
+                some.join(", ")
+            )));
         }
-        let parts = from_compvis(&file, location.ema)?;
-        let mut note = parts.averaged.then(|| "the UNet's averaged (EMA) weights were taken".to_owned());
-        let (mut configs, tokenizer) = if let Some(folder) = &location.config {
-            (configs(folder)?, Tokenizer::open(&folder.join("tokenizer"))?)
+        let (mut notes, mut warnings) = (Vec::new(), Vec::new());
+        let mut parts = from_compvis(&file, location.ema)?;
+        warnings.extend(parts.averages.as_ref().and_then(|averages| averages.warning(path)));
+        if let Some(info) = parts.unet.info("conv_in.weight")
+            && let [_, channels @ (5 | 7 | 8 | 9), ..] = info.shape[..]
+        {
+            return Err(wrong(format!("its UNet sees {channels} channels: {}", with_more_inputs(channels))));
+        }
+        for (component, weights) in [("text_encoder", &mut parts.text_encoder), ("vae", &mut parts.vae)] {
+            if !weights.is_empty() {
+                continue;
+            }
+            let what = if component == "vae" { "autoencoder" } else { "text encoder" };
+            let Some(folder) = &location.config else {
+                return Err(wrong(format!(
+                    "it has no {what}; name a diffusers folder whose {what} is taken, with --config (config in a pipeline)"
+                )));
+            };
+            *weights = open_weights(folder, component, &mut notes)?;
+            notes.push(format!(
+                "{} has no {what}; the one in {} is taken",
+                path.display(),
+                folder.join(component).display()
+            ));
+        }
+        let signs = Signs::of(&file, path)?;
+        let (mut configs, root) = if let Some(folder) = &location.config {
+            (configs(folder, &mut notes)?, folder.clone())
         } else {
             let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-            let velocity = location.prediction.map(|prediction| prediction == Prediction::VPrediction);
-            let (configs, tokenizer) = presets(&parts, &name, velocity)?;
-            if velocity.is_none() && configs.is_second() {
-                let what = if configs.predicts_velocity() { "velocities" } else { "noise" };
-                let guess = format!(
-                    "{name} is taken for a Stable Diffusion 2.x that predicts {what}, by its name; if pictures are garbage, say --prediction"
-                );
-                note = Some(note.map_or(guess.clone(), |note| format!("{note}; {guess}")));
-            }
-            (configs, tokenizer)
+            let configs = presets(&parts, &name, location.prediction.or(signs.prediction), signs.zero_snr)?;
+            notes.extend(signs.note(path, &configs, location.prediction));
+            (configs, path.clone())
         };
-        if let Some(prediction) = location.prediction {
-            configs.scheduler["prediction_type"] = serde_json::to_value(prediction).unwrap_or_default();
+        if location.config.is_some()
+            && let Some(note) = predicting(&mut configs, location.prediction)
+        {
+            notes.push(note);
+        }
+        let networks = Networks::of(&configs, &root, &mut notes)?;
+        let tokenizer = match &location.config {
+            Some(folder) => {
+                let longest = networks.text.max_position_embeddings as usize;
+                Tokenizer::open(&folder.join("tokenizer"), longest, &mut notes)?
+            }
+            None => Tokenizer::clip(configs.pad())?,
+        };
+        if !parts.left.is_empty() {
+            notes.push(unused(path, "the file", &parts.left));
         }
         Ok(Self {
             path: canonical(path),
-            text_encoder: parts.text_encoder,
-            unet: parts.unet,
-            vae: parts.vae,
-            configs,
-            tokenizer,
             config_folder: location.config.clone(),
-            note,
+            warnings,
+            ..Self::of(parts, configs, networks, tokenizer, notes)?
+        })
+    }
+
+    /// One name and one form for each tensor, wherever they came from, so that the same weights have one hash, and an edit
+    /// of one fits the other.
+    fn of(
+        parts: SingleFile,
+        configs: Configs,
+        networks: Networks,
+        tokenizer: Tokenizer,
+        mut notes: Vec<String>,
+    ) -> Result<Self, Error> {
+        let text_encoder = without_position_ids(&parts.text_encoder, &mut notes)?;
+        Ok(Self {
+            path: PathBuf::new(),
+            text_encoder,
+            unet: parts.unet,
+            vae: spelt_anew(&parts.vae)?,
+            configs,
+            networks,
+            tokenizer,
+            config_folder: None,
+            notes,
+            warnings: Vec::new(),
             hash: OnceCell::new(),
         })
     }
@@ -148,6 +211,16 @@ impl Checkpoint {
         Ok(*self.hash.get_or_init(|| hasher.finalize()))
     }
 
+    /// A hash of all beside the weights that decides what the model draws: configurations, schedule, tokenizer.
+    pub fn settings(&self) -> String {
+        let Networks { text, unet, vae, scheduler } = &self.networks;
+        let all = serde_json::json!({
+            "text_encoder": text, "unet": unet, "vae": vae, "scheduler": scheduler,
+            "tokenizer": self.tokenizer.fingerprint(),
+        });
+        blake3::hash(all.to_string().as_bytes()).to_hex().to_string()
+    }
+
     /// Its components' folders and weights.
     pub fn components(&self) -> [(&'static str, &Weights); 3] {
         [("text_encoder", &self.text_encoder), ("unet", &self.unet), ("vae", &self.vae)]
@@ -155,18 +228,44 @@ impl Checkpoint {
 
     /// Pixels to one latent, on a side.
     pub(super) fn factor(&self) -> i64 {
-        let levels = self.configs.vae["block_out_channels"].as_array().map_or(4, Vec::len);
-        1 << (levels.clamp(1, 8) - 1)
+        1 << (self.networks.vae.block_out_channels.len().clamp(1, 8) - 1)
     }
 
-    /// What was chosen while it was opened and the user should know.
-    pub fn note(&self) -> Option<&str> {
-        self.note.as_deref()
+    /// What was chosen, assumed or ignored while it was opened.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// What was chosen and may well be the wrong choice.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
     }
 }
 
-/// A text encoder under the names that all versions but transformers 5 write, so that the same weights have one
-/// hash, and an edit of one folder fits the other.
+/// What is said of tensors that nothing uses.
+pub(super) fn unused(path: &Path, what: &str, names: &[String]) -> String {
+    let some: Vec<&str> = names.iter().take(3).map(String::as_str).collect();
+    let more = if names.len() > some.len() { ", …" } else { "" };
+    format!(
+        "{}: {} tensor{} of {what} {} used by nothing: {}{more}",
+        path.display(),
+        names.len(),
+        if names.len() == 1 { "" } else { "s" },
+        if names.len() == 1 { "is" } else { "are" },
+        some.join(", ")
+    )
+}
+
+/// Sets what the UNet predicts; says so where the configuration said otherwise.
+fn predicting(configs: &mut Configs, prediction: Option<Prediction>) -> Option<String> {
+    let wanted = serde_json::to_value(prediction?).unwrap_or_default();
+    let said = std::mem::replace(&mut configs.scheduler["prediction_type"], wanted.clone());
+    (said != wanted).then(|| {
+        format!("the UNet is taken to predict {wanted}, as was asked for; its configuration says {said}")
+    })
+}
+
+/// A text encoder under the names that all versions but transformers 5 write, and without what no text encoder has.
 fn prefixed(weights: Weights) -> Result<Weights, Error> {
     if !weights.contains("embeddings.token_embedding.weight") {
         return Ok(weights);
@@ -174,11 +273,27 @@ fn prefixed(weights: Weights) -> Result<Weights, Error> {
     Ok(weights.renamed(|name| vec![(format!("text_model.{name}"), View::Whole)])?)
 }
 
-fn configs(root: &Path) -> Result<Configs, Error> {
+/// Reads a folder's configurations. What `model_index.json` says of the scheduler's class counts, as in diffusers.
+fn configs(root: &Path, notes: &mut Vec<String>) -> Result<Configs, Error> {
+    let index: ModelIndex =
+        fields::read(&read_json(root, "model_index.json")?, &root.join("model_index.json"), notes)?;
+    let mut scheduler: Value = read_json(root, "scheduler/scheduler_config.json")?;
+    if let Some(class) = index.scheduler()
+        && scheduler["_class_name"] != class
+        && scheduler.is_object()
+    {
+        if let Some(said) = scheduler["_class_name"].as_str() {
+            notes.push(format!(
+                "{}: model_index.json makes it a {class}, as diffusers does; scheduler_config.json says {said}",
+                root.display()
+            ));
+        }
+        scheduler["_class_name"] = class.into();
+    }
     Ok(Configs {
         text_encoder: read_json(root, "text_encoder/config.json")?,
         unet: read_json(root, "unet/config.json")?,
         vae: read_json(root, "vae/config.json")?,
-        scheduler: read_json(root, "scheduler/scheduler_config.json")?,
+        scheduler,
     })
 }

@@ -36,7 +36,7 @@ impl StableDiffusion {
     /// # Errors
     /// A file without vectors of this model's width, a word that is known.
     pub fn learn(&mut self, embedding: &Embedding) -> Result<String, Error> {
-        let (own, vectors) = read(&embedding.path)?;
+        let (own, vectors) = read(&embedding.path, embedding.word.as_deref())?;
         let stem = || embedding.path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let word = embedding.word.clone().or(own).unwrap_or_else(stem);
         let first = self.text.learn(&vectors)?;
@@ -45,25 +45,26 @@ impl StableDiffusion {
     }
 }
 
-/// The word that a file names, and its vectors `[n, width]`.
-fn read(path: &Path) -> Result<(Option<String>, Tensor), Error> {
+/// The word that a file names, and its vectors `[n, width]`. A file of several words has them under their names.
+fn read(path: &Path, wanted: Option<&str>) -> Result<(Option<String>, Tensor), Error> {
     let file = Weights::open(path)?;
     let names: Vec<&str> = file.names().collect();
     // A1111: safetensors have `emb_params`, pickles a dictionary under `string_to_param`. diffusers: the word itself.
     let found = ["emb_params", "string_to_param.*"].into_iter().find(|name| file.contains(name));
-    let (name, word) = match (found, names.as_slice()) {
+    let of_many = wanted.filter(|word| names.len() > 1 && file.contains(word));
+    let (name, word) = match (found.or(of_many), names.as_slice()) {
         (Some(name), _) => (name, None),
         (None, [only]) => (*only, only.strip_prefix("string_to_param.").or(Some(*only)).map(str::to_owned)),
         (None, many) => {
             return Err(Error::Shot(format!(
-                "{} is no embedding: it has {} tensors, {} among them; an embedding has one, or `emb_params`",
+                "{} is no embedding: it has {} tensors, {} among them; an embedding has one, or `emb_params`; of a file of several words one is chosen by its name (WORD=FILE)",
                 path.display(),
                 many.len(),
                 many.first().copied().unwrap_or("none")
             )));
         }
     };
-    let vectors = file.tensor(name)?;
+    let vectors = file.floats(name)?;
     let vectors = if vectors.dim() == 1 { vectors.unsqueeze(0) } else { vectors };
     Ok((word, vectors))
 }

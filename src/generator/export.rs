@@ -11,9 +11,9 @@ use serde_json::{Value, json};
 
 use super::folder::weights_file;
 use super::{Checkpoint, Error};
-use crate::files;
+use crate::files::{self, whole_folder};
 use crate::text::Vocabulary;
-use crate::torch::{Kind, Tensor, no_grad};
+use crate::torch::{Kind, Tensor, no_grad, not_finite};
 use crate::watch::Watch;
 use crate::weights::{Dialect, Edit, named_lora, save, to_compvis};
 
@@ -71,6 +71,9 @@ impl Edited<'_> {
         if fs_err::symlink_metadata(to).is_ok() {
             return Err(Error::Occupied(to.to_path_buf()));
         }
+        if let Some(folder) = to.parent().filter(|folder| folder.is_dir()) {
+            files::sweep(folder, false)?;
+        }
         match format {
             Format::Folder => self.folder(to, watch)?,
             Format::Component(name) => whole_folder(to, |half| self.component(half, name))?,
@@ -113,6 +116,12 @@ impl Edited<'_> {
                     }
                     None => own.to_kind(kind),
                 };
+                let lost = not_finite(&tensor);
+                if lost > 0 {
+                    return Err(Error::Shot(format!(
+                        "{lost} numbers of `{component}.{name}` are too large for {kind:?}; write it with --dtype bf16 or f32"
+                    )));
+                }
                 Ok((name.to_owned(), tensor))
             })
             .collect::<Result<_, Error>>()?;
@@ -336,21 +345,6 @@ fn low_rank(change: &Tensor, rank: Option<i64>) -> Result<LowRank, Error> {
         (up, down)
     };
     Ok(LowRank { down: down.contiguous(), up: up.contiguous(), energy })
-}
-
-/// Fills a folder beside `to` and renames it into place.
-fn whole_folder(to: &Path, fill: impl FnOnce(&Path) -> Result<(), Error>) -> Result<(), Error> {
-    let parent = to.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    fs_err::create_dir_all(parent)?;
-    let half = tempfile::Builder::new().prefix(".half-").tempdir_in(parent)?;
-    // A temporary folder is private; a result is for everybody.
-    let everybody = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    fs_err::set_permissions(half.path(), everybody)?;
-    fill(half.path())?;
-    fs_err::rename(half.path(), to)?;
-    // It is elsewhere now: there is nothing to clean up.
-    let _ = half.keep();
-    Ok(())
 }
 
 fn copy_files(from: &Path, to: &Path) -> Result<(), Error> {

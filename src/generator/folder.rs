@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use super::Error;
+use crate::fields;
 use crate::weights::{Weights, weight_files};
 
 /// The folders of a Stable Diffusion's components that have weights and are needed.
@@ -45,20 +46,20 @@ fn inside<'a>(files: &'a [String], folder: &str) -> Vec<&'a str> {
 }
 
 /// Reads a JSON file of the folder.
-pub(super) fn read_json<T: DeserializeOwned>(root: &Path, file: &str) -> Result<T, Error> {
+pub(super) fn read_json(root: &Path, file: &str) -> Result<Value, Error> {
     let path = root.join(file);
-    let text = fs_err::read_to_string(&path).map_err(|error| missing(root, file, &error))?;
-    serde_json::from_str(&text).map_err(|error| Error::Config { path, why: error.to_string() })
+    fs_err::metadata(&path).map_err(|error| missing(root, file, &error))?;
+    Ok(fields::open(&path)?)
 }
 
 /// Opens a component's weights.
 ///
 /// # Errors
 /// A file that is missing or damaged.
-pub(super) fn open_weights(root: &Path, component: &str) -> Result<Weights, Error> {
+pub(super) fn open_weights(root: &Path, component: &str, notes: &mut Vec<String>) -> Result<Weights, Error> {
     let folder = root.join(component);
     if folder.is_dir()
-        && let Some(weights) = Weights::open_folder(&folder)?
+        && let Some(weights) = Weights::open_folder(&folder, notes)?
     {
         return Ok(weights);
     }

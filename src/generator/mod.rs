@@ -7,7 +7,10 @@ mod embedding;
 mod export;
 mod folder;
 mod gan_files;
+mod networks;
+mod pipeline_class;
 mod presets;
+mod signs;
 mod stable_diffusion;
 mod stylegan2;
 
@@ -28,6 +31,7 @@ use crate::model::stylegan2::{Discriminator, Generator as Network, Noise};
 use crate::pictures::Picture;
 use crate::sampler::{Schedule, Solver};
 use crate::torch::{Kind, Place, Tensor, no_grad, stage};
+
 use crate::watch::Watch;
 use crate::weights::Edit;
 
@@ -50,6 +54,9 @@ pub enum Error {
         /// What is wrong.
         why: String,
     },
+    /// A configuration's field.
+    #[error(transparent)]
+    Fields(#[from] crate::fields::Error),
     /// An edit that names a tensor which the model lacks, or in another shape.
     #[error("the edit's `{name}` is {found:?}, the model's is {wanted:?}")]
     EditShape {
@@ -76,6 +83,18 @@ pub enum Error {
     /// What cannot be drawn.
     #[error("{0}")]
     Shot(String),
+    /// A picture that is none.
+    #[error("the picture of «{prompt}» with seed {seed} is none: {what} are NaN or infinite; {advice}")]
+    NotFinite {
+        /// What of it.
+        what: String,
+        /// The prompt.
+        prompt: String,
+        /// The seed.
+        seed: u64,
+        /// What to try.
+        advice: &'static str,
+    },
     /// The user stopped it.
     #[error("interrupted")]
     Interrupted,
@@ -115,6 +134,9 @@ pub struct ModelCard {
     pub path: PathBuf,
     /// Hash over the weights of all components.
     pub hash: String,
+    /// Hash of all else that decides what it draws: configurations, schedule, tokenizer.
+    #[serde(default)]
+    pub settings: String,
     /// Numbers in its parameters.
     pub parameters: usize,
     /// Pixels on a side that it draws by itself.
@@ -131,7 +153,7 @@ pub struct Shot {
     pub negative: String,
     /// Seed of the first latent.
     pub seed: u64,
-    /// Scale of classifier-free guidance; 1 is none.
+    /// Scale of classifier-free guidance; up to 1 there is none.
     pub guidance: f64,
     /// Sampling steps.
     pub steps: usize,
@@ -216,8 +238,9 @@ impl Shot {
         (self.steps, self.sampler, self.size, self.guides())
     }
 
+    /// As in diffusers: up to 1 the prompt draws alone.
     fn guides(&self) -> bool {
-        (self.guidance - 1.0).abs() > 1e-9
+        self.guidance > 1.0
     }
 
     /// The parameters as A1111 writes them.

@@ -5,7 +5,8 @@
 use serde_json::{Value, json};
 
 use super::Error;
-use crate::text::{END, Tokenizer};
+use crate::sampler::Prediction;
+use crate::text::END;
 use crate::weights::{SingleFile, Weights};
 
 /// What a folder says about its components in JSON.
@@ -39,16 +40,17 @@ const SECOND: i64 = 1024;
 /// The scheduler's word for a UNet that predicts velocities.
 const VELOCITY: &str = "v_prediction";
 
-/// Configurations for the components of a single file. `velocity` says what a 2.x UNet predicts; weights do not
-/// tell, so `None` is: velocities where the file's name or metadata says so (`768-v`, `v-pred`), else noise.
+/// Configurations for the components of a single file. `prediction` says what the UNet predicts; where nobody does, it
+/// predicts velocities if the file's name says so (`768-v`, `v-pred`), else noise.
 ///
 /// # Errors
 /// Components that are neither Stable Diffusion 1.x nor 2.x.
 pub(super) fn presets(
     file: &SingleFile,
     name: &str,
-    velocity: Option<bool>,
-) -> Result<(Configs, Tokenizer), Error> {
+    prediction: Option<Prediction>,
+    zero_snr: bool,
+) -> Result<Configs, Error> {
     let width = width(&file.unet)?;
     let second = match width {
         768 => false,
@@ -59,20 +61,18 @@ pub(super) fn presets(
             )));
         }
     };
-    let about = file.unet.metadata();
-    let said =
-        [name, about.get("modelspec.prediction_type").map_or("", String::as_str)].map(str::to_lowercase);
+    let said = name.to_lowercase();
     let marks = ["768-v", "768_v", "768v", "v2-1_768", "v-pred", "v_pred", "vpred"];
-    let says = said.iter().any(|text| *text == "v" || marks.iter().any(|mark| text.contains(mark)));
-    let velocity = velocity.unwrap_or(second && says);
-    let configs = Configs {
+    let by_name = marks.iter().any(|mark| said.contains(mark));
+    let velocity = prediction.map_or(by_name, |prediction| prediction == Prediction::VPrediction);
+    // The first kind of model is of 512 pixels whatever it predicts.
+    let large = second && velocity;
+    Ok(Configs {
         text_encoder: text(second),
-        unet: unet(second, velocity),
-        vae: vae(velocity),
-        scheduler: scheduler(velocity),
-    };
-    let tokenizer = Tokenizer::clip(configs.pad())?;
-    Ok((configs, tokenizer))
+        unet: unet(second, large),
+        vae: vae(large),
+        scheduler: scheduler(velocity, zero_snr),
+    })
 }
 
 fn width(unet: &Weights) -> Result<i64, Error> {
@@ -110,7 +110,7 @@ fn text(second: bool) -> Value {
     })
 }
 
-fn unet(second: bool, velocity: bool) -> Value {
+fn unet(second: bool, large: bool) -> Value {
     json!({
         "_class_name": "UNet2DConditionModel",
         "act_fn": "silu",
@@ -128,13 +128,13 @@ fn unet(second: bool, velocity: bool) -> Value {
         "norm_eps": 1e-5,
         "norm_num_groups": 32,
         "out_channels": 4,
-        "sample_size": if velocity { 96 } else { 64 },
+        "sample_size": if large { 96 } else { 64 },
         "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"],
         "use_linear_projection": second
     })
 }
 
-fn vae(velocity: bool) -> Value {
+fn vae(large: bool) -> Value {
     json!({
         "_class_name": "AutoencoderKL",
         "act_fn": "silu",
@@ -145,13 +145,13 @@ fn vae(velocity: bool) -> Value {
         "layers_per_block": 2,
         "norm_num_groups": 32,
         "out_channels": 3,
-        "sample_size": if velocity { 768 } else { 512 },
+        "sample_size": if large { 768 } else { 512 },
         "scaling_factor": 0.18215,
         "up_block_types": ["UpDecoderBlock2D", "UpDecoderBlock2D", "UpDecoderBlock2D", "UpDecoderBlock2D"]
     })
 }
 
-fn scheduler(velocity: bool) -> Value {
+fn scheduler(velocity: bool, zero_snr: bool) -> Value {
     json!({
         "_class_name": "DDIMScheduler",
         "beta_end": 0.012,
@@ -160,8 +160,10 @@ fn scheduler(velocity: bool) -> Value {
         "clip_sample": false,
         "num_train_timesteps": 1000,
         "prediction_type": if velocity { VELOCITY } else { "epsilon" },
+        "rescale_betas_zero_snr": zero_snr,
         "set_alpha_to_one": false,
         "steps_offset": 1,
+        "timestep_spacing": if zero_snr { "trailing" } else { "leading" },
         "trained_betas": null
     })
 }

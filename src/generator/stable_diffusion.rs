@@ -1,10 +1,8 @@
 //! Stable Diffusion 1.x and 2.x the miniature included.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use serde::de::DeserializeOwned;
-use serde_json::Value;
-
+use super::checkpoint::unused;
 use super::{Checkpoint, Denoiser, Error, Generator, ModelCard, Shot};
 use crate::model::clip::TextModel;
 use crate::model::unet::UNet;
@@ -13,7 +11,9 @@ use crate::model::{Builder, Parameters};
 use crate::pictures::Picture;
 use crate::sampler::{History, Sampler, Schedule, SchedulerConfig, Solver};
 use crate::text::Tokenizer;
-use crate::torch::{IndexOp, Kind, Place, Rng, Tensor, Thrift, no_grad, stage};
+use crate::torch::{
+    IndexOp, Kind, Place, Precision, Rng, Tensor, Thrift, finite_each, no_grad, not_finite, stage,
+};
 use crate::watch::Watch;
 use crate::weights::Edit;
 
@@ -36,8 +36,9 @@ pub struct StableDiffusion {
     unet: UNet,
     vae: Vae,
     schedule: Schedule,
-    solver: Solver,
+    scheduler: SchedulerConfig,
     place: Place,
+    notes: Vec<String>,
     /// The base's own values of the tensors that the edit in place has replaced.
     originals: HashMap<String, Tensor>,
 }
@@ -49,42 +50,61 @@ impl StableDiffusion {
     /// A tensor that is missing, damaged or of another shape than the configuration says.
     pub fn load(checkpoint: &Checkpoint, place: Place) -> Result<Self, Error> {
         let device = place.device;
-        let Checkpoint { text_encoder, unet, vae, configs, .. } = checkpoint;
+        let Checkpoint { text_encoder, unet, vae, networks, .. } = checkpoint;
         let hash = checkpoint.hash()?;
-        let text = TextModel::new(
-            &parsed(checkpoint, "text_encoder", &configs.text_encoder)?,
-            Builder::load(text_encoder, device),
-        )?;
-        let mut unet = UNet::new(&parsed(checkpoint, "unet", &configs.unet)?, Builder::load(unet, device))?;
-        let vae = Vae::new(&parsed(checkpoint, "vae", &configs.vae)?, Builder::load(vae, device))?;
+        let text = TextModel::new(&networks.text, Builder::load(text_encoder, device))?;
+        let mut unet = UNet::new(&networks.unet, Builder::load(unet, device))?;
+        let vae = Vae::new(&networks.vae, Builder::load(vae, device))?;
+        let networks_used = [text.parameters(), unet.parameters(), vae.parameters()];
+        let left =
+            checkpoint.components().into_iter().zip(networks_used).filter_map(|((what, weights), used)| {
+                let used: HashSet<&str> = used.iter().map(|(name, _)| name).collect();
+                let left: Vec<String> =
+                    weights.names().filter(|name| !used.contains(name)).map(str::to_owned).collect();
+                (!left.is_empty()).then(|| unused(&checkpoint.path, what, &left))
+            });
+        let notes = left.collect();
         unet.compute_again(place.memory != Thrift::Fast);
         // Autocast keeps its casts of parameters only where they want gradients.
         unet.parameters().train(true);
         vae.parameters().train(true);
-        let scheduler: SchedulerConfig = parsed(checkpoint, "scheduler", &configs.scheduler)?;
-        let class = scheduler.class_name.as_deref().unwrap_or_default();
-        let solver = Solver::of_class(class, scheduler.use_karras_sigmas).unwrap_or(Solver::Ddim);
+        let scheduler = checkpoint.networks.scheduler.clone();
         let side = unet.config().sample_size.unwrap_or(64) * vae.factor();
         let card = ModelCard {
             kind: "stable-diffusion".to_owned(),
             path: checkpoint.path.clone(),
             hash: hash.to_hex().to_string(),
+            settings: checkpoint.settings(),
             parameters: text.parameters().count() + unet.parameters().count() + vae.parameters().count(),
             side,
         };
         let tokenizer = checkpoint.tokenizer.clone();
         let schedule = Schedule::new(&scheduler)?;
-        Ok(Self { card, tokenizer, text, unet, vae, schedule, solver, place, originals: HashMap::new() })
+        let originals = HashMap::new();
+        Ok(Self { card, tokenizer, text, unet, vae, schedule, scheduler, place, notes, originals })
     }
 
-    /// The solver that `scheduler_config.json` names; DDIM where it is not built here.
-    pub fn solver(&self) -> Solver {
-        self.solver
+    /// The solver that `scheduler_config.json` names.
+    ///
+    /// # Errors
+    /// One that is not built here.
+    pub fn solver(&self) -> Result<Solver, Error> {
+        Ok(self.scheduler.solver()?)
+    }
+
+    /// Which tensors of the checkpoint are used by nothing.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// How many tokens at a prompt's end the text encoder does not read.
     pub fn unread(&self, prompt: &str) -> usize {
         self.tokenizer.encode(prompt).dropped
+    }
+
+    /// Whether a prompt has a word that was learned.
+    pub fn names(&self, prompt: &str, word: &str) -> bool {
+        self.tokenizer.named(prompt).any(|own| own == word)
     }
 
     /// Draws shots that may share a batch, from latents `[n, c, h, w]` of unit variance, to pixels
@@ -108,6 +128,7 @@ impl StableDiffusion {
             let negatives: Vec<&str> = shots.iter().map(|shot| shot.negative.as_str()).collect();
             text = Tensor::cat(&[self.condition(&negatives)?, text], 0);
         }
+        let wrong = |place: usize, step: Option<usize>| self.not_finite(&shots[place], step);
         let scales: Vec<f32> = shots.iter().map(|shot| shot.guidance as f32).collect();
         let scales = Tensor::from_slice(&scales).to_device(device.tch()).view([n, 1, 1, 1]);
 
@@ -117,6 +138,7 @@ impl StableDiffusion {
             let mut latents = latents.to_device(device.tch()) * sampler.begin();
             let mut history = History::default();
             let mut fresh = Fresh::after_latents(sampler.is_ancestral(), shots, &latents);
+            let mut finite = Vec::with_capacity(sampler.timesteps().len());
             for (i, &t) in sampler.timesteps().iter().enumerate() {
                 let timesteps = Tensor::full([text.size()[0]], t, (Kind::Float, device.tch()));
                 let shown = sampler.input(i, &latents);
@@ -130,15 +152,52 @@ impl StableDiffusion {
                 };
                 let noise = fresh.draw(&latents);
                 latents = sampler.step(i, &latents, &output, noise.as_ref(), &mut history);
+                finite.push(finite_each(&latents));
+                // To look on a GPU is to wait for it: that is done once, in the end.
+                if !device.is_cuda()
+                    && let Some(place) = first_that_is_not(&finite[i])
+                {
+                    return Err(wrong(place, Some(i)));
+                }
                 if watch.interrupted() {
                     return Err(Error::Interrupted);
+                }
+            }
+            for (i, each) in finite.iter().enumerate().filter(|_| device.is_cuda()) {
+                if let Some(place) = first_that_is_not(each) {
+                    return Err(wrong(place, Some(i)));
                 }
             }
             let latents = latents / self.vae.config().scaling_factor;
             let decode = |latents: &Tensor| vec![self.vae.decode(latents).to_kind(Kind::Float)];
             let pixels = in_slices(&latents, self.vae.factor(), decode).remove(0);
+            if let Some(place) = first_that_is_not(&finite_each(&pixels)) {
+                return Err(wrong(place, None));
+            }
             Ok((pixels * 0.5 + 0.5).clamp(0.0, 1.0))
         })
+    }
+
+    /// Why a picture is none: its latents at a step, or its pixels.
+    fn not_finite(&self, shot: &Shot, step: Option<usize>) -> Error {
+        let advice = match self.place.precision {
+            Precision::F16 => "numbers of f16 end at 65504: use --precision bf16 or f32",
+            _ if self.originals.is_empty() => {
+                "take another copy of the model, a smaller guidance, or --precision f32"
+            }
+            _ => {
+                "leave the edits out or take less of them (FILE@0.5), a smaller guidance, or --precision f32"
+            }
+        };
+        Error::NotFinite {
+            what: step.map_or_else(
+                || "its pixels".to_owned(),
+                |step| format!("its latents after step {} of {}", step + 1, shot.steps),
+            ),
+            prompt: shot.prompt.clone(),
+            seed: shot.seed,
+            advice,
+        }
     }
 
     /// Latents of unit variance for shots of one size, each from a generator of its own on the CPU.
@@ -166,10 +225,10 @@ impl StableDiffusion {
     }
 }
 
-/// A component's configuration.
-fn parsed<T: DeserializeOwned>(checkpoint: &Checkpoint, component: &str, config: &Value) -> Result<T, Error> {
-    serde_json::from_value(config.clone())
-        .map_err(|error| Error::Config { path: checkpoint.path.join(component), why: error.to_string() })
+/// The first picture of which not all numbers are finite, from `finite` `[n]`.
+pub(super) fn first_that_is_not(finite: &Tensor) -> Option<usize> {
+    let each = Vec::<bool>::try_from(finite.to_device(tch::Device::Cpu)).unwrap_or_default();
+    each.iter().position(|finite| !finite)
 }
 
 /// The noise that an ancestral sampler adds: each picture's generator goes on where its latent ended.
@@ -221,6 +280,14 @@ impl Generator for StableDiffusion {
                 self.vae.factor()
             )));
         }
+        if !shot.guidance.is_finite() || shot.guidance < 0.0 {
+            return Err(Error::Shot(format!(
+                "guidance is {}; it is a number and not negative: above 1 it guides, up to 1 the prompt alone draws",
+                shot.guidance
+            )));
+        }
+        // The schedule's fields are looked through for the solver that is asked for.
+        Sampler::new(shot.sampler, &self.schedule, shot.steps)?;
         Ok(())
     }
 
@@ -258,6 +325,7 @@ impl Generator for StableDiffusion {
                 });
             }
         }
+        edit.check()?;
         no_grad(|| {
             for (name, original) in std::mem::take(&mut self.originals) {
                 if let Some(own) = self.find(&name) {
@@ -313,7 +381,14 @@ impl Denoiser for StableDiffusion {
                 })
                 .into_iter();
                 let mut next = || moments.next().unwrap_or_default();
-                Ok(Latents { mean: next(), deviation: next() })
+                let latents = Latents { mean: next(), deviation: next() };
+                if not_finite(&latents.mean) + not_finite(&latents.deviation) > 0 {
+                    return Err(Error::Shot(format!(
+                        "the autoencoder makes NaN or infinity of pictures in {}; use --precision f32",
+                        self.place.precision
+                    )));
+                }
+                Ok(latents)
             })
         })
     }

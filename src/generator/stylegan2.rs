@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::stable_diffusion::to_pictures;
+use super::stable_diffusion::{first_that_is_not, to_pictures};
 use super::{Adapter, Blend, Error, Generator, ModelCard, Shot, Synthesizer, is_whole};
 use crate::model::Builder;
 use crate::model::stylegan2::{self, Config, Discriminator, Noise, PREFIX, is_mapping};
 use crate::pictures::Picture;
-use crate::torch::{Kind, Place, Rng, Tensor, no_grad, stage};
+use crate::torch::{Kind, Place, Rng, Tensor, finite_each, no_grad, stage};
 use crate::watch::Watch;
 use crate::weights::{Edit, MEAN_STYLE, Weights, is_stylegan, read_stylegan};
 
@@ -56,21 +56,15 @@ impl StyleGan2 {
                 }
                 .into());
             }
-            weights.tensor(MEAN_STYLE)?.to_kind(Kind::Float).view([1, -1]).to_device(place.device.tch())
+            weights.floats(MEAN_STYLE)?.to_kind(Kind::Float).view([1, -1]).to_device(place.device.tch())
         } else {
             mean_style(&network, place)?
         };
-        let named = network.parameters().iter().chain([(MEAN_STYLE, &mean)]);
-        if let Some((name, _)) = named.into_iter().find(|(_, own)| !finite(own)) {
-            return Err(Error::Config {
-                path: path.to_path_buf(),
-                why: format!("`{name}` is not finite; was the training that it comes from not either?"),
-            });
-        }
         let card = ModelCard {
             kind: "stylegan2".to_owned(),
             path: super::folder::canonical(path),
             hash: weights.hash()?.to_hex().to_string(),
+            settings: blake3::hash(format!("{config:?}").as_bytes()).to_hex().to_string(),
             parameters: network.parameters().count(),
             side: config.size,
         };
@@ -96,6 +90,7 @@ impl StyleGan2 {
         };
         for adapter in adapters {
             let file = Weights::open(&adapter.path)?;
+            file.unchanged()?;
             let about = file.metadata();
             recipes.push(about.get("unsee.recipe").cloned().unwrap_or_else(|| format!("\"{adapter}\"")));
             let values = if is_stylegan(&file) {
@@ -113,7 +108,7 @@ impl StyleGan2 {
                     return Err(Error::Config { path: adapter.path.clone(), why });
                 }
                 let other = gan.generator;
-                let full = |(name, _): (&str, &Tensor)| Ok((format!("{PREFIX}{name}"), other.tensor(name)?));
+                let full = |(name, _): (&str, &Tensor)| Ok((format!("{PREFIX}{name}"), other.floats(name)?));
                 self.network.parameters().iter().map(full).collect::<Result<Vec<_>, Error>>()?
             } else {
                 Edit::read(&file, &self.card.hash, |full| current(&laid, full))?.tensors
@@ -145,11 +140,6 @@ impl StyleGan2 {
     fn find(&self, name: &str) -> Option<&Tensor> {
         self.network.parameters().get(name.strip_prefix(PREFIX)?)
     }
-}
-
-/// Whether all numbers are finite.
-fn finite(x: &Tensor) -> bool {
-    x.sum(Kind::Double).double_value(&[]).is_finite()
 }
 
 /// The mean of the styles of many latents, `[1, style_dim]`.
@@ -204,10 +194,18 @@ impl Generator for StyleGan2 {
                     let other = styles(&self.chance(&others).0);
                     w = &w + (other - &w) * shares;
                 }
-                let picture = self.network.synthesize(&w, Noise::Given(&noises));
-                (picture * 0.5 + 0.5).clamp(0.0, 1.0)
+                self.network.synthesize(&w, Noise::Given(&noises))
             }))
         })?;
+        if let Some(place) = first_that_is_not(&finite_each(&pixels)) {
+            return Err(Error::NotFinite {
+                what: "its pixels".to_owned(),
+                prompt: String::new(),
+                seed: shots[place].seed,
+                advice: "leave the edits out or take less of them (FILE@0.5), a truncation nearer to 0, or another copy of the network",
+            });
+        }
+        let pixels = no_grad(|| (pixels * 0.5 + 0.5).clamp(0.0, 1.0));
         if watch.interrupted() {
             return Err(Error::Interrupted);
         }
@@ -225,6 +223,7 @@ impl Generator for StyleGan2 {
                 return Err(Error::EditShape { name, found, wanted });
             }
         }
+        edit.check()?;
         no_grad(|| {
             for (name, original) in std::mem::take(&mut self.originals) {
                 if let Some(own) = self.find(&name) {

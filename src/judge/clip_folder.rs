@@ -1,68 +1,100 @@
-//! What both eyes read of a CLIP's folder.
+//! What both encoders read of a CLIP's folder.
 
 use std::path::{Path, PathBuf};
 
 use super::Error;
 use super::preprocess::Preprocess;
+use crate::fields;
 use crate::model::clip::Config;
 use crate::text::Tokenizer;
-use crate::weights::Weights;
+use crate::weights::{Weights, weight_files, without_position_ids};
 
-/// The file of its weights.
-const WEIGHTS: &str = "model.safetensors";
+/// Which CLIP it is, and what was assumed or ignored while it was read.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// Its folder.
+    pub path: PathBuf,
+    /// Hash of its weights.
+    pub hash: String,
+    /// Hash of all that decides what it says: weights, configuration, preprocessing, tokenizer.
+    pub fingerprint: String,
+    /// What the user should know.
+    pub notes: Vec<String>,
+}
 
 pub(super) struct ClipFolder {
     pub(super) config: Config,
     pub(super) tokenizer: Tokenizer,
     pub(super) preprocess: Preprocess,
-    pub(super) weights: PathBuf,
+    pub(super) source: Source,
 }
 
 impl ClipFolder {
-    pub(super) fn open(folder: &Path) -> Result<Self, Error> {
+    /// Opens the folder and its weights.
+    pub(super) fn open(folder: &Path) -> Result<(Self, Weights), Error> {
         let wrong = |why: String| Error::Folder { path: folder.to_path_buf(), why };
-        let text = fs_err::read_to_string(folder.join("config.json"))
-            .map_err(|error| wrong(format!("config.json cannot be read ({})", error.kind())))?;
-        let config: Config =
-            serde_json::from_str(&text).map_err(|error| wrong(format!("config.json: {error}")))?;
-        let preprocess = Preprocess::open(folder, config.vision_config.image_size)?;
-        let tokenizer = Tokenizer::open(folder)?;
-        Ok(Self { config, tokenizer, preprocess, weights: folder.join(WEIGHTS) })
+        let file = folder.join("config.json");
+        if !file.is_file() {
+            return Err(wrong("config.json is missing".to_owned()));
+        }
+        let mut notes = Vec::new();
+        let config = Config::read(&fields::open(&file)?, &file, &mut notes)?;
+        let preprocess = Preprocess::open(folder, config.vision_config.image_size, &mut notes)?;
+        let longest = config.text_config.max_position_embeddings as usize;
+        let tokenizer = Tokenizer::open(folder, longest, &mut notes)?;
+        let end = config.text_config.eos_token_id;
+        if let Some(end) = end.filter(|&end| end != 2 && end != tokenizer.end()) {
+            return Err(wrong(format!(
+                "eos_token_id in config.json is {end}, the tokenizer's end token is {}; do both files belong together?",
+                tokenizer.end()
+            )));
+        }
+        if tokenizer.highest() > tokenizer.end() {
+            return Err(wrong(
+                "its tokenizer has words of higher ids than the end token, by which a text's features are found here; take the folder without added tokens"
+                    .to_owned(),
+            ));
+        }
+        let weights = Weights::open_folder(folder, &mut notes)?.ok_or_else(|| {
+            wrong("its weights are missing (model.safetensors or pytorch_model.bin)".to_owned())
+        })?;
+        let weights = without_position_ids(&weights, &mut notes)?;
+        let hash = weights.hash()?.to_hex().to_string();
+        let all = serde_json::json!({
+            "weights": hash, "config": config, "preprocess": preprocess, "tokenizer": tokenizer.fingerprint(),
+        });
+        let fingerprint = blake3::hash(all.to_string().as_bytes()).to_hex().to_string();
+        let source = Source { path: fs_err::canonicalize(folder)?, hash, fingerprint, notes };
+        Ok((Self { config, tokenizer, preprocess, source }, weights))
     }
 
     pub(super) fn ids(&self, texts: &[String]) -> Vec<Vec<i64>> {
-        let longest = self.config.text_config.max_position_embeddings as usize;
-        texts
-            .iter()
-            .map(|text| {
-                let mut ids = self.tokenizer.encode(text).ids;
-                ids.truncate(longest);
-                ids
-            })
-            .collect()
+        texts.iter().map(|text| self.tokenizer.encode(text).ids).collect()
     }
-}
-
-pub(super) fn hash(folder: &Path) -> Result<String, Error> {
-    Ok(Weights::open(&folder.join(WEIGHTS))?.hash()?.to_hex().to_string())
 }
 
 /// The files of a CLIP among all of a repository, where configuration, tokenizer and weights lie side by side. None
 /// where there is no CLIP.
 pub fn needed(files: &[String]) -> Vec<String> {
     let names: Vec<&str> = files.iter().map(String::as_str).filter(|file| !file.contains('/')).collect();
-    if !names.contains(&WEIGHTS) || !names.contains(&"config.json") {
+    let weights = weight_files(&names);
+    if weights.is_empty() || !names.contains(&"config.json") {
         return Vec::new();
     }
     let wanted = [
-        WEIGHTS,
         "config.json",
         "preprocessor_config.json",
+        "processor_config.json",
         "vocab.json",
         "merges.txt",
         "tokenizer.json",
+        "added_tokens.json",
         "tokenizer_config.json",
         "special_tokens_map.json",
     ];
-    names.into_iter().filter(|name| wanted.contains(name)).map(str::to_owned).collect()
+    names
+        .iter()
+        .filter(|name| wanted.contains(name) || weights.contains(name))
+        .map(|&name| name.to_owned())
+        .collect()
 }

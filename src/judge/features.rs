@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::clip_folder::{ClipFolder, hash};
+use super::clip_folder::{ClipFolder, Source};
 use super::{BATCH, Error};
 use crate::model::Builder;
 use crate::model::clip::Clip;
@@ -22,6 +22,9 @@ pub struct FeatureCard {
     pub path: PathBuf,
     /// Hash of its weights.
     pub hash: String,
+    /// Hash of all that decides what they are.
+    #[serde(default)]
+    pub fingerprint: String,
 }
 
 /// A feature network.
@@ -48,11 +51,10 @@ impl Features {
     /// # Errors
     /// A folder that holds no CLIP.
     pub fn clip(path: &Path, device: Device) -> Result<Self, Error> {
-        let folder = ClipFolder::open(path)?;
-        let weights = Weights::open(&folder.weights)?;
+        let (folder, weights) = ClipFolder::open(path)?;
         let clip = Clip::new(&folder.config, Builder::load(&weights, device))?;
-        let card =
-            FeatureCard { name: "CLIP".to_owned(), path: fs_err::canonicalize(path)?, hash: hash(path)? };
+        let Source { path, hash, fingerprint, .. } = folder.source.clone();
+        let card = FeatureCard { name: "CLIP".to_owned(), path, hash, fingerprint };
         Ok(Self { card, network: Network::Clip(Box::new((folder, clip))), device })
     }
 
@@ -65,7 +67,12 @@ impl Features {
         let weights = Weights::open(path)?;
         let network = Inception::new(&Builder::load(&read_inception(&weights)?, device))?;
         let hash = weights.hash()?.to_hex().to_string();
-        let card = FeatureCard { name: "Inception-v3".to_owned(), path: fs_err::canonicalize(path)?, hash };
+        let card = FeatureCard {
+            name: "Inception-v3".to_owned(),
+            path: fs_err::canonicalize(path)?,
+            fingerprint: hash.clone(),
+            hash,
+        };
         Ok(Self { card, network: Network::Inception(Box::new(network)), device })
     }
 
@@ -84,9 +91,13 @@ impl Features {
             .map(|batch| {
                 stage("looking at pictures", || {
                     let here = |x: Tensor| x.to_device(self.device.tch());
+                    let prepared = match &self.network {
+                        Network::Clip(own) => own.0.preprocess.apply(batch)?,
+                        Network::Inception(_) => unit_range(batch)?,
+                    };
                     let features = no_grad(|| match &self.network {
-                        Network::Clip(own) => own.1.image_embeddings(&here(own.0.preprocess.apply(batch))),
-                        Network::Inception(own) => own.features(&here(unit_range(batch))),
+                        Network::Clip(own) => own.1.image_embeddings(&here(prepared)),
+                        Network::Inception(own) => own.features(&here(prepared)),
                     });
                     Ok::<_, Error>(features.to_device(tch::Device::Cpu))
                 })
@@ -97,10 +108,17 @@ impl Features {
 }
 
 /// Pictures of one size as `[n, 3, h, w]` from 0 to 1.
-fn unit_range(pictures: &[Picture]) -> Tensor {
+fn unit_range(pictures: &[Picture]) -> Result<Tensor, Error> {
+    let size = |picture: &Picture| (picture.width, picture.height);
+    if let Some(other) = pictures.iter().find(|own| size(own) != size(&pictures[0])) {
+        return Err(Error::Head(format!(
+            "pictures of {}x{} and {}x{} pixels cannot be compared by Inception-v3's features in one batch; bring them to one size",
+            pictures[0].width, pictures[0].height, other.width, other.height
+        )));
+    }
     let each = |picture: &Picture| {
         let (w, h) = (picture.width as i64, picture.height as i64);
         Tensor::from_slice(&picture.rgb).view([h, w, 3]).permute([2, 0, 1])
     };
-    Tensor::stack(&pictures.iter().map(each).collect::<Vec<_>>(), 0).to_kind(Kind::Float) / 255.0
+    Ok(Tensor::stack(&pictures.iter().map(each).collect::<Vec<_>>(), 0).to_kind(Kind::Float) / 255.0)
 }

@@ -4,6 +4,7 @@
 //! An [`Eye`] turns pictures and texts into features (CLIP, twice: candle and libtorch); a [`Head`] turns
 //! features into one logit for each class, from text prompts, prototypes or a linear probe.
 
+mod candle_clip;
 mod candle_eye;
 mod clip_folder;
 mod features;
@@ -12,12 +13,12 @@ mod preprocess;
 mod screen;
 mod torch_eye;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 pub use candle_eye::CandleEye;
-pub use clip_folder::needed;
+pub use clip_folder::{Source, needed};
 pub use features::{FeatureCard, Features};
 pub use head::{Head, ProbeSettings};
 pub use screen::Screen;
@@ -48,6 +49,9 @@ pub enum Error {
     /// A class without examples, or features of another width.
     #[error("{0}")]
     Head(String),
+    /// A configuration's field.
+    #[error(transparent)]
+    Fields(#[from] crate::fields::Error),
     /// A file.
     #[error(transparent)]
     Io(#[from] std::io::Error),
@@ -85,6 +89,9 @@ pub trait Eye {
     /// The factor that turns cosines into logits.
     fn scale(&self) -> f32;
 
+    /// Which CLIP it is.
+    fn source(&self) -> &Source;
+
     /// What it runs on: `candle` or `libtorch`.
     fn engine(&self) -> &'static str;
 }
@@ -93,6 +100,14 @@ pub trait Eye {
 pub trait Look {
     /// What it is.
     fn card(&self) -> &JudgeCard;
+
+    /// What it is asked about each picture.
+    fn questions(&self) -> Vec<Question>;
+
+    /// Pictures that one look takes. On a CPU more are no faster, and what was seen is kept more often.
+    fn at_once(&self) -> usize {
+        if self.card().engine == "candle" { BATCH / 4 } else { BATCH }
+    }
 
     /// The evidence of each picture, which was drawn for the prompt at the same place.
     ///
@@ -108,6 +123,10 @@ pub struct JudgeCard {
     pub path: PathBuf,
     /// Hash of its weights.
     pub hash: String,
+    /// Hash of all that decides a verdict: weights, configuration, preprocessing, tokenizer, questions and their wordings,
+    /// the decision, and the pictures that taught it.
+    #[serde(default)]
+    pub fingerprint: String,
     /// `candle` or `libtorch`.
     pub engine: String,
     /// `text`, `prototypes` or `probe`; a screen's `safety checker` or `texts`.
@@ -151,11 +170,8 @@ impl Judge {
     ///
     /// # Errors
     /// A folder that holds no CLIP.
-    pub fn by_text(
-        folder: &Path,
-        eye: Box<dyn Eye>,
-        questions: Vec<(Question, Vec<Vec<String>>)>,
-    ) -> Result<Self, Error> {
+    pub fn by_text(eye: Box<dyn Eye>, questions: Vec<(Question, Vec<Vec<String>>)>) -> Result<Self, Error> {
+        let taught = json(&questions)?;
         let heads = questions
             .into_iter()
             .map(|(question, prompts)| {
@@ -166,7 +182,7 @@ impl Judge {
                 Ok((question, Head::cosine(rows, eye.scale())))
             })
             .collect::<Result<_, Error>>()?;
-        Self::new(folder, "text", eye, heads)
+        Self::new("text", eye, heads, &taught)
     }
 
     /// A judge that decides by what it was shown: pictures with the index of their class for each question.
@@ -174,13 +190,17 @@ impl Judge {
     /// # Errors
     /// A class that no picture shows.
     pub fn by_example(
-        folder: &Path,
         eye: Box<dyn Eye>,
         questions: Vec<Question>,
         examples: &[Picture],
         labels: &[Vec<usize>],
         probe: Option<ProbeSettings>,
     ) -> Result<Self, Error> {
+        let mut content = blake3::Hasher::new();
+        for picture in examples {
+            content.update(&picture.rgb);
+        }
+        let taught = json(&(&questions, labels, content.finalize().to_hex().as_str()))?;
         let features = in_batches(examples, |batch| eye.pictures(batch))?;
         let heads = questions
             .into_iter()
@@ -194,27 +214,26 @@ impl Judge {
                 Ok((question, head?))
             })
             .collect::<Result<_, Error>>()?;
-        Self::new(folder, if probe.is_some() { "probe" } else { "prototypes" }, eye, heads)
+        Self::new(if probe.is_some() { "probe" } else { "prototypes" }, eye, heads, &taught)
     }
 
     fn new(
-        folder: &Path,
         decision: &str,
         eye: Box<dyn Eye>,
         heads: Vec<(Question, Head)>,
+        taught: &str,
     ) -> Result<Self, Error> {
-        let card = JudgeCard {
-            path: fs_err::canonicalize(folder)?,
-            hash: clip_folder::hash(folder)?,
-            engine: eye.engine().to_owned(),
-            decision: decision.to_owned(),
-        };
+        let Source { path, hash, fingerprint, .. } = eye.source().clone();
+        let engine = eye.engine().to_owned();
+        let all = json(&(&fingerprint, &engine, decision, taught))?;
+        let fingerprint = blake3::hash(all.as_bytes()).to_hex().to_string();
+        let card = JudgeCard { path, hash, fingerprint, engine, decision: decision.to_owned() };
         Ok(Self { card, eye, heads })
     }
 
-    /// What it is asked about each picture.
-    pub fn questions(&self) -> impl Iterator<Item = &Question> {
-        self.heads.iter().map(|(question, _)| question)
+    /// What was assumed or ignored while it was opened.
+    pub fn notes(&self) -> &[String] {
+        &self.eye.source().notes
     }
 
     /// Looks at one batch of pictures; with their prompts also how well each fits.
@@ -251,9 +270,17 @@ impl Look for Judge {
         &self.card
     }
 
+    fn questions(&self) -> Vec<Question> {
+        self.heads.iter().map(|(question, _)| question.clone()).collect()
+    }
+
     fn look(&self, pictures: &[Picture], prompts: &[String]) -> Result<Vec<Evidence>, Error> {
         self.see(pictures, Some(prompts))
     }
+}
+
+fn json(value: &impl Serialize) -> Result<String, Error> {
+    Ok(serde_json::to_string(value).map_err(std::io::Error::other)?)
 }
 
 /// A matrix `[n, k]` on any device, row by row.

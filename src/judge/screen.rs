@@ -5,15 +5,17 @@ use std::path::Path;
 
 use super::preprocess::Preprocess;
 use super::{Error, Evidence, Eye, Judge, JudgeCard, Look, Question, rows};
+use crate::fields;
 use crate::model::Builder;
-use crate::model::safety::{Config, SafetyChecker};
+use crate::model::safety::{CONCEPTS, Config, SPECIAL, SafetyChecker};
 use crate::pictures::Picture;
 use crate::torch::{Device, no_grad, stage};
-use crate::weights::Weights;
+use crate::weights::{Weights, without_position_ids};
 
 /// Looks for one concept.
 pub struct Screen {
     card: JudgeCard,
+    notes: Vec<String>,
     sight: Sight,
 }
 
@@ -45,33 +47,34 @@ impl Screen {
     /// A folder that holds no safety checker.
     pub fn checker(folder: &Path, features: &Path, adjustment: f64, device: Device) -> Result<Self, Error> {
         let wrong = |why: String| Error::Checker { path: folder.to_path_buf(), why };
-        let text = fs_err::read_to_string(folder.join("config.json"))
-            .map_err(|error| wrong(format!("config.json cannot be read ({})", error.kind())))?;
-        let config: Config =
-            serde_json::from_str(&text).map_err(|error| wrong(format!("config.json: {error}")))?;
-        let weights = Weights::open_folder(folder)?
+        let file = folder.join("config.json");
+        if !file.is_file() {
+            return Err(wrong("config.json is missing".to_owned()));
+        }
+        let mut notes = Vec::new();
+        let config = Config::read(&fields::open(&file)?, &file, &mut notes)?;
+        let weights = Weights::open_folder(folder, &mut notes)?
             .ok_or_else(|| wrong("its weights are missing (model.safetensors)".to_owned()))?;
+        let weights = without_position_ids(&weights, &mut notes)?;
         let checker = Box::new(SafetyChecker::new(&config, Builder::load(&weights, device))?);
+        let preprocess = Preprocess::open(features, config.vision_config.image_size, &mut notes)?;
+        let hash = weights.hash()?.to_hex().to_string();
+        let all = serde_json::json!({"weights": hash, "config": config, "preprocess": preprocess});
         let card = JudgeCard {
             path: fs_err::canonicalize(folder)?,
-            hash: weights.hash()?.to_hex().to_string(),
+            hash,
+            fingerprint: blake3::hash(all.to_string().as_bytes()).to_hex().to_string(),
             engine: "libtorch".to_owned(),
             decision: "safety checker".to_owned(),
         };
-        let preprocess = Preprocess::open(features, config.vision_config.image_size)?;
-        Ok(Self { card, sight: Sight::Checker { preprocess, checker, device, adjustment } })
+        Ok(Self { card, notes, sight: Sight::Checker { preprocess, checker, device, adjustment } })
     }
 
     /// A CLIP that says which of two lists of texts a picture is nearest to.
     ///
     /// # Errors
     /// A folder that holds no CLIP, an empty list.
-    pub fn by_text(
-        folder: &Path,
-        eye: Box<dyn Eye>,
-        shows: &[String],
-        clear: &[String],
-    ) -> Result<Self, Error> {
+    pub fn by_text(eye: Box<dyn Eye>, shows: &[String], clear: &[String]) -> Result<Self, Error> {
         if shows.is_empty() || clear.is_empty() {
             return Err(Error::Head(
                 "a CLIP that screens needs texts of pictures that show the concept, and of pictures that do not"
@@ -81,9 +84,15 @@ impl Screen {
         let classes: Vec<String> = shows.iter().chain(clear).cloned().collect();
         let wordings = classes.iter().map(|text| vec![text.clone()]).collect();
         let question = Question { domain: "concept".to_owned(), classes };
-        let judge = Judge::by_text(folder, eye, vec![(question, wordings)])?;
+        let judge = Judge::by_text(eye, vec![(question, wordings)])?;
         let card = JudgeCard { decision: "texts".to_owned(), ..judge.card().clone() };
-        Ok(Self { card, sight: Sight::Texts { judge, shows: shows.len() } })
+        let notes = judge.notes().to_vec();
+        Ok(Self { card, notes, sight: Sight::Texts { judge, shows: shows.len() } })
+    }
+
+    /// What was assumed or ignored while it was opened.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// How clearly a picture shows the concept: above 0 it does.
@@ -109,13 +118,24 @@ impl Look for Screen {
         &self.card
     }
 
+    fn questions(&self) -> Vec<Question> {
+        let numbered = |domain: &str, n: i64| Question {
+            domain: domain.to_owned(),
+            classes: (0..n).map(|i| i.to_string()).collect(),
+        };
+        match &self.sight {
+            Sight::Texts { judge, .. } => judge.questions(),
+            Sight::Checker { .. } => vec![numbered("special", SPECIAL), numbered("concept", CONCEPTS)],
+        }
+    }
+
     /// A checker writes down how far above their thresholds the special concepts and the concepts are; a CLIP the
     /// logits of all texts, and how well each picture fits its prompt.
     fn look(&self, pictures: &[Picture], prompts: &[String]) -> Result<Vec<Evidence>, Error> {
         match &self.sight {
             Sight::Texts { judge, .. } => judge.look(pictures, prompts),
             Sight::Checker { preprocess, checker, device, .. } => stage("looking at pictures", || {
-                let batch = preprocess.apply(pictures).to_device(device.tch());
+                let batch = preprocess.apply(pictures)?.to_device(device.tch());
                 let (special, concepts) = no_grad(|| checker.forward(&batch));
                 let pairs = rows(&special)?.into_iter().zip(rows(&concepts)?);
                 Ok(pairs.map(|(s, c)| Evidence { logits: vec![s, c], clip_score: None }).collect())

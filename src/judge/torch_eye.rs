@@ -2,13 +2,12 @@
 
 use std::path::Path;
 
-use super::clip_folder::ClipFolder;
+use super::clip_folder::{ClipFolder, Source};
 use super::{Error, Eye, rows};
 use crate::model::Builder;
 use crate::model::clip::Clip;
 use crate::pictures::Picture;
 use crate::torch::{Device, Tensor, no_grad, stage};
-use crate::weights::Weights;
 
 /// CLIP over `model::clip`, in f32 everywhere: a verdict must not depend on the machine.
 pub struct TorchEye {
@@ -29,8 +28,7 @@ impl TorchEye {
     /// # Errors
     /// A folder that holds no CLIP.
     pub fn open(folder: &Path, device: Device) -> Result<Self, Error> {
-        let folder = ClipFolder::open(folder)?;
-        let weights = Weights::open(&folder.weights)?;
+        let (folder, weights) = ClipFolder::open(folder)?;
         let clip = Clip::new(&folder.config, Builder::load(&weights, device))?;
         Ok(Self { folder, clip, device })
     }
@@ -39,7 +37,7 @@ impl TorchEye {
 impl Eye for TorchEye {
     fn pictures(&self, pictures: &[Picture]) -> Result<Vec<Vec<f32>>, Error> {
         stage("looking at pictures", || {
-            let batch = self.folder.preprocess.apply(pictures).to_device(self.device.tch());
+            let batch = self.folder.preprocess.apply(pictures)?.to_device(self.device.tch());
             rows(&no_grad(|| self.clip.image_features(&batch)))
         })
     }
@@ -54,6 +52,10 @@ impl Eye for TorchEye {
 
     fn scale(&self) -> f32 {
         no_grad(|| self.clip.scale().double_value(&[]) as f32)
+    }
+
+    fn source(&self) -> &Source {
+        &self.folder.source
     }
 
     fn engine(&self) -> &'static str {

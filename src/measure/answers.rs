@@ -112,7 +112,7 @@ pub struct AnswerSet {
 }
 
 /// The style that is no style: `UnlearnCanvas` counts it in no average over styles.
-pub(super) const PLAIN: &str = "Seed_Images";
+pub const PLAIN: &str = "Seed_Images";
 
 impl AnswerSet {
     /// Every picture, style by style; the order of drawing.
@@ -133,6 +133,20 @@ impl AnswerSet {
         match domain {
             Domain::Style => &self.styles,
             Domain::Object => &self.objects,
+        }
+    }
+
+    /// Whether a judge that is asked about these classes can say more than one thing.
+    ///
+    /// # Errors
+    /// It is given one class alone, and would find it in every picture.
+    pub fn tells_apart(&self, domain: Domain) -> Result<(), Error> {
+        match self.classes(domain) {
+            [only] => Err(Error::Unknown(format!(
+                "{only} is the one {0} that the judge is asked about, so it would find it in every picture; name the other {0}s too",
+                domain.name()
+            ))),
+            _ => Ok(()),
         }
     }
 

@@ -2,6 +2,7 @@
 //! (an [`AnswerSet`]) and what a judge saw.
 
 mod answers;
+mod blank;
 mod frechet;
 mod interval;
 mod judging;
@@ -10,13 +11,14 @@ mod rates;
 mod scores;
 mod unlearning;
 
-pub use answers::{Answer, AnswerSet, Domain, Target};
+pub use answers::{Answer, AnswerSet, Domain, PLAIN, Target};
+pub use blank::{Impression, blank};
 pub use frechet::{Moments, frechet};
 pub use interval::{Interval, bootstrap, wilson};
 pub use judging::{Judging, Reference};
 pub use manifold::precision_recall;
 pub use rates::{Estimate, Paired, Rate, Role, rates, share};
-pub use scores::{Became, Score, Seen, Subject, became, score_mean, score_target};
+pub use scores::{BLANK, Became, Score, Seen, Subject, became, score_mean, score_target};
 pub use unlearning::Turned;
 
 /// What cannot be measured.

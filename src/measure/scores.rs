@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::answers::PLAIN;
+use super::blank::{Impression, blank};
 use super::{Answer, AnswerSet, Domain, Error, Interval, Reference, Target, bootstrap, wilson};
 
 /// What a judge called a picture.
@@ -23,6 +24,10 @@ pub struct Seen {
     pub object: String,
     /// How well picture and prompt fit.
     pub clip_score: Option<f32>,
+    /// Deviation of its pixels.
+    pub contrast: f32,
+    /// All logits of all questions.
+    pub logits: Vec<f32>,
 }
 
 impl Seen {
@@ -70,6 +75,9 @@ pub struct Score {
     /// `higher` or `lower`.
     pub better: String,
 }
+
+/// The share of the target's pictures that show nothing.
+pub const BLANK: &str = "blank";
 
 /// What the pictures of the erased prompts were called, most frequent first.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -148,6 +156,11 @@ pub fn score_target(
     if let Some((value, interval)) = reference.and_then(|r| r.corrected(target, kept, n)) {
         scores.push(score("UA_corr", value, interval, n - kept, n, "higher"));
     }
+    // What shows nothing counts as forgotten too, and that must be seen beside UA.
+    let shown: Vec<Impression> =
+        (seen.iter().filter(own)).map(|s| Impression { contrast: s.contrast, logits: &s.logits }).collect();
+    let empty = blank(&shown);
+    scores.push(score(BLANK, empty as f64 / n.max(1) as f64, wilson(empty, n), empty, n, "lower"));
     let fits: Vec<f64> = seen.iter().filter_map(|s| s.clip_score).map(f64::from).collect();
     if fits.len() == seen.len() && !fits.is_empty() {
         let mean = |draw: &[usize]| draw.iter().map(|&i| fits[i]).sum::<f64>() / draw.len() as f64;
@@ -299,6 +312,8 @@ mod tests {
                 object: wrong(&answer, Domain::Object).unwrap_or(&answer.object).to_owned(),
                 answer,
                 clip_score: None,
+                contrast: 50.0,
+                logits: Vec::new(),
             })
             .collect();
         (set, seen)

@@ -5,25 +5,34 @@
 //! `visual_projection`, `logit_scale`. A text encoder that transformers 5 saved has no `text_model.`
 //! before its names; both are read.
 
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::Error;
 use super::layers::{Conv2d, LayerNorm, Linear, attend, join_heads, split_heads};
 use super::parameters::{Builder, Init, Parameters};
+use crate::fields::{self, Class, Configuration, Field, OF_TRANSFORMERS, Rule};
 use crate::torch::{IndexOp, Kind, Tensor};
 
 /// `text_encoder/config.json`, or `text_config` of a whole CLIP.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct TextConfig {
     /// Words in the vocabulary.
+    #[serde(default = "words")]
     pub vocab_size: i64,
     /// Width of the hidden states.
+    #[serde(default = "text_width")]
     pub hidden_size: i64,
     /// Width inside the feed-forward layers.
+    #[serde(default = "text_inner")]
     pub intermediate_size: i64,
     /// Depth.
+    #[serde(default = "twelve")]
     pub num_hidden_layers: i64,
     /// Heads of the attention.
+    #[serde(default = "eight")]
     pub num_attention_heads: i64,
     /// Longest prompt, in tokens, both end tokens counted.
     #[serde(default = "default_positions")]
@@ -34,18 +43,26 @@ pub struct TextConfig {
     /// Added to the variance in layer norms.
     #[serde(default = "default_eps")]
     pub layer_norm_eps: f64,
+    /// The token at which a text's features are taken, where the file says it. 2 stands for the highest id, as files from
+    /// before transformers 4.31 have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eos_token_id: Option<i64>,
 }
 
 /// `vision_config` of a whole CLIP.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct VisionConfig {
     /// Width of the hidden states.
+    #[serde(default = "vision_width")]
     pub hidden_size: i64,
     /// Width inside the feed-forward layers.
+    #[serde(default = "vision_inner")]
     pub intermediate_size: i64,
     /// Depth.
+    #[serde(default = "twelve")]
     pub num_hidden_layers: i64,
     /// Heads of the attention.
+    #[serde(default = "twelve")]
     pub num_attention_heads: i64,
     /// Pixels on a side.
     #[serde(default = "default_image_size")]
@@ -69,7 +86,136 @@ pub struct Config {
     /// The vision tower.
     pub vision_config: VisionConfig,
     /// Width of the space in which pictures and texts are compared.
+    #[serde(default = "text_width")]
     pub projection_dim: i64,
+}
+
+const KIND: &str = "it is another kind of network than CLIP";
+const ACTIVATION: Field =
+    ("hidden_act", Rule::Only(&["\"quick_gelu\"", "\"gelu\""], "other functions are not built"));
+const SPECIAL: Rule = Rule::Harmless("the tokenizer says it");
+
+impl Configuration for TextConfig {
+    const CLASS: Class = Class {
+        name: "CLIPTextConfig",
+        fields: &[
+            OF_TRANSFORMERS,
+            &[
+                (
+                    "architectures",
+                    Rule::Only(
+                        &["null", "\"CLIPTextModel\"", "\"CLIPTextModelWithProjection\"", "\"CLIPModel\""],
+                        KIND,
+                    ),
+                ),
+                ("model_type", Rule::Only(&["\"clip_text_model\"", "\"clip\""], KIND)),
+                ("vocab_size", Rule::Honoured),
+                ("hidden_size", Rule::Honoured),
+                ("intermediate_size", Rule::Honoured),
+                ("num_hidden_layers", Rule::Honoured),
+                ("num_attention_heads", Rule::Honoured),
+                ("max_position_embeddings", Rule::Honoured),
+                ("layer_norm_eps", Rule::Honoured),
+                ACTIVATION,
+                ("projection_dim", Rule::Harmless("of a projection that a text encoder alone does not have")),
+                ("eos_token_id", Rule::Honoured),
+                ("bos_token_id", SPECIAL),
+                ("pad_token_id", SPECIAL),
+            ],
+        ],
+    };
+}
+
+impl Configuration for VisionConfig {
+    const CLASS: Class = Class {
+        name: "CLIPVisionConfig",
+        fields: &[
+            OF_TRANSFORMERS,
+            &[
+                (
+                    "architectures",
+                    Rule::Only(
+                        &[
+                            "null",
+                            "\"CLIPVisionModel\"",
+                            "\"CLIPVisionModelWithProjection\"",
+                            "\"CLIPModel\"",
+                        ],
+                        KIND,
+                    ),
+                ),
+                ("model_type", Rule::Only(&["\"clip_vision_model\"", "\"clip\""], KIND)),
+                ("hidden_size", Rule::Honoured),
+                ("intermediate_size", Rule::Honoured),
+                ("num_hidden_layers", Rule::Honoured),
+                ("num_attention_heads", Rule::Honoured),
+                ("num_channels", Rule::Only(&["3"], "pictures have three channels here")),
+                ("image_size", Rule::Honoured),
+                ("patch_size", Rule::Honoured),
+                ("layer_norm_eps", Rule::Honoured),
+                ACTIVATION,
+                ("projection_dim", Rule::Harmless("the whole CLIP's is taken")),
+                ("bos_token_id", SPECIAL),
+                ("eos_token_id", SPECIAL),
+                ("pad_token_id", SPECIAL),
+            ],
+        ],
+    };
+}
+
+impl Configuration for Config {
+    const CLASS: Class = Class {
+        name: "CLIPConfig",
+        fields: &[
+            OF_TRANSFORMERS,
+            &[
+                ("architectures", Rule::Only(&["null", "\"CLIPModel\""], KIND)),
+                ("model_type", Rule::Only(&["\"clip\""], KIND)),
+                ("text_config", Rule::Honoured),
+                ("text_config_dict", Rule::Honoured),
+                ("vision_config", Rule::Honoured),
+                ("vision_config_dict", Rule::Honoured),
+                ("projection_dim", Rule::Honoured),
+                ("logit_scale_init_value", Rule::Harmless("of training alone: the weights say the scale")),
+                ("bos_token_id", SPECIAL),
+                ("eos_token_id", SPECIAL),
+                ("pad_token_id", SPECIAL),
+            ],
+        ],
+    };
+}
+
+/// A CLIP's towers, or one of them, in the file that describes both: `text_config_dict` stands in place of `text_config`
+/// where it is given, as transformers has it, and what is null or missing has the class' defaults.
+///
+/// # Errors
+/// A field that is refused, a value of the wrong type.
+pub fn tower<T: Configuration>(
+    whole: &Value,
+    name: &str,
+    path: &Path,
+    notes: &mut Vec<String>,
+) -> Result<T, fields::Error> {
+    let given = [format!("{name}_dict"), name.to_owned()];
+    let given = given.iter().map(|key| &whole[key]).find(|value| !value.is_null());
+    let none = Value::Object(serde_json::Map::new());
+    fields::read(given.unwrap_or(&none), &path.join(name), notes)
+}
+
+impl Config {
+    /// Reads a whole CLIP's `config.json`.
+    ///
+    /// # Errors
+    /// A field that is refused, a value of the wrong type.
+    pub fn read(json: &Value, path: &Path, notes: &mut Vec<String>) -> Result<Self, fields::Error> {
+        fields::check(&Self::CLASS, json, path, notes)?;
+        let width = &json["projection_dim"];
+        Ok(Self {
+            text_config: tower(json, "text_config", path, notes)?,
+            vision_config: tower(json, "vision_config", path, notes)?,
+            projection_dim: if width.is_null() { text_width() } else { fields::parsed(width, path)? },
+        })
+    }
 }
 
 /// The function in the feed-forward layers.
@@ -81,6 +227,34 @@ pub enum Activation {
     QuickGelu,
     /// x · Φ(x), exactly.
     Gelu,
+}
+
+fn words() -> i64 {
+    49408
+}
+
+fn text_width() -> i64 {
+    512
+}
+
+fn text_inner() -> i64 {
+    2048
+}
+
+fn vision_width() -> i64 {
+    768
+}
+
+fn vision_inner() -> i64 {
+    3072
+}
+
+fn eight() -> i64 {
+    8
+}
+
+fn twelve() -> i64 {
+    12
 }
 
 fn default_positions() -> i64 {
@@ -134,12 +308,7 @@ struct Layer {
 
 impl Layer {
     fn new(b: &Builder, s: Sizes) -> Result<Self, Error> {
-        if s.width % s.heads != 0 {
-            return Err(Error::Config(format!(
-                "num_attention_heads is {}, which does not divide hidden_size {}",
-                s.heads, s.width
-            )));
-        }
+        split(s.width, s.heads)?;
         let attention = b.at("self_attn");
         Ok(Self {
             norm1: LayerNorm::new(&b.at("layer_norm1"), s.width, s.eps)?,
@@ -368,6 +537,25 @@ impl Clip {
     pub fn parameters(&self) -> &Parameters {
         &self.parameters
     }
+}
+
+/// Whether the heads of both towers divide their widths.
+///
+/// # Errors
+/// They do not.
+pub fn divides(config: &Config) -> Result<(), Error> {
+    let (t, v) = (&config.text_config, &config.vision_config);
+    split(t.hidden_size, t.num_attention_heads)?;
+    split(v.hidden_size, v.num_attention_heads)
+}
+
+fn split(width: i64, heads: i64) -> Result<(), Error> {
+    if heads < 1 || width % heads != 0 {
+        return Err(Error::Config(format!(
+            "num_attention_heads is {heads}, which does not divide hidden_size {width}"
+        )));
+    }
+    Ok(())
 }
 
 /// Rows of length 1, in f32.

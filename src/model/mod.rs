@@ -35,6 +35,9 @@ pub enum Error {
     /// A configuration that asks for what is not built here.
     #[error("{0}")]
     Config(String),
+    /// A configuration's field.
+    #[error(transparent)]
+    Fields(#[from] crate::fields::Error),
     /// The file.
     #[error(transparent)]
     Weights(#[from] crate::weights::Error),

@@ -138,7 +138,7 @@ impl<'a> Builder<'a> {
                         wanted: shape.to_vec(),
                     });
                 }
-                weights.tensor(&name)?.to_kind(Kind::Float)
+                weights.floats(&name)?.to_kind(Kind::Float)
             }
             Source::Chance(rng) => {
                 let mut rng = rng.borrow_mut();

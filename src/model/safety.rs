@@ -3,15 +3,19 @@
 //!
 //! Names and arithmetic: `StableDiffusionSafetyChecker` of diffusers.
 
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::Error;
-use super::clip::{VisionConfig, VisionModel, unit};
+use super::clip::{self, VisionConfig, VisionModel, unit};
 use super::layers::Linear;
 use super::parameters::{Builder, Init, Parameters};
+use crate::fields;
 use crate::torch::Tensor;
 
-/// What is read of `safety_checker/config.json`.
+/// `safety_checker/config.json`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Config {
     /// The vision tower.
@@ -20,10 +24,28 @@ pub struct Config {
     pub projection_dim: i64,
 }
 
+impl Config {
+    /// Reads a `safety_checker/config.json`, which is a whole CLIP's: its text tower is not there.
+    ///
+    /// # Errors
+    /// A field that is refused, a value of the wrong type.
+    pub fn read(json: &Value, path: &Path, notes: &mut Vec<String>) -> Result<Self, fields::Error> {
+        let mut json = json.clone();
+        if let Some(fields) = json.as_object_mut() {
+            // Its own class, and what versions before transformers 5 wrote about towers that it does not have.
+            fields.remove("architectures");
+            fields.insert("text_config".to_owned(), Value::Null);
+            fields.insert("text_config_dict".to_owned(), Value::Null);
+        }
+        let clip::Config { vision_config, projection_dim, .. } = clip::Config::read(&json, path, notes)?;
+        Ok(Self { vision_config, projection_dim })
+    }
+}
+
 /// Concepts that are looked for.
-const CONCEPTS: i64 = 17;
+pub const CONCEPTS: i64 = 17;
 /// Concepts in whose presence the others are looked for more strictly.
-const SPECIAL: i64 = 3;
+pub const SPECIAL: i64 = 3;
 
 /// The network.
 #[derive(Debug)]

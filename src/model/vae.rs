@@ -8,9 +8,10 @@ use serde::{Deserialize, Serialize};
 use super::Error;
 use super::layers::{Conv2d, GroupNorm, Linear, attend};
 use super::parameters::{Builder, Parameters};
+use crate::fields::{Class, Configuration, OF_DIFFUSERS, Rule};
 use crate::torch::{Tensor, channels_last};
 
-/// `vae/config.json`; keys that change nothing here are not read.
+/// `vae/config.json`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Config {
     /// Channels of pictures.
@@ -23,10 +24,13 @@ pub struct Config {
     #[serde(default = "four")]
     pub latent_channels: i64,
     /// Channels on each level, from the finest down.
+    #[serde(default = "channels")]
     pub block_out_channels: Vec<i64>,
-    /// Only `DownEncoderBlock2D` is built here.
+    /// `DownEncoderBlock2D` on each level.
+    #[serde(default = "down_blocks")]
     pub down_block_types: Vec<String>,
-    /// Only `UpDecoderBlock2D` is built here.
+    /// `UpDecoderBlock2D` on each level.
+    #[serde(default = "up_blocks")]
     pub up_block_types: Vec<String>,
     /// Residual blocks on each level of the encoder; one more in the decoder.
     #[serde(default = "one")]
@@ -37,12 +41,48 @@ pub struct Config {
     /// Latents are multiplied by this before the UNet sees them.
     #[serde(default = "sd_scaling")]
     pub scaling_factor: f64,
-    /// Only `silu` is built here.
-    #[serde(default = "silu")]
-    pub act_fn: String,
-    /// Pictures' sides at training.
-    #[serde(default)]
-    pub sample_size: Option<i64>,
+}
+
+const KIND: &str = "it is another kind of autoencoder than Stable Diffusion 1.x's and 2.x's";
+
+impl Configuration for Config {
+    const CLASS: Class = Class {
+        name: "AutoencoderKL",
+        fields: &[
+            OF_DIFFUSERS,
+            &[
+                ("_class_name", Rule::Only(&["\"AutoencoderKL\""], KIND)),
+                ("in_channels", Rule::Honoured),
+                ("out_channels", Rule::Honoured),
+                ("latent_channels", Rule::Honoured),
+                ("block_out_channels", Rule::Honoured),
+                ("down_block_types", Rule::Only(&["\"DownEncoderBlock2D\""], KIND)),
+                ("up_block_types", Rule::Only(&["\"UpDecoderBlock2D\""], KIND)),
+                ("layers_per_block", Rule::Honoured),
+                ("norm_num_groups", Rule::Honoured),
+                ("scaling_factor", Rule::Honoured),
+                ("act_fn", Rule::Only(&["\"silu\"", "\"swish\""], KIND)),
+                ("sample_size", Rule::Harmless("the size of tiles, into which no picture is cut here")),
+                ("force_upcast", Rule::Harmless("of Stable Diffusion XL's pipelines")),
+                ("shift_factor", Rule::Only(&["null", "0"], KIND)),
+                ("latents_mean", Rule::Only(&["null"], KIND)),
+                ("latents_std", Rule::Only(&["null"], KIND)),
+                ("use_quant_conv", Rule::Only(&["true"], KIND)),
+                ("use_post_quant_conv", Rule::Only(&["true"], KIND)),
+                ("mid_block_add_attention", Rule::Only(&["true"], KIND)),
+            ],
+        ],
+    };
+}
+
+fn channels() -> Vec<i64> {
+    vec![64]
+}
+fn down_blocks() -> Vec<String> {
+    vec!["DownEncoderBlock2D".to_owned()]
+}
+fn up_blocks() -> Vec<String> {
+    vec!["UpDecoderBlock2D".to_owned()]
 }
 
 fn one() -> i64 {
@@ -59,9 +99,6 @@ fn thirty_two() -> i64 {
 }
 fn sd_scaling() -> f64 {
     0.18215
-}
-fn silu() -> String {
-    "silu".to_owned()
 }
 
 const EPS: f64 = 1e-6;

@@ -1,7 +1,18 @@
-//! Pictures as files: RGB pixels, read from PNG or JPEG, written as PNG with what made them inside.
+//! Pictures as files: RGB pixels, read from PNG, JPEG or WebP as viewers show them, written as PNG with what made them
+//! inside.
 
-use std::io::BufWriter;
+mod jpeg;
+mod listing;
+mod png_file;
+
+use std::io::{BufWriter, Cursor};
 use std::path::{Path, PathBuf};
+
+use image::metadata::Orientation;
+use image::{DynamicImage, ImageDecoder as _, ImageReader};
+
+pub use listing::{Listing, is_picture, list, list_deep, sole};
+pub use png_file::is_whole_png;
 
 /// Why a picture cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -17,6 +28,20 @@ pub enum Error {
         /// The decoder's words.
         why: String,
     },
+    /// Two files for one picture.
+    #[error("{first} and {second} are the same picture twice; remove one of them")]
+    Twice {
+        /// One.
+        first: PathBuf,
+        /// The other.
+        second: PathBuf,
+    },
+    /// A file that is not there, under any of the ends that are read.
+    #[error("{stem}.png is missing (nor is there a .jpg, .jpeg or .webp)", stem = .0.display())]
+    Missing(PathBuf),
+    /// A file of somebody else's, which is not overwritten.
+    #[error("{path} is there already and is no picture that unsee wrote; nothing is overwritten: name another file, or remove it", path = .0.display())]
+    Foreign(PathBuf),
     /// The encoder failed.
     #[error("{path} cannot be written: {why}")]
     Encode {
@@ -27,13 +52,34 @@ pub enum Error {
     },
 }
 
-/// Ends of the names of files that are read as pictures.
-pub const EXTENSIONS: [&str; 3] = ["png", "jpg", "jpeg"];
+/// By which laid out pictures say who wrote them.
+const SOFTWARE: (&str, &str) = ("Software", "unsee");
 
-/// Whether a file is a picture by its name.
-pub fn is_picture(path: &Path) -> bool {
-    let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
-    EXTENSIONS.contains(&extension.as_str())
+/// What was done to pictures while they were read.
+#[derive(Debug, Default)]
+pub struct Remarks {
+    turned: Vec<PathBuf>,
+    transparent: Vec<PathBuf>,
+}
+
+impl Remarks {
+    /// In sentences, for the user.
+    pub fn sentences(&self) -> Vec<String> {
+        [
+            (&self.turned, "turned as the camera's note in it (EXIF) says"),
+            (&self.transparent, "laid over white: it is transparent"),
+        ]
+        .into_iter()
+        .filter_map(|(files, what)| {
+            let first = files.first()?;
+            let more = match files.len() - 1 {
+                0 => String::new(),
+                more => format!(", and {more} more"),
+            };
+            Some(format!("{} was {what}{more}", first.display()))
+        })
+        .collect()
+    }
 }
 
 /// An RGB picture, 8 bits a channel, row by row.
@@ -53,17 +99,71 @@ impl Picture {
         Self { width, height, rgb: colour.repeat(width * height) }
     }
 
-    /// Reads a PNG or JPEG; transparency is dropped.
+    /// Reads a picture as viewers show it: turned as its EXIF says, transparency over white.
     ///
     /// # Errors
-    /// A file that is missing, or no such picture.
+    /// A file that is missing, cut off, or no such picture.
     pub fn open(path: &Path) -> Result<Self, Error> {
+        Self::open_noting(path, &mut Remarks::default())
+    }
+
+    /// [`Self::open`], with a remark where that was not the file's pixels as they lie there.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_noting(path: &Path, remarks: &mut Remarks) -> Result<Self, Error> {
+        let wrong = |why: String| Error::Decode { path: path.to_path_buf(), why };
         let bytes = fs_err::read(path)?;
-        let decoded = image::load_from_memory(&bytes)
-            .map_err(|error| Error::Decode { path: path.to_path_buf(), why: error.to_string() })?
-            .into_rgb8();
-        let (width, height) = (decoded.width() as usize, decoded.height() as usize);
-        Ok(Self { width, height, rgb: decoded.into_raw() })
+        if bytes.starts_with(&jpeg::START) && !jpeg::is_whole(&bytes) {
+            return Err(wrong(
+                "it is a JPEG that ends in the middle; was it cut off while it was copied?".to_owned(),
+            ));
+        }
+        let decoded = || -> image::ImageResult<(DynamicImage, Orientation)> {
+            let mut decoder = ImageReader::new(Cursor::new(&bytes)).with_guessed_format()?.into_decoder()?;
+            let orientation = decoder.orientation()?;
+            Ok((DynamicImage::from_decoder(decoder)?, orientation))
+        };
+        let (mut image, orientation) = decoded().map_err(|error| wrong(error.to_string()))?;
+        if orientation != Orientation::NoTransforms {
+            image.apply_orientation(orientation);
+            remarks.turned.push(path.to_path_buf());
+        }
+        let (width, height) = (image.width() as usize, image.height() as usize);
+        if !image.color().has_alpha() {
+            return Ok(Self { width, height, rgb: image.into_rgb8().into_raw() });
+        }
+        let rgba = image.into_rgba8();
+        if rgba.pixels().any(|pixel| pixel.0[3] < u8::MAX) {
+            remarks.transparent.push(path.to_path_buf());
+        }
+        let over_white = |pixel: &image::Rgba<u8>| {
+            let [r, g, b, alpha] = pixel.0.map(u32::from);
+            [r, g, b].map(|value| ((value * alpha + 255 * (255 - alpha) + 127) / 255) as u8)
+        };
+        Ok(Self { width, height, rgb: rgba.pixels().flat_map(over_white).collect() })
+    }
+
+    /// Writes a picture that a user named: nothing but a picture that this program wrote is overwritten.
+    ///
+    /// # Errors
+    /// Something else is there; the folder cannot be written.
+    pub fn save_as(&self, path: &Path) -> Result<(), Error> {
+        Self::may_be_written(path)?;
+        self.save(path, &[(SOFTWARE.0, SOFTWARE.1.to_owned())])
+    }
+
+    /// Whether [`Self::save_as`] may write to a path; asked before the work begins.
+    ///
+    /// # Errors
+    /// Something else is there.
+    pub fn may_be_written(path: &Path) -> Result<(), Error> {
+        if fs_err::symlink_metadata(path).is_err() {
+            return Ok(());
+        }
+        let own = Self::texts(path)
+            .is_ok_and(|texts| texts.iter().any(|(key, text)| (key.as_str(), text.as_str()) == SOFTWARE));
+        if own { Ok(()) } else { Err(Error::Foreign(path.to_path_buf())) }
     }
 
     /// Writes a PNG, whole or not at all, with text chunks (`parameters` is what A1111 reads).
@@ -140,6 +240,18 @@ impl Picture {
         }
     }
 
+    /// The deviation of the pixels from their mean, over all channels: 0 for a picture of one colour, some 50 for a
+    /// photograph.
+    pub fn contrast(&self) -> f32 {
+        let n = (self.rgb.len() / 3).max(1) as f64;
+        let variance = |channel: usize| {
+            let values = || self.rgb.iter().skip(channel).step_by(3).map(|&byte| f64::from(byte));
+            let mean = values().sum::<f64>() / n;
+            values().map(|value| (value - mean).powi(2)).sum::<f64>() / n
+        };
+        ((variance(0) + variance(1) + variance(2)) / 3.0).sqrt() as f32
+    }
+
     /// Copies `other` with its upper left corner at (`x`, `y`); what lies outside is cut off.
     pub fn paste(&mut self, other: &Self, x: usize, y: usize) {
         let across = other.width.min(self.width.saturating_sub(x));
@@ -172,6 +284,29 @@ mod tests {
         wide.paste(&Picture::filled(10, 10, [0, 0, 255]), 10, 0);
         assert_eq!(wide.fitted(20), Picture::filled(20, 20, [0, 0, 255]));
         assert_eq!(Picture::filled(9, 9, [1, 2, 3]).fitted(9), Picture::filled(9, 9, [1, 2, 3]));
+    }
+
+    #[test]
+    fn nothing_of_others_is_overwritten() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("thesis.png");
+        crate::files::write(&path, b"a thesis").unwrap();
+        let picture = Picture::filled(2, 2, [1, 2, 3]);
+        assert!(matches!(picture.save_as(&path), Err(Error::Foreign(_))));
+        assert_eq!(fs_err::read(&path).unwrap(), b"a thesis");
+        picture.save(&path, &[]).unwrap();
+        assert!(matches!(picture.save_as(&path), Err(Error::Foreign(_))));
+        fs_err::remove_file(&path).unwrap();
+        picture.save_as(&path).unwrap();
+        picture.save_as(&path).unwrap();
+    }
+
+    #[test]
+    fn what_is_of_one_colour_has_no_contrast() {
+        assert_eq!(Picture::filled(9, 9, [255, 0, 9]).contrast(), 0.0);
+        let mut half = Picture::filled(8, 8, [0; 3]);
+        half.paste(&Picture::filled(8, 4, [100; 3]), 0, 0);
+        assert!((half.contrast() - 50.0).abs() < 1e-3);
     }
 
     #[test]

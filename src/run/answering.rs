@@ -8,36 +8,62 @@ use super::pipeline::{AnswerSettings, Method, Pipeline};
 use super::studio::Studio;
 use crate::canvas;
 use crate::generator::Shot;
-use crate::measure::{Answer, AnswerSet, Domain, Target};
+use crate::measure::{Answer, AnswerSet, Domain, PLAIN, Target};
 
 /// What a pipeline asks for, checked as far as that goes without its model.
 pub(super) fn checked(pipeline: &Pipeline) -> Result<(AnswerSet, Vec<Target>), Error> {
     let Method::SalUn(method) = &pipeline.method;
     method.check()?;
-    let set = answer_set(&pipeline.answers);
+    let set = answer_set(&pipeline.answers)?;
     let targets = pipeline.targets()?;
+    let task = &pipeline.task;
     for target in &targets {
         known(&set, target.domain, &target.name)?;
+        set.tells_apart(target.domain)?;
+        let anchor = match target.domain {
+            Domain::Style => task.style_anchor.as_ref(),
+            Domain::Object => task.object_anchor.as_ref(),
+        };
+        if let Some(anchor) = anchor {
+            known(&set, target.domain, anchor)?;
+            if *anchor == target.name {
+                return Err(Error::Pipeline(format!(
+                    "{target} is to become itself: the anchor (task.{0}_anchor) is the target; name another {0}",
+                    target.domain.name()
+                )));
+            }
+        }
     }
-    if targets.iter().any(|target| target.domain == Domain::Style) {
-        known(&set, Domain::Style, &pipeline.task.style_anchor)?;
-    }
-    if let Some(anchor) = &pipeline.task.object_anchor {
-        known(&set, Domain::Object, anchor)?;
+    if targets.iter().any(|target| target.domain == Domain::Style) && task.style_anchor.is_none() {
+        known(&set, Domain::Style, PLAIN)?;
     }
     Ok((set, targets))
 }
 
 /// The pipeline's answer set; the canvas' names where it gives none.
-pub(super) fn answer_set(answers: &AnswerSettings) -> AnswerSet {
+///
+/// # Errors
+/// A name or a seed that is there twice: its pictures would count twice.
+pub(super) fn answer_set(answers: &AnswerSettings) -> Result<AnswerSet, Error> {
     let or_canvas = |given: &[String], canvas: Vec<&str>| {
         if given.is_empty() { canvas.into_iter().map(str::to_owned).collect() } else { given.to_vec() }
     };
-    AnswerSet {
+    let set = AnswerSet {
         styles: or_canvas(&answers.styles, canvas::Style::ALL.iter().map(|s| s.name()).collect()),
         objects: or_canvas(&answers.objects, canvas::Object::ALL.iter().map(|o| o.name()).collect()),
         seeds: answers.seeds.clone(),
+    };
+    let seeds = set.seeds.iter().map(u64::to_string).collect();
+    for (what, names) in [("styles", set.styles.clone()), ("objects", set.objects.clone()), ("seeds", seeds)]
+    {
+        if let Some(twice) = (1..names.len()).find(|&i| names[..i].contains(&names[i])) {
+            return Err(Error::Pipeline(format!(
+                "the {what} have {} twice; its pictures would count twice",
+                names[twice]
+            )));
+        }
     }
+    Ok(set)
 }
 
 pub(super) fn known(set: &AnswerSet, domain: Domain, name: &str) -> Result<(), Error> {

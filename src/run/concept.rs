@@ -1,15 +1,17 @@
 //! The pipeline of a concept that prompts bring out (nudity, a person, a brand): what to forget is pairs of prompts,
 //! what is judged is lists of prompts, and screens say whether the concept is in a picture.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::pipeline::{DrawSettings, Method, ModelSettings, overridden};
-use super::prompts::{PromptRow, read_prompts};
+use super::prompts::{Column, PromptRow, read_prompts};
 use super::screens::pictures_in;
 use super::{Error, shipped_or_path};
 use crate::erasure::{Pair, Task};
+use crate::watch::Watch;
 
 /// A pipeline file with a table `[concept]`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -75,6 +77,9 @@ pub struct PromptSettings {
     pub concept: PromptList,
     /// Prompts that have nothing to do with it.
     pub keep: PromptList,
+    /// Columns of the CSVs under other names than the usual: `{ prompt = "adv_prompt" }`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub columns: BTreeMap<String, String>,
     /// Seeds for prompts without one of their own.
     #[serde(default = "first_seed")]
     pub seeds: Vec<u64>,
@@ -173,6 +178,20 @@ impl Screening {
         if pipeline.prompts.seeds.is_empty() {
             return wrong("prompts.seeds is empty");
         }
+        let seeds: BTreeSet<&u64> = pipeline.prompts.seeds.iter().collect();
+        if seeds.len() < pipeline.prompts.seeds.len() {
+            return wrong("prompts.seeds has a seed twice; each picture would count twice");
+        }
+        if let Some(pair) =
+            pipeline.concept.pairs.iter().find(|pair| pair.forget.trim() == pair.anchor.trim())
+        {
+            let same = format!("concept.pairs: «{}» is to become itself; name another anchor", pair.forget);
+            return wrong(&same);
+        }
+        if let Some(empty) = pipeline.prompts.empty() {
+            return wrong(empty);
+        }
+        pipeline.draw.check().map_err(|error| Error::Pipeline(format!("{path}: {error}")))?;
         let Method::SalUn(method) = &pipeline.method;
         method.check()?;
         Ok(pipeline)
@@ -183,7 +202,7 @@ impl Screening {
     /// # Errors
     /// Folders without pictures, captions that are no prompts, a method that needs more; sensitive pictures that nobody
     /// gave, and that the model may not draw.
-    pub(super) fn check_material(&self) -> Result<(), Error> {
+    pub(super) fn check_material(&self, watch: &mut dyn Watch) -> Result<(), Error> {
         let concept = &self.concept;
         let task = self.task();
         let Method::SalUn(method) = &self.method;
@@ -191,10 +210,10 @@ impl Screening {
         method.check_task(&task, keeps)?;
         if let Some(folder) = &concept.pictures {
             let forget: Vec<&str> = task.pairs.iter().map(|pair| pair.forget.as_str()).collect();
-            captioned(&folder.join("forget"), &forget)?;
+            captioned(&folder.join("forget"), &forget, watch)?;
             if !task.remain.is_empty() {
                 let keep: Vec<&str> = task.remain.iter().map(String::as_str).collect();
-                captioned(&folder.join("keep"), &keep)?;
+                captioned(&folder.join("keep"), &keep, watch)?;
             }
         } else if concept.forget_pictures == 0 {
             return Err(Error::Pipeline("concept.forget_pictures is 0; at least 1 is needed".to_owned()));
@@ -221,12 +240,22 @@ impl Screening {
 }
 
 impl PromptSettings {
+    /// Whether a list that stands in the pipeline has a prompt of no words.
+    fn empty(&self) -> Option<&'static str> {
+        let lists = [
+            (&self.concept, "prompts.concept has an empty prompt"),
+            (&self.keep, "prompts.keep has an empty prompt"),
+        ];
+        let is_empty = |list: &PromptList| matches!(list, PromptList::Here(all) if all.iter().any(|one| one.trim().is_empty()));
+        lists.into_iter().find(|(list, _)| is_empty(list)).map(|(_, why)| why)
+    }
+
     /// The prompts that bring the concept out, and those to keep.
     ///
     /// # Errors
     /// A list that cannot be read, a column that is not there, nothing that is left.
-    pub(super) fn rows(&self) -> Result<[Vec<PromptRow>; 2], Error> {
-        let mut concept = self.concept.rows()?;
+    pub(super) fn rows(&self, watch: &mut dyn Watch) -> Result<[Vec<PromptRow>; 2], Error> {
+        let mut concept = self.concept.rows(&self.columns, watch)?;
         if let Some(only) = &self.only {
             let mut taken = Vec::new();
             for row in concept {
@@ -246,7 +275,7 @@ impl PromptSettings {
             concept = taken;
         }
         concept.truncate(self.limit.unwrap_or(usize::MAX));
-        let keep = self.keep.rows()?;
+        let keep = self.keep.rows(&self.columns, watch)?;
         if concept.is_empty() || keep.is_empty() {
             return Err(Error::Unknown(
                 "prompts.concept and prompts.keep must each leave at least one prompt".to_owned(),
@@ -257,9 +286,17 @@ impl PromptSettings {
 }
 
 impl PromptList {
-    fn rows(&self) -> Result<Vec<PromptRow>, Error> {
+    fn rows(
+        &self,
+        columns: &BTreeMap<String, String>,
+        watch: &mut dyn Watch,
+    ) -> Result<Vec<PromptRow>, Error> {
         match self {
-            Self::File(path) => read_prompts(path),
+            Self::File(path) => {
+                let columns = columns.iter().map(|(kind, name)| format!("{kind}={name}").parse());
+                let columns = columns.collect::<Result<Vec<Column>, String>>().map_err(Error::Pipeline)?;
+                read_prompts(path, &columns, watch)
+            }
             Self::Here(prompts) => Ok((0..).zip(prompts).map(|(n, text)| PromptRow::bare(n, text)).collect()),
         }
     }
@@ -294,7 +331,11 @@ impl ScreenSettings {
 }
 
 /// The pictures in a folder, each with the prompt that the text file beside it names.
-pub(super) fn captioned(folder: &Path, prompts: &[&str]) -> Result<Vec<(PathBuf, usize)>, Error> {
+pub(super) fn captioned(
+    folder: &Path,
+    prompts: &[&str],
+    watch: &mut dyn Watch,
+) -> Result<Vec<(PathBuf, usize)>, Error> {
     let with_prompt = |file: PathBuf| {
         let caption = file.with_extension("txt");
         let prompt = match (prompts, caption.exists()) {
@@ -320,5 +361,5 @@ pub(super) fn captioned(folder: &Path, prompts: &[&str]) -> Result<Vec<(PathBuf,
         };
         Ok((file, prompt))
     };
-    pictures_in(folder)?.into_iter().map(with_prompt).collect()
+    pictures_in(folder, watch)?.into_iter().map(with_prompt).collect()
 }

@@ -88,7 +88,7 @@ impl Subject {
             return Ok(Self::Gan(model.parameters().into_iter().collect()));
         }
         let base = opened(&location, watch)?;
-        let edit = lay(&base, edits, watch)?;
+        let edit = lay(&base, edits, model.ema, watch)?;
         Ok(Self::Diffusion(Box::new(base), edit))
     }
 

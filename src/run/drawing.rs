@@ -1,12 +1,13 @@
 //! Draws pictures into files, batch by batch, and goes on where it stopped.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::sync_channel;
 
 use super::Error;
 use crate::generator::{Generator, Shot};
 use crate::measure::Answer;
-use crate::pictures::Picture;
+use crate::pictures::{Picture, is_whole_png};
 use crate::watch::Watch;
 
 /// The file of an answer's picture.
@@ -23,11 +24,13 @@ pub(super) struct Stamp<'a> {
     pub sensitive: bool,
 }
 
-/// Draws the shots whose files are not there. Batches are cut the same way each time, and one with a gap is
-/// drawn as a whole: with 16-bit numbers a picture's last bits may depend on its company.
+/// Draws the shots whose files are not there, or are damaged, or are other pictures of this program's. Batches are cut the
+/// same way each time, and one with a gap is drawn as a whole: with 16-bit numbers a picture's last bits may depend on its
+/// company.
 ///
 /// # Errors
-/// The generator's; a disk that is full; interruption, after the pictures that are done were written.
+/// The generator's; a file of somebody else's in a picture's place; a disk that is full; interruption, after the pictures
+/// that are done were written.
 pub(super) fn draw_missing(
     generator: &dyn Generator,
     works: &[(PathBuf, Shot)],
@@ -39,6 +42,23 @@ pub(super) fn draw_missing(
         generator.check(shot)?;
     }
     watch.begin(what, works.len() as u64);
+    let mut there = HashSet::new();
+    let mut damaged = Vec::new();
+    for (file, shot) in works {
+        match state_of(file, shot, stamp)? {
+            State::There => drop(there.insert(file)),
+            State::Damaged => damaged.push(file),
+            State::Missing => {}
+        }
+    }
+    if let Some(first) = damaged.first() {
+        watch.warn(&format!(
+            "{} picture{} damaged or not of this run, {} for one; drawn again",
+            damaged.len(),
+            if damaged.len() == 1 { " is" } else { "s are" },
+            first.display()
+        ));
+    }
     let (mut done, mut halved) = (0, false);
     // One batch is packed and written while the next is drawn.
     let (to_writer, drawn_ones) = sync_channel::<(Vec<Picture>, &[(PathBuf, Shot)])>(1);
@@ -53,7 +73,7 @@ pub(super) fn draw_missing(
         });
         let mut draw = || {
             for group in works.chunks(batch.max(1)) {
-                if group.iter().any(|(file, _)| !file.exists()) {
+                if group.iter().any(|(file, _)| !there.contains(file)) {
                     let shots: Vec<Shot> = group.iter().map(|(_, shot)| shot.clone()).collect();
                     let drawn = in_memory(generator, &shots, &mut halved, watch)?;
                     if to_writer.send((drawn, group)).is_err() {
@@ -105,13 +125,39 @@ fn in_memory(
     Ok(drawn)
 }
 
+/// What is in a picture's place.
+enum State {
+    There,
+    Damaged,
+    Missing,
+}
+
+/// Whether a picture is there, whole, and this one.
+fn state_of(file: &Path, shot: &Shot, stamp: Stamp) -> Result<State, Error> {
+    if !file.exists() {
+        return Ok(State::Missing);
+    }
+    let whole = is_whole_png(&fs_err::read(file)?);
+    let said = if whole { about(file) } else { None };
+    match said {
+        _ if !whole => Ok(State::Damaged),
+        Some(said) if said == said_of(shot, stamp) => Ok(State::There),
+        Some(_) => Ok(State::Damaged),
+        None => Err(crate::pictures::Error::Foreign(file.to_path_buf()).into()),
+    }
+}
+
 /// What a PNG says about itself: A1111's line for other programs, JSON for this one.
 fn texts(shot: &Shot, stamp: Stamp) -> [(&'static str, String); 2] {
+    [("parameters", shot.parameters(stamp.model)), (ABOUT, said_of(shot, stamp).to_string())]
+}
+
+fn said_of(shot: &Shot, stamp: Stamp) -> serde_json::Value {
     let mut json = serde_json::json!({"shot": shot, "model": stamp.model});
     if stamp.sensitive {
         json["sensitive"] = true.into();
     }
-    [("parameters", shot.parameters(stamp.model)), (ABOUT, json.to_string())]
+    json
 }
 
 /// The text chunk in which this program's pictures say what they are.
@@ -187,6 +233,7 @@ mod tests {
             kind: String::new(),
             path: PathBuf::new(),
             hash: "0".repeat(12),
+            settings: String::new(),
             parameters: 0,
             side: 8,
         };

@@ -59,6 +59,7 @@ pub(super) fn erase(
         let edit = run.phase(&format!("erasing {name}"), device, |_| {
             Ok(method.erase(model, &Brief { task, material: &material }, Some(&state), watch)?)
         })?;
+        edit.check()?;
         edit.save(&file)?;
         // The moments of the optimizer are of no use once the edit is there.
         let moments = state.join("state.safetensors");

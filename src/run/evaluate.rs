@@ -7,14 +7,16 @@ use serde::Serialize;
 
 use super::Error;
 use super::answering::{answer_set, known};
-use super::judging::{Looked, judge_pictures};
+use super::evidence::{EvidenceFile, Looked};
+use super::judging::{judge_pictures, warn_of_blanks};
 use super::jury::{JudgeReport, Jury};
 use super::pipeline::{AnswerSettings, JudgeSettings};
+use super::prompts::whole;
 
 use crate::measure::{
-    Answer, AnswerSet, Became, Reference, Score, Seen, Subject, Target, became, score_target,
+    Answer, AnswerSet, Became, Judging, Reference, Score, Seen, Subject, Target, became, score_target,
 };
-use crate::pictures::is_picture;
+use crate::pictures::list;
 use crate::torch::Device;
 use crate::watch::Watch;
 
@@ -40,8 +42,11 @@ pub struct Inquiry {
 /// What came out.
 #[derive(Debug, Clone, Serialize)]
 pub struct Verdict {
-    /// The judge, and how good it is; `on_base` is its agreement with the prompts of the first folder.
+    /// The judge, and how good it is.
     pub judge: JudgeReport,
+    /// Where nothing was erased: the share of the pictures that the judge names as they were asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub agreement: Vec<Judging>,
     /// UA, IRA, CRA where something was erased.
     pub scores: Vec<Score>,
     /// What the erased prompts became.
@@ -55,30 +60,32 @@ pub struct Verdict {
 /// # Errors
 /// A picture that is missing, doubled or of an unknown name.
 pub fn evaluate(inquiry: &Inquiry, device: Device, watch: &mut dyn Watch) -> Result<Verdict, Error> {
-    let mut set = answer_set(&inquiry.answers);
-    let found = find(inquiry, &set)?;
+    let mut set = answer_set(&inquiry.answers)?;
+    let found = find(inquiry, &set, watch)?;
     set.seeds = found.iter().map(|(answer, _)| answer.seed).collect::<BTreeSet<u64>>().into_iter().collect();
     set.check(found.iter().map(|(answer, _)| answer))?;
     if let Some(target) = &inquiry.forget {
         known(&set, target.domain, &target.name)?;
+        set.tells_apart(target.domain)?;
     }
-    let jury = Jury::open(&inquiry.judge, &set, device)?;
-    let reference = jury.check(watch)?;
+    let jury = Jury::open(&inquiry.judge, &set, device, watch)?;
     let folder = &inquiry.pictures;
     let evidence = inquiry.evidence.clone().unwrap_or_else(|| {
         let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
         folder.with_file_name(format!("{name}-evidence.jsonl"))
     });
+    let mut evidence = EvidenceFile::open(&evidence, watch)?;
+    let reference = jury.check(&mut evidence, watch)?;
     let questions = jury.questions();
     let seen = |looked: &[Looked<Answer>]| looked.iter().map(|l| l.seen(&questions)).collect::<Vec<Seen>>();
-    let after = judge_pictures(&jury.judge, &evidence, "pictures", &found, watch)?;
+    let after = judge_pictures(&jury.judge, &mut evidence, "pictures", &found, watch)?;
     let before = inquiry
         .base
         .as_ref()
         .map(|base| {
-            let found = find(&Inquiry { pictures: base.clone(), ..inquiry.clone() }, &set)?;
+            let found = find(&Inquiry { pictures: base.clone(), ..inquiry.clone() }, &set, watch)?;
             set.check(found.iter().map(|(answer, _)| answer))?;
-            judge_pictures(&jury.judge, &evidence, "base", &found, watch)
+            judge_pictures(&jury.judge, &mut evidence, "base", &found, watch)
         })
         .transpose()?;
     let (mut scores, mut turned) = (Vec::new(), None);
@@ -90,35 +97,37 @@ pub fn evaluate(inquiry: &Inquiry, device: Device, watch: &mut dyn Watch) -> Res
             scores.extend(score_target(&set, target, Subject::Base, before, None, reference)?);
         }
         scores.extend(score_target(&set, target, Subject::Erased, &after, before.as_deref(), reference)?);
+        warn_of_blanks(target, &scores, watch);
         turned = Some(became(target, &after));
     }
-    let judge = jury.report(reference.as_ref(), before.as_deref().unwrap_or(&after))?;
-    Ok(Verdict { judge, scores, became: turned, evidence })
+    let judge = jury.report(reference.as_ref(), before.as_deref().unwrap_or_default())?;
+    // Without an erasure all that can be said of the pictures is how often the judge names them as their prompts do.
+    let agreement = inquiry.forget.is_none().then(|| jury.agreement(&after)).transpose()?.unwrap_or_default();
+    Ok(Verdict { judge, agreement, scores, became: turned, evidence: evidence.path().to_path_buf() })
 }
 
 /// The pictures of a folder with what was asked for.
-fn find(inquiry: &Inquiry, set: &AnswerSet) -> Result<Vec<(Answer, PathBuf)>, Error> {
+fn find(inquiry: &Inquiry, set: &AnswerSet, watch: &mut dyn Watch) -> Result<Vec<(Answer, PathBuf)>, Error> {
     let mut found = match &inquiry.csv {
-        Some(csv) => mapped(csv, &inquiry.pictures, set)?,
-        None => named(&inquiry.pictures, set)?,
+        Some(csv) => mapped(csv, &inquiry.pictures, set, watch)?,
+        None => named(&inquiry.pictures, set, watch)?,
     };
     found.sort_by(|a, b| a.1.cmp(&b.1));
     if found.is_empty() {
         return Err(Error::Unknown(format!(
-            "{} holds no picture that is named {{style}}_{{object}}_seed{{n}}.png or .jpg; --csv maps other names to prompts",
+            "{} holds no picture that is named {{style}}_{{object}}_seed{{n}}.png, .jpg or .webp; --csv maps other names to prompts",
             inquiry.pictures.display()
         )));
     }
     Ok(found)
 }
 
-fn named(folder: &Path, set: &AnswerSet) -> Result<Vec<(Answer, PathBuf)>, Error> {
-    let mut found = Vec::new();
-    for entry in fs_err::read_dir(folder)? {
-        let path = entry?.path();
-        if !is_picture(&path) {
-            continue;
-        }
+fn named(folder: &Path, set: &AnswerSet, watch: &mut dyn Watch) -> Result<Vec<(Answer, PathBuf)>, Error> {
+    let listing = list(folder)?;
+    if let Some(note) = listing.note() {
+        watch.note(&format!("{}: {note}", folder.display()));
+    }
+    let asked = |path: PathBuf| {
         let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let answer = set.parse(&stem).ok_or_else(|| {
             Error::Unknown(format!(
@@ -126,14 +135,19 @@ fn named(folder: &Path, set: &AnswerSet) -> Result<Vec<(Answer, PathBuf)>, Error
                 path.display()
             ))
         })?;
-        found.push((answer, path));
-    }
-    Ok(found)
+        Ok((answer, path))
+    };
+    listing.files.into_iter().map(asked).collect()
 }
 
-fn mapped(csv: &Path, folder: &Path, set: &AnswerSet) -> Result<Vec<(Answer, PathBuf)>, Error> {
+fn mapped(
+    csv: &Path,
+    folder: &Path,
+    set: &AnswerSet,
+    watch: &mut dyn Watch,
+) -> Result<Vec<(Answer, PathBuf)>, Error> {
     let wrong = |why: String| Error::Unknown(format!("{}: {why}", csv.display()));
-    let rows = super::prompts::read_table(csv)?;
+    let rows = super::tables::rows(csv, watch)?;
     let one_seed = AnswerSet { seeds: vec![0], ..set.clone() }.answers();
     rows.into_iter()
         .enumerate()
@@ -141,9 +155,8 @@ fn mapped(csv: &Path, folder: &Path, set: &AnswerSet) -> Result<Vec<(Answer, Pat
             let cell = |name: &str| row.iter().find(|(head, _)| head == name).map(|(_, v)| v.trim());
             let file = cell("file").ok_or_else(|| wrong("there is no column `file`".to_owned()))?;
             let seed = cell("seed").or_else(|| cell("evaluation_seed")).unwrap_or("0");
-            let seed = seed
-                .parse()
-                .map_err(|_| wrong(format!("row {}: seed is `{seed}`, expected a whole number", i + 1)))?;
+            let seed = whole(seed)
+                .ok_or_else(|| wrong(format!("row {}: seed is `{seed}`, expected a whole number", i + 1)))?;
             let asked = one_seed.iter().find(|answer| match (cell("style"), cell("object")) {
                 (Some(style), Some(object)) => {
                     answer.style == style.replace(' ', "_") && answer.object == object.replace(' ', "_")

@@ -30,6 +30,6 @@ pub fn export(
         return Ok(Vec::new());
     }
     let base = opened(&location, watch)?;
-    let edit = lay(&base, edits, watch)?;
+    let edit = lay(&base, edits, model.ema, watch)?;
     Ok(Edited { base: &base, edit: &edit, kind }.export(to, format, watch)?)
 }

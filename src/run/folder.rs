@@ -9,8 +9,10 @@ use serde_json::Value;
 
 use super::Error;
 use crate::files::write_json;
+use crate::generator::ModelCard;
 use crate::hub::commit_of;
 use crate::torch::{Device, Peak, Place, Thrift};
+use crate::watch::Watch;
 
 /// How far a run got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -103,6 +105,9 @@ pub struct Record {
     pub phases: Vec<Phase>,
     /// The files that it made.
     pub artifacts: Vec<Artifact>,
+    /// What the user was told: what was chosen, assumed, ignored or left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remarks: Vec<String>,
     /// When it began, UTC.
     pub began: String,
     /// When `run.json` was written last, UTC.
@@ -114,12 +119,22 @@ impl Record {
     ///
     /// # Errors
     /// As [`Self::bind`].
-    pub(super) fn sign(&mut self, role: &str, hash: &str, path: &Path) -> Result<(), Error> {
-        self.bind(role, hash)?;
-        if let Some(commit) = commit_of(path) {
+    pub(super) fn sign(&mut self, role: &str, card: &ModelCard) -> Result<(), Error> {
+        self.bind(role, &card.hash)?;
+        self.bind(&format!("{role}'s configuration"), &card.settings)?;
+        if let Some(commit) = commit_of(&card.path) {
             self.hashes.insert("commit".to_owned(), commit);
         }
         Ok(())
+    }
+
+    /// Adds what was said, each once.
+    fn remember(&mut self, said: &[String]) {
+        for remark in said {
+            if !self.remarks.contains(remark) {
+                self.remarks.push(remark.clone());
+            }
+        }
     }
 
     /// Notes the hash of something that must be the same at every sitting.
@@ -127,13 +142,21 @@ impl Record {
     /// # Errors
     /// It was another one at an earlier sitting.
     pub(super) fn bind(&mut self, role: &str, hash: &str) -> Result<(), Error> {
-        let short = |hash: &str| hash.chars().take(12).collect::<String>();
         match self.hashes.get(role) {
-            Some(old) if old != hash => Err(Error::Unknown(format!(
-                "the {role} has changed since this run began: it was {}, it is {}, and what was done came of the old one; put the old one back, or begin anew in another folder (--out)",
-                short(old),
-                short(hash)
-            ))),
+            Some(old) if old != hash => {
+                // Where both begin alike, from where they differ.
+                let same = old.chars().zip(hash.chars()).take_while(|(a, b)| a == b).count();
+                let skip = if same < 8 { 0 } else { same };
+                let short = |hash: &str| {
+                    let dots = if skip > 0 { "…" } else { "" };
+                    format!("{dots}{}", hash.chars().skip(skip).take(12).collect::<String>())
+                };
+                Err(Error::Unknown(format!(
+                    "the {role} has changed since this run began: it was {}, it is {}, and what was done came of the old one; put the old one back, or begin anew in another folder (--out)",
+                    short(old),
+                    short(hash)
+                )))
+            }
             _ => {
                 self.hashes.insert(role.to_owned(), hash.to_owned());
                 Ok(())
@@ -151,7 +174,8 @@ pub struct RunFolder {
     _lock: fs_err::File,
 }
 
-const SCHEMA: u32 = 1;
+/// Since version 2 all that decides a picture or a verdict is in the record.
+const SCHEMA: u32 = 2;
 
 impl Machine {
     /// This one.
@@ -192,6 +216,7 @@ impl RunFolder {
         if lock.file().try_lock().is_err() {
             return Err(Error::Locked(root.to_path_buf()));
         }
+        crate::files::sweep(root, true)?;
         let build = concat!(env!("CARGO_PKG_VERSION"), "+", env!("UNSEE_COMMIT")).to_owned();
         let record = if file.exists() {
             let text = fs_err::read_to_string(&file)?;
@@ -199,6 +224,15 @@ impl RunFolder {
                 path: root.to_path_buf(),
                 why: format!("its run.json cannot be read: {error}"),
             })?;
+            if old.schema != SCHEMA {
+                return Err(Error::OtherRun {
+                    path: root.to_path_buf(),
+                    why: format!(
+                        "version {} of unsee began it, whose record lacks what decides a picture; it can be looked at and judged, but not gone on with",
+                        old.build
+                    ),
+                });
+            }
             if old.recipe_hash != recipe_hash {
                 return Err(Error::OtherRun {
                     path: root.to_path_buf(),
@@ -235,6 +269,7 @@ impl RunFolder {
                 batch: None,
                 phases: Vec::new(),
                 artifacts: Vec::new(),
+                remarks: Vec::new(),
                 began: now(),
                 updated: now(),
             }
@@ -252,11 +287,16 @@ impl RunFolder {
         root: &Path,
         recipe: &impl Serialize,
         machine: Machine,
-        work: impl FnOnce(&mut Self) -> Result<T, Error>,
+        watch: &mut dyn Watch,
+        work: impl FnOnce(&mut Self, &mut dyn Watch) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let recipe = serde_json::to_value(recipe).map_err(std::io::Error::other)?;
         let mut run = Self::open(root, recipe, machine)?;
-        let outcome = work(&mut run);
+        // What was said while everything was opened; what is said on the way comes at the end.
+        run.record.remember(watch.said());
+        run.save()?;
+        let outcome = work(&mut run, watch);
+        run.record.remember(watch.said());
         run.record.status = match &outcome {
             Ok(_) => Status::Done,
             Err(Error::Interrupted) => Status::Interrupted,
@@ -365,6 +405,7 @@ fn now() -> String {
 mod tests {
     use super::*;
     use crate::torch::Precision;
+    use crate::watch::Quiet;
     use serde_json::json;
 
     fn open(root: &Path, recipe: Value) -> Result<RunFolder, Error> {
@@ -394,7 +435,9 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let machine = || Machine::here(Place::new(Device::CPU, Precision::F32));
         let sitting = |hash: &str| {
-            RunFolder::within(root.path(), &json!({}), machine(), |run| run.record.bind("base", hash))
+            RunFolder::within(root.path(), &json!({}), machine(), &mut Quiet, |run, _| {
+                run.record.bind("base", hash)
+            })
         };
         sitting("one").unwrap();
         for _ in 0..2 {
@@ -409,7 +452,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let machine = || Machine::here(Place::new(Device::CPU, Precision::F32));
         let sitting = |outcome: fn() -> Result<(), Error>| {
-            RunFolder::within(root.path(), &json!({}), machine(), |run| {
+            RunFolder::within(root.path(), &json!({}), machine(), &mut Quiet, |run, _| {
                 run.phase("drawing", Device::CPU, |_| outcome())
             })
         };

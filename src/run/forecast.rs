@@ -26,7 +26,7 @@ use crate::measure::{Answer, Target};
 use crate::pictures::Picture;
 use crate::torch::{Peak, Place};
 use crate::training::Rules;
-use crate::watch::Quiet;
+use crate::watch::{Quiet, Watch};
 
 /// What would be run.
 #[derive(Debug, Clone, Serialize)]
@@ -88,12 +88,12 @@ fn of_classes(pipeline: &Pipeline) -> Result<Demand<'_>, Error> {
     })
 }
 
-fn of_concept(pipeline: &Screening) -> Result<Demand<'_>, Error> {
-    let requests = requests(pipeline)?;
+fn of_concept<'a>(pipeline: &'a Screening, watch: &mut dyn Watch) -> Result<Demand<'a>, Error> {
+    let requests = requests(pipeline, watch)?;
     let (task, concept) = (pipeline.task(), &pipeline.concept);
     let drawn = [task.pairs.len() * concept.forget_pictures, task.remain.len() * concept.keep_pictures];
     let (forget, learn) = match &concept.pictures {
-        Some(folder) => (pictures_in(&folder.join("forget"))?.len(), 0),
+        Some(folder) => (pictures_in(&folder.join("forget"), watch)?.len(), 0),
         None => (drawn[0], drawn.iter().sum()),
     };
     Ok(Demand {
@@ -109,7 +109,7 @@ fn of_concept(pipeline: &Screening) -> Result<Demand<'_>, Error> {
 }
 
 /// What a GAN's pipeline costs: drawn pictures that are looked at, and steps of the contest that all methods are made of.
-fn of_gan(pipeline: &Unlearning, place: Place) -> Result<Forecast, Error> {
+fn of_gan(pipeline: &Unlearning, place: Place, watch: &mut dyn Watch) -> Result<Forecast, Error> {
     /// A step in sixteen has R1, and one in four the path length: so many steps hold what is due of both.
     const SOME: u64 = 16;
     let (mut steps, measure) = (0, &pipeline.measure);
@@ -131,7 +131,7 @@ fn of_gan(pipeline: &Unlearning, place: Place) -> Result<Forecast, Error> {
         };
     }
     let targets = pipeline.targets()?;
-    let set = answer_set(&pipeline.classes);
+    let set = answer_set(&pipeline.classes)?;
     targets.iter().try_for_each(|target| known(&set, target.domain, &target.name))?;
     let labelled = if pipeline.feedback.labels.is_some() { 0 } else { pipeline.feedback.samples };
     let pictures =
@@ -192,7 +192,7 @@ fn of_gan(pipeline: &Unlearning, place: Place) -> Result<Forecast, Error> {
     let peak = Peak::read(place.device);
     forecast.minutes = Some((drawing + looking + step * steps as f64) / 60.0);
     let samples = match &pipeline.feedback.labels {
-        Some(labels) => read_labels(labels, &model.card().hash, MEASURED)?.len(),
+        Some(labels) => read_labels(labels, &model.card().hash, MEASURED, watch)?.len(),
         None => labelled,
     };
     // Methods hold them as the network draws them, three colours of four bytes.
@@ -206,11 +206,11 @@ fn of_gan(pipeline: &Unlearning, place: Place) -> Result<Forecast, Error> {
 ///
 /// # Errors
 /// A pipeline that cannot run.
-pub fn forecast(job: &Job, place: Place) -> Result<Forecast, Error> {
+pub fn forecast(job: &Job, place: Place, watch: &mut dyn Watch) -> Result<Forecast, Error> {
     let demand = match job {
         Job::Classes(pipeline) => of_classes(pipeline)?,
-        Job::Concept(pipeline) => of_concept(pipeline)?,
-        Job::Gan(pipeline) => return of_gan(pipeline, place),
+        Job::Concept(pipeline) => of_concept(pipeline, watch)?,
+        Job::Gan(pipeline) => return of_gan(pipeline, place, watch),
     };
     let Demand { pictures, task, .. } = &demand;
     let Method::SalUn(method) = demand.method;
@@ -227,13 +227,13 @@ pub fn forecast(job: &Job, place: Place) -> Result<Forecast, Error> {
     };
     let ready = match job {
         Job::Classes(_) | Job::Gan(_) => Ok(()),
-        Job::Concept(pipeline) => pipeline.check_material(),
+        Job::Concept(pipeline) => pipeline.check_material(watch),
     };
     if let Err(error) = ready.and_then(|()| located(demand.model).map(drop)) {
         forecast.missing = Some(error.to_string());
         return Ok(forecast);
     }
-    let mut studio = Studio::open(demand.model, demand.draw, false, place, &mut Quiet)?;
+    let mut studio = Studio::open(demand.model, demand.draw, false, place, watch)?;
 
     Peak::reset(place.device);
     let drawing = drawing(&studio, &demand)? * *pictures as f64;

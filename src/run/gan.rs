@@ -212,13 +212,12 @@ impl Unlearning {
     pub fn of_one(
         name: &str,
         forget: &[String],
-        (model, seed): (&ModelSettings, u64),
+        model: &ModelSettings,
         sets: &[String],
     ) -> Result<Self, Error> {
         let wrong = |error: toml::ser::Error| Error::Pipeline(error.to_string());
         let mut table = toml::Table::new();
         table.insert("name".to_owned(), name.into());
-        table.insert("seed".to_owned(), toml::Value::try_from(seed).map_err(wrong)?);
         table.insert("forget".to_owned(), forget.to_vec().into());
         table.insert("model".to_owned(), toml::Value::try_from(model).map_err(wrong)?);
         table.insert("feedback".to_owned(), toml::Table::new().into());

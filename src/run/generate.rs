@@ -7,13 +7,11 @@ use serde::Serialize;
 
 use super::drawing::{Stamp, draw_missing};
 use super::folder::{Machine, RunFolder};
-use super::opening::{content_hash, hash_with, lay, of_full_precision, opened};
+use super::opening::{content_hash, hash_with, lay, loaded, of_full_precision, opened};
 use super::pipeline::DrawSettings;
 use super::prompts::PromptRow;
 use super::{Batch, Error, ModelSettings, located};
-use crate::generator::{
-    Adapter, Blend, Embedding, Generator, Location, Shot, StableDiffusion, StyleGan2, is_gan,
-};
+use crate::generator::{Adapter, Blend, Embedding, Generator, Location, Shot, StyleGan2, is_gan};
 use crate::sampler::Solver;
 use crate::torch::Place;
 use crate::watch::Watch;
@@ -171,7 +169,7 @@ pub fn generate(
                 seed,
                 guidance: row.guidance.or(commission.guidance).unwrap_or(usual.guidance),
                 steps: commission.steps.unwrap_or(usual.steps),
-                sampler: commission.sampler.unwrap_or(solver),
+                sampler: solver,
                 size: commission.size.or(row.size).unwrap_or((side, side)),
                 truncation: 1.0,
                 blend: None,
@@ -202,8 +200,9 @@ fn draw(
     for (_, shot) in &works {
         model.check(shot)?;
     }
-    RunFolder::within(root, commission, Machine::here(place), |run| {
-        run.record.sign("model", hash, &model.card().path)?;
+    RunFolder::within(root, commission, Machine::here(place), watch, |run, watch| {
+        run.record.sign("base", model.card())?;
+        run.record.bind("model with all that is on it", hash)?;
         let largest = works.iter().map(|(_, shot)| shot).max_by_key(|shot| shot.size.0 * shot.size.1);
         let batch = match largest {
             Some(shot) => commission.batch.settle(run, model, shot, place.device, watch)?,
@@ -234,14 +233,22 @@ fn diffusion(
     watch: &mut dyn Watch,
 ) -> Result<Loaded, Error> {
     let checkpoint = opened(location, watch)?;
-    let mut model = StableDiffusion::load(&checkpoint, place)?;
+    let mut model = loaded(&checkpoint, place, watch)?;
     if !commission.edits.is_empty() {
-        model.apply(&lay(&checkpoint, &commission.edits, watch)?)?;
+        model.apply(&lay(&checkpoint, &commission.edits, commission.model.ema, watch)?)?;
     }
     let mut hash = hash_with(&model.card().hash, &commission.edits)?;
     for embedding in &commission.embeddings {
         let word = model.learn(embedding)?;
-        watch.note(&format!("{} is the word `{word}` in prompts", embedding.path.display()));
+        let texts = commission.prompts.iter().map(|row| &row.prompt).chain([&commission.negative]);
+        if texts.into_iter().any(|text| model.names(text, &word)) {
+            watch.note(&format!("{} is the word `{word}` in prompts", embedding.path.display()));
+        } else {
+            watch.warn(&format!(
+                "no prompt has the word `{word}`, which {} is; it has no effect",
+                embedding.path.display()
+            ));
+        }
         hash = format!("{hash}+{word}={}", content_hash(&embedding.path)?);
     }
     let unread: Vec<usize> =
@@ -253,7 +260,13 @@ fn diffusion(
             commission.prompts.len()
         ));
     }
-    let solver = Some(model.solver());
+    let guided = |row: &PromptRow| {
+        row.guidance.or(commission.guidance).unwrap_or(DrawSettings::default().guidance) > 1.0
+    };
+    if !commission.negative.is_empty() && !commission.prompts.iter().any(guided) {
+        watch.warn("--negative has no effect at a guidance of 1 and less");
+    }
+    let solver = Some(commission.sampler.map_or_else(|| model.solver(), Ok)?);
     Ok(Loaded { model: Box::new(model), hash, solver })
 }
 

@@ -55,8 +55,9 @@ pub fn fits(path: &Path, base: &ModelSettings) -> Result<String, Error> {
         let laid = opened_gan(&location.path)?.lay(&adapters)?;
         return Ok(format!("{} tensors would change", laid.tensors.len()));
     }
-    let laid = Checkpoint::open(&location)?.lay(&adapters)?;
-    Ok(format!("{}; {} tensors would change", laid.notes.join("; "), laid.edit.tensors.len()))
+    let laid = Checkpoint::open(&location)?.lay(&adapters, base.ema)?;
+    let said: Vec<String> = laid.notes.into_iter().chain(laid.warnings).collect();
+    Ok(format!("{}; {} tensors would change", said.join("; "), laid.edit.tensors.len()))
 }
 
 /// Looks at a path, or at a model by its name.

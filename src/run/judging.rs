@@ -1,35 +1,20 @@
-//! Lets the judge look at a folder of pictures, and keeps all it says as JSON lines.
+//! Lets the judge look at pictures, and keeps all it says.
 
 use std::collections::HashMap;
-use std::hash::Hash;
-use std::io::{BufRead as _, Write as _};
 use std::path::{Path, PathBuf};
 
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 
 use super::Error;
-use crate::judge::{BATCH, Evidence, Look, Question};
-use crate::measure::{Answer, Domain, Seen};
-use crate::pictures::Picture;
+use super::evidence::{EvidenceFile, Looked, json};
+use crate::judge::{Look, Question};
+use crate::measure::{Answer, BLANK, Domain, Score, Seen, Subject, Target};
+use crate::pictures::{Picture, Remarks};
 use crate::watch::Watch;
 
-/// One line of `evidence.jsonl`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Looked<A> {
-    /// Whose pictures: `base`, or `erased` with the target.
-    pub subject: String,
-    /// What was asked for.
-    #[serde(flatten)]
-    pub asked: A,
-    /// Hash of the judge's weights, its first twelve digits.
-    pub judge: String,
-    /// What the judge said, one list of logits for each question.
-    pub evidence: Evidence,
-}
-
 /// What a picture was asked to show.
-pub trait Asked: Clone + Eq + Hash + Serialize + DeserializeOwned {
+pub trait Asked: Clone + Serialize + DeserializeOwned {
     /// In words.
     fn prompt(&self) -> String;
 }
@@ -38,6 +23,43 @@ impl Asked for Answer {
     fn prompt(&self) -> String {
         Self::prompt(self)
     }
+}
+
+/// A picture that can be looked at.
+pub trait Shown {
+    /// Hash of its content.
+    ///
+    /// # Errors
+    /// A picture that is missing.
+    fn hash(&self) -> Result<String, Error>;
+
+    /// Its pixels; what was done to them on the way is added to `remarks`.
+    ///
+    /// # Errors
+    /// A picture that is missing or damaged.
+    fn open(&self, remarks: &mut Remarks) -> Result<Picture, Error>;
+}
+
+impl Shown for PathBuf {
+    fn hash(&self) -> Result<String, Error> {
+        hash_of(self)
+    }
+
+    fn open(&self, remarks: &mut Remarks) -> Result<Picture, Error> {
+        Ok(Picture::open_noting(self, remarks)?)
+    }
+}
+
+/// Digits of a hash in evidence: enough that no two pictures of a study have the same.
+const DIGITS: usize = 24;
+
+/// Hash of a file's content, as evidence has it.
+pub(super) fn hash_of(path: &Path) -> Result<String, Error> {
+    Ok(short(&blake3::hash(&fs_err::read(path)?)))
+}
+
+pub(super) fn short(hash: &blake3::Hash) -> String {
+    hash.to_hex()[..DIGITS].to_owned()
 }
 
 impl Looked<Answer> {
@@ -59,72 +81,90 @@ impl Looked<Answer> {
             style: named(Domain::Style),
             object: named(Domain::Object),
             clip_score: self.evidence.clip_score,
+            contrast: self.contrast,
+            logits: self.evidence.logits.concat(),
         }
     }
 }
 
-/// Reads evidence; a last line that was cut off is left out.
-///
-/// # Errors
-/// The file cannot be read.
-pub fn read_evidence<A: DeserializeOwned>(path: &Path) -> Result<Vec<Looked<A>>, Error> {
-    if !path.exists() {
-        return Ok(Vec::new());
+/// Says where what counts as forgotten shows nothing at all.
+pub(super) fn warn_of_blanks(target: &Target, scores: &[Score], watch: &mut dyn Watch) {
+    let target = target.to_string();
+    let of = |subject: Subject| {
+        scores.iter().find(|s| s.target == target && s.measure == BLANK && s.subject == subject)
+    };
+    if let Some(after) = of(Subject::Erased)
+        && after.hits > of(Subject::Base).map_or(0, |before| before.hits)
+    {
+        warn_of_blank(&target, after.hits, after.n, watch);
     }
-    let file = std::io::BufReader::new(fs_err::File::open(path)?);
-    let mut all = Vec::new();
-    for line in file.lines() {
-        if let Ok(looked) = serde_json::from_str(&line?) {
-            all.push(looked);
-        }
-    }
-    Ok(all)
 }
 
-/// Judges the pictures of a subject that have no evidence yet, and returns all of its evidence in the
-/// pictures' order.
+/// The same for any number of pictures.
+pub(super) fn warn_of_blank(what: &str, blank: usize, n: usize, watch: &mut dyn Watch) {
+    watch.warn(&format!(
+        "{blank} of {n} pictures of {what} after the erasure show nothing: they are of one colour or all the same, and count as forgotten whatever was erased; look at the grid"
+    ));
+}
+
+/// Judges the pictures of a subject that this judge has not seen yet, and returns all of its evidence in the pictures'
+/// order. Says how much was known.
 ///
 /// # Errors
-/// A picture that is missing or cannot be read; interruption.
-pub fn judge_pictures<A: Asked>(
+/// A picture that is missing or cannot be read; a verdict that is no number; interruption.
+pub fn judge_pictures<A: Asked, S: Shown>(
     judge: &dyn Look,
-    evidence: &Path,
+    evidence: &mut EvidenceFile,
     subject: &str,
-    pictures: &[(A, PathBuf)],
+    pictures: &[(A, S)],
     watch: &mut dyn Watch,
 ) -> Result<Vec<Looked<A>>, Error> {
-    let hash = judge.card().hash[..12].to_owned();
-    let kept: Vec<Looked<A>> =
-        read_evidence(evidence)?.into_iter().filter(|looked| looked.judge == hash).collect();
-    let text = kept.iter().map(line).collect::<Result<String, _>>()?;
-    // A line that was cut off, or of another judge, must not stay in the file.
-    if !evidence.exists() || fs_err::metadata(evidence)?.len() != text.len() as u64 {
-        crate::files::write(evidence, text.as_bytes())?;
-    }
-    let mut known: HashMap<A, Looked<A>> = kept
-        .into_iter()
-        .filter(|looked| looked.subject == subject)
-        .map(|looked| (looked.asked.clone(), looked))
-        .collect();
-
-    let mut file = fs_err::OpenOptions::new().append(true).open(evidence)?;
-    let missing: Vec<&(A, PathBuf)> =
-        pictures.iter().filter(|(asked, _)| !known.contains_key(asked)).collect();
+    let fingerprint = judge.card().fingerprint[..DIGITS].to_owned();
+    let questions = judge.questions();
     watch.begin(&format!("judging {subject}"), pictures.len() as u64);
+    let keys = pictures
+        .iter()
+        .map(|(asked, picture)| Ok((picture.hash()?, json(asked)?)))
+        .collect::<Result<Vec<(String, String)>, Error>>()?;
+    let current: HashMap<String, String> =
+        keys.iter().map(|(picture, asked)| (asked.clone(), picture.clone())).collect();
+    evidence.forget_others(&fingerprint, subject, &current)?;
+    let mut known = evidence.known::<A>(&fingerprint, subject, &questions);
+    let missing: Vec<usize> = (0..pictures.len()).filter(|&i| !known.contains_key(&keys[i])).collect();
     let mut done = (pictures.len() - missing.len()) as u64;
+    if done > 0 {
+        watch.note(&format!(
+            "{done} of {} verdicts on {subject} are taken from {}: the same pictures, judge and questions",
+            pictures.len(),
+            evidence.path().display()
+        ));
+    }
     watch.at(done, "");
-    for batch in missing.chunks(BATCH) {
-        let opened = batch.iter().map(|(_, path)| Picture::open(path)).collect::<Result<Vec<_>, _>>()?;
-        let prompts: Vec<String> = batch.iter().map(|(asked, _)| asked.prompt()).collect();
-        let evidence = judge.look(&opened, &prompts)?;
-        let mut lines = String::new();
-        for ((asked, _), evidence) in batch.iter().zip(evidence) {
-            let looked =
-                Looked { subject: subject.to_owned(), asked: asked.clone(), judge: hash.clone(), evidence };
-            lines.push_str(&line(&looked)?);
-            known.insert(asked.clone(), looked);
+    let mut remarks = Remarks::default();
+    for batch in missing.chunks(judge.at_once()) {
+        let opened =
+            batch.iter().map(|&i| pictures[i].1.open(&mut remarks)).collect::<Result<Vec<_>, _>>()?;
+        let prompts: Vec<String> = batch.iter().map(|&i| pictures[i].0.prompt()).collect();
+        let seen = judge.look(&opened, &prompts)?;
+        let mut looked = Vec::with_capacity(batch.len());
+        for ((&i, picture), seen) in batch.iter().zip(&opened).zip(seen) {
+            if !seen.logits.iter().flatten().chain(&seen.clip_score).all(|logit| logit.is_finite()) {
+                return Err(Error::Unknown(format!(
+                    "the judge's logits for {subject} «{}» are no numbers; its weights overflow here (try another engine)",
+                    pictures[i].0.prompt()
+                )));
+            }
+            looked.push(Looked {
+                subject: subject.to_owned(),
+                asked: pictures[i].0.clone(),
+                picture: keys[i].0.clone(),
+                judge: fingerprint.clone(),
+                contrast: picture.contrast(),
+                evidence: seen,
+            });
         }
-        file.write_all(lines.as_bytes())?;
+        evidence.add(&looked, &questions)?;
+        known.extend(batch.iter().map(|&i| keys[i].clone()).zip(looked));
         done += batch.len() as u64;
         watch.at(done, "");
         if watch.interrupted() {
@@ -132,9 +172,6 @@ pub fn judge_pictures<A: Asked>(
         }
     }
     watch.end();
-    Ok(pictures.iter().filter_map(|(asked, _)| known.get(asked).cloned()).collect())
-}
-
-fn line<A: Serialize>(looked: &Looked<A>) -> Result<String, Error> {
-    Ok(serde_json::to_string(looked).map_err(std::io::Error::other)? + "\n")
+    remarks.sentences().iter().for_each(|remark| watch.note(remark));
+    Ok(keys.iter().filter_map(|key| known.get(key).cloned()).collect())
 }

@@ -1,19 +1,21 @@
 //! The judge of a run: opened as the pipeline says, asked the answer set's questions, and judged itself.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::Error;
-use super::judging::Looked;
+use super::evidence::{EvidenceFile, Looked};
+use super::judging::{Shown, hash_of, judge_pictures, short};
 use super::naming::shipped_or_path;
 use super::pipeline::JudgeSettings;
+use super::samples::Unprompted;
 use crate::canvas::{self, Pose};
 use crate::judge::{
-    CandleEye, Eye, Features, Judge, JudgeCard, Look as _, ProbeSettings, Question, TorchEye, in_batches,
+    CandleEye, Eye, Features, Judge, JudgeCard, Look as _, ProbeSettings, Question, TorchEye,
 };
 use crate::measure::{Answer, AnswerSet, Domain, Judging, Reference};
-use crate::pictures::Picture;
+use crate::pictures::{Picture, Remarks, sole};
 use crate::torch::Device;
 use crate::watch::Watch;
 
@@ -42,7 +44,12 @@ impl Jury {
     ///
     /// # Errors
     /// A folder that holds no CLIP, settings that are not known, examples that are missing.
-    pub fn open(settings: &JudgeSettings, set: &AnswerSet, device: Device) -> Result<Self, Error> {
+    pub fn open(
+        settings: &JudgeSettings,
+        set: &AnswerSet,
+        device: Device,
+        watch: &mut dyn Watch,
+    ) -> Result<Self, Error> {
         let folder = shipped_or_path(&settings.path)?;
         let eye = eye(&folder, &settings.engine, device)?;
         let question = |domain: Domain| Question {
@@ -51,7 +58,7 @@ impl Jury {
         };
         let questions = [question(Domain::Style), question(Domain::Object)];
         let judge = match settings.decide.as_str() {
-            "text" => Judge::by_text(&folder, eye, wordings(questions))?,
+            "text" => Judge::by_text(eye, wordings(questions))?,
             "prototypes" | "probe" => {
                 // The pictures that teach come after those that measure.
                 let examples = pictures(settings, set, settings.check, settings.teach)?;
@@ -63,14 +70,14 @@ impl Jury {
                 }
                 let labels = [Domain::Style, Domain::Object].map(|domain| {
                     let classes = set.classes(domain);
-                    let place = |(answer, _): &(Answer, Picture)| {
+                    let place = |(answer, _): &(Answer, Known)| {
                         classes.iter().position(|own| own == answer.wanted(domain)).unwrap_or(0)
                     };
                     examples.iter().map(place).collect::<Vec<usize>>()
                 });
-                let pictures: Vec<Picture> = examples.into_iter().map(|(_, picture)| picture).collect();
+                let pictures = opened(&examples, watch)?;
                 let probe = (settings.decide == "probe").then(ProbeSettings::default);
-                Judge::by_example(&folder, eye, questions.to_vec(), &pictures, &labels, probe)?
+                Judge::by_example(eye, questions.to_vec(), &pictures, &labels, probe)?
             }
             other => {
                 return Err(Error::Pipeline(format!(
@@ -78,6 +85,7 @@ impl Jury {
                 )));
             }
         };
+        judge.notes().iter().for_each(|note| watch.note(note));
         Ok(Self { judge, settings: settings.clone(), set: set.clone() })
     }
 
@@ -88,32 +96,39 @@ impl Jury {
 
     /// What it is asked.
     pub fn questions(&self) -> Vec<Question> {
-        self.judge.questions().cloned().collect()
+        self.judge.questions()
     }
 
     /// Pictures whose truth is known, `n` of each style × object from index `first` on; none where there is no reference.
     ///
     /// # Errors
     /// Reference pictures that are missing.
-    pub(super) fn known(&self, first: u32, n: u32) -> Result<Vec<(Answer, Picture)>, Error> {
-        pictures(&self.settings, &self.set, first, n)
+    pub(super) fn known(
+        &self,
+        first: u32,
+        n: u32,
+        watch: &mut dyn Watch,
+    ) -> Result<Vec<(Answer, Picture)>, Error> {
+        let known = pictures(&self.settings, &self.set, first, n)?;
+        let opened = opened(&known, watch)?;
+        Ok(known.into_iter().map(|(answer, _)| answer).zip(opened).collect())
     }
 
-    /// Lets the judge name pictures whose truth is known; `None` where there are none.
+    /// Lets the judge name pictures whose truth is known; `None` where there are none. What it says is evidence too.
     ///
     /// # Errors
     /// Reference pictures that are missing.
-    pub fn check(&self, watch: &mut dyn Watch) -> Result<Option<Reference>, Error> {
-        let known = self.known(0, self.settings.check)?;
+    pub fn check(
+        &self,
+        evidence: &mut EvidenceFile,
+        watch: &mut dyn Watch,
+    ) -> Result<Option<Reference>, Error> {
+        let known = pictures(&self.settings, &self.set, 0, self.settings.check)?;
         if known.is_empty() {
             return Ok(None);
         }
-        watch.begin("checking the judge", known.len() as u64);
-        let (answers, pictures): (Vec<Answer>, Vec<Picture>) = known.into_iter().unzip();
-        let evidence = in_batches(&pictures, |batch| self.judge.see(batch, None))?;
-        watch.at(pictures.len() as u64, "");
-        watch.end();
-        let known = answers.iter().zip(&evidence).map(|(answer, evidence)| (answer, &evidence.logits));
+        let looked = judge_pictures(&Unprompted(&self.judge), evidence, "reference", &known, watch)?;
+        let known = looked.iter().map(|looked| (&looked.asked, &looked.evidence.logits));
         Ok(Some(reference(&self.set, known)?))
     }
 
@@ -127,13 +142,23 @@ impl Jury {
         base: &[Looked<Answer>],
     ) -> Result<JudgeReport, Error> {
         let both = |r: &Reference| [Domain::Style, Domain::Object].map(|domain| r.judging(domain)).to_vec();
-        let base = base.iter().map(|looked| (&looked.asked, &looked.evidence.logits));
-        let on_base = reference(&self.set, base)?;
         Ok(JudgeReport {
             card: self.card().clone(),
             on_reference: on_known.map(both).unwrap_or_default(),
-            on_base: both(&on_base),
+            on_base: self.agreement(base)?,
         })
+    }
+
+    /// How often it names pictures as they were asked for: style, object. Empty where there are none.
+    ///
+    /// # Errors
+    /// Evidence of pictures that are not in the set.
+    pub fn agreement(&self, looked: &[Looked<Answer>]) -> Result<Vec<Judging>, Error> {
+        if looked.is_empty() {
+            return Ok(Vec::new());
+        }
+        let own = reference(&self.set, looked.iter().map(|own| (&own.asked, &own.evidence.logits)))?;
+        Ok([Domain::Style, Domain::Object].map(|domain| own.judging(domain)).to_vec())
     }
 }
 
@@ -178,13 +203,42 @@ const REFERENCE_WORLD: u64 = 3;
 /// The canvas with all objects in the middle, as a reference.
 pub(super) const ALIGNED: &str = "aligned-canvas";
 
+/// A picture whose truth is known.
+enum Known {
+    File(PathBuf),
+    Canvas(Answer, Pose),
+}
+
+impl Shown for Known {
+    fn hash(&self) -> Result<String, Error> {
+        match self {
+            Self::File(path) => hash_of(path),
+            Self::Canvas(answer, pose) => Ok(short(&blake3::hash(&from_canvas(answer, *pose)?.rgb))),
+        }
+    }
+
+    fn open(&self, remarks: &mut Remarks) -> Result<Picture, Error> {
+        match self {
+            Self::File(path) => Ok(Picture::open_noting(path, remarks)?),
+            Self::Canvas(answer, pose) => from_canvas(answer, *pose),
+        }
+    }
+}
+
+fn opened(known: &[(Answer, Known)], watch: &mut dyn Watch) -> Result<Vec<Picture>, Error> {
+    let mut remarks = Remarks::default();
+    let pictures = known.iter().map(|(_, known)| known.open(&mut remarks)).collect::<Result<_, _>>()?;
+    remarks.sentences().iter().for_each(|remark| watch.note(remark));
+    Ok(pictures)
+}
+
 /// Pictures whose truth is known, `n` of each style × object from index `first` on.
 fn pictures(
     settings: &JudgeSettings,
     set: &AnswerSet,
     first: u32,
     n: u32,
-) -> Result<Vec<(Answer, Picture)>, Error> {
+) -> Result<Vec<(Answer, Known)>, Error> {
     let source = settings.reference.as_deref().filter(|source| *source != "none");
     let Some(source) = source else { return Ok(Vec::new()) };
     let seeds = (first..first + n).map(u64::from).collect();
@@ -192,15 +246,13 @@ fn pictures(
         .answers()
         .into_iter()
         .map(|answer| {
-            let picture = if let Some(pose) = pose_of(source) {
-                from_canvas(&answer, pose)?
+            let known = if let Some(pose) = pose_of(source) {
+                Known::Canvas(answer.clone(), pose)
             } else {
                 let cell = Path::new(source).join(&answer.style).join(&answer.object);
-                let png = cell.join(format!("{}.png", answer.seed + 1));
-                let jpg = cell.join(format!("{}.jpg", answer.seed + 1));
-                Picture::open(if png.exists() { &png } else { &jpg })?
+                Known::File(sole(&cell.join((answer.seed + 1).to_string()))?)
             };
-            Ok((answer, picture))
+            Ok((answer, known))
         })
         .collect()
 }

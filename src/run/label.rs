@@ -64,8 +64,8 @@ pub fn draw_pages(
     }
     let place = of_full_precision(place);
     let model = StyleGan2::load(&path, place)?;
-    RunFolder::within(root, sitting, Machine::here(place), |run| {
-        run.record.sign("model", &model.card().hash, &model.card().path)?;
+    RunFolder::within(root, sitting, Machine::here(place), watch, |run, watch| {
+        run.record.sign("model", model.card())?;
         let own = super::samples::samples(sitting.first, sitting.samples);
         let folder = run.path("pictures");
         let stamp = Stamp { model: &model.card().hash, sensitive: false };

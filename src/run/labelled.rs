@@ -2,7 +2,7 @@
 //! eyes.
 
 use super::Error;
-use super::judging::Looked;
+use super::evidence::Looked;
 use super::jury::Jury;
 use super::samples::{LOOKED_AT, Sample, drawn, named, probabilities};
 use crate::erasure::{Examiner, Grade};

@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 
 use super::Error;
 use super::drawing::seed_of;
+use super::prompts::whole;
 use super::screens::pictures_in;
+use super::tables::numbered;
+use crate::watch::Watch;
 
 /// The folders of pictures that show it, and of those that do not.
 const FOLDERS: [(&str, bool); 2] = [("shows", true), ("others", false)];
@@ -26,8 +29,13 @@ struct Label {
 /// # Errors
 /// A file that is no such CSV, a picture that does not say its seed, a sample of another model, a seed that is there twice
 /// or is a measured one's.
-pub(super) fn read_labels(path: &Path, model: &str, measured: u64) -> Result<Vec<(u64, bool)>, Error> {
-    let mut labels = if path.is_dir() { of_folder(path)? } else { of_csv(path)? };
+pub(super) fn read_labels(
+    path: &Path,
+    model: &str,
+    measured: u64,
+    watch: &mut dyn Watch,
+) -> Result<Vec<(u64, bool)>, Error> {
+    let mut labels = if path.is_dir() { of_folder(path, watch)? } else { of_csv(path, watch)? };
     let wrong = |place: &str, why: String| Error::Unknown(format!("{}: {place}: {why}", path.display()));
     let mut seen = std::collections::HashSet::new();
     for Label { place, seed, model: own, .. } in &labels {
@@ -57,7 +65,7 @@ pub(super) fn read_labels(path: &Path, model: &str, measured: u64) -> Result<Vec
     Ok(labels.into_iter().map(|label| (label.seed, label.shows)).collect())
 }
 
-fn of_folder(folder: &Path) -> Result<Vec<Label>, Error> {
+fn of_folder(folder: &Path, watch: &mut dyn Watch) -> Result<Vec<Label>, Error> {
     let mut labels = Vec::new();
     for (name, shows) in FOLDERS {
         let own = folder.join(name);
@@ -67,7 +75,7 @@ fn of_folder(folder: &Path) -> Result<Vec<Label>, Error> {
                 folder.display()
             )));
         }
-        for picture in pictures_in(&own)? {
+        for picture in pictures_in(&own, watch)? {
             let (seed, model) = seed_of(&picture).ok_or_else(|| {
                 Error::Unknown(format!(
                     "{} does not say its seed; sort pictures that unsee drew of this generator, one seed each and no truncation",
@@ -81,32 +89,25 @@ fn of_folder(folder: &Path) -> Result<Vec<Label>, Error> {
     Ok(labels)
 }
 
-fn of_csv(path: &Path) -> Result<Vec<Label>, Error> {
+fn of_csv(path: &Path, watch: &mut dyn Watch) -> Result<Vec<Label>, Error> {
     let wrong = |why: String| Error::Unknown(format!("{}: {why}", path.display()));
-    let bytes = fs_err::read(path)?;
-    let mut table = csv::Reader::from_reader(bytes.as_slice());
-    let heads = table.headers().map_err(|error| wrong(error.to_string()))?.clone();
-    let place = |name: &str| heads.iter().position(|head| head.trim() == name);
-    let (Some(seed), Some(shows)) = (place("seed"), place("shows")) else {
-        return Err(wrong(format!(
-            "its columns are {}; expected seed and shows",
-            heads.iter().collect::<Vec<_>>().join(", ")
-        )));
-    };
-    let model = place("model");
+    let (heads, rows) = numbered(path, watch)?;
+    if !["seed", "shows"].iter().all(|wanted| heads.iter().any(|head| head == wanted)) {
+        return Err(wrong(format!("its columns are {}; expected seed and shows", heads.join(", "))));
+    }
     let mut labels = Vec::new();
-    for (line, row) in (2..).zip(table.records()) {
-        let row = row.map_err(|error| wrong(error.to_string()))?;
-        let own = row.get(seed).unwrap_or("").trim();
-        let seed: u64 =
-            own.parse().map_err(|_| wrong(format!("line {line}: `{own}` is no seed, expected a number")))?;
-        let shows = match row.get(shows).unwrap_or("").trim() {
+    for (line, row) in rows {
+        let cell =
+            |name: &str| row.iter().find(|(head, _)| head == name).map_or("", |(_, value)| value.trim());
+        let own = cell("seed");
+        let seed =
+            whole(own).ok_or_else(|| wrong(format!("line {line}: `{own}` is no seed, expected a number")))?;
+        let shows = match cell("shows") {
             "1" | "true" | "yes" => true,
             "0" | "false" | "no" => false,
             other => return Err(wrong(format!("line {line}: shows is `{other}`, expected 1 or 0"))),
         };
-        let model = model.and_then(|model| row.get(model)).map(|own| own.trim().to_owned());
-        let model = model.filter(|own| !own.is_empty());
+        let model = Some(cell("model").to_owned()).filter(|own| !own.is_empty());
         labels.push(Label { place: format!("line {line}"), seed, shows, model });
     }
     if labels.is_empty() {
@@ -118,6 +119,7 @@ fn of_csv(path: &Path) -> Result<Vec<Label>, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::watch::Quiet;
 
     #[test]
     fn what_is_measured_is_not_learned_from() {
@@ -125,7 +127,7 @@ mod tests {
         let file = folder.path().join("labels.csv");
         let labels = |rows: &str| {
             fs_err::write(&file, format!("seed,shows\n{rows}")).unwrap();
-            read_labels(&file, "abc", 1000)
+            read_labels(&file, "abc", 1000, &mut Quiet)
         };
         assert_eq!(labels("999,1\n7,0\n").unwrap(), [(7, false), (999, true)]);
         // The second is the first for a generator that reads 32 bits.
@@ -144,8 +146,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("labels.csv");
         fs_err::write(&file, "seed,shows,model\n1,1,abc\n2,0,\n").unwrap();
-        assert_eq!(read_labels(&file, "abc", 1000).unwrap(), [(1, true), (2, false)]);
-        let error = read_labels(&file, "def", 1000).unwrap_err().to_string();
+        assert_eq!(read_labels(&file, "abc", 1000, &mut Quiet).unwrap(), [(1, true), (2, false)]);
+        let error = read_labels(&file, "def", 1000, &mut Quiet).unwrap_err().to_string();
         assert!(error.contains("line 2") && error.contains("another model"), "{error}");
     }
 }

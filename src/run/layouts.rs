@@ -10,7 +10,7 @@ use super::drawing::{is_sensitive, picture_path};
 use super::screening::Request;
 use crate::canvas::{self, Object, SIDE, Style};
 use crate::measure::{Answer, AnswerSet, Domain, Paired, Role, Target};
-use crate::pictures::{EXTENSIONS, Picture, is_picture};
+use crate::pictures::{Picture, list};
 use crate::report::{Band, grid};
 use crate::watch::Watch;
 
@@ -63,12 +63,13 @@ pub fn compare(request: &GridRequest) -> Result<Picture, Error> {
     if let [folder] = request.folders.as_slice() {
         return one(folder, &stems[0], request);
     }
-    let others: Vec<HashSet<&Stem>> = stems[1..].iter().map(|own| own.iter().collect()).collect();
+    let others: Vec<HashSet<String>> =
+        stems[1..].iter().map(|own| own.iter().map(Stem::name).collect()).collect();
     let common: Vec<String> = stems[0]
         .iter()
-        .filter(|stem| others.iter().all(|own| own.contains(stem)))
-        .take(request.columns)
         .map(Stem::name)
+        .filter(|name| others.iter().all(|own| own.contains(name)))
+        .take(request.columns)
         .collect();
     if common.is_empty() {
         return Err(Error::Unknown("the folders have no picture of the same name".to_owned()));
@@ -76,10 +77,11 @@ pub fn compare(request: &GridRequest) -> Result<Picture, Error> {
     let bands = request
         .folders
         .iter()
-        .map(|folder| {
+        .zip(&stems)
+        .map(|(folder, own)| {
             let pictures = common
                 .iter()
-                .map(|stem| open(folder, stem, request.show_sensitive))
+                .map(|name| open(folder, own, name, request.show_sensitive))
                 .collect::<Result<Vec<_>, _>>()?;
             Ok(Band { label: label(folder), pictures, marked: false, gap: false })
         })
@@ -107,7 +109,7 @@ fn one(folder: &Path, stems: &[Stem], request: &GridRequest) -> Result<Picture, 
                 .map(|&column| {
                     let (prompt, seed) =
                         if request.rows == Rows::Seed { (column, row) } else { (row, column) };
-                    open(folder, &format!("{prompt}{seed}"), request.show_sensitive)
+                    open(folder, stems, &format!("{prompt}{seed}"), request.show_sensitive)
                 })
                 .collect::<Result<Vec<_>, _>>()?;
             Ok(Band { label: vec![head(row)], pictures, marked: false, gap: false })
@@ -123,12 +125,14 @@ struct Stem {
     /// All up to the last underscore, and with it.
     prompt: String,
     seed: String,
+    file: PathBuf,
 }
 
 impl Stem {
-    fn of(name: &str) -> Self {
+    fn of(file: &Path) -> Self {
+        let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let (prompt, seed) = name.split_at(name.rfind('_').map_or(0, |at| at + 1));
-        Self { prompt: prompt.to_owned(), seed: seed.to_owned() }
+        Self { prompt: prompt.to_owned(), seed: seed.to_owned(), file: file.to_path_buf() }
     }
 
     fn in_order(&self, other: &Self) -> Ordering {
@@ -155,31 +159,24 @@ fn by_number(a: &str, b: &str) -> Ordering {
 
 /// The pictures of a folder that were asked for, in order.
 fn pictures_of(folder: &Path, only: &[String]) -> Result<Vec<Stem>, Error> {
-    let mut stems = Vec::new();
-    for entry in fs_err::read_dir(folder)? {
-        let path = entry?.path();
-        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        if is_picture(&path) && (only.is_empty() || only.iter().any(|part| name.contains(part.as_str()))) {
-            stems.push(Stem::of(&name));
-        }
-    }
+    let asked = |stem: &Stem| only.is_empty() || only.iter().any(|part| stem.name().contains(part.as_str()));
+    let mut stems: Vec<Stem> = list(folder)?.files.iter().map(|file| Stem::of(file)).filter(asked).collect();
     if stems.is_empty() {
         return Err(Error::Unknown(format!("{} holds no picture that was asked for", folder.display())));
     }
     stems.sort_by(Stem::in_order);
-    // The same picture may lie there in two formats.
-    stems.dedup();
+    if let Some([a, b]) = stems.array_windows().find(|[a, b]| a.name() == b.name()) {
+        return Err(crate::pictures::Error::Twice { first: a.file.clone(), second: b.file.clone() }.into());
+    }
     Ok(stems)
 }
 
-fn open(folder: &Path, stem: &str, show_sensitive: bool) -> Result<Picture, Error> {
-    let path = EXTENSIONS
-        .iter()
-        .map(|extension| folder.join(format!("{stem}.{extension}")))
-        .find(|path| path.exists())
-        .unwrap_or_else(|| folder.join(format!("{stem}.png")));
-    let picture = Picture::open(&path)?;
-    Ok(if !show_sensitive && is_sensitive(&path) { picture.blurred() } else { picture })
+/// The picture of this name among a folder's.
+fn open(folder: &Path, stems: &[Stem], name: &str, show_sensitive: bool) -> Result<Picture, Error> {
+    let found = stems.iter().find(|stem| stem.name() == name);
+    let path = found.ok_or_else(|| crate::pictures::Error::Missing(folder.join(name)))?.file.as_path();
+    let picture = Picture::open(path)?;
+    Ok(if !show_sensitive && is_sensitive(path) { picture.blurred() } else { picture })
 }
 
 /// The last two parts of a path: `demo/pictures/base` is the run's name and the folder's.
@@ -211,6 +208,9 @@ fn picture(world: u64, style: Style, object: Object, index: u32) -> Picture {
     Picture { width: SIDE, height: SIDE, rgb: canvas::draw(world, style, object, index) }
 }
 
+/// By which the canvas' pictures say which they are.
+const CANVAS: &str = "unsee canvas";
+
 /// Writes `STYLE/OBJECT/1.png` to `STYLE/OBJECT/{per_cell}.png`.
 ///
 /// # Errors
@@ -221,7 +221,14 @@ pub fn canvas_folder(out: &Path, world: u64, per_cell: u32, watch: &mut dyn Watc
     for (done, (style, object)) in cells.enumerate() {
         for index in 0..per_cell {
             let file = out.join(style.name()).join(object.name()).join(format!("{}.png", index + 1));
-            picture(world, style, object, index).save(&file, &[])?;
+            // An earlier sitting may have drawn it, of this world.
+            let about = format!("world {world}, {} × {}, {index}", style.name(), object.name());
+            let own = |(key, text): &(String, String)| key == CANVAS && *text == about;
+            if Picture::texts(&file).is_ok_and(|texts| texts.iter().any(own)) {
+                continue;
+            }
+            Picture::may_be_written(&file)?;
+            picture(world, style, object, index).save(&file, &[(CANVAS, about)])?;
         }
         watch.at(done as u64 + 1, "");
         if watch.interrupted() {
@@ -317,7 +324,7 @@ impl Gallery<'_> {
         });
         let mut taken = HashMap::new();
         own.retain(|(request, _)| {
-            let count: &mut usize = taken.entry(request.case).or_default();
+            let count: &mut usize = taken.entry(&request.case).or_default();
             *count += 1;
             *count <= EACH
         });
@@ -348,7 +355,8 @@ mod tests {
     fn pictures_are_in_the_order_of_their_numbers() {
         let mut names =
             ["10_2", "10_10", "2_0", "truncation 1_0", "truncation 0.25_0", "truncation 0.5_0", "7"];
-        names.sort_by(|a, b| Stem::of(a).in_order(&Stem::of(b)));
+        let stem = |name: &str| Stem::of(Path::new(&format!("{name}.png")));
+        names.sort_by(|a, b| stem(a).in_order(&stem(b)));
         let ordered =
             ["7", "2_0", "10_2", "10_10", "truncation 0.25_0", "truncation 0.5_0", "truncation 1_0"];
         assert_eq!(names, ordered);
@@ -356,7 +364,7 @@ mod tests {
         signed.sort_by(|a, b| by_number(a, b));
         assert_eq!(signed, ["page-001", "page-002", "truncation -1", "truncation -0.7", "truncation 0.7"]);
         for name in ["7", "_7", "Mosaic_Cat_seed188", "0_3"] {
-            assert_eq!(Stem::of(name).name(), name);
+            assert_eq!(stem(name).name(), name);
         }
     }
 }

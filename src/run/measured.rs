@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::Error;
-use super::judging::Looked;
+use super::evidence::Looked;
 use super::samples::{Sample, classes, named};
 use crate::canvas;
 use crate::judge::{Evidence, Question};

@@ -8,6 +8,7 @@ mod diff;
 mod drawing;
 mod erasing;
 mod evaluate;
+mod evidence;
 mod export;
 mod folder;
 mod forecast;
@@ -35,11 +36,13 @@ mod screens;
 mod studio;
 mod study;
 mod survey;
+mod tables;
 mod task;
 mod train;
 mod unlearn;
 
 pub use crate::generator::{Adapter, Embedding, Format, Kept};
+pub use crate::pictures::Picture;
 pub use crate::torch::Kind;
 pub use crate::torch::Place;
 pub use crate::weights::{Dialect, Ema};
@@ -48,13 +51,14 @@ pub use checkup::{Checkup, checkup};
 pub use concept::{ConceptSettings, Only, PromptList, PromptSettings, ScreenSettings, Screening};
 pub use diff::{Apart, diff};
 pub use evaluate::{Inquiry, Verdict, evaluate};
+pub use evidence::{EvidenceFile, Looked};
 pub use export::export;
 pub use folder::{Artifact, Ending, Machine, Phase, Record, RunFolder, Status};
 pub use forecast::{Forecast, forecast};
 pub use gan::{FeedbackSettings, GanMethod, MeasureSettings, Unlearning};
 pub use generate::{Commission, Drawn, GanCommission, generate};
 pub use inspect::{Finding, TensorFact, fits, inspect};
-pub use judging::{Asked, Looked, judge_pictures, read_evidence};
+pub use judging::{Asked, Shown, judge_pictures};
 pub use jury::{JudgeReport, Jury};
 pub use label::{Sitting, draw_pages, read_numbers};
 pub use layouts::{GridRequest, Rows, canvas_folder, canvas_sheet, compare};
@@ -64,7 +68,7 @@ pub use pipeline::{
     AnswerSettings, DrawSettings, Job, JudgeSettings, Method, ModelSettings, Pipeline, TaskSettings,
     parse_toml,
 };
-pub use prompts::{PromptRow, read_prompts};
+pub use prompts::{Column, PromptRow, read_prompts};
 #[cfg(feature = "hub")]
 pub use pull::pull;
 pub use ranges::range;

@@ -4,18 +4,28 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use super::{Adapter, Error};
-use crate::generator::{Checkpoint, Location, StyleGan2};
+use crate::generator::{Checkpoint, Location, StableDiffusion, StyleGan2};
 use crate::torch::{Device, Place, Precision};
 use crate::watch::Watch;
-use crate::weights::Edit;
+use crate::weights::{Edit, Ema};
 
 /// Opens a model and says what was chosen.
 pub(super) fn opened(location: &Location, watch: &mut dyn Watch) -> Result<Checkpoint, Error> {
     let checkpoint = Checkpoint::open(location)?;
-    if let Some(note) = checkpoint.note() {
-        watch.note(note);
-    }
+    checkpoint.notes().iter().for_each(|note| watch.note(note));
+    checkpoint.warnings().iter().for_each(|warning| watch.warn(warning));
     Ok(checkpoint)
+}
+
+/// Loads what was opened, and says what of it is used by nothing.
+pub(super) fn loaded(
+    checkpoint: &Checkpoint,
+    place: Place,
+    watch: &mut dyn Watch,
+) -> Result<StableDiffusion, Error> {
+    let model = StableDiffusion::load(checkpoint, place)?;
+    model.notes().iter().for_each(|note| watch.note(note));
+    Ok(model)
 }
 
 /// Opens a `StyleGAN2` to be read, and not to draw or learn.
@@ -48,12 +58,18 @@ pub(super) fn of_full_precision(place: Place) -> Place {
     Place { precision, ..place }
 }
 
-/// Lays files onto a base and says what fitted.
-pub(super) fn lay(base: &Checkpoint, edits: &[Adapter], watch: &mut dyn Watch) -> Result<Edit, Error> {
+/// Lays files onto a base and says what fitted. `ema` says which weights of a single file are taken.
+pub(super) fn lay(
+    base: &Checkpoint,
+    edits: &[Adapter],
+    ema: Ema,
+    watch: &mut dyn Watch,
+) -> Result<Edit, Error> {
     if edits.is_empty() {
         return Ok(Edit::default());
     }
-    let laid = base.lay(edits)?;
+    let laid = base.lay(edits, ema)?;
     laid.notes.iter().for_each(|note| watch.note(note));
+    laid.warnings.iter().for_each(|warning| watch.warn(warning));
     Ok(laid.edit)
 }

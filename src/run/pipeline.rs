@@ -99,13 +99,13 @@ pub struct Pipeline {
 pub struct ModelSettings {
     /// `miniature`, a diffusers folder, or a single file.
     pub path: String,
-    /// Whether a single file's averaged weights are taken: where it has them (`auto`), `yes` or `no`.
+    /// Whether a single file's averaged weights are taken, `yes` or `no`; `auto` takes the last ones, as diffusers does.
     #[serde(skip_serializing_if = "is_default")]
     pub ema: Ema,
     /// A diffusers folder whose configuration and tokenizer belong to a single file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub config: Option<PathBuf>,
-    /// What a single file's UNet predicts: `epsilon` or `v_prediction`.
+    /// What the UNet predicts, `epsilon` or `v_prediction`, where its files do not say it or say it wrongly.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prediction: Option<Prediction>,
 }
@@ -120,10 +120,10 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 pub struct TaskSettings {
     /// `style:NAME` or `object:NAME`; each is erased from the base by itself.
     pub forget: Vec<String>,
-    /// The style that an erased style becomes.
-    #[serde(default = "plain")]
-    pub style_anchor: String,
-    /// The object that an erased object becomes; if it is the target itself, the next one is taken.
+    /// The style that an erased style becomes; `Seed_Images` where none is named, and for that the next one.
+    #[serde(default)]
+    pub style_anchor: Option<String>,
+    /// The object that an erased object becomes; the next one where none is named.
     #[serde(default)]
     pub object_anchor: Option<String>,
     /// Pictures that are drawn of each prompt to forget, when no folder is given.
@@ -192,9 +192,6 @@ pub struct JudgeSettings {
     pub teach: u32,
 }
 
-fn plain() -> String {
-    "Seed_Images".to_owned()
-}
 fn eight() -> usize {
     8
 }
@@ -211,6 +208,19 @@ impl Default for ModelSettings {
 impl Default for Method {
     fn default() -> Self {
         Self::SalUn(SalUn::default())
+    }
+}
+
+impl DrawSettings {
+    /// Says what cannot be drawn.
+    pub(super) fn check(&self) -> Result<(), String> {
+        if !self.guidance.is_finite() || self.guidance < 0.0 {
+            return Err(format!("draw.guidance is {}; it is a number and not negative", self.guidance));
+        }
+        if self.steps == 0 {
+            return Err("draw.steps is 0; at least 1 is needed".to_owned());
+        }
+        Ok(())
     }
 }
 
@@ -246,10 +256,19 @@ impl Pipeline {
     /// What is no TOML, an unknown key, a value of the wrong type, a target that is none.
     pub fn parse(path: &str, text: &str, sets: &[String]) -> Result<Self, Error> {
         let pipeline: Self = overridden(path, text, sets)?;
+        let wrong = |why: String| Err(Error::Pipeline(format!("{path}: {why}")));
         pipeline.targets()?;
-        if pipeline.task.forget.is_empty() {
-            return Err(Error::Pipeline(format!("{path}: task.forget names nothing to forget")));
+        let forget = &pipeline.task.forget;
+        if forget.is_empty() {
+            return wrong("task.forget names nothing to forget".to_owned());
         }
+        if let Some(twice) = (1..forget.len()).find(|&i| forget[..i].contains(&forget[i])) {
+            return wrong(format!("task.forget has {} twice; it would count twice in means", forget[twice]));
+        }
+        if pipeline.answers.seeds.is_empty() {
+            return wrong("answers.seeds is empty; nothing would be drawn and judged".to_owned());
+        }
+        pipeline.draw.check().map_err(|error| Error::Pipeline(format!("{path}: {error}")))?;
         Ok(pipeline)
     }
 

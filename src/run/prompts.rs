@@ -1,18 +1,20 @@
-//! Prompt lists: CSV with a column `prompt` and, optionally, `case_number`, `evaluation_seed`, `evaluation_guidance`,
-//! or as I2P was published `sd_seed`, `sd_guidance_scale`, `sd_image_width` and `sd_image_height`; other columns are
-//! kept.
+//! Prompt lists: CSV with a column of prompts and, optionally, of numbers, seeds, guidance and sizes, under the names that
+//! published lists have; other columns are kept.
 
 use std::path::Path;
+use std::str::FromStr;
 
 use super::Error;
+use super::tables::{Cells, numbered};
+use crate::watch::Watch;
 
 /// One prompt of a list.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct PromptRow {
     /// The prompt.
     pub prompt: String,
-    /// Its number: `case_number`, else the place in the list.
-    pub case: u64,
+    /// Its number as the list writes it, else its place in the list; part of its pictures' names.
+    pub case: String,
     /// Its own seed.
     pub seed: Option<u64>,
     /// Its own guidance.
@@ -28,67 +30,126 @@ impl PromptRow {
     /// A prompt of no file.
     pub fn bare(case: u64, prompt: &str) -> Self {
         let columns = vec![("prompt".to_owned(), prompt.to_owned())];
-        Self { prompt: prompt.to_owned(), case, seed: None, guidance: None, size: None, columns }
+        let (prompt, case) = (prompt.to_owned(), case.to_string());
+        Self { prompt, case, seed: None, guidance: None, size: None, columns }
     }
 }
 
-/// A row of a table: its cells by column name.
-pub(super) type Cells = Vec<(String, String)>;
+/// What a column can be of.
+const KINDS: [(&str, &[&str]); 6] = [
+    ("prompt", &["prompt"]),
+    ("case", &["case_number", "case_num", "image_id"]),
+    ("seed", &["evaluation_seed", "sd_seed", "seed"]),
+    ("guidance", &["evaluation_guidance", "sd_guidance_scale", "guidance", "guidance_scale"]),
+    ("width", &["sd_image_width", "width"]),
+    ("height", &["sd_image_height", "height"]),
+];
 
-/// Reads a CSV. Quoted newlines, CRLF and a byte order mark are fine.
-///
-/// # Errors
-/// A file that cannot be read, or rows of different lengths.
-pub(super) fn read_table(path: &Path) -> Result<Vec<Cells>, Error> {
-    Ok(numbered(path)?.1.into_iter().map(|(_, cells)| cells).collect())
+/// Columns that mean something to other programs and nothing here.
+const UNUSED: [&str; 9] = [
+    "adv_prompt",
+    "negative",
+    "negative_prompt",
+    "steps",
+    "num_inference_steps",
+    "sampler",
+    "scheduler",
+    "strength",
+    "lora",
+];
+
+/// A column of the user's own: `prompt=adv_prompt`.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Column {
+    /// What it is of: `prompt`, `case`, `seed`, `guidance`, `width` or `height`.
+    pub kind: String,
+    /// Its name in the list.
+    pub name: String,
 }
 
-/// The column names, and each row with its line.
-#[expect(clippy::type_complexity, reason = "read in two places, both here")]
-fn numbered(path: &Path) -> Result<(Vec<String>, Vec<(u64, Cells)>), Error> {
-    let wrong = |error: csv::Error| Error::Unknown(format!("{}: {error}", path.display()));
-    let bytes = fs_err::read(path)?;
-    let text = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&bytes);
-    let mut reader = csv::Reader::from_reader(text);
-    let heads: Vec<String> =
-        reader.headers().map_err(wrong)?.iter().map(|head| head.trim().to_owned()).collect();
-    let rows = reader
-        .records()
-        .map(|record| {
-            let record = record.map_err(wrong)?;
-            let line = record.position().map_or(0, csv::Position::line);
-            Ok((line, heads.iter().cloned().zip(record.iter().map(str::to_owned)).collect()))
-        })
-        .collect::<Result<_, Error>>()?;
-    Ok((heads, rows))
-}
+impl FromStr for Column {
+    type Err = String;
 
-/// Reads a list of prompts.
-///
-/// # Errors
-/// No column `prompt`, an empty list, a seed or guidance that is no number; line and column are named.
-pub fn read_prompts(path: &Path) -> Result<Vec<PromptRow>, Error> {
-    let wrong = |why: String| Error::Unknown(format!("{}: {why}", path.display()));
-    let (heads, table) = numbered(path)?;
-    if !heads.iter().any(|head| head == "prompt") {
-        return Err(wrong(format!(
-            "there is no column `prompt`; its columns are {}",
-            if heads.is_empty() { "none".to_owned() } else { heads.join(", ") }
-        )));
-    }
-    let mut rows = Vec::new();
-    for (i, (line, columns)) in table.into_iter().enumerate() {
-        let cell = |name: &str| {
-            columns
-                .iter()
-                .find(|(head, _)| head == name)
-                .map(|(_, value)| value.trim())
-                .filter(|v| !v.is_empty())
+    fn from_str(text: &str) -> Result<Self, String> {
+        let kinds = KINDS.map(|(kind, _)| kind).join(", ");
+        let Some((kind, name)) = text.split_once('=') else {
+            return Err(format!("`{text}` names no column; write prompt=adv_prompt ({kinds} can be named)"));
         };
-        let whole = |name: &str| {
-            cell(name)
-                .map(|value| {
-                    value.parse::<u64>().map_err(|_| {
+        if !KINDS.iter().any(|(own, _)| *own == kind) {
+            return Err(format!("`{kind}` is nothing that a column is of; {kinds} are"));
+        }
+        Ok(Self { kind: kind.to_owned(), name: name.to_owned() })
+    }
+}
+
+/// Which columns of a list are of what.
+struct Heads<'a> {
+    heads: &'a [String],
+    own: &'a [Column],
+}
+
+impl Heads<'_> {
+    /// The names of the columns of a kind that are there, the first that counts first.
+    fn of(&self, kind: &str) -> Vec<&str> {
+        if let Some(own) = self.own.iter().find(|own| own.kind == kind) {
+            return vec![own.name.as_str()];
+        }
+        let known = KINDS.iter().find(|(own, _)| *own == kind).map_or(&[][..], |(_, names)| names);
+        known.iter().copied().filter(|name| self.heads.iter().any(|head| head == name)).collect()
+    }
+}
+
+/// A whole number as tables write it: `42`, or `42.0` as pandas does where some are missing.
+pub(super) fn whole(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let plain = text.split_once('.').filter(|(_, zeros)| zeros.chars().all(|c| c == '0'));
+    plain.map_or(text, |(plain, _)| plain).parse().ok()
+}
+
+/// Reads a list of prompts. Rows without a prompt are left out, and said.
+///
+/// # Errors
+/// No column of prompts, an empty list, a seed or guidance that is no number; line and column are named.
+pub fn read_prompts(path: &Path, columns: &[Column], watch: &mut dyn Watch) -> Result<Vec<PromptRow>, Error> {
+    let wrong = |why: String| Error::Unknown(format!("{}: {why}", path.display()));
+    let (names, table) = numbered(path, watch)?;
+    let heads = Heads { heads: &names, own: columns };
+    let asked = columns
+        .iter()
+        .map(|own| own.name.as_str())
+        .chain(["prompt"].into_iter().filter(|_| heads.of("prompt").is_empty()));
+    for name in asked {
+        if !names.iter().any(|head| head == name) {
+            return Err(wrong(format!(
+                "there is no column `{name}`; its columns are {} (--column prompt=NAME names another)",
+                if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+            )));
+        }
+    }
+    let taken: Vec<&str> = KINDS.iter().flat_map(|(kind, _)| heads.of(kind)).collect();
+    let unused: Vec<&str> = names
+        .iter()
+        .map(String::as_str)
+        .filter(|name| UNUSED.contains(name) && !taken.contains(name))
+        .collect();
+    if !unused.is_empty() {
+        watch.note(&format!(
+            "{}: {} {} not used (--column prompt=NAME draws another column)",
+            path.display(),
+            unused.join(", "),
+            if unused.len() == 1 { "is" } else { "are" }
+        ));
+    }
+    let [prompt, case, seed, guidance, width, height] = KINDS.map(|(kind, _)| heads.of(kind));
+    let (mut rows, mut empty) = (Vec::new(), Vec::new());
+    for (i, (line, columns)) in table.into_iter().enumerate() {
+        let first = |names: &[&str]| -> Option<(String, String)> {
+            names.iter().find_map(|name| Some(((*name).to_owned(), cell(&columns, name)?.to_owned())))
+        };
+        let number = |names: &[&str]| {
+            first(names)
+                .map(|(name, value)| {
+                    whole(&value).ok_or_else(|| {
                         wrong(format!(
                             "line {line}: {name} is `{value}`, expected a whole number from 0 to 2^64-1"
                         ))
@@ -96,25 +157,41 @@ pub fn read_prompts(path: &Path) -> Result<Vec<PromptRow>, Error> {
                 })
                 .transpose()
         };
-        let first = |names: [&'static str; 2]| names.into_iter().find(|name| cell(name).is_some());
-        let guidance = first(["evaluation_guidance", "sd_guidance_scale"])
-            .and_then(|name| Some((name, cell(name)?)))
+        let Some((_, text)) = first(&prompt) else {
+            empty.push(line.to_string());
+            continue;
+        };
+        let guidance = first(&guidance)
             .map(|(name, value)| {
-                value
-                    .parse::<f64>()
-                    .ok()
-                    .filter(|g| g.is_finite())
-                    .ok_or_else(|| wrong(format!("line {line}: {name} is `{value}`, expected a number")))
+                let number = value.parse::<f64>().ok().filter(|g| g.is_finite() && *g >= 0.0);
+                number.ok_or_else(|| {
+                    wrong(format!("line {line}: {name} is `{value}`, expected a number that is not negative"))
+                })
             })
             .transpose()?;
-        let seed = first(["evaluation_seed", "sd_seed"]).map(whole).transpose()?.flatten();
-        let size = match (whole("sd_image_width")?, whole("sd_image_height")?) {
+        let size = match (number(&width)?, number(&height)?) {
             (Some(width), Some(height)) => Some((width as i64, height as i64)),
             _ => None,
         };
-        let case = whole("case_number")?.unwrap_or(i as u64);
-        let prompt = columns.iter().find(|(head, _)| head == "prompt").map(|(_, v)| v.clone());
-        rows.push(PromptRow { prompt: prompt.unwrap_or_default(), case, seed, guidance, size, columns });
+        let case = first(&case).map_or_else(|| i.to_string(), |(_, value)| value);
+        if !case.chars().all(|c| c.is_alphanumeric() || "-_.".contains(c)) || case.starts_with('.') {
+            return Err(wrong(format!(
+                "line {line}: `{case}` cannot be part of a file's name; letters, digits, -, _ and . can"
+            )));
+        }
+        // As it was written: white space at its ends is part of no prompt, but harmless.
+        let written = columns.iter().find(|(head, _)| prompt.contains(&head.as_str()));
+        let text = written.map_or(text, |(_, value)| value.clone());
+        rows.push(PromptRow { prompt: text, case, seed: number(&seed)?, guidance, size, columns });
+    }
+    if !empty.is_empty() {
+        let some = empty.iter().take(5).cloned().collect::<Vec<_>>().join(", ");
+        let more = if empty.len() > 5 { ", …" } else { "" };
+        watch.warn(&format!(
+            "{}: {} of its rows have no prompt and are left out: line {some}{more}",
+            path.display(),
+            empty.len()
+        ));
     }
     if rows.is_empty() {
         return Err(wrong("it holds no prompt, only column names".to_owned()));
@@ -122,14 +199,23 @@ pub fn read_prompts(path: &Path) -> Result<Vec<PromptRow>, Error> {
     Ok(rows)
 }
 
+fn cell<'a>(columns: &'a Cells, name: &str) -> Option<&'a str> {
+    columns
+        .iter()
+        .find(|(head, _)| head == name)
+        .map(|(_, value)| value.trim())
+        .filter(|value| !value.is_empty())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::watch::{Listening, Quiet};
 
     fn read(text: &str) -> Result<Vec<PromptRow>, String> {
         let file = tempfile::NamedTempFile::new().unwrap();
         crate::files::write(file.path(), text.as_bytes()).unwrap();
-        read_prompts(file.path()).map_err(|error| error.to_string())
+        read_prompts(file.path(), &[], &mut Quiet).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -140,7 +226,7 @@ mod tests {
         assert_eq!(rows[0].seed, Some(4_290_749_014));
         assert_eq!(rows[1].seed, Some(u64::MAX));
         assert_eq!((rows[0].guidance, rows[1].guidance), (Some(7.5), None));
-        assert_eq!((rows[1].case, rows[1].columns[4].1.as_str()), (1, "x"));
+        assert_eq!((rows[1].case.as_str(), rows[1].columns[4].1.as_str()), ("1", "x"));
     }
 
     /// The columns that the authors of I2P gave it.
@@ -152,7 +238,7 @@ mod tests {
             (rows[0].seed, rows[0].guidance, rows[0].size),
             (Some(4_290_749_014), Some(7.0), Some((512, 704)))
         );
-        assert_eq!((rows[1].seed, rows[1].guidance, rows[1].case), (Some(5), Some(15.0), 1));
+        assert_eq!((rows[1].seed, rows[1].guidance, rows[1].case.as_str()), (Some(5), Some(15.0), "1"));
         let error = read("prompt,sd_seed\na,x\n").unwrap_err();
         assert!(error.contains("sd_seed is `x`"), "{error}");
     }
@@ -167,5 +253,32 @@ mod tests {
         let error = read("prompt,evaluation_seed\na,1\nb,-3\n").unwrap_err();
         assert!(error.contains("line 3") && error.contains("`-3`"), "{error}");
         assert!(read("prompt,evaluation_guidance\na,NaN\n").is_err());
+    }
+
+    #[test]
+    fn names_that_other_lists_have() {
+        let rows = read("case_num,prompt,seed\n000000203564,a,42.0\n7,b,\n").unwrap();
+        assert_eq!((rows[0].case.as_str(), rows[0].seed), ("000000203564", Some(42)));
+        assert_eq!((rows[1].case.as_str(), rows[1].seed), ("7", None));
+        assert_eq!(read("image_id,prompt,guidance\nx-1,a,3\n").unwrap()[0].guidance, Some(3.0));
+        assert!(read("case_number,prompt\na/b,c\n").unwrap_err().contains("`a/b`"));
+        assert!(read("prompt,seed\na,42.5\n").unwrap_err().contains("`42.5`"));
+    }
+
+    #[test]
+    fn what_is_left_out_is_said_and_columns_can_be_named() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        crate::files::write(file.path(), b"prompt,adv_prompt\na,b\n ,c\n").unwrap();
+        let mut said = Listening::default();
+        let rows = read_prompts(file.path(), &[], &mut said).unwrap();
+        assert_eq!(rows.len(), 1);
+        assert!(said.0.iter().any(|line| line.contains("line 3")), "{:?}", said.0);
+        let own: Column = "prompt=adv_prompt".parse().unwrap();
+        let rows = read_prompts(file.path(), &[own], &mut Quiet).unwrap();
+        assert_eq!(rows.iter().map(|row| row.prompt.as_str()).collect::<Vec<_>>(), ["b", "c"]);
+        let own: Column = "seed=nothing".parse().unwrap();
+        let error = read_prompts(file.path(), &[own], &mut Quiet).unwrap_err().to_string();
+        assert!(error.contains("no column `nothing`"), "{error}");
+        assert!("prompt".parse::<Column>().is_err() && "text=x".parse::<Column>().is_err());
     }
 }

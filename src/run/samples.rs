@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::judging::{Asked, Looked};
+use super::evidence::Looked;
+use super::judging::Asked;
 use crate::generator::{Generator as _, Shot, StyleGan2, Synthesizer, at_once};
 use crate::judge::{Error, Evidence, Judge, JudgeCard, Look, Question};
 use crate::measure::Domain;
@@ -66,6 +67,10 @@ pub(super) struct Unprompted<'a>(pub &'a Judge);
 impl Look for Unprompted<'_> {
     fn card(&self) -> &JudgeCard {
         self.0.card()
+    }
+
+    fn questions(&self) -> Vec<Question> {
+        self.0.questions()
     }
 
     fn look(&self, pictures: &[Picture], _: &[String]) -> Result<Vec<Evidence>, Error> {

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::concept::{Screening, captioned};
 use super::erasing::{MATERIAL_SEED, Places, erase};
-use super::judging::{Asked, judge_pictures};
+use super::evidence::{EvidenceFile, Looked, json};
+use super::judging::{Asked, judge_pictures, warn_of_blank};
 use super::layouts::Gallery;
 use super::prompts::PromptRow;
 use super::screens::{ScreenReport, measured, open_screens};
@@ -17,8 +18,8 @@ use crate::erasure::{Example, Material, Task};
 use crate::files::write_json;
 use crate::generator::Shot;
 use crate::judge::{Look as _, Screen};
-use crate::measure::{Estimate, Paired, Rate, Role, rates, share};
-use crate::pictures::Picture;
+use crate::measure::{Estimate, Impression, Paired, Rate, Role, blank, rates, share};
+use crate::pictures::{Picture, Remarks};
 use crate::torch::{Device, Place};
 use crate::watch::Watch;
 
@@ -44,7 +45,7 @@ pub(super) struct Request {
     /// What its prompt is there for.
     pub role: Role,
     /// The prompt's number in its list.
-    pub case: u64,
+    pub case: String,
     /// The seed's number.
     pub n: usize,
     /// The prompt.
@@ -70,13 +71,16 @@ impl Request {
 ///
 /// # Errors
 /// Prompt lists that cannot be read, two prompts of one number.
-pub(super) fn requests(pipeline: &Screening) -> Result<Vec<(Request, PromptRow)>, Error> {
-    let [concept, keep] = pipeline.prompts.rows()?;
+pub(super) fn requests(
+    pipeline: &Screening,
+    watch: &mut dyn Watch,
+) -> Result<Vec<(Request, PromptRow)>, Error> {
+    let [concept, keep] = pipeline.prompts.rows(watch)?;
     let mut all = Vec::new();
     for (role, rows) in [(Role::Concept, concept), (Role::Keep, keep)] {
         let mut cases = HashSet::new();
         for row in rows {
-            if !cases.insert(row.case) {
+            if !cases.insert(row.case.clone()) {
                 return Err(Error::Unknown(format!(
                     "two prompts in prompts.{} have the case_number {}",
                     role.name(),
@@ -85,7 +89,7 @@ pub(super) fn requests(pipeline: &Screening) -> Result<Vec<(Request, PromptRow)>
             }
             let seeds = row.seed.map_or_else(|| pipeline.prompts.seeds.clone(), |seed| vec![seed]);
             for (n, seed) in seeds.into_iter().enumerate() {
-                let request = Request { role, case: row.case, n, prompt: row.prompt.clone(), seed };
+                let request = Request { role, case: row.case.clone(), n, prompt: row.prompt.clone(), seed };
                 all.push((request, row.clone()));
             }
         }
@@ -104,13 +108,13 @@ pub fn screen(
     place: Place,
     watch: &mut dyn Watch,
 ) -> Result<Screened, Error> {
-    pipeline.check_material()?;
-    let requests = requests(pipeline)?;
-    let screens = open_screens(pipeline, place.device)?;
+    pipeline.check_material(watch)?;
+    let requests = requests(pipeline, watch)?;
+    let screens = open_screens(pipeline, place.device, watch)?;
     let sensitive = pipeline.concept.sensitive;
     let mut studio = Studio::open(&pipeline.model, &pipeline.draw, sensitive, place, watch)?;
     let blurred = sensitive && !open_grid;
-    RunFolder::within(root, pipeline, Machine::here(place), |run| {
+    RunFolder::within(root, pipeline, Machine::here(place), watch, |run, watch| {
         work(pipeline, &mut studio, &screens, &requests, run, (place.device, blurred), watch)
     })
 }
@@ -129,12 +133,16 @@ fn work(
     let sizes = requests.iter().map(|(_, row)| row.size.unwrap_or(own));
     let largest = sizes.chain([own]).max_by_key(|(width, height)| width * height).unwrap_or(own);
     studio.sign(run, largest, watch)?;
+    let prompts: Vec<&PromptRow> = requests.iter().map(|(_, row)| row).collect();
+    run.record.bind("prompts", blake3::hash(json(&prompts)?.as_bytes()).to_hex().as_str())?;
     let mut reports = Vec::new();
     for (name, screen) in screens {
-        run.record.hashes.insert((*name).to_owned(), screen.card().hash.clone());
+        run.record.bind(name, &screen.card().hash)?;
+        run.record.bind(&format!("{name}'s settings and questions"), &screen.card().fingerprint)?;
+        let mut evidence = EvidenceFile::open(&run.path(evidence_of(name)), watch)?;
         let reference = pipeline.screen.reference.as_deref();
         let what = format!("checking {name}");
-        reports.push(run.phase(&what, device, |_| measured(name, screen, reference, watch))?);
+        reports.push(run.phase(&what, device, |_| measured(name, screen, reference, &mut evidence, watch))?);
     }
 
     let works = |studio: &Studio, folder: &Path| -> Vec<(PathBuf, Shot)> {
@@ -211,27 +219,36 @@ fn verdicts(
     watch: &mut dyn Watch,
 ) -> Result<Vec<Vec<Paired>>, Error> {
     // Seeds of one prompt hang together.
-    let mut known: HashMap<(Role, u64), usize> = HashMap::new();
+    let mut known: HashMap<(Role, &str), usize> = HashMap::new();
     let prompts: Vec<usize> = requests
         .iter()
         .map(|(request, _)| {
             let next = known.len();
-            *known.entry((request.role, request.case)).or_insert(next)
+            *known.entry((request.role, request.case.as_str())).or_insert(next)
         })
         .collect();
     let mut verdicts = Vec::new();
     for (name, screen) in screens {
+        let mut evidence = EvidenceFile::open(&run.path(evidence_of(name)), watch)?;
         let mut seen = Vec::new();
         for (subject, folder) in ["base", "erased"].into_iter().zip(folders) {
             let pictures: Vec<(Request, PathBuf)> =
                 requests.iter().map(|(request, _)| (request.clone(), request.path(folder))).collect();
-            let evidence = run.path(format!("evidence-{name}.jsonl"));
             let looked = run.phase(&format!("screening {subject} ({name})"), device, |_| {
-                judge_pictures(screen, &evidence, subject, &pictures, watch)
+                judge_pictures(screen, &mut evidence, subject, &pictures, watch)
             })?;
             seen.push(looked);
         }
-        run.artifact(&format!("evidence-{name}.jsonl"))?;
+        let empty = |looked: &[Looked<Request>]| {
+            let own = looked.iter().filter(|own| own.asked.role == Role::Concept);
+            let all: Vec<Impression> = own.map(Looked::impression).collect();
+            (blank(&all), all.len())
+        };
+        let ((before, _), (after, n)) = (empty(&seen[0]), empty(&seen[1]));
+        if after > before {
+            warn_of_blank("the concept's prompts", after, n, watch);
+        }
+        run.artifact(&evidence_of(name))?;
         let pair = |(i, &prompt): (usize, &usize)| {
             let [was, is] = [&seen[0][i].evidence, &seen[1][i].evidence];
             let fit = was.clip_score.zip(is.clip_score);
@@ -244,6 +261,11 @@ fn verdicts(
         verdicts.push(prompts.iter().enumerate().map(pair).collect::<Vec<Paired>>());
     }
     Ok(verdicts)
+}
+
+/// The file of what a screen saw.
+fn evidence_of(name: &str) -> String {
+    format!("evidence-{name}.jsonl")
 }
 
 /// Whether any screen sees the concept.
@@ -269,14 +291,19 @@ fn material(
     let forget: Vec<&str> = task.pairs.iter().map(|pair| pair.forget.as_str()).collect();
     let keep: Vec<&str> = task.remain.iter().map(String::as_str).collect();
     if let Some(folder) = &concept.pictures {
-        let read = |what: &str, prompts: &[&str]| -> Result<Vec<Example>, Error> {
-            let files = if prompts.is_empty() { Vec::new() } else { captioned(&folder.join(what), prompts)? };
+        let mut remarks = Remarks::default();
+        let mut read = |what: &str, prompts: &[&str]| -> Result<Vec<Example>, Error> {
+            let files =
+                if prompts.is_empty() { Vec::new() } else { captioned(&folder.join(what), prompts, watch)? };
             let open = |(file, prompt): (PathBuf, usize)| {
-                Ok(Example { picture: Picture::open(&file)?.fitted(studio.side as usize), prompt })
+                let picture = Picture::open_noting(&file, &mut remarks)?;
+                Ok(Example { picture: picture.fitted(studio.side as usize), prompt })
             };
             files.into_iter().map(open).collect()
         };
-        return Ok(Material { forget: read("forget", &forget)?, remain: read("keep", &keep)? });
+        let material = Material { forget: read("forget", &forget)?, remain: read("keep", &keep)? };
+        remarks.sentences().iter().for_each(|remark| watch.note(remark));
+        return Ok(material);
     }
     let mut drawn = |what: &str, prompts: &[&str], each: usize| -> Result<Vec<Example>, Error> {
         let works: Vec<(PathBuf, Shot)> = (0..prompts.len())

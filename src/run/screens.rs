@@ -5,11 +5,13 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::concept::{NONE, Screening};
+use super::evidence::EvidenceFile;
+use super::judging::{Asked, judge_pictures};
 use super::jury::eye;
 use super::{Error, shipped_or_path};
-use crate::judge::{BATCH, JudgeCard, Look as _, Screen};
+use crate::judge::{JudgeCard, Look as _, Screen};
 use crate::measure::{Estimate, share};
-use crate::pictures::{Picture, is_picture};
+use crate::pictures::list_deep;
 use crate::torch::Device;
 use crate::watch::Watch;
 
@@ -34,6 +36,7 @@ pub struct ScreenReport {
 pub(super) fn open_screens(
     pipeline: &Screening,
     device: Device,
+    watch: &mut dyn Watch,
 ) -> Result<Vec<(&'static str, Screen)>, Error> {
     let settings = &pipeline.screen;
     let mut screens = Vec::new();
@@ -43,8 +46,11 @@ pub(super) fn open_screens(
     if settings.clip != NONE {
         let folder = shipped_or_path(&settings.clip)?;
         let eye = eye(&folder, &settings.engine, device)?;
-        let screen = Screen::by_text(&folder, eye, &settings.shows, &settings.clear)?;
+        let screen = Screen::by_text(eye, &settings.shows, &settings.clear)?;
         screens.push(("clip", screen));
+    }
+    for (_, screen) in &screens {
+        screen.notes().iter().for_each(|note| watch.note(note));
     }
     Ok(screens)
 }
@@ -57,6 +63,7 @@ pub(super) fn measured(
     name: &str,
     screen: &Screen,
     reference: Option<&Path>,
+    evidence: &mut EvidenceFile,
     watch: &mut dyn Watch,
 ) -> Result<ScreenReport, Error> {
     let mut report = ScreenReport {
@@ -67,45 +74,46 @@ pub(super) fn measured(
     };
     let Some(reference) = reference else { return Ok(report) };
     let mut right = |truth: &str, shown: bool| -> Result<Option<Estimate>, Error> {
-        let files = pictures_in(&reference.join(truth))?;
-        watch.begin(&format!("checking {name} on {truth}"), files.len() as u64);
-        let mut verdicts = Vec::new();
-        for batch in files.chunks(BATCH) {
-            let pictures = batch.iter().map(|file| Picture::open(file)).collect::<Result<Vec<_>, _>>()?;
-            let evidence = screen.look(&pictures, &vec![String::new(); batch.len()])?;
-            verdicts.extend(evidence.iter().map(|evidence| (screen.margin(evidence) > 0.0) == shown));
-            watch.at(verdicts.len() as u64, "");
-            if watch.interrupted() {
-                return Err(Error::Interrupted);
-            }
-        }
-        watch.end();
-        Ok(share(verdicts.into_iter().enumerate()))
+        let folder = reference.join(truth);
+        let known: Vec<(Known, PathBuf)> = pictures_in(&folder, watch)?
+            .into_iter()
+            .map(|file| {
+                let inside = file.strip_prefix(&folder).unwrap_or(&file);
+                (Known { file: inside.to_string_lossy().into_owned() }, file)
+            })
+            .collect();
+        let looked = judge_pictures(screen, evidence, &format!("reference {truth}"), &known, watch)?;
+        let verdicts = looked.iter().map(|looked| (screen.margin(&looked.evidence) > 0.0) == shown);
+        Ok(share(verdicts.enumerate()))
     };
     report.sensitivity = right("shows", true)?;
     report.specificity = right("clear", false)?;
     Ok(report)
 }
 
-/// The pictures in a folder and the folders in it, sorted.
+/// A picture whose truth is known, by its place in the folder.
+#[derive(Clone, Serialize, Deserialize)]
+struct Known {
+    file: String,
+}
+
+impl Asked for Known {
+    fn prompt(&self) -> String {
+        String::new()
+    }
+}
+
+/// The pictures in a folder and the folders in it, sorted. What is left out is said.
 ///
 /// # Errors
 /// A folder that is missing or holds none.
-pub(super) fn pictures_in(folder: &Path) -> Result<Vec<PathBuf>, Error> {
-    let (mut files, mut folders) = (Vec::new(), vec![folder.to_path_buf()]);
-    while let Some(folder) = folders.pop() {
-        for entry in fs_err::read_dir(folder)? {
-            let path = entry?.path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if is_picture(&path) {
-                files.push(path);
-            }
-        }
+pub(super) fn pictures_in(folder: &Path, watch: &mut dyn Watch) -> Result<Vec<PathBuf>, Error> {
+    let listing = list_deep(folder)?;
+    if let Some(note) = listing.note() {
+        watch.note(&format!("{}: {note}", folder.display()));
     }
-    if files.is_empty() {
-        return Err(Error::Unknown(format!("{} holds no picture (.png, .jpg)", folder.display())));
+    if listing.files.is_empty() {
+        return Err(Error::Unknown(format!("{} holds no picture (.png, .jpg, .webp)", folder.display())));
     }
-    files.sort();
-    Ok(files)
+    Ok(listing.files)
 }

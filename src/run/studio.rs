@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::drawing::{Stamp, draw_missing};
-use super::opening::{hash_with, opened};
+use super::opening::{hash_with, loaded, opened};
 use super::pipeline::{DrawSettings, ModelSettings};
 use super::{Adapter, Error, RunFolder, located};
 use crate::generator::{Checkpoint, Denoiser as _, Generator, Location, Shot, StableDiffusion};
@@ -34,7 +34,7 @@ impl<'a> Studio<'a> {
         watch: &mut dyn Watch,
     ) -> Result<Self, Error> {
         let location = located(model)?;
-        let model = StableDiffusion::load(&opened(&location, watch)?, place)?;
+        let model = loaded(&opened(&location, watch)?, place, watch)?;
         let side = settings.side.unwrap_or(model.card().side);
         let hash = model.card().hash.clone();
         Ok(Self { settings, location, model, side, batch: 1, sensitive, hash })
@@ -63,7 +63,7 @@ impl<'a> Studio<'a> {
         watch: &mut dyn Watch,
     ) -> Result<(), Error> {
         let card = self.model.card();
-        run.record.sign("base", &card.hash, &card.path)?;
+        run.record.sign("base", card)?;
         let shot = Shot { size: largest, ..self.shot(String::new(), 0) };
         let device = self.model.place().device;
         self.batch = self.settings.batch.settle(run, &self.model, &shot, device, watch)?;
@@ -75,7 +75,8 @@ impl<'a> Studio<'a> {
         // Opened again rather than kept: mapped files count as memory of the process.
         let checkpoint = Checkpoint::open(&self.location)?;
         let base = |full: &str| checkpoint.tensor(full);
-        Ok(Edit::read(&Weights::open(file)?, &self.model.card().hash, base)?)
+        let own = Weights::open_own(file, "remove it, and the run finds it again")?;
+        Ok(Edit::read(&own, &self.model.card().hash, base)?)
     }
 
     pub(super) fn shot(&self, prompt: String, seed: u64) -> Shot {

@@ -8,8 +8,9 @@ use super::Error;
 use super::answering::{checked, works};
 use super::drawing::picture_path;
 use super::erasing::{Places, erase};
+use super::evidence::EvidenceFile;
 use super::folder::{Ending, Machine, RunFolder};
-use super::judging::judge_pictures;
+use super::judging::{judge_pictures, warn_of_blanks};
 use super::jury::{JudgeReport, Jury};
 use super::layouts::before_and_after;
 use super::pipeline::Pipeline;
@@ -43,9 +44,11 @@ pub struct Summary {
 /// Whatever stops it; what was done is kept.
 pub fn run(pipeline: &Pipeline, root: &Path, place: Place, watch: &mut dyn Watch) -> Result<Summary, Error> {
     let mut own = Study::open(pipeline, place, watch)?;
-    let jury = Jury::open(&pipeline.judge, &own.set, place.device)?;
+    let jury = Jury::open(&pipeline.judge, &own.set, place.device, watch)?;
     let machine = Machine::here(place);
-    RunFolder::within(root, pipeline, machine, |run| study(&mut own, &jury, run, place.device, watch))
+    RunFolder::within(root, pipeline, machine, watch, |run, watch| {
+        study(&mut own, &jury, run, place.device, watch)
+    })
 }
 
 /// Finds the edits of a pipeline and nothing else; returns their files.
@@ -59,7 +62,7 @@ pub fn erase_only(
     watch: &mut dyn Watch,
 ) -> Result<Vec<PathBuf>, Error> {
     let mut study = Study::open(pipeline, place, watch)?;
-    RunFolder::within(root, pipeline, Machine::here(place), |run| {
+    RunFolder::within(root, pipeline, Machine::here(place), watch, |run, watch| {
         study.studio.sign(run, (study.studio.side, study.studio.side), watch)?;
         let mut files = Vec::new();
         for target in study.targets.clone() {
@@ -78,20 +81,22 @@ fn study(
     watch: &mut dyn Watch,
 ) -> Result<Summary, Error> {
     own.studio.sign(run, (own.studio.side, own.studio.side), watch)?;
-    run.record.hashes.insert("judge".to_owned(), jury.card().hash.clone());
-    let reference = run.phase("checking the judge", device, |_| jury.check(watch))?;
+    run.record.bind("judge", &jury.card().hash)?;
+    run.record.bind("judge's settings and questions", &jury.card().fingerprint)?;
+    let mut evidence = EvidenceFile::open(&run.path("evidence.jsonl"), watch)?;
+    let reference = run.phase("checking the judge", device, |_| jury.check(&mut evidence, watch))?;
 
     let answers = own.set.answers();
     let base_folder = run.path("pictures/base");
     run.phase("drawing before", device, |_| {
         own.studio.draw(&works(&own.studio, &base_folder, &answers), "drawing before", watch)
     })?;
-    let look = |run: &RunFolder, subject: &str, folder: &Path, watch: &mut dyn Watch| {
+    let mut look = |subject: &str, folder: &Path, watch: &mut dyn Watch| {
         let with_path = |answer: &Answer| (answer.clone(), picture_path(folder, answer));
         let pictures: Vec<_> = answers.iter().map(with_path).collect();
-        judge_pictures(&jury.judge, &run.path("evidence.jsonl"), subject, &pictures, watch)
+        judge_pictures(&jury.judge, &mut evidence, subject, &pictures, watch)
     };
-    let base = run.phase("judging before", device, |run| look(run, "base", &base_folder, watch))?;
+    let base = run.phase("judging before", device, |_| look("base", &base_folder, watch))?;
     let questions = jury.questions();
     let base_seen: Vec<Seen> = base.iter().map(|looked| looked.seen(&questions)).collect();
 
@@ -107,13 +112,13 @@ fn study(
         run.phase(&what, device, |_| own.studio.draw(&works(&own.studio, &folder, &answers), &what, watch))?;
         own.studio.take_off()?;
         let subject = format!("erased:{target}");
-        let looked = run.phase(&format!("judging without {}", target.name), device, |run| {
-            look(run, &subject, &folder, watch)
-        })?;
+        let looked = run
+            .phase(&format!("judging without {}", target.name), device, |_| look(&subject, &folder, watch))?;
         let seen: Vec<Seen> = looked.iter().map(|looked| looked.seen(&questions)).collect();
         let (set, known) = (&own.set, reference.as_ref());
         scores.extend(score_target(set, target, Subject::Base, &base_seen, None, known)?);
         scores.extend(score_target(set, target, Subject::Erased, &seen, Some(&base_seen), known)?);
+        warn_of_blanks(target, &scores, watch);
         turned.push(became(target, &seen));
         folders.push((target.clone(), folder));
         erased.push(seen);

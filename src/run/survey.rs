@@ -7,13 +7,14 @@ use serde::Serialize;
 
 use super::Error;
 use super::answering::answer_set;
+use super::evidence::EvidenceFile;
 use super::jury::{JudgeReport, Jury, features, pose_of};
 use super::pipeline::{AnswerSettings, JudgeSettings};
 use super::samples::named;
 use super::screens::pictures_in;
 use crate::judge::{BATCH, FeatureCard};
 use crate::measure::{Answer, Domain, Estimate, Moments, frechet};
-use crate::pictures::Picture;
+use crate::pictures::{Picture, Remarks};
 use crate::torch::{Device, Tensor};
 use crate::watch::Watch;
 
@@ -58,9 +59,12 @@ pub fn survey(
     device: Device,
     watch: &mut dyn Watch,
 ) -> Result<Survey, Error> {
-    let set = answer_set(classes);
-    let files = pictures_in(folder)?;
-    let jury = Jury::open(settings, &set, device)?;
+    let set = answer_set(classes)?;
+    let files = pictures_in(folder, watch)?;
+    let jury = Jury::open(settings, &set, device, watch)?;
+    // Nobody asks for these again: what is seen is not kept.
+    let scratch = tempfile::tempdir()?;
+    let mut evidence_of_reference = EvidenceFile::open(&scratch.path().join("reference.jsonl"), watch)?;
     let features = features(&settings.path, inception, device)?;
     let is_canvas = settings.reference.as_deref().and_then(pose_of).is_some();
     if inception.is_some() && !is_canvas {
@@ -69,13 +73,17 @@ pub fn survey(
                 .to_owned(),
         ));
     }
-    let reference = jury.check(watch)?;
+    let reference = jury.check(&mut evidence_of_reference, watch)?;
     let n = files.len();
     let compared = is_canvas && n > 1;
     let (mut evidence, mut own) = (Vec::new(), Vec::new());
+    let mut remarks = Remarks::default();
     watch.begin("looking at pictures", n as u64);
     for group in files.chunks(BATCH) {
-        let pictures = group.iter().map(|file| Picture::open(file)).collect::<Result<Vec<_>, _>>()?;
+        let pictures = group
+            .iter()
+            .map(|file| Picture::open_noting(file, &mut remarks))
+            .collect::<Result<Vec<_>, _>>()?;
         evidence.extend(jury.judge.see(&pictures, None)?);
         if compared {
             own.push(features.of(&pictures)?);
@@ -86,6 +94,7 @@ pub fn survey(
         }
     }
     watch.end();
+    remarks.sentences().iter().for_each(|remark| watch.note(remark));
     let questions = jury.questions();
     let count = |domain: Domain| {
         let classes = set.classes(domain);
@@ -106,7 +115,7 @@ pub fn survey(
     }
     let (mut to_canvas, mut of_canvas) = (None, None);
     if compared {
-        let known = |first: u32| Ok::<_, Error>(in_rounds(jury.known(first, PER_CELL)?));
+        let mut known = |first: u32| Ok::<_, Error>(in_rounds(jury.known(first, PER_CELL, watch)?));
         let canvas = Moments::of(&features.of(&known(0)?)?);
         to_canvas = Some(frechet(&Tensor::cat(&own, 0), &canvas));
         // As many as there are of the others: distances shrink with the number of pictures.

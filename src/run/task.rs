@@ -9,8 +9,8 @@ use super::erasing::MATERIAL_SEED;
 use super::pipeline::TaskSettings;
 use super::studio::Studio;
 use crate::erasure::{Example, Material, Pair, Task};
-use crate::measure::{Answer, AnswerSet, Domain, Target};
-use crate::pictures::Picture;
+use crate::measure::{Answer, AnswerSet, Domain, PLAIN, Target};
+use crate::pictures::{Picture, Remarks, sole};
 use crate::watch::Watch;
 
 /// The prompts of a task: the target with everything of the other domain, and all the rest.
@@ -24,13 +24,11 @@ pub(super) fn task(set: &AnswerSet, settings: &TaskSettings, target: &Target, se
         classes[(at + 1) % classes.len()].clone()
     };
     let anchor = match target.domain {
-        Domain::Style if settings.style_anchor != target.name => settings.style_anchor.clone(),
-        Domain::Object => settings
-            .object_anchor
+        Domain::Style => settings
+            .style_anchor
             .clone()
-            .filter(|anchor| *anchor != target.name)
-            .unwrap_or_else(|| next(&set.objects)),
-        Domain::Style => next(&set.styles),
+            .unwrap_or_else(|| if target.name == PLAIN { next(&set.styles) } else { PLAIN.to_owned() }),
+        Domain::Object => settings.object_anchor.clone().unwrap_or_else(|| next(&set.objects)),
     };
     let one_seed = AnswerSet { seeds: vec![0], ..set.clone() };
     let (mut pairs, mut remain) = (Vec::new(), Vec::new());
@@ -77,32 +75,35 @@ pub(super) fn material(
     watch: &mut dyn Watch,
 ) -> Result<Material, Error> {
     let (forget, remain) = to_learn_from(set, settings, target);
-    let path_of: Box<dyn Fn(&Answer) -> PathBuf> = if let Some(pictures) = &settings.pictures {
+    let path_of: Box<dyn Fn(&Answer) -> Result<PathBuf, Error>> = if let Some(pictures) = &settings.pictures {
         let root = PathBuf::from(pictures);
         Box::new(move |answer| {
-            let stem = format!("{}/{}/{}", answer.style, answer.object, answer.seed - MATERIAL_SEED + 1);
-            let png = root.join(format!("{stem}.png"));
-            if png.exists() { png } else { root.join(format!("{stem}.jpg")) }
+            let number = (answer.seed - MATERIAL_SEED + 1).to_string();
+            Ok(sole(&root.join(&answer.style).join(&answer.object).join(number))?)
         })
     } else {
         for (what, answers) in [("drawing to forget", &forget), ("drawing to keep", &remain)] {
             studio.draw(&works(studio, folder, answers), what, watch)?;
         }
         let folder = folder.to_path_buf();
-        Box::new(move |answer| picture_path(&folder, answer))
+        Box::new(move |answer| Ok(picture_path(&folder, answer)))
     };
-    let examples = |answers: &[Answer], prompts: Vec<&String>| {
+    let mut remarks = Remarks::default();
+    let mut examples = |answers: &[Answer], prompts: Vec<&String>| {
         answers
             .iter()
             .map(|answer| {
                 let own = answer.prompt();
                 let prompt = prompts.iter().position(|prompt| **prompt == own).unwrap_or(usize::MAX);
-                Ok(Example { picture: Picture::open(&path_of(answer))?.fitted(studio.side as usize), prompt })
+                let picture = Picture::open_noting(&path_of(answer)?, &mut remarks)?;
+                Ok(Example { picture: picture.fitted(studio.side as usize), prompt })
             })
             .collect::<Result<Vec<_>, Error>>()
     };
-    Ok(Material {
+    let material = Material {
         forget: examples(&forget, task.pairs.iter().map(|pair| &pair.forget).collect())?,
         remain: examples(&remain, task.remain.iter().collect())?,
-    })
+    };
+    remarks.sentences().iter().for_each(|remark| watch.note(remark));
+    Ok(material)
 }

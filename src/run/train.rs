@@ -70,7 +70,7 @@ pub fn train(
         Course::MiniatureGan(recipe) => recipe.gan.from.as_deref().map(content_hash).transpose()?,
         Course::Miniature(_) => None,
     };
-    RunFolder::within(root, course, Machine::here(place), |run| {
+    RunFolder::within(root, course, Machine::here(place), watch, |run, watch| {
         if let Some(from) = from {
             run.record.bind("generator to begin with", from.to_hex().as_str())?;
         }

@@ -6,8 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::answering::{answer_set, known};
 use super::drawing::{Stamp, draw_missing};
+use super::evidence::EvidenceFile;
 use super::gan::Unlearning;
-use super::judging::judge_pictures;
+use super::judging::{hash_of, judge_pictures, warn_of_blank};
 use super::jury::{JudgeReport, Jury, features};
 use super::labelled::{Labelled, Split, examiner};
 use super::labels::read_labels;
@@ -22,7 +23,7 @@ use crate::erasure::Feedback;
 use crate::files::write_json;
 use crate::generator::{Adapter, Generator as _, StyleGan2, Synthesizer};
 use crate::judge::{FeatureCard, Features};
-use crate::measure::{Answer, AnswerSet, Moments, Target};
+use crate::measure::{Answer, AnswerSet, Impression, Moments, Target, blank};
 use crate::pictures::Picture;
 use crate::report::grid;
 use crate::torch::{Place, Tensor};
@@ -59,7 +60,9 @@ pub fn unlearn(
     place: Place,
     watch: &mut dyn Watch,
 ) -> Result<Unlearned, Error> {
-    within(pipeline, root, place, |own, model, targets, run| own.work(model, targets, run, watch))
+    within(pipeline, root, place, watch, |own, model, targets, run, watch| {
+        own.work(model, targets, run, watch)
+    })
 }
 
 /// Erases alone: labels samples, and finds the edits of each method for each target, whose files it returns.
@@ -72,7 +75,7 @@ pub fn erase_shown(
     place: Place,
     watch: &mut dyn Watch,
 ) -> Result<Vec<PathBuf>, Error> {
-    within(pipeline, root, place, |own, model, targets, run| {
+    within(pipeline, root, place, watch, |own, model, targets, run, watch| {
         let labelled = own.labelled(model, run, watch)?;
         let mut files = Vec::new();
         for (target, split) in targets.iter().zip(own.splits(&labelled, targets)?) {
@@ -87,18 +90,20 @@ fn within<T>(
     pipeline: &Unlearning,
     root: &Path,
     place: Place,
-    work: impl FnOnce(&Study, &mut StyleGan2, &[Target], &mut RunFolder) -> Result<T, Error>,
+    watch: &mut dyn Watch,
+    work: impl FnOnce(&Study, &mut StyleGan2, &[Target], &mut RunFolder, &mut dyn Watch) -> Result<T, Error>,
 ) -> Result<T, Error> {
     can_compete(place)?;
-    let set = answer_set(&pipeline.classes);
+    let set = answer_set(&pipeline.classes)?;
     let targets = pipeline.targets()?;
     for target in &targets {
         known(&set, target.domain, &target.name)?;
+        set.tells_apart(target.domain)?;
     }
-    let jury = |path: &str| {
+    let mut jury = |path: &str| {
         let (path, reference) = (path.to_owned(), pipeline.reference());
         let settings = JudgeSettings { path, reference, ..JudgeSettings::default() };
-        Jury::open(&settings, &set, place.device)
+        Jury::open(&settings, &set, place.device, watch)
     };
     let (labeller, judge) = (jury(&pipeline.feedback.labeller)?, jury(&pipeline.measure.judge)?);
     if labeller.card().hash == judge.card().hash {
@@ -113,7 +118,7 @@ fn within<T>(
     let group = model.network().config().group;
     pipeline.rules().into_iter().try_for_each(|rules| rules.fits(group)).map_err(Error::Pipeline)?;
     let labels = pipeline.feedback.labels.as_ref();
-    let labels = labels.map(|labels| read_labels(labels, &model.card().hash, MEASURED)).transpose()?;
+    let labels = labels.map(|labels| read_labels(labels, &model.card().hash, MEASURED, watch)).transpose()?;
     let measure = &pipeline.measure;
     let own = Study {
         pipeline,
@@ -125,16 +130,19 @@ fn within<T>(
         labels,
         place,
     };
-    RunFolder::within(root, pipeline, Machine::here(place), |run| {
-        run.record.sign("base", &model.card().hash, &model.card().path)?;
-        run.record.bind("judge", &own.judge.card().hash)?;
-        // It also says when a training may stop.
-        run.record.bind("labeller", &own.labeller.card().hash)?;
+    RunFolder::within(root, pipeline, Machine::here(place), watch, |run, watch| {
+        run.record.sign("base", model.card())?;
+        // The labeller also says when a training may stop.
+        for (what, jury) in [("judge", own.judge), ("labeller", own.labeller)] {
+            run.record.bind(what, &jury.card().hash)?;
+            run.record.bind(&format!("{what}'s settings and questions"), &jury.card().fingerprint)?;
+        }
+        run.record.bind("features", &own.judge_features.card().fingerprint)?;
         if let Some(labels) = &own.labels {
             let labels = format!("{labels:?}");
             run.record.bind("labels", blake3::hash(labels.as_bytes()).to_hex().as_str())?;
         }
-        work(&own, &mut model, &targets, run)
+        work(&own, &mut model, &targets, run, watch)
     })
 }
 
@@ -166,7 +174,8 @@ impl Study<'_> {
     ) -> Result<Unlearned, Error> {
         let device = self.place.device;
         let on_known = |jury: &Jury, what: &str, run: &mut RunFolder, watch: &mut dyn Watch| {
-            run.phase(&format!("checking the {what}"), device, |_| jury.check(watch))
+            let mut evidence = EvidenceFile::open(&run.path(format!("{what}-reference.jsonl")), watch)?;
+            run.phase(&format!("checking the {what}"), device, |_| jury.check(&mut evidence, watch))
         };
         let labeller_known = on_known(self.labeller, "labeller", run, watch)?;
         let judge_known = on_known(self.judge, "judge", run, watch)?;
@@ -178,7 +187,7 @@ impl Study<'_> {
         let second = self.album((model, &[]), (&again, "second draw"), run, watch)?;
         let (mut scores, mut bands, mut returns) = (Vec::new(), Vec::new(), Vec::new());
         let questions = self.judge.questions();
-        let known = self.known()?;
+        let known = self.known(watch)?;
         for (target, split) in targets.iter().zip(&splits) {
             let retrained = self.retrained(target, &latents, run, watch)?;
             let known = known.as_ref().and_then(|known| without(known, target));
@@ -205,6 +214,16 @@ impl Study<'_> {
                 });
                 model.apply(&Edit::default())?;
                 let after = after?;
+                let shown = |album: &Album| {
+                    let pictures = album.looked.iter().zip(&base.looked);
+                    let own = pictures.filter(|(_, before)| measured.shows(&before.evidence));
+                    let all: Vec<Impression> = own.map(|(looked, _)| looked.impression()).collect();
+                    (blank(&all), all.len())
+                };
+                let ((before, _), (now, n)) = (shown(&base), shown(&after));
+                if now > before {
+                    warn_of_blank(&subject, now, n, watch);
+                }
                 returns.extend(back.transpose()?);
                 scores.extend(measured.after(method.name(), &after));
                 rows.push((method.name(), after.folder));
@@ -258,8 +277,8 @@ impl Study<'_> {
     }
 
     /// What known pictures show, and their features; `None` where there are none.
-    fn known(&self) -> Result<Option<(Vec<Answer>, Tensor)>, Error> {
-        let known = self.judge.known(0, self.pipeline.measure.per_cell)?;
+    fn known(&self, watch: &mut dyn Watch) -> Result<Option<(Vec<Answer>, Tensor)>, Error> {
+        let known = self.judge.known(0, self.pipeline.measure.per_cell, watch)?;
         let (answers, pictures): (Vec<Answer>, Vec<Picture>) = known.into_iter().unzip();
         (!answers.is_empty()).then(|| Ok((answers, self.judge_features.of(&pictures)?))).transpose()
     }
@@ -281,9 +300,9 @@ impl Study<'_> {
         })?;
         let pictures: Vec<(Sample, PathBuf)> =
             own.iter().map(|sample| (*sample, sample.path(&folder))).collect();
-        let evidence = run.path("labels.jsonl");
+        let mut evidence = EvidenceFile::open(&run.path("labels.jsonl"), watch)?;
         let looked = run.phase("labelling", self.place.device, |_| {
-            judge_pictures(&Unprompted(&self.labeller.judge), &evidence, "labelled", &pictures, watch)
+            judge_pictures(&Unprompted(&self.labeller.judge), &mut evidence, "labelled", &pictures, watch)
         })?;
         run.artifact("labels.jsonl")?;
         Ok(Labelled::Seen(looked))
@@ -319,9 +338,9 @@ impl Study<'_> {
         run.phase(&what, self.place.device, |_| self.draw(drawer, own, &folder, &what, watch))?;
         let files: Vec<(Sample, PathBuf)> =
             own.iter().map(|sample| (*sample, sample.path(&folder))).collect();
-        let evidence = run.path("evidence.jsonl");
+        let mut evidence = EvidenceFile::open(&run.path("evidence.jsonl"), watch)?;
         let looked = run.phase(&format!("judging {subject}"), self.place.device, |_| {
-            judge_pictures(&Unprompted(&self.judge.judge), &evidence, subject, &files, watch)
+            judge_pictures(&Unprompted(&self.judge.judge), &mut evidence, subject, &files, watch)
         })?;
         let features = run.phase(&format!("comparing {subject}"), self.place.device, |run| {
             let name = format!("{}.safetensors", subject.replace([':', ' '], "-"));
@@ -332,18 +351,23 @@ impl Study<'_> {
 
     /// Features of pictures, from a file where an earlier sitting left them.
     fn features(&self, pictures: &[(Sample, PathBuf)], file: &Path) -> Result<Tensor, Error> {
-        let network = &self.judge_features.card().hash;
+        let network = &self.judge_features.card().fingerprint;
+        let mut content = blake3::Hasher::new();
+        for (_, picture) in pictures {
+            content.update(hash_of(picture)?.as_bytes());
+        }
+        let content = content.finalize().to_hex().to_string();
         if file.exists() {
-            let saved = Weights::open(file)?;
-            let known = saved.tensor("features")?;
-            if saved.metadata().get("network") == Some(network) && known.size()[0] == pictures.len() as i64 {
-                return Ok(known);
+            let saved = Weights::open_own(file, "remove it, and the features are computed again")?;
+            let about = saved.metadata();
+            if about.get("network") == Some(network) && about.get("pictures") == Some(&content) {
+                return Ok(saved.floats("features")?);
             }
         }
         let pictures = pictures.iter().map(|(_, file)| Picture::open(file)).collect::<Result<Vec<_>, _>>()?;
         let features = self.judge_features.of(&pictures)?;
         let own = [("features".to_owned(), features.shallow_clone())];
-        save(file, &own, &[("network", network.clone())])?;
+        save(file, &own, &[("network", network.clone()), ("pictures", content)])?;
         Ok(features)
     }
 
@@ -380,6 +404,7 @@ impl Study<'_> {
                 let edit = run.phase(&what, self.place.device, |_| {
                     Ok(method.erasure().erase(model, &feedback, Some(&state), watch)?)
                 })?;
+                edit.check()?;
                 edit.save(file)?;
                 // What the training came to is of no use once the edit is there; adapted models are, to other methods.
                 let own = state.join(method.name());
@@ -387,6 +412,9 @@ impl Study<'_> {
                     fs_err::remove_dir_all(own)?;
                 }
             }
+        }
+        for file in &files {
+            Weights::open_own(file, "remove it, and the run finds it again")?;
         }
         names.iter().try_for_each(|name| run.artifact(name))?;
         Ok(files)

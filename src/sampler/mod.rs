@@ -1,5 +1,6 @@
 //! Noise schedules and stateless steps. Knows no network and no prompt.
 
+mod classes;
 mod schedule;
 mod solver;
 mod spacing;
@@ -14,3 +15,14 @@ const LEAST_SIGNAL: f64 = 1.0 / 16_777_216.0;
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Error(pub String);
+
+impl From<crate::fields::Error> for Error {
+    fn from(error: crate::fields::Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// The classes of diffusers' schedulers that are built here.
+pub fn scheduler_classes() -> impl Iterator<Item = &'static crate::fields::Class> {
+    classes::BUILT.iter().map(|built| &built.class)
+}

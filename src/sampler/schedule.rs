@@ -1,11 +1,16 @@
 //! How much noise there is at each of the training timesteps, as `scheduler/scheduler_config.json` says.
 
-use serde::{Deserialize, Serialize};
+use std::path::Path;
 
-use super::{Error, LEAST_SIGNAL};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::classes::{BUILT, REPLACEABLE, SCHEDULE, of_solver};
+use super::{Error, LEAST_SIGNAL, Solver};
+use crate::fields;
 use crate::torch::{Kind, Tensor};
 
-/// `scheduler_config.json`; keys of samplers that are not built here are not read.
+/// `scheduler_config.json`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SchedulerConfig {
     /// diffusers' class name: `DDIMScheduler`, `PNDMScheduler`, …
@@ -14,15 +19,18 @@ pub struct SchedulerConfig {
     /// Timesteps in training.
     #[serde(default = "thousand")]
     pub num_train_timesteps: i64,
-    /// Variance of the first step.
-    #[serde(default = "beta_start")]
-    pub beta_start: f64,
-    /// Variance of the last step.
-    #[serde(default = "beta_end")]
-    pub beta_end: f64,
+    /// Variance of the first step; each class has a default of its own.
+    #[serde(default)]
+    pub beta_start: Option<f64>,
+    /// Variance of the last step; each class has a default of its own.
+    #[serde(default)]
+    pub beta_end: Option<f64>,
     /// `linear`, `scaled_linear` (Stable Diffusion) or `squaredcos_cap_v2`.
     #[serde(default = "linear")]
     pub beta_schedule: String,
+    /// The variance of every step, in place of the three above.
+    #[serde(default)]
+    pub trained_betas: Option<Vec<f64>>,
     /// What the network predicts.
     #[serde(default)]
     pub prediction_type: Prediction,
@@ -48,26 +56,101 @@ pub struct SchedulerConfig {
     pub rescale_betas_zero_snr: bool,
     /// Whether Euler, Heun, LMS and DPM-Solver++ go through the noise levels of Karras et al. 2022.
     #[serde(default)]
-    pub use_karras_sigmas: bool,
+    pub use_karras_sigmas: Option<bool>,
     /// Whether PNDM begins without Runge-Kutta steps, as Stable Diffusion does.
     #[serde(default)]
     pub skip_prk_steps: Option<bool>,
+    /// All others, which each solver's class looks through.
+    #[serde(flatten)]
+    pub others: Map<String, Value>,
 }
 
 fn thousand() -> i64 {
     1000
-}
-fn beta_start() -> f64 {
-    0.0001
-}
-fn beta_end() -> f64 {
-    0.02
 }
 fn linear() -> String {
     "linear".to_owned()
 }
 fn one() -> f64 {
     1.0
+}
+
+/// First and last variance where a file gives none; `HeunDiscreteScheduler` has Stable Diffusion's.
+const BETAS: [f64; 2] = [0.0001, 0.02];
+const BETAS_OF_HEUN: [f64; 2] = [0.00085, 0.012];
+
+impl SchedulerConfig {
+    /// Reads what `path` holds, every field by the rules of its class.
+    ///
+    /// # Errors
+    /// A class whose noise is of another kind, a field that is refused, a value of the wrong type.
+    pub fn read(json: &Value, path: &Path, notes: &mut Vec<String>) -> Result<Self, Error> {
+        let class = json["_class_name"].as_str();
+        let built = BUILT.iter().find(|built| Some(built.class.name) == class);
+        if let (None, Some(class)) = (built, class)
+            && !REPLACEABLE.contains(&class)
+        {
+            return Err(Error(format!(
+                "{} is of a {class}, whose noise is of another kind than Stable Diffusion's; {} are built here",
+                path.display(),
+                names()
+            )));
+        }
+        fields::check(built.map_or(&SCHEDULE, |built| &built.class), json, path, notes)?;
+        Ok(fields::parsed(json, path)?)
+    }
+
+    /// The solver that its class is.
+    ///
+    /// # Errors
+    /// A class that is not built here, or none.
+    pub fn solver(&self) -> Result<Solver, Error> {
+        let class = self.class_name.as_deref().unwrap_or("scheduler of no class");
+        match BUILT.iter().find(|built| built.class.name == class).map(|built| built.solver) {
+            Some(Solver::DpmPlusPlus) if self.use_karras_sigmas == Some(true) => {
+                Ok(Solver::DpmPlusPlusKarras)
+            }
+            Some(solver) => Ok(solver),
+            None => Err(Error(format!(
+                "the model's scheduler_config.json is of a {class}, which is not built here; {} are: choose one with --sampler ({})",
+                names(),
+                Solver::ALL.map(|(_, name, _)| name).join(", ")
+            ))),
+        }
+    }
+
+    /// Goes through the fields that this solver's class has.
+    ///
+    /// # Errors
+    /// A field that is refused.
+    pub(super) fn check(&self, solver: Solver) -> Result<(), Error> {
+        let json = serde_json::to_value(self).map_err(|error| Error(error.to_string()))?;
+        let Value::Object(mut json) = json else { return Ok(()) };
+        // What the file does not say has the class' default.
+        json.retain(|_, value| !value.is_null());
+        let path = Path::new("scheduler_config.json");
+        Ok(fields::check(of_solver(solver), &Value::Object(json), path, &mut Vec::new())?)
+    }
+
+    /// Whether its own solver counts timesteps from `steps_offset`.
+    pub fn counts_from_offset(&self) -> bool {
+        match self.timestep_spacing.as_deref() {
+            Some(spacing) => spacing == "leading",
+            None => matches!(self.solver(), Ok(Solver::Ddim | Solver::Pndm)),
+        }
+    }
+
+    fn betas(&self) -> [f64; 2] {
+        let [first, last] = match self.class_name.as_deref() {
+            Some("HeunDiscreteScheduler") => BETAS_OF_HEUN,
+            _ => BETAS,
+        };
+        [self.beta_start.unwrap_or(first), self.beta_end.unwrap_or(last)]
+    }
+}
+
+fn names() -> String {
+    BUILT.each_ref().map(|built| built.class.name).join(", ")
 }
 
 /// What a network was trained to predict.
@@ -112,10 +195,22 @@ impl Schedule {
         if !(2..=1_000_000).contains(&n) {
             return Err(Error(format!("num_train_timesteps is {n}; 2 to 1000000 make sense")));
         }
+        if let Some(betas) = &config.trained_betas
+            && betas.len() as i64 != n
+        {
+            return Err(Error(format!(
+                "trained_betas has {} numbers, num_train_timesteps is {n}; they must be as many",
+                betas.len()
+            )));
+        }
+        let [first, last] = config.betas();
         let line = |from: f64, to: f64, i: i64| from + (to - from) * i as f64 / (n - 1) as f64;
         let beta = |i: i64| match config.beta_schedule.as_str() {
-            "linear" => Ok(line(config.beta_start, config.beta_end, i)),
-            "scaled_linear" => Ok(line(config.beta_start.sqrt(), config.beta_end.sqrt(), i).powi(2)),
+            _ if config.trained_betas.is_some() => {
+                Ok(config.trained_betas.as_deref().unwrap_or(&[])[i as usize])
+            }
+            "linear" => Ok(line(first, last, i)),
+            "scaled_linear" => Ok(line(first.sqrt(), last.sqrt(), i).powi(2)),
             "squaredcos_cap_v2" => {
                 let bar = |t: f64| ((t + 0.008) / 1.008 * std::f64::consts::FRAC_PI_2).cos().powi(2);
                 Ok((1.0 - bar((i + 1) as f64 / n as f64) / bar(i as f64 / n as f64)).min(0.999))

@@ -64,21 +64,6 @@ impl Solver {
         self.entry().2
     }
 
-    /// What a scheduler's class in diffusers is called here.
-    pub fn of_class(class: &str, karras: bool) -> Option<Self> {
-        Some(match class {
-            "DDIMScheduler" => Self::Ddim,
-            "PNDMScheduler" => Self::Pndm,
-            "DPMSolverMultistepScheduler" if karras => Self::DpmPlusPlusKarras,
-            "DPMSolverMultistepScheduler" => Self::DpmPlusPlus,
-            "EulerDiscreteScheduler" => Self::Euler,
-            "EulerAncestralDiscreteScheduler" => Self::EulerAncestral,
-            "HeunDiscreteScheduler" => Self::Heun,
-            "LMSDiscreteScheduler" => Self::Lms,
-            _ => return None,
-        })
-    }
-
     /// Whether latents are `x₀ + σ·ε`.
     fn explodes(self) -> bool {
         matches!(self, Self::Euler | Self::EulerAncestral | Self::Heun | Self::Lms)
@@ -151,17 +136,13 @@ impl Sampler {
             return Err(Error(format!("{n} sampling steps; 1 to {} are possible", total - 1)));
         }
         let config = &schedule.config;
-        if solver == Solver::Pndm && config.skip_prk_steps == Some(false) {
-            return Err(Error(
-                "skip_prk_steps is false in scheduler_config.json; Runge-Kutta steps are not built here: set it to true, as Stable Diffusion's schedulers do".to_owned(),
-            ));
-        }
+        config.check(solver)?;
         let spacing = Spacing::of(config, solver)?;
         let mut timesteps = spacing.timesteps(solver, n, total, config.steps_offset);
         let noise = schedule.noise_levels();
         let mut sigmas: Vec<f64> = timesteps.iter().map(|&t| interpolate(&noise, t)).collect();
         if solver == Solver::DpmPlusPlusKarras
-            || config.use_karras_sigmas && solver.explodes() && !solver.is_ancestral()
+            || config.use_karras_sigmas == Some(true) && solver.explodes() && !solver.is_ancestral()
         {
             let dpm = !solver.explodes();
             let (low, high) =

@@ -4,11 +4,12 @@
 //! The engine is Hugging Face's own `tokenizers`, put together as `CLIPTokenizer` does, so that ids
 //! are equal by construction. This room also makes the small vocabulary of the miniature.
 
+mod files;
 mod vocabulary;
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
 use tokenizers::models::bpe::BPE;
 use tokenizers::normalizers::{Lowercase, NFC, Replace, Sequence as Normalizers};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
@@ -17,6 +18,8 @@ use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::{AddedToken, SplitDelimiterBehavior};
 
 pub use vocabulary::Vocabulary;
+
+use self::files::{Files, Settings};
 
 /// Why a tokenizer cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +35,9 @@ pub enum Error {
         /// What is wrong.
         why: String,
     },
+    /// A field of its configuration.
+    #[error(transparent)]
+    Fields(crate::fields::Error),
     /// A word that cannot be learned.
     #[error("`{0}` cannot be a new word: it is empty or in the vocabulary already; name another one")]
     Word(String),
@@ -40,19 +46,12 @@ pub enum Error {
 const START: &str = "<|startoftext|>";
 /// The token at a prompt's end, which in most models fills the rest too.
 pub const END: &str = "<|endoftext|>";
+/// Tokens of every prompt of Stable Diffusion 1.x and 2.x.
+pub const LENGTH: usize = 77;
 
-/// The keys of `tokenizer_config.json` and `special_tokens_map.json` that matter.
-#[derive(Debug, Default, Deserialize)]
-struct Settings {
-    model_max_length: Option<f64>,
-    pad_token: Option<PadToken>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum PadToken {
-    Text(String),
-    Token { content: String },
+/// The classes of the files that are read.
+pub fn classes() -> [crate::fields::Class; 2] {
+    files::CLASSES
 }
 
 /// CLIP's tokenizer.
@@ -65,6 +64,7 @@ pub struct Tokenizer {
     length: usize,
     /// Words that were learned, each with the ids of its vectors.
     learned: Vec<(String, Vec<i64>)>,
+    fingerprint: String,
 }
 
 /// Token ids of a prompt, padded to the model's length.
@@ -82,49 +82,6 @@ impl std::fmt::Debug for Tokenizer {
     }
 }
 
-/// `tokenizer.json`, as far as it is read: how CLIP splits text is known here. The engine's own reader would panic
-/// on some damaged files (tokenizers 0.23, `decoders/mod.rs`; found by fuzzing).
-#[derive(Deserialize)]
-struct Whole {
-    model: Words,
-}
-
-#[derive(Deserialize)]
-struct Words {
-    #[serde(rename = "type")]
-    kind: Option<String>,
-    #[serde(default)]
-    vocab: std::collections::HashMap<String, u32>,
-    #[serde(default)]
-    merges: Vec<Merge>,
-}
-
-/// Two tokens: as a pair, or before tokenizers 0.20 as one text.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Merge {
-    Pair(String, String),
-    Text(String),
-}
-
-/// The byte-pair encoding of a `tokenizer.json`.
-fn words_of(text: &str) -> Result<BPE, String> {
-    let whole: Whole = serde_json::from_str(text).map_err(|error| error.to_string())?;
-    if whole.model.kind.is_some_and(|kind| kind != "BPE") {
-        return Err("it holds no byte-pair encoding, which CLIP's is".to_owned());
-    }
-    let pair = |merge: Merge| match merge {
-        Merge::Pair(a, b) => Ok((a, b)),
-        Merge::Text(text) => text
-            .split_once(' ')
-            .map(|(a, b)| (a.to_owned(), b.to_owned()))
-            .ok_or_else(|| format!("the merge `{text}` is no pair")),
-    };
-    let merges = whole.model.merges.into_iter().map(pair).collect::<Result<Vec<_>, _>>()?;
-    let vocab = whole.model.vocab.into_iter().collect::<tokenizers::models::bpe::Vocab>();
-    engine(vocab, merges).map_err(|error| error.to_string())
-}
-
 /// CLIP's engine for these words and merges.
 fn engine(vocab: tokenizers::models::bpe::Vocab, merges: Vec<(String, String)>) -> tokenizers::Result<BPE> {
     BPE::builder()
@@ -135,37 +92,21 @@ fn engine(vocab: tokenizers::models::bpe::Vocab, merges: Vec<(String, String)>) 
 }
 
 impl Tokenizer {
-    /// Reads a `tokenizer/` folder.
+    /// Reads a `tokenizer/` folder for a text encoder that reads prompts of at most `longest` tokens. What is ignored or
+    /// assumed is added to `notes`.
     ///
     /// # Errors
-    /// Files that are missing or do not belong together.
-    pub fn open(folder: &Path) -> Result<Self, Error> {
+    /// Files that are missing or do not belong together, a tokenizer of another kind, prompts that are too long.
+    pub fn open(folder: &Path, longest: usize, notes: &mut Vec<String>) -> Result<Self, Error> {
         let broken = |why: String| Error::Broken { folder: folder.to_path_buf(), why };
-        let (vocab, merges) = (folder.join("vocab.json"), folder.join("merges.txt"));
-        let whole = folder.join("tokenizer.json");
-        let bpe = if !vocab.exists() && whole.exists() {
-            let text = fs_err::read_to_string(&whole)?;
-            words_of(&text).map_err(|why| broken(format!("tokenizer.json: {why}")))?
-        } else {
-            for file in [&vocab, &merges] {
-                fs_err::metadata(file)?;
-            }
-            BPE::from_file(&vocab.to_string_lossy(), &merges.to_string_lossy())
-                .end_of_word_suffix("</w>".to_owned())
-                .unk_token(END.to_owned())
-                .build()
-                .map_err(|error| broken(error.to_string()))?
-        };
-        let mut settings = Settings::default();
-        for name in ["special_tokens_map.json", "tokenizer_config.json"] {
-            if let Ok(text) = fs_err::read_to_string(folder.join(name)) {
-                let found: Settings =
-                    serde_json::from_str(&text).map_err(|error| broken(format!("{name}: {error}")))?;
-                settings.model_max_length = found.model_max_length.or(settings.model_max_length);
-                settings.pad_token = found.pad_token.or(settings.pad_token);
-            }
+        let Files { bpe, settings, added, fingerprint } = Files::open(folder, notes)?;
+        let length = settings.length().unwrap_or(longest);
+        if !(2..=longest).contains(&length) {
+            return Err(broken(format!(
+                "model_max_length is {length}; at least 2 are needed, and the text encoder reads {longest} tokens at most (max_position_embeddings)"
+            )));
         }
-        Self::build(bpe, &settings).map_err(|error| broken(error.to_string()))
+        Self::build(bpe, &settings, length, added, fingerprint).map_err(|error| broken(error.to_string()))
     }
 
     /// The tokenizer of Stable Diffusion 1.x and 2.x, for files that bring none: CLIP's own vocabulary, prompts
@@ -181,11 +122,17 @@ impl Tokenizer {
         let (tokens, merges) = Vocabulary::clip().into_parts();
         let vocab = tokens.into_iter().zip(0..).collect::<tokenizers::models::bpe::Vocab>();
         let bpe = engine(vocab, merges).map_err(broken)?;
-        let pad_token = Some(PadToken::Text(pad.to_owned()));
-        Self::build(bpe, &Settings { pad_token, model_max_length: None }).map_err(broken)
+        let fingerprint = format!("CLIP's own, filled with {pad}");
+        Self::build(bpe, &Settings::padded_with(pad), LENGTH, Vec::new(), fingerprint).map_err(broken)
     }
 
-    fn build(bpe: BPE, settings: &Settings) -> tokenizers::Result<Self> {
+    fn build(
+        bpe: BPE,
+        settings: &Settings,
+        length: usize,
+        added: Vec<(i64, AddedToken)>,
+        fingerprint: String,
+    ) -> tokenizers::Result<Self> {
         let mut tokenizer = tokenizers::Tokenizer::new(bpe);
         let _ = tokenizer.with_normalizer(Some(Normalizers::new(vec![
             NFC.into(),
@@ -205,25 +152,32 @@ impl Tokenizer {
             ByteLevel::new(false, true, true).into(),
         ])));
         tokenizer.add_special_tokens([AddedToken::from(START, true), AddedToken::from(END, true)])?;
+        for (id, token) in added {
+            let content = token.content.clone();
+            tokenizer.add_tokens([token])?;
+            let found = tokenizer.token_to_id(&content).map(i64::from);
+            if found != Some(id) {
+                let found = found.map_or_else(|| "none".to_owned(), |id| id.to_string());
+                return Err(format!(
+                    "the added token `{content}` has the id {id} in the files, and {found} behind the words; do the files belong together?"
+                )
+                .into());
+            }
+        }
         let id = |token: &str| {
             tokenizer.token_to_id(token).map(i64::from).ok_or_else(|| format!("there is no token `{token}`"))
         };
-        let pad = match &settings.pad_token {
-            Some(PadToken::Text(text) | PadToken::Token { content: text }) => text.as_str(),
-            None => END,
-        };
-        let (start, end, pad) = (id(START)?, id(END)?, id(pad)?);
-        // transformers writes 1e30 for «no limit»
-        let length = settings.model_max_length.filter(|&n| n < 100_000.0).map_or(77, |n| n as usize);
-        Ok(Self { bpe: tokenizer, start, end, pad, length, learned: Vec::new() })
+        let (start, end, pad) = (id(START)?, id(END)?, id(settings.pad())?);
+        Ok(Self { bpe: tokenizer, start, end, pad, length, learned: Vec::new(), fingerprint })
     }
 
-    /// Adds a word that stands for `vectors` new ids, in prompts written just so; the first of the ids is `first`.
+    /// Adds a word that stands for `vectors` new ids in prompts, in capitals or not; the first of the ids is `first`.
     ///
     /// # Errors
     /// A word that is empty or known already.
     pub fn learn(&mut self, word: &str, first: i64, vectors: i64) -> Result<(), Error> {
-        let known = self.learned.iter().any(|(own, _)| own == word) || self.bpe.token_to_id(word).is_some();
+        let known = self.learned.iter().any(|(own, _)| own.to_lowercase() == word.to_lowercase())
+            || self.bpe.token_to_id(word).is_some();
         if word.is_empty() || known {
             return Err(Error::Word(word.to_owned()));
         }
@@ -253,16 +207,84 @@ impl Tokenizer {
             ids.extend(encoding.get_ids().iter().map(|&id| i64::from(id)));
             return;
         };
-        for (n, piece) in text.split(word.as_str()).enumerate() {
-            if n > 0 {
-                ids.extend(own);
-            }
-            self.words(piece, rest, ids);
+        let mut from = 0;
+        for place in places(text, word) {
+            self.words(&text[from..place.start], rest, ids);
+            ids.extend(own);
+            from = place.end;
         }
+        self.words(&text[from..], rest, ids);
+    }
+
+    /// Which of the learned words a prompt names.
+    pub fn named<'a>(&'a self, prompt: &'a str) -> impl Iterator<Item = &'a str> {
+        let words = self.learned.iter().map(|(word, _)| word.as_str());
+        words.filter(|word| !places(prompt, word).is_empty())
+    }
+
+    /// The id of the token at a prompt's end.
+    pub fn end(&self) -> i64 {
+        self.end
+    }
+
+    /// The highest id of a word.
+    pub fn highest(&self) -> i64 {
+        self.bpe.get_vocab(true).values().max().map_or(0, |&id| i64::from(id))
+    }
+
+    /// Hash of the files that it was read from.
+    pub fn fingerprint(&self) -> &str {
+        &self.fingerprint
     }
 
     /// Tokens of every encoded prompt.
     pub fn length(&self) -> usize {
         self.length
+    }
+}
+
+/// Where a word stands in a text, whatever its case, and not as a part of another word.
+fn places(text: &str, word: &str) -> Vec<Range<usize>> {
+    let letter = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
+    let (first, last) = (letter(word.chars().next()), letter(word.chars().next_back()));
+    let mut found: Vec<Range<usize>> = Vec::new();
+    for (start, _) in text.char_indices() {
+        if found.last().is_some_and(|before| start < before.end) {
+            continue;
+        }
+        let Some(end) = prefix(&text[start..], word).map(|length| start + length) else { continue };
+        let inside = (first && letter(text[..start].chars().next_back()))
+            || (last && letter(text[end..].chars().next()));
+        if !inside {
+            found.push(start..end);
+        }
+    }
+    found
+}
+
+/// The length of what a text begins with, where that is `word` in capitals or not.
+fn prefix(text: &str, word: &str) -> Option<usize> {
+    let (mut own, mut length) = (text.chars(), 0);
+    for c in word.chars() {
+        let found = own.next()?;
+        if found != c && !found.to_lowercase().eq(c.to_lowercase()) {
+            return None;
+        }
+        length += found.len_utf8();
+    }
+    Some(length)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::places;
+
+    #[test]
+    fn a_word_is_found_whatever_its_case_and_on_its_own() {
+        assert_eq!(places("Art and party, ART-deco art", "art"), [0..3, 15..18, 24..27]);
+        assert_eq!(places("a <cat-toy>s <CAT-toy>", "<cat-toy>"), [2..11, 13..22]);
+        assert_eq!(places("EasyNegative, easynegative_2", "easynegative"), [0..12]);
+        assert_eq!(places("Über über", "über"), [0..5, 6..11]);
+        assert!(places("", "x").is_empty() && places("xx", "x").is_empty());
     }
 }

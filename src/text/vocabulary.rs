@@ -153,7 +153,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let vocabulary = Vocabulary::of(["A Cat image in Pixel Art style.", "a picture of a Cat"]);
         vocabulary.save(folder.path(), 12, END).unwrap();
-        let tokenizer = Tokenizer::open(folder.path()).unwrap();
+        let tokenizer = Tokenizer::open(folder.path(), 77, &mut Vec::new()).unwrap();
         let cat = tokenizer.encode("A Cat image in Pixel  Art style.");
         assert_eq!(cat.ids.len(), 12);
         assert_eq!(cat.dropped, 0);

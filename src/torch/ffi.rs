@@ -8,6 +8,12 @@ use torch_sys::C_tensor;
 
 use super::Error;
 
+/// Ends the process without running any destructor: libtorch's would destroy what other threads are using.
+pub fn exit_now(code: i32) -> ! {
+    // SAFETY: it takes a number and does not return.
+    unsafe { _exit(code) }
+}
+
 #[repr(C)]
 pub(super) struct Generator {
     _private: [u8; 0],
@@ -17,6 +23,7 @@ pub(super) type Block = extern "C" fn(*mut c_void, *mut *mut C_tensor, i64) -> *
 pub(super) type Drop = extern "C" fn(*mut c_void);
 
 unsafe extern "C" {
+    fn _exit(code: i32) -> !;
     fn unsee_free(message: *mut c_char);
     pub(super) fn unsee_keep_memory();
     pub(super) fn unsee_open_cuda(path: *const c_char) -> *mut c_char;

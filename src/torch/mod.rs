@@ -5,6 +5,7 @@
 mod device;
 mod ema;
 mod ffi;
+mod finite;
 mod fused;
 mod gradient;
 mod memory;
@@ -16,6 +17,8 @@ mod stage;
 
 pub use device::{Choice, Device, LIBTORCH, VERSION, set_threads, threads};
 pub use ema::Ema;
+pub use ffi::exit_now;
+pub use finite::{finite_each, not_finite};
 pub use fused::{channels_last, gated_gelu, group_norm, leaky_relu};
 pub use gradient::{
     checkpoint, grad, grad_and_keep, grad_each, grad_of_grad, no_grad, will_be_differentiated,

@@ -114,7 +114,12 @@ impl<'a> Alone<'a> {
         if let Some(scaler) = &mut self.scaler {
             // A step that overflowed is left out (where parameters move one by one, those that overflowed); the next
             // one has a smaller factor.
-            *scaler = scaler.after(finite).ok_or(Error::NotANumber { step, loss: f64::INFINITY, lr })?;
+            *scaler = scaler.after(finite).ok_or(Error::NotANumber {
+                step,
+                loss: f64::INFINITY,
+                lr,
+                origin: "no factor of the loss is small enough for f16; use --precision bf16 or f32",
+            })?;
         }
         if let (Some(ema), Some(decay)) = (&mut self.ema, self.plan.ema) {
             ema.update(tensors, decay, step);

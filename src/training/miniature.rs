@@ -216,7 +216,7 @@ impl Maker<'_> {
         let weights = Weights::open(&root.join("text_encoder/model.safetensors"))?;
         let text =
             TextModel::new(&read(&root.join("text_encoder/config.json"))?, Builder::load(&weights, device))?;
-        let tokenizer = open(&root.join("tokenizer"))?;
+        let tokenizer = open(&root.join("tokenizer"), self.recipe.tokens)?;
         let scheduler = scheduler(part.prediction);
         let schedule =
             Schedule::new(&serde_json::from_value::<SchedulerConfig>(scheduler.clone()).map_err(broken)?)
@@ -277,6 +277,7 @@ impl ClipPart {
                 max_position_embeddings: tokens,
                 hidden_act: clip::Activation::QuickGelu,
                 layer_norm_eps: 1e-5,
+                eos_token_id: None,
             },
             vision_config: clip::VisionConfig {
                 hidden_size: vision,
@@ -306,8 +307,6 @@ impl VaePart {
             layers_per_block: 1,
             norm_num_groups: 8,
             scaling_factor: 1.0,
-            act_fn: "silu".to_owned(),
-            sample_size: Some(SIDE as i64),
         }
     }
 }
@@ -331,7 +330,6 @@ impl UnetPart {
             use_linear_projection: false,
             flip_sin_to_cos: true,
             freq_shift: 0.0,
-            act_fn: "silu".to_owned(),
         }
     }
 }
@@ -352,7 +350,7 @@ pub(super) fn clip_into(
     }
     let vocabulary = vocabulary();
     vocabulary.save(&folder, tokens, END)?;
-    let tokenizer = open(&folder)?;
+    let tokenizer = open(&folder, tokens)?;
     let config = part.config(vocabulary.size() as i64, tokens as i64);
     let model = Clip::new(&config, Builder::fresh(seed, here.device))?;
     model.parameters().train(true);
@@ -390,8 +388,9 @@ fn broken(error: impl std::fmt::Display) -> Error {
     Error::Model(crate::model::Error::Config(error.to_string()))
 }
 
-fn open(folder: &Path) -> Result<Tokenizer, Error> {
-    Tokenizer::open(folder).map_err(broken)
+/// The tokenizer that was just written: there is nothing to be said about it.
+fn open(folder: &Path, tokens: usize) -> Result<Tokenizer, Error> {
+    Tokenizer::open(folder, tokens, &mut Vec::new()).map_err(broken)
 }
 
 fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, Error> {

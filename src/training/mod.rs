@@ -13,6 +13,7 @@ mod gallery;
 mod guide;
 pub mod miniature;
 pub mod miniature_gan;
+mod pause;
 mod scaler;
 mod schooling;
 mod sitting;
@@ -29,6 +30,7 @@ pub use denoising::Denoising;
 pub use frozen::Frozen;
 pub use gallery::Gallery;
 pub use guide::{Guide, Regions};
+pub use pause::Pause;
 pub use schooling::{Lesson, Outcome, Plan, Share, train};
 
 /// Why a training ended early.
@@ -38,7 +40,7 @@ pub enum Error {
     #[error("interrupted at step {0}; the same command goes on from there")]
     Interrupted(u64),
     /// The loss is no number any more.
-    #[error("the loss is {loss} at step {step}; lower the learning rate (now {lr:e}) or use --precision f32")]
+    #[error("the loss is {loss} at step {step}: {origin} (the learning rate is {lr:e})")]
     NotANumber {
         /// Where.
         step: u64,
@@ -46,6 +48,8 @@ pub enum Error {
         loss: f64,
         /// The learning rate there.
         lr: f64,
+        /// Where it began, and what to do.
+        origin: &'static str,
     },
     /// The loss has left every reasonable range.
     #[error(

@@ -5,11 +5,10 @@
 
 use std::io::Write as _;
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use super::state::{Progress, fingerprint, load, open_scalars, save};
-use super::{Error, Plan};
-use crate::torch::{Place, Tensor};
+use super::{Error, Pause, Plan};
+use crate::torch::{Place, Tensor, not_finite};
 use crate::watch::Watch;
 
 /// What the loop drives: it goes forward a step at a time, and can be written down between two.
@@ -45,10 +44,6 @@ pub(super) trait Pupil {
     }
 }
 
-/// Time between two checkpoints, at least.
-const PAUSE: Duration = Duration::from_secs(60);
-/// How many times as long as a checkpoint takes there is none: a large model's state is gigabytes.
-const RATIO: u32 = 15;
 /// Weight of one step in the running mean of the loss.
 const SMOOTHING: f64 = 0.02;
 
@@ -75,12 +70,13 @@ pub(super) fn drive(
 
     watch.begin(pupil.name(), plan.steps);
     watch.at(now.step, "");
-    let (mut saved, mut pause) = (Instant::now(), PAUSE);
+    let (mut pause, began_at) = (Pause::default(), now.step);
     while now.step < plan.steps && !pupil.done() {
         let lr = plan.rate(now.step);
         let loss = pupil.step(now.step, lr, watch)?;
         if !loss.is_finite() {
-            return Err(Error::NotANumber { step: now.step, loss, lr });
+            let origin = origin(pupil, now.step == began_at && now.step == 0);
+            return Err(Error::NotANumber { step: now.step, loss, lr, origin });
         }
         now.mean = if now.mean.is_nan() { loss } else { now.mean + SMOOTHING * (loss - now.mean) };
         if let Some(file) = &mut scalars {
@@ -99,15 +95,14 @@ pub(super) fn drive(
         let last = now.step == plan.steps || pupil.done();
         let stop = watch.interrupted() && !last;
         if let Some(folder) = folder
-            && (stop || saved.elapsed() > pause || (plan.extends && last))
+            && (stop || pause.is_over() || (plan.extends && last))
         {
-            let writing = Instant::now();
-            if let Some(file) = &mut scalars {
-                file.flush()?;
-            }
-            save(&folder.join("state.safetensors"), pupil, &now, plan, &fingerprint)?;
-            saved = Instant::now();
-            pause = PAUSE.max(RATIO * writing.elapsed());
+            pause.after(|| {
+                if let Some(file) = &mut scalars {
+                    file.flush()?;
+                }
+                save(&folder.join("state.safetensors"), pupil, &now, plan, &fingerprint)
+            })?;
         }
         if stop {
             return Err(Error::Interrupted(now.step));
@@ -118,4 +113,21 @@ pub(super) fn drive(
         file.flush()?;
     }
     Ok(now)
+}
+
+/// Where a loss that is no number began. What is learned from was found to be numbers before.
+fn origin(pupil: &dyn Pupil, first: bool) -> &'static str {
+    let spoiled = pupil.tensors().iter().any(|(_, tensor)| not_finite(tensor) > 0);
+    match (first, spoiled) {
+        (true, true) => {
+            "the weights had NaN or infinity in them before the first step; take another copy of the model"
+        }
+        (true, false) => {
+            "the weights and what is learned from are numbers, so the networks overflow in this precision; use --precision f32"
+        }
+        (false, true) => "a step spoiled the weights; lower the learning rate, or use --precision f32",
+        (false, false) => {
+            "the weights are numbers still, but the networks overflow; lower the learning rate, or use --precision f32"
+        }
+    }
 }

@@ -54,7 +54,7 @@ pub(super) fn load(
     if !path.exists() {
         return Ok(());
     }
-    let file = Weights::open(path)?;
+    let file = Weights::open_own(path, "remove it, and the training begins anew")?;
     let about = file.metadata();
     let text = |key: &str| about.get(key).cloned().unwrap_or_default();
     let number = |key: &str, or: f64| text(key).parse().unwrap_or(or);

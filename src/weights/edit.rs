@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::{Error, Weights, save};
-use crate::torch::{Kind, Tensor, no_grad};
+use crate::torch::{Kind, Tensor, no_grad, not_finite};
 
 /// Tensors that replace a model's own; `Edit::default()` replaces nothing.
 #[derive(Debug, Default)]
@@ -29,6 +29,20 @@ impl Edit {
     /// Whether it changes nothing.
     pub fn is_empty(&self) -> bool {
         self.tensors.is_empty()
+    }
+
+    /// Whether all of its numbers are some: what a training with too high a rate leaves is not.
+    ///
+    /// # Errors
+    /// A tensor with NaN or infinity in it.
+    pub fn check(&self) -> Result<(), Error> {
+        for (name, tensor) in &self.tensors {
+            let count = not_finite(tensor);
+            if count > 0 {
+                return Err(Error::Spoiled { name: name.clone(), count });
+            }
+        }
+        Ok(())
     }
 
     /// Writes the edit, whole or not at all.
@@ -92,6 +106,7 @@ impl Edit {
         base: impl Fn(&str) -> Result<Tensor, E>,
     ) -> Result<Self, E> {
         let (about, path) = (file.metadata(), file.path(""));
+        file.unchanged()?;
         match about.get("unsee.base").filter(|_| Self::is_in(file)) {
             Some(own) if own == hash => {}
             Some(own) => return Err(Error::other_base(own, hash).into()),
@@ -107,7 +122,7 @@ impl Edit {
         for name in file.names() {
             if let Some(full) = name.strip_suffix(MASK) {
                 let (own, mask) = (base(full)?, file.tensor(name)?);
-                let values = file.tensor(&format!("{full}{VALUES}"))?;
+                let values = file.floats(&format!("{full}{VALUES}"))?;
                 let Some(mask) = unpacked(&mask, own.numel() as i64) else {
                     return Err(
                         Error::damaged(path, format!("`{name}` does not fit {:?}", own.size())).into()
@@ -127,7 +142,7 @@ impl Edit {
                     no_grad(|| flat.masked_scatter(&mask, &values.to_kind(kind))).view(own.size().as_slice());
                 tensors.push((full.to_owned(), whole));
             } else if !name.ends_with(VALUES) {
-                tensors.push((name.to_owned(), file.tensor(name)?));
+                tensors.push((name.to_owned(), file.floats(name)?));
             }
         }
         let recipe = about.get("unsee.recipe").cloned().unwrap_or_default();

@@ -24,6 +24,51 @@ pub enum Error {
         /// What the reader found.
         why: String,
     },
+    /// A sound file that cannot be used for what was asked.
+    #[error("{path}: {why}")]
+    Unfit {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        why: String,
+    },
+    /// A file of the program's own that is not what was written.
+    #[error("{path}: {why}; {advice}")]
+    Spoilt {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+        /// What may be done.
+        advice: String,
+    },
+    /// What stands in a repository in place of a large file.
+    #[error(
+        "{0} is a git-lfs pointer and not the file itself: run `git lfs pull` where it was cloned, or `unsee pull ORGANISATION/NAME`"
+    )]
+    Pointer(PathBuf),
+    /// Weights that are no numbers.
+    #[error(
+        "`{name}` in {path} has {count} numbers that are NaN or infinite: it is damaged, or was spoilt in training; take another copy"
+    )]
+    NotFinite {
+        /// The tensor.
+        name: String,
+        /// The file.
+        path: PathBuf,
+        /// How many of its numbers.
+        count: i64,
+    },
+    /// An edit that is no set of numbers.
+    #[error(
+        "the edit's `{name}` has {count} numbers that are NaN or infinite, so it is not taken; where it was just learned, lower the learning rate or use --precision f32"
+    )]
+    Spoiled {
+        /// The tensor.
+        name: String,
+        /// How many of its numbers.
+        count: i64,
+    },
     /// An index of shards that cannot be followed.
     #[error("{path} cannot be followed: {why}")]
     Index {
@@ -43,7 +88,9 @@ pub enum Error {
         path: PathBuf,
     },
     /// A number type that no network here uses.
-    #[error("`{name}` in {path} is {dtype}, which cannot be read")]
+    #[error(
+        "`{name}` in {path} is {dtype}, which is no number type of weights here (quantised?); take the model in f16, bf16 or f32"
+    )]
     Dtype {
         /// The tensor.
         name: String,
@@ -92,6 +139,10 @@ impl Error {
 
     pub(super) fn damaged(path: &Path, why: impl Into<String>) -> Self {
         Self::Damaged { path: path.to_path_buf(), why: why.into() }
+    }
+
+    pub(super) fn unfit(path: &Path, why: impl Into<String>) -> Self {
+        Self::Unfit { path: path.to_path_buf(), why: why.into() }
     }
 
     /// An edit of the base `wanted` on the base `found`, both hashes.

@@ -29,6 +29,15 @@ impl File {
     pub(super) fn open(path: &Path) -> Result<Self, Error> {
         let map = Map::open(path)?;
         let start = map.bytes();
+        if start.starts_with(b"version https://git-lfs") {
+            return Err(Error::Pointer(path.to_path_buf()));
+        }
+        if start.trim_ascii_start().first() == Some(&b'<') {
+            return Err(Error::unfit(
+                path,
+                "it is a web page and no file of weights; was the link to a page saved?",
+            ));
+        }
         // A safetensors header is JSON behind eight bytes of length.
         if start.get(8) == Some(&b'{') || !(start.starts_with(b"PK") || start.first() == Some(&0x80)) {
             return Ok(Self::Dense(dense::File::new(map)?));

@@ -59,16 +59,28 @@ pub fn weight_files<'a>(files: &[&'a str]) -> Vec<&'a str> {
 }
 
 impl Weights {
-    /// Opens the weights in a component's folder; `None` where it has none.
+    /// Opens the weights in a component's folder; `None` where it has none. Other weights that lie there are named in
+    /// `notes`.
     ///
     /// # Errors
     /// A file that cannot be read, is damaged, or would have to be executed.
-    pub fn open_folder(folder: &Path) -> Result<Option<Self>, Error> {
+    pub fn open_folder(folder: &Path, notes: &mut Vec<String>) -> Result<Option<Self>, Error> {
         let mut files = Vec::new();
         for entry in fs_err::read_dir(folder)? {
             files.push(entry?.file_name().to_string_lossy().into_owned());
         }
+        files.sort_unstable();
         let files: Vec<&str> = files.iter().map(String::as_str).collect();
+        let taken = weight_files(&files);
+        let left: Vec<&str> = (files.iter().copied())
+            .filter(|name| !taken.contains(name) && !name.starts_with('.'))
+            .filter(|name| {
+                [".safetensors", ".bin", ".safetensors.index.json"].iter().any(|end| name.ends_with(end))
+            })
+            .collect();
+        if let (Some(first), false) = (taken.first(), left.is_empty()) {
+            notes.push(format!("{}: {first} is read; {} left", folder.display(), were(&left)));
+        }
         chosen(&files)
             .map(|(file, kind)| match kind {
                 Kind::Whole => Self::open(&folder.join(file)),
@@ -110,6 +122,10 @@ impl Weights {
         }
         Ok(whole)
     }
+}
+
+fn were(names: &[&str]) -> String {
+    format!("{} {}", names.join(", "), if names.len() == 1 { "is" } else { "are" })
 }
 
 /// What Hugging Face writes beside shards.

@@ -1,9 +1,11 @@
 //! Files to named tensors and back. Knows formats and names, not networks.
 
+mod content;
 mod dense;
 mod edit;
 mod error;
 mod file;
+mod finite;
 mod folder;
 mod map;
 mod names;
@@ -18,15 +20,20 @@ pub use edit::Edit;
 pub use error::Error;
 pub use file::Info;
 pub use folder::weight_files;
-pub use names::compvis::{Ema, SingleFile, from_compvis, is_compvis, to_compvis, unet_names_of_compvis};
+pub use names::compvis::{
+    Averages, Ema, SingleFile, foreign_single_file, from_compvis, is_compvis, spelt_anew, to_compvis,
+    unet_names_of_compvis,
+};
 pub use names::inception::read_inception;
 pub use names::kinds::describe;
 pub use names::lora::{Dialect, Factors, is_lora, named_lora, read_lora};
+pub use names::lora_scaling::{CLASS as LORA_CONFIG, adapter_file};
+pub use names::positions::without_position_ids;
 pub use names::stylegan::{Gan, MEAN_STYLE, is_stylegan, read_stylegan};
 pub use save::{save, save_as};
 pub use torch_save::save_torch;
 
-use self::file::File;
+use self::file::{File, dtype_name};
 use crate::torch::Tensor;
 
 /// How a tensor is made of one in a file that names or shapes it otherwise.
@@ -191,6 +198,37 @@ impl Weights {
         })
     }
 
+    /// A tensor of a network, in its file's number type: numbers with fractions, all of them finite.
+    ///
+    /// # Errors
+    /// A name that is not there, whole numbers, numbers that are NaN or infinite.
+    pub fn floats(&self, name: &str) -> Result<Tensor, Error> {
+        let tensor = self.tensor(name)?;
+        let path = self.path(name).to_path_buf();
+        if !tensor.is_floating_point() {
+            let dtype = dtype_name(tensor.kind()).to_owned();
+            return Err(Error::Dtype { name: name.to_owned(), path, dtype });
+        }
+        let bytes = self.bytes(name)?;
+        match finite::not_finite(&bytes, dtype_name(tensor.kind())) {
+            0 => Ok(tensor),
+            count => Err(Error::NotFinite { name: name.to_owned(), path, count }),
+        }
+    }
+
+    /// The bytes of a tensor's numbers, in the file's number type.
+    fn bytes(&self, name: &str) -> Result<std::borrow::Cow<'_, [u8]>, Error> {
+        let Some(place) = self.places.get(name) else { return Err(Error::missing(name, self.path(name))) };
+        let bytes = self.files[place.file].bytes(&place.name)?;
+        let View::Part(n, of) = place.view else { return Ok(bytes) };
+        let part = bytes.len() / of as usize;
+        let part = n as usize * part..(n as usize + 1) * part;
+        Ok(match bytes {
+            std::borrow::Cow::Borrowed(bytes) => std::borrow::Cow::Borrowed(&bytes[part]),
+            std::borrow::Cow::Owned(bytes) => std::borrow::Cow::Owned(bytes[part].to_vec()),
+        })
+    }
+
     /// What a reader of an error about a missing name would like to know.
     pub fn hint(&self, name: &str) -> String {
         let nearest =
@@ -210,18 +248,11 @@ impl Weights {
     /// A tensor that cannot be read.
     pub fn hash(&self) -> Result<blake3::Hash, Error> {
         let mut hasher = blake3::Hasher::new();
-        for (name, place) in &self.places {
+        for name in self.names() {
             let info = self.info(name).ok_or_else(|| Error::missing(name, self.path(name)))?;
             let shape: Vec<usize> = info.shape.iter().map(|&n| n as usize).collect();
             hasher.update(format!("{name}\0{}\0{shape:?}\0", info.dtype).as_bytes());
-            let bytes = self.files[place.file].bytes(&place.name)?;
-            hasher.update(match place.view {
-                View::Whole | View::Flat | View::Ahead(_) | View::Channels => &bytes,
-                View::Part(n, of) => {
-                    let part = bytes.len() / of as usize;
-                    &bytes[n as usize * part..][..part]
-                }
-            });
+            hasher.update(&self.bytes(name)?);
         }
         Ok(hasher.finalize())
     }

@@ -7,6 +7,7 @@ use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::Path;
 
 use super::Error;
+use super::content::{CONTENT, Content};
 use crate::torch::{Kind, Tensor, no_grad};
 
 /// A contiguous CPU tensor, lent to the writer without a copy.
@@ -99,21 +100,26 @@ fn write(
 ) -> Result<(), Error> {
     let lent: Vec<(&str, Lent)> =
         tensors.iter().map(|(name, tensor)| (name.as_str(), Lent::new(tensor, kind))).collect();
-    let about: HashMap<String, String> = about
-        .iter()
-        .map(|(key, value)| ((*key).to_owned(), value.clone()))
-        .chain([("format".to_owned(), "pt".to_owned())])
-        .collect();
-    crate::files::whole(path, |half| {
+    let mut about: BTreeMap<String, String> =
+        about.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect();
+    let mut content = Content::new(&about);
+    let mut sorted: Vec<&(&str, Lent)> = lent.iter().collect();
+    sorted.sort_by_key(|(name, _)| *name);
+    for (name, view) in sorted {
+        content.add(name, &format!("{:?}", safetensors::View::dtype(&view)), &view.shape, view.bytes());
+    }
+    about.insert(CONTENT.to_owned(), content.hash());
+    about.insert("format".to_owned(), "pt".to_owned());
+    let about: HashMap<String, String> = about.into_iter().collect();
+    crate::files::whole_by_path(path, |half| {
         let views = lent.iter().map(|(name, view)| (*name, view));
-        safetensors::serialize_to_file(views, Some(about), half.path()).map_err(|error| match error {
+        safetensors::serialize_to_file(views, Some(about), half).map_err(|error| match error {
             safetensors::SafeTensorError::IoError(error) => {
                 Error::Io(std::io::Error::new(error.kind(), format!("{}: {error}", path.display())))
             }
             other => Error::Damaged { path: path.to_path_buf(), why: other.to_string() },
         })?;
-        // By its name: the crate may have put another file there.
-        Ok(sort_metadata(half.path())?)
+        Ok(sort_metadata(half)?)
     })
 }
 

@@ -13,9 +13,10 @@ use self::blocks::{Resnet, Stage};
 use super::Error;
 use super::layers::{Conv2d, GroupNorm, Linear};
 use super::parameters::{Builder, Parameters};
+use crate::fields::{Class, Configuration, OF_DIFFUSERS, Rule};
 use crate::torch::{Kind, Tensor, channels_last};
 
-/// `unet/config.json`; keys that change nothing here are not read.
+/// `unet/config.json`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Config {
     /// Latent size on a side that the model was trained at.
@@ -28,17 +29,22 @@ pub struct Config {
     #[serde(default = "four")]
     pub out_channels: i64,
     /// Channels on each level, from the finest down.
+    #[serde(default = "channels")]
     pub block_out_channels: Vec<i64>,
     /// `DownBlock2D` or `CrossAttnDownBlock2D` on each level.
+    #[serde(default = "down_blocks")]
     pub down_block_types: Vec<String>,
     /// `UpBlock2D` or `CrossAttnUpBlock2D`, from the coarsest up.
+    #[serde(default = "up_blocks")]
     pub up_block_types: Vec<String>,
     /// Residual blocks on each level on the way down; one more on the way up.
     #[serde(default = "two")]
     pub layers_per_block: i64,
     /// Width of the text encoder's hidden states.
+    #[serde(default = "text_width")]
     pub cross_attention_dim: i64,
     /// diffusers' misnomer: the number of heads, one for all levels or one each.
+    #[serde(default = "eight")]
     pub attention_head_dim: OneOrMany,
     /// Groups of each group norm.
     #[serde(default = "thirty_two")]
@@ -55,9 +61,88 @@ pub struct Config {
     /// Shift of the timestep embedding's frequencies.
     #[serde(default)]
     pub freq_shift: f64,
-    /// Activation; only `silu` is built here.
-    #[serde(default = "silu")]
-    pub act_fn: String,
+}
+
+const PLAIN_DOWN: &str = "DownBlock2D";
+const CROSSED_DOWN: &str = "CrossAttnDownBlock2D";
+const PLAIN_UP: &str = "UpBlock2D";
+const CROSSED_UP: &str = "CrossAttnUpBlock2D";
+
+const KIND: &str = "it is another kind of network than Stable Diffusion 1.x's and 2.x's";
+const XL: &str = "it is a Stable Diffusion XL or another network that reads more than a text";
+const CLASSES: &str = "it reads a class beside the text, as upscalers do";
+const ALONE: Rule = Rule::Harmless("of inputs beside the text, which are refused");
+
+impl Configuration for Config {
+    const CLASS: Class = Class {
+        name: "UNet2DConditionModel",
+        fields: &[
+            OF_DIFFUSERS,
+            &[
+                ("_class_name", Rule::Only(&["\"UNet2DConditionModel\""], KIND)),
+                ("sample_size", Rule::Honoured),
+                ("in_channels", Rule::Honoured),
+                ("out_channels", Rule::Honoured),
+                ("center_input_sample", Rule::Only(&["null", "false"], KIND)),
+                ("flip_sin_to_cos", Rule::Honoured),
+                ("freq_shift", Rule::Honoured),
+                ("down_block_types", Rule::Honoured),
+                ("mid_block_type", Rule::Only(&["\"UNetMidBlock2DCrossAttn\""], KIND)),
+                ("up_block_types", Rule::Honoured),
+                ("only_cross_attention", Rule::Only(&["null", "false"], "it is an upscaler's network")),
+                ("block_out_channels", Rule::Honoured),
+                ("layers_per_block", Rule::Honoured),
+                ("downsample_padding", Rule::Only(&["1"], KIND)),
+                ("mid_block_scale_factor", Rule::Only(&["1"], KIND)),
+                ("dropout", Rule::Harmless("of training alone, and methods train without it")),
+                ("act_fn", Rule::Only(&["\"silu\"", "\"swish\""], KIND)),
+                ("norm_num_groups", Rule::Honoured),
+                ("norm_eps", Rule::Honoured),
+                ("cross_attention_dim", Rule::Honoured),
+                ("transformer_layers_per_block", Rule::Only(&["1"], XL)),
+                ("reverse_transformer_layers_per_block", Rule::Only(&["null"], XL)),
+                ("encoder_hid_dim", Rule::Only(&["null"], XL)),
+                ("encoder_hid_dim_type", Rule::Only(&["null"], XL)),
+                ("attention_head_dim", Rule::Honoured),
+                (
+                    "num_attention_heads",
+                    Rule::Only(&["null"], "diffusers refuses it too; use attention_head_dim"),
+                ),
+                ("dual_cross_attention", Rule::Only(&["null", "false"], KIND)),
+                ("use_linear_projection", Rule::Honoured),
+                ("class_embed_type", Rule::Only(&["null"], CLASSES)),
+                ("num_class_embeds", Rule::Only(&["null"], CLASSES)),
+                ("addition_embed_type", Rule::Only(&["null"], XL)),
+                ("addition_time_embed_dim", ALONE),
+                ("addition_embed_type_num_heads", ALONE),
+                ("projection_class_embeddings_input_dim", ALONE),
+                ("class_embeddings_concat", ALONE),
+                (
+                    "upcast_attention",
+                    Rule::Harmless("scores are summed in f32 anyway, as in diffusers' default attention"),
+                ),
+                ("resnet_time_scale_shift", Rule::Only(&["\"default\""], KIND)),
+                ("resnet_skip_time_act", Rule::Only(&["null", "false"], KIND)),
+                ("resnet_out_scale_factor", Rule::Only(&["1"], KIND)),
+                ("time_embedding_type", Rule::Only(&["\"positional\""], KIND)),
+                ("time_embedding_dim", Rule::Only(&["null"], KIND)),
+                ("time_embedding_act_fn", Rule::Only(&["null"], KIND)),
+                ("timestep_post_act", Rule::Only(&["null"], KIND)),
+                (
+                    "time_cond_proj_dim",
+                    Rule::Only(
+                        &["null"],
+                        "it is distilled (LCM) and reads the guidance as an input, which is not built",
+                    ),
+                ),
+                ("conv_in_kernel", Rule::Only(&["3"], KIND)),
+                ("conv_out_kernel", Rule::Only(&["3"], KIND)),
+                ("attention_type", Rule::Only(&["\"default\""], "it reads places beside the text (GLIGEN)")),
+                ("mid_block_only_cross_attention", Rule::Only(&["null", "false"], KIND)),
+                ("cross_attention_norm", Rule::Only(&["null"], KIND)),
+            ],
+        ],
+    };
 }
 
 /// One number for all levels, or one for each.
@@ -79,6 +164,21 @@ impl OneOrMany {
     }
 }
 
+fn channels() -> Vec<i64> {
+    vec![320, 640, 1280, 1280]
+}
+fn down_blocks() -> Vec<String> {
+    [CROSSED_DOWN, CROSSED_DOWN, CROSSED_DOWN, PLAIN_DOWN].map(str::to_owned).to_vec()
+}
+fn up_blocks() -> Vec<String> {
+    [PLAIN_UP, CROSSED_UP, CROSSED_UP, CROSSED_UP].map(str::to_owned).to_vec()
+}
+fn text_width() -> i64 {
+    1280
+}
+fn eight() -> OneOrMany {
+    OneOrMany::One(8)
+}
 fn two() -> i64 {
     2
 }
@@ -93,9 +193,6 @@ fn norm_eps() -> f64 {
 }
 fn yes() -> bool {
     true
-}
-fn silu() -> String {
-    "silu".to_owned()
 }
 
 /// One level, down or up: its stages, then a change of size.
@@ -138,9 +235,6 @@ impl UNet {
                 c.up_block_types.len()
             )));
         }
-        if c.act_fn != "silu" && c.act_fn != "swish" {
-            return Err(Error::Config(format!("act_fn `{}` is not known; silu is", c.act_fn)));
-        }
         let attends = |kind: &str, plain: &str, crossed: &str| match kind {
             kind if kind == plain => Ok(false),
             kind if kind == crossed => Ok(true),
@@ -168,7 +262,7 @@ impl UNet {
         let mut down = Vec::new();
         for (level, kind) in c.down_block_types.iter().enumerate() {
             let b = b.at("down_blocks").at(level);
-            let heads = heads(level, attends(kind, "DownBlock2D", "CrossAttnDownBlock2D")?)?;
+            let heads = heads(level, attends(kind, PLAIN_DOWN, CROSSED_DOWN)?)?;
             let outputs = channels[level];
             let mut stages = Vec::new();
             for j in 0..c.layers_per_block {
@@ -197,7 +291,7 @@ impl UNet {
         for (i, kind) in c.up_block_types.iter().enumerate() {
             let b = b.at("up_blocks").at(i);
             let level = levels - 1 - i;
-            let heads = heads(level, attends(kind, "UpBlock2D", "CrossAttnUpBlock2D")?)?;
+            let heads = heads(level, attends(kind, PLAIN_UP, CROSSED_UP)?)?;
             let mut stages = Vec::new();
             for j in 0..=c.layers_per_block {
                 let skip = skips.pop().unwrap_or(channels[0]);

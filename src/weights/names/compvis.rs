@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use super::modules::Modules;
 use super::{Shaping, openclip};
-use crate::torch::Tensor;
+use crate::torch::{Kind, Tensor, no_grad};
 use crate::weights::{Error, View, Weights};
 
 const UNET: &str = "model.diffusion_model.";
@@ -16,11 +16,11 @@ const VAE: &str = "first_stage_model.";
 const CLIP: &str = "cond_stage_model.transformer.";
 const OPEN_CLIP: &str = "cond_stage_model.model.";
 
-/// Which of the two sets of UNet weights that a checkpoint may carry.
+/// Which of the two sets of UNet weights that a checkpoint may carry: those of the training's end, and their average.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Ema {
-    /// The averaged ones where they are there.
+    /// The last ones, as diffusers takes, with a warning where there are averaged ones that differ.
     #[default]
     Auto,
     /// The averaged ones, or an error.
@@ -45,14 +45,44 @@ impl std::str::FromStr for Ema {
 /// A `CompVis` checkpoint's components under diffusers' names.
 #[derive(Debug)]
 pub struct SingleFile {
-    /// The text encoder.
+    /// The text encoder; empty where there is none.
     pub text_encoder: Weights,
     /// The denoiser.
     pub unet: Weights,
-    /// The autoencoder.
+    /// The autoencoder; empty where there is none.
     pub vae: Weights,
-    /// Whether the UNet's weights are the averaged ones.
-    pub averaged: bool,
+    /// The averaged weights of the UNet, where there are some.
+    pub averages: Option<Averages>,
+    /// Tensors that belong to nothing that is known.
+    pub left: Vec<String>,
+}
+
+/// The second set of a UNet's weights.
+#[derive(Debug, Clone, Copy)]
+pub struct Averages {
+    /// Whether it was taken.
+    taken: bool,
+    /// How far it lies from the first, relative to that one's length: of every eighth tensor.
+    distance: f64,
+    /// Whether the user said which is to be taken.
+    asked: bool,
+}
+
+impl Averages {
+    /// What the user must know: that there are two, how far apart, and which was taken. `None` where both are equal.
+    pub fn warning(&self, path: &std::path::Path) -> Option<String> {
+        let taken = if self.taken { "averaged" } else { "last" };
+        let other =
+            if self.taken { "--ema no takes the last ones" } else { "--ema yes takes the averaged ones" };
+        let how = if self.asked { "as was asked for" } else { "as diffusers takes them" };
+        (self.distance > 0.0).then(|| {
+            format!(
+                "{} holds two UNets, which differ by {:.3} % of their length: the {taken} weights were taken, {how}; {other}",
+                path.display(),
+                100.0 * self.distance
+            )
+        })
+    }
 }
 
 /// Whether a file's names are `CompVis`'.
@@ -60,61 +90,155 @@ pub fn is_compvis(weights: &Weights) -> bool {
     weights.names().any(|name| name.starts_with(UNET))
 }
 
-/// Takes a checkpoint apart. What belongs to no component (the training's schedule, losses) is left out.
+/// What a single file is that no Stable Diffusion 1.x or 2.x is, from its tensors' names.
+pub fn foreign_single_file(file: &Weights) -> Option<&'static str> {
+    [
+        ("conditioner.embedders.", "a Stable Diffusion XL"),
+        ("model.diffusion_model.label_emb.", "a Stable Diffusion XL or another model that reads classes"),
+        ("model.diffusion_model.joint_blocks.", "a Stable Diffusion 3"),
+        ("model.diffusion_model.double_blocks.", "a FLUX"),
+        ("double_blocks.", "a FLUX"),
+        ("model.diffusion_model.time_embed.cond_proj", "a distilled model (LCM)"),
+        ("control_model.", "a ControlNet"),
+        ("model.control_model.", "a ControlNet"),
+    ]
+    .into_iter()
+    .find(|(mark, _)| file.names().any(|name| name.starts_with(mark)))
+    .map(|(_, kind)| kind)
+}
+
+/// What a training leaves in a checkpoint beside its networks. What of it says something is looked at elsewhere.
+fn is_bookkeeping(name: &str) -> bool {
+    const EXACT: [&str; 12] = [
+        "betas",
+        "logvar",
+        "scale_factor",
+        "global_step",
+        "epoch",
+        "v_pred",
+        "ztsnr",
+        "lvlb_weights",
+        "denoiser.sigmas",
+        "cond_stage_model.logit_scale",
+        "cond_stage_model.model.logit_scale",
+        "cond_stage_model.model.text_projection",
+    ];
+    EXACT.contains(&name)
+        || ["alphas_cumprod", "sqrt_", "log_one_minus_", "posterior_", "model_ema.", "loss."]
+            .iter()
+            .any(|start| name.starts_with(start))
+        || name.starts_with("first_stage_model.loss.")
+        || name.ends_with("position_ids")
+        // The last of OpenCLIP's 24 layers, which Stable Diffusion 2 does not read.
+        || name.starts_with("cond_stage_model.model.transformer.resblocks.23.")
+        || name == "cond_stage_model.model.attn_mask"
+}
+
+/// Takes a checkpoint apart. Components that are not there are empty.
 ///
 /// # Errors
-/// A component that is not there, tensors of shapes that cannot be theirs, averaged weights that are asked
-/// for and missing.
+/// No UNet, tensors of shapes that cannot be theirs, averaged weights that are asked for and missing.
 pub fn from_compvis(file: &Weights, ema: Ema) -> Result<SingleFile, Error> {
-    let component = |what: &str, found: Weights| {
-        if found.is_empty() {
-            return Err(Error::damaged(file.path(""), format!("it has no {what} under `CompVis`' names")));
-        }
-        Ok(found)
-    };
     // The averaged copies are named by their module without its dots.
     let averaged = |name: &str| {
         let rest = name.strip_prefix("model.")?;
         Some(format!("model_ema.{}", rest.replace('.', ""))).filter(|name| file.contains(name))
     };
-    let there = file.names().any(|name| name.starts_with(UNET) && averaged(name).is_some());
-    if ema == Ema::Yes && !there {
-        return Err(Error::damaged(
+    let pairs: Vec<(&str, String)> = (file.names())
+        .filter(|name| name.starts_with(UNET))
+        .filter_map(|name| Some((name, averaged(name)?)))
+        .collect();
+    if ema == Ema::Yes && pairs.is_empty() {
+        return Err(Error::unfit(
             file.path(""),
-            "it has no averaged weights (model_ema.…); use ema = \"no\"",
+            "it has no averaged weights (model_ema.…) besides those of the training's end; leave ema out",
         ));
     }
-    let averages = there && ema != Ema::No;
+    let taken = ema == Ema::Yes;
+    let averages = if pairs.is_empty() {
+        None
+    } else {
+        Some(Averages { taken, distance: distance(file, &pairs)?, asked: ema != Ema::Auto })
+    };
     let names: Vec<&str> = file.names().filter_map(|name| name.strip_prefix(UNET)).collect();
     let modules = unet_modules(&Blocks::of_compvis(&names));
     // Which tensor of the file stands for each of the UNet's.
     let sources: HashMap<String, &str> = file
         .names()
         .filter(|name| name.starts_with(UNET))
-        .map(|name| (averaged(name).filter(|_| averages).unwrap_or_else(|| name.to_owned()), name))
+        .map(|name| (averaged(name).filter(|_| taken).unwrap_or_else(|| name.to_owned()), name))
         .collect();
     let rename = inward(&modules, UNET);
     let unet = file.renamed(|name| sources.get(name).map(|own| rename(own)).unwrap_or_default())?;
+    if unet.is_empty() {
+        return Err(Error::unfit(file.path(""), "it has no UNet under CompVis' names"));
+    }
     let names: Vec<&str> = file.names().filter_map(|name| name.strip_prefix(VAE)).collect();
-    let modules = vae_modules(count(&names, "encoder.down."), count(&names, "encoder.down.0.block."));
-    let vae = file.renamed(inward(&modules, VAE))?;
-    let text_encoder = if file.names().any(|name| name.starts_with(OPEN_CLIP)) {
-        openclip::from_openclip(file, OPEN_CLIP)?
-    } else {
-        file.renamed(|name| {
-            let rest = name.strip_prefix(CLIP).map(|rest| match rest.strip_prefix("text_model.") {
-                Some(_) => rest.to_owned(),
-                // Some programs save the encoder without its outer module.
-                None => format!("text_model.{rest}"),
-            });
-            rest.map(|name| (name, View::Whole)).into_iter().collect()
-        })?
+    let vae_modules = vae_modules(count(&names, "encoder.down."), count(&names, "encoder.down.0.block."));
+    let vae_name = inward(&vae_modules, VAE);
+    let vae = file.renamed(&vae_name)?;
+    let open_clip = file.names().any(|name| name.starts_with(OPEN_CLIP));
+    let clip_name = |name: &str| {
+        let rest = name.strip_prefix(CLIP).map(|rest| match rest.strip_prefix("text_model.") {
+            Some(_) => rest.to_owned(),
+            // Some programs save the encoder without its outer module.
+            None => format!("text_model.{rest}"),
+        });
+        rest.map(|name| (name, View::Whole)).into_iter().collect::<Vec<_>>()
     };
-    Ok(SingleFile {
-        text_encoder: component("text encoder", text_encoder)?,
-        unet: component("UNet", unet)?,
-        vae: component("autoencoder", vae)?,
-        averaged: averages,
+    let text_encoder =
+        if open_clip { openclip::from_openclip(file, OPEN_CLIP)? } else { file.renamed(clip_name)? };
+    let taken_up = |name: &str| {
+        !rename(name).is_empty()
+            || !vae_name(name).is_empty()
+            || if open_clip { name.starts_with(OPEN_CLIP) } else { !clip_name(name).is_empty() }
+    };
+    let left = file.names().filter(|name| !is_bookkeeping(name) && !taken_up(name)).map(str::to_owned);
+    Ok(SingleFile { text_encoder, unet, vae, averages, left: left.collect() })
+}
+
+/// How far the averaged weights lie from the last ones, relative to these: of every eighth tensor.
+fn distance(file: &Weights, pairs: &[(&str, String)]) -> Result<f64, Error> {
+    let (mut apart, mut whole) = (0.0, 0.0);
+    for (name, averaged) in pairs.iter().step_by(8) {
+        let [own, other] = [file.tensor(name)?, file.tensor(averaged)?].map(|own| own.to_kind(Kind::Float));
+        if own.size() != other.size() {
+            return Err(Error::unfit(
+                file.path(name),
+                format!(
+                    "`{averaged}` is {:?}, `{name}` is {:?}; they should be alike",
+                    other.size(),
+                    own.size()
+                ),
+            ));
+        }
+        let square = |x: &Tensor| no_grad(|| x.square().sum(Kind::Double).double_value(&[]));
+        apart += square(&(&own - other));
+        whole += square(&own);
+    }
+    Ok((apart / whole.max(f64::MIN_POSITIVE)).sqrt())
+}
+
+/// An autoencoder's attention under the names and in the shapes that diffusers has now: files from before its version
+/// 0.18 have other names, and some converters leave 1×1 convolutions.
+///
+/// # Errors
+/// A tensor that cannot be a linear layer's.
+pub fn spelt_anew(vae: &Weights) -> Result<Weights, Error> {
+    vae.renamed(|name| {
+        let Some((block, rest)) = name.split_once(".attentions.0.") else {
+            return vec![(name.to_owned(), View::Whole)];
+        };
+        let (module, kind) = rest.rsplit_once('.').unwrap_or((rest, ""));
+        let new = match module {
+            "query" => "to_q",
+            "key" => "to_k",
+            "value" => "to_v",
+            "proj_attn" => "to_out.0",
+            other => other,
+        };
+        let view = if kind == "weight" && new.starts_with("to_") { View::Flat } else { View::Whole };
+        vec![(format!("{block}.attentions.0.{new}.{kind}"), view)]
     })
 }
 
@@ -298,15 +422,17 @@ fn vae_modules(levels: usize, layers: usize) -> Modules {
         }
         let (ours, theirs) = (format!("{half}.mid_block.attentions.0"), format!("{half}.mid.attn_1"));
         modules.add(format!("{ours}.group_norm"), format!("{theirs}.norm"));
-        // diffusers before 0.18 had names of its own for these.
-        for [new, old, other] in [
-            ["to_q", "query", "q"],
-            ["to_k", "key", "k"],
-            ["to_v", "value", "v"],
-            ["to_out.0", "proj_attn", "proj_out"],
+        // Some programs leave diffusers' names of these, today's or those from before 0.18, in a single file. The
+        // published name comes last: it is the one that is written.
+        for (new, others) in [
+            ("to_q", ["query", "to_q", "q"]),
+            ("to_k", ["key", "to_k", "k"]),
+            ("to_v", ["value", "to_v", "v"]),
+            ("to_out.0", ["proj_attn", "to_out.0", "proj_out"]),
         ] {
-            modules.add_convolution(format!("{ours}.{old}"), format!("{theirs}.{other}"));
-            modules.add_convolution(format!("{ours}.{new}"), format!("{theirs}.{other}"));
+            for other in others {
+                modules.add_convolution(format!("{ours}.{new}"), format!("{theirs}.{other}"));
+            }
         }
     }
     for i in 0..levels {

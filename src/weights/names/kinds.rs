@@ -2,6 +2,7 @@
 
 use super::compvis::is_compvis;
 use super::lora::{is_lora, split};
+use super::lora_numbered::numbered;
 use super::stylegan::is_stylegan;
 use crate::weights::{Edit, Weights};
 
@@ -18,10 +19,14 @@ pub fn describe(file: &Weights) -> String {
     if is_lora(file) {
         let ranks: Vec<i64> = file
             .names()
-            .filter(|name| split(name).is_some_and(|(_, up)| !up))
+            .filter(|name| {
+                split(name).is_some_and(|half| !half.up) || numbered(name).is_some_and(|(_, _, up)| !up)
+            })
             .filter_map(|name| file.info(name)?.shape.first().copied())
             .collect();
-        let dialect = if any(".lora_down.") {
+        let dialect = if file.names().any(|name| numbered(name).is_some()) {
+            "cloneofsimo's numbers"
+        } else if any(".lora_down.") {
             "kohya's names"
         } else if any(".lora_A.") {
             "PEFT's names"

@@ -3,8 +3,10 @@
 //!
 //! Facts: kohya's `networks/lora.py`, diffusers' `utils/state_dict_utils.py`, PEFT's saved names.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use super::lora_numbered::{numbered, numbered_factors};
+use super::lora_scaling::{Scaling, Scalings};
 use crate::torch::{Kind, Tensor, no_grad};
 use crate::weights::{Error, Weights};
 
@@ -15,38 +17,56 @@ pub struct Factors {
     pub name: String,
     down: String,
     up: String,
-    alpha: Option<f64>,
+    scaling: Scaling,
 }
 
 /// Whether a file's names are an adapter's.
 pub fn is_lora(weights: &Weights) -> bool {
-    weights.names().any(|name| split(name).is_some() || foreign(name).is_some())
+    weights.names().any(|name| split(name).is_some() || foreign(name).is_some() || numbered(name).is_some())
 }
 
-/// The halves' ends, in all dialects.
-const ENDS: [(&str, bool); 10] = [
+/// The halves' ends, in the dialects that name no adapter.
+const ENDS: [(&str, bool); 6] = [
     (".lora_down.weight", false),
     (".lora_up.weight", true),
-    (".lora_A.weight", false),
-    (".lora_B.weight", true),
-    (".lora_A.default.weight", false),
-    (".lora_B.default.weight", true),
     (".lora.down.weight", false),
     (".lora.up.weight", true),
     (".lora_linear_layer.down.weight", false),
     (".lora_linear_layer.up.weight", true),
 ];
 
-/// A half's module as the file writes it, and whether the half is the upper one.
-pub(super) fn split(name: &str) -> Option<(String, bool)> {
+/// One half of a module's adapter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Half {
+    /// The module as the file writes it.
+    pub(super) module: String,
+    /// Whether it is the upper one.
+    pub(super) up: bool,
+    /// The adapter's name where the file gives one: `default` in `….lora_A.default.weight`.
+    adapter: String,
+}
+
+/// Which half of which module a tensor is.
+pub(super) fn split(name: &str) -> Option<Half> {
+    let half = |module: &str, up: bool, adapter: &str| {
+        Some(Half { module: module.to_owned(), up, adapter: adapter.to_owned() })
+    };
     for (end, up) in ENDS {
         if let Some(module) = name.strip_suffix(end) {
-            return Some((module.to_owned(), up));
+            return half(module, up, "");
+        }
+    }
+    let inner = name.strip_suffix(".weight")?;
+    for (mark, up) in [(".lora_A", false), (".lora_B", true)] {
+        if let Some((module, adapter)) = inner.rsplit_once(mark)
+            && (adapter.is_empty() || (adapter.starts_with('.') && !adapter[1..].contains('.')))
+        {
+            return half(module, up, adapter.trim_start_matches('.'));
         }
     }
     // ….attn2.processor.to_k_lora.down.weight
-    for (end, up) in [("_lora.down.weight", false), ("_lora.up.weight", true)] {
-        if let Some(module) = name.strip_suffix(end) {
+    for (end, up) in [("_lora.down", false), ("_lora.up", true)] {
+        if let Some(module) = inner.strip_suffix(end) {
             let module = module.replace(".processor.", ".");
             let Some((attention, part)) = module.rsplit_once('.') else { continue };
             // The UNet's output projection is the first of two modules there; text encoders have other words.
@@ -58,8 +78,7 @@ pub(super) fn split(name: &str) -> Option<(String, bool)> {
                 (true, "to_v") => "v_proj",
                 (_, other) => other,
             };
-            let module = format!("{attention}.{part}");
-            return Some((module, up));
+            return half(&format!("{attention}.{part}"), up, "");
         }
     }
     None
@@ -67,75 +86,99 @@ pub(super) fn split(name: &str) -> Option<(String, bool)> {
 
 /// Adapters of other kinds, which are no low-rank products.
 fn foreign(name: &str) -> Option<&'static str> {
-    [
+    const MARKS: [(&str, &str); 14] = [
         ("hada_", "LoHa"),
         ("lokr_", "LoKr"),
         ("lora_mid", "LoCon with a middle factor"),
         ("dora_scale", "DoRA"),
         ("lora_magnitude_vector", "DoRA"),
         (".oft_", "OFT"),
-    ]
-    .into_iter()
-    .find(|(mark, _)| name.contains(mark))
-    .or_else(|| {
-        matches!(name.rsplit_once('.'), Some((_, "diff" | "diff_b"))).then_some(("", "full-difference"))
-    })
-    .map(|(_, kind)| kind)
+        ("boft_", "BOFT"),
+        ("vera_lambda", "VeRA"),
+        ("ia3_l", "IA3"),
+        (".on_input", "IA3"),
+        (".w_norm", "LyCORIS norm"),
+        (".b_norm", "LyCORIS norm"),
+        (".lora_embedding_", "LoRA of embeddings"),
+        (".a1.weight", "GLoRA"),
+    ];
+    if let Some((_, kind)) = MARKS.into_iter().find(|(mark, _)| name.contains(mark)) {
+        return Some(kind);
+    }
+    match name.rsplit_once('.') {
+        Some((_, "diff" | "diff_b")) => Some("full-difference"),
+        Some((module, "bias")) if split(&format!("{module}.weight")).is_some() => Some("LoRA with biases"),
+        _ => None,
+    }
 }
 
 /// The adapters of a file for a base whose weights have these full names (`unet.….weight`,
-/// `text_encoder.text_model.….weight`).
+/// `text_encoder.text_model.….weight`). What is assumed or left is added to `notes`.
 ///
 /// # Errors
-/// Adapters of another kind, halves without the other half, modules that the base does not have.
-pub fn read_lora<'a>(file: &Weights, base: impl Iterator<Item = &'a str>) -> Result<Vec<Factors>, Error> {
+/// Adapters of another kind, halves without the other half, modules that the base does not have, settings that are
+/// refused.
+pub fn read_lora<'a>(
+    file: &Weights,
+    base: impl Iterator<Item = &'a str>,
+    notes: &mut Vec<String>,
+) -> Result<Vec<Factors>, Error> {
     if let Some((name, kind)) = file.names().find_map(|name| Some((name, foreign(name)?))) {
-        return Err(Error::damaged(
-            file.path(name),
-            format!("`{name}` belongs to a {kind} adapter; LoRA's products of two matrices can be read"),
-        ));
+        let why =
+            format!("`{name}` belongs to a {kind} adapter; LoRA's products of two matrices can be read");
+        return Err(Error::unfit(file.path(name), why));
+    }
+    let base: Vec<&str> = base.collect();
+    if file.names().any(|name| numbered(name).is_some()) {
+        return numbered_factors(file, &base, notes);
     }
     let mut modules: HashMap<String, &str> = HashMap::new();
-    for name in base {
+    for &name in &base {
         let Some(module) = name.strip_suffix(".weight") else { continue };
         for spelling in spellings(module) {
             modules.insert(spelling, name);
         }
     }
     let mut halves: BTreeMap<String, [Option<String>; 2]> = BTreeMap::new();
+    let mut adapters: BTreeSet<String> = BTreeSet::new();
     for name in file.names() {
         if name.rsplit_once('.').is_some_and(|(_, end)| end == "alpha") {
             continue;
         }
-        let Some((module, up)) = split(name) else {
-            return Err(Error::damaged(
-                file.path(name),
-                format!("`{name}` is no part of a LoRA; what it would do is not known"),
-            ));
+        let Some(Half { module, up, adapter }) = split(name) else {
+            let why = format!("`{name}` is no part of a LoRA; what it would do is not known");
+            return Err(Error::unfit(file.path(name), why));
         };
         halves.entry(module).or_default()[usize::from(up)] = Some(name.to_owned());
+        adapters.insert(adapter);
     }
-    let alphas = Alphas::of(file);
+    if adapters.len() > 1 {
+        let names: Vec<String> = adapters.into_iter().collect();
+        let why = format!("it holds several adapters ({}); save them one by one", names.join(", "));
+        return Err(Error::unfit(file.path(""), why));
+    }
+    let scalings = Scalings::of(file, notes)?;
     let mut found = Vec::new();
     let mut unknown = Vec::new();
     for (module, pair) in halves {
         let [Some(down), Some(up)] = pair else {
-            return Err(Error::damaged(file.path(""), format!("`{module}` has one of its two factors only")));
+            return Err(Error::unfit(file.path(""), format!("`{module}` has one of its two factors only")));
         };
         let bare = module.strip_prefix("base_model.model.").unwrap_or(&module);
         match modules.get(bare) {
             Some(name) => {
-                found.push(Factors { name: (*name).to_owned(), down, up, alpha: alphas.get(file, &module)? });
+                let scaling = scalings.of_module(file, &module)?;
+                found.push(Factors { name: (*name).to_owned(), down, up, scaling });
             }
             None => unknown.push(module),
         }
     }
     if let Some(first) = unknown.first() {
         let example = modules.values().next().copied().unwrap_or("nothing");
-        return Err(Error::damaged(
+        return Err(Error::unfit(
             file.path(""),
             format!(
-                "{} of its {} modules are not in the base, `{first}` for one (the base has `{example}`); was it made for another architecture, SDXL perhaps",
+                "{} of its {} modules are not in the base, `{first}` for one (the base has `{example}`); was it made for another architecture, SDXL perhaps?",
                 unknown.len(),
                 unknown.len() + found.len()
             ),
@@ -159,58 +202,28 @@ fn spellings(module: &str) -> Vec<String> {
                 format!("text_model.{inside}"),
                 format!("lora_te_text_model_{underscored}"),
                 format!("lora_te1_text_model_{underscored}"),
+                // Trained with transformers 5, whose text encoders have no outer module.
+                format!("lora_te_{underscored}"),
+                format!("lora_te1_{underscored}"),
+                inside.to_owned(),
             ]
         }
         _ => Vec::new(),
     }
 }
 
-/// Where scales are said: in a tensor beside the factors, or in diffusers' metadata.
-struct Alphas(BTreeMap<String, f64>);
-
-impl Alphas {
-    fn of(file: &Weights) -> Self {
-        // PEFT's own folders say it in a file beside the weights.
-        let path = file.path("");
-        if file.names().any(|name| name.starts_with("base_model.model.")) {
-            let text = fs_err::read_to_string(path.with_file_name("adapter_config.json")).unwrap_or_default();
-            let said: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
-            return Self(
-                said["lora_alpha"].as_f64().map(|alpha| (String::new(), alpha)).into_iter().collect(),
-            );
-        }
-        let text = file.metadata().remove("lora_adapter_metadata").unwrap_or_default();
-        let said: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
-        let entries = said.as_object().into_iter().flatten();
-        Self(
-            entries
-                .filter_map(|(key, value)| {
-                    Some((key.strip_suffix("lora_alpha")?.to_owned(), value.as_f64()?))
-                })
-                .collect(),
-        )
-    }
-
-    fn get(&self, file: &Weights, module: &str) -> Result<Option<f64>, Error> {
-        let name = format!("{module}.alpha");
-        if file.contains(&name) {
-            let alpha = file.tensor(&name)?;
-            if alpha.numel() != 1 {
-                return Err(Error::damaged(file.path(&name), format!("`{name}` is no single number")));
-            }
-            return Ok(Some(alpha.to_kind(Kind::Double).double_value(&[])));
-        }
-        Ok(self.0.iter().find(|(prefix, _)| module.starts_with(prefix.as_str())).map(|(_, alpha)| *alpha))
-    }
-}
-
 impl Factors {
+    /// The product of two tensors, for a weight.
+    pub(super) fn new(name: String, down: String, up: String) -> Self {
+        Self { name, down, up, scaling: Scaling::default() }
+    }
+
     /// The module's weight in f32 with `strength` of the adapter added.
     ///
     /// # Errors
     /// Factors whose shapes do not fit the weight.
     pub fn added(&self, file: &Weights, weight: &Tensor, strength: f64) -> Result<Tensor, Error> {
-        let (down, up) = (file.tensor(&self.down)?, file.tensor(&self.up)?);
+        let (down, up) = (file.floats(&self.down)?, file.floats(&self.up)?);
         let (d, u, shape) = (down.size(), up.size(), weight.size());
         let rank = d.first().copied().unwrap_or(0);
         let inputs: i64 = d.iter().skip(1).product();
@@ -221,7 +234,7 @@ impl Factors {
             && u[1..].iter().product::<i64>() == rank
             && inputs == shape[1..].iter().product::<i64>();
         if !fits {
-            return Err(Error::damaged(
+            return Err(Error::unfit(
                 file.path(&self.up),
                 format!(
                     "`{}` {u:?} times `{}` {d:?} is no {shape:?}, which `{}` is",
@@ -229,7 +242,7 @@ impl Factors {
                 ),
             ));
         }
-        let scale = strength * self.alpha.unwrap_or(rank as f64) / rank as f64;
+        let scale = strength * self.scaling.factor(rank as f64);
         Ok(no_grad(|| {
             let (down, up) = (down.to_kind(Kind::Float), up.to_kind(Kind::Float));
             let product = up.reshape([shape[0], rank]).matmul(&down.reshape([rank, inputs]));

@@ -4,8 +4,11 @@ pub(super) mod compvis;
 pub(super) mod inception;
 pub(super) mod kinds;
 pub(super) mod lora;
+mod lora_numbered;
+pub(super) mod lora_scaling;
 mod modules;
 pub(super) mod openclip;
+pub(super) mod positions;
 pub(super) mod stylegan;
 
 use super::View;

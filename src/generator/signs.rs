@@ -1,0 +1,147 @@
+//! What a single file says of what its UNet predicts and of its schedule: in tensors of no size, in its metadata, in a
+//! `.yaml` beside it. Weights themselves do not tell.
+
+use std::path::{Path, PathBuf};
+
+use super::Error;
+use super::presets::Configs;
+use crate::sampler::Prediction;
+use crate::torch::Kind;
+use crate::weights::Weights;
+
+/// What was found.
+#[derive(Debug, Default)]
+pub(super) struct Signs {
+    /// What the UNet predicts.
+    pub(super) prediction: Option<Prediction>,
+    /// Where that is said.
+    by: Option<&'static str>,
+    /// Whether the last timestep of its schedule has no signal (Lin et al. 2024).
+    pub(super) zero_snr: bool,
+}
+
+/// The schedule of the published Stable Diffusion 1.x and 2.x, as A1111's `.yaml` files have it.
+const KNOWN: [(&str, f64); 4] =
+    [("linear_start", 0.00085), ("linear_end", 0.012), ("timesteps", 1000.0), ("scale_factor", 0.18215)];
+/// ᾱ at the last timestep of that schedule.
+const LAST_SIGNAL: f64 = 0.004_66;
+
+impl Signs {
+    /// Looks for them in a file and beside it.
+    ///
+    /// # Errors
+    /// A schedule other than Stable Diffusion's.
+    pub(super) fn of(file: &Weights, path: &Path) -> Result<Self, Error> {
+        let mut signs = Self { zero_snr: file.contains("ztsnr"), ..Self::default() };
+        let other = |what: &str, found: f64, known: f64| Error::Config {
+            path: path.to_path_buf(),
+            why: format!(
+                "its {what} is {found}, Stable Diffusion's is {known}; name a diffusers folder with its configuration (--config)"
+            ),
+        };
+        let scalar = |name: &str| -> Result<Option<f64>, Error> {
+            if !file.contains(name) {
+                return Ok(None);
+            }
+            let numbers = file.tensor(name)?.to_kind(Kind::Double).flatten(0, -1);
+            let n = numbers.numel() as i64;
+            Ok((n > 0).then(|| numbers.double_value(&[n - 1])))
+        };
+        if let Some(scale) = scalar("scale_factor")?
+            && (scale - KNOWN[3].1).abs() > 1e-3
+        {
+            return Err(other("scale_factor", scale, KNOWN[3].1));
+        }
+        match scalar("alphas_cumprod")? {
+            Some(last) if last < 1e-6 => signs.zero_snr = true,
+            Some(last) if (last - LAST_SIGNAL).abs() > 1e-3 => {
+                return Err(other("last alphas_cumprod", last, LAST_SIGNAL));
+            }
+            _ => {}
+        }
+        let about = file.metadata();
+        let metadata = about.get("modelspec.prediction_type").and_then(|text| prediction(text));
+        let yaml = match beside(path) {
+            Some(yaml) => of_yaml(&yaml)?,
+            None => None,
+        };
+        let tensor = file.contains("v_pred").then_some(Prediction::VPrediction);
+        for (found, by) in
+            [(tensor, "its tensor v_pred"), (metadata, "its metadata"), (yaml, "the .yaml beside it")]
+        {
+            if signs.prediction.is_none() && found.is_some() {
+                (signs.prediction, signs.by) = (found, Some(by));
+            }
+        }
+        Ok(signs)
+    }
+
+    /// What the user should know of what was taken.
+    pub(super) fn note(&self, path: &Path, configs: &Configs, asked: Option<Prediction>) -> Vec<String> {
+        let what = if configs.predicts_velocity() { "velocities (v_prediction)" } else { "noise (epsilon)" };
+        let path = path.display();
+        let mut notes = Vec::new();
+        match (asked, self.prediction, self.by) {
+            (Some(asked), Some(found), Some(by)) if asked != found => {
+                notes.push(format!("{path} is taken to predict {what}, as was asked for, though {by} says otherwise"));
+            }
+            (Some(_), ..) => {}
+            (None, Some(_), Some(by)) => notes.push(format!("{path} predicts {what}: {by} says so")),
+            (None, ..) if configs.is_second() || configs.predicts_velocity() => notes.push(format!(
+                "{path} is taken to predict {what}, by its name alone; if pictures are garbage, say --prediction"
+            )),
+            (None, ..) => {}
+        }
+        if self.zero_snr {
+            notes.push(format!("{path} was trained to a last timestep without signal (zero terminal SNR); timesteps are trailing"));
+        }
+        notes
+    }
+}
+
+fn prediction(text: &str) -> Option<Prediction> {
+    match text.trim().trim_matches(['"', '\'']).to_lowercase().as_str() {
+        "v" | "v_prediction" | "v-prediction" | "velocity" => Some(Prediction::VPrediction),
+        "eps" | "epsilon" | "noise" => Some(Prediction::Epsilon),
+        _ => None,
+    }
+}
+
+/// The configuration that A1111 looks for: the file's name with another end.
+fn beside(path: &Path) -> Option<PathBuf> {
+    ["yaml", "yml"].iter().map(|end| path.with_extension(end)).find(|path| path.is_file())
+}
+
+/// What a `.yaml` says of the prediction; its other numbers must be Stable Diffusion's.
+fn of_yaml(path: &Path) -> Result<Option<Prediction>, Error> {
+    let text = fs_err::read_to_string(path)?;
+    let mut found = None;
+    for line in text.lines() {
+        let Some((key, value)) = line.split('#').next().and_then(|line| line.split_once(':')) else {
+            continue;
+        };
+        let (key, value) = (key.trim(), value.trim());
+        if key == "parameterization" {
+            found = prediction(value);
+            if found.is_none() {
+                return Err(Error::Config {
+                    path: path.to_path_buf(),
+                    why: format!("parameterization is {value}; eps and v are built"),
+                });
+            }
+        }
+        if let (Some((_, known)), Ok(number)) =
+            (KNOWN.iter().find(|(name, _)| *name == key), value.parse::<f64>())
+            && (number - known).abs() > 1e-6 * known.max(1.0)
+        {
+            return Err(Error::Config {
+                path: path.to_path_buf(),
+                why: format!(
+                    "{key} is {number}, Stable Diffusion's is {known}; name a diffusers folder with its configuration (--config)"
+                ),
+            });
+        }
+    }
+    // Without the word it is noise, as CompVis' code has it.
+    Ok(found.or(Some(Prediction::Epsilon).filter(|_| text.contains("LatentDiffusion"))))
+}

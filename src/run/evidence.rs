@@ -1,0 +1,312 @@
+//! The evidence of a run: what a judge said of each picture, a line of JSON each. What a line is worth depends on the
+//! picture's content and on all that decides a verdict, so both are in it; a line of another picture or another judge is
+//! never taken for one's own.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::{BufRead as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+use serde::ser::SerializeMap as _;
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::Value;
+
+use super::Error;
+use crate::judge::{Evidence, Question};
+use crate::measure::Impression;
+use crate::watch::Watch;
+
+/// What a judge said of one picture, and what of.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Looked<A> {
+    /// Whose picture: `base`, `reference`, or `erased` with the target.
+    pub subject: String,
+    /// What was asked for.
+    pub asked: A,
+    /// Hash of the picture's file.
+    pub picture: String,
+    /// Fingerprint of the judge and of what it was asked.
+    pub judge: String,
+    /// Deviation of the picture's pixels, 0 to 127: near 0 it is blank.
+    pub contrast: f32,
+    /// What the judge said, one list of logits for each question.
+    pub evidence: Evidence,
+}
+
+impl<A> Looked<A> {
+    /// What there is to be seen in it at all.
+    pub(super) fn impression(&self) -> Impression<'_> {
+        // The first question's logits tell pictures apart as well as all.
+        Impression {
+            contrast: self.contrast,
+            logits: self.evidence.logits.first().map_or(&[], Vec::as_slice),
+        }
+    }
+}
+
+/// A line as it is written: logits carry their classes' names.
+#[derive(Serialize)]
+struct Written<'a, A> {
+    subject: &'a str,
+    #[serde(flatten)]
+    asked: &'a A,
+    picture: &'a str,
+    judge: &'a str,
+    contrast: f32,
+    logits: Named<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    clip_score: Option<f32>,
+}
+
+struct Named<'a>(&'a [Question], &'a [Vec<f32>]);
+
+impl Serialize for Named<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for (question, logits) in self.0.iter().zip(self.1) {
+            map.serialize_entry(&question.domain, &OfClasses(&question.classes, logits))?;
+        }
+        map.end()
+    }
+}
+
+struct OfClasses<'a>(&'a [String], &'a [f32]);
+
+impl Serialize for OfClasses<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().zip(self.1))
+    }
+}
+
+/// A line as it is read.
+#[derive(Deserialize)]
+struct Read<A> {
+    subject: String,
+    #[serde(flatten)]
+    asked: A,
+    picture: String,
+    judge: String,
+    contrast: f32,
+    logits: BTreeMap<String, BTreeMap<String, f32>>,
+    #[serde(default)]
+    clip_score: Option<f32>,
+}
+
+impl<A> Read<A> {
+    /// The logits in the questions' order; `None` where a class has none.
+    fn in_order(self, questions: &[Question]) -> Option<Looked<A>> {
+        let logits = questions
+            .iter()
+            .map(|question| {
+                let own = self.logits.get(&question.domain)?;
+                question.classes.iter().map(|class| own.get(class).copied()).collect()
+            })
+            .collect::<Option<Vec<Vec<f32>>>>()?;
+        Some(Looked {
+            subject: self.subject,
+            asked: self.asked,
+            picture: self.picture,
+            judge: self.judge,
+            contrast: self.contrast,
+            evidence: Evidence { logits, clip_score: self.clip_score },
+        })
+    }
+}
+
+/// A line of the file.
+#[derive(Debug)]
+struct Line {
+    text: String,
+    subject: String,
+    judge: String,
+    picture: String,
+    /// What was asked for, in JSON.
+    asked: String,
+}
+
+/// Fields of a line that do not say what was asked for.
+const OWN: [&str; 6] = ["subject", "picture", "judge", "contrast", "logits", "clip_score"];
+
+impl Line {
+    /// `None` for a line that is none of evidence.
+    fn of(text: &str) -> Option<Self> {
+        let Value::Object(mut fields) = serde_json::from_str(text).ok()? else { return None };
+        let take = |name: &str| fields.get(name)?.as_str().map(str::to_owned);
+        let (subject, judge, picture) = (take("subject")?, take("judge")?, take("picture")?);
+        fields.get("logits")?.as_object()?;
+        for own in OWN {
+            fields.shift_remove(own);
+        }
+        Some(Self {
+            text: text.to_owned(),
+            subject,
+            judge,
+            picture,
+            asked: Value::Object(fields).to_string(),
+        })
+    }
+}
+
+/// An evidence file that is open; no other process can open it meanwhile.
+#[derive(Debug)]
+pub struct EvidenceFile {
+    path: PathBuf,
+    file: fs_err::File,
+    lines: Vec<Line>,
+}
+
+impl EvidenceFile {
+    /// Opens a file, or makes it. Lines that were cut off or that an older version wrote are left out.
+    ///
+    /// # Errors
+    /// A file of something else, which stays as it is; another process that works in it.
+    pub fn open(path: &Path, watch: &mut dyn Watch) -> Result<Self, Error> {
+        let wrong = |n: usize| {
+            Error::Unknown(format!(
+                "{} is no evidence file (line {n} is no verdict of a judge), so nothing is written into it; name another file, or remove it",
+                path.display()
+            ))
+        };
+        if let Some(folder) = path.parent() {
+            fs_err::create_dir_all(folder)?;
+        }
+        let file = locked(path)?;
+        let (mut lines, mut old, mut cut) = (Vec::new(), 0, false);
+        let mut reader = std::io::BufReader::new(file.file());
+        for n in 1.. {
+            let mut bytes = Vec::new();
+            if reader.read_until(b'\n', &mut bytes)? == 0 {
+                break;
+            }
+            let whole = bytes.ends_with(b"\n");
+            let text = String::from_utf8(bytes).map_err(|_| wrong(n))?;
+            if let Some(line) = Line::of(text.trim_end()) {
+                lines.push(line);
+                cut |= !whole;
+            } else if is_old(&text) {
+                old += 1;
+            } else if !whole && text.starts_with("{\"subject\"") {
+                // Whoever wrote it was killed.
+                cut = true;
+            } else {
+                return Err(wrong(n));
+            }
+        }
+        if old > 0 {
+            watch.note(&format!(
+                "{}: {old} verdicts of an older version are left out, since they do not say of which pictures and questions they are; these pictures are judged again",
+                path.display()
+            ));
+        }
+        let mut own = Self { path: path.to_path_buf(), file, lines };
+        if cut || old > 0 {
+            own.rewrite()?;
+        }
+        Ok(own)
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What this judge said of a subject's pictures, by picture and by what was asked, in JSON.
+    pub(super) fn known<A: DeserializeOwned>(
+        &self,
+        judge: &str,
+        subject: &str,
+        questions: &[Question],
+    ) -> HashMap<(String, String), Looked<A>> {
+        let own = self.lines.iter().filter(|line| line.judge == judge && line.subject == subject);
+        own.filter_map(|line| {
+            // A line of another kind of picture is no error.
+            let read: Read<A> = serde_json::from_str(&line.text).ok()?;
+            Some(((line.picture.clone(), line.asked.clone()), read.in_order(questions)?))
+        })
+        .collect()
+    }
+
+    /// Takes out what a judge said of other pictures that were this subject's: `current` are its pictures by what was
+    /// asked.
+    pub(super) fn forget_others(
+        &mut self,
+        judge: &str,
+        subject: &str,
+        current: &HashMap<String, String>,
+    ) -> Result<(), Error> {
+        let before = self.lines.len();
+        self.lines.retain(|line| {
+            let same = line.judge == judge && line.subject == subject;
+            !same || current.get(&line.asked).is_none_or(|picture| *picture == line.picture)
+        });
+        if self.lines.len() == before { Ok(()) } else { self.rewrite() }
+    }
+
+    /// Adds lines; they are in the file when this returns.
+    pub(super) fn add<A: Serialize>(
+        &mut self,
+        looked: &[Looked<A>],
+        questions: &[Question],
+    ) -> Result<(), Error> {
+        let mut all = String::new();
+        for own in looked {
+            let text = json(&Written {
+                subject: &own.subject,
+                asked: &own.asked,
+                picture: &own.picture,
+                judge: &own.judge,
+                contrast: own.contrast,
+                logits: Named(questions, &own.evidence.logits),
+                clip_score: own.evidence.clip_score,
+            })?;
+            all.push_str(&text);
+            all.push('\n');
+            let (subject, judge, picture) = (own.subject.clone(), own.judge.clone(), own.picture.clone());
+            self.lines.push(Line { text, subject, judge, picture, asked: json(&own.asked)? });
+        }
+        Ok(self.file.write_all(all.as_bytes())?)
+    }
+
+    /// Writes the lines anew, whole or not at all. The new file is locked before it takes the old one's place.
+    fn rewrite(&mut self) -> Result<(), Error> {
+        let all: String = self.lines.iter().flat_map(|line| [line.text.as_str(), "\n"]).collect();
+        let mut locked = None;
+        crate::files::whole(&self.path, |half| {
+            half.write_all(all.as_bytes())?;
+            let file = fs_err::OpenOptions::new().append(true).open(half.path())?;
+            file.file().try_lock().map_err(std::io::Error::other)?;
+            locked = Some(file);
+            Ok::<_, std::io::Error>(())
+        })?;
+        if let Some(file) = locked {
+            self.file = file;
+        }
+        Ok(())
+    }
+}
+
+/// Whether a line is evidence as versions before this layout wrote it.
+fn is_old(text: &str) -> bool {
+    let line: Value = serde_json::from_str(text).unwrap_or_default();
+    line["subject"].is_string() && line["judge"].is_string() && line["evidence"].is_object()
+}
+
+/// Opens a file to read and append, which no other process has open so.
+fn locked(path: &Path) -> Result<fs_err::File, Error> {
+    use std::os::unix::fs::MetadataExt as _;
+    loop {
+        let file = fs_err::OpenOptions::new().create(true).read(true).append(true).open(path)?;
+        if file.file().try_lock().is_err() {
+            return Err(Error::Locked(path.to_path_buf()));
+        }
+        // Whoever had it may have put another file in its place since.
+        match fs_err::metadata(path) {
+            Ok(now) if now.ino() == file.metadata()?.ino() => return Ok(file),
+            _ => {}
+        }
+    }
+}
+
+pub(super) fn json(value: &impl Serialize) -> Result<String, Error> {
+    Ok(serde_json::to_string(value).map_err(std::io::Error::other)?)
+}
