@@ -21,6 +21,16 @@ pub enum Rule {
     Only(&'static [&'static str], &'static str),
 }
 
+impl Rule {
+    /// Whether a value is not refused.
+    pub fn allows(self, value: &Value) -> bool {
+        match self {
+            Self::Honoured | Self::Harmless(_) => true,
+            Self::Only(wanted, _) => is_one_of(value, wanted),
+        }
+    }
+}
+
 /// A field's name and what is done about it.
 pub type Field = (&'static str, Rule);
 
@@ -111,7 +121,7 @@ pub fn check(class: &Class, json: &Value, path: &Path, notes: &mut Vec<String>) 
     for (field, value) in fields {
         match class.rule(field) {
             None => unknown.push(format!("`{field}`")),
-            Some(Rule::Only(wanted, advice)) if !is_one_of(value, wanted) => {
+            Some(rule @ Rule::Only(wanted, advice)) if !rule.allows(value) => {
                 return Err(Error::Refused {
                     field: field.clone(),
                     path: path.to_path_buf(),

@@ -38,7 +38,9 @@ fn shards(path: &Path) -> Result<(), String> {
 fn lay(path: &Path) -> Result<(), String> {
     let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/miniature");
     let base = Checkpoint::open(&models.as_path().into()).unwrap();
-    base.lay(&[Adapter { path: path.to_owned(), strength: 1.0 }], Ema::Auto).map(drop).map_err(|error| error.to_string())
+    base.lay(&[Adapter { path: path.to_owned(), strength: 1.0 }], Ema::Auto)
+        .map(drop)
+        .map_err(|error| error.to_string())
 }
 
 fn model(path: &Path) -> Result<(), String> {
@@ -306,20 +308,20 @@ fn dense(make: &Maker) -> Vec<Case> {
             "a type that libtorch lacks",
             make.dense("e8.safetensors", &header("F8_E8M0", "[4]", 0, 4), 4),
             read,
-            "cannot be read",
+            "no number type",
         ),
         ("a picture", make.bytes("p.safetensors", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"), read, "sound"),
         (
             "a web page",
             make.bytes("page.safetensors", b"<!DOCTYPE html><html>Not found</html>"),
             read,
-            "sound",
+            "web page",
         ),
         (
             "a pointer of git lfs",
             make.bytes("lfs.safetensors", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n"),
             read,
-            "sound",
+            "git lfs pull",
         ),
         ("a folder", make.0.clone(), look, "run.json"),
         ("a device", PathBuf::from("/dev/zero"), read, "regular file"),
@@ -355,7 +357,7 @@ fn models(make: &Maker) -> Vec<Case> {
             model,
             "FluxPipeline",
         ),
-        ("a folder without weights", folder("bare", &[("model_index.json", sd)]), model, "missing"),
+        ("a folder without weights", folder("bare", &[("model_index.json", sd)]), model, "cannot be read"),
         (
             "a model_index that is none",
             folder("index", &[("model_index.json", "[")]),

@@ -199,12 +199,12 @@ fn cases(make: &Maker) -> Vec<(&'static str, PathBuf, &'static str)> {
         (
             "weights that are no numbers",
             make.changed("nan", |t| set(t, &ema("style.1.bias"), zeros(&[6]) / 0.0)),
-            "not finite",
+            "NaN or infinite",
         ),
         (
             "weights without end",
             make.changed("inf", |t| set(t, "latent_avg", zeros(&[6]) + f64::INFINITY)),
-            "not finite",
+            "NaN or infinite",
         ),
         // Pickles.
         ("an NVIDIA file that ends early", make.bytes("cut.pkl", &nvidia[..nvidia.len() / 2]), "cut.pkl"),

@@ -51,7 +51,7 @@ fn full_size_models_are_equal_to_diffusers() {
     let model = root.join("model");
     let open = |component: &str, file: &str| Weights::open(&model.join(component).join(file)).unwrap();
 
-    let tokenizer = Tokenizer::open(&model.join("tokenizer")).unwrap();
+    let tokenizer = Tokenizer::open(&model.join("tokenizer"), 77, &mut Vec::new()).unwrap();
     let ids: Vec<Tensor> = ["a photograph of an astronaut riding a horse", ""]
         .map(|prompt| Tensor::from_slice(&tokenizer.encode(prompt).ids))
         .into();

@@ -26,7 +26,9 @@ fn gives_transformers_ids(tokenizer: &Tokenizer) {
 
 #[test]
 fn ids_are_transformers() {
-    gives_transformers_ids(&Tokenizer::open(&root().join("models/miniature/tokenizer")).unwrap());
+    gives_transformers_ids(
+        &Tokenizer::open(&root().join("models/miniature/tokenizer"), 32, &mut Vec::new()).unwrap(),
+    );
 }
 
 /// transformers 5 writes one `tokenizer.json` and neither `vocab.json` nor `merges.txt`.
@@ -53,12 +55,12 @@ fn from_a_single_file_too() {
     };
     write("tokenizer.json", &whole.to_string());
     write("tokenizer_config.json", r#"{"model_max_length": 32, "pad_token": "<|endoftext|>"}"#);
-    gives_transformers_ids(&Tokenizer::open(folder.path()).unwrap());
+    gives_transformers_ids(&Tokenizer::open(folder.path(), 77, &mut Vec::new()).unwrap());
 
     write(
         "tokenizer.json",
         r#"{"version": "1.0", "model": {"type": "WordLevel", "vocab": {}, "unk_token": ""}}"#,
     );
-    let error = Tokenizer::open(folder.path()).unwrap_err().to_string();
+    let error = Tokenizer::open(folder.path(), 77, &mut Vec::new()).unwrap_err().to_string();
     assert!(error.contains("byte-pair"), "{error}");
 }

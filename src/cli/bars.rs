@@ -1,7 +1,6 @@
 //! Progress on stderr: bars with an ETA on a terminal, a line every ten seconds elsewhere.
 
 use std::io::{IsTerminal as _, Write as _};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -9,9 +8,28 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::watch::Watch;
 
-/// Shows progress and hears Ctrl-C.
+/// Whether the user wants to stop.
+static STOP: AtomicBool = AtomicBool::new(false);
+/// Whether something runs that looks whether he does.
+static WATCHED: AtomicBool = AtomicBool::new(false);
+
+/// Hears Ctrl-C from here on: the first ends the step and saves, the second ends at once, as does the first where nothing
+/// long runs.
+pub(super) fn listen() {
+    let heard = ctrlc::set_handler(|| {
+        let again = STOP.swap(true, Ordering::SeqCst);
+        if again || !WATCHED.load(Ordering::SeqCst) {
+            // At once: libtorch's destructors would run beside the threads that still use what they destroy.
+            crate::files::abandon();
+            crate::torch::exit_now(130);
+        }
+        drop(writeln!(std::io::stderr(), "\nstopping after this step; once more to stop at once"));
+    });
+    drop(heard);
+}
+
+/// Shows progress.
 pub(super) struct Bars {
-    stop: Arc<AtomicBool>,
     mode: Mode,
     what: String,
     total: u64,
@@ -32,18 +50,7 @@ const PAUSE: Duration = Duration::from_secs(10);
 
 impl Bars {
     pub(super) fn new(quiet: bool) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let flag = stop.clone();
-        // The first Ctrl-C ends the step and saves; the second ends at once.
-        let heard = ctrlc::set_handler(move || {
-            if flag.swap(true, Ordering::SeqCst) {
-                // At once: libtorch's destructors would run beside the threads that still use what they destroy.
-                crate::files::abandon();
-                crate::torch::exit_now(130);
-            }
-            drop(writeln!(std::io::stderr(), "\nstopping after this step; once more to stop at once"));
-        });
-        drop(heard);
+        WATCHED.store(true, Ordering::SeqCst);
         let mode = if quiet {
             Mode::Quiet
         } else if std::io::stderr().is_terminal() {
@@ -53,7 +60,6 @@ impl Bars {
         };
         let now = Instant::now();
         Self {
-            stop,
             mode,
             what: String::new(),
             total: 0,
@@ -157,7 +163,7 @@ impl Watch for Bars {
     }
 
     fn interrupted(&self) -> bool {
-        self.stop.load(Ordering::SeqCst)
+        STOP.load(Ordering::SeqCst)
     }
 }
 

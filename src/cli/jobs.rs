@@ -297,6 +297,13 @@ fn edits(files: Vec<PathBuf>, common: &Common) -> anyhow::Result<()> {
 pub(super) fn generate(args: GenerateArgs, common: &Common) -> anyhow::Result<()> {
     let mut bars = Bars::new(common.quiet);
     let prompts = match (&args.csv, args.prompt) {
+        (Some(csv), _) if run::needs_no_prompt(&args.draw.model.settings())? => {
+            anyhow::bail!(
+                "{} is a StyleGAN2: it reads no prompt and no list of prompts ({}); its pictures are seeds (--seeds, --truncation)",
+                args.draw.model.model,
+                csv.display()
+            )
+        }
         (Some(csv), _) => run::read_prompts(csv, &args.column, &mut bars)?,
         (None, None) if !run::needs_no_prompt(&args.draw.model.settings())? => {
             let missing = clap::error::ErrorKind::MissingRequiredArgument;

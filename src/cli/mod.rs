@@ -197,6 +197,7 @@ fn guidance(text: &str) -> Result<f64, String> {
 
 /// Runs the program.
 pub fn main() -> ExitCode {
+    bars::listen();
     crate::torch::keep_memory();
     let cli = Cli::parse();
     let json = cli.common.json;

@@ -23,6 +23,9 @@ pub use checkpoint::{Checkpoint, Location};
 pub use embedding::Embedding;
 pub use export::{Edited, Format, Kept};
 pub use folder::needed;
+/// A pipeline's own file.
+pub const PIPELINE: crate::fields::Class =
+    <pipeline_class::ModelIndex as crate::fields::Configuration>::CLASS;
 pub use gan_files::{export_gan, is_gan};
 pub use stable_diffusion::{Latents, StableDiffusion};
 pub use stylegan2::StyleGan2;

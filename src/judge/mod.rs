@@ -72,6 +72,9 @@ pub enum Error {
     Torch(#[from] crate::torch::Error),
 }
 
+/// The files of CLIP's folders whose fields are read here.
+pub const PROCESSOR: crate::fields::Class = preprocess::CLASS;
+
 /// What sees pictures and texts in one space. Features are unit vectors.
 pub trait Eye {
     /// Features of pictures, one row each.

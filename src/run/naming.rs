@@ -6,7 +6,7 @@ use super::Error;
 use super::pipeline::ModelSettings;
 use crate::generator::{Location, is_gan};
 use crate::hub::{Name, Settings, cached};
-use crate::weights::{Edit, Ema, Weights, is_stylegan};
+use crate::weights::{Edit, Ema, Weights, foreign_gan, is_stylegan};
 
 /// The file of a GAN in a folder of its own.
 const GAN_FILE: &str = "stylegan2.safetensors";
@@ -94,6 +94,11 @@ pub fn located(settings: &ModelSettings) -> Result<Location, Error> {
             "{} is an edit, and no model: name the model that it was made of, and lay it on (--edit)",
             path.display()
         )));
+    }
+    if let Some(file) = file.as_ref().filter(|file| !is_stylegan(file))
+        && let Some(kind) = foreign_gan(file)
+    {
+        return Err(Error::Unknown(format!("{} is {kind}; StyleGAN2 networks can be read", path.display())));
     }
     let of_diffusion =
         settings.ema != Ema::Auto || settings.config.is_some() || settings.prediction.is_some();

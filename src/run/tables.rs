@@ -127,7 +127,8 @@ mod tests {
         ] {
             assert_eq!(read(bytes), wanted);
         }
-        let one = read(b"prompt\na; b, c\n".as_slice().split_at(0).1);
-        assert_eq!(one.0, ["prompt"]);
+        // A separator in one cell is none.
+        let one = read(b"prompt\n\"a; b, c\"\n");
+        assert_eq!(one.1[0].1, [("prompt".to_owned(), "a; b, c".to_owned())]);
     }
 }

@@ -94,6 +94,6 @@ mod tests {
         }
         crate::files::write(&path, &whole[..whole.len() - 1]).unwrap();
         let error = Weights::open_own(&path, "remove it").unwrap_err().to_string();
-        assert!(error.contains("bytes long") && error.contains("remove it"), "{error}");
+        assert!(error.contains("not fully covered") && error.contains("remove it"), "{error}");
     }
 }

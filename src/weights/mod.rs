@@ -29,7 +29,7 @@ pub use names::kinds::describe;
 pub use names::lora::{Dialect, Factors, is_lora, named_lora, read_lora};
 pub use names::lora_scaling::{CLASS as LORA_CONFIG, adapter_file};
 pub use names::positions::without_position_ids;
-pub use names::stylegan::{Gan, MEAN_STYLE, is_stylegan, read_stylegan};
+pub use names::stylegan::{Gan, MEAN_STYLE, STYLEGAN2, foreign_gan, is_stylegan, read_stylegan};
 pub use save::{save, save_as};
 pub use torch_save::save_torch;
 

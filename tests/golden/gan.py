@@ -21,7 +21,13 @@ os.makedirs(to, exist_ok=True)
 SIZE, WIDTH, LAYERS, CHANNELS = 16, 6, 2, {4: 5, 8: 4, 16: 3}
 
 
+# StyleGAN2's filter; its files hold it beside the weights, with the gain of where it is used.
+FILTER = torch.tensor([1.0, 3.0, 3.0, 1.0]).outer(torch.tensor([1.0, 3.0, 3.0, 1.0])) / 64
+
+
 def numbers(name, shape):
+    if name.endswith(".kernel"):
+        return FILTER * (1 if "conv2" in name or "skip" in name else 4)
     count = 1
     for n in shape:
         count *= n
@@ -132,7 +138,7 @@ def layer(name, noise, clamp=256):
             noise_strength=t("noise.weight")[0],
             bias=t("activate.bias"),
         ),
-        dict(noise_const=ema[f"noises.noise_{noise}"][0, 0], resample_filter=torch.ones(4, 4) / 16),
+        dict(noise_const=ema[f"noises.noise_{noise}"][0, 0], resample_filter=FILTER),
         dict(affine=affine),
         conv_clamp=clamp,
     )
@@ -155,7 +161,7 @@ blocks = {
 }
 for k, side in enumerate([8, 16]):
     modules = dict(conv0=layer(f"convs.{2 * k}", 2 * k + 1), conv1=layer(f"convs.{2 * k + 1}", 2 * k + 2), torgb=torgb(f"to_rgbs.{k}"))
-    blocks[f"b{side}"] = Module("SynthesisBlock", None, dict(resample_filter=torch.ones(4, 4) / 16), modules)
+    blocks[f"b{side}"] = Module("SynthesisBlock", None, dict(resample_filter=FILTER), modules)
 synthesis = Module("SynthesisNetwork", None, None, blocks)
 generator = Module("Generator", None, None, dict(mapping=mapping, synthesis=synthesis), z_dim=WIDTH, c_dim=0)
 

@@ -70,6 +70,16 @@ impl Config {
         let count = |prefix: &str, end: &str| {
             (0..LARGEST).take_while(|i| generator.contains(&format!("{prefix}.{i}.{end}"))).count()
         };
+        // [1, colours, channels, 1, 1]
+        if let Some(&colours) = shape("to_rgb1.conv.weight")?.get(1)
+            && colours != 3
+        {
+            return Err(Error::Config(format!(
+                "{} draws pictures of {colours} channel{}; StyleGAN2 networks of three (RGB) can be read",
+                generator.path("to_rgb1.conv.weight").display(),
+                if colours == 1 { "" } else { "s" }
+            )));
+        }
         let doublings = count("to_rgbs", "conv.weight");
         let mut channels = vec![shape("input.input")?.get(1).copied().unwrap_or(0)];
         for k in 0..doublings {

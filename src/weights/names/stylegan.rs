@@ -3,10 +3,61 @@
 //!
 //! Facts: `convert_weight.py` of `rosinality/stylegan2-pytorch`, `training/networks.py` of `NVlabs/stylegan2-ada-pytorch`.
 
+use crate::fields::{Class, Rule};
+use crate::torch::{Kind, Tensor};
 use crate::weights::{Edit, Error, View, Weights};
 
 /// The mean of all styles, which stands beside the averaged generator and is no part of a network.
 pub const MEAN_STYLE: &str = "latent_avg";
+
+const ONLY: &str = "only networks of StyleGAN2's own kind can be read";
+const LABELS: Rule = Rule::Harmless("of networks that draw under labels, which are refused");
+const SHAPES: Rule = Rule::Harmless("the tensors' shapes say it");
+const SPEED: Rule = Rule::Harmless("how it is computed, not what");
+
+/// What NVIDIA's networks say of themselves beside their tensors, by the names of their modules' attributes.
+pub const STYLEGAN2: Class = Class {
+    name: "StyleGAN2 (NVIDIA)",
+    fields: &[&[
+        ("conv_clamp", Rule::Honoured),
+        ("group_size", Rule::Honoured),
+        (
+            "c_dim",
+            Rule::Only(
+                &["0"],
+                "it draws under labels (a class-conditional network), which unsee does not do",
+            ),
+        ),
+        ("img_channels", Rule::Only(&["3"], "pictures of three channels (RGB) are drawn")),
+        ("activation", Rule::Only(&["\"lrelu\"", "\"linear\""], ONLY)),
+        ("architecture", Rule::Only(&["\"skip\"", "\"resnet\""], ONLY)),
+        ("use_noise", Rule::Only(&["true"], ONLY)),
+        (
+            "bias_gain",
+            Rule::Only(&["1", "0.01"], "learning rates of the mapping other than 0.01 are not built"),
+        ),
+        ("num_channels", Rule::Only(&["1"], "one channel of deviations is built")),
+        ("resample_filter", Rule::Honoured),
+        ("z_dim", SHAPES),
+        ("w_dim", SHAPES),
+        ("num_ws", SHAPES),
+        ("img_resolution", SHAPES),
+        ("resolution", SHAPES),
+        ("num_layers", SHAPES),
+        ("in_channels", SHAPES),
+        ("out_channels", SHAPES),
+        ("channel_base", SHAPES),
+        ("channel_max", SHAPES),
+        ("embed_features", LABELS),
+        ("cmap_dim", LABELS),
+        ("num_fp16_res", SPEED),
+        ("use_fp16", SPEED),
+        ("channels_last", SPEED),
+        ("fused_modconv_default", SPEED),
+        ("w_avg_beta", Rule::Harmless("of training alone")),
+        ("freeze_layers", Rule::Harmless("of training alone")),
+    ]],
+};
 
 /// What is said of a file without a generator.
 const ALONE: &str = "it is a discriminator alone; a file with a generator is needed";
@@ -34,17 +85,61 @@ pub fn is_stylegan(file: &Weights) -> bool {
             .any(|name| name.ends_with("to_rgb1.conv.weight") || name.ends_with("synthesis.b4.const"))
 }
 
+/// What a file is that holds a generator of another kind, from its tensors' names.
+pub fn foreign_gan(file: &Weights) -> Option<&'static str> {
+    let any = |mark: &str| file.names().any(|name| name.contains(mark));
+    if any("synthesis.L0_") || any("synthesis.input.freqs") {
+        return Some("a StyleGAN3");
+    }
+    if (any("se_64") && any("feat_")) || any("init.init") || any("feature_networks.") {
+        return Some("a projected GAN or FastGAN");
+    }
+    if any("generator.gen_z") || any("gen_z.") {
+        return Some("a BigGAN");
+    }
+    if any("g_synthesis.blocks") || any("progression.0.") {
+        return Some("a StyleGAN of the first version or a progressive GAN");
+    }
+    None
+}
+
+/// Whether a filter is the outer product of [1, 3, 3, 1] with itself, whatever its sum.
+fn is_usual_filter(filter: &Tensor) -> bool {
+    let row = Tensor::from_slice(&[1.0_f32, 3.0, 3.0, 1.0]);
+    let usual = row.outer(&row) / 64.0;
+    let own = filter.to_kind(Kind::Float);
+    let sum = own.sum(Kind::Float);
+    own.size() == [4, 4] && (own / sum).allclose(&usual, 1e-3, 1e-5, false)
+}
+
 /// Takes a file's networks apart.
 ///
 /// # Errors
 /// A file without a generator, one of another architecture, tensors of shapes that cannot be theirs.
 pub fn read_stylegan(file: &Weights) -> Result<Gan, Error> {
     let wrong = |why: &str| Err(Error::no_stylegan(file.path(""), why));
-    if file.names().any(|name| name.contains("synthesis.L0_")) {
-        return wrong("it is a StyleGAN3, of which only StyleGAN2 networks can be read");
+    if let Some(kind) = foreign_gan(file) {
+        return wrong(&format!("it is {kind}; StyleGAN2 networks can be read"));
+    }
+    for (name, value) in file.metadata() {
+        let fact = name.rsplit('.').next().unwrap_or_default();
+        let value = serde_json::from_str(&value).unwrap_or_default();
+        if let Some(rule @ Rule::Only(_, advice)) = STYLEGAN2.rule(fact)
+            && name.contains('.')
+            && !rule.allows(&value)
+        {
+            return wrong(&format!("its {name} is {value}: {advice}"));
+        }
     }
     if file.names().any(|name| name.ends_with("mapping.embed.weight")) {
         return wrong("it draws under labels (a class-conditional network), which unsee does not do");
+    }
+    for name in file.names().filter(|name| name.ends_with("resample_filter") || name.ends_with(".kernel")) {
+        if !is_usual_filter(&file.tensor(name)?) {
+            return wrong(&format!(
+                "`{name}` is another filter than StyleGAN2's [1, 3, 3, 1], which alone is built"
+            ));
+        }
     }
     let theirs = file.names().any(|name| name.ends_with("synthesis.b4.const"));
     let pick = |prefix: &str| -> Result<Option<Weights>, Error> {

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::heap::{Heap, Id, Value};
+use crate::fields::Rule;
 use crate::torch::Kind;
+use crate::weights::STYLEGAN2;
 use crate::weights::map::Layout;
 
 /// Deepest nesting of dictionaries that is looked into.
@@ -110,6 +112,17 @@ pub(super) struct Found {
 /// Storages that lie inside the pickle, by the number of the value: key and number type.
 pub(super) type Inner = BTreeMap<Id, (String, Kind)>;
 
+/// A number, a text or a truth as JSON has it.
+fn plain(value: &Value) -> Option<serde_json::Value> {
+    Some(match value {
+        Value::Bool(truth) => (*truth).into(),
+        Value::Int(Some(int)) => (*int).into(),
+        Value::Float(float) => (*float).into(),
+        Value::Text(text) => (*text).into(),
+        _ => return None,
+    })
+}
+
 /// Everything under `root`.
 ///
 /// # Errors
@@ -171,9 +184,14 @@ impl Walk<'_, '_> {
                         self.value(part, name, depth + 1)?;
                     }
                 }
-                for fact in FACTS {
-                    if let Some(number) = heap.item(state, fact).and_then(|id| heap.int(id)) {
-                        self.found.facts.insert(format!("{name}.{fact}"), number.to_string());
+                for (fact, rule) in STYLEGAN2.iter() {
+                    let Some(value) = heap.item(state, fact).and_then(|id| plain(heap.get(id))) else {
+                        continue;
+                    };
+                    // What is as it must be is not worth a word.
+                    let said = if *rule == Rule::Honoured { value.is_number() } else { !rule.allows(&value) };
+                    if said {
+                        self.found.facts.insert(format!("{name}.{fact}"), value.to_string());
                     }
                 }
             }
@@ -200,9 +218,6 @@ impl Walk<'_, '_> {
         Ok(())
     }
 }
-
-/// Numbers in a module of NVIDIA's that are kept.
-const FACTS: [&str; 2] = ["conv_clamp", "group_size"];
 
 /// The streams inside a pickle from which storages would be read, each with the value's number.
 pub(super) fn streams<'a>(heap: &Heap<'a>) -> Vec<(Id, &'a [u8])> {
