@@ -59,15 +59,7 @@ impl Bars {
             Mode::Lines
         };
         let now = Instant::now();
-        Self {
-            mode,
-            what: String::new(),
-            total: 0,
-            began: now,
-            first: 0,
-            reported: now,
-            said: Vec::new(),
-        }
+        Self { mode, what: String::new(), total: 0, began: now, first: 0, reported: now, said: Vec::new() }
     }
 }
 
