@@ -73,19 +73,8 @@ pub enum Error {
         why: String,
     },
     /// A value of which nothing is built here.
-    #[error("`{field}` in {} is {found}, and only {wanted} is built here: {advice}", path.display())]
-    Refused {
-        /// The field.
-        field: String,
-        /// The file.
-        path: PathBuf,
-        /// Its value.
-        found: String,
-        /// The values that are built.
-        wanted: String,
-        /// What it is or what to do.
-        advice: &'static str,
-    },
+    #[error("{0}")]
+    Refused(String),
 }
 
 /// Reads a configuration from what `path` holds. Fields that nobody has heard of are added to `notes`.
@@ -122,13 +111,11 @@ pub fn check(class: &Class, json: &Value, path: &Path, notes: &mut Vec<String>) 
         match class.rule(field) {
             None => unknown.push(format!("`{field}`")),
             Some(rule @ Rule::Only(wanted, advice)) if !rule.allows(value) => {
-                return Err(Error::Refused {
-                    field: field.clone(),
-                    path: path.to_path_buf(),
-                    found: value.to_string(),
-                    wanted: wanted.join(" or "),
-                    advice,
-                });
+                return Err(Error::Refused(format!(
+                    "`{field}` in {} is {value}, and only {} is built here: {advice}",
+                    path.display(),
+                    wanted.join(" or ")
+                )));
             }
             Some(_) => {}
         }
@@ -173,7 +160,7 @@ fn quoted(text: &str) -> String {
         let word =
             ["-Infinity", "Infinity", "NaN"].into_iter().find(|word| !inside && rest.starts_with(word));
         if let Some(word) = word {
-            whole.push_str(&format!("\"{word}\""));
+            whole.extend(["\"", word, "\""]);
             rest = &rest[word.len()..];
             continue;
         }

@@ -74,7 +74,7 @@ pub(super) struct GenerateArgs {
     /// CSV with a column `prompt`, optionally `case_number`, `evaluation_seed`, `evaluation_guidance` and others' names of these
     #[arg(long)]
     csv: Option<PathBuf>,
-    /// A column of the CSV under a name of its own, as in prompt=adv_prompt (case, seed, guidance, width and height too)
+    /// A column of the CSV under a name of its own, as in `prompt=adv_prompt` (case, seed, guidance, width and height too)
     #[arg(long, value_name = "KIND=NAME", requires = "csv")]
     column: Vec<Column>,
     /// Seeds for prompts without one of their own, as in 1,5,10-15

@@ -72,7 +72,7 @@ impl Checkpoint {
         let mut tensors: BTreeMap<String, Tensor> = BTreeMap::new();
         let (mut notes, mut warnings, mut recipes) = (Vec::new(), Vec::new(), Vec::new());
         for adapter in adapters {
-            let file = self.opened(adapter, ema, &mut notes, &mut warnings)?;
+            let file = Self::opened(adapter, ema, &mut notes, &mut warnings)?;
             let about = file.metadata();
             recipes.push(about.get("unsee.recipe").cloned().unwrap_or_else(|| format!("\"{adapter}\"")));
             if is_lora(&file) {
@@ -130,7 +130,6 @@ impl Checkpoint {
 
     /// A file under the names that the base has, whatever it is: a diffusers folder, PEFT's, a single file or a part.
     fn opened(
-        &self,
         adapter: &Adapter,
         ema: Ema,
         notes: &mut Vec<String>,

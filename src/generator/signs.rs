@@ -85,12 +85,11 @@ impl Signs {
             (Some(asked), Some(found), Some(by)) if asked != found => {
                 notes.push(format!("{path} is taken to predict {what}, as was asked for, though {by} says otherwise"));
             }
-            (Some(_), ..) => {}
             (None, Some(_), Some(by)) => notes.push(format!("{path} predicts {what}: {by} says so")),
-            (None, ..) if configs.is_second() || configs.predicts_velocity() => notes.push(format!(
+            (None, None, _) if configs.is_second() || configs.predicts_velocity() => notes.push(format!(
                 "{path} is taken to predict {what}, by its name alone; if pictures are garbage, say --prediction"
             )),
-            (None, ..) => {}
+            _ => {}
         }
         if self.zero_snr {
             notes.push(format!("{path} was trained to a last timestep without signal (zero terminal SNR); timesteps are trailing"));

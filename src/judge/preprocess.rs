@@ -13,6 +13,7 @@ use crate::torch::{Kind, Tensor};
 
 /// `preprocessor_config.json`, or `image_processor` in the `processor_config.json` that transformers 5 writes.
 #[derive(Debug, Clone, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "the fields of the file")]
 struct Processor {
     #[serde(default = "yes")]
     do_resize: bool,

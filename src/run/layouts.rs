@@ -165,8 +165,12 @@ fn pictures_of(folder: &Path, only: &[String]) -> Result<Vec<Stem>, Error> {
         return Err(Error::Unknown(format!("{} holds no picture that was asked for", folder.display())));
     }
     stems.sort_by(Stem::in_order);
-    if let Some([a, b]) = stems.array_windows().find(|[a, b]| a.name() == b.name()) {
-        return Err(crate::pictures::Error::Twice { first: a.file.clone(), second: b.file.clone() }.into());
+    if let Some(pair) = stems.windows(2).find(|pair| pair[0].name() == pair[1].name()) {
+        return Err(crate::pictures::Error::Twice {
+            first: pair[0].file.clone(),
+            second: pair[1].file.clone(),
+        }
+        .into());
     }
     Ok(stems)
 }

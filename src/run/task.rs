@@ -75,18 +75,15 @@ pub(super) fn material(
     watch: &mut dyn Watch,
 ) -> Result<Material, Error> {
     let (forget, remain) = to_learn_from(set, settings, target);
-    let path_of: Box<dyn Fn(&Answer) -> Result<PathBuf, Error>> = if let Some(pictures) = &settings.pictures {
-        let root = PathBuf::from(pictures);
-        Box::new(move |answer| {
-            let number = (answer.seed - MATERIAL_SEED + 1).to_string();
-            Ok(sole(&root.join(&answer.style).join(&answer.object).join(number))?)
-        })
-    } else {
+    if settings.pictures.is_none() {
         for (what, answers) in [("drawing to forget", &forget), ("drawing to keep", &remain)] {
             studio.draw(&works(studio, folder, answers), what, watch)?;
         }
-        let folder = folder.to_path_buf();
-        Box::new(move |answer| Ok(picture_path(&folder, answer)))
+    }
+    let path_of = |answer: &Answer| -> Result<PathBuf, Error> {
+        let Some(pictures) = &settings.pictures else { return Ok(picture_path(folder, answer)) };
+        let number = (answer.seed - MATERIAL_SEED + 1).to_string();
+        Ok(sole(&Path::new(pictures).join(&answer.style).join(&answer.object).join(number))?)
     };
     let mut remarks = Remarks::default();
     let mut examples = |answers: &[Answer], prompts: Vec<&String>| {

@@ -1,7 +1,7 @@
 //! The files of a `tokenizer/` folder: words and merges, tokens that were added to them, and what is said of both.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -20,6 +20,7 @@ enum Token {
 
 /// A token and how it is looked for in texts.
 #[derive(Debug, Clone, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "the fields of the file")]
 struct Described {
     content: String,
     #[serde(default)]
@@ -346,10 +347,10 @@ impl From<fields::Error> for Error {
     fn from(error: fields::Error) -> Self {
         match error {
             fields::Error::Broken { path, why } => Self::Broken {
-                folder: path.parent().map(Path::to_path_buf).unwrap_or_else(PathBuf::new),
+                folder: path.parent().unwrap_or(Path::new("")).to_path_buf(),
                 why: format!("{}: {why}", path.file_name().unwrap_or_default().to_string_lossy()),
             },
-            other => Self::Fields(other),
+            refused @ fields::Error::Refused(_) => Self::Fields(refused),
         }
     }
 }

@@ -1,5 +1,5 @@
-//! LoRA in the dialect of the first program that had it for Stable Diffusion (`cloneofsimo/lora`): factors have numbers,
-//! `unet:9:down`, in the order in which PyTorch goes through the modules.
+//! `LoRA` in the dialect of the first program that had it for Stable Diffusion (`cloneofsimo/lora`): factors have numbers,
+//! `unet:9:down`, in the order in which `PyTorch` goes through the modules.
 //!
 //! That order is of diffusers in 2022: all of the way down, all of the way up, the middle last, and in each transformer
 //! self-attention, the gated layer, cross-attention. Later versions have the gated layer last. Every factor's shape is

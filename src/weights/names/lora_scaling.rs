@@ -1,6 +1,7 @@
-//! By what a LoRA's product is scaled: alpha / rank, or alpha / √rank (rank-stabilised). It is said in a tensor beside the
-//! factors (kohya), in a file beside the weights (PEFT), or in the file's metadata (diffusers).
+//! By what a `LoRA`'s product is scaled: alpha / rank, or alpha / √rank (rank-stabilised). It is said in a tensor beside the
+//! factors (kohya), in a file beside the weights (`PEFT`), or in the file's metadata (diffusers).
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -154,7 +155,7 @@ impl Scalings {
             configs.push((String::new(), fields::read(&json, &beside, notes).map_err(unfit)?));
         } else if let Some(text) = metadata {
             let json = fields::parse(&text).map_err(|error| Error::unfit(&path, error.to_string()))?;
-            let mut components: std::collections::BTreeMap<&str, Map<String, Value>> = Default::default();
+            let mut components: BTreeMap<&str, Map<String, Value>> = BTreeMap::new();
             for (key, value) in json.as_object().into_iter().flatten() {
                 let (component, field) = key.split_once('.').unwrap_or(("", key));
                 components.entry(component).or_default().insert(field.to_owned(), value.clone());
