@@ -95,6 +95,8 @@ impl Hub {
             .env_remove("HF_HUB_CACHE")
             .env_remove("HF_TOKEN")
             .env_remove("HF_HUB_OFFLINE")
+            .env_remove("TRANSFORMERS_OFFLINE")
+            .env_remove("HUGGINGFACE_HUB_CACHE")
             .env("no_proxy", "127.0.0.1");
         command
     }
@@ -353,6 +355,99 @@ fn names_from_the_hub_cannot_leave_the_cache() {
     let mut command = hub.unsee();
     let output = command.args(["pull", "../../etc"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
+}
+
+/// What people's copies of caches are like: what is whole is used and said, what is not is named, and `pull` mends it.
+#[test]
+fn copies_of_caches_are_read_or_said_to_be_incomplete() {
+    let hub = Hub::serving(&repository());
+    hub.pull("a/model").unwrap();
+    let model = hub.home.path().join("hub/models--a--model");
+    let inspected = |name: &str| {
+        let output = hub.unsee().args(["inspect", name]).output().unwrap();
+        (output.status.success(), String::from_utf8(output.stderr).unwrap())
+    };
+    // Drawn with, since that is where notes are said; no picture is needed.
+    let drawn = |name: &str| {
+        let out = hub.home.path().join("out");
+        drop(fs_err::remove_dir_all(&out));
+        let mut command = hub.unsee();
+        command.args(["generate", "x", "--steps", "1", "--model", name, "--out"]).arg(&out);
+        let output = command.output().unwrap();
+        (output.status.success(), String::from_utf8(output.stderr).unwrap())
+    };
+
+    // Without refs, the only whole snapshot is taken, and that is said; a model's folder in a cache is a model, too.
+    fs_err::remove_dir_all(model.join("refs")).unwrap();
+    for name in ["a/model", model.to_str().unwrap()] {
+        let (fine, said) = drawn(name);
+        assert!(fine && said.contains(COMMIT) && said.contains("no branch in the cache names"), "{said}");
+    }
+    // A newest snapshot of which only the configurations came: the whole one is taken, and said.
+    let newer = "f".repeat(40);
+    fs_err::create_dir_all(model.join("snapshots").join(&newer).join("unet")).unwrap();
+    fs_err::create_dir_all(model.join("refs")).unwrap();
+    fs_err::write(model.join("refs/main"), &newer).unwrap();
+    fs_err::copy(
+        hub.snapshot().join("model_index.json"),
+        model.join("snapshots").join(&newer).join("model_index.json"),
+    )
+    .unwrap();
+    let (fine, said) = drawn("a/model");
+    assert!(fine && said.contains(COMMIT), "{said}");
+    // By its commit it is what it is, incomplete.
+    let (fine, said) = inspected(&format!("a/model@{newer}"));
+    let wanted = "unet/diffusion_pytorch_model.safetensors";
+    assert!(!fine && said.contains("incomplete") && said.contains(wanted), "{said}");
+    assert!(said.contains("unsee pull a/model"), "{said}");
+    // Two whole ones, and neither is named.
+    let second = "e".repeat(40);
+    for folder in ["", "unet", "vae", "text_encoder", "tokenizer", "scheduler"] {
+        fs_err::create_dir_all(model.join("snapshots").join(&second).join(folder)).unwrap();
+        for entry in fs_err::read_dir(hub.snapshot().join(folder)).unwrap().flatten() {
+            if entry.path().is_file() {
+                let to = model.join("snapshots").join(&second).join(folder).join(entry.file_name());
+                fs_err::copy(entry.path(), to).unwrap();
+            }
+        }
+    }
+    let (fine, said) = inspected("a/model");
+    assert!(!fine && said.contains(&format!("a/model@{second}")), "{said}");
+    assert!(said.contains(&format!("a/model@{COMMIT}")), "{said}");
+    // A copy with files in place of links is as good.
+    assert!(drawn(&format!("a/model@{second}")).0);
+    fs_err::remove_dir_all(model.join("snapshots").join(&second)).unwrap();
+    fs_err::remove_dir_all(model.join("snapshots").join(&newer)).unwrap();
+    fs_err::write(model.join("refs/main"), COMMIT).unwrap();
+
+    // Links that lead nowhere, and the text of a link: named, and mended by another pull.
+    let weights = hub.snapshot().join("unet/diffusion_pytorch_model.safetensors");
+    let to = fs_err::read_link(&weights).unwrap();
+    let blob = fs_err::canonicalize(&weights).unwrap();
+    let bytes = fs_err::read(&blob).unwrap();
+    for as_text in [false, true] {
+        fs_err::remove_file(if as_text { &weights } else { &blob }).unwrap();
+        if as_text {
+            fs_err::write(&weights, to.to_str().unwrap()).unwrap();
+        }
+        let (fine, said) = drawn("a/model");
+        assert!(!fine && said.contains("incomplete") && said.contains(wanted), "{said}");
+        hub.pull("a/model").unwrap();
+        assert!(fs_err::read(&weights).unwrap() == bytes);
+    }
+
+    // The variables of old.
+    let before = hub.asked.lock().unwrap().requests.len();
+    hub.pull_with("a/model", &[("TRANSFORMERS_OFFLINE", "1")]).unwrap();
+    let cache = hub.home.path().join("hub");
+    let of_old = [("HF_HOME", "/nowhere"), ("HUGGINGFACE_HUB_CACHE", cache.to_str().unwrap())];
+    hub.pull_with("a/model", &[of_old[0], of_old[1], ("HF_HUB_OFFLINE", "1")]).unwrap();
+    assert_eq!(hub.asked.lock().unwrap().requests.len(), before, "the network was touched");
+    // git's word in place of a file.
+    fs_err::remove_file(&weights).unwrap();
+    fs_err::write(&weights, "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n").unwrap();
+    let (fine, said) = drawn("a/model");
+    assert!(!fine && said.contains("git lfs pull"), "{said}");
 }
 
 /// Python's own library fills a cache from the same server, and unsee draws from it.

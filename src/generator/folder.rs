@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::Error;
 use crate::fields;
-use crate::weights::{Weights, weight_files};
+use crate::weights::{Weights, missing_shards, weight_files};
 
 /// The folders of a Stable Diffusion's components that have weights and are needed.
 pub(super) const COMPONENTS: [&str; 3] = ["text_encoder", "unet", "vae"];
@@ -32,6 +32,32 @@ pub fn needed(files: &[String]) -> Vec<String> {
         found.extend(names.map(|name| format!("{folder}/{name}")));
     }
     found
+}
+
+/// What a whole Stable Diffusion would have beside the files that are there.
+pub fn lacking(files: &[String]) -> Vec<String> {
+    let mut lacking = Vec::new();
+    for component in COMPONENTS {
+        let there = inside(files, component);
+        if !there.contains(&"config.json") {
+            lacking.push(format!("{component}/config.json"));
+        }
+        match weight_files(&there).as_slice() {
+            [] => lacking.push(format!("{component}/{}", weights_file(component))),
+            some => {
+                lacking.extend(missing_shards(some).into_iter().map(|shard| format!("{component}/{shard}")))
+            }
+        }
+    }
+    let tokenizer = inside(files, "tokenizer");
+    if !tokenizer.contains(&"tokenizer.json") {
+        let wanted = ["vocab.json", "merges.txt"].into_iter().filter(|file| !tokenizer.contains(file));
+        lacking.extend(wanted.map(|file| format!("tokenizer/{file}")));
+    }
+    if !inside(files, "scheduler").contains(&"scheduler_config.json") {
+        lacking.push("scheduler/scheduler_config.json".to_owned());
+    }
+    lacking
 }
 
 /// The file that holds a component's weights where it is written here: transformers' word, or diffusers'.

@@ -22,7 +22,7 @@ pub use adapters::{Adapter, Laid};
 pub use checkpoint::{Checkpoint, Location};
 pub use embedding::Embedding;
 pub use export::{Edited, Format, Kept};
-pub use folder::needed;
+pub use folder::{lacking, needed};
 /// A pipeline's own file.
 pub const PIPELINE: crate::fields::Class =
     <pipeline_class::ModelIndex as crate::fields::Configuration>::CLASS;

@@ -1,6 +1,6 @@
-//! Names, variables and the cache's layout.
+//! Names, and the variables that say where the cache is.
 
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use super::Error;
 
@@ -38,6 +38,15 @@ impl std::str::FromStr for Name {
     }
 }
 
+impl Name {
+    /// The model whose folder in a cache, `models--ORGANISATION--NAME`, a path is.
+    pub fn of_folder(path: &Path) -> Option<Self> {
+        let (organisation, name) = path.file_name()?.to_str()?.strip_prefix("models--")?.split_once("--")?;
+        let id = format!("{organisation}/{name}");
+        path.join("snapshots").is_dir().then(|| Self { id, revision: "main".to_owned() })
+    }
+}
+
 impl std::fmt::Display for Name {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}", self.id)?;
@@ -48,13 +57,14 @@ impl std::fmt::Display for Name {
 /// What Hugging Face's variables say.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The cache's folder: `HF_HUB_CACHE`, else `hub` in `HF_HOME`, else `~/.cache/huggingface/hub`.
+    /// The cache's folder: `HF_HUB_CACHE` (of old `HUGGINGFACE_HUB_CACHE`), else `hub` in `HF_HOME`, else
+    /// `~/.cache/huggingface/hub`.
     pub cache: PathBuf,
     /// `HF_ENDPOINT`.
     pub endpoint: String,
     /// `HF_TOKEN`, else the token file.
     pub token: Option<String>,
-    /// `HF_HUB_OFFLINE`.
+    /// `HF_HUB_OFFLINE`, of old `TRANSFORMERS_OFFLINE`.
     pub offline: bool,
 }
 
@@ -88,13 +98,15 @@ impl Settings {
             .filter(|token| !token.is_empty());
         let yes = |text: String| ["1", "true", "yes", "on"].contains(&text.to_lowercase().as_str());
         Self {
-            cache: get("HF_HUB_CACHE").map_or_else(|| home.join("hub"), PathBuf::from),
+            cache: get("HF_HUB_CACHE")
+                .or_else(|| get("HUGGINGFACE_HUB_CACHE"))
+                .map_or_else(|| home.join("hub"), PathBuf::from),
             endpoint: get("HF_ENDPOINT").map_or_else(
                 || "https://huggingface.co".to_owned(),
                 |url| url.trim_end_matches('/').to_owned(),
             ),
             token,
-            offline: get("HF_HUB_OFFLINE").is_some_and(yes),
+            offline: get("HF_HUB_OFFLINE").or_else(|| get("TRANSFORMERS_OFFLINE")).is_some_and(yes),
         }
     }
 
@@ -107,28 +119,6 @@ impl Settings {
 /// Whether a text is a commit.
 pub(super) fn is_commit(text: &str) -> bool {
     text.len() == 40 && text.chars().all(|c| c.is_ascii_hexdigit())
-}
-
-/// The folder of a model in the cache, as it was when it was pulled; `None` where it was not.
-pub fn cached(settings: &Settings, name: &Name) -> Option<PathBuf> {
-    let folder = settings.folder(name);
-    let commit = if is_commit(&name.revision) {
-        name.revision.clone()
-    } else {
-        fs_err::read_to_string(folder.join("refs").join(&name.revision)).ok()?.trim().to_owned()
-    };
-    let snapshot = folder.join("snapshots").join(&commit);
-    (is_commit(&commit) && snapshot.is_dir()).then_some(snapshot)
-}
-
-/// The commit of a model that lies in a cache, from its path.
-pub fn commit_of(path: &Path) -> Option<String> {
-    let mut parts = path.components().rev().filter_map(|part| match part {
-        Component::Normal(part) => part.to_str(),
-        _ => None,
-    });
-    let commit = parts.next()?;
-    (is_commit(commit) && parts.next() == Some("snapshots")).then(|| commit.to_owned())
 }
 
 #[cfg(test)]
@@ -162,24 +152,16 @@ mod tests {
         assert_eq!(of(&[("HF_HOME", "/x"), ("HOME", "/h")]).cache, Path::new("/x/hub"));
         assert_eq!(of(&[("HF_HOME", "/x"), ("HF_HUB_CACHE", "/y")]).cache, Path::new("/y"));
         assert_eq!(of(&[("HF_HOME", "~/x"), ("HOME", "/h")]).cache, Path::new("/h/x/hub"));
+        assert_eq!(of(&[("HF_HOME", "/x"), ("HUGGINGFACE_HUB_CACHE", "/z")]).cache, Path::new("/z"));
+        assert_eq!(of(&[("HF_HUB_CACHE", "/y"), ("HUGGINGFACE_HUB_CACHE", "/z")]).cache, Path::new("/y"));
         assert_eq!(of(&[("HF_ENDPOINT", "")]).endpoint, "https://huggingface.co");
         assert_eq!(of(&[("HF_ENDPOINT", "http://m/")]).endpoint, "http://m");
         assert!(of(&[("HF_HUB_OFFLINE", "ON")]).offline && !of(&[("HF_HUB_OFFLINE", "0")]).offline);
+        assert!(of(&[("TRANSFORMERS_OFFLINE", "1")]).offline);
         let home = tempfile::tempdir().unwrap();
         crate::files::write(&home.path().join("token"), b"from-file\n").unwrap();
         let home = home.path().to_str().unwrap();
         assert_eq!(of(&[("HF_HOME", home)]).token.as_deref(), Some("from-file"));
         assert_eq!(of(&[("HF_HOME", home), ("HF_TOKEN", "t")]).token.as_deref(), Some("t"));
-    }
-
-    #[test]
-    fn a_commit_is_read_from_a_path() {
-        let commit = "0123456789012345678901234567890123456789";
-        assert_eq!(
-            commit_of(Path::new(&format!("/c/models--a--b/snapshots/{commit}"))).as_deref(),
-            Some(commit)
-        );
-        assert_eq!(commit_of(Path::new("/c/models--a--b/snapshots/main")), None);
-        assert_eq!(commit_of(Path::new(&format!("/models/{commit}"))), None);
     }
 }

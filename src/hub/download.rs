@@ -9,6 +9,7 @@ use ureq::http::Method;
 
 use super::cache::is_commit;
 use super::request::{Client, Failure, header, is_relative, passing, wrong};
+use super::snapshot::{Lacking, is_there};
 use super::{Error, Name, Settings, cached};
 use crate::watch::Watch;
 
@@ -43,7 +44,8 @@ struct Facts {
 }
 
 /// Brings a model's files into the cache, of all that the repository has those that `choose` names; those that are
-/// there are not loaded again, half ones are gone on with.
+/// there are not loaded again, half ones are gone on with. Where the network is not to be touched, the model must be
+/// there, and `lacking` says whether it is whole.
 ///
 /// # Errors
 /// No such model, no permission, a network that fails again and again, a disk that is full, interruption.
@@ -51,11 +53,12 @@ pub fn pull(
     settings: &Settings,
     name: &Name,
     choose: impl Fn(&[String]) -> Vec<String>,
+    lacking: Lacking<'_>,
     watch: &mut dyn Watch,
 ) -> Result<Pulled, Error> {
     if settings.offline {
-        let found =
-            cached(settings, name).ok_or_else(|| Error::Offline(name.to_string(), settings.cache.clone()))?;
+        let found = cached(settings, name, lacking)?
+            .ok_or_else(|| Error::Offline(name.to_string(), settings.cache.clone()))?;
         let commit = super::commit_of(&found).unwrap_or_default();
         return Ok(Pulled { path: found, commit, loaded: 0 });
     }
@@ -149,7 +152,7 @@ fn fetch(
         return Err(Error::Answer { url, why: format!("`{file}` is no path inside a repository") });
     }
     let link = snapshot.join(file);
-    if link.exists() {
+    if is_there(&link) {
         return Ok(0);
     }
     let facts = Client::patiently(&url, &|| watch.interrupted(), || {
@@ -182,6 +185,10 @@ fn fetch(
     }
     if let Some(parent) = link.parent() {
         fs_err::create_dir_all(parent)?;
+    }
+    // A link that leads elsewhere, or its text.
+    if link.symlink_metadata().is_ok() {
+        fs_err::remove_file(&link)?;
     }
     let up = "../".repeat(Path::new(file).components().count() + 1);
     match std::os::unix::fs::symlink(format!("{up}blobs/{}", facts.etag), &link) {

@@ -12,12 +12,14 @@ mod cache;
 mod download;
 #[cfg(feature = "hub")]
 mod request;
+mod snapshot;
 
 use std::path::PathBuf;
 
-pub use cache::{Name, Settings, cached, commit_of};
+pub use cache::{Name, Settings};
 #[cfg(feature = "hub")]
 pub use download::{Pulled, pull};
+pub use snapshot::{cached, commit_of, remark, snapshot};
 
 /// Why a model cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -56,8 +58,30 @@ pub enum Error {
         url: String,
     },
     /// The network is not to be touched.
-    #[error("{0} is not in the cache at {1}, and HF_HUB_OFFLINE is set")]
+    #[error("{0} is not in the cache at {1}, and HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is set")]
     Offline(String, PathBuf),
+    /// A model of which files are missing in the cache.
+    #[error("{name} is incomplete in the cache: {folder} lacks {lacking}; `unsee pull {name}` brings it")]
+    Incomplete {
+        /// The model.
+        name: String,
+        /// Where it lies.
+        folder: PathBuf,
+        /// What is missing.
+        lacking: String,
+    },
+    /// Several commits, and nothing that says which.
+    #[error(
+        "{folder} has several whole snapshots and says of none that it is {revision}; name one: {choices}"
+    )]
+    Several {
+        /// The model's folder in the cache.
+        folder: PathBuf,
+        /// What was asked for.
+        revision: String,
+        /// The names that can be given.
+        choices: String,
+    },
     /// It went wrong several times.
     #[error("{url}: {why}; what was loaded is kept, the same command goes on")]
     Failed {

@@ -7,7 +7,7 @@ use super::preprocess::Preprocess;
 use crate::fields;
 use crate::model::clip::Config;
 use crate::text::Tokenizer;
-use crate::weights::{Weights, weight_files, without_position_ids};
+use crate::weights::{Weights, missing_shards, weight_files, without_position_ids};
 
 /// Which CLIP it is, and what was assumed or ignored while it was read.
 #[derive(Debug, Clone)]
@@ -71,6 +71,21 @@ impl ClipFolder {
     pub(super) fn ids(&self, texts: &[String]) -> Vec<Vec<i64>> {
         texts.iter().map(|text| self.tokenizer.encode(text).ids).collect()
     }
+}
+
+/// What a whole CLIP would have beside the files that are there.
+pub fn lacking(files: &[String]) -> Vec<String> {
+    let names: Vec<&str> = files.iter().map(String::as_str).filter(|file| !file.contains('/')).collect();
+    let weights = weight_files(&names);
+    let mut lacking = missing_shards(&weights);
+    if weights.is_empty() {
+        lacking.push("model.safetensors".to_owned());
+    }
+    if !names.contains(&"tokenizer.json") {
+        let wanted = ["vocab.json", "merges.txt"].into_iter().filter(|file| !names.contains(file));
+        lacking.extend(wanted.map(str::to_owned));
+    }
+    lacking
 }
 
 /// The files of a CLIP among all of a repository, where configuration, tokenizer and weights lie side by side. None

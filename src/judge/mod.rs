@@ -18,7 +18,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub use candle_eye::CandleEye;
-pub use clip_folder::{Source, needed};
+pub use clip_folder::{Source, lacking, needed};
 pub use features::{FeatureCard, Features};
 pub use head::{Head, ProbeSettings};
 pub use screen::Screen;

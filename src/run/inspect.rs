@@ -65,14 +65,7 @@ pub fn fits(path: &Path, base: &ModelSettings) -> Result<String, Error> {
 /// # Errors
 /// Nothing that unsee knows, or something damaged.
 pub fn inspect(name: &Path) -> Result<Finding, Error> {
-    let path = if name.exists() {
-        name.to_path_buf()
-    } else {
-        let missing = |error| {
-            Error::Unknown(format!("{} is not there, and is no model's name: {error}", name.display()))
-        };
-        shipped_or_path(&name.to_string_lossy()).map_err(missing)?
-    };
+    let path = shipped_or_path(&name.to_string_lossy())?;
     let path = &file_of(path);
     if !path.is_dir() {
         return file(path);
@@ -88,11 +81,12 @@ pub fn inspect(name: &Path) -> Result<Finding, Error> {
             return file(&path.join(file_name));
         }
     }
-    if path.join("config.json").exists() && path.join("model.safetensors").exists() {
-        let mut finding = file(&path.join("model.safetensors"))?;
-        let config: serde_json::Value =
-            serde_json::from_str(&fs_err::read_to_string(path.join("config.json"))?)
-                .map_err(|error| Error::Unknown(format!("{}/config.json: {error}", path.display())))?;
+    let weights =
+        ["model.safetensors", "pytorch_model.bin"].into_iter().find(|file| path.join(file).exists());
+    if let Some(weights) = weights.filter(|_| path.join("config.json").exists()) {
+        let mut finding = file(&path.join(weights))?;
+        let config = crate::fields::open(&path.join("config.json"))
+            .map_err(|error| Error::Unknown(error.to_string()))?;
         finding.what =
             format!("a transformers folder ({})", config["model_type"].as_str().unwrap_or("unknown"));
         return Ok(finding);

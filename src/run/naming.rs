@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::Error;
 use super::pipeline::ModelSettings;
 use crate::generator::{Location, is_gan};
-use crate::hub::{Name, Settings, cached};
+use crate::hub::{self, Name, Settings};
 use crate::weights::{Edit, Ema, Weights, foreign_gan, is_stylegan};
 
 /// The file of a GAN in a folder of its own.
@@ -46,12 +46,17 @@ pub fn shipped(name: &str) -> Result<PathBuf, Error> {
 /// A text that is none of these, a model that was not pulled.
 pub fn shipped_or_path(text: &str) -> Result<PathBuf, Error> {
     let path = PathBuf::from(text);
+    if let Some(name) = Name::of_folder(&path) {
+        return hub::snapshot(&path, &name, &lacking)?.ok_or_else(|| {
+            Error::Unknown(format!("{text} is a model's folder in a cache, with no snapshot in it; `unsee pull {name}` brings one"))
+        });
+    }
     if path.exists() {
         return Ok(path);
     }
     if let Ok(name) = text.parse::<Name>() {
         let settings = Settings::from_environment();
-        return cached(&settings, &name).ok_or_else(|| {
+        return hub::cached(&settings, &name, &lacking)?.ok_or_else(|| {
             Error::Unknown(format!(
                 "there is no folder {text}, and no model of that name in {}; `unsee pull {text}` brings it there",
                 settings.cache.display()
@@ -66,6 +71,20 @@ pub fn shipped_or_path(text: &str) -> Result<PathBuf, Error> {
             "`{text}` is neither a folder nor a shipped model; miniature, judge, miniature-gan and labeller are shipped, ORGANISATION/NAME is a model of the hub, anything else is a path"
         ))
     })
+}
+
+/// What a whole model, or a whole CLIP, would have beside the files of a snapshot.
+pub(super) fn lacking(files: &[String]) -> Vec<String> {
+    let is = |wanted: &str| files.iter().any(|file| file == wanted);
+    if is("model_index.json") || files.iter().any(|file| file.starts_with("unet/")) {
+        return crate::generator::lacking(files);
+    }
+    if is("config.json") {
+        return crate::judge::lacking(files);
+    }
+    let weights =
+        |file: &String| [".safetensors", ".ckpt", ".pt", ".bin"].iter().any(|end| file.ends_with(end));
+    if files.iter().any(weights) { Vec::new() } else { vec!["its weights".to_owned()] }
 }
 
 /// A GAN is one file; it has a folder where a model card lies beside it. Any other path is its own.

@@ -1,6 +1,7 @@
 //! Brings a model that unsee can use from the hub.
 
 use super::Error;
+use super::naming::lacking;
 use crate::hub::{Name, Pulled, Settings};
 use crate::watch::Watch;
 
@@ -13,5 +14,7 @@ pub fn pull(name: &Name, watch: &mut dyn Watch) -> Result<Pulled, Error> {
         let model = crate::generator::needed(files);
         if model.is_empty() { crate::judge::needed(files) } else { model }
     };
-    Ok(crate::hub::pull(&Settings::from_environment(), name, choose, watch)?)
+    let pulled = crate::hub::pull(&Settings::from_environment(), name, choose, &lacking, watch)?;
+    crate::hub::remark(&pulled.path).iter().for_each(|remark| watch.note(remark));
+    Ok(pulled)
 }

@@ -58,6 +58,26 @@ pub fn weight_files<'a>(files: &[&'a str]) -> Vec<&'a str> {
     }
 }
 
+/// The shards that are not among the files of a folder's weights, by the numbers in their names: `-00001-of-00002`.
+pub fn missing_shards(files: &[&str]) -> Vec<String> {
+    let split = |name: &str| -> Option<(String, usize, String)> {
+        let (front, rest) = name.split_once("-of-")?;
+        let (stem, _) = front.rsplit_once('-')?;
+        let (all, format) = rest.split_once('.')?;
+        Some((stem.to_owned(), all.parse().ok()?, format.to_owned()))
+    };
+    if !files.iter().any(|name| name.ends_with(".json")) {
+        return Vec::new();
+    }
+    let Some((stem, all, format)) = files.iter().find_map(|name| split(name)) else {
+        return vec!["every shard of its weights".to_owned()];
+    };
+    (1..=all)
+        .map(|n| format!("{stem}-{n:05}-of-{all:05}.{format}"))
+        .filter(|name| !files.contains(&name.as_str()))
+        .collect()
+}
+
 impl Weights {
     /// Opens the weights in a component's folder; `None` where it has none. Other weights that lie there are named in
     /// `notes`.

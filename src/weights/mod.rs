@@ -19,7 +19,7 @@ use std::path::Path;
 pub use edit::Edit;
 pub use error::Error;
 pub use file::Info;
-pub use folder::weight_files;
+pub use folder::{missing_shards, weight_files};
 pub use names::compvis::{
     Averages, Ema, SingleFile, foreign_single_file, from_compvis, is_compvis, spelt_anew, to_compvis,
     unet_names_of_compvis,
