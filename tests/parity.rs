@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 use unsee::generator::{
-    Checkpoint, Denoiser as _, Edited, Format, Generator as _, Location, Shot, StableDiffusion,
+    Checkpoint, Denoiser as _, Edited, Format, Generator as _, Location, Seeding, Shot, StableDiffusion,
 };
 use unsee::model::{Builder, clip::TextModel, unet::UNet, vae::Vae};
 use unsee::text::Tokenizer;
@@ -103,6 +103,7 @@ fn full_size_models_are_equal_to_diffusers() {
             size: (wanted.size()[2], wanted.size()[1]),
             truncation: 1.0,
             blend: None,
+            seeding: Seeding::default(),
         };
         let picture = &pipeline.draw(&[shot], &mut Quiet).unwrap()[0];
         let shape = [picture.height as i64, picture.width as i64, 3];

@@ -8,6 +8,7 @@ use clap::Args;
 
 use super::bars::{Bars, span};
 use super::{Common, DrawArgs, ModelArgs, default_out, output};
+use crate::generator::Seeding;
 use crate::measure::Target;
 use crate::run::{
     self, Adapter, AnswerSettings, Column, Commission, Embedding, GanCommission, Inquiry, Job, JudgeSettings,
@@ -89,6 +90,9 @@ pub(super) struct GenerateArgs {
     /// A seed whose style takes over in a GAN's layers from LAYER on
     #[arg(long, value_name = "SEED@LAYER", value_parser = mix)]
     mix: Option<(u64, i64)>,
+    /// What a GAN's seeds mean: torch's numbers, or nvidia, which draws what NVIDIA's scripts draw for a seed
+    #[arg(long, default_value = "torch")]
+    seeding: Seeding,
     /// What to stay away from
     #[arg(long, default_value = "")]
     negative: String,
@@ -328,7 +332,12 @@ pub(super) fn generate(args: GenerateArgs, common: &Common) -> anyhow::Result<()
         guidance: args.draw.guidance,
         steps: args.draw.steps,
         sampler: args.draw.sampler,
-        gan: GanCommission { truncation: args.truncation, strip: args.strip, mix: args.mix },
+        gan: GanCommission {
+            truncation: args.truncation,
+            strip: args.strip,
+            mix: args.mix,
+            seeding: args.seeding,
+        },
         size: args.size,
         batch: args.draw.batch,
     };

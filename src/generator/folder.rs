@@ -45,7 +45,7 @@ pub fn lacking(files: &[String]) -> Vec<String> {
         match weight_files(&there).as_slice() {
             [] => lacking.push(format!("{component}/{}", weights_file(component))),
             some => {
-                lacking.extend(missing_shards(some).into_iter().map(|shard| format!("{component}/{shard}")))
+                lacking.extend(missing_shards(some).into_iter().map(|shard| format!("{component}/{shard}")));
             }
         }
     }

@@ -10,6 +10,7 @@ mod gan_files;
 mod networks;
 mod pipeline_class;
 mod presets;
+mod seeding;
 mod signs;
 mod stable_diffusion;
 mod stylegan2;
@@ -27,6 +28,7 @@ pub use folder::{lacking, needed};
 pub const PIPELINE: crate::fields::Class =
     <pipeline_class::ModelIndex as crate::fields::Configuration>::CLASS;
 pub use gan_files::{export_gan, is_gan};
+pub use seeding::Seeding;
 pub use stable_diffusion::{Latents, StableDiffusion};
 pub use stylegan2::StyleGan2;
 
@@ -170,6 +172,9 @@ pub struct Shot {
     /// Another seed whose style a GAN's picture has a part of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blend: Option<Blend>,
+    /// What a GAN's seeds mean.
+    #[serde(default, skip_serializing_if = "Seeding::is_usual")]
+    pub seeding: Seeding,
 }
 
 /// How much of another seed's style a GAN's picture has. The noise stays the first seed's.
@@ -233,6 +238,7 @@ impl Shot {
             size: (side, side),
             truncation,
             blend: None,
+            seeding: Seeding::default(),
         }
     }
 
@@ -254,8 +260,9 @@ impl Shot {
                 Some(Blend::Between { seed, share }) => format!(", Style: {share} of the way to seed {seed}"),
                 Some(Blend::From { seed, layer }) => format!(", Style: seed {seed}'s from layer {layer}"),
             };
+            let seeding = if self.seeding.is_usual() { "" } else { " (as NVIDIA's scripts)" };
             return format!(
-                "Seed: {}, Truncation: {}{blend}, Size: {}x{}, Model hash: {}",
+                "Seed: {}{seeding}, Truncation: {}{blend}, Size: {}x{}, Model hash: {}",
                 self.seed,
                 self.truncation,
                 self.size.0,

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use super::seeding::numpy_normal;
 use super::stable_diffusion::{first_that_is_not, to_pictures};
-use super::{Adapter, Blend, Error, Generator, ModelCard, Shot, Synthesizer, is_whole};
+use super::{Adapter, Blend, Error, Generator, ModelCard, Seeding, Shot, Synthesizer, is_whole};
 use crate::model::Builder;
 use crate::model::stylegan2::{self, Config, Discriminator, Noise, PREFIX, is_mapping};
 use crate::pictures::Picture;
@@ -137,6 +138,22 @@ impl StyleGan2 {
         Ok(Edit { base: self.card.hash.clone(), recipe, tensors: laid.into_iter().collect() })
     }
 
+    /// Latents `[n, style_dim]` and each layer's noise `[n, 1, side, side]` of seeds, which mean what each shot says.
+    fn chance_as(&self, seeds: &[u64], shots: &[Shot]) -> (Tensor, Vec<Tensor>) {
+        let (z, noises) = self.chance(seeds);
+        for (row, (&seed, _)) in
+            (0..).zip(seeds.iter().zip(shots)).filter(|(_, (_, shot))| shot.seeding == Seeding::Nvidia)
+        {
+            // What is larger was refused.
+            let numbers = numpy_normal(seed as u32, self.network.config().style_dim as usize);
+            z.get(row).copy_(&Tensor::from_slice(&numbers));
+            for (noise, own) in noises.iter().zip(self.network.noises()) {
+                noise.get(row).copy_(&own.get(0));
+            }
+        }
+        (z, noises)
+    }
+
     fn find(&self, name: &str) -> Option<&Tensor> {
         self.network.parameters().get(name.strip_prefix(PREFIX)?)
     }
@@ -157,6 +174,13 @@ impl Generator for StyleGan2 {
 
     fn check(&self, shot: &Shot) -> Result<(), Error> {
         let side = self.card.side;
+        let large = |seed: u64| shot.seeding == Seeding::Nvidia && u32::try_from(seed).is_err();
+        if large(shot.seed) || shot.blend.is_some_and(|blend| large(blend.seed())) {
+            return Err(Error::Shot(format!(
+                "seeds go up to {} where they are NVIDIA's (--seeding nvidia)",
+                u32::MAX
+            )));
+        }
         if shot.size == (side, side) {
             return Ok(());
         }
@@ -174,7 +198,7 @@ impl Generator for StyleGan2 {
         let pixels = stage("drawing", || {
             Ok::<_, Error>(no_grad(|| {
                 let seeds: Vec<u64> = shots.iter().map(|shot| shot.seed).collect();
-                let (z, noises) = self.chance(&seeds);
+                let (z, noises) = self.chance_as(&seeds, shots);
                 let kept: Vec<f32> = shots.iter().map(|shot| shot.truncation as f32).collect();
                 let kept = Tensor::from_slice(&kept).view([-1, 1]).to_device(z.device());
                 let styles = |z: &Tensor| {
@@ -191,7 +215,7 @@ impl Generator for StyleGan2 {
                     };
                     let shares: Vec<f32> = shots.iter().flat_map(share).collect();
                     let shares = Tensor::from_slice(&shares).view([-1, layers, 1]).to_device(z.device());
-                    let other = styles(&self.chance(&others).0);
+                    let other = styles(&self.chance_as(&others, shots).0);
                     w = &w + (other - &w) * shares;
                 }
                 self.network.synthesize(&w, Noise::Given(&noises))

@@ -187,7 +187,7 @@ pub(super) fn seed_of(picture: &Path) -> Option<(u64, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::generator::ModelCard;
+    use crate::generator::{ModelCard, Seeding};
     use crate::sampler::Solver;
     use crate::watch::Quiet;
     use crate::weights::Edit;
@@ -227,6 +227,7 @@ mod tests {
             size: (8, 8),
             truncation: 1.0,
             blend: None,
+            seeding: Seeding::default(),
         };
         let works: Vec<_> = (0..10).map(|n| (folder.path().join(format!("{n}.png")), shot.clone())).collect();
         let card = || ModelCard {

@@ -11,7 +11,7 @@ use super::opening::{content_hash, hash_with, lay, loaded, of_full_precision, op
 use super::pipeline::DrawSettings;
 use super::prompts::PromptRow;
 use super::{Batch, Error, ModelSettings, located};
-use crate::generator::{Adapter, Blend, Embedding, Generator, Location, Shot, StyleGan2, is_gan};
+use crate::generator::{Adapter, Blend, Embedding, Generator, Location, Seeding, Shot, StyleGan2, is_gan};
 use crate::sampler::Solver;
 use crate::torch::Place;
 use crate::watch::Watch;
@@ -55,11 +55,14 @@ pub struct GanCommission {
     pub strip: usize,
     /// A seed whose style takes over from a layer on.
     pub mix: Option<(u64, i64)>,
+    /// What seeds mean.
+    #[serde(skip_serializing_if = "Seeding::is_usual")]
+    pub seeding: Seeding,
 }
 
 impl Default for GanCommission {
     fn default() -> Self {
-        Self { truncation: vec![1.0], strip: 0, mix: None }
+        Self { truncation: vec![1.0], strip: 0, mix: None, seeding: Seeding::default() }
     }
 }
 
@@ -98,7 +101,11 @@ impl GanCommission {
                 for n in 0..self.strip {
                     let share = n as f64 / (self.strip - 1) as f64;
                     let blend = Some(Blend::Between { seed: ends[1], share });
-                    let shot = Shot { blend, ..Shot::of_seed(ends[0], self.truncation[0], side) };
+                    let shot = Shot {
+                        blend,
+                        seeding: self.seeding,
+                        ..Shot::of_seed(ends[0], self.truncation[0], side)
+                    };
                     shots.push((format!("{pair}_{n}"), shot));
                 }
             }
@@ -107,7 +114,7 @@ impl GanCommission {
         for &truncation in &self.truncation {
             for (n, &seed) in seeds.iter().enumerate() {
                 let blend = self.mix.map(|(seed, layer)| Blend::From { seed, layer });
-                let shot = Shot { blend, ..Shot::of_seed(seed, truncation, side) };
+                let shot = Shot { blend, seeding: self.seeding, ..Shot::of_seed(seed, truncation, side) };
                 let case = if several { format!("truncation {truncation}") } else { "0".to_owned() };
                 shots.push((format!("{case}_{n}"), shot));
             }
@@ -157,7 +164,9 @@ pub fn generate(
         return draw(commission, (&*model, &hash), (works, &rows), root, (place, watch));
     };
     if !commission.gan.is_plain() {
-        return Err(Error::Unknown("--truncation, --strip and --mix are for a StyleGAN2".to_owned()));
+        return Err(Error::Unknown(
+            "--truncation, --strip, --mix and --seeding are for a StyleGAN2".to_owned(),
+        ));
     }
     let usual = DrawSettings::default();
     for row in &commission.prompts {
@@ -173,6 +182,7 @@ pub fn generate(
                 size: commission.size.or(row.size).unwrap_or((side, side)),
                 truncation: 1.0,
                 blend: None,
+                seeding: Seeding::default(),
             };
             works.push((file(&format!("{}_{n}", row.case)), shot));
             rows.push(row);

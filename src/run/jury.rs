@@ -51,7 +51,9 @@ impl Jury {
         watch: &mut dyn Watch,
     ) -> Result<Self, Error> {
         let folder = shipped_or_path(&settings.path)?;
-        crate::hub::remark(&folder).iter().for_each(|remark| watch.note(remark));
+        if let Some(remark) = crate::hub::remark(&folder) {
+            watch.note(&remark);
+        }
         let eye = eye(&folder, &settings.engine, device)?;
         let question = |domain: Domain| Question {
             domain: domain.name().to_owned(),

@@ -11,7 +11,9 @@ use crate::weights::{Edit, Ema};
 
 /// Opens a model and says what was chosen.
 pub(super) fn opened(location: &Location, watch: &mut dyn Watch) -> Result<Checkpoint, Error> {
-    crate::hub::remark(&location.path).iter().for_each(|remark| watch.note(remark));
+    if let Some(remark) = crate::hub::remark(&location.path) {
+        watch.note(&remark);
+    }
     let checkpoint = Checkpoint::open(location)?;
     checkpoint.notes().iter().for_each(|note| watch.note(note));
     checkpoint.warnings().iter().for_each(|warning| watch.warn(warning));

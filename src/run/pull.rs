@@ -15,6 +15,8 @@ pub fn pull(name: &Name, watch: &mut dyn Watch) -> Result<Pulled, Error> {
         if model.is_empty() { crate::judge::needed(files) } else { model }
     };
     let pulled = crate::hub::pull(&Settings::from_environment(), name, choose, &lacking, watch)?;
-    crate::hub::remark(&pulled.path).iter().for_each(|remark| watch.note(remark));
+    if let Some(remark) = crate::hub::remark(&pulled.path) {
+        watch.note(&remark);
+    }
     Ok(pulled)
 }

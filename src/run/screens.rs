@@ -45,7 +45,9 @@ pub(super) fn open_screens(
     }
     if settings.clip != NONE {
         let folder = shipped_or_path(&settings.clip)?;
-        crate::hub::remark(&folder).iter().for_each(|remark| watch.note(remark));
+        if let Some(remark) = crate::hub::remark(&folder) {
+            watch.note(&remark);
+        }
         let eye = eye(&folder, &settings.engine, device)?;
         let screen = Screen::by_text(eye, &settings.shows, &settings.clear)?;
         screens.push(("clip", screen));

@@ -6,7 +6,7 @@ use super::drawing::{Stamp, draw_missing};
 use super::opening::{hash_with, loaded, opened};
 use super::pipeline::{DrawSettings, ModelSettings};
 use super::{Adapter, Error, RunFolder, located};
-use crate::generator::{Checkpoint, Denoiser as _, Generator, Location, Shot, StableDiffusion};
+use crate::generator::{Checkpoint, Denoiser as _, Generator, Location, Seeding, Shot, StableDiffusion};
 use crate::torch::Place;
 use crate::watch::Watch;
 use crate::weights::{Edit, Weights};
@@ -90,6 +90,7 @@ impl<'a> Studio<'a> {
             size: (self.side, self.side),
             truncation: 1.0,
             blend: None,
+            seeding: Seeding::default(),
         }
     }
 

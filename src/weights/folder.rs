@@ -66,7 +66,7 @@ pub fn missing_shards(files: &[&str]) -> Vec<String> {
         let (all, format) = rest.split_once('.')?;
         Some((stem.to_owned(), all.parse().ok()?, format.to_owned()))
     };
-    if !files.iter().any(|name| name.ends_with(".json")) {
+    if !files.iter().any(|name| Path::new(name).extension().is_some_and(|kind| kind == "json")) {
         return Vec::new();
     }
     let Some((stem, all, format)) = files.iter().find_map(|name| split(name)) else {
