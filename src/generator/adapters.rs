@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::checkpoint::unused;
+use super::signs::Signs;
 use super::{Checkpoint, Error};
 use crate::torch::{Kind, Tensor, no_grad};
 use crate::weights::{
@@ -66,13 +67,23 @@ impl Checkpoint {
     /// Lays files onto this base, one after the other.
     ///
     /// # Errors
-    /// An edit of another base, a file in which nothing fits the base, tensors of other shapes.
+    /// An edit of another base, a file in which nothing fits the base, tensors of other shapes, a choice of averaged weights
+    /// that nothing has.
     pub fn lay(&self, adapters: &[Adapter], ema: Ema) -> Result<Laid, Error> {
+        if ema != Ema::Auto
+            && self.path.is_dir()
+            && !adapters.iter().any(|adapter| is_whole_file(&adapter.path))
+        {
+            return Err(Error::Folder {
+                path: self.path.clone(),
+                why: "it is a folder, and nothing that goes onto it is a single file with two sets of weights, so that ema does not fit; leave it out".to_owned(),
+            });
+        }
         let hash = self.hash()?.to_hex().to_string();
         let mut tensors: BTreeMap<String, Tensor> = BTreeMap::new();
         let (mut notes, mut warnings, mut recipes) = (Vec::new(), Vec::new(), Vec::new());
         for adapter in adapters {
-            let file = Self::opened(adapter, ema, &mut notes, &mut warnings)?;
+            let file = self.opened(adapter, ema, &mut notes, &mut warnings)?;
             let about = file.metadata();
             recipes.push(about.get("unsee.recipe").cloned().unwrap_or_else(|| format!("\"{adapter}\"")));
             if is_lora(&file) {
@@ -81,7 +92,11 @@ impl Checkpoint {
                     let weight = self.current(&tensors, &factors.name)?;
                     tensors.insert(factors.name.clone(), factors.added(&file, &weight, adapter.strength)?);
                 }
-                notes.push(format!("{adapter}: a low-rank adapter"));
+                if adapter.strength == 0.0 {
+                    warnings.push(format!("{adapter}: at this strength it has no effect"));
+                } else {
+                    notes.push(format!("{adapter}: a low-rank adapter"));
+                }
                 continue;
             }
             let (values, left) = if Edit::is_in(&file) {
@@ -130,6 +145,7 @@ impl Checkpoint {
 
     /// A file under the names that the base has, whatever it is: a diffusers folder, PEFT's, a single file or a part.
     fn opened(
+        &self,
         adapter: &Adapter,
         ema: Ema,
         notes: &mut Vec<String>,
@@ -142,11 +158,24 @@ impl Checkpoint {
             }
             let folder = Self::open(&path.as_path().into())?;
             notes.extend(folder.notes().iter().cloned());
+            let others = self.other_settings(&folder);
+            if !others.is_empty() {
+                warnings.push(format!(
+                    "{adapter}: only its weights go onto the base; its settings are not taken, of which other than the base's are {}",
+                    others.join(", ")
+                ));
+            }
             return Ok(Weights::joined(folder.components().into_iter()));
         }
         let file = Weights::open(path)?;
-        if !is_compvis(&file) || !file.names().any(|name| name.starts_with("first_stage_model.")) {
+        if !is_whole(&file) {
             return Ok(file);
+        }
+        let predicts = Signs::of(&file, path, true)?.prediction;
+        if predicts.is_some_and(|predicts| predicts != self.networks.scheduler.prediction_type) {
+            warnings.push(format!(
+                "{adapter}: its UNet predicts otherwise than the base's, by what it says of itself; only weights go onto the base, whose settings stay: --prediction changes them"
+            ));
         }
         let parts = from_compvis(&file, ema)?;
         warnings.extend(parts.averages.as_ref().and_then(|averages| averages.warning(path)));
@@ -234,6 +263,15 @@ impl Checkpoint {
         let values = named.into_iter().map(|(full, own)| Ok((full, file.floats(&own)?)));
         Ok((values.collect::<Result<_, Error>>()?, left))
     }
+}
+
+/// Whether a file is a whole model in `CompVis`' names, and no part of one.
+fn is_whole(file: &Weights) -> bool {
+    is_compvis(file) && file.names().any(|name| name.starts_with("first_stage_model."))
+}
+
+fn is_whole_file(path: &Path) -> bool {
+    path.is_file() && Weights::open(path).is_ok_and(|file| is_whole(&file))
 }
 
 /// The names under which a tensor of the base may be in a file.

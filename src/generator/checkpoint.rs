@@ -5,7 +5,7 @@ use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::Error;
 use super::folder::{COMPONENTS, canonical, open_weights, read_json};
@@ -36,6 +36,9 @@ pub struct Location {
     #[serde(default)]
     pub prediction: Option<Prediction>,
 }
+
+/// By whom a setting comes that was given by the user.
+const ASKED: &str = "was asked for";
 
 impl From<&Path> for Location {
     fn from(path: &Path) -> Self {
@@ -80,9 +83,7 @@ impl Checkpoint {
         }
         let mut notes = Vec::new();
         let mut configs = configs(root, &mut notes)?;
-        if let Some(note) = predicting(&mut configs, location.prediction) {
-            notes.push(note);
-        }
+        notes.extend(location.prediction.and_then(|wanted| configs.predict(wanted, ASKED)));
         let networks = Networks::of(&configs, root, &mut notes)?;
         let longest = networks.text.max_position_embeddings as usize;
         let tokenizer = Tokenizer::open(&root.join("tokenizer"), longest, &mut notes)?;
@@ -136,20 +137,18 @@ impl Checkpoint {
                 folder.join(component).display()
             ));
         }
-        let signs = Signs::of(&file, path)?;
-        let (mut configs, root) = if let Some(folder) = &location.config {
-            (configs(folder, &mut notes)?, folder.clone())
+        let signs = Signs::of(&file, path, location.config.is_some())?;
+        let (configs, root) = if let Some(folder) = &location.config {
+            let mut configs = configs(folder, &mut notes)?;
+            notes.extend(location.prediction.and_then(|wanted| configs.predict(wanted, ASKED)));
+            warnings.extend(signs.onto(&mut configs, location.prediction));
+            (configs, folder.clone())
         } else {
             let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
             let configs = presets(&parts, &name, location.prediction.or(signs.prediction), signs.zero_snr)?;
             notes.extend(signs.note(path, &configs, location.prediction));
             (configs, path.clone())
         };
-        if location.config.is_some()
-            && let Some(note) = predicting(&mut configs, location.prediction)
-        {
-            notes.push(note);
-        }
         let networks = Networks::of(&configs, &root, &mut notes)?;
         let tokenizer = match &location.config {
             Some(folder) => {
@@ -211,14 +210,31 @@ impl Checkpoint {
         Ok(*self.hash.get_or_init(|| hasher.finalize()))
     }
 
-    /// A hash of all beside the weights that decides what the model draws: configurations, schedule, tokenizer.
+    /// A hash of all beside the weights that decides what the model draws.
     pub fn settings(&self) -> String {
+        blake3::hash(self.all_settings().to_string().as_bytes()).to_hex().to_string()
+    }
+
+    /// Configurations, schedule, tokenizer.
+    fn all_settings(&self) -> Value {
         let Networks { text, unet, vae, scheduler } = &self.networks;
-        let all = serde_json::json!({
+        json!({
             "text_encoder": text, "unet": unet, "vae": vae, "scheduler": scheduler,
-            "tokenizer": self.tokenizer.fingerprint(),
-        });
-        blake3::hash(all.to_string().as_bytes()).to_hex().to_string()
+            "tokenizer": { "vocabulary": self.tokenizer.fingerprint() },
+        })
+    }
+
+    /// Fields in which another model's settings are other than these, as `scheduler.prediction_type`.
+    pub(super) fn other_settings(&self, other: &Self) -> Vec<String> {
+        let (own, others) = (self.all_settings(), other.all_settings());
+        let of_component = |(component, fields): (&String, &Value)| {
+            let names = fields.as_object().into_iter().flat_map(serde_json::Map::keys);
+            names
+                .filter(|name| own[component][name.as_str()] != fields[name.as_str()])
+                .map(|name| format!("{component}.{name}"))
+                .collect::<Vec<_>>()
+        };
+        others.as_object().into_iter().flatten().flat_map(of_component).collect()
     }
 
     /// Its components' folders and weights.
@@ -254,15 +270,6 @@ pub(super) fn unused(path: &Path, what: &str, names: &[String]) -> String {
         if names.len() == 1 { "is" } else { "are" },
         some.join(", ")
     )
-}
-
-/// Sets what the UNet predicts; says so where the configuration said otherwise.
-fn predicting(configs: &mut Configs, prediction: Option<Prediction>) -> Option<String> {
-    let wanted = serde_json::to_value(prediction?).unwrap_or_default();
-    let said = std::mem::replace(&mut configs.scheduler["prediction_type"], wanted.clone());
-    (said != wanted).then(|| {
-        format!("the UNet is taken to predict {wanted}, as was asked for; its configuration says {said}")
-    })
 }
 
 /// A text encoder under the names that all versions but transformers 5 write, and without what no text encoder has.

@@ -29,6 +29,15 @@ impl Configs {
         self.scheduler["prediction_type"] == VELOCITY
     }
 
+    /// Sets what the UNet predicts; says so, and who wanted it, where they said otherwise.
+    pub(super) fn predict(&mut self, prediction: Prediction, as_whom: &str) -> Option<String> {
+        let wanted = serde_json::to_value(prediction).unwrap_or_default();
+        let said = std::mem::replace(&mut self.scheduler["prediction_type"], wanted.clone());
+        (said != wanted).then(|| {
+            format!("the UNet is taken to predict {wanted}, as {as_whom}; its configuration says {said}")
+        })
+    }
+
     /// The token that fills prompts: the end token, or in Stable Diffusion 2.x the first word of the vocabulary.
     pub(super) fn pad(&self) -> &'static str {
         if self.is_second() { "!" } else { END }

@@ -27,11 +27,12 @@ const KNOWN: [(&str, f64); 4] =
 const LAST_SIGNAL: f64 = 0.004_66;
 
 impl Signs {
-    /// Looks for them in a file and beside it.
+    /// Looks for them in a file and beside it. `configured` says that a configuration was named, which has the numbers of
+    /// its schedule.
     ///
     /// # Errors
-    /// A schedule other than Stable Diffusion's.
-    pub(super) fn of(file: &Weights, path: &Path) -> Result<Self, Error> {
+    /// Without one, a schedule other than Stable Diffusion's.
+    pub(super) fn of(file: &Weights, path: &Path, configured: bool) -> Result<Self, Error> {
         let mut signs = Self { zero_snr: file.contains("ztsnr"), ..Self::default() };
         let other = |what: &str, found: f64, known: f64| Error::Config {
             path: path.to_path_buf(),
@@ -47,14 +48,15 @@ impl Signs {
             let n = numbers.numel() as i64;
             Ok((n > 0).then(|| numbers.double_value(&[n - 1])))
         };
-        if let Some(scale) = scalar("scale_factor")?
+        if !configured
+            && let Some(scale) = scalar("scale_factor")?
             && (scale - KNOWN[3].1).abs() > 1e-3
         {
             return Err(other("scale_factor", scale, KNOWN[3].1));
         }
         match scalar("alphas_cumprod")? {
             Some(last) if last < 1e-6 => signs.zero_snr = true,
-            Some(last) if (last - LAST_SIGNAL).abs() > 1e-3 => {
+            Some(last) if !configured && (last - LAST_SIGNAL).abs() > 1e-3 => {
                 return Err(other("last alphas_cumprod", last, LAST_SIGNAL));
             }
             _ => {}
@@ -62,7 +64,7 @@ impl Signs {
         let about = file.metadata();
         let metadata = about.get("modelspec.prediction_type").and_then(|text| prediction(text));
         let yaml = match beside(path) {
-            Some(yaml) => of_yaml(&yaml)?,
+            Some(yaml) => of_yaml(&yaml, configured)?,
             None => None,
         };
         let tensor = file.contains("v_pred").then_some(Prediction::VPrediction);
@@ -74,6 +76,25 @@ impl Signs {
             }
         }
         Ok(signs)
+    }
+
+    /// Puts them into a configuration that was named for the file, which knows its own weights best, unless something else
+    /// was asked for; says where the two differ.
+    pub(super) fn onto(&self, configs: &mut Configs, asked: Option<Prediction>) -> Vec<String> {
+        let mut differ = Vec::new();
+        if let (None, Some(prediction), Some(by)) = (asked, self.prediction, self.by) {
+            differ.extend(configs.predict(prediction, &format!("{by} says")));
+        }
+        let said = &mut configs.scheduler["rescale_betas_zero_snr"];
+        if self.zero_snr && *said != true {
+            *said = true.into();
+            configs.scheduler["timestep_spacing"] = "trailing".into();
+            differ.push(
+                "the file was trained to a last timestep without signal (zero terminal SNR), which its configuration does not say; timesteps are trailing"
+                    .to_owned(),
+            );
+        }
+        differ
     }
 
     /// What the user should know of what was taken.
@@ -112,7 +133,7 @@ fn beside(path: &Path) -> Option<PathBuf> {
 }
 
 /// What a `.yaml` says of the prediction; its other numbers must be Stable Diffusion's.
-fn of_yaml(path: &Path) -> Result<Option<Prediction>, Error> {
+fn of_yaml(path: &Path, configured: bool) -> Result<Option<Prediction>, Error> {
     let text = fs_err::read_to_string(path)?;
     let mut found = None;
     for line in text.lines() {
@@ -129,8 +150,9 @@ fn of_yaml(path: &Path) -> Result<Option<Prediction>, Error> {
                 });
             }
         }
-        if let (Some((_, known)), Ok(number)) =
-            (KNOWN.iter().find(|(name, _)| *name == key), value.parse::<f64>())
+        if !configured
+            && let (Some((_, known)), Ok(number)) =
+                (KNOWN.iter().find(|(name, _)| *name == key), value.parse::<f64>())
             && (number - known).abs() > 1e-6 * known.max(1.0)
         {
             return Err(Error::Config {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use super::opening::{lay, opened, opened_gan};
+use super::opening::{opened_gan, opened_with};
 use super::pipeline::ModelSettings;
 use super::{Error, located};
 use crate::generator::{Adapter, Checkpoint, Generator as _, Synthesizer as _, is_gan};
@@ -87,8 +87,7 @@ impl Subject {
             model.apply(&edit)?;
             return Ok(Self::Gan(model.parameters().into_iter().collect()));
         }
-        let base = opened(&location, watch)?;
-        let edit = lay(&base, edits, model.ema, watch)?;
+        let (base, edit) = opened_with(&location, edits, watch)?;
         Ok(Self::Diffusion(Box::new(base), edit))
     }
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::opening::{lay, opened, opened_gan};
+use super::opening::{opened_gan, opened_with};
 use super::pipeline::ModelSettings;
 use super::{Error, located};
 use crate::generator::{Adapter, Edited, Format, Kept, export_gan, is_gan};
@@ -29,7 +29,6 @@ pub fn export(
         }
         return Ok(Vec::new());
     }
-    let base = opened(&location, watch)?;
-    let edit = lay(&base, edits, model.ema, watch)?;
+    let (base, edit) = opened_with(&location, edits, watch)?;
     Ok(Edited { base: &base, edit: &edit, kind }.export(to, format, watch)?)
 }

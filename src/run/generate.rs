@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::drawing::{Stamp, draw_missing};
 use super::folder::{Machine, RunFolder};
-use super::opening::{content_hash, hash_with, lay, loaded, of_full_precision, opened};
+use super::opening::{content_hash, hash_with, loaded, of_full_precision, opened_with};
 use super::pipeline::DrawSettings;
 use super::prompts::PromptRow;
 use super::{Batch, Error, ModelSettings, located};
@@ -242,10 +242,10 @@ fn diffusion(
     place: Place,
     watch: &mut dyn Watch,
 ) -> Result<Loaded, Error> {
-    let checkpoint = opened(location, watch)?;
+    let (checkpoint, edit) = opened_with(location, &commission.edits, watch)?;
     let mut model = loaded(&checkpoint, place, watch)?;
     if !commission.edits.is_empty() {
-        model.apply(&lay(&checkpoint, &commission.edits, commission.model.ema, watch)?)?;
+        model.apply(&edit)?;
     }
     let mut hash = hash_with(&model.card().hash, &commission.edits)?;
     for embedding in &commission.embeddings {

@@ -7,7 +7,7 @@ use super::{Adapter, Error};
 use crate::generator::{Checkpoint, Location, StableDiffusion, StyleGan2};
 use crate::torch::{Device, Place, Precision};
 use crate::watch::Watch;
-use crate::weights::{Edit, Ema};
+use crate::weights::{Edit, Ema, adapter_file};
 
 /// Opens a model and says what was chosen.
 pub(super) fn opened(location: &Location, watch: &mut dyn Watch) -> Result<Checkpoint, Error> {
@@ -45,13 +45,24 @@ pub(super) fn hash_with(base: &str, edits: &[Adapter]) -> Result<String, Error> 
     Ok(hash)
 }
 
-/// A hash over a file's bytes, or over a folder's model.
+/// A hash over a file's bytes, over a folder's model, or over an adapter's folder.
 pub(super) fn content_hash(path: &Path) -> Result<blake3::Hash, Error> {
-    if path.is_dir() {
+    let mut content = blake3::Hasher::new();
+    let mut add = |path: &Path| -> Result<(), Error> {
+        content.update_reader(fs_err::File::open(path)?)?;
+        Ok(())
+    };
+    if !path.is_dir() {
+        add(path)?;
+    } else if let Some(file) = adapter_file(path) {
+        let settings = path.join("adapter_config.json");
+        add(&file)?;
+        if settings.is_file() {
+            add(&settings)?;
+        }
+    } else {
         return Ok(Checkpoint::open(&path.into())?.hash()?);
     }
-    let mut content = blake3::Hasher::new();
-    content.update_reader(fs_err::File::open(path)?)?;
     Ok(content.finalize())
 }
 
@@ -61,18 +72,20 @@ pub(super) fn of_full_precision(place: Place) -> Place {
     Place { precision, ..place }
 }
 
-/// Lays files onto a base and says what fitted. `ema` says which weights of a single file are taken.
-pub(super) fn lay(
-    base: &Checkpoint,
+/// Opens a model, lays files onto it and says what fitted. Which weights of single files are taken is of all of them: of
+/// a folder, which has no two sets, under files that do, it is theirs alone.
+pub(super) fn opened_with(
+    location: &Location,
     edits: &[Adapter],
-    ema: Ema,
     watch: &mut dyn Watch,
-) -> Result<Edit, Error> {
+) -> Result<(Checkpoint, Edit), Error> {
     if edits.is_empty() {
-        return Ok(Edit::default());
+        return Ok((opened(location, watch)?, Edit::default()));
     }
-    let laid = base.lay(edits, ema)?;
+    let ema = if location.path.is_dir() { Ema::Auto } else { location.ema };
+    let base = opened(&Location { ema, ..location.clone() }, watch)?;
+    let laid = base.lay(edits, location.ema)?;
     laid.notes.iter().for_each(|note| watch.note(note));
     laid.warnings.iter().for_each(|warning| watch.warn(warning));
-    Ok(laid.edit)
+    Ok((base, laid.edit))
 }

@@ -421,9 +421,11 @@ fn vae_modules(levels: usize, layers: usize) -> Modules {
             resnet(&mut modules, &ours, &theirs);
         }
         let (ours, theirs) = (format!("{half}.mid_block.attentions.0"), format!("{half}.mid.attn_1"));
-        modules.add(format!("{ours}.group_norm"), format!("{theirs}.norm"));
         // Some programs leave diffusers' names of these, today's or those from before 0.18, in a single file. The
         // published name comes last: it is the one that is written.
+        for other in ["group_norm", "norm"] {
+            modules.add(format!("{ours}.group_norm"), format!("{theirs}.{other}"));
+        }
         for (new, others) in [
             ("to_q", ["query", "to_q", "q"]),
             ("to_k", ["key", "to_k", "k"]),
