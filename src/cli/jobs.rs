@@ -179,11 +179,21 @@ pub(super) fn demo(args: DemoArgs, common: &Common) -> anyhow::Result<()> {
     study(&pipeline, args.out, common)
 }
 
+/// Refuses a setting that an option says too: which of them is meant is not to be guessed.
+fn said_once(option: &str, keys: &[&str], settings: &[String]) -> anyhow::Result<()> {
+    let key = |setting: &String| setting.split('=').next().unwrap_or_default().trim().to_owned();
+    match settings.iter().map(key).find(|key| keys.contains(&key.as_str())) {
+        Some(key) => anyhow::bail!("{option} and --set {key} say the same thing; leave one of them out"),
+        None => Ok(()),
+    }
+}
+
 pub(super) fn run(args: RunArgs, common: &Common) -> anyhow::Result<()> {
     let path = args.pipeline.display().to_string();
     let text = fs_err::read_to_string(&args.pipeline)?;
     let mut job = Job::parse(&path, &text, &args.set)?;
     if let Some(seed) = args.seed {
+        said_once("--seed", &["seed"], &args.set)?;
         job.set_seed(seed);
     }
     if let Some(file) = args.inception {
@@ -267,6 +277,12 @@ fn plan(job: &Job, common: &Common) -> anyhow::Result<()> {
 }
 
 pub(super) fn erase(args: EraseArgs, common: &Common) -> anyhow::Result<()> {
+    if args.seed.is_some() {
+        said_once("--seed", &["seed"], &args.set)?;
+    }
+    said_once("--forget", &["forget", "task.forget"], &args.set)?;
+    let of_model = ["model", "model.path", "model.ema", "model.config", "model.prediction"];
+    said_once("--model, --ema, --config or --prediction", &of_model, &args.set)?;
     let names: Vec<String> = args.forget.iter().map(ToString::to_string).collect();
     let name = format!("erase-{}", names.join("-").replace(':', "-"));
     let (model, root) = (args.model.settings(), args.out.unwrap_or_else(|| default_out(&name)));

@@ -1,6 +1,6 @@
 //! Judges folders of pictures that were drawn anywhere, with no generator loaded.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -16,7 +16,7 @@ use super::prompts::whole;
 use crate::measure::{
     Answer, AnswerSet, Became, Judging, Reference, Score, Seen, Subject, Target, became, score_target,
 };
-use crate::pictures::list;
+use crate::pictures::{self, list};
 use crate::torch::Device;
 use crate::watch::Watch;
 
@@ -113,6 +113,12 @@ fn find(inquiry: &Inquiry, set: &AnswerSet, watch: &mut dyn Watch) -> Result<Vec
         None => named(&inquiry.pictures, set, watch)?,
     };
     found.sort_by(|a, b| a.1.cmp(&b.1));
+    let mut files: HashMap<&Answer, &Path> = HashMap::new();
+    for (answer, file) in &found {
+        if let Some(first) = files.insert(answer, file) {
+            return Err(pictures::Error::Twice { first: first.to_path_buf(), second: file.clone() }.into());
+        }
+    }
     if found.is_empty() {
         return Err(Error::Unknown(format!(
             "{} holds no picture that is named {{style}}_{{object}}_seed{{n}}.png, .jpg or .webp; --csv maps other names to prompts",

@@ -140,6 +140,17 @@ pub fn read_prompts(path: &Path, columns: &[Column], watch: &mut dyn Watch) -> R
             if unused.len() == 1 { "is" } else { "are" }
         ));
     }
+    for (kind, _) in KINDS {
+        if let [first, others @ ..] = &heads.of(kind)[..]
+            && !others.is_empty()
+        {
+            watch.note(&format!(
+                "{}: {first} is taken where it is filled, {} where it is not (--column {kind}=NAME takes one)",
+                path.display(),
+                others.join(" and ")
+            ));
+        }
+    }
     let [prompt, case, seed, guidance, width, height] = KINDS.map(|(kind, _)| heads.of(kind));
     let (mut rows, mut empty) = (Vec::new(), Vec::new());
     for (i, (line, columns)) in table.into_iter().enumerate() {
@@ -171,7 +182,8 @@ pub fn read_prompts(path: &Path, columns: &[Column], watch: &mut dyn Watch) -> R
             .transpose()?;
         let size = match (number(&width)?, number(&height)?) {
             (Some(width), Some(height)) => Some((width as i64, height as i64)),
-            _ => None,
+            (None, None) => None,
+            _ => return Err(wrong(format!("line {line}: a width and a height go together; one is missing"))),
         };
         let case = first(&case).map_or_else(|| i.to_string(), |(_, value)| value);
         if !case.chars().all(|c| c.is_alphanumeric() || "-_.".contains(c)) || case.starts_with('.') {

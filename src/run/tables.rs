@@ -15,10 +15,21 @@ pub(super) type Table = (Vec<String>, Vec<(u64, Cells)>);
 /// a comma are said.
 ///
 /// # Errors
-/// A file that cannot be read, or rows of different lengths.
+/// A file that cannot be read, rows of different lengths, one name for two columns.
 pub(super) fn numbered(path: &Path, watch: &mut dyn Watch) -> Result<Table, Error> {
     let wrong = |error: csv::Error| Error::Unknown(format!("{}: {error}", path.display()));
-    let (text, encoding) = decoded(&fs_err::read(path)?);
+    let bytes = fs_err::read(path)?;
+    let (text, encoding) = decoded(&bytes);
+    if let Some((line, _)) =
+        (1..).zip(text.lines()).find(|(_, line)| line.contains(char::REPLACEMENT_CHARACTER))
+        && !bytes.windows(3).any(|three| three == "\u{fffd}".as_bytes())
+    {
+        return Err(Error::Unknown(format!(
+            "{}: line {line} has letters that are not {}, as the mark at its beginning says; save it as UTF-8",
+            path.display(),
+            encoding.unwrap_or("UTF-8")
+        )));
+    }
     if let Some(encoding) = encoding {
         watch.note(&format!("{} is read as {encoding}; save it as UTF-8 if that is wrong", path.display()));
     }
@@ -31,6 +42,13 @@ pub(super) fn numbered(path: &Path, watch: &mut dyn Watch) -> Result<Table, Erro
     let mut reader = csv::ReaderBuilder::new().delimiter(separator).from_reader(text.as_bytes());
     let heads: Vec<String> =
         reader.headers().map_err(wrong)?.iter().map(|head| head.trim().to_owned()).collect();
+    if let Some(twice) = (1..heads.len()).find(|&n| !heads[n].is_empty() && heads[..n].contains(&heads[n])) {
+        return Err(Error::Unknown(format!(
+            "{}: it has the column `{}` twice; name one of them otherwise",
+            path.display(),
+            heads[twice]
+        )));
+    }
     let rows = reader
         .records()
         .map(|record| {

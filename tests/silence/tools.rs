@@ -176,3 +176,39 @@ pub(crate) fn has(text: &str, words: &[&str]) {
         assert!(text.contains(word), "`{word}` is not in: {text}");
     }
 }
+
+/// A folder of four pictures of the canvas, `{style}_{object}_seed1.png`, which the shipped judge names rightly.
+pub(crate) fn pictures() -> Copy {
+    let copy = Copy::empty("p");
+    done(unsee().args(["canvas", "-q", "--per-cell", "1", "--out"]).arg(copy.beside("canvas")));
+    fs_err::create_dir(&copy.path).unwrap();
+    for (style, object) in [("Mosaic", "Cat"), ("Mosaic", "Boat"), ("Woodcut", "Cat"), ("Woodcut", "Boat")] {
+        let from = copy.beside("canvas").join(style).join(object).join("1.png");
+        fs_err::copy(from, copy.path.join(format!("{style}_{object}_seed1.png"))).unwrap();
+    }
+    copy
+}
+
+/// Judging them, with as few pictures of the judge's own as can be.
+pub(crate) fn evaluate(folder: &Path, options: &[&str]) -> Command {
+    let mut command = unsee();
+    command.arg("evaluate").arg(folder).arg("--json");
+    let own = [("--styles", "Mosaic,Woodcut"), ("--objects", "Cat,Boat"), ("--check", "1")];
+    for (option, usual) in own.iter().filter(|(option, _)| !options.contains(option)) {
+        command.args([option, usual]);
+    }
+    command.args(options);
+    command
+}
+
+/// The verdict, and what was said.
+pub(crate) fn judged(folder: &Path, options: &[&str]) -> (Value, String) {
+    let (printed, said) = done(&mut evaluate(folder, options));
+    (serde_json::from_str(&printed).unwrap(), said)
+}
+
+/// A score by measure and subject.
+pub(crate) fn score(verdict: &Value, measure: &str, subject: &str) -> Option<f64> {
+    let all = verdict["scores"].as_array().unwrap();
+    all.iter().find(|score| score["measure"] == measure && score["subject"] == subject)?["value"].as_f64()
+}
