@@ -70,6 +70,8 @@ test: setup
 	$(call PART,the hub,cargo test --release --quiet --test hub)
 	$(call PART,seeds of the fuzz targets,cargo test --release --quiet --test fuzzing)
 	$(call PART,architecture,cargo test --release --quiet --test architecture)
+	$(call PART,fields of configurations against diffusers and transformers,cargo test --release --quiet --test fields)
+	$(call PART,nothing wrong in silence,cargo test --release --quiet --test silence)
 	$(call PART,the same pictures as Python diffusers (where it is installed),cargo test --release --quiet --test diffusers -- --nocapture)
 	$(call PART,command line and faults,cargo test --release --quiet --test commands)
 	$(call PART,README,cargo test --release --quiet --test readme)

@@ -67,6 +67,11 @@ pub fn sweep(folder: &Path, deep: bool) -> Result<()> {
     Ok(())
 }
 
+/// An error with the file in it that was to be written.
+pub fn at(path: &Path, error: &Error) -> Error {
+    Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
+
 /// Lets `write` fill a temporary file beside `path` and renames it into place. A kill at any moment
 /// leaves the old file or the new one.
 ///
@@ -81,7 +86,7 @@ pub fn whole<E: From<Error>>(
         return Err(Error::other(format!("{} is no regular file; name another one", path.display())).into());
     }
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let named = |error: Error| Error::new(error.kind(), format!("{}: {error}", path.display()));
+    let named = |error: Error| at(path, &error);
     fs_err::create_dir_all(folder)?;
     let make = |prefix: &str| tempfile::Builder::new().prefix(prefix).tempfile_in(folder);
     let (mut half, _listed) = Half::made(make, |half| half.path().to_path_buf()).map_err(named)?;
@@ -106,7 +111,7 @@ pub fn whole_by_path<E: From<Error>>(
         return Err(Error::other(format!("{} is no regular file; name another one", path.display())).into());
     }
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let named = |error: Error| Error::new(error.kind(), format!("{}: {error}", path.display()));
+    let named = |error: Error| at(path, &error);
     fs_err::create_dir_all(folder)?;
     let make = |prefix: &str| tempfile::Builder::new().prefix(prefix).tempdir_in(folder);
     let (half, _listed) = Half::made(make, |half| half.path().to_path_buf()).map_err(named)?;
@@ -143,7 +148,7 @@ pub fn whole_folder<E: From<Error>>(
 /// # Errors
 /// As [`whole`].
 pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    whole(path, |file| file.write_all(bytes))
+    whole(path, |file| file.write_all(bytes).map_err(|error| at(path, &error)))
 }
 
 /// Writes a value as indented JSON.

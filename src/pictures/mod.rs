@@ -172,7 +172,7 @@ impl Picture {
     /// The folder cannot be written.
     pub fn save(&self, path: &Path, texts: &[(&str, String)]) -> Result<(), Error> {
         let encode = |error: png::EncodingError| match error {
-            png::EncodingError::IoError(error) => Error::Io(error),
+            png::EncodingError::IoError(error) => Error::Io(crate::files::at(path, &error)),
             other => Error::Encode { path: path.to_path_buf(), why: other.to_string() },
         };
         crate::files::whole(path, |half| {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::jury::ALIGNED;
-use super::pipeline::{AnswerSettings, ModelSettings, overridden};
+use super::pipeline::{AnswerSettings, ModelSettings, overridden, targets_of};
 use super::samples::{LABELLED, MEASURED, SECOND};
 use super::{Batch, Error};
 use crate::attack::Relearning;
@@ -234,9 +234,6 @@ impl Unlearning {
     fn check(&self) -> Result<(), Error> {
         let wrong = |why: String| Err(Error::Pipeline(why));
         let targets = self.targets()?;
-        if targets.is_empty() {
-            return wrong("forget names nothing to forget".to_owned());
-        }
         if self.method.is_empty() {
             return wrong("there is no [[method]]".to_owned());
         }
@@ -306,9 +303,9 @@ impl Unlearning {
     /// What is to be forgotten.
     ///
     /// # Errors
-    /// A target that is none.
+    /// Nothing, a target that is none, one that is there twice.
     pub fn targets(&self) -> Result<Vec<Target>, Error> {
-        self.forget.iter().map(|text| text.parse().map_err(Error::Pipeline)).collect()
+        targets_of("forget", &self.forget)
     }
 }
 

@@ -256,28 +256,40 @@ impl Pipeline {
     /// What is no TOML, an unknown key, a value of the wrong type, a target that is none.
     pub fn parse(path: &str, text: &str, sets: &[String]) -> Result<Self, Error> {
         let pipeline: Self = overridden(path, text, sets)?;
-        let wrong = |why: String| Err(Error::Pipeline(format!("{path}: {why}")));
-        pipeline.targets()?;
-        let forget = &pipeline.task.forget;
-        if forget.is_empty() {
-            return wrong("task.forget names nothing to forget".to_owned());
-        }
-        if let Some(twice) = (1..forget.len()).find(|&i| forget[..i].contains(&forget[i])) {
-            return wrong(format!("task.forget has {} twice; it would count twice in means", forget[twice]));
-        }
+        let wrong = |why: String| Error::Pipeline(format!("{path}: {why}"));
+        pipeline.targets().map_err(|error| wrong(error.to_string()))?;
         if pipeline.answers.seeds.is_empty() {
-            return wrong("answers.seeds is empty; nothing would be drawn and judged".to_owned());
+            return Err(wrong("answers.seeds is empty; nothing would be drawn and judged".to_owned()));
         }
-        pipeline.draw.check().map_err(|error| Error::Pipeline(format!("{path}: {error}")))?;
+        pipeline.draw.check().map_err(wrong)?;
         Ok(pipeline)
     }
 
     /// What is to be forgotten.
     ///
     /// # Errors
-    /// A target that is none.
+    /// Nothing, a target that is none, one that is there twice.
     pub fn targets(&self) -> Result<Vec<Target>, Error> {
-        self.task.forget.iter().map(|text| text.parse().map_err(Error::Pipeline)).collect()
+        targets_of("task.forget", &self.task.forget)
+    }
+}
+
+/// What the setting `field` says is to be forgotten.
+///
+/// # Errors
+/// Nothing, a target that is none, one that is there twice.
+pub(super) fn targets_of(field: &str, forget: &[String]) -> Result<Vec<Target>, Error> {
+    let targets: Vec<Target> =
+        forget.iter().map(|text| text.parse().map_err(Error::Pipeline)).collect::<Result<_, _>>()?;
+    if targets.is_empty() {
+        return Err(Error::Pipeline(format!("{field} names nothing to forget")));
+    }
+    match (1..targets.len()).find(|&n| targets[..n].contains(&targets[n])) {
+        Some(twice) => Err(Error::Pipeline(format!(
+            "{field} has {} twice; it would count twice in means",
+            targets[twice]
+        ))),
+        None => Ok(targets),
     }
 }
 

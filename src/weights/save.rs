@@ -114,9 +114,7 @@ fn write(
     crate::files::whole_by_path(path, |half| {
         let views = lent.iter().map(|(name, view)| (*name, view));
         safetensors::serialize_to_file(views, Some(about), half).map_err(|error| match error {
-            safetensors::SafeTensorError::IoError(error) => {
-                Error::Io(std::io::Error::new(error.kind(), format!("{}: {error}", path.display())))
-            }
+            safetensors::SafeTensorError::IoError(error) => Error::Io(crate::files::at(path, &error)),
             other => Error::Damaged { path: path.to_path_buf(), why: other.to_string() },
         })?;
         Ok(sort_metadata(half)?)

@@ -24,9 +24,7 @@ pub fn save_torch(
 ) -> Result<(), Error> {
     crate::files::whole(path, |half| {
         let failed = |error: zip::result::ZipError| match error {
-            zip::result::ZipError::Io(error) => {
-                Error::from(std::io::Error::new(error.kind(), format!("{}: {error}", path.display())))
-            }
+            zip::result::ZipError::Io(error) => Error::from(crate::files::at(path, &error)),
             other => Error::damaged(path, format!("it cannot be written: {other}")),
         };
         archive(half.as_file(), groups, loose).map_err(failed)

@@ -112,6 +112,7 @@ pub(crate) fn with(name: &str, change: impl FnOnce(&mut Tensor)) -> impl FnOnce(
 /// The program, on one thread of the CPU.
 pub(crate) fn unsee() -> Command {
     let mut command = Command::cargo_bin("unsee").unwrap();
+    command.timeout(std::time::Duration::from_secs(120));
     command.args(["--device", "cpu", "--precision", "f32", "--threads", "1"]);
     command.env("UNSEE_MODELS", shipped("miniature").parent().unwrap());
     command
