@@ -1,9 +1,114 @@
-//! Which weights a loss is most sensitive to: the largest of many numbers, found without sorting them.
+//! Which weights a loss is most sensitive to: gradients summed over pictures, and the largest of their numbers, found
+//! without sorting them.
 
+use std::path::PathBuf;
+
+use super::Error;
 use crate::torch::{Kind, Tensor, no_grad};
+use crate::training::Pause;
+use crate::weights::{Weights, save};
 
-/// Marks the share `density` of all weights whose summed gradient is largest, under one threshold.
-pub(super) fn threshold(sums: &[Tensor], density: f64) -> Vec<Tensor> {
+/// Gradients summed over the first so many pictures, kept in a file now and then.
+#[derive(Debug)]
+pub(super) struct Sums<'a> {
+    pub(super) tensors: Vec<Tensor>,
+    /// How many pictures they are of.
+    pub(super) pictures: i64,
+    /// Pictures at once.
+    pub(super) batch: i64,
+    parameters: &'a [(String, Tensor)],
+    file: Option<PathBuf>,
+    pause: Pause,
+}
+
+impl<'a> Sums<'a> {
+    /// Nothing, or what an earlier run came to in `file`.
+    ///
+    /// # Errors
+    /// A file that is damaged.
+    pub(super) fn open(
+        parameters: &'a [(String, Tensor)],
+        batch: i64,
+        file: Option<PathBuf>,
+    ) -> Result<Self, Error> {
+        let tensors = no_grad(|| parameters.iter().map(|(_, tensor)| tensor.zeros_like()).collect());
+        let mut own = Self { tensors, pictures: 0, batch, parameters, file, pause: Pause::default() };
+        if let Some(file) = own.file.as_ref().filter(|file| file.exists()) {
+            let saved = Weights::open_own(file, "remove it, and the mask is computed again")?;
+            let about = saved.metadata();
+            let number = |key: &str| about.get(key).and_then(|text| text.parse().ok()).unwrap_or(0);
+            for ((name, _), sum) in parameters.iter().zip(&own.tensors) {
+                let saved = saved.tensor(name)?;
+                no_grad(|| sum.shallow_clone().copy_(&saved));
+            }
+            (own.pictures, own.batch) = (number("pictures"), number("batch").clamp(1, batch));
+        }
+        Ok(own)
+    }
+
+    /// Begins again with fewer pictures at once: gradients of a batch that failed may be in the sums.
+    pub(super) fn begin_again(&mut self, batch: i64) {
+        no_grad(|| self.tensors.iter_mut().for_each(|sum| drop(sum.zero_())));
+        (self.pictures, self.batch) = (0, batch);
+    }
+
+    /// Keeps them where that is due, or at once.
+    ///
+    /// # Errors
+    /// A disk that is full.
+    pub(super) fn keep(&mut self, at_once: bool) -> Result<(), Error> {
+        let Some(file) = self.file.as_ref().filter(|_| at_once || self.pause.is_over()) else {
+            return Ok(());
+        };
+        let named: Vec<(String, Tensor)> = self
+            .parameters
+            .iter()
+            .zip(&self.tensors)
+            .map(|((name, _), sum)| (name.clone(), sum.shallow_clone()))
+            .collect();
+        let about = [("pictures", self.pictures.to_string()), ("batch", self.batch.to_string())];
+        Ok(self.pause.after(|| save(file, &named, &about))?)
+    }
+
+    /// Removes what was kept.
+    ///
+    /// # Errors
+    /// A folder that cannot be written.
+    pub(super) fn remove(&self) -> Result<(), Error> {
+        match self.file.as_ref().filter(|file| file.exists()) {
+            Some(file) => Ok(fs_err::remove_file(file).map_err(crate::weights::Error::from)?),
+            None => Ok(()),
+        }
+    }
+
+    /// Marks the share `density` of all weights whose summed gradient is largest, under one threshold.
+    ///
+    /// # Errors
+    /// Gradients that are not finite; so many that are all the same that no threshold divides them.
+    pub(super) fn threshold(&self, density: f64) -> Result<Vec<Tensor>, Error> {
+        let finite = |sum: &Tensor| no_grad(|| sum.isfinite().all().int64_value(&[]) == 1);
+        if let Some(((name, _), _)) = self.parameters.iter().zip(&self.tensors).find(|(_, sum)| !finite(sum))
+        {
+            return Err(Error::Task(format!(
+                "the gradient of `{name}` by which weights are chosen is NaN or infinite; use --precision f32, or another picture to learn from"
+            )));
+        }
+        let masks = threshold(&self.tensors, density);
+        let count = |tensors: &[Tensor]| tensors.iter().map(|tensor| tensor.numel() as f64).sum::<f64>();
+        let marked: f64 = masks.iter().map(|mask| mask.sum(Kind::Int64).double_value(&[])).sum();
+        let share = marked / count(&masks);
+        if share > density + 0.01 {
+            return Err(Error::Task(format!(
+                "no threshold divides the weights at a density of {density}: {:.1} % have the same gradient or a larger one; choose another density or other parameters",
+                100.0 * share
+            )));
+        }
+        Ok(masks)
+    }
+}
+
+/// As [`Sums::threshold`], of any numbers.
+fn threshold(sums: &[Tensor], density: f64) -> Vec<Tensor> {
     no_grad(|| {
         let n: i64 = sums.iter().map(|sum| sum.numel() as i64).sum();
         let kept = ((density * n as f64) as i64).clamp(1, n);
@@ -50,6 +155,32 @@ fn smallest(sums: &[Tensor], mut k: i64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sums_go_on_from_what_was_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = Some(folder.path().join("sums.safetensors"));
+        let parameters = [("a".to_owned(), Tensor::from_slice(&[1.0_f32, 2.0, 3.0, 4.0]))];
+        let mut sums = Sums::open(&parameters, 8, file.clone()).unwrap();
+        let _ = sums.tensors[0].g_add_(&Tensor::from_slice(&[0.5_f32, -0.25, 0.0, 1.0]));
+        (sums.pictures, sums.batch) = (3, 4);
+        sums.keep(false).unwrap();
+        assert!(!folder.path().join("sums.safetensors").exists());
+        sums.keep(true).unwrap();
+        let mut again = Sums::open(&parameters, 8, file.clone()).unwrap();
+        assert!(again.tensors[0].equal(&sums.tensors[0]));
+        assert_eq!((again.pictures, again.batch), (3, 4));
+        assert_eq!(Vec::<u8>::try_from(&again.threshold(0.5).unwrap()[0]).unwrap(), [1, 0, 0, 1]);
+        // Two of four are nought: three quarters cannot be told from all.
+        let _ = again.tensors[0].get(1).fill_(0.0);
+        assert!(again.threshold(0.75).unwrap_err().to_string().contains("100.0 %"));
+        let _ = again.tensors[0].get(1).fill_(f64::NAN);
+        assert!(again.threshold(0.5).unwrap_err().to_string().contains("`a`"));
+        again.begin_again(2);
+        assert_eq!((again.pictures, again.tensors[0].sum(Kind::Float).double_value(&[])), (0, 0.0));
+        again.remove().unwrap();
+        assert_eq!(Sums::open(&parameters, 8, file).unwrap().pictures, 0);
+    }
 
     #[test]
     fn the_threshold_is_global_and_exact() {

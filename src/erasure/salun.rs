@@ -17,13 +17,13 @@ use serde::{Deserialize, Serialize};
 
 use super::encoded::{Encoded, Texts};
 use super::relabelling::Relabelling;
-use super::saliency::threshold;
+use super::saliency::Sums;
 use super::{Brief, Erasure, Error, Select, Task, Variant};
 use crate::generator::Denoiser;
 use crate::torch::{Kind, Rng, Tensor, grad_each, no_grad, stage};
 use crate::training::{self, Plan, train};
 use crate::watch::Watch;
-use crate::weights::{Edit, Weights, save};
+use crate::weights::{self, Edit, Weights, save};
 
 /// The method with its settings.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -227,20 +227,25 @@ impl SalUn {
         watch: &mut dyn Watch,
     ) -> Result<Vec<Tensor>, Error> {
         let file = state.map(|folder| folder.join("mask.safetensors"));
+        let kept = state.map(|folder| folder.join("saliency.safetensors"));
         if let Some(file) = file.as_ref().filter(|file| file.exists()) {
             let saved = Weights::open_own(file, "remove it, and the mask is computed again")?;
+            if let Some(sums) = kept.filter(|sums| sums.exists()) {
+                fs_err::remove_file(sums).map_err(weights::Error::from)?;
+            }
             return parameters
                 .iter()
                 .map(|(name, tensor)| Ok(saved.tensor(name)?.to_device(tensor.device())))
                 .collect::<Result<_, Error>>();
         }
         let tensors: Vec<&Tensor> = parameters.iter().map(|(_, tensor)| tensor).collect();
-        let mut sums: Vec<Tensor> = no_grad(|| tensors.iter().map(|t| t.zeros_like()).collect());
+        let mut sums = Sums::open(parameters, self.batch, kept)?;
         let device = model.place().device;
         watch.begin("saliency mask", forget.len() as u64);
-        let (mut start, mut batch) = (0, self.batch);
-        while start < forget.len() {
-            let n = batch.min(forget.len() - start);
+        watch.at(sums.pictures as u64, "");
+        while sums.pictures < forget.len() {
+            let start = sums.pictures;
+            let n = sums.batch.min(forget.len() - start);
             let summed = stage("saliency mask", || -> Result<(), Error> {
                 let mut rng = Rng::for_step(task.seed, "salun mask", start as u64);
                 let rows = Tensor::arange_start(start, start + n, (Kind::Int64, device.tch()));
@@ -260,32 +265,32 @@ impl SalUn {
                 // Weighted by its size, so that a last, smaller batch counts for what it holds.
                 let loss = (output - target).square().mean(Kind::Float) * n as f64;
                 Ok(grad_each(&loss, &tensors, &mut |i, gradient| {
-                    let _ = no_grad(|| sums[i].g_add_(&gradient));
+                    let _ = no_grad(|| sums.tensors[i].g_add_(&gradient));
                     Ok(())
                 })?)
             });
             match summed {
-                Err(error) if error.is_out_of_memory() && batch == self.batch && batch > 1 => {
-                    batch = (batch + 1) / 2;
+                Err(error) if error.is_out_of_memory() && sums.batch == self.batch && self.batch > 1 => {
+                    let fewer = (self.batch + 1) / 2;
                     watch.warn(&format!(
-                        "there is too little memory for a saliency mask of {} pictures at once; {batch} are taken",
+                        "there is too little memory for a saliency mask of {} pictures at once; {fewer} are taken",
                         self.batch
                     ));
-                    // Some gradients of the batch that failed are in the sums.
-                    no_grad(|| sums.iter_mut().for_each(|sum| drop(sum.zero_())));
-                    start = 0;
+                    sums.begin_again(fewer);
                     continue;
                 }
                 other => other?,
             }
-            start += n;
-            watch.at(start as u64, "");
-            if watch.interrupted() {
+            sums.pictures += n;
+            watch.at(sums.pictures as u64, "");
+            let stop = watch.interrupted();
+            sums.keep(stop)?;
+            if stop {
                 return Err(training::Error::Interrupted(0).into());
             }
         }
         watch.end();
-        let masks = threshold(&sums, self.density);
+        let masks = sums.threshold(self.density)?;
         if let Some(file) = file {
             let named: Vec<(String, Tensor)> = parameters
                 .iter()
@@ -293,6 +298,7 @@ impl SalUn {
                 .map(|((name, _), m)| (name.clone(), m.shallow_clone()))
                 .collect();
             save(&file, &named, &[("density", self.density.to_string())])?;
+            sums.remove()?;
         }
         Ok(masks)
     }

@@ -1,7 +1,7 @@
 //! Low-rank adapters in all dialects, words, edits.
 
 use serde_json::json;
-use unsee::torch::{Kind, Tensor};
+use unsee::torch::{Kind, Rng, Tensor};
 use unsee::weights::save;
 
 use super::tools::{Copy, PROMPT, done, draw, fails, has, shipped, tensors, unsee, with};
@@ -10,13 +10,16 @@ const MODULE: &str = "mid_block.attentions.0.transformer_blocks.0.attn2.to_v";
 const TEXT: &str = "encoder.layers.1.self_attn.q_proj";
 const RANK: i64 = 4;
 
+/// A half's name, of a module, whether that is the text encoder's, and whether it is the upper one.
+type Dialect = fn(&str, bool, bool) -> String;
+
 /// An adapter of two modules, one of each network; `name(module, is_text, is_up)` is its dialect.
 fn adapter(name: impl Fn(&str, bool, bool) -> String) -> Vec<(String, Tensor)> {
-    tch::manual_seed(3);
+    let mut rng = Rng::for_step(3, "adapter", 0);
     let mut all = Vec::new();
     for (module, text, (into, out)) in [(MODULE, false, (128, 192)), (TEXT, true, (128, 128))] {
         let mut half = |up: bool, shape: [i64; 2]| {
-            let numbers = Tensor::randn(shape, (Kind::Float, tch::Device::Cpu)) * 0.3;
+            let numbers = rng.normal(&shape) * 0.3;
             all.push((name(module, text, up), numbers));
         };
         half(false, [RANK, into]);
@@ -52,7 +55,7 @@ fn all_dialects_draw_the_same() {
     let plain = draw(&shipped("miniature"), &[]).unwrap().picture.rgb;
     let wanted = drawn_with(&saved(&adapter(kohya), &[]).path).unwrap().picture.rgb;
     assert_ne!(wanted, plain);
-    let dialects: [(&str, fn(&str, bool, bool) -> String); 4] = [
+    let dialects: [(&str, Dialect); 4] = [
         ("PEFT's, of diffusers", peft),
         ("with an adapter's name", |module, text, up| {
             peft(module, text, up).replace(".weight", ".default_0.weight")
@@ -163,13 +166,13 @@ fn numbered_factors_find_their_modules() {
             of("attn1").into_iter().chain([format!("{block}.ff.net.0.proj")]).chain(of("attn2"))
         })
         .collect();
-    tch::manual_seed(5);
+    let mut rng = Rng::for_step(5, "adapter", 0);
     let (mut numbered, mut named) = (Vec::new(), Vec::new());
     for (n, module) in modules.iter().enumerate() {
         let weight = &base.iter().find(|(name, _)| *name == format!("{module}.weight")).unwrap().1;
         let (out, into) = (weight.size()[0], weight.size()[1]);
         for (up, shape) in [(false, [RANK, into]), (true, [out, RANK])] {
-            let numbers = Tensor::randn(shape, (Kind::Float, tch::Device::Cpu)) * 0.1;
+            let numbers = rng.normal(&shape) * 0.1;
             numbered.push((format!("unet:{n}:{}", if up { "up" } else { "down" }), numbers.copy()));
             named.push((kohya(module, false, up), numbers));
         }

@@ -133,7 +133,7 @@ fn every_spelling_of_the_autoencoder_is_read() {
     }
 }
 
-/// People share UNets alone: what is missing is named, and can be brought by a folder.
+/// Networks are shared alone: what is missing is named, and can be brought by a folder.
 #[test]
 fn parts_that_are_not_there_are_named_and_can_be_brought() {
     let plain = draw(&shipped("miniature"), &[]).unwrap();
