@@ -133,10 +133,10 @@ impl Watch for Bars {
         if !self.is_new(message) {
             return;
         }
+        // It is no progress: what was ignored, guessed or left out must be heard.
         match &self.mode {
             Mode::Bar(bar) => bar.suspend(|| say(message)),
-            Mode::Lines => say(message),
-            Mode::Quiet => {}
+            Mode::Lines | Mode::Quiet => say(message),
         }
     }
 

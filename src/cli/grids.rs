@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use super::bars::Bars;
 use super::{Common, output};
 use crate::run::{self, GridRequest, Picture, Rows};
 
@@ -22,8 +23,8 @@ pub(super) struct GridArgs {
     #[arg(long, default_value = "seed")]
     rows: Rows,
     /// Columns at most
-    #[arg(long, default_value_t = 12)]
-    columns: usize,
+    #[arg(long, default_value = "12", value_parser = at_least_one)]
+    columns: u32,
     /// Do not blur pictures of sensitive concepts
     #[arg(long)]
     show_sensitive: bool,
@@ -35,7 +36,7 @@ pub(super) struct CanvasArgs {
     #[arg(long, required_unless_present = "sheet")]
     out: Option<PathBuf>,
     /// Pictures of each style × object
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, default_value = "20", value_parser = at_least_one)]
     per_cell: u32,
     /// Seed of the world: other drawings, the same styles and objects
     #[arg(long, default_value_t = 1)]
@@ -50,16 +51,16 @@ pub(super) fn grid(args: GridArgs, common: &Common) -> anyhow::Result<()> {
         folders: args.folders,
         only: args.only,
         rows: args.rows,
-        columns: args.columns,
+        columns: args.columns as usize,
         show_sensitive: args.show_sensitive,
     };
     Picture::may_be_written(&args.out)?;
-    run::compare(&request)?.save_as(&args.out)?;
+    run::compare(&request, &mut Bars::new(common.quiet))?.save_as(&args.out)?;
     say(&args.out, common)
 }
 
 pub(super) fn canvas(args: CanvasArgs, common: &Common) -> anyhow::Result<()> {
-    let mut bars = super::bars::Bars::new(common.quiet);
+    let mut bars = Bars::new(common.quiet);
     if let Some(sheet) = &args.sheet {
         Picture::may_be_written(sheet)?;
         run::canvas_sheet(args.world).save_as(sheet)?;
@@ -70,6 +71,10 @@ pub(super) fn canvas(args: CanvasArgs, common: &Common) -> anyhow::Result<()> {
         say(out, common)?;
     }
     Ok(())
+}
+
+fn at_least_one(text: &str) -> Result<u32, String> {
+    text.parse().ok().filter(|n| *n > 0).ok_or_else(|| "at least 1 is needed".to_owned())
 }
 
 fn say(path: &Path, common: &Common) -> anyhow::Result<()> {

@@ -153,7 +153,7 @@ pub(super) struct EvaluateArgs {
     #[arg(long, conflicts_with_all = ["base", "forget", "csv", "evidence"])]
     unprompted: bool,
     /// With --unprompted: the least probability at which a name counts
-    #[arg(long, default_value_t = 0.5, requires = "unprompted")]
+    #[arg(long, default_value = "0.5", requires = "unprompted", value_parser = probability)]
     confidence: f64,
     /// With --unprompted: Inception-v3's weights, by whose features the distance to the canvas is [default: the judge's]
     #[arg(long, value_name = "FILE", requires = "unprompted")]
@@ -177,6 +177,11 @@ const DEMO: &str = include_str!("../../pipelines/demo.toml");
 pub(super) fn demo(args: DemoArgs, common: &Common) -> anyhow::Result<()> {
     let pipeline = Pipeline::parse("demo", DEMO, &args.set)?;
     study(&pipeline, args.out, common)
+}
+
+fn probability(text: &str) -> Result<f64, String> {
+    let number: Option<f64> = text.parse().ok().filter(|p| (0.0..=1.0).contains(p));
+    number.ok_or_else(|| "a probability is a number from 0 to 1".to_owned())
 }
 
 /// Refuses a setting that an option says too: which of them is meant is not to be guessed.

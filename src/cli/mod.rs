@@ -19,6 +19,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::run::{Batch, Ema, Error, ModelSettings, Place};
 use crate::sampler::{Prediction, Solver};
 use crate::torch::{Choice, Device, Precision, Thrift, set_threads};
+use crate::watch::Watch as _;
 
 /// Takes a concept out of an image generator and proves that it is gone.
 #[derive(Debug, Parser)]
@@ -54,9 +55,6 @@ struct Common {
 
 impl Common {
     fn place(&self) -> Result<Place, crate::torch::Error> {
-        if let Some(threads) = self.threads {
-            set_threads(threads);
-        }
         let device = Device::open(self.device)?;
         Ok(Place { device, precision: Precision::choose(self.precision, device)?, memory: self.memory })
     }
@@ -131,6 +129,21 @@ enum Command {
     /// Say what this machine can do, and why not more
     #[command(after_help = "Example:\n  unsee doctor\n  unsee doctor --json")]
     Doctor,
+}
+
+impl Command {
+    /// Options of all commands that were given, and that this one does nothing with.
+    fn idle(&self, common: &Common) -> Vec<&'static str> {
+        let trains = matches!(self, Self::Demo(_) | Self::Run(_) | Self::Erase(_) | Self::Train(_));
+        let computes = trains || matches!(self, Self::Generate(_) | Self::Label(_) | Self::Doctor);
+        let places = computes || matches!(self, Self::Evaluate(_));
+        let given = [
+            ("--memory", common.memory != Thrift::default(), trains),
+            ("--precision", common.precision.is_some(), computes),
+            ("--device", common.device != Choice::Auto, places),
+        ];
+        given.into_iter().filter(|(_, given, used)| *given && !used).map(|(option, ..)| option).collect()
+    }
 }
 
 /// Which model; shared by several commands.
@@ -213,6 +226,12 @@ pub fn main() -> ExitCode {
 
 fn dispatch(cli: Cli) -> anyhow::Result<()> {
     let common = &cli.common;
+    if let Some(threads) = common.threads {
+        set_threads(threads);
+    }
+    for option in cli.command.idle(common) {
+        bars::Bars::new(common.quiet).warn(&format!("{option} has no effect on this command"));
+    }
     match cli.command {
         Command::Demo(args) => jobs::demo(args, common),
         Command::Run(args) => jobs::run(args, common),

@@ -22,6 +22,18 @@ pub struct Material {
 }
 
 impl Material {
+    /// A hash of all pictures, and of what each is of.
+    pub fn fingerprint(&self) -> String {
+        let mut hasher = blake3::Hasher::new();
+        for (which, examples) in [("forget", &self.forget), ("remain", &self.remain)] {
+            for Example { picture, prompt } in examples {
+                hasher.update(format!("{which} {prompt} {}x{}", picture.width, picture.height).as_bytes());
+                hasher.update(&picture.rgb);
+            }
+        }
+        hasher.finalize().to_hex().to_string()
+    }
+
     /// What is wrong with it, if anything.
     pub fn complaint(&self, task: &Task) -> Option<String> {
         if self.forget.is_empty() {

@@ -19,6 +19,8 @@ pub(super) struct Relabelling<'a> {
     pub(super) base: &'a [Tensor],
     pub(super) masks: &'a [Tensor],
     pub(super) seed: u64,
+    /// Of all that the erasure depends on.
+    pub(super) key: &'a str,
 }
 
 impl Lesson for Relabelling<'_> {
@@ -28,6 +30,10 @@ impl Lesson for Relabelling<'_> {
 
     fn parameters(&self) -> Vec<(String, Tensor)> {
         self.chosen.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect()
+    }
+
+    fn facts(&self) -> &str {
+        self.key
     }
 
     fn divides(&self) -> bool {
@@ -132,7 +138,7 @@ impl Relabelling<'_> {
 
     /// Runs `predict` without gradients on the network that gives the target.
     fn as_target_network(&self, predict: impl FnOnce() -> Tensor) -> Tensor {
-        if self.settings.target_network == TargetNetwork::Current {
+        if self.settings.target_network == Some(TargetNetwork::Current) {
             return no_grad(predict);
         }
         let _base = Lent::new(self.chosen, self.base);

@@ -1,12 +1,53 @@
 //! Which weights a loss is most sensitive to: gradients summed over pictures, and the largest of their numbers, found
 //! without sorting them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::Error;
 use crate::torch::{Kind, Tensor, no_grad};
 use crate::training::Pause;
 use crate::weights::{Weights, save};
+
+/// Where what is found on the way to a mask is kept, and the key of the erasure that it is of.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Kept<'a> {
+    pub(super) folder: &'a Path,
+    pub(super) key: &'a str,
+}
+
+impl Kept<'_> {
+    fn sums(&self) -> PathBuf {
+        self.folder.join("saliency.safetensors")
+    }
+
+    /// Reads a file of this erasure.
+    ///
+    /// # Errors
+    /// A file that is damaged, or another erasure's.
+    pub(super) fn read(&self, file: &Path) -> Result<Weights, Error> {
+        const ADVICE: &str = "remove it, and the mask is computed again";
+        let saved = Weights::open_own(file, ADVICE)?;
+        if saved.metadata().get("key").map(String::as_str) == Some(self.key) {
+            return Ok(saved);
+        }
+        Err(Error::Task(format!(
+            "{} is of another erasure: of other settings, prompts or pictures to learn from, or of another model; {ADVICE}",
+            file.display()
+        )))
+    }
+
+    /// Removes the sums of which a mask was made.
+    ///
+    /// # Errors
+    /// A folder that cannot be written.
+    pub(super) fn remove_sums(&self) -> Result<(), Error> {
+        let file = self.sums();
+        if file.exists() {
+            fs_err::remove_file(file)?;
+        }
+        Ok(())
+    }
+}
 
 /// Gradients summed over the first so many pictures, kept in a file now and then.
 #[derive(Debug)]
@@ -17,24 +58,24 @@ pub(super) struct Sums<'a> {
     /// Pictures at once.
     pub(super) batch: i64,
     parameters: &'a [(String, Tensor)],
-    file: Option<PathBuf>,
+    kept: Option<Kept<'a>>,
     pause: Pause,
 }
 
 impl<'a> Sums<'a> {
-    /// Nothing, or what an earlier run came to in `file`.
+    /// Nothing, or what an earlier sitting came to.
     ///
     /// # Errors
-    /// A file that is damaged.
+    /// As [`Kept::read`].
     pub(super) fn open(
         parameters: &'a [(String, Tensor)],
         batch: i64,
-        file: Option<PathBuf>,
+        kept: Option<Kept<'a>>,
     ) -> Result<Self, Error> {
         let tensors = no_grad(|| parameters.iter().map(|(_, tensor)| tensor.zeros_like()).collect());
-        let mut own = Self { tensors, pictures: 0, batch, parameters, file, pause: Pause::default() };
-        if let Some(file) = own.file.as_ref().filter(|file| file.exists()) {
-            let saved = Weights::open_own(file, "remove it, and the mask is computed again")?;
+        let mut own = Self { tensors, pictures: 0, batch, parameters, kept, pause: Pause::default() };
+        if let Some(kept) = kept.filter(|kept| kept.sums().exists()) {
+            let saved = kept.read(&kept.sums())?;
             let about = saved.metadata();
             let number = |key: &str| about.get(key).and_then(|text| text.parse().ok()).unwrap_or(0);
             for ((name, _), sum) in parameters.iter().zip(&own.tensors) {
@@ -57,28 +98,16 @@ impl<'a> Sums<'a> {
     /// # Errors
     /// A disk that is full.
     pub(super) fn keep(&mut self, at_once: bool) -> Result<(), Error> {
-        let Some(file) = self.file.as_ref().filter(|_| at_once || self.pause.is_over()) else {
-            return Ok(());
-        };
+        let Some(kept) = self.kept.filter(|_| at_once || self.pause.is_over()) else { return Ok(()) };
         let named: Vec<(String, Tensor)> = self
             .parameters
             .iter()
             .zip(&self.tensors)
             .map(|((name, _), sum)| (name.clone(), sum.shallow_clone()))
             .collect();
-        let about = [("pictures", self.pictures.to_string()), ("batch", self.batch.to_string())];
-        Ok(self.pause.after(|| save(file, &named, &about))?)
-    }
-
-    /// Removes what was kept.
-    ///
-    /// # Errors
-    /// A folder that cannot be written.
-    pub(super) fn remove(&self) -> Result<(), Error> {
-        match self.file.as_ref().filter(|file| file.exists()) {
-            Some(file) => Ok(fs_err::remove_file(file).map_err(crate::weights::Error::from)?),
-            None => Ok(()),
-        }
+        let (pictures, batch) = (self.pictures.to_string(), self.batch.to_string());
+        let about = [("pictures", pictures), ("batch", batch), ("key", kept.key.to_owned())];
+        Ok(self.pause.after(|| save(&kept.sums(), &named, &about))?)
     }
 
     /// Marks the share `density` of all weights whose summed gradient is largest, under one threshold.
@@ -159,15 +188,17 @@ mod tests {
     #[test]
     fn sums_go_on_from_what_was_kept() {
         let folder = tempfile::tempdir().unwrap();
-        let file = Some(folder.path().join("sums.safetensors"));
+        let kept = Kept { folder: folder.path(), key: "this" };
         let parameters = [("a".to_owned(), Tensor::from_slice(&[1.0_f32, 2.0, 3.0, 4.0]))];
-        let mut sums = Sums::open(&parameters, 8, file.clone()).unwrap();
+        let mut sums = Sums::open(&parameters, 8, Some(kept)).unwrap();
         let _ = sums.tensors[0].g_add_(&Tensor::from_slice(&[0.5_f32, -0.25, 0.0, 1.0]));
         (sums.pictures, sums.batch) = (3, 4);
         sums.keep(false).unwrap();
-        assert!(!folder.path().join("sums.safetensors").exists());
+        assert!(!kept.sums().exists());
         sums.keep(true).unwrap();
-        let mut again = Sums::open(&parameters, 8, file.clone()).unwrap();
+        let other = Kept { key: "another", ..kept };
+        assert!(Sums::open(&parameters, 8, Some(other)).unwrap_err().to_string().contains("another erasure"));
+        let mut again = Sums::open(&parameters, 8, Some(kept)).unwrap();
         assert!(again.tensors[0].equal(&sums.tensors[0]));
         assert_eq!((again.pictures, again.batch), (3, 4));
         assert_eq!(Vec::<u8>::try_from(&again.threshold(0.5).unwrap()[0]).unwrap(), [1, 0, 0, 1]);
@@ -178,8 +209,8 @@ mod tests {
         assert!(again.threshold(0.5).unwrap_err().to_string().contains("`a`"));
         again.begin_again(2);
         assert_eq!((again.pictures, again.tensors[0].sum(Kind::Float).double_value(&[])), (0, 0.0));
-        again.remove().unwrap();
-        assert_eq!(Sums::open(&parameters, 8, file).unwrap().pictures, 0);
+        kept.remove_sums().unwrap();
+        assert_eq!(Sums::open(&parameters, 8, Some(kept)).unwrap().pictures, 0);
     }
 
     #[test]

@@ -17,13 +17,13 @@ use serde::{Deserialize, Serialize};
 
 use super::encoded::{Encoded, Texts};
 use super::relabelling::Relabelling;
-use super::saliency::Sums;
+use super::saliency::{Kept, Sums};
 use super::{Brief, Erasure, Error, Select, Task, Variant};
 use crate::generator::Denoiser;
 use crate::torch::{Kind, Rng, Tensor, grad_each, no_grad, stage};
 use crate::training::{self, Plan, train};
 use crate::watch::Watch;
-use crate::weights::{self, Edit, Weights, save};
+use crate::weights::{Edit, save};
 
 /// The method with its settings.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -35,17 +35,18 @@ pub struct SalUn {
     pub parameters: Select,
     /// What the concept's prompts are to give.
     pub pseudo: Pseudo,
-    /// Which network says what that is.
-    pub target_network: TargetNetwork,
+    /// Which network says what that is; as a variant has it where nothing is said: the base (`paper`), or the one that is
+    /// being trained (`official`).
+    pub target_network: Option<TargetNetwork>,
     /// Weight of the remaining set's loss.
     pub alpha: f64,
     /// Adam's learning rate.
     pub lr: f64,
     /// Training steps.
     pub steps: u64,
-    /// Share of the steps, the last ones, over which the learning rate falls to nothing. The paper's stays
-    /// constant to the end (0); falling, the end depends less on the last few batches.
-    pub cooldown: f64,
+    /// Share of the steps, the last ones, over which the learning rate falls to nothing: falling, the end depends less on
+    /// the last few batches. Where nothing is said, 0.5, and with `official` 0: constant to the end.
+    pub cooldown: Option<f64>,
     /// Pictures of each set in a step.
     pub batch: i64,
     /// `paper` or `official`.
@@ -80,11 +81,11 @@ impl Default for SalUn {
             density: 0.5,
             parameters: Select::Full,
             pseudo: Pseudo::Anchor,
-            target_network: TargetNetwork::Frozen,
+            target_network: None,
             alpha: 1.0,
             lr: 5e-5,
             steps: 200,
-            cooldown: 0.5,
+            cooldown: None,
             batch: 24,
             variant: Variant::Paper,
         }
@@ -95,6 +96,20 @@ impl Default for SalUn {
 const OFFICIAL_GUIDANCE: f64 = 7.5;
 
 impl SalUn {
+    /// The settings with all that their variant decides.
+    #[must_use]
+    pub fn effective(self) -> Self {
+        let (network, cooldown) = match self.variant {
+            Variant::Paper => (TargetNetwork::Frozen, 0.5),
+            Variant::Official => (TargetNetwork::Current, 0.0),
+        };
+        Self {
+            target_network: self.target_network.or(Some(network)),
+            cooldown: self.cooldown.or(Some(cooldown)),
+            ..self
+        }
+    }
+
     /// Says what is wrong with the settings, before anything is loaded.
     ///
     /// # Errors
@@ -104,11 +119,8 @@ impl SalUn {
         if !(self.density > 0.0 && self.density <= 1.0) {
             return wrong(format!("SalUn's density is {}; it is a share above 0 and up to 1", self.density));
         }
-        if !(0.0..=1.0).contains(&self.cooldown) {
-            return wrong(format!(
-                "SalUn's cooldown is {}; it is a share of the steps, 0 to 1",
-                self.cooldown
-            ));
+        if let Some(cooldown) = self.cooldown.filter(|cooldown| !(0.0..=1.0).contains(cooldown)) {
+            return wrong(format!("SalUn's cooldown is {cooldown}; it is a share of the steps, 0 to 1"));
         }
         if self.steps < 1 {
             return wrong("SalUn's steps are 0; at least 1 is needed".to_owned());
@@ -123,6 +135,17 @@ impl SalUn {
             ));
         }
         Ok(())
+    }
+
+    /// What an edit says of how it was made: the settings, and the prompts with what each was to become.
+    pub fn recipe(&self, task: &Task) -> String {
+        let kept = blake3::hash(task.remain.join("\n").as_bytes()).to_hex().to_string();
+        let settings = self.clone().effective();
+        serde_json::json!({
+            "method": "salun", "settings": settings, "concept": task.concept, "seed": task.seed,
+            "pairs": task.pairs, "kept_hash": kept,
+        })
+        .to_string()
     }
 
     /// Says what a task lacks; `keeps` is whether there are pictures to keep.
@@ -152,6 +175,7 @@ impl<'m> Erasure<dyn Denoiser + 'm, Brief<'_>> for SalUn {
         watch: &mut dyn Watch,
     ) -> Result<Edit, Error> {
         self.check()?;
+        let own = self.clone().effective();
         if let Some(complaint) = material.complaint(task) {
             return Err(Error::Task(complaint));
         }
@@ -169,7 +193,14 @@ impl<'m> Erasure<dyn Denoiser + 'm, Brief<'_>> for SalUn {
             return Err(Error::Task(format!("the model has no parameter that {:?} means", self.parameters)));
         }
         let ranked = if self.variant == Variant::Official { &all } else { &chosen };
-        let masks = self.masks(model, task, &texts, &forget, ranked, state, watch)?;
+        // What is kept on the way is of this erasure alone.
+        let mut key = blake3::Hasher::new();
+        for part in [&model.card().hash, &model.card().settings, &own.recipe(task), &material.fingerprint()] {
+            key.update(part.as_bytes());
+        }
+        let key = key.finalize().to_hex()[..24].to_owned();
+        let kept = state.map(|folder| Kept { folder, key: &key });
+        let masks = self.masks(model, task, &texts, &forget, ranked, kept, watch)?;
         let masks: Vec<Tensor> = chosen
             .iter()
             .filter_map(|(name, _)| ranked.iter().position(|(own, _)| own == name))
@@ -178,7 +209,7 @@ impl<'m> Erasure<dyn Denoiser + 'm, Brief<'_>> for SalUn {
 
         let base: Vec<Tensor> = no_grad(|| chosen.iter().map(|(_, tensor)| tensor.detach().copy()).collect());
         let mut lesson = Relabelling {
-            settings: self,
+            settings: &own,
             model,
             texts: &texts,
             forget: &forget,
@@ -187,8 +218,10 @@ impl<'m> Erasure<dyn Denoiser + 'm, Brief<'_>> for SalUn {
             base: &base,
             masks: &masks,
             seed: task.seed,
+            key: &key,
         };
-        let plan = Plan { cooldown: self.cooldown, ..Plan::constant(self.steps, self.lr, task.seed) };
+        let plan =
+            Plan { cooldown: own.cooldown.unwrap_or(0.0), ..Plan::constant(self.steps, self.lr, task.seed) };
         let outcome = train(&mut lesson, &plan, model.place(), state, watch);
         // Whatever happened, the model is the base again.
         no_grad(|| {
@@ -204,8 +237,7 @@ impl<'m> Erasure<dyn Denoiser + 'm, Brief<'_>> for SalUn {
             .filter(|((_, weight), base)| !weight.equal(base))
             .map(|(((name, _), weight), _)| (name.clone(), weight))
             .collect();
-        let recipe = serde_json::json!({"method": "salun", "settings": self, "concept": task.concept, "seed": task.seed});
-        Ok(Edit { base: model.card().hash.clone(), recipe: recipe.to_string(), tensors })
+        Ok(Edit { base: model.card().hash.clone(), recipe: self.recipe(task), tensors })
     }
 }
 
@@ -223,16 +255,13 @@ impl SalUn {
         texts: &Texts,
         forget: &Encoded,
         parameters: &[(String, Tensor)],
-        state: Option<&Path>,
+        kept: Option<Kept>,
         watch: &mut dyn Watch,
     ) -> Result<Vec<Tensor>, Error> {
-        let file = state.map(|folder| folder.join("mask.safetensors"));
-        let kept = state.map(|folder| folder.join("saliency.safetensors"));
-        if let Some(file) = file.as_ref().filter(|file| file.exists()) {
-            let saved = Weights::open_own(file, "remove it, and the mask is computed again")?;
-            if let Some(sums) = kept.filter(|sums| sums.exists()) {
-                fs_err::remove_file(sums).map_err(weights::Error::from)?;
-            }
+        let file = kept.map(|kept| kept.folder.join("mask.safetensors"));
+        if let (Some(kept), Some(file)) = (kept, file.as_ref().filter(|file| file.exists())) {
+            let saved = kept.read(file)?;
+            kept.remove_sums()?;
             return parameters
                 .iter()
                 .map(|(name, tensor)| Ok(saved.tensor(name)?.to_device(tensor.device())))
@@ -297,8 +326,11 @@ impl SalUn {
                 .zip(&masks)
                 .map(|((name, _), m)| (name.clone(), m.shallow_clone()))
                 .collect();
-            save(&file, &named, &[("density", self.density.to_string())])?;
-            sums.remove()?;
+            let key = kept.map(|kept| kept.key.to_owned()).unwrap_or_default();
+            save(&file, &named, &[("density", self.density.to_string()), ("key", key)])?;
+        }
+        if let Some(kept) = kept {
+            kept.remove_sums()?;
         }
         Ok(masks)
     }

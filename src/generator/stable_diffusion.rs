@@ -102,6 +102,11 @@ impl StableDiffusion {
         self.tokenizer.encode(prompt).dropped
     }
 
+    /// Whether the text encoder reads the same in both.
+    pub fn reads_alike(&self, a: &str, b: &str) -> bool {
+        self.tokenizer.encode(a).ids == self.tokenizer.encode(b).ids
+    }
+
     /// Whether a prompt has a word that was learned.
     pub fn names(&self, prompt: &str, word: &str) -> bool {
         self.tokenizer.named(prompt).any(|own| own == word)

@@ -182,6 +182,7 @@ impl Judge {
                     .iter()
                     .map(|wordings| Ok(head::mean(&eye.texts(wordings)?)))
                     .collect::<Result<Vec<_>, Error>>()?;
+                tells_apart(&question, &rows)?;
                 Ok((question, Head::cosine(rows, eye.scale())))
             })
             .collect::<Result<_, Error>>()?;
@@ -280,6 +281,20 @@ impl Look for Judge {
     fn look(&self, pictures: &[Picture], prompts: &[String]) -> Result<Vec<Evidence>, Error> {
         self.see(pictures, Some(prompts))
     }
+}
+
+/// Refuses classes whose texts are one to the network: it would call every picture of both by one name.
+fn tells_apart(question: &Question, rows: &[Vec<f32>]) -> Result<(), Error> {
+    let same = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-6);
+    for (i, row) in rows.iter().enumerate() {
+        if let Some(first) = rows[..i].iter().position(|other| same(other, row)) {
+            return Err(Error::Head(format!(
+                "«{}» and «{}» are the same {} to the judge: they differ in letters that it does not tell apart, or behind where it stops reading; name one of them otherwise",
+                question.classes[first], question.classes[i], question.domain
+            )));
+        }
+    }
+    Ok(())
 }
 
 fn json(value: &impl Serialize) -> Result<String, Error> {

@@ -150,6 +150,33 @@ impl AnswerSet {
         }
     }
 
+    /// Whether a domain has one class alone: a judge would find it in every picture, and whatever is measured in it would be
+    /// 100 % by construction.
+    pub fn is_single(&self, domain: Domain) -> bool {
+        self.classes(domain).len() == 1
+    }
+
+    /// What is not measured of a target, and why.
+    pub fn unmeasured(&self, target: &Target) -> Vec<String> {
+        let (own, other) = (target.domain, target.domain.other());
+        let mut missing = Vec::new();
+        if self.is_single(other) {
+            missing.push(format!(
+                "CRA of {target} is left out: {} is the one {} that the judge is asked about, so it would find it in every picture",
+                self.classes(other)[0],
+                other.name()
+            ));
+        }
+        if !self
+            .classes(own)
+            .iter()
+            .any(|name| *name != target.name && !(own == Domain::Style && name == PLAIN))
+        {
+            missing.push(format!("IRA of {target} is left out: there is no other {} to be kept", own.name()));
+        }
+        missing
+    }
+
     /// Which class of its domain a target is.
     ///
     /// # Errors

@@ -19,6 +19,11 @@ pub struct Moments {
 }
 
 impl Moments {
+    /// Numbers of a feature.
+    pub fn width(&self) -> usize {
+        self.mean.size()[0] as usize
+    }
+
     /// Of features `[n, width]`; n is at least 2.
     pub fn of(features: &Tensor) -> Self {
         let x = features.to_kind(Kind::Double).to_device(tch::Device::Cpu);

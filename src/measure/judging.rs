@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::interval::wilson_of;
 use super::{AnswerSet, Domain, Error, Interval, Target, wilson};
 
 /// What is known about a judge in one domain.
@@ -155,13 +156,20 @@ impl Reference {
         }
         let q = called as f64 / n as f64;
         let p = ((q + sp - 1.0) / youden).clamp(0.0, 1.0);
-        let variance = (q * (1.0 - q) / n as f64
-            + p * p * se * (1.0 - se) / own.len() as f64
-            + (1.0 - p).powi(2) * sp * (1.0 - sp) / rest.len() as f64)
-            / (youden * youden);
-        let half = 1.959_964 * variance.sqrt();
+        // Wilson's intervals of the three shares, added in squares (Newcombe 1998): a share of 0 or 1 of a few pictures is
+        // none that is known exactly.
+        let ends = |share: f64, n: usize| {
+            let Interval { low, high } = wilson_of(share, n);
+            [share - low, high - share]
+        };
+        let (of_q, of_se, of_sp) = (ends(q, n), ends(se, own.len()), ends(sp, rest.len()));
+        let half = |q: f64, se: f64, sp: f64| {
+            (q.powi(2) + (p * se).powi(2) + ((1.0 - p) * sp).powi(2)).sqrt() / youden
+        };
+        // A larger q is more that shows it; a larger Se or Sp, less of what was called so for each.
+        let (fewer, more) = (half(of_q[0], of_se[1], of_sp[0]), half(of_q[1], of_se[0], of_sp[1]));
         let ua = 1.0 - p;
-        Some((ua, Interval { low: (ua - half).max(0.0), high: (ua + half).min(1.0) }))
+        Some((ua, Interval { low: (ua - more).max(0.0), high: (ua + fewer).min(1.0) }))
     }
 }
 

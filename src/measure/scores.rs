@@ -5,7 +5,7 @@
 //! the classes of the other domain, on the same pictures, those of the forgotten concept included (as in
 //! the benchmark's code). `Seed_Images` is no style: IRA over styles leaves it out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -124,6 +124,9 @@ pub fn score_target(
     let kept = seen.iter().filter(own).filter(|s| s.hit(domain)).count();
     let mut scores = Vec::new();
     for rate in Rate::ALL {
+        if set.is_single(rate.domain(target)) {
+            continue;
+        }
         let counted: Vec<&Seen> = seen.iter().filter(|s| rate.counts(target, &s.answer)).collect();
         let Some(value) = rate.of(target, counted.iter().copied()) else { continue };
         let hits = rate.hits(target, &counted);
@@ -183,6 +186,13 @@ pub fn score_mean(domain: Domain, subject: Subject, erased: &[(&Target, &[Seen])
                     (target, seen.iter().filter(|s| rate.counts(target, &s.answer)).collect())
                 })
                 .collect();
+            let classes: BTreeSet<&str> = counted
+                .iter()
+                .flat_map(|(target, seen)| seen.iter().map(|own| own.answer.wanted(rate.domain(target))))
+                .collect();
+            if rate == Rate::Cra && classes.len() < 2 {
+                return None;
+            }
             let value = mean(counted.iter().map(|(target, seen)| rate.of(target, seen.iter().copied())))?;
             let interval = cluster_interval(rate, &counted);
             Some(Score {

@@ -226,6 +226,13 @@ impl Picture {
         Self { width: side, height: side, rgb: fitted.into_raw() }
     }
 
+    /// [`Self::fitted`]; adds to `cut` where edges are lost.
+    #[must_use]
+    pub fn fitted_noting(self, side: usize, cut: &mut usize) -> Self {
+        *cut += usize::from(self.width != self.height);
+        self.fitted(side)
+    }
+
     /// So blurred that it shows no more than a few patches of colour.
     #[must_use]
     pub fn blurred(&self) -> Self {

@@ -1,5 +1,6 @@
 //! What a study of styles × objects asks for, checked as far as that goes without its model.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use super::Error;
@@ -53,13 +54,33 @@ pub(super) fn answer_set(answers: &AnswerSettings) -> Result<AnswerSet, Error> {
         objects: or_canvas(&answers.objects, canvas::Object::ALL.iter().map(|o| o.name()).collect()),
         seeds: answers.seeds.clone(),
     };
-    let seeds = set.seeds.iter().map(u64::to_string).collect();
-    for (what, names) in [("styles", set.styles.clone()), ("objects", set.objects.clone()), ("seeds", seeds)]
-    {
+    // Names are texts to the judge, where an underscore is a space and capitals are none; of a seed libtorch's generator
+    // reads the lower 32 bits.
+    let alike = |names: &[String]| names.iter().map(|name| name.replace('_', " ").to_lowercase()).collect();
+    let seeds: Vec<String> = set.seeds.iter().map(|seed| (seed & 0xffff_ffff).to_string()).collect();
+    for (what, names, written) in [
+        ("styles", alike(&set.styles), set.styles.clone()),
+        ("objects", alike(&set.objects), set.objects.clone()),
+        ("seeds", seeds, set.seeds.iter().map(u64::to_string).collect::<Vec<_>>()),
+    ] {
+        let names: Vec<String> = names;
         if let Some(twice) = (1..names.len()).find(|&i| names[..i].contains(&names[i])) {
+            let first = names.iter().position(|name| *name == names[twice]).unwrap_or(0);
+            let same = if written[first] == written[twice] {
+                format!("{} twice", written[twice])
+            } else {
+                format!("{} and {}, which are the same", written[first], written[twice])
+            };
+            return Err(Error::Pipeline(format!("the {what} have {same}; its pictures would count twice")));
+        }
+    }
+    let mut stems = HashMap::new();
+    let one_seed = AnswerSet { seeds: vec![0], ..set.clone() };
+    for answer in one_seed.answers() {
+        let names = format!("{} × {}", answer.style, answer.object);
+        if let Some(other) = stems.insert(answer.stem(), names.clone()) {
             return Err(Error::Pipeline(format!(
-                "the {what} have {} twice; its pictures would count twice",
-                names[twice]
+                "pictures of {other} and of {names} would have the same file names; name one of them otherwise"
             )));
         }
     }

@@ -1,7 +1,7 @@
 //! The pipeline of a concept that prompts bring out (nudity, a person, a brand): what to forget is pairs of prompts,
 //! what is judged is lists of prompts, and screens say whether the concept is in a picture.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -162,7 +162,8 @@ impl Screening {
     /// # Errors
     /// What is no TOML, an unknown key, a value of the wrong type, settings that contradict each other.
     pub fn parse(path: &str, text: &str, sets: &[String]) -> Result<Self, Error> {
-        let pipeline: Self = overridden(path, text, sets)?;
+        let mut pipeline: Self = overridden(path, text, sets)?;
+        pipeline.method = pipeline.method.effective();
         let wrong = |why: &str| Err(Error::Pipeline(format!("{path}: {why}")));
         if pipeline.concept.pairs.is_empty() {
             return wrong("concept.pairs is empty; give at least one { forget = \"…\", anchor = \"…\" }");
@@ -178,7 +179,8 @@ impl Screening {
         if pipeline.prompts.seeds.is_empty() {
             return wrong("prompts.seeds is empty");
         }
-        let seeds: BTreeSet<&u64> = pipeline.prompts.seeds.iter().collect();
+        // libtorch's generator reads the lower 32 bits of a seed.
+        let seeds: BTreeSet<u64> = pipeline.prompts.seeds.iter().map(|seed| seed & 0xffff_ffff).collect();
         if seeds.len() < pipeline.prompts.seeds.len() {
             return wrong("prompts.seeds has a seed twice; each picture would count twice");
         }
@@ -187,6 +189,14 @@ impl Screening {
         {
             let same = format!("concept.pairs: «{}» is to become itself; name another anchor", pair.forget);
             return wrong(&same);
+        }
+        let screen = &pipeline.screen;
+        if let Some(text) = screen.shows.iter().find(|text| screen.clear.contains(text)) {
+            return wrong(&format!("«{text}» is in screen.shows and in screen.clear; it can be one of them"));
+        }
+        let concept = &pipeline.concept;
+        if let Some(pair) = concept.pairs.iter().find(|pair| concept.keep.contains(&pair.forget)) {
+            return wrong(&format!("«{}» is to be forgotten and to be kept (concept.keep)", pair.forget));
         }
         if let Some(empty) = pipeline.prompts.empty() {
             return wrong(empty);
@@ -256,6 +266,7 @@ impl PromptSettings {
     /// A list that cannot be read, a column that is not there, nothing that is left.
     pub(super) fn rows(&self, watch: &mut dyn Watch) -> Result<[Vec<PromptRow>; 2], Error> {
         let mut concept = self.concept.rows(&self.columns, watch)?;
+        let all = concept.len();
         if let Some(only) = &self.only {
             let mut taken = Vec::new();
             for row in concept {
@@ -268,18 +279,51 @@ impl PromptSettings {
                         heads.join(", ")
                     )));
                 };
-                if text.trim().parse::<f64>().is_ok_and(|value| value >= only.least) {
+                let value: f64 = text.trim().parse().ok().filter(|value: &f64| !value.is_nan()).ok_or_else(|| {
+                    Error::Unknown(format!(
+                        "prompts.only: `{}` of case {} is `{text}`, which is no number; correct the list, or leave the row out",
+                        only.column, row.case
+                    ))
+                })?;
+                if value >= only.least {
                     taken.push(row);
                 }
             }
             concept = taken;
         }
         concept.truncate(self.limit.unwrap_or(usize::MAX));
+        if concept.len() < all {
+            watch.note(&format!(
+                "{} of {all} prompts in prompts.concept are taken (only, limit)",
+                concept.len()
+            ));
+        }
         let keep = self.keep.rows(&self.columns, watch)?;
         if concept.is_empty() || keep.is_empty() {
             return Err(Error::Unknown(
                 "prompts.concept and prompts.keep must each leave at least one prompt".to_owned(),
             ));
+        }
+        for (what, rows) in [("concept", &concept), ("keep", &keep)] {
+            let mut seen = HashMap::new();
+            for row in rows {
+                // The same prompt with another seed is another picture.
+                let key = (row.prompt.trim(), row.seed, row.size, row.guidance.map(f64::to_bits));
+                if let Some(first) = seen.insert(key, &row.case) {
+                    return Err(Error::Unknown(format!(
+                        "prompts.{what}: cases {first} and {} are the same picture, «{}»; it would count twice",
+                        row.case,
+                        row.prompt.trim()
+                    )));
+                }
+            }
+        }
+        let texts =
+            |rows: &[PromptRow]| rows.iter().map(|row| row.prompt.trim().to_owned()).collect::<HashSet<_>>();
+        if let Some(both) = texts(&concept).intersection(&texts(&keep)).next() {
+            return Err(Error::Unknown(format!(
+                "«{both}» is in prompts.concept and in prompts.keep; it can be one of them"
+            )));
         }
         Ok([concept, keep])
     }

@@ -11,9 +11,11 @@ use crate::torch::Device;
 use crate::watch::Watch;
 use crate::weights::Edit;
 
-/// First seed of pictures to learn from. libtorch's generator reads the lower 32 bits of a seed, so these draw what the
-/// seeds 0, 1, … draw, and are apart from those that are judged as long as these are not so small.
+/// First seed of pictures to learn from in a study of classes. libtorch's generator reads the lower 32 bits of a seed, so
+/// these draw what the seeds 0, 1, … draw; a study that judges these seeds is told so.
 pub(super) const MATERIAL_SEED: u64 = 1 << 40;
+/// First seed of pictures to learn from in a study of prompts, far from those that lists of prompts have as a rule.
+pub(super) const CONCEPT_SEED: u64 = 0x4000_0000;
 
 /// Where an erasure's files are, inside the run's folder.
 #[derive(Debug, Clone)]
@@ -47,8 +49,24 @@ pub(super) fn erase(
     watch: &mut dyn Watch,
 ) -> Result<Edit, Error> {
     let file = run.path(&places.edit);
+    if let Some(pair) = task.pairs.iter().find(|pair| studio.model.reads_alike(&pair.forget, &pair.anchor)) {
+        return Err(Error::Unknown(format!(
+            "«{}» is to become «{}», and the text encoder reads the same in both: they differ in words that it does not know, or behind where it stops",
+            pair.forget, pair.anchor
+        )));
+    }
+    let recipe = method.recipe(task);
     let edit = if file.exists() {
-        studio.read_edit(&file)?
+        let edit = studio.read_edit(&file)?;
+        if edit.recipe != recipe {
+            return Err(Error::Unknown(format!(
+                "{} is of another erasure than this one, by what it says of itself; remove it, and the run finds its own",
+                file.display()
+            )));
+        }
+        run.unchanged(&places.edit)?;
+        watch.note(&format!("{}: the edit of an earlier sitting is taken", file.display()));
+        edit
     } else {
         let folder = run.path(&places.material);
         let material = run.phase("drawing to learn from", device, |_| material(studio, &folder, watch))?;
@@ -60,6 +78,9 @@ pub(super) fn erase(
             Ok(method.erase(model, &Brief { task, material: &material }, Some(&state), watch)?)
         })?;
         edit.check()?;
+        if edit.is_empty() {
+            watch.warn("the erasure has changed no weight: pictures after it are those before it");
+        }
         edit.save(&file)?;
         // The moments of the optimizer are of no use once the edit is there.
         let moments = state.join("state.safetensors");

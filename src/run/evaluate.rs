@@ -1,6 +1,6 @@
 //! Judges folders of pictures that were drawn anywhere, with no generator loaded.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -90,6 +90,7 @@ pub fn evaluate(inquiry: &Inquiry, device: Device, watch: &mut dyn Watch) -> Res
         .transpose()?;
     let (mut scores, mut turned) = (Vec::new(), None);
     if let Some(target) = &inquiry.forget {
+        set.unmeasured(target).iter().for_each(|why| watch.note(why));
         let after = seen(&after);
         let before = before.as_deref().map(seen);
         let reference: Option<&Reference> = reference.as_ref();
@@ -155,6 +156,27 @@ fn mapped(
     let wrong = |why: String| Error::Unknown(format!("{}: {why}", csv.display()));
     let rows = super::tables::rows(csv, watch)?;
     let one_seed = AnswerSet { seeds: vec![0], ..set.clone() }.answers();
+    let mut files = HashMap::new();
+    for (i, row) in (2..).zip(&rows) {
+        let file = row.iter().find(|(head, _)| head == "file").map(|(_, file)| file.trim());
+        if let Some(file) = file
+            && let Some(first) = files.insert(file, i)
+        {
+            return Err(wrong(format!(
+                "rows {first} and {i} are of the same file, {file}; it would count twice"
+            )));
+        }
+    }
+    let named: HashSet<PathBuf> = files.keys().map(|file| folder.join(file)).collect();
+    let others: Vec<PathBuf> = list(folder)?.files.into_iter().filter(|path| !named.contains(path)).collect();
+    if let Some(first) = others.first() {
+        watch.note(&format!(
+            "{}: {} pictures in the folder are in no row and left out, {} for one",
+            csv.display(),
+            others.len(),
+            first.display()
+        ));
+    }
     rows.into_iter()
         .enumerate()
         .map(|(i, row)| {

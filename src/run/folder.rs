@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Error;
+use super::opening::content_hash;
 use crate::files::write_json;
 use crate::generator::ModelCard;
 use crate::hub::commit_of;
@@ -171,6 +172,8 @@ pub struct RunFolder {
     root: PathBuf,
     /// What `run.json` will say.
     pub record: Record,
+    /// What is other than at the sitting before.
+    moved: Vec<String>,
     _lock: fs_err::File,
 }
 
@@ -218,6 +221,7 @@ impl RunFolder {
         }
         crate::files::sweep(root, true)?;
         let build = concat!(env!("CARGO_PKG_VERSION"), "+", env!("UNSEE_COMMIT")).to_owned();
+        let mut moved: Vec<String> = Vec::new();
         let record = if file.exists() {
             let text = fs_err::read_to_string(&file)?;
             let old: Record = serde_json::from_str(&text).map_err(|error| Error::OtherRun {
@@ -240,22 +244,27 @@ impl RunFolder {
                 });
             }
             // Bits depend on these: pictures of two machines must not be mixed in one run.
-            if (&old.machine.device, &old.machine.precision, old.machine.threads)
-                != (&machine.device, &machine.precision, machine.threads)
-            {
+            let place = |machine: &Machine| {
+                let Machine { device, precision, threads, memory, .. } = machine;
+                let memory = format!("{memory:?}").to_lowercase();
+                format!("{device} in {precision} with {threads} threads and --memory {memory}")
+            };
+            if place(&old.machine) != place(&machine) {
                 return Err(Error::OtherRun {
                     path: root.to_path_buf(),
-                    why: format!(
-                        "it began on {} in {} with {} threads, this is {} in {} with {}",
-                        old.machine.device,
-                        old.machine.precision,
-                        old.machine.threads,
-                        machine.device,
-                        machine.precision,
-                        machine.threads
-                    ),
+                    why: format!("it began on {}, this is {}", place(&old.machine), place(&machine)),
                 });
             }
+            let changes = [
+                ("unsee", &old.build, &build),
+                ("libtorch", &old.machine.libtorch, &machine.libtorch),
+                ("the processor", &old.machine.processor, &machine.processor),
+            ];
+            // These may move last bits only, and a run must be able to move on.
+            let remarks = changes.into_iter().filter(|(_, was, is)| was != is).map(|(what, was, is)| {
+                format!("the run goes on with another version or machine: {what} was {was}, is {is}")
+            });
+            moved = remarks.collect();
             Record { status: Status::Running, build, machine, ..old }
         } else {
             Record {
@@ -274,7 +283,8 @@ impl RunFolder {
                 updated: now(),
             }
         };
-        let mut folder = Self { root: root.to_path_buf(), record, _lock: lock };
+        let mut folder = Self { root: root.to_path_buf(), record, moved, _lock: lock };
+        folder.record.remember(&folder.moved);
         folder.save()?;
         Ok(folder)
     }
@@ -292,6 +302,7 @@ impl RunFolder {
     ) -> Result<T, Error> {
         let recipe = serde_json::to_value(recipe).map_err(std::io::Error::other)?;
         let mut run = Self::open(root, recipe, machine)?;
+        run.moved.iter().for_each(|change| watch.warn(change));
         // What was said while everything was opened; what is said on the way comes at the end.
         run.record.remember(watch.said());
         run.save()?;
@@ -366,14 +377,30 @@ impl RunFolder {
         Ok(value)
     }
 
+    /// Whether a file is what the record says that it was.
+    ///
+    /// # Errors
+    /// It is another one.
+    pub(super) fn unchanged(&self, inside: &str) -> Result<(), Error> {
+        let known = self.record.artifacts.iter().find(|old| old.path == inside);
+        match known {
+            Some(known) if known.hash != content_hash(&self.root.join(inside))?.to_hex().as_str() => {
+                Err(Error::Unknown(format!(
+                    "{} is another file than the one that this run made (run.json has its hash); put that one back, or remove it, and the run makes it again",
+                    self.root.join(inside).display()
+                )))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Notes a file that the run made.
     ///
     /// # Errors
     /// The file cannot be read.
     pub fn artifact(&mut self, inside: &str) -> Result<(), Error> {
-        let mut hasher = blake3::Hasher::new();
-        hasher.update_reader(fs_err::File::open(self.root.join(inside))?)?;
-        let artifact = Artifact { path: inside.to_owned(), hash: hasher.finalize().to_hex().to_string() };
+        let hash = content_hash(&self.root.join(inside))?.to_hex().to_string();
+        let artifact = Artifact { path: inside.to_owned(), hash };
         match self.record.artifacts.iter_mut().find(|old| old.path == inside) {
             Some(old) => *old = artifact,
             None => self.record.artifacts.push(artifact),

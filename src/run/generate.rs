@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::drawing::{Stamp, draw_missing};
 use super::folder::{Machine, RunFolder};
-use super::opening::{content_hash, hash_with, loaded, of_full_precision, opened_with};
+use super::opening::{content_hash, hash_with, loaded, of_full_precision, opened_with, warn_of_unread};
 use super::pipeline::DrawSettings;
 use super::prompts::PromptRow;
 use super::{Batch, Error, ModelSettings, located};
@@ -169,6 +169,14 @@ pub fn generate(
         ));
     }
     let usual = DrawSettings::default();
+    let own = |is_own: fn(&PromptRow) -> bool| commission.prompts.iter().filter(|row| is_own(row)).count();
+    let (guided, sized) = (own(|row| row.guidance.is_some()), own(|row| row.size.is_some()));
+    if commission.guidance.is_some() && guided > 0 {
+        watch.note(&format!("--guidance is for prompts without one of their own; {guided} have one"));
+    }
+    if commission.size.is_some() && sized > 0 {
+        watch.note(&format!("--size takes the place of the sizes that {sized} prompts have of their own"));
+    }
     for row in &commission.prompts {
         let seeds = row.seed.map_or_else(|| commission.seeds.clone(), |seed| vec![seed]);
         for (n, seed) in seeds.into_iter().enumerate() {
@@ -261,15 +269,7 @@ fn diffusion(
         }
         hash = format!("{hash}+{word}={}", content_hash(&embedding.path)?);
     }
-    let unread: Vec<usize> =
-        commission.prompts.iter().map(|row| model.unread(&row.prompt)).filter(|&tokens| tokens > 0).collect();
-    if let Some(most) = unread.iter().max() {
-        watch.warn(&format!(
-            "{} of {} prompts are longer than the text encoder reads; up to {most} tokens at their ends are not seen",
-            unread.len(),
-            commission.prompts.len()
-        ));
-    }
+    warn_of_unread(&model, commission.prompts.iter().map(|row| row.prompt.as_str()), watch);
     let guided = |row: &PromptRow| {
         row.guidance.or(commission.guidance).unwrap_or(DrawSettings::default().guidance) > 1.0
     };

@@ -144,7 +144,7 @@ impl Jury {
         on_known: Option<&Reference>,
         base: &[Looked<Answer>],
     ) -> Result<JudgeReport, Error> {
-        let both = |r: &Reference| [Domain::Style, Domain::Object].map(|domain| r.judging(domain)).to_vec();
+        let both = |known: &Reference| self.judgings(known);
         Ok(JudgeReport {
             card: self.card().clone(),
             on_reference: on_known.map(both).unwrap_or_default(),
@@ -161,7 +161,13 @@ impl Jury {
             return Ok(Vec::new());
         }
         let own = reference(&self.set, looked.iter().map(|own| (&own.asked, &own.evidence.logits)))?;
-        Ok([Domain::Style, Domain::Object].map(|domain| own.judging(domain)).to_vec())
+        Ok(self.judgings(&own))
+    }
+
+    /// Of each domain in which there is something to tell apart.
+    fn judgings(&self, known: &Reference) -> Vec<Judging> {
+        let domains = [Domain::Style, Domain::Object].into_iter();
+        domains.filter(|domain| !self.set.is_single(*domain)).map(|domain| known.judging(domain)).collect()
     }
 }
 

@@ -53,27 +53,35 @@ impl FromStr for Rows {
 /// Lays out one folder by seeds or prompts, or several folders below each other.
 ///
 /// # Errors
-/// A folder without pictures, or one that lacks a picture which another has.
-pub fn compare(request: &GridRequest) -> Result<Picture, Error> {
+/// A folder without pictures, folders that have no picture in common, a picture that is not there.
+pub fn compare(request: &GridRequest, watch: &mut dyn Watch) -> Result<Picture, Error> {
     let stems = request
         .folders
         .iter()
-        .map(|folder| pictures_of(folder, &request.only))
+        .map(|folder| pictures_of(folder, &request.only, watch))
         .collect::<Result<Vec<_>, _>>()?;
     if let [folder] = request.folders.as_slice() {
-        return one(folder, &stems[0], request);
+        return one(folder, &stems[0], request, watch);
     }
     let others: Vec<HashSet<String>> =
         stems[1..].iter().map(|own| own.iter().map(Stem::name).collect()).collect();
-    let common: Vec<String> = stems[0]
-        .iter()
-        .map(Stem::name)
-        .filter(|name| others.iter().all(|own| own.contains(name)))
-        .take(request.columns)
-        .collect();
+    let mut common: Vec<String> =
+        stems[0].iter().map(Stem::name).filter(|name| others.iter().all(|own| own.contains(name))).collect();
     if common.is_empty() {
         return Err(Error::Unknown("the folders have no picture of the same name".to_owned()));
     }
+    for (folder, own) in request.folders.iter().zip(&stems) {
+        if let Some(stem) = own.iter().find(|stem| !common.contains(&stem.name())) {
+            watch.note(&format!(
+                "{}: {} of {} pictures are in not all of the folders and left out, {} for one",
+                folder.display(),
+                own.len() - common.len(),
+                own.len(),
+                stem.name()
+            ));
+        }
+    }
+    first_columns(&mut common, request.columns, watch);
     let bands = request
         .folders
         .iter()
@@ -90,7 +98,20 @@ pub fn compare(request: &GridRequest) -> Result<Picture, Error> {
     Ok(grid("", &heads, &bands))
 }
 
-fn one(folder: &Path, stems: &[Stem], request: &GridRequest) -> Result<Picture, Error> {
+/// Keeps as many columns as were asked for, and says how many are left out.
+fn first_columns<T>(columns: &mut Vec<T>, most: usize, watch: &mut dyn Watch) {
+    if columns.len() > most {
+        watch.note(&format!("{most} of {} columns are shown (--columns shows more)", columns.len()));
+        columns.truncate(most);
+    }
+}
+
+fn one(
+    folder: &Path,
+    stems: &[Stem],
+    request: &GridRequest,
+    watch: &mut dyn Watch,
+) -> Result<Picture, Error> {
     let in_order = |part: fn(&Stem) -> &String| {
         let mut parts: Vec<&String> = stems.iter().map(part).collect();
         parts.sort_by(|a, b| by_number(a, b));
@@ -100,7 +121,7 @@ fn one(folder: &Path, stems: &[Stem], request: &GridRequest) -> Result<Picture, 
     let head = |part: &str| canvas::spaced(part.trim_end_matches('_'));
     let (prompts, seeds) = (in_order(|stem| &stem.prompt), in_order(|stem| &stem.seed));
     let (rows, mut columns) = if request.rows == Rows::Seed { (seeds, prompts) } else { (prompts, seeds) };
-    columns.truncate(request.columns);
+    first_columns(&mut columns, request.columns, watch);
     let bands = rows
         .into_iter()
         .map(|row| {
@@ -158,9 +179,13 @@ fn by_number(a: &str, b: &str) -> Ordering {
 }
 
 /// The pictures of a folder that were asked for, in order.
-fn pictures_of(folder: &Path, only: &[String]) -> Result<Vec<Stem>, Error> {
+fn pictures_of(folder: &Path, only: &[String], watch: &mut dyn Watch) -> Result<Vec<Stem>, Error> {
     let asked = |stem: &Stem| only.is_empty() || only.iter().any(|part| stem.name().contains(part.as_str()));
-    let mut stems: Vec<Stem> = list(folder)?.files.iter().map(|file| Stem::of(file)).filter(asked).collect();
+    let listing = list(folder)?;
+    if let Some(note) = listing.note() {
+        watch.note(&format!("{}: {note}", folder.display()));
+    }
+    let mut stems: Vec<Stem> = listing.files.iter().map(|file| Stem::of(file)).filter(asked).collect();
     if stems.is_empty() {
         return Err(Error::Unknown(format!("{} holds no picture that was asked for", folder.display())));
     }

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::{Adapter, Error};
 use crate::generator::{Checkpoint, Location, StableDiffusion, StyleGan2};
+use crate::pictures::list_deep;
 use crate::torch::{Device, Place, Precision};
 use crate::watch::Watch;
 use crate::weights::{Edit, Ema, adapter_file};
@@ -29,6 +30,22 @@ pub(super) fn loaded(
     let model = StableDiffusion::load(checkpoint, place)?;
     model.notes().iter().for_each(|note| watch.note(note));
     Ok(model)
+}
+
+/// Says which prompts are longer than a model reads: it sees no difference in what comes behind.
+pub(super) fn warn_of_unread<'p>(
+    model: &StableDiffusion,
+    prompts: impl Iterator<Item = &'p str>,
+    watch: &mut dyn Watch,
+) {
+    let unread: Vec<usize> = prompts.map(|prompt| model.unread(prompt)).collect();
+    let long = unread.iter().filter(|&&tokens| tokens > 0).count();
+    if let Some(most) = unread.iter().max().filter(|_| long > 0) {
+        watch.warn(&format!(
+            "{long} of {} prompts are longer than the text encoder reads; up to {most} tokens at their ends are not seen",
+            unread.len()
+        ));
+    }
 }
 
 /// Opens a `StyleGAN2` to be read, and not to draw or learn.
@@ -64,6 +81,19 @@ pub(super) fn content_hash(path: &Path) -> Result<blake3::Hash, Error> {
         return Ok(Checkpoint::open(&path.into())?.hash()?);
     }
     Ok(content.finalize())
+}
+
+/// A hash over all pictures in a folder and the folders in it, with their names and captions.
+pub(super) fn pictures_hash(folder: &Path) -> Result<String, Error> {
+    let mut content = blake3::Hasher::new();
+    for file in list_deep(folder)?.files {
+        let caption = file.with_extension("txt");
+        for file in [Some(file), caption.is_file().then_some(caption)].into_iter().flatten() {
+            content.update(file.strip_prefix(folder).unwrap_or(&file).to_string_lossy().as_bytes());
+            content.update_reader(fs_err::File::open(file)?)?;
+        }
+    }
+    Ok(content.finalize().to_hex().to_string())
 }
 
 /// Where a GAN draws: whatever it learns in, its pictures are of 32 bits.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::concept::Screening;
 use super::gan::Unlearning;
 use super::{Batch, Error};
-use crate::erasure::SalUn;
+use crate::erasure::{SalUn, Task};
 use crate::measure::Target;
 use crate::sampler::{Prediction, Solver};
 use crate::weights::Ema;
@@ -205,6 +205,21 @@ impl Default for ModelSettings {
     }
 }
 
+impl Method {
+    /// Its settings with all that their variant decides.
+    #[must_use]
+    pub(super) fn effective(self) -> Self {
+        let Self::SalUn(method) = self;
+        Self::SalUn(method.effective())
+    }
+
+    /// What an edit of it says of how it was made.
+    pub(super) fn recipe(&self, task: &Task) -> String {
+        let Self::SalUn(method) = self;
+        method.recipe(task)
+    }
+}
+
 impl Default for Method {
     fn default() -> Self {
         Self::SalUn(SalUn::default())
@@ -255,7 +270,8 @@ impl Pipeline {
     /// # Errors
     /// What is no TOML, an unknown key, a value of the wrong type, a target that is none.
     pub fn parse(path: &str, text: &str, sets: &[String]) -> Result<Self, Error> {
-        let pipeline: Self = overridden(path, text, sets)?;
+        let mut pipeline: Self = overridden(path, text, sets)?;
+        pipeline.method = pipeline.method.effective();
         let wrong = |why: String| Error::Pipeline(format!("{path}: {why}"));
         pipeline.targets().map_err(|error| wrong(error.to_string()))?;
         if pipeline.answers.seeds.is_empty() {

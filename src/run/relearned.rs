@@ -1,8 +1,11 @@
 //! Teaches an erased concept again, and says how it came back.
 
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 
 use super::measured::Measured;
+use super::opening::content_hash;
 use super::samples::drawn;
 use super::{Error, RunFolder};
 use crate::attack::{Relearning, Return, Sight};
@@ -45,6 +48,14 @@ pub(super) struct Again<'a> {
     /// Of the base, `[n, 3, size, size]`.
     pub pictures: Tensor,
     pub seed: u64,
+    pub judge: &'a Judge,
+}
+
+/// What an earlier sitting saw, and of which edit.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    edit: String,
+    back: Return,
 }
 
 impl Again<'_> {
@@ -54,19 +65,21 @@ impl Again<'_> {
         &self,
         model: &StyleGan2,
         (target, measured): (&Target, &Measured),
-        (method, judge): (&str, &Judge),
+        (method, edit): (&str, &Path),
         run: &mut RunFolder,
         watch: &mut dyn Watch,
     ) -> Result<Relearned, Error> {
         let stem = target.to_string().replace(':', "-");
         let file = run.path(format!("state/{stem}/relearned-{method}.json"));
-        let known = fs_err::read_to_string(&file).ok();
-        let back: Return = if let Some(known) = known.and_then(|text| serde_json::from_str(&text).ok()) {
-            known
+        let edit = content_hash(edit)?.to_hex().to_string();
+        let known =
+            fs_err::read_to_string(&file).ok().and_then(|text| serde_json::from_str::<Kept>(&text).ok());
+        let back = if let Some(known) = known.filter(|known| known.edit == edit) {
+            known.back
         } else {
             let own: Vec<u64> = measured.latents(true).map(|own| own.seed).take(LOOKED).collect();
             let shown = |model: &dyn Synthesizer| -> Result<(usize, usize), Error> {
-                let evidence = in_batches(&drawn(model, &own)?, |batch| judge.see(batch, None))?;
+                let evidence = in_batches(&drawn(model, &own)?, |batch| self.judge.see(batch, None))?;
                 Ok((evidence.iter().filter(|own| measured.shows(own)).count(), own.len()))
             };
             let look = |model: &dyn Synthesizer| shown(model).map_err(|error| error.to_string());
@@ -74,8 +87,9 @@ impl Again<'_> {
             let back = run.phase(&what, model.place().device, |_| {
                 Ok(self.settings.run(model, &self.pictures, &look, self.seed, watch)?)
             })?;
-            write_json(&file, &back)?;
-            back
+            let kept = Kept { edit, back };
+            write_json(&file, &kept)?;
+            kept.back
         };
         let point = |own: &Sight| CurvePoint { step: own.step, share: Estimate::of_share(own.hits, own.n) };
         Ok(Relearned {

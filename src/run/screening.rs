@@ -6,13 +6,15 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::concept::{Screening, captioned};
-use super::erasing::{MATERIAL_SEED, Places, erase};
+use super::erasing::{CONCEPT_SEED, Places, erase};
 use super::evidence::{EvidenceFile, Looked, json};
 use super::judging::{Asked, judge_pictures, warn_of_blank};
 use super::layouts::Gallery;
+use super::opening::pictures_hash;
 use super::prompts::PromptRow;
 use super::screens::{ScreenReport, measured, open_screens};
 use super::studio::Studio;
+use super::task::warn_of_cut;
 use super::{Ending, Error, Machine, RunFolder};
 use crate::erasure::{Example, Material, Task};
 use crate::files::write_json;
@@ -135,6 +137,12 @@ fn work(
     studio.sign(run, largest, watch)?;
     let prompts: Vec<&PromptRow> = requests.iter().map(|(_, row)| row).collect();
     run.record.bind("prompts", blake3::hash(json(&prompts)?.as_bytes()).to_hex().as_str())?;
+    if let Some(folder) = &concept.pictures {
+        run.record.bind("pictures to learn from", &pictures_hash(folder)?)?;
+    }
+    let pairs = concept.pairs.iter().flat_map(|pair| [&pair.forget, &pair.anchor]);
+    let all = prompts.iter().map(|row| &row.prompt).chain(pairs).chain(&concept.keep);
+    studio.warn_of_unread(all.map(String::as_str), watch);
     let mut reports = Vec::new();
     for (name, screen) in screens {
         run.record.bind(name, &screen.card().hash)?;
@@ -291,18 +299,19 @@ fn material(
     let forget: Vec<&str> = task.pairs.iter().map(|pair| pair.forget.as_str()).collect();
     let keep: Vec<&str> = task.remain.iter().map(String::as_str).collect();
     if let Some(folder) = &concept.pictures {
-        let mut remarks = Remarks::default();
+        let (mut remarks, mut cut) = (Remarks::default(), 0);
         let mut read = |what: &str, prompts: &[&str]| -> Result<Vec<Example>, Error> {
             let files =
                 if prompts.is_empty() { Vec::new() } else { captioned(&folder.join(what), prompts, watch)? };
             let open = |(file, prompt): (PathBuf, usize)| {
                 let picture = Picture::open_noting(&file, &mut remarks)?;
-                Ok(Example { picture: picture.fitted(studio.side as usize), prompt })
+                Ok(Example { picture: picture.fitted_noting(studio.side as usize, &mut cut), prompt })
             };
             files.into_iter().map(open).collect()
         };
         let material = Material { forget: read("forget", &forget)?, remain: read("keep", &keep)? };
         remarks.sentences().iter().for_each(|remark| watch.note(remark));
+        warn_of_cut(cut, watch);
         return Ok(material);
     }
     let mut drawn = |what: &str, prompts: &[&str], each: usize| -> Result<Vec<Example>, Error> {
@@ -310,7 +319,7 @@ fn material(
             .flat_map(|prompt| (0..each as u64).map(move |i| (prompt, i)))
             .map(|(prompt, i)| {
                 let file = folder.join(what).join(format!("{prompt}_{i}.png"));
-                (file, studio.shot(prompts[prompt].to_owned(), MATERIAL_SEED + i))
+                (file, studio.shot(prompts[prompt].to_owned(), CONCEPT_SEED + i))
             })
             .collect();
         studio.draw(&works, &format!("drawing to {what}"), watch)?;

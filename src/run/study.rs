@@ -13,6 +13,7 @@ use super::folder::{Ending, Machine, RunFolder};
 use super::judging::{judge_pictures, warn_of_blanks};
 use super::jury::{JudgeReport, Jury};
 use super::layouts::before_and_after;
+use super::opening::pictures_hash;
 use super::pipeline::Pipeline;
 use super::studio::Studio;
 use super::task::{material, task};
@@ -63,7 +64,7 @@ pub fn erase_only(
 ) -> Result<Vec<PathBuf>, Error> {
     let mut study = Study::open(pipeline, place, watch)?;
     RunFolder::within(root, pipeline, Machine::here(place), watch, |run, watch| {
-        study.studio.sign(run, (study.studio.side, study.studio.side), watch)?;
+        study.sign(run, watch)?;
         let mut files = Vec::new();
         for target in study.targets.clone() {
             study.erase(run, &target, place.device, watch)?;
@@ -80,7 +81,7 @@ fn study(
     device: Device,
     watch: &mut dyn Watch,
 ) -> Result<Summary, Error> {
-    own.studio.sign(run, (own.studio.side, own.studio.side), watch)?;
+    own.sign(run, watch)?;
     run.record.bind("judge", &jury.card().hash)?;
     run.record.bind("judge's settings and questions", &jury.card().fingerprint)?;
     let mut evidence = EvidenceFile::open(&run.path("evidence.jsonl"), watch)?;
@@ -116,6 +117,7 @@ fn study(
             .phase(&format!("judging without {}", target.name), device, |_| look(&subject, &folder, watch))?;
         let seen: Vec<Seen> = looked.iter().map(|looked| looked.seen(&questions)).collect();
         let (set, known) = (&own.set, reference.as_ref());
+        set.unmeasured(target).iter().for_each(|why| watch.note(why));
         scores.extend(score_target(set, target, Subject::Base, &base_seen, None, known)?);
         scores.extend(score_target(set, target, Subject::Erased, &seen, Some(&base_seen), known)?);
         warn_of_blanks(target, &scores, watch);
@@ -169,6 +171,26 @@ impl<'a> Study<'a> {
         let (set, targets) = checked(pipeline)?;
         let studio = Studio::open(&pipeline.model, &pipeline.draw, false, place, watch)?;
         Ok(Self { pipeline, studio, set, targets })
+    }
+
+    /// Notes in the run what it depends on.
+    fn sign(&mut self, run: &mut RunFolder, watch: &mut dyn Watch) -> Result<(), Error> {
+        self.studio.sign(run, (self.studio.side, self.studio.side), watch)?;
+        if let Some(folder) = &self.pipeline.task.pictures {
+            run.record.bind("pictures to learn from", &pictures_hash(Path::new(folder))?)?;
+        }
+        let learned = self.pipeline.task.forget_pictures.max(self.pipeline.task.remain_pictures) as u64;
+        if self.pipeline.task.pictures.is_none()
+            && let Some(seed) = self.set.seeds.iter().find(|seed| (*seed & 0xffff_ffff) < learned)
+        {
+            watch.warn(&format!(
+                "answers.seeds has {seed}, whose pictures the method learns from: it draws the seeds 0 to {}; judge others",
+                learned - 1
+            ));
+        }
+        let prompts: Vec<String> = self.set.answers().iter().map(Answer::prompt).collect();
+        self.studio.warn_of_unread(prompts.iter().map(String::as_str), watch);
+        Ok(())
     }
 
     fn erase(

@@ -120,7 +120,19 @@ pub fn survey(
         to_canvas = Some(frechet(&Tensor::cat(&own, 0), &canvas));
         // As many as there are of the others: distances shrink with the number of pictures.
         let mut others = known(PER_CELL)?;
+        if others.len() < n {
+            watch.note(&format!(
+                "the canvas' own distance is of {} pictures, there are no more; that of these is of {n}",
+                others.len()
+            ));
+        }
         others.truncate(n.max(2));
+        let width = canvas.width();
+        if n <= width {
+            watch.warn(&format!(
+                "FID of {n} pictures in {width} dimensions says little: more pictures than dimensions are needed"
+            ));
+        }
         of_canvas = Some(frechet(&features.of(&others)?, &canvas));
     }
     Ok(Survey {

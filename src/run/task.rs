@@ -10,7 +10,7 @@ use super::pipeline::TaskSettings;
 use super::studio::Studio;
 use crate::erasure::{Example, Material, Pair, Task};
 use crate::measure::{Answer, AnswerSet, Domain, PLAIN, Target};
-use crate::pictures::{Picture, Remarks, sole};
+use crate::pictures::{Picture, Remarks, list_deep, sole};
 use crate::watch::Watch;
 
 /// The prompts of a task: the target with everything of the other domain, and all the rest.
@@ -65,6 +65,13 @@ pub(super) fn to_learn_from(
     (forget, remain)
 }
 
+/// Says how many pictures lost their edges when they were made square.
+pub(super) fn warn_of_cut(cut: usize, watch: &mut dyn Watch) {
+    if cut > 0 {
+        watch.warn(&format!("{cut} pictures to learn from are not square; only their middles are seen"));
+    }
+}
+
 /// The pictures to learn from: from the user's folder, or drawn by the model itself.
 pub(super) fn material(
     studio: &Studio,
@@ -85,7 +92,7 @@ pub(super) fn material(
         let number = (answer.seed - MATERIAL_SEED + 1).to_string();
         Ok(sole(&Path::new(pictures).join(&answer.style).join(&answer.object).join(number))?)
     };
-    let mut remarks = Remarks::default();
+    let (mut remarks, mut cut) = (Remarks::default(), 0);
     let mut examples = |answers: &[Answer], prompts: Vec<&String>| {
         answers
             .iter()
@@ -93,7 +100,7 @@ pub(super) fn material(
                 let own = answer.prompt();
                 let prompt = prompts.iter().position(|prompt| **prompt == own).unwrap_or(usize::MAX);
                 let picture = Picture::open_noting(&path_of(answer)?, &mut remarks)?;
-                Ok(Example { picture: picture.fitted(studio.side as usize), prompt })
+                Ok(Example { picture: picture.fitted_noting(studio.side as usize, &mut cut), prompt })
             })
             .collect::<Result<Vec<_>, Error>>()
     };
@@ -102,5 +109,15 @@ pub(super) fn material(
         remain: examples(&remain, task.remain.iter().collect())?,
     };
     remarks.sentences().iter().for_each(|remark| watch.note(remark));
+    warn_of_cut(cut, watch);
+    if let Some(pictures) = &settings.pictures {
+        let (taken, there) = (forget.len() + remain.len(), list_deep(Path::new(pictures))?.files.len());
+        if taken < there {
+            watch.note(&format!(
+                "{taken} of {there} pictures in {pictures} are learned from: {} of each prompt to forget, {} of each to keep (task.forget_pictures, task.remain_pictures)",
+                settings.forget_pictures, settings.remain_pictures
+            ));
+        }
+    }
     Ok(material)
 }

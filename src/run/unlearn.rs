@@ -199,7 +199,15 @@ impl Study<'_> {
             let lesson = match &self.pipeline.measure.relearn {
                 Some(settings) => {
                     let taught = &split.negatives[..split.negatives.len().min(settings.pictures)];
-                    Some(Again { settings, pictures: model.sample(taught)?, seed: self.pipeline.seed })
+                    if taught.len() < settings.pictures {
+                        watch.warn(&format!(
+                            "{target}: relearning is taught with {} pictures; there are no {} samples that show it",
+                            taught.len(),
+                            settings.pictures
+                        ));
+                    }
+                    let (pictures, seed) = (model.sample(taught)?, self.pipeline.seed);
+                    Some(Again { settings, pictures, seed, judge: &self.judge.judge })
                 }
                 None => None,
             };
@@ -210,7 +218,7 @@ impl Study<'_> {
                 let subject = format!("{target} {}", method.name());
                 let after = self.album((model, &on), (&latents, &subject), run, watch);
                 let back = lesson.as_ref().filter(|_| after.is_ok()).map(|lesson| {
-                    lesson.teach(model, (target, &measured), (method.name(), &self.judge.judge), run, watch)
+                    lesson.teach(model, (target, &measured), (method.name(), &on[0].path), run, watch)
                 });
                 model.apply(&Edit::default())?;
                 let after = after?;
@@ -390,6 +398,12 @@ impl Study<'_> {
         let files: Vec<PathBuf> = names.iter().map(|name| run.path(name)).collect();
         if !files.iter().all(|file| file.exists()) {
             let eyes = (self.labeller, &self.labeller_features);
+            if split.negatives.len() < 4 {
+                watch.warn(&format!(
+                    "{target}: of only {} samples that show it none is held out; how much is unlearned on the way is looked at in those that are learned from",
+                    split.negatives.len()
+                ));
+            }
             let looking = examiner(model, eyes, (self.set, target), split)?;
             let feedback = Feedback {
                 concept: target.to_string(),
@@ -405,6 +419,11 @@ impl Study<'_> {
                     Ok(method.erasure().erase(model, &feedback, Some(&state), watch)?)
                 })?;
                 edit.check()?;
+                if edit.is_empty() {
+                    watch.warn(&format!(
+                        "{what} has changed no weight: pictures after it are those before it"
+                    ));
+                }
                 edit.save(file)?;
                 // What the training came to is of no use once the edit is there; adapted models are, to other methods.
                 let own = state.join(method.name());
@@ -413,8 +432,9 @@ impl Study<'_> {
                 }
             }
         }
-        for file in &files {
+        for (name, file) in names.iter().zip(&files) {
             Weights::open_own(file, "remove it, and the run finds it again")?;
+            run.unchanged(name)?;
         }
         names.iter().try_for_each(|name| run.artifact(name))?;
         Ok(files)

@@ -29,6 +29,11 @@ pub trait Lesson {
     /// Whatever goes wrong in the lesson.
     fn loss(&mut self, step: u64, rng: &mut Rng, share: Share) -> Result<Tensor, Error>;
 
+    /// What its steps depend on beside the plan and the parameters; a state of other facts is another training's.
+    fn facts(&self) -> &str {
+        ""
+    }
+
     /// Whether a step can be done in two halves where memory is short.
     fn divides(&self) -> bool {
         false
