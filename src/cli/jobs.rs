@@ -8,11 +8,10 @@ use clap::Args;
 
 use super::bars::{Bars, span};
 use super::{Common, DrawArgs, ModelArgs, default_out, output};
-use crate::generator::Seeding;
 use crate::measure::Target;
 use crate::run::{
     self, Adapter, AnswerSettings, Column, Commission, Embedding, GanCommission, Inquiry, Job, JudgeSettings,
-    Pipeline, PromptRow, Screening, Unlearning,
+    Pipeline, PromptRow, Screening, Seeding, Unlearning,
 };
 
 #[derive(Debug, Args)]

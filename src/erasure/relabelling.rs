@@ -32,8 +32,8 @@ impl Lesson for Relabelling<'_> {
         self.chosen.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect()
     }
 
-    fn facts(&self) -> &str {
-        self.key
+    fn facts(&self) -> String {
+        self.key.to_owned()
     }
 
     fn divides(&self) -> bool {

@@ -42,7 +42,7 @@ mod task;
 mod train;
 mod unlearn;
 
-pub use crate::generator::{Adapter, Embedding, Format, Kept};
+pub use crate::generator::{Adapter, Embedding, Format, Kept, Seeding};
 pub use crate::pictures::Picture;
 pub use crate::torch::Kind;
 pub use crate::torch::Place;

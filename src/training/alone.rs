@@ -135,7 +135,7 @@ impl Pupil for Alone<'_> {
 
     fn facts(&self) -> String {
         let shape = |(name, tensor): &(String, Tensor)| format!("{name} {:?}", tensor.size());
-        self.named.iter().map(shape).collect::<Vec<_>>().concat() + self.lesson.facts()
+        self.named.iter().map(shape).collect::<Vec<_>>().concat() + &self.lesson.facts()
     }
 
     fn step(&mut self, step: u64, lr: f64, watch: &mut dyn Watch) -> Result<f64, Error> {

@@ -30,8 +30,8 @@ pub trait Lesson {
     fn loss(&mut self, step: u64, rng: &mut Rng, share: Share) -> Result<Tensor, Error>;
 
     /// What its steps depend on beside the plan and the parameters; a state of other facts is another training's.
-    fn facts(&self) -> &str {
-        ""
+    fn facts(&self) -> String {
+        String::new()
     }
 
     /// Whether a step can be done in two halves where memory is short.
