@@ -138,7 +138,7 @@ fn work(
     let prompts: Vec<&PromptRow> = requests.iter().map(|(_, row)| row).collect();
     run.record.bind("prompts", blake3::hash(json(&prompts)?.as_bytes()).to_hex().as_str())?;
     if let Some(folder) = &concept.pictures {
-        run.record.bind("pictures to learn from", &pictures_hash(folder)?)?;
+        run.record.bind("folder of pictures to learn from", &pictures_hash(folder)?)?;
     }
     let pairs = concept.pairs.iter().flat_map(|pair| [&pair.forget, &pair.anchor]);
     let all = prompts.iter().map(|row| &row.prompt).chain(pairs).chain(&concept.keep);

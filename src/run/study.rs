@@ -177,7 +177,7 @@ impl<'a> Study<'a> {
     fn sign(&mut self, run: &mut RunFolder, watch: &mut dyn Watch) -> Result<(), Error> {
         self.studio.sign(run, (self.studio.side, self.studio.side), watch)?;
         if let Some(folder) = &self.pipeline.task.pictures {
-            run.record.bind("pictures to learn from", &pictures_hash(Path::new(folder))?)?;
+            run.record.bind("folder of pictures to learn from", &pictures_hash(Path::new(folder))?)?;
         }
         let learned = self.pipeline.task.forget_pictures.max(self.pipeline.task.remain_pictures) as u64;
         if self.pipeline.task.pictures.is_none()

@@ -10,5 +10,6 @@ mod pictures;
 mod prompts;
 mod runs;
 mod single_files;
+mod studies;
 mod tools;
 mod usage;

@@ -9,7 +9,7 @@ use unsee::weights::Weights;
 
 use super::tools::{Copy, done, fails, has, json, unsee};
 
-const PIPELINE: &str = r#"
+pub(crate) const PIPELINE: &str = r#"
 name = "short"
 [task]
 forget = ["style:Mosaic"]
@@ -32,13 +32,13 @@ check = 1
 "#;
 
 /// A pipeline in a folder of its own, where its run goes.
-struct Study {
-    folder: Copy,
-    out: PathBuf,
+pub(crate) struct Study {
+    pub(crate) folder: Copy,
+    pub(crate) out: PathBuf,
 }
 
 impl Study {
-    fn new(text: &str) -> Self {
+    pub(crate) fn new(text: &str) -> Self {
         let folder = Copy::empty("study.toml");
         fs_err::write(&folder.path, text).unwrap();
         let out = folder.beside("run");
@@ -51,11 +51,11 @@ impl Study {
         command
     }
 
-    fn run(&self, more: &[&str]) -> String {
+    pub(crate) fn run(&self, more: &[&str]) -> String {
         done(&mut self.command(more)).1
     }
 
-    fn fails(&self, more: &[&str]) -> String {
+    pub(crate) fn fails(&self, more: &[&str]) -> String {
         fails(&mut self.command(more), 1)
     }
 
@@ -65,7 +65,7 @@ impl Study {
     }
 }
 
-fn hash(file: &Path) -> String {
+pub(crate) fn hash(file: &Path) -> String {
     Weights::open(file).unwrap().hash().unwrap().to_hex().to_string()
 }
 
