@@ -66,7 +66,7 @@ pub(super) struct ExportArgs {
     #[arg(long, value_enum, default_value_t = Numbers::Keep)]
     dtype: Numbers,
     /// Rank of a low-rank adapter [default: all of the change]
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(i64).range(1..))]
     rank: Option<i64>,
     /// Whose names a low-rank adapter has [default: kohya]
     #[arg(long, value_enum)]

@@ -9,10 +9,11 @@ use serde::{Deserialize, Serialize};
 use super::checkpoint::unused;
 use super::signs::Signs;
 use super::{Checkpoint, Error};
+use crate::sampler::Prediction;
 use crate::torch::{Kind, Tensor, no_grad};
 use crate::weights::{
-    self, Edit, Ema, Weights, adapter_file, from_compvis, is_compvis, is_lora, read_lora, spelt_anew,
-    without_position_ids,
+    self, Edit, Ema, Weights, adapter_file, adapter_files, from_compvis, is_compvis, is_lora, read_lora,
+    spelt_anew, vae_of_compvis, without_position_ids,
 };
 
 /// A file or folder that goes onto a base, and how much of it.
@@ -85,17 +86,27 @@ impl Checkpoint {
         for adapter in adapters {
             let file = self.opened(adapter, ema, &mut notes, &mut warnings)?;
             let about = file.metadata();
+            if is_lora(&file) && self.is_of_the_other_prediction(&about) {
+                warnings.push(format!(
+                    "{adapter}: it was made for a UNet that predicts otherwise than the base's, by what it says of itself"
+                ));
+            }
             recipes.push(about.get("unsee.recipe").cloned().unwrap_or_else(|| format!("\"{adapter}\"")));
             if is_lora(&file) {
                 let names = self.names();
+                let (mut all, mut changed) = (0, 0);
                 for factors in read_lora(&file, names.iter().map(String::as_str), &mut notes)? {
                     let weight = self.current(&tensors, &factors.name)?;
-                    tensors.insert(factors.name.clone(), factors.added(&file, &weight, adapter.strength)?);
+                    let after = factors.added(&file, &weight, adapter.strength)?;
+                    (all, changed) =
+                        (all + 1, changed + usize::from(!after.equal(&weight.to_kind(Kind::Float))));
+                    tensors.insert(factors.name.clone(), after);
                 }
-                if adapter.strength == 0.0 {
-                    warnings.push(format!("{adapter}: at this strength it has no effect"));
+                let said = format!("{adapter}: a low-rank adapter of {all} modules");
+                if changed == 0 {
+                    warnings.push(format!("{said}, which changes none of them: it has no effect"));
                 } else {
-                    notes.push(format!("{adapter}: a low-rank adapter"));
+                    notes.push(said);
                 }
                 continue;
             }
@@ -106,13 +117,14 @@ impl Checkpoint {
                 self.find_part(&file, &adapter.path)?
             };
             let (fit, mut changed) = (values.len(), 0);
+            let none = adapter.strength == 0.0;
             for (full, after) in values {
                 let before = self.current(&tensors, &full)?;
                 if after.size() != before.size() {
                     return Err(Error::EditShape { name: full, found: after.size(), wanted: before.size() });
                 }
                 // What did not change is no part of an edit; a file's rounding is compared as it is.
-                if after.equal(&before.to_kind(after.kind())) {
+                if none || after.equal(&before.to_kind(after.kind())) {
                     continue;
                 }
                 changed += 1;
@@ -126,11 +138,16 @@ impl Checkpoint {
                 };
                 tensors.insert(full, value);
             }
+            let more = left;
             let left = if left == 0 { String::new() } else { format!(", {left} others were left") };
             let said =
                 format!("{adapter}: {fit} tensors fit the base, {changed} of them differ from it{left}");
             if changed == 0 {
                 warnings.push(format!("{said}: it has no effect"));
+            } else if more > fit {
+                warnings.push(format!(
+                    "{said}: it is of another kind than the base, or under names that are not known"
+                ));
             } else {
                 notes.push(said);
             }
@@ -154,6 +171,13 @@ impl Checkpoint {
         let path = &adapter.path;
         if path.is_dir() {
             if let Some(file) = adapter_file(path) {
+                if let Some(other) = adapter_files(path).into_iter().find(|other| *other != file) {
+                    warnings.push(format!(
+                        "{adapter}: {} is taken, and {} beside it is not; name the file itself to take that",
+                        file.display(),
+                        other.display()
+                    ));
+                }
                 return Ok(Weights::open(&file)?);
             }
             let folder = Self::open(&path.as_path().into())?;
@@ -168,6 +192,9 @@ impl Checkpoint {
             return Ok(Weights::joined(folder.components().into_iter()));
         }
         let file = Weights::open(path)?;
+        if let Some(vae) = vae_of_compvis(&file)? {
+            return Ok(Weights::joined([("vae", &spelt_anew(&vae)?)].into_iter()));
+        }
         if !is_whole(&file) {
             return Ok(file);
         }
@@ -185,6 +212,16 @@ impl Checkpoint {
         let text_encoder = without_position_ids(&parts.text_encoder, notes)?;
         let all = [("text_encoder", text_encoder), ("unet", parts.unet), ("vae", spelt_anew(&parts.vae)?)];
         Ok(Weights::joined(all.iter().map(|(component, weights)| (*component, weights))))
+    }
+
+    /// Whether a file's metadata say that it belongs to a UNet of the other prediction.
+    fn is_of_the_other_prediction(&self, about: &BTreeMap<String, String>) -> bool {
+        let velocity = match (about.get("modelspec.prediction_type"), about.get("ss_v_parameterization")) {
+            (Some(text), _) => text.starts_with('v'),
+            (None, Some(text)) => text == "True",
+            (None, None) => return false,
+        };
+        velocity != (self.networks.scheduler.prediction_type == Prediction::VPrediction)
     }
 
     /// A tensor with an edit on it.
@@ -247,7 +284,16 @@ impl Checkpoint {
         let mut left = 0;
         for own in file.names() {
             match full_of(own) {
-                Some(full) => drop(named.insert(full, own.to_owned())),
+                Some(full) => {
+                    if let Some(other) = named.insert(full.clone(), own.to_owned())
+                        && !file.floats(&other)?.equal(&file.floats(own)?)
+                    {
+                        return Err(Error::Shot(format!(
+                            "{}: `{other}` and `{own}` are both {full} and differ; remove one of them",
+                            path.display()
+                        )));
+                    }
+                }
                 None if own.ends_with("position_ids") => {}
                 None => left += 1,
             }
@@ -265,9 +311,10 @@ impl Checkpoint {
     }
 }
 
-/// Whether a file is a whole model in `CompVis`' names, and no part of one.
+/// Whether a file is a model in `CompVis`' names, and no part of one.
 fn is_whole(file: &Weights) -> bool {
-    is_compvis(file) && file.names().any(|name| name.starts_with("first_stage_model."))
+    let beside = ["first_stage_model.", "cond_stage_model."];
+    is_compvis(file) && file.names().any(|name| beside.iter().any(|part| name.starts_with(part)))
 }
 
 fn is_whole_file(path: &Path) -> bool {

@@ -36,7 +36,15 @@ impl StableDiffusion {
     /// # Errors
     /// A file without vectors of this model's width, a word that is known.
     pub fn learn(&mut self, embedding: &Embedding) -> Result<String, Error> {
-        let (own, vectors) = read(&embedding.path, embedding.word.as_deref())?;
+        let (own, vectors, left) = read(&embedding.path, embedding.word.as_deref())?;
+        if !left.is_empty() {
+            self.notes.push(format!(
+                "{}: {} {} left; one word is learned from a file",
+                embedding.path.display(),
+                left.join(", "),
+                if left.len() == 1 { "is" } else { "are" }
+            ));
+        }
         let stem = || embedding.path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let word = embedding.word.clone().or(own).unwrap_or_else(stem);
         let first = self.text.learn(&vectors)?;
@@ -45,8 +53,8 @@ impl StableDiffusion {
     }
 }
 
-/// The word that a file names, and its vectors `[n, width]`. A file of several words has them under their names.
-fn read(path: &Path, wanted: Option<&str>) -> Result<(Option<String>, Tensor), Error> {
+/// The word that a file names, its vectors `[n, width]`, and what else is in it. A file of several words has them under their names.
+fn read(path: &Path, wanted: Option<&str>) -> Result<(Option<String>, Tensor, Vec<String>), Error> {
     let file = Weights::open(path)?;
     let names: Vec<&str> = file.names().collect();
     // A1111: safetensors have `emb_params`, pickles a dictionary under `string_to_param`. diffusers: the word itself.
@@ -66,5 +74,6 @@ fn read(path: &Path, wanted: Option<&str>) -> Result<(Option<String>, Tensor), E
     };
     let vectors = file.floats(name)?;
     let vectors = if vectors.dim() == 1 { vectors.unsqueeze(0) } else { vectors };
-    Ok((word, vectors))
+    let left = names.iter().filter(|own| **own != name).map(|own| (*own).to_owned()).collect();
+    Ok((word, vectors, left))
 }

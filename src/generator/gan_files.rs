@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::{Error, Format};
 use crate::model::stylegan2::{Config, PREFIX, is_mapping, kernels};
-use crate::torch::{Kind, Tensor, no_grad};
+use crate::torch::{Kind, Tensor, no_grad, not_finite};
 use crate::weights::{Edit, Gan, MEAN_STYLE, Weights, is_stylegan, read_stylegan, save, save_torch};
 
 /// Whether a path is a file with a `StyleGAN2` in it.
@@ -41,11 +41,25 @@ pub fn export_gan(
                 None => weights.tensor(name)?,
             };
             let kind = kind.unwrap_or(own.kind());
-            Ok((name.to_owned(), no_grad(|| own.to_kind(kind))))
+            let tensor = no_grad(|| own.to_kind(kind));
+            let lost = not_finite(&tensor);
+            if lost > 0 {
+                return Err(Error::Shot(format!(
+                    "{lost} numbers of `{name}` would be NaN or infinite as {kind:?}; write it with --dtype f32, or take another copy of the model"
+                )));
+            }
+            Ok((name.to_owned(), tensor))
         };
         weights.names().filter(|name| *name != MEAN_STYLE).map(tensor).collect()
     };
     let mut networks: Vec<(&str, Tensors)> = vec![("g_ema", read(&generator)?)];
+    let mut said = Vec::new();
+    if !edit.is_empty() && (trained.is_some() || discriminator.is_some()) {
+        said.push(
+            "the edited generator is written alone: the file's other networks were never edited, and the concept is in them still"
+                .to_owned(),
+        );
+    }
     for (name, weights) in [("g", trained), ("d", discriminator)] {
         if let Some(weights) = weights.filter(|_| edit.is_empty()) {
             networks.push((name, read(&weights)?));
@@ -66,7 +80,8 @@ pub fn export_gan(
             }
             save_torch(to, &networks, &mean)?;
             let discriminator = networks.iter().any(|(name, _)| *name == "d");
-            Ok(lost(&config, discriminator))
+            said.extend(lost(&config, discriminator));
+            Ok(said)
         }
         Format::Safetensors => {
             let whole = networks
@@ -85,7 +100,7 @@ pub fn export_gan(
             about.extend(clamp.map(|clamp| ("stylegan2.conv_clamp", clamp.to_string())));
             about.extend(group.map(|group| ("stylegan2.group_size", group.to_string())));
             save(to, &whole, &about)?;
-            Ok(Vec::new())
+            Ok(said)
         }
         _ => Err(Error::Shot(
             "a StyleGAN2 is written with --as rosinality (.pt) or --as safetensors; the others are for Stable Diffusion"

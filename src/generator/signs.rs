@@ -16,13 +16,21 @@ pub(super) struct Signs {
     pub(super) prediction: Option<Prediction>,
     /// Where that is said.
     by: Option<&'static str>,
+    /// Where two of them say different things.
+    differ: Vec<String>,
     /// Whether the last timestep of its schedule has no signal (Lin et al. 2024).
     pub(super) zero_snr: bool,
 }
 
 /// The schedule of the published Stable Diffusion 1.x and 2.x, as A1111's `.yaml` files have it.
-const KNOWN: [(&str, f64); 4] =
-    [("linear_start", 0.00085), ("linear_end", 0.012), ("timesteps", 1000.0), ("scale_factor", 0.18215)];
+const KNOWN: [(&str, f64); 6] = [
+    ("linear_start", 0.00085),
+    ("linear_end", 0.012),
+    ("timesteps", 1000.0),
+    ("scale_factor", 0.18215),
+    ("num_heads", 8.0),
+    ("num_head_channels", 64.0),
+];
 /// ᾱ at the last timestep of that schedule.
 const LAST_SIGNAL: f64 = 0.004_66;
 
@@ -62,7 +70,15 @@ impl Signs {
             _ => {}
         }
         let about = file.metadata();
-        let metadata = about.get("modelspec.prediction_type").and_then(|text| prediction(text));
+        let metadata = match about.get("modelspec.prediction_type") {
+            Some(text) => Some(prediction(text).ok_or_else(|| Error::Config {
+                path: path.to_path_buf(),
+                why: format!(
+                    "its metadata says that it predicts `{text}`; noise (epsilon) and velocities (v) are built, and --prediction says which of them is meant"
+                ),
+            })?),
+            None => None,
+        };
         let yaml = match beside(path) {
             Some(yaml) => of_yaml(&yaml, configured)?,
             None => None,
@@ -71,8 +87,12 @@ impl Signs {
         for (found, by) in
             [(tensor, "its tensor v_pred"), (metadata, "its metadata"), (yaml, "the .yaml beside it")]
         {
-            if signs.prediction.is_none() && found.is_some() {
-                (signs.prediction, signs.by) = (found, Some(by));
+            match (signs.prediction, signs.by, found) {
+                (None, _, Some(_)) => (signs.prediction, signs.by) = (found, Some(by)),
+                (Some(own), Some(first), Some(found)) if own != found => signs.differ.push(format!(
+                    "{first} and {by} differ in what its UNet predicts; {first} is taken (--prediction says another)"
+                )),
+                _ => {}
             }
         }
         Ok(signs)
@@ -81,7 +101,7 @@ impl Signs {
     /// Puts them into a configuration that was named for the file, which knows its own weights best, unless something else
     /// was asked for; says where the two differ.
     pub(super) fn onto(&self, configs: &mut Configs, asked: Option<Prediction>) -> Vec<String> {
-        let mut differ = Vec::new();
+        let mut differ = self.differ.clone();
         if let (None, Some(prediction), Some(by)) = (asked, self.prediction, self.by) {
             differ.extend(configs.predict(prediction, &format!("{by} says")));
         }
@@ -101,7 +121,7 @@ impl Signs {
     pub(super) fn note(&self, path: &Path, configs: &Configs, asked: Option<Prediction>) -> Vec<String> {
         let what = if configs.predicts_velocity() { "velocities (v_prediction)" } else { "noise (epsilon)" };
         let path = path.display();
-        let mut notes = Vec::new();
+        let mut notes: Vec<String> = self.differ.iter().map(|differ| format!("{path}: {differ}")).collect();
         match (asked, self.prediction, self.by) {
             (Some(asked), Some(found), Some(by)) if asked != found => {
                 notes.push(format!("{path} is taken to predict {what}, as was asked for, though {by} says otherwise"));
@@ -121,7 +141,9 @@ impl Signs {
 
 fn prediction(text: &str) -> Option<Prediction> {
     match text.trim().trim_matches(['"', '\'']).to_lowercase().as_str() {
-        "v" | "v_prediction" | "v-prediction" | "velocity" => Some(Prediction::VPrediction),
+        "v" | "v_prediction" | "v-prediction" | "v_pred" | "v-pred" | "vpred" | "velocity" => {
+            Some(Prediction::VPrediction)
+        }
         "eps" | "epsilon" | "noise" => Some(Prediction::Epsilon),
         _ => None,
     }
@@ -149,6 +171,14 @@ fn of_yaml(path: &Path, configured: bool) -> Result<Option<Prediction>, Error> {
                     why: format!("parameterization is {value}; eps and v are built"),
                 });
             }
+        }
+        if !configured && key == "beta_schedule" && value.trim_matches(['"', '\'']) != "linear" {
+            return Err(Error::Config {
+                path: path.to_path_buf(),
+                why: format!(
+                    "beta_schedule is {value}, Stable Diffusion's is linear; name a diffusers folder with its configuration (--config)"
+                ),
+            });
         }
         if !configured
             && let (Some((_, known)), Ok(number)) =

@@ -38,7 +38,7 @@ pub struct StableDiffusion {
     schedule: Schedule,
     scheduler: SchedulerConfig,
     place: Place,
-    notes: Vec<String>,
+    pub(super) notes: Vec<String>,
     /// The base's own values of the tensors that the edit in place has replaced.
     originals: HashMap<String, Tensor>,
 }

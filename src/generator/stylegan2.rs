@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::seeding::numpy_normal;
 use super::stable_diffusion::{first_that_is_not, to_pictures};
-use super::{Adapter, Blend, Error, Generator, ModelCard, Seeding, Shot, Synthesizer, is_whole};
+use super::{Adapter, Blend, Error, Generator, Laid, ModelCard, Seeding, Shot, Synthesizer, is_whole};
 use crate::model::Builder;
 use crate::model::stylegan2::{self, Config, Discriminator, Noise, PREFIX, is_mapping};
 use crate::pictures::Picture;
@@ -27,6 +27,8 @@ pub struct StyleGan2 {
     /// The base's tensors in whose place an edit's are.
     originals: BTreeMap<String, Tensor>,
     place: Place,
+    /// Whether the file has a noise for each layer.
+    has_noise: bool,
 }
 
 /// Latents of which the mean style is made where a file has none, as rosinality does.
@@ -70,16 +72,17 @@ impl StyleGan2 {
             side: config.size,
         };
         let originals = BTreeMap::new();
-        Ok(Self { card, network, discriminator, mean, own_mean: None, originals, place })
+        let has_noise = weights.contains("noises.noise_0");
+        Ok(Self { card, network, discriminator, mean, own_mean: None, originals, place, has_noise })
     }
 
     /// Lays files onto it, one after the other: edits that were made of it, or generators that come of it.
     ///
     /// # Errors
     /// An edit of another base, tensors of other shapes, a file that is neither.
-    pub fn lay(&self, adapters: &[Adapter]) -> Result<Edit, Error> {
+    pub fn lay(&self, adapters: &[Adapter]) -> Result<Laid, Error> {
         let mut laid: BTreeMap<String, Tensor> = BTreeMap::new();
-        let mut recipes = Vec::new();
+        let (mut recipes, mut notes, mut warnings) = (Vec::new(), Vec::new(), Vec::new());
         let current = |laid: &BTreeMap<String, Tensor>, full: &str| -> Result<Tensor, Error> {
             if let Some(own) = laid.get(full) {
                 return Ok(own.shallow_clone());
@@ -109,11 +112,16 @@ impl StyleGan2 {
                     return Err(Error::Config { path: adapter.path.clone(), why });
                 }
                 let other = gan.generator;
+                notes.push(format!(
+                    "{adapter}: its generator's weights go onto the base, whose own noise stays{}",
+                    if other.contains(MEAN_STYLE) { "; the mean of its styles is found anew" } else { "" }
+                ));
                 let full = |(name, _): (&str, &Tensor)| Ok((format!("{PREFIX}{name}"), other.floats(name)?));
                 self.network.parameters().iter().map(full).collect::<Result<Vec<_>, Error>>()?
             } else {
                 Edit::read(&file, &self.card.hash, |full| current(&laid, full))?.tensors
             };
+            let mut changed = 0;
             for (full, after) in values {
                 let (before, after) = (current(&laid, &full)?, after.to_kind(Kind::Float));
                 if before.size() != after.size() {
@@ -121,9 +129,10 @@ impl StyleGan2 {
                 }
                 let after = after.to_device(before.device());
                 // What is as it was is no change: the mean style belongs to a mapping that moved.
-                if after.equal(&before) {
+                if adapter.strength == 0.0 || after.equal(&before) {
                     continue;
                 }
+                changed += 1;
                 let value = no_grad(|| {
                     if is_whole(&adapter.strength) {
                         after
@@ -133,9 +142,13 @@ impl StyleGan2 {
                 });
                 laid.insert(full, value);
             }
+            if changed == 0 {
+                warnings.push(format!("{adapter}: it changes nothing of the base"));
+            }
         }
         let recipe = if recipes.len() == 1 { recipes.remove(0) } else { format!("[{}]", recipes.join(", ")) };
-        Ok(Edit { base: self.card.hash.clone(), recipe, tensors: laid.into_iter().collect() })
+        let edit = Edit { base: self.card.hash.clone(), recipe, tensors: laid.into_iter().collect() };
+        Ok(Laid { edit, notes, warnings })
     }
 
     /// Latents `[n, style_dim]` and each layer's noise `[n, 1, side, side]` of seeds, which mean what each shot says.
@@ -174,6 +187,11 @@ impl Generator for StyleGan2 {
 
     fn check(&self, shot: &Shot) -> Result<(), Error> {
         let side = self.card.side;
+        if shot.seeding == Seeding::Nvidia && !self.has_noise {
+            return Err(Error::Shot(
+                "the file has no noise of its own, which NVIDIA's scripts draw all pictures with (--seeding nvidia)".to_owned(),
+            ));
+        }
         let large = |seed: u64| shot.seeding == Seeding::Nvidia && u32::try_from(seed).is_err();
         if large(shot.seed) || shot.blend.is_some_and(|blend| large(blend.seed())) {
             return Err(Error::Shot(format!(

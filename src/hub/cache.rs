@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::Error;
+use super::snapshot::USUAL;
 
 /// A model on the hub and a branch, tag or commit of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,7 +23,7 @@ impl std::str::FromStr for Name {
 
     fn from_str(text: &str) -> Result<Self, Error> {
         let wrong = || Error::Name(text.to_owned());
-        let (id, revision) = text.split_once('@').unwrap_or((text, "main"));
+        let (id, revision) = text.split_once('@').unwrap_or((text, USUAL));
         let (organisation, name) = id.split_once('/').ok_or_else(wrong)?;
         let word = |word: &str| {
             !word.is_empty()
@@ -43,14 +44,14 @@ impl Name {
     pub fn of_folder(path: &Path) -> Option<Self> {
         let (organisation, name) = path.file_name()?.to_str()?.strip_prefix("models--")?.split_once("--")?;
         let id = format!("{organisation}/{name}");
-        path.join("snapshots").is_dir().then(|| Self { id, revision: "main".to_owned() })
+        path.join("snapshots").is_dir().then(|| Self { id, revision: USUAL.to_owned() })
     }
 }
 
 impl std::fmt::Display for Name {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}", self.id)?;
-        if self.revision == "main" { Ok(()) } else { write!(f, "@{}", self.revision) }
+        if self.revision == USUAL { Ok(()) } else { write!(f, "@{}", self.revision) }
     }
 }
 

@@ -5,6 +5,9 @@ use std::path::{Component, Path, PathBuf};
 use super::cache::is_commit;
 use super::{Error, Name, Settings};
 
+/// The branch that is meant where none is named.
+pub(super) const USUAL: &str = "main";
+
 /// Says of the names of files what a whole model would have beside them.
 pub(super) type Lacking<'a> = &'a dyn Fn(&[String]) -> Vec<String>;
 
@@ -16,8 +19,9 @@ pub fn cached(settings: &Settings, name: &Name, lacking: Lacking<'_>) -> Result<
     snapshot(&settings.folder(name), name, lacking)
 }
 
-/// The snapshot that is meant, in a model's folder of a cache: the one that the revision names where it is whole, else
-/// the only one that is. `None` where there is none.
+/// The snapshot that is meant, in a model's folder of a cache: the one that the revision names where it is whole; for the
+/// usual branch, where the cache does not know it or has not all of it, the only one that is whole and that no other
+/// branch names. `None` where there is none.
 ///
 /// # Errors
 /// A snapshot of which files are missing, several whole ones of which none is named.
@@ -34,15 +38,23 @@ pub fn snapshot(folder: &Path, name: &Name, lacking: Lacking<'_>) -> Result<Opti
         folder: path.to_path_buf(),
         lacking: missing(path).join(", "),
     };
-    if is_commit(&name.revision) {
+    // Another revision than the usual one was asked for on purpose: nothing else can stand for it.
+    if name.revision != USUAL {
         return named.map_or(Ok(None), |path| Err(incomplete(&path)));
     }
+    let refs = folder.join("refs");
+    let others: Vec<String> = names(&refs)
+        .into_iter()
+        .filter(|branch| *branch != name.revision)
+        .filter_map(|branch| fs_err::read_to_string(refs.join(branch)).ok())
+        .map(|commit| commit.trim().to_owned())
+        .collect();
     let mut all: Vec<PathBuf> = std::fs::read_dir(&snapshots)
         .into_iter()
         .flatten()
         .flatten()
         .map(|entry| entry.path())
-        .filter(|path| commit_of(path).is_some())
+        .filter(|path| commit_of(path).is_some_and(|commit| !others.contains(&commit)))
         .collect();
     all.sort_unstable();
     let whole: Vec<&PathBuf> = all.iter().filter(|path| missing(path).is_empty()).collect();

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use super::opening::{opened_gan, opened_with};
+use super::opening::{opened_gan, opened_with, said};
 use super::pipeline::ModelSettings;
 use super::{Error, located};
 use crate::generator::{Adapter, Checkpoint, Generator as _, Synthesizer as _, is_gan};
@@ -83,7 +83,7 @@ impl Subject {
         let location = located(model)?;
         if is_gan(&location.path) {
             let mut model = opened_gan(&location.path)?;
-            let edit = model.lay(edits)?;
+            let edit = said(model.lay(edits)?, watch);
             model.apply(&edit)?;
             return Ok(Self::Gan(model.parameters().into_iter().collect()));
         }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::opening::{opened_gan, opened_with};
+use super::opening::{opened_gan, opened_with, said};
 use super::pipeline::ModelSettings;
 use super::{Error, located};
 use crate::generator::{Adapter, Edited, Format, Kept, export_gan, is_gan};
@@ -23,7 +23,11 @@ pub fn export(
 ) -> Result<Vec<Kept>, Error> {
     let location = located(model)?;
     if is_gan(&location.path) {
-        let edit = if edits.is_empty() { Edit::default() } else { opened_gan(&location.path)?.lay(edits)? };
+        let edit = if edits.is_empty() {
+            Edit::default()
+        } else {
+            said(opened_gan(&location.path)?.lay(edits)?, watch)
+        };
         for lost in export_gan(&location.path, &edit, to, (format, kind))? {
             watch.warn(&lost);
         }

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::drawing::{Stamp, draw_missing};
 use super::folder::{Machine, RunFolder};
-use super::opening::{content_hash, hash_with, loaded, of_full_precision, opened_with, warn_of_unread};
+use super::opening::{content_hash, hash_with, loaded, of_full_precision, opened_with, said, warn_of_unread};
 use super::pipeline::DrawSettings;
 use super::prompts::PromptRow;
 use super::{Batch, Error, ModelSettings, located};
@@ -148,7 +148,7 @@ pub fn generate(
     let of_gan = is_gan(&location.path);
     let place = if of_gan { of_full_precision(place) } else { place };
     let Loaded { model, hash, solver } = if of_gan {
-        gan(commission, &location.path, place)?
+        gan(commission, &location.path, place, watch)?
     } else {
         diffusion(commission, &location, place, watch)?
     };
@@ -170,6 +170,10 @@ pub fn generate(
     }
     let usual = DrawSettings::default();
     let own = |is_own: fn(&PromptRow) -> bool| commission.prompts.iter().filter(|row| is_own(row)).count();
+    let seeded = own(|row| row.seed.is_some());
+    if seeded > 0 && commission.seeds != [0] {
+        watch.note(&format!("--seeds are for prompts without one of their own; {seeded} have one"));
+    }
     let (guided, sized) = (own(|row| row.guidance.is_some()), own(|row| row.size.is_some()));
     if commission.guidance.is_some() && guided > 0 {
         watch.note(&format!("--guidance is for prompts without one of their own; {guided} have one"));
@@ -235,6 +239,14 @@ fn draw(
     Ok(works.into_iter().map(|(file, shot)| Drawn { file, prompt: shot.prompt, seed: shot.seed }).collect())
 }
 
+/// Whether a prompt has A1111's weights in it: a number behind a colon, in brackets.
+fn is_weighted(prompt: &str) -> bool {
+    prompt.split('(').skip(1).any(|inner| {
+        let inside = inner.split(')').next().unwrap_or_default();
+        inside.rsplit_once(':').is_some_and(|(_, weight)| weight.trim().parse::<f64>().is_ok())
+    })
+}
+
 /// A model with everything on it.
 struct Loaded {
     model: Box<dyn Generator>,
@@ -269,7 +281,17 @@ fn diffusion(
         }
         hash = format!("{hash}+{word}={}", content_hash(&embedding.path)?);
     }
-    warn_of_unread(&model, commission.prompts.iter().map(|row| row.prompt.as_str()), watch);
+    let texts = commission.prompts.iter().map(|row| &row.prompt).chain([&commission.negative]);
+    warn_of_unread(&model, texts.map(String::as_str), watch);
+    let strange =
+        |prompt: &str| prompt.contains("<lora:") || prompt.contains("<hypernet:") || is_weighted(prompt);
+    if let Some(row) = commission.prompts.iter().find(|row| strange(&row.prompt)) {
+        watch.warn(&format!(
+            "«{}» is read as plain text, as diffusers does: weights like (cat:1.4) and <lora:…> are A1111's; --edit takes a LoRA",
+            row.prompt
+        ));
+    }
+    model.notes().iter().for_each(|note| watch.note(note));
     let guided = |row: &PromptRow| {
         row.guidance.or(commission.guidance).unwrap_or(DrawSettings::default().guidance) > 1.0
     };
@@ -280,7 +302,7 @@ fn diffusion(
     Ok(Loaded { model: Box::new(model), hash, solver })
 }
 
-fn gan(commission: &Commission, path: &Path, place: Place) -> Result<Loaded, Error> {
+fn gan(commission: &Commission, path: &Path, place: Place, watch: &mut dyn Watch) -> Result<Loaded, Error> {
     let wrong = |what: &str| {
         Err(Error::Unknown(format!(
             "{} is a StyleGAN2: {what}; its pictures are seeds (--seeds, --truncation)",
@@ -300,7 +322,8 @@ fn gan(commission: &Commission, path: &Path, place: Place) -> Result<Loaded, Err
     }
     let mut model = StyleGan2::load(path, place)?;
     if !commission.edits.is_empty() {
-        model.apply(&model.lay(&commission.edits)?)?;
+        let edit = said(model.lay(&commission.edits)?, watch);
+        model.apply(&edit)?;
     }
     let hash = hash_with(&model.card().hash, &commission.edits)?;
     Ok(Loaded { model: Box::new(model), hash, solver: None })

@@ -53,7 +53,7 @@ pub fn fits(path: &Path, base: &ModelSettings) -> Result<String, Error> {
     let adapters = [Adapter { path: path.to_path_buf(), strength: 1.0 }];
     if is_gan(&location.path) {
         let laid = opened_gan(&location.path)?.lay(&adapters)?;
-        return Ok(format!("{} tensors would change", laid.tensors.len()));
+        return Ok(format!("{} tensors would change", laid.edit.tensors.len()));
     }
     let laid = Checkpoint::open(&location)?.lay(&adapters, base.ema)?;
     let said: Vec<String> = laid.notes.into_iter().chain(laid.warnings).collect();

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use super::{Adapter, Error};
-use crate::generator::{Checkpoint, Location, StableDiffusion, StyleGan2};
+use crate::generator::{Checkpoint, Laid, Location, StableDiffusion, StyleGan2};
 use crate::pictures::list_deep;
 use crate::torch::{Device, Place, Precision};
 use crate::watch::Watch;
@@ -114,8 +114,13 @@ pub(super) fn opened_with(
     }
     let ema = if location.path.is_dir() { Ema::Auto } else { location.ema };
     let base = opened(&Location { ema, ..location.clone() }, watch)?;
-    let laid = base.lay(edits, location.ema)?;
+    let edit = said(base.lay(edits, location.ema)?, watch);
+    Ok((base, edit))
+}
+
+/// Says what is to be known of files that were laid onto a base.
+pub(super) fn said(laid: Laid, watch: &mut dyn Watch) -> Edit {
     laid.notes.iter().for_each(|note| watch.note(note));
     laid.warnings.iter().for_each(|warning| watch.warn(warning));
-    Ok((base, laid.edit))
+    laid.edit
 }

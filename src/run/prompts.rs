@@ -46,7 +46,11 @@ const KINDS: [(&str, &[&str]); 6] = [
 ];
 
 /// Columns that mean something to other programs and nothing here.
-const UNUSED: [&str; 9] = [
+const UNUSED: [&str; 13] = [
+    "cfg",
+    "cfg_scale",
+    "scale",
+    "seeds",
     "adv_prompt",
     "negative",
     "negative_prompt",
@@ -95,7 +99,8 @@ impl Heads<'_> {
             return vec![own.name.as_str()];
         }
         let known = KINDS.iter().find(|(own, _)| *own == kind).map_or(&[][..], |(_, names)| names);
-        known.iter().copied().filter(|name| self.heads.iter().any(|head| head == name)).collect()
+        let written = |name: &&str| self.heads.iter().find(|head| head.eq_ignore_ascii_case(name));
+        known.iter().filter_map(written).map(String::as_str).collect()
     }
 }
 
@@ -113,6 +118,14 @@ pub(super) fn whole(text: &str) -> Option<u64> {
 pub fn read_prompts(path: &Path, columns: &[Column], watch: &mut dyn Watch) -> Result<Vec<PromptRow>, Error> {
     let wrong = |why: String| Error::Unknown(format!("{}: {why}", path.display()));
     let (names, table) = numbered(path, watch)?;
+    if let Some(twice) =
+        (1..columns.len()).find(|&n| columns[..n].iter().any(|own| own.kind == columns[n].kind))
+    {
+        return Err(wrong(format!(
+            "two columns are named for {} (--column); one can be",
+            columns[twice].kind
+        )));
+    }
     let heads = Heads { heads: &names, own: columns };
     let asked = columns
         .iter()
@@ -130,7 +143,7 @@ pub fn read_prompts(path: &Path, columns: &[Column], watch: &mut dyn Watch) -> R
     let unused: Vec<&str> = names
         .iter()
         .map(String::as_str)
-        .filter(|name| UNUSED.contains(name) && !taken.contains(name))
+        .filter(|name| UNUSED.contains(&name.to_ascii_lowercase().as_str()) && !taken.contains(name))
         .collect();
     if !unused.is_empty() {
         watch.note(&format!(

@@ -214,7 +214,7 @@ impl Study<'_> {
             let mut rows = Vec::new();
             for (method, path) in self.pipeline.method.iter().zip(edits) {
                 let on = [Adapter { path, strength: 1.0 }];
-                model.apply(&model.lay(&on)?)?;
+                model.apply(&model.lay(&on)?.edit)?;
                 let subject = format!("{target} {}", method.name());
                 let after = self.album((model, &on), (&latents, &subject), run, watch);
                 let back = lesson.as_ref().filter(|_| after.is_ok()).map(|lesson| {

@@ -207,12 +207,27 @@ impl Files {
                 .map_err(|error| broken(error.to_string()))?
         };
         let mut settings = Settings::default();
-        for name in ["special_tokens_map.json", "tokenizer_config.json"] {
+        // As transformers has it: where tokenizer_config.json lists added tokens, it is all that counts; before, what
+        // special_tokens_map.json says came last (Stable Diffusion 2 fills prompts by that alone), and tokens were added by
+        // files of their own.
+        let mut lists = false;
+        for name in ["tokenizer_config.json", "special_tokens_map.json"] {
             let path = folder.join(name);
             if !path.exists() {
                 continue;
             }
             let json = fields::open(&path)?;
+            if lists {
+                let said: Settings = fields::read(&json, &path, notes)?;
+                if said.pad_token.as_ref().is_some_and(|pad| pad.content() != settings.pad()) {
+                    notes.push(format!(
+                        "{}: another pad_token stands here than in tokenizer_config.json, which is taken, as transformers does",
+                        path.display()
+                    ));
+                }
+                continue;
+            }
+            lists = json.get("added_tokens_decoder").is_some();
             hasher.update(json.to_string().as_bytes());
             let found: Settings = fields::read(&json, &path, notes)?;
             settings.model_max_length = found.model_max_length.or(settings.model_max_length);
@@ -226,7 +241,15 @@ impl Files {
             }
         }
         let extra = folder.join("added_tokens.json");
-        if extra.exists() {
+        if !lists && vocab.exists() && whole.exists() {
+            let json = fields::open(&whole)?;
+            let own: Vec<Added> = fields::parsed(&json["added_tokens"], &whole).unwrap_or_default();
+            for own in own {
+                hasher.update(format!("{} {}", own.id, own.token.content).as_bytes());
+                added.insert(own.id, own.token);
+            }
+        }
+        if !lists && extra.exists() {
             let json = fields::open(&extra)?;
             hasher.update(json.to_string().as_bytes());
             let own: BTreeMap<String, i64> = fields::parsed(&json, &extra)?;

@@ -22,12 +22,12 @@ pub use file::Info;
 pub use folder::{missing_shards, weight_files};
 pub use names::compvis::{
     Averages, Ema, SingleFile, foreign_single_file, from_compvis, is_compvis, spelt_anew, to_compvis,
-    unet_names_of_compvis,
+    unet_names_of_compvis, vae_of_compvis,
 };
 pub use names::inception::read_inception;
 pub use names::kinds::describe;
 pub use names::lora::{Dialect, Factors, is_lora, named_lora, read_lora};
-pub use names::lora_scaling::{CLASS as LORA_CONFIG, adapter_file};
+pub use names::lora_scaling::{CLASS as LORA_CONFIG, adapter_file, adapter_files};
 pub use names::positions::without_position_ids;
 pub use names::stylegan::{Gan, MEAN_STYLE, STYLEGAN2, foreign_gan, is_stylegan, read_stylegan};
 pub use save::{save, save_as};
@@ -107,9 +107,11 @@ impl Weights {
     /// divided, none where it is left out.
     ///
     /// # Errors
-    /// A tensor that cannot be seen as `rename` says.
+    /// A tensor that cannot be seen as `rename` says; two that become one and differ.
     pub fn renamed(&self, rename: impl Fn(&str) -> Vec<(String, View)>) -> Result<Self, Error> {
         let mut places = BTreeMap::new();
+        let mut first: BTreeMap<String, String> = BTreeMap::new();
+        let mut twice: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for (name, place) in &self.places {
             for (new, view) in rename(name) {
                 let view = if view == View::Whole { place.view } else { view };
@@ -120,7 +122,23 @@ impl Weights {
                     let why = format!("`{name}` is {shape:?}, which cannot be `{new}`");
                     return Err(Error::damaged(self.files[place.file].path(), why));
                 }
-                places.insert(new, place);
+                if places.insert(new.clone(), place).is_some() {
+                    twice.entry(new).or_default().push(name.clone());
+                } else {
+                    first.insert(new, name.clone());
+                }
+            }
+        }
+        for (new, others) in twice {
+            let own = self.floats(&first[&new])?.flatten(0, -1);
+            for other in others {
+                if !self.floats(&other)?.flatten(0, -1).equal(&own) {
+                    let why = format!(
+                        "`{}` and `{other}` are one tensor under two names, and differ; remove one of them",
+                        first[&new]
+                    );
+                    return Err(Error::unfit(self.path(&other), why));
+                }
             }
         }
         Ok(Self { files: self.files.clone(), places })

@@ -352,16 +352,15 @@ impl UNet {
         for level in &self.up {
             for stage in &level.stages {
                 let skip = skips.pop().expect("as many skips as stages");
-                // Sides that are no multiple of the coarsest level come back a pixel too large.
-                let (_, _, h, w) = skip.size4().expect("[n, c, h, w]");
-                if x.size()[2..] != [h, w] {
-                    x = x.narrow(2, 0, h).narrow(3, 0, w);
-                }
                 x = run(stage, &Tensor::cat(&[x, skip], 1));
             }
             if let Some(conv) = &level.resize {
                 let (_, _, h, w) = x.size4().expect("[n, c, h, w]");
-                x = conv.forward(&x.upsample_nearest2d([h * 2, w * 2], None, None));
+                let twice = x.upsample_nearest2d([h * 2, w * 2], None, None);
+                // Sides that are no multiple of the coarsest level would come back a pixel too large; what is cut off must
+                // not be seen by the convolution either.
+                let finer = skips.last().expect("as many skips as stages").size();
+                x = conv.forward(&twice.narrow(2, 0, finer[2]).narrow(3, 0, finer[3]));
             }
         }
         self.conv_out.forward(&self.norm.forward_silu(&x))

@@ -4,7 +4,7 @@
 //! Facts: `ldm/modules/diffusionmodules/{openaimodel,model}.py` of `CompVis/stable-diffusion`, and which of their
 //! modules diffusers calls what (`scripts/convert_original_stable_diffusion_to_diffusers.py`).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::modules::Modules;
 use super::{Shaping, openclip};
@@ -142,7 +142,8 @@ pub fn from_compvis(file: &Weights, ema: Ema) -> Result<SingleFile, Error> {
     // The averaged copies are named by their module without its dots.
     let averaged = |name: &str| {
         let rest = name.strip_prefix("model.")?;
-        Some(format!("model_ema.{}", rest.replace('.', ""))).filter(|name| file.contains(name))
+        let spellings = [format!("model_ema.{}", rest.replace('.', "")), format!("model_ema.{rest}")];
+        spellings.into_iter().find(|name| file.contains(name))
     };
     let pairs: Vec<(&str, String)> = (file.names())
         .filter(|name| name.starts_with(UNET))
@@ -152,6 +153,16 @@ pub fn from_compvis(file: &Weights, ema: Ema) -> Result<SingleFile, Error> {
         return Err(Error::unfit(
             file.path(""),
             "it has no averaged weights (model_ema.…) besides those of the training's end; leave ema out",
+        ));
+    }
+    let all = file.names().filter(|name| name.starts_with(UNET)).count();
+    if ema == Ema::Yes && pairs.len() < all {
+        return Err(Error::unfit(
+            file.path(""),
+            format!(
+                "it has averaged weights of {} of {all} tensors only, which are no model; leave ema out",
+                pairs.len()
+            ),
         ));
     }
     let taken = ema == Ema::Yes;
@@ -193,14 +204,21 @@ pub fn from_compvis(file: &Weights, ema: Ema) -> Result<SingleFile, Error> {
             || !vae_name(name).is_empty()
             || if open_clip { name.starts_with(OPEN_CLIP) } else { !clip_name(name).is_empty() }
     };
-    let left = file.names().filter(|name| !is_bookkeeping(name) && !taken_up(name)).map(str::to_owned);
+    let known: HashSet<&str> = pairs.iter().map(|(_, averaged)| averaged.as_str()).collect();
+    let counters = ["model_ema.decay", "model_ema.num_updates"];
+    let stray =
+        |name: &str| name.starts_with("model_ema.") && !known.contains(name) && !counters.contains(&name);
+    let left = file
+        .names()
+        .filter(|name| stray(name) || (!is_bookkeeping(name) && !taken_up(name)))
+        .map(str::to_owned);
     Ok(SingleFile { text_encoder, unet, vae, averages, left: left.collect() })
 }
 
-/// How far the averaged weights lie from the last ones, relative to these: of every eighth tensor.
+/// How far the averaged weights lie from the last ones, relative to these.
 fn distance(file: &Weights, pairs: &[(&str, String)]) -> Result<f64, Error> {
     let (mut apart, mut whole) = (0.0, 0.0);
-    for (name, averaged) in pairs.iter().step_by(8) {
+    for (name, averaged) in pairs {
         let [own, other] = [file.tensor(name)?, file.tensor(averaged)?].map(|own| own.to_kind(Kind::Float));
         if own.size() != other.size() {
             return Err(Error::unfit(
@@ -217,6 +235,24 @@ fn distance(file: &Weights, pairs: &[(&str, String)]) -> Result<f64, Error> {
         whole += square(&own);
     }
     Ok((apart / whole.max(f64::MIN_POSITIVE)).sqrt())
+}
+
+/// The autoencoder of a file that holds it alone, under `CompVis`' names, with its prefix or without. `None` for any other
+/// file.
+///
+/// # Errors
+/// Tensors of shapes that cannot be theirs.
+pub fn vae_of_compvis(file: &Weights) -> Result<Option<Weights>, Error> {
+    let mark = "decoder.mid.block_1.conv1.weight";
+    let Some(prefix) = [VAE, ""].into_iter().find(|prefix| file.contains(&format!("{prefix}{mark}"))) else {
+        return Ok(None);
+    };
+    if is_compvis(file) {
+        return Ok(None);
+    }
+    let names: Vec<&str> = file.names().filter_map(|name| name.strip_prefix(prefix)).collect();
+    let modules = vae_modules(count(&names, "encoder.down."), count(&names, "encoder.down.0.block."));
+    Ok(Some(file.renamed(inward(&modules, prefix))?))
 }
 
 /// An autoencoder's attention under the names and in the shapes that diffusers has now: files from before its version

@@ -157,6 +157,17 @@ pub fn read_lora<'a>(
         let why = format!("it holds several adapters ({}); save them one by one", names.join(", "));
         return Err(Error::unfit(file.path(""), why));
     }
+    let alone: Vec<&str> = file
+        .names()
+        .filter(|name| name.strip_suffix(".alpha").is_some_and(|module| !halves.contains_key(module)))
+        .collect();
+    if let Some(first) = alone.first() {
+        notes.push(format!(
+            "{}: {} alphas have no factors beside them and do nothing, `{first}` for one",
+            file.path(first).display(),
+            alone.len()
+        ));
+    }
     let scalings = Scalings::of(file, notes)?;
     let mut found = Vec::new();
     let mut unknown = Vec::new();
@@ -167,6 +178,15 @@ pub fn read_lora<'a>(
         let bare = module.strip_prefix("base_model.model.").unwrap_or(&module);
         match modules.get(bare) {
             Some(name) => {
+                if let Some(other) = found.iter().find(|own: &&Factors| own.name == *name) {
+                    return Err(Error::unfit(
+                        file.path(&up),
+                        format!(
+                            "it adapts `{name}` twice, by `{}` and by `{up}`; remove one of the two",
+                            other.up
+                        ),
+                    ));
+                }
                 let scaling = scalings.of_module(file, &module)?;
                 found.push(Factors { name: (*name).to_owned(), down, up, scaling });
             }

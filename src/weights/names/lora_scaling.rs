@@ -102,10 +102,13 @@ impl Configuration for Config {
 /// The fields, for those who list them.
 pub const CLASS: Class = Config::CLASS;
 
+/// PEFT's `lora_alpha` where a configuration does not say it.
+const ALPHA: f64 = 8.0;
+
 impl Config {
     /// The scaling of a module by its name inside its component.
     fn of(&self, module: &str, path: &Path) -> Result<Scaling, Error> {
-        let mut alpha = self.lora_alpha;
+        let mut alpha = Some(self.lora_alpha.unwrap_or(ALPHA));
         for (pattern, value) in &self.alpha_pattern {
             if fits(pattern, module).map_err(|why| Error::unfit(path, why))? {
                 alpha = value.as_f64();
@@ -148,7 +151,8 @@ impl Scalings {
         let unfit = |error: fields::Error| Error::unfit(&path, error.to_string());
         let mut configs = Vec::new();
         let beside = path.with_file_name("adapter_config.json");
-        let of_peft = file.names().any(|name| name.starts_with("base_model.model."));
+        let of_peft = file.names().any(|name| name.starts_with("base_model.model."))
+            || path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("adapter_model."));
         let metadata = file.metadata().remove("lora_adapter_metadata");
         if of_peft && beside.is_file() {
             let json = fields::open(&beside).map_err(unfit)?;
@@ -199,6 +203,11 @@ impl Scalings {
 
 /// The adapter's file in a folder that PEFT or diffusers saved; `None` where it is none.
 pub fn adapter_file(folder: &Path) -> Option<PathBuf> {
+    adapter_files(folder).into_iter().next()
+}
+
+/// All such files, the one that is taken first.
+pub fn adapter_files(folder: &Path) -> Vec<PathBuf> {
     [
         "adapter_model.safetensors",
         "adapter_model.bin",
@@ -207,7 +216,8 @@ pub fn adapter_file(folder: &Path) -> Option<PathBuf> {
     ]
     .iter()
     .map(|name| folder.join(name))
-    .find(|path| path.is_file())
+    .filter(|path| path.is_file())
+    .collect()
 }
 
 #[cfg(test)]
