@@ -111,15 +111,14 @@ impl Checkpoint {
                 continue;
             }
             let (values, left) = if Edit::is_in(&file) {
-                let base = |full: &str| self.current(&tensors, full);
-                (Edit::read(&file, &hash, base)?.tensors, 0)
+                (Edit::read(&file, &hash, |full| self.tensor(full))?.tensors, 0)
             } else {
                 self.find_part(&file, &adapter.path)?
             };
             let (fit, mut changed) = (values.len(), 0);
             let none = adapter.strength == 0.0;
             for (full, after) in values {
-                let before = self.current(&tensors, &full)?;
+                let before = self.tensor(&full)?;
                 if after.size() != before.size() {
                     return Err(Error::EditShape { name: full, found: after.size(), wanted: before.size() });
                 }
@@ -128,12 +127,15 @@ impl Checkpoint {
                     continue;
                 }
                 changed += 1;
-                let value = if (adapter.strength - 1.0).abs() < 1e-12 {
+                // Each file's change against the base is added, so that one does not undo another's.
+                let earlier = tensors.get(&full);
+                let value = if earlier.is_none() && (adapter.strength - 1.0).abs() < 1e-12 {
                     after
                 } else {
                     no_grad(|| {
                         let before = before.to_kind(Kind::Float);
-                        &before + (after.to_kind(Kind::Float) - &before) * adapter.strength
+                        let change = (after.to_kind(Kind::Float) - &before) * adapter.strength;
+                        earlier.map_or(before, |earlier| earlier.to_kind(Kind::Float)) + change
                     })
                 };
                 tensors.insert(full, value);
@@ -280,8 +282,15 @@ impl Checkpoint {
             let translated = inward(own)?;
             known.get(translated.as_str()).map(|full| (*full).to_owned())
         };
+        let foreign = ["controlnet_", "motion_modules", "adapter.body.", "image_proj."];
+        if let Some(name) = file.names().find(|name| foreign.iter().any(|mark| name.contains(mark))) {
+            return Err(Error::Shot(format!(
+                "{}: it is a network beside the UNet (ControlNet, motion module, image adapter), by its tensor `{name}`; those are not built",
+                path.display()
+            )));
+        }
         let mut named: BTreeMap<String, String> = BTreeMap::new();
-        let mut left = 0;
+        let mut left = file.beside().len();
         for own in file.names() {
             match full_of(own) {
                 Some(full) => {

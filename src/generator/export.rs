@@ -74,6 +74,7 @@ impl Edited<'_> {
         if let Some(folder) = to.parent().filter(|folder| folder.is_dir()) {
             files::sweep(folder, false)?;
         }
+        self.say_what_is_left(format, watch);
         match format {
             Format::Folder => self.folder(to, watch)?,
             Format::Component(name) => whole_folder(to, |half| self.component(half, name))?,
@@ -88,6 +89,43 @@ impl Edited<'_> {
             Format::Lora { dialect, rank } => return self.lora(to, dialect, rank, watch),
         }
         Ok(Vec::new())
+    }
+
+    /// Says what of the model and its edits a format has no place for.
+    fn say_what_is_left(&self, format: Format, watch: &mut dyn Watch) {
+        if let Format::Component(own) = format {
+            let others =
+                self.edit.tensors.iter().filter(|(full, _)| full.split('.').next() != Some(own)).count();
+            if others > 0 {
+                watch.warn(&format!(
+                    "{others} tensors that the edits change are not of the {own}, and are not in what is written; --as folder writes all"
+                ));
+            }
+        }
+        if format == Format::SingleFile {
+            let scheduler = &self.base.configs.scheduler;
+            let mut other = Vec::new();
+            for (field, usual) in [
+                ("beta_start", json!(0.00085)),
+                ("beta_end", json!(0.012)),
+                ("beta_schedule", json!("scaled_linear")),
+                ("num_train_timesteps", json!(1000)),
+                ("trained_betas", Value::Null),
+            ] {
+                if scheduler.get(field).is_some_and(|said| *said != usual) {
+                    other.push(format!("scheduler.{field}"));
+                }
+            }
+            if self.base.networks.vae.scaling_factor.total_cmp(&0.18215).is_ne() {
+                other.push("vae.scaling_factor".to_owned());
+            }
+            if !other.is_empty() {
+                watch.warn(&format!(
+                    "a single file has no place for {}, which are other than Stable Diffusion's: whoever reads it needs the folder's configuration (--config)",
+                    other.join(", ")
+                ));
+            }
+        }
     }
 
     /// A component's tensors, edited, in the number type to be written.
@@ -116,12 +154,7 @@ impl Edited<'_> {
                     }
                     None => own.to_kind(kind),
                 };
-                let lost = not_finite(&tensor);
-                if lost > 0 {
-                    return Err(Error::Shot(format!(
-                        "{lost} numbers of `{component}.{name}` are too large for {kind:?}; write it with --dtype bf16 or f32"
-                    )));
-                }
+                Self::fits(&format!("{component}.{name}"), &tensor)?;
                 Ok((name.to_owned(), tensor))
             })
             .collect::<Result<_, Error>>()?;
@@ -132,6 +165,17 @@ impl Edited<'_> {
                 wanted: Vec::new(),
             }),
             None => Ok(tensors),
+        }
+    }
+
+    /// Whether the number type that is written holds a tensor's numbers.
+    fn fits(name: &str, tensor: &Tensor) -> Result<(), Error> {
+        match not_finite(tensor) {
+            0 => Ok(()),
+            lost => Err(Error::Shot(format!(
+                "{lost} numbers of `{name}` are too large for {:?}; write it with --dtype bf16 or f32",
+                tensor.kind()
+            ))),
         }
     }
 
@@ -224,6 +268,14 @@ impl Edited<'_> {
             watch.at(n, name);
         }
         watch.end();
+        // Signs that other programs look for, of no size.
+        let sign = |name: &str| (name.to_owned(), Tensor::zeros([0], (Kind::Float, tch::Device::Cpu)));
+        if self.base.configs.predicts_velocity() {
+            all.push(sign("v_pred"));
+        }
+        if self.base.networks.scheduler.rescale_betas_zero_snr {
+            all.push(sign("ztsnr"));
+        }
         let about = self.about(self.architecture(), "https://github.com/CompVis/stable-diffusion")?;
         Ok(save(to, &all, &about)?)
     }
@@ -235,6 +287,9 @@ impl Edited<'_> {
             self.edit.tensors.iter().map(full).collect::<Result<_, _>>()?;
         let architecture = format!("{}/edit", self.architecture());
         let about = self.about(&architecture, "https://github.com/unsee/unsee")?;
+        for (name, tensor) in &self.edit.tensors {
+            Self::fits(name, &no_grad(|| tensor.detach().to_kind(self.kind.unwrap_or(tensor.kind()))))?;
+        }
         Ok(self.edit.save_against(to, &originals, self.kind, &about)?)
     }
 
@@ -312,6 +367,7 @@ impl Edited<'_> {
                 if self.base.configs.is_second() { "sd_v2" } else { "sd_v1" }.to_owned(),
             ));
         }
+        tensors.iter().try_for_each(|(name, tensor)| Self::fits(name, tensor))?;
         save(to, &tensors, &about)?;
         Ok(kept)
     }

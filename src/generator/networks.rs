@@ -36,6 +36,12 @@ impl Networks {
             scheduler: scheduler(&configs.scheduler, &root.join("scheduler/scheduler_config.json"), notes)?,
         };
         own.fit(root)?;
+        if own.unet.sample_size.is_none() {
+            notes.push(format!(
+                "{}: the UNet's configuration has no sample_size; 64 is assumed",
+                root.display()
+            ));
+        }
         Ok(own)
     }
 

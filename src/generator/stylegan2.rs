@@ -72,6 +72,22 @@ impl StyleGan2 {
             side: config.size,
         };
         let originals = BTreeMap::new();
+        // What stands for a layer and belongs to none is of a file with a gap, which would be a smaller network.
+        let known = |name: &str| {
+            network.parameters().get(name).is_some() || name == MEAN_STYLE || name.ends_with(".kernel")
+        };
+        let noises = network.noises().len();
+        let is_noise = |name: &str| {
+            name.strip_prefix("noises.noise_").is_some_and(|n| n.parse::<usize>().is_ok_and(|n| n < noises))
+        };
+        if let Some(name) = weights.names().find(|name| !known(name) && !is_noise(name)) {
+            return Err(Error::Config {
+                path: path.to_path_buf(),
+                why: format!(
+                    "`{name}` belongs to none of the network's layers: a layer before it is missing, or the file is of another network"
+                ),
+            });
+        }
         let has_noise = weights.contains("noises.noise_0");
         Ok(Self { card, network, discriminator, mean, own_mean: None, originals, place, has_noise })
     }
@@ -83,10 +99,7 @@ impl StyleGan2 {
     pub fn lay(&self, adapters: &[Adapter]) -> Result<Laid, Error> {
         let mut laid: BTreeMap<String, Tensor> = BTreeMap::new();
         let (mut recipes, mut notes, mut warnings) = (Vec::new(), Vec::new(), Vec::new());
-        let current = |laid: &BTreeMap<String, Tensor>, full: &str| -> Result<Tensor, Error> {
-            if let Some(own) = laid.get(full) {
-                return Ok(own.shallow_clone());
-            }
+        let original = |full: &str| -> Result<Tensor, Error> {
             let own = self.originals.get(full).or_else(|| self.find(full));
             let missing =
                 || Error::EditShape { name: full.to_owned(), found: Vec::new(), wanted: Vec::new() };
@@ -119,11 +132,11 @@ impl StyleGan2 {
                 let full = |(name, _): (&str, &Tensor)| Ok((format!("{PREFIX}{name}"), other.floats(name)?));
                 self.network.parameters().iter().map(full).collect::<Result<Vec<_>, Error>>()?
             } else {
-                Edit::read(&file, &self.card.hash, |full| current(&laid, full))?.tensors
+                Edit::read(&file, &self.card.hash, original)?.tensors
             };
             let mut changed = 0;
             for (full, after) in values {
-                let (before, after) = (current(&laid, &full)?, after.to_kind(Kind::Float));
+                let (before, after) = (original(&full)?, after.to_kind(Kind::Float));
                 if before.size() != after.size() {
                     return Err(Error::EditShape { name: full, found: after.size(), wanted: before.size() });
                 }
@@ -133,11 +146,12 @@ impl StyleGan2 {
                     continue;
                 }
                 changed += 1;
+                let earlier = laid.get(&full);
                 let value = no_grad(|| {
-                    if is_whole(&adapter.strength) {
+                    if earlier.is_none() && is_whole(&adapter.strength) {
                         after
                     } else {
-                        &before + (after - &before) * adapter.strength
+                        earlier.unwrap_or(&before) + (after - &before) * adapter.strength
                     }
                 });
                 laid.insert(full, value);

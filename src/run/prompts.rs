@@ -139,31 +139,7 @@ pub fn read_prompts(path: &Path, columns: &[Column], watch: &mut dyn Watch) -> R
             )));
         }
     }
-    let taken: Vec<&str> = KINDS.iter().flat_map(|(kind, _)| heads.of(kind)).collect();
-    let unused: Vec<&str> = names
-        .iter()
-        .map(String::as_str)
-        .filter(|name| UNUSED.contains(&name.to_ascii_lowercase().as_str()) && !taken.contains(name))
-        .collect();
-    if !unused.is_empty() {
-        watch.note(&format!(
-            "{}: {} {} not used (--column prompt=NAME draws another column)",
-            path.display(),
-            unused.join(", "),
-            if unused.len() == 1 { "is" } else { "are" }
-        ));
-    }
-    for (kind, _) in KINDS {
-        if let [first, others @ ..] = &heads.of(kind)[..]
-            && !others.is_empty()
-        {
-            watch.note(&format!(
-                "{}: {first} is taken where it is filled, {} where it is not (--column {kind}=NAME takes one)",
-                path.display(),
-                others.join(" and ")
-            ));
-        }
-    }
+    say_what_is_not_used(&heads, path, watch);
     let [prompt, case, seed, guidance, width, height] = KINDS.map(|(kind, _)| heads.of(kind));
     let (mut rows, mut empty) = (Vec::new(), Vec::new());
     for (i, (line, columns)) in table.into_iter().enumerate() {
@@ -222,6 +198,36 @@ pub fn read_prompts(path: &Path, columns: &[Column], watch: &mut dyn Watch) -> R
         return Err(wrong("it holds no prompt, only column names".to_owned()));
     }
     Ok(rows)
+}
+
+/// Says which columns are not used though they look as if they were, and which of several for one thing counts.
+fn say_what_is_not_used(heads: &Heads, path: &Path, watch: &mut dyn Watch) {
+    let taken: Vec<&str> = KINDS.iter().flat_map(|(kind, _)| heads.of(kind)).collect();
+    let unused: Vec<&str> = heads
+        .heads
+        .iter()
+        .map(String::as_str)
+        .filter(|name| UNUSED.contains(&name.to_ascii_lowercase().as_str()) && !taken.contains(name))
+        .collect();
+    if !unused.is_empty() {
+        watch.note(&format!(
+            "{}: {} {} not used (--column prompt=NAME draws another column)",
+            path.display(),
+            unused.join(", "),
+            if unused.len() == 1 { "is" } else { "are" }
+        ));
+    }
+    for (kind, _) in KINDS {
+        if let [first, others @ ..] = &heads.of(kind)[..]
+            && !others.is_empty()
+        {
+            watch.note(&format!(
+                "{}: {first} is taken where it is filled, {} where it is not (--column {kind}=NAME takes one)",
+                path.display(),
+                others.join(" and ")
+            ));
+        }
+    }
 }
 
 fn cell<'a>(columns: &'a Cells, name: &str) -> Option<&'a str> {

@@ -110,6 +110,11 @@ impl SchedulerConfig {
             Some(Solver::DpmPlusPlus) if self.use_karras_sigmas == Some(true) => {
                 Ok(Solver::DpmPlusPlusKarras)
             }
+            // diffusers' default, where the file does not say it.
+            Some(Solver::Pndm) if self.skip_prk_steps != Some(true) => Err(Error(
+                "the model's PNDMScheduler draws with Runge-Kutta steps, as it does where skip_prk_steps is not true; those are not built: set it to true, as Stable Diffusion's schedulers do, or choose another one with --sampler"
+                    .to_owned(),
+            )),
             Some(solver) => Ok(solver),
             None => Err(Error(format!(
                 "the model's scheduler_config.json is of a {class}, which is not built here; {} are: choose one with --sampler ({})",

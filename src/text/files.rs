@@ -265,6 +265,12 @@ impl Files {
                 added.entry(id).or_insert(token);
             }
         }
+        let known = |text: &str| {
+            [START, END].contains(&text)
+                || added.values().any(|token| token.content == text)
+                || bpe.get_vocab().contains_key(text)
+        };
+        has_ids(folder, known)?;
         let special = [(&settings.bos_token, START), (&settings.eos_token, END), (&settings.unk_token, END)];
         for (given, known) in special {
             if let Some(given) = given.as_ref().filter(|given| given.content() != known) {
@@ -277,6 +283,27 @@ impl Files {
         let added = added.into_iter().map(|(id, token)| (id, token.engine())).collect();
         Ok(Self { bpe, settings, added, fingerprint: hasher.finalize().to_hex().to_string() })
     }
+}
+
+/// Refuses special tokens that have no id here: transformers gives them one, behind all others.
+fn has_ids(folder: &Path, known: impl Fn(&str) -> bool) -> Result<(), Error> {
+    let mut listed = Vec::new();
+    for field in ["additional_special_tokens", "extra_special_tokens"] {
+        for name in ["tokenizer_config.json", "special_tokens_map.json"] {
+            let path = folder.join(name);
+            let json = if path.exists() { fields::open(&path)? } else { Value::Null };
+            let tokens: Vec<Token> = fields::parsed(&json[field], &path).unwrap_or_default();
+            listed.extend(tokens.into_iter().map(|token| token.content().to_owned()));
+        }
+    }
+    listed.retain(|text: &String| !known(text));
+    if let Some(first) = listed.first() {
+        let why = format!(
+            "`{first}` is a special token without an id here; list it in added_tokens.json, with the row of the text encoder that is its own"
+        );
+        return Err(Error::Broken { folder: folder.to_path_buf(), why });
+    }
+    Ok(())
 }
 
 impl Described {

@@ -132,7 +132,7 @@ impl Weights {
             }
             files.push(File::open(&folder.join(shard))?.into());
         }
-        let mut whole = Self { files, places: BTreeMap::new() };
+        let mut whole = Self { files, places: BTreeMap::new(), beside: Vec::new() };
         for (name, shard) in &parsed.weight_map {
             let file = shards.iter().position(|own| *own == shard).unwrap_or(0);
             if whole.files[file].info(name).is_none() {

@@ -80,6 +80,8 @@ struct Place {
 pub struct Weights {
     files: Vec<std::rc::Rc<File>>,
     places: BTreeMap<String, Place>,
+    /// Tensors beside a dictionary `state_dict`.
+    beside: Vec<String>,
 }
 
 impl Weights {
@@ -92,6 +94,11 @@ impl Weights {
         let file = File::open(path)?;
         let names = file.names();
         let wrapped = names.iter().any(|name| name.starts_with(WRAPPER));
+        let beside: Vec<String> = if wrapped {
+            names.iter().filter(|name| !name.starts_with(WRAPPER)).cloned().collect()
+        } else {
+            Vec::new()
+        };
         let places = names
             .into_iter()
             .filter(|name| !wrapped || name.starts_with(WRAPPER))
@@ -100,7 +107,12 @@ impl Weights {
                 (short, Place { file: 0, name, view: View::Whole })
             })
             .collect();
-        Ok(Self { files: vec![file.into()], places })
+        Ok(Self { files: vec![file.into()], places, beside })
+    }
+
+    /// Names of tensors that lie beside a dictionary `state_dict`, and are no part of these.
+    pub fn beside(&self) -> &[String] {
+        &self.beside
     }
 
     /// The same files under other names: `rename` gives what each tensor becomes, several where it is
@@ -141,12 +153,12 @@ impl Weights {
                 }
             }
         }
-        Ok(Self { files: self.files.clone(), places })
+        Ok(Self { files: self.files.clone(), places, beside: self.beside.clone() })
     }
 
     /// Several as one, each one's names behind its prefix and a dot.
     pub fn joined<'a>(parts: impl Iterator<Item = (&'a str, &'a Self)>) -> Self {
-        let mut whole = Self { files: Vec::new(), places: BTreeMap::new() };
+        let mut whole = Self { files: Vec::new(), places: BTreeMap::new(), beside: Vec::new() };
         for (prefix, part) in parts {
             for (name, place) in &part.places {
                 let place = Place { file: place.file + whole.files.len(), ..place.clone() };

@@ -168,6 +168,15 @@ pub fn read_lora<'a>(
             alone.len()
         ));
     }
+    // Of modules that `split` calls otherwise; their strength would be another.
+    if let Some(name) = alone.iter().find(|name| name.ends_with("_lora.alpha")) {
+        return Err(Error::unfit(
+            file.path(name),
+            format!(
+                "`{name}` is the alpha of an attention processor, which is not read; save the adapter in PEFT's or kohya's names"
+            ),
+        ));
+    }
     let scalings = Scalings::of(file, notes)?;
     let mut found = Vec::new();
     let mut unknown = Vec::new();

@@ -181,7 +181,11 @@ pub fn read_stylegan(file: &Weights) -> Result<Gan, Error> {
     };
     let about = file.metadata();
     let largest = |fact: &str| {
-        let own = about.iter().filter(|(name, _)| name.rsplit('.').next() == Some(fact));
+        // A discriminator's own is no generator's.
+        let own = about
+            .iter()
+            .filter(|(name, _)| name.rsplit('.').next() == Some(fact))
+            .filter(|(name, _)| fact != "conv_clamp" || !name.starts_with("D."));
         own.filter_map(|(_, value)| value.parse::<f64>().ok()).reduce(f64::max)
     };
     Ok(Gan {
