@@ -287,3 +287,94 @@ fn words_are_whole_and_of_any_case() {
     );
     has(&none, &["/nowhere/file.pt"]);
 }
+
+/// Each file's change is added to the others': none undoes what another did.
+#[test]
+fn files_lie_on_top_of_each_other() {
+    let unet = tensors(&shipped("miniature").join("unet/diffusion_pytorch_model.safetensors"));
+    let part = |name: &str, by: f64| {
+        let all = unet.iter().filter(|(own, _)| own == name);
+        saved(
+            &all.map(|(own, tensor)| (own.clone(), tensor.to_kind(Kind::Float) * (1.0 + by)))
+                .collect::<Vec<_>>(),
+            &[],
+        )
+    };
+    let drawn = |files: &[&Copy]| {
+        let options: Vec<&str> =
+            files.iter().flat_map(|file| ["--edit", file.path.to_str().unwrap()]).collect();
+        draw(&shipped("miniature"), &options).unwrap().picture.rgb
+    };
+    let name = &format!("{MODULE}.weight");
+    let (one, two, both) = (part(name, 2.0), part(name, -3.0), part(name, -1.0));
+    let apart = |a: &[u8], b: &[u8]| a.iter().zip(b).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
+    let wanted = drawn(&[&both]);
+    assert!(apart(&drawn(&[&one, &two]), &wanted) <= 1 && apart(&drawn(&[&two, &one]), &wanted) <= 1);
+    assert!(apart(&drawn(&[&two]), &wanted) > 1);
+    // A LoRA under a part of the same module stays too.
+    let lora = saved(&adapter(kohya), &[]);
+    assert!(apart(&drawn(&[&lora, &one]), &drawn(&[&one, &lora])) <= 1);
+    assert!(apart(&drawn(&[&lora, &one]), &drawn(&[&one])) > 1);
+}
+
+/// What a file says of a module twice, or of none, and what it was made for.
+#[test]
+fn contradictions_in_an_adapter_are_refused_or_said() {
+    let twice = saved(&adapter(kohya).into_iter().chain(adapter(peft)).collect::<Vec<_>>(), &[]);
+    has(&drawn_with(&twice.path).err().unwrap(), &["twice"]);
+    let mut alone = adapter(kohya);
+    alone.push(("lora_unet_of_tomorrow.alpha".to_owned(), Tensor::from(1.0)));
+    has(&drawn_with(&saved(&alone, &[]).path).unwrap().said, &["lora_unet_of_tomorrow.alpha", "do nothing"]);
+    for about in [("modelspec.prediction_type", "epsilon"), ("ss_v_parameterization", "False")] {
+        let file = saved(&adapter(kohya), &[(about.0, about.1.to_owned())]);
+        has(&drawn_with(&file.path).unwrap().said, &["predicts otherwise"]);
+    }
+    let mut none = adapter(kohya);
+    none.iter_mut()
+        .filter(|(name, _)| name.contains("lora_up"))
+        .for_each(|(_, tensor)| *tensor = tensor.zeros_like());
+    has(&drawn_with(&saved(&none, &[]).path).unwrap().said, &["no effect"]);
+    let control = saved(&[("controlnet_cond_embedding.conv_in.weight".to_owned(), Tensor::from(1.0))], &[]);
+    has(&drawn_with(&control.path).err().unwrap(), &["ControlNet"]);
+    // An autoencoder in CompVis' names, with their prefix or not.
+    let file = Copy::single_file();
+    let vae = |prefix: bool| {
+        let all = tensors(&file.path).into_iter().filter_map(|(name, tensor)| {
+            let bare = name.strip_prefix("first_stage_model.")?.to_owned();
+            let tensor = if bare == "decoder.conv_out.bias" { tensor + 0.3 } else { tensor };
+            Some((if prefix { name } else { bare }, tensor))
+        });
+        drawn_with(&saved(&all.collect::<Vec<_>>(), &[]).path).unwrap()
+    };
+    let (with, without) = (vae(true), vae(false));
+    assert_eq!(with.picture.rgb, without.picture.rgb);
+    has(&with.said, &["1 of them differ"]);
+}
+
+/// What a format has no place for is said, and numbers that it does not hold are refused.
+#[test]
+fn exports_say_what_they_leave_out() {
+    let mut all = tensors(&shipped("miniature").join("unet/diffusion_pytorch_model.safetensors"));
+    all.retain(|(name, _)| name.starts_with(MODULE));
+    let of_unet: Vec<_> =
+        all.iter().map(|(name, t)| (format!("unet.{name}"), t.to_kind(Kind::Float) + 0.1)).collect();
+    let edit = saved(&of_unet, &[]);
+    let export = |options: &[&str], file: &Copy| {
+        let mut command = unsee();
+        command.arg("export").args(options).arg("--edit").arg(&file.path);
+        command
+    };
+    let out = tempfile::tempdir().unwrap();
+    let (_, said) = done(export(&["--as", "vae"], &edit).arg(out.path().join("vae")));
+    has(&said, &["not of the vae", "not in what is written"]);
+    let large: Vec<_> = of_unet.iter().map(|(name, t)| (name.clone(), t * 1e6)).collect();
+    let large = saved(&large, &[]);
+    let text =
+        fails(export(&["--as", "edit", "--dtype", "f16"], &large).arg(out.path().join("e.safetensors")), 1);
+    has(&text, &["too large for Half", "bf16"]);
+    assert!(!out.path().join("e.safetensors").exists());
+    fails(export(&["--as", "lora", "--rank", "0"], &edit).arg(out.path().join("l")), 2);
+    let single = Copy::single_file();
+    let names: Vec<String> = tensors(&single.path).into_iter().map(|(name, _)| name).collect();
+    assert!(names.contains(&"v_pred".to_owned()) && names.contains(&"ztsnr".to_owned()));
+}

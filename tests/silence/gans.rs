@@ -6,7 +6,7 @@ use serde_json::Value;
 use unsee::model::Builder;
 use unsee::model::stylegan2::{Config, Generator, Noise};
 use unsee::pictures::Picture;
-use unsee::torch::{Device, Kind, Tensor};
+use unsee::torch::{Device, Kind, Rng, Tensor};
 use unsee::weights::{Weights, read_stylegan, save};
 
 use super::tools::{Copy, done, fails, has, json, shipped, unsee};
@@ -22,7 +22,11 @@ fn chance() -> Vec<(String, Tensor)> {
         clamp: None,
     };
     let network = Generator::new(&config, Builder::fresh(1, Device::CPU)).unwrap();
-    let named = network.parameters().named().into_iter();
+    let mut rng = Rng::for_step(2, "noises", 0);
+    let noises = config.noise_sides().into_iter().enumerate();
+    let noises = noises.map(|(n, side)| (format!("noises.noise_{n}"), rng.normal(&[1, 1, side, side])));
+    let noises: Vec<_> = noises.collect();
+    let named = network.parameters().named().into_iter().chain(noises);
     named
         .map(|(name, tensor)| {
             let tensor = if name.ends_with("noise.weight") { tensor + 0.05 } else { tensor };
@@ -168,4 +172,30 @@ fn settings_of_a_study_that_make_no_sense_are_refused_at_once() {
         has(&fails(&mut command, 1), &[words]);
         assert!(!folder.beside("o/scores.json").exists());
     }
+}
+
+/// A gap is no smaller network, and what a file beside the weights says of noise does not come with them.
+#[test]
+fn gaps_and_what_does_not_come_along_are_said() {
+    let mut all = chance();
+    all.retain(|(name, _)| !name.starts_with("g_ema.style.1."));
+    has(&fails(&mut generate(&saved(&all).path, &[]).0, 1), &["style.2"]);
+    let mut without = chance();
+    without.retain(|(name, _)| !name.contains("noises."));
+    let bare = saved(&without);
+    drawn(&bare.path, &["--seeds", "1"]);
+    has(
+        &fails(&mut generate(&bare.path, &["--seeds", "1", "--seeding", "nvidia"]).0, 1),
+        &["no noise of its own"],
+    );
+    let model = saved(&chance());
+    let same = fails_not(&model.path, &model.path);
+    has(&same, &["changes nothing of the base"]);
+    let mut other = chance();
+    super::tools::with("g_ema.conv1.conv.weight", |tensor| *tensor = &*tensor * 1.5)(&mut other);
+    has(&fails_not(&model.path, &saved(&other).path), &["whose own noise stays"]);
+}
+
+fn fails_not(model: &Path, edit: &Path) -> String {
+    done(&mut generate(model, &["--seeds", "1", "--edit", edit.to_str().unwrap()]).0).1
 }

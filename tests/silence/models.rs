@@ -1,6 +1,9 @@
 //! Folders of diffusers: configurations, numbers that are not finite, guidance.
 
+use std::path::Path;
+
 use serde_json::{Value, json};
+use unsee::pictures::Picture;
 use unsee::torch::{Kind, Tensor};
 
 use super::tools::{Copy, PROMPT, draw, fails, has, shipped, unsee, with};
@@ -301,4 +304,50 @@ fn added_tokens_are_read() {
     });
     assert_eq!(prompted(&other, "A <pet> image in Mosaic style."), wanted);
     assert_ne!(prompted(&grown(), "A <pet> image in Mosaic style."), wanted);
+}
+
+/// A size that the UNet cannot halve evenly is drawn as diffusers draws it: what is cut off is not seen.
+#[test]
+fn odd_sizes_are_drawn_as_diffusers_draws_them() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/odd_size.png");
+    let drawn = draw(&shipped("miniature"), &["--size", "88x72"]).unwrap().picture;
+    let wanted = Picture::open(&golden).unwrap();
+    assert_eq!((drawn.width, drawn.height), (88, 72));
+    let apart = drawn.rgb.iter().zip(&wanted.rgb).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
+    assert!(apart <= 2, "{apart}/255");
+}
+
+/// What fills prompts, as transformers reads it: Stable Diffusion 2's folders say it in `special_tokens_map.json` alone.
+#[test]
+fn padding_is_read_where_transformers_reads_it() {
+    const MAP: &str = "tokenizer/special_tokens_map.json";
+    const CONFIG: &str = "tokenizer/tokenizer_config.json";
+    let plain = draw(&shipped("miniature"), &[]).unwrap().picture.rgb;
+    let both = miniature().field(MAP, "pad_token", json!("!")).field(CONFIG, "pad_token", json!("!"));
+    let both = both.draw(&[]).unwrap().picture.rgb;
+    assert_ne!(both, plain);
+    assert_eq!(miniature().field(MAP, "pad_token", json!("!")).draw(&[]).unwrap().picture.rgb, both);
+    let listed = miniature()
+        .field(MAP, "pad_token", json!("!"))
+        .json(CONFIG, |all| all["added_tokens_decoder"] = json!({}));
+    let drawn = listed.draw(&[]).unwrap();
+    assert_eq!(drawn.picture.rgb, plain);
+    has(&drawn.said, &["pad_token", "special_tokens_map.json"]);
+    has(
+        &miniature().field(MAP, "additional_special_tokens", json!(["<pet>"])).refused(&[]),
+        &["<pet>", "added_tokens.json"],
+    );
+}
+
+/// Files whose own text would be read otherwise by their library.
+#[test]
+fn what_is_not_said_has_the_class_default() {
+    // diffusers' PNDM draws with Runge-Kutta steps unless told otherwise.
+    let model = miniature()
+        .field(SCHEDULER, "_class_name", json!("PNDMScheduler"))
+        .json("model_index.json", |index| index["scheduler"][1] = json!("PNDMScheduler"));
+    has(&model.refused(&[]), &["skip_prk_steps", "--sampler"]);
+    let size =
+        miniature().json("unet/config.json", |all| drop(all.as_object_mut().unwrap().remove("sample_size")));
+    has(&size.draw(&["--size", "64x64"]).unwrap().said, &["sample_size", "64 is assumed"]);
 }

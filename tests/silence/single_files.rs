@@ -67,6 +67,7 @@ fn a_file_says_what_its_unet_predicts() {
     let saved = |about: &[(&str, String)], more: Option<&str>| {
         let file = Copy::empty("m.safetensors");
         let mut all = tensors(&plain.path);
+        all.retain(|(name, _)| name != "v_pred" && name != "ztsnr");
         all.extend(more.map(|name| (name.to_owned(), Tensor::zeros([0], (Kind::Float, tch::Device::Cpu)))));
         save(&file.path, &all, about).unwrap();
         file
@@ -94,9 +95,8 @@ fn a_file_says_what_its_unet_predicts() {
     fs_err::write(bare.path.with_extension("yaml"), "parameterization: x0\n").unwrap();
     has(&taken(&bare, &[]).unwrap_err(), &["parameterization", "x0"]);
     // What `export` writes says so itself.
-    let (rgb, said) = taken(&plain, &[]).unwrap();
-    assert_eq!(rgb, velocity);
-    has(&said, &["metadata says"]);
+    let (_, said) = taken(&plain, &[]).unwrap();
+    has(&said, &["its tensor v_pred says", "zero terminal SNR"]);
 }
 
 /// The autoencoder's attention has been called by four sets of names, and its matrices are saved 2-D or 1×1.
