@@ -400,6 +400,16 @@ fn copies_of_caches_are_read_or_said_to_be_incomplete() {
     let wanted = "unet/diffusion_pytorch_model.safetensors";
     assert!(!fine && said.contains("incomplete") && said.contains(wanted), "{said}");
     assert!(said.contains("unsee pull a/model"), "{said}");
+    // A revision that is not there is not another one; nor is the usual branch what another one names.
+    for revision in ["fp16", "v1.1", "abc1234"] {
+        let (fine, said) = inspected(&format!("a/model@{revision}"));
+        assert!(!fine && said.contains(&format!("unsee pull a/model@{revision}")), "{said}");
+    }
+    fs_err::write(model.join("refs/fp16"), COMMIT).unwrap();
+    let (fine, said) = inspected("a/model");
+    assert!(!fine && said.contains("incomplete") && said.contains(wanted), "{said}");
+    assert!(inspected("a/model@fp16").0);
+    fs_err::remove_file(model.join("refs/fp16")).unwrap();
     // Two whole ones, and neither is named.
     let second = "e".repeat(40);
     for folder in ["", "unet", "vae", "text_encoder", "tokenizer", "scheduler"] {
