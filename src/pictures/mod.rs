@@ -52,7 +52,7 @@ pub enum Error {
     },
 }
 
-/// By which laid out pictures say who wrote them.
+/// By which laid out pictures, grids and sheets, say who wrote them.
 const SOFTWARE: (&str, &str) = ("Software", "unsee");
 
 /// What was done to pictures while they were read.
@@ -150,7 +150,21 @@ impl Picture {
     /// Something else is there; the folder cannot be written.
     pub fn save_as(&self, path: &Path) -> Result<(), Error> {
         Self::may_be_written(path)?;
+        self.save_sheet(path)
+    }
+
+    /// Writes a grid or a sheet of a run, which says that it is one.
+    ///
+    /// # Errors
+    /// As [`Self::save`].
+    pub fn save_sheet(&self, path: &Path) -> Result<(), Error> {
         self.save(path, &[(SOFTWARE.0, SOFTWARE.1.to_owned())])
+    }
+
+    /// Whether a file is a grid or a sheet that this program laid out, and no picture of a model.
+    pub fn is_sheet(path: &Path) -> bool {
+        Self::texts(path)
+            .is_ok_and(|texts| texts.iter().any(|(key, text)| (key.as_str(), text.as_str()) == SOFTWARE))
     }
 
     /// Whether [`Self::save_as`] may write to a path; asked before the work begins.
@@ -161,9 +175,7 @@ impl Picture {
         if fs_err::symlink_metadata(path).is_err() {
             return Ok(());
         }
-        let own = Self::texts(path)
-            .is_ok_and(|texts| texts.iter().any(|(key, text)| (key.as_str(), text.as_str()) == SOFTWARE));
-        if own { Ok(()) } else { Err(Error::Foreign(path.to_path_buf())) }
+        if Self::is_sheet(path) { Ok(()) } else { Err(Error::Foreign(path.to_path_buf())) }
     }
 
     /// Writes a PNG, whole or not at all, with text chunks (`parameters` is what A1111 reads).

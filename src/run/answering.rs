@@ -18,6 +18,14 @@ pub(super) fn checked(pipeline: &Pipeline) -> Result<(AnswerSet, Vec<Target>), E
     let set = answer_set(&pipeline.answers)?;
     let targets = pipeline.targets()?;
     let task = &pipeline.task;
+    for (domain, anchor) in [(Domain::Style, &task.style_anchor), (Domain::Object, &task.object_anchor)] {
+        if anchor.is_some() && !targets.iter().any(|target| target.domain == domain) {
+            return Err(Error::Pipeline(format!(
+                "task.{0}_anchor is what an erased {0} becomes, and no {0} is to be forgotten; leave it out",
+                domain.name()
+            )));
+        }
+    }
     for target in &targets {
         known(&set, target.domain, &target.name)?;
         set.tells_apart(target.domain)?;

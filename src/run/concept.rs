@@ -176,6 +176,12 @@ impl Screening {
         {
             return wrong("screen.clip compares with texts: give screen.shows and screen.clear");
         }
+        if pipeline.screen.checker == NONE && pipeline.screen.adjustment != 0.0 {
+            return wrong("screen.adjustment is the safety checker's, and there is none (screen.checker)");
+        }
+        if pipeline.concept.draw_forget && !pipeline.concept.sensitive {
+            return wrong("concept.draw_forget is for what is sensitive; other concepts are drawn anyway");
+        }
         if pipeline.prompts.seeds.is_empty() {
             return wrong("prompts.seeds is empty");
         }

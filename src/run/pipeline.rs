@@ -264,6 +264,27 @@ impl Default for JudgeSettings {
     }
 }
 
+impl JudgeSettings {
+    /// Settings without effect: each is for another than the one that stands beside it.
+    fn check(&self) -> Result<(), String> {
+        let usual = Self::default();
+        if self.decide == "text" && self.teach != usual.teach {
+            return Err(
+                "judge.teach is for a judge that is shown pictures (decide = \"prototypes\" or \"probe\")"
+                    .to_owned(),
+            );
+        }
+        let nobody = self.reference.as_deref() == Some("none");
+        if nobody && self.check != usual.check {
+            return Err(
+                "judge.check counts pictures whose truth is known, and there are none (judge.reference)"
+                    .to_owned(),
+            );
+        }
+        Ok(())
+    }
+}
+
 impl Pipeline {
     /// Reads a pipeline; `path` is for messages, `sets` are `key=value` pairs that come last.
     ///
@@ -278,6 +299,7 @@ impl Pipeline {
             return Err(wrong("answers.seeds is empty; nothing would be drawn and judged".to_owned()));
         }
         pipeline.draw.check().map_err(wrong)?;
+        pipeline.judge.check().map_err(wrong)?;
         Ok(pipeline)
     }
 

@@ -198,7 +198,7 @@ fn work(
     let picture = run.path("grid.png");
     let names: Vec<&Request> = requests.iter().map(|(request, _)| request).collect();
     let gallery = Gallery { concept: &concept.name, folders: [&before, &after], blurred };
-    gallery.sheet(&names, &by_any(&verdicts))?.save(&picture, &[])?;
+    gallery.sheet(&names, &by_any(&verdicts))?.save_sheet(&picture)?;
     let screened = Screened {
         concept: concept.name.clone(),
         screens: reports,

@@ -11,7 +11,7 @@ use super::jury::eye;
 use super::{Error, shipped_or_path};
 use crate::judge::{JudgeCard, Look as _, Screen};
 use crate::measure::{Estimate, share};
-use crate::pictures::list_deep;
+use crate::pictures::{Picture, list_deep};
 use crate::torch::Device;
 use crate::watch::Watch;
 
@@ -115,8 +115,21 @@ pub(super) fn pictures_in(folder: &Path, watch: &mut dyn Watch) -> Result<Vec<Pa
     if let Some(note) = listing.note() {
         watch.note(&format!("{}: {note}", folder.display()));
     }
-    if listing.files.is_empty() {
+    let (sheets, files): (Vec<PathBuf>, Vec<PathBuf>) =
+        listing.files.into_iter().partition(|file| Picture::is_sheet(file));
+    if let Some(first) = sheets.first() {
+        watch.note(&format!("{} grids and sheets are left out, {} for one", sheets.len(), first.display()));
+    }
+    let inside = files.iter().filter(|file| file.parent() != Some(folder)).count();
+    if inside > 0 {
+        watch.note(&format!(
+            "{}: {inside} of {} pictures lie in folders inside",
+            folder.display(),
+            files.len()
+        ));
+    }
+    if files.is_empty() {
         return Err(Error::Unknown(format!("{} holds no picture (.png, .jpg, .webp)", folder.display())));
     }
-    Ok(listing.files)
+    Ok(files)
 }

@@ -138,7 +138,7 @@ fn study(
     }
 
     let picture = run.path("grid.png");
-    before_and_after(&own.set, &base_folder, &folders)?.save(&picture, &[])?;
+    before_and_after(&own.set, &base_folder, &folders)?.save_sheet(&picture)?;
     let judge = jury.report(reference.as_ref(), &base)?;
     let summary = Summary { judge, scores, became: turned, ending: run.ending(picture) };
     let file = serde_json::json!({

@@ -242,7 +242,7 @@ impl Study<'_> {
         let picture = run.path("grid.png");
         let names: Vec<String> = targets.iter().map(|target| canvas::spaced(&target.name)).collect();
         grid(&format!("{} unlearned: latents that showed it, and others", names.join(", ")), &[], &bands)
-            .save(&picture, &[])?;
+            .save_sheet(&picture)?;
         let report = |jury: &Jury, known: Option<&_>| jury.report(known, &[]);
         let unlearned = Unlearned {
             labeller: report(self.labeller, labeller_known.as_ref())?,

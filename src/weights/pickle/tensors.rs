@@ -210,7 +210,9 @@ impl Walk<'_, '_> {
                             "the names of its tensors are longer than {NAMES} bytes together"
                         ));
                     }
-                    self.found.leaves.insert(name.to_owned(), leaf);
+                    if self.found.leaves.insert(name.to_owned(), leaf).is_some() {
+                        return Err(format!("it has two tensors of the name `{name}`"));
+                    }
                 }
             }
             _ => {}
