@@ -60,6 +60,7 @@ const SOFTWARE: (&str, &str) = ("Software", "unsee");
 pub struct Remarks {
     turned: Vec<PathBuf>,
     transparent: Vec<PathBuf>,
+    moving: Vec<PathBuf>,
 }
 
 impl Remarks {
@@ -68,6 +69,7 @@ impl Remarks {
         [
             (&self.turned, "turned as the camera's note in it (EXIF) says"),
             (&self.transparent, "laid over white: it is transparent"),
+            (&self.moving, "read as its first picture: it moves"),
         ]
         .into_iter()
         .filter_map(|(files, what)| {
@@ -124,6 +126,9 @@ impl Picture {
             let orientation = decoder.orientation()?;
             Ok((DynamicImage::from_decoder(decoder)?, orientation))
         };
+        if moves(&bytes) {
+            remarks.moving.push(path.to_path_buf());
+        }
         let (mut image, orientation) = decoded().map_err(|error| wrong(error.to_string()))?;
         if orientation != Orientation::NoTransforms {
             image.apply_orientation(orientation);
@@ -278,6 +283,21 @@ impl Picture {
             let (to, from) = (((y + row) * self.width + x) * 3, row * other.width * 3);
             self.rgb[to..to + across * 3].copy_from_slice(&other.rgb[from..from + across * 3]);
         }
+    }
+}
+
+/// Whether a WebP or a PNG is an animation, by its first chunk, or by the one that stands before its pixels.
+fn moves(bytes: &[u8]) -> bool {
+    match bytes {
+        [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', b'V', b'P', b'8', b'X', rest @ ..] => {
+            rest.get(4).is_some_and(|flags| flags & 0x02 != 0)
+        }
+        [0x89, b'P', b'N', b'G', rest @ ..] => {
+            let chunk = |bytes: &[u8], name: &[u8]| bytes.windows(4).position(|four| four == name);
+            let pixels = chunk(rest, b"IDAT").unwrap_or(rest.len());
+            chunk(&rest[..pixels], b"acTL").is_some()
+        }
+        _ => false,
     }
 }
 

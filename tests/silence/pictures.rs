@@ -28,6 +28,7 @@ fn all_usual_kinds_are_read_as_viewers_show_them() {
         assert_eq!(said.contains("turned"), name.starts_with("turned"), "{name}: {said}");
         let transparent = name.contains("alpha") || name.contains("transparent");
         assert_eq!(said.contains("over white"), transparent, "{name}: {said}");
+        assert_eq!(said.contains("it moves"), name.starts_with("moving"), "{name}: {said}");
     }
 }
 
