@@ -23,7 +23,7 @@ pub(super) struct GridArgs {
     #[arg(long, default_value = "seed")]
     rows: Rows,
     /// Columns at most
-    #[arg(long, default_value = "12", value_parser = at_least_one)]
+    #[arg(long, default_value = "12", value_parser = clap::value_parser!(u32).range(1..))]
     columns: u32,
     /// Do not blur pictures of sensitive concepts
     #[arg(long)]
@@ -36,7 +36,7 @@ pub(super) struct CanvasArgs {
     #[arg(long, required_unless_present = "sheet")]
     out: Option<PathBuf>,
     /// Pictures of each style × object
-    #[arg(long, default_value = "20", value_parser = at_least_one)]
+    #[arg(long, default_value = "20", value_parser = clap::value_parser!(u32).range(1..))]
     per_cell: u32,
     /// Seed of the world: other drawings, the same styles and objects
     #[arg(long, default_value_t = 1)]
@@ -71,10 +71,6 @@ pub(super) fn canvas(args: CanvasArgs, common: &Common) -> anyhow::Result<()> {
         say(out, common)?;
     }
     Ok(())
-}
-
-fn at_least_one(text: &str) -> Result<u32, String> {
-    text.parse().ok().filter(|n| *n > 0).ok_or_else(|| "at least 1 is needed".to_owned())
 }
 
 fn say(path: &Path, common: &Common) -> anyhow::Result<()> {

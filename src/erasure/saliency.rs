@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use super::Error;
-use crate::torch::{Kind, Tensor, no_grad};
+use crate::torch::{Kind, Tensor, no_grad, not_finite};
 use crate::training::Pause;
 use crate::weights::{Weights, save};
 
@@ -16,6 +16,10 @@ pub(super) struct Kept<'a> {
 }
 
 impl Kept<'_> {
+    pub(super) fn mask(&self) -> PathBuf {
+        self.folder.join("mask.safetensors")
+    }
+
     fn sums(&self) -> PathBuf {
         self.folder.join("saliency.safetensors")
     }
@@ -115,17 +119,16 @@ impl<'a> Sums<'a> {
     /// # Errors
     /// Gradients that are not finite; so many that are all the same that no threshold divides them.
     pub(super) fn threshold(&self, density: f64) -> Result<Vec<Tensor>, Error> {
-        let finite = |sum: &Tensor| no_grad(|| sum.isfinite().all().int64_value(&[]) == 1);
-        if let Some(((name, _), _)) = self.parameters.iter().zip(&self.tensors).find(|(_, sum)| !finite(sum))
-        {
+        let spoilt = self.parameters.iter().zip(&self.tensors).find(|(_, sum)| not_finite(sum) > 0);
+        if let Some(((name, _), _)) = spoilt {
             return Err(Error::Task(format!(
                 "the gradient of `{name}` by which weights are chosen is NaN or infinite; use --precision f32, or another picture to learn from"
             )));
         }
         let masks = threshold(&self.tensors, density);
-        let count = |tensors: &[Tensor]| tensors.iter().map(|tensor| tensor.numel() as f64).sum::<f64>();
+        let all: usize = masks.iter().map(Tensor::numel).sum();
         let marked: f64 = masks.iter().map(|mask| mask.sum(Kind::Int64).double_value(&[])).sum();
-        let share = marked / count(&masks);
+        let share = marked / all as f64;
         if share > density + 0.01 {
             return Err(Error::Task(format!(
                 "no threshold divides the weights at a density of {density}: {:.1} % have the same gradient or a larger one; choose another density or other parameters",

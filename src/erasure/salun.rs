@@ -194,8 +194,9 @@ impl<'m> Erasure<dyn Denoiser + 'm, Brief<'_>> for SalUn {
         }
         let ranked = if self.variant == Variant::Official { &all } else { &chosen };
         // What is kept on the way is of this erasure alone.
+        let recipe = own.recipe(task);
         let mut key = blake3::Hasher::new();
-        for part in [&model.card().hash, &model.card().settings, &own.recipe(task), &material.fingerprint()] {
+        for part in [&model.card().hash, &model.card().settings, &recipe, &material.fingerprint()] {
             key.update(part.as_bytes());
         }
         let key = key.finalize().to_hex()[..24].to_owned();
@@ -237,7 +238,7 @@ impl<'m> Erasure<dyn Denoiser + 'm, Brief<'_>> for SalUn {
             .filter(|((_, weight), base)| !weight.equal(base))
             .map(|(((name, _), weight), _)| (name.clone(), weight))
             .collect();
-        Ok(Edit { base: model.card().hash.clone(), recipe: self.recipe(task), tensors })
+        Ok(Edit { base: model.card().hash.clone(), recipe, tensors })
     }
 }
 
@@ -258,9 +259,8 @@ impl SalUn {
         kept: Option<Kept>,
         watch: &mut dyn Watch,
     ) -> Result<Vec<Tensor>, Error> {
-        let file = kept.map(|kept| kept.folder.join("mask.safetensors"));
-        if let (Some(kept), Some(file)) = (kept, file.as_ref().filter(|file| file.exists())) {
-            let saved = kept.read(file)?;
+        if let Some(kept) = kept.filter(|kept| kept.mask().exists()) {
+            let saved = kept.read(&kept.mask())?;
             kept.remove_sums()?;
             return parameters
                 .iter()
@@ -320,16 +320,14 @@ impl SalUn {
         }
         watch.end();
         let masks = sums.threshold(self.density)?;
-        if let Some(file) = file {
+        if let Some(kept) = kept {
             let named: Vec<(String, Tensor)> = parameters
                 .iter()
                 .zip(&masks)
                 .map(|((name, _), m)| (name.clone(), m.shallow_clone()))
                 .collect();
-            let key = kept.map(|kept| kept.key.to_owned()).unwrap_or_default();
-            save(&file, &named, &[("density", self.density.to_string()), ("key", key)])?;
-        }
-        if let Some(kept) = kept {
+            let about = [("density", self.density.to_string()), ("key", kept.key.to_owned())];
+            save(&kept.mask(), &named, &about)?;
             kept.remove_sums()?;
         }
         Ok(masks)

@@ -8,12 +8,12 @@ use serde::{Deserialize, Serialize};
 
 use super::checkpoint::unused;
 use super::signs::Signs;
-use super::{Checkpoint, Error};
+use super::{Checkpoint, Error, is_whole};
 use crate::sampler::Prediction;
 use crate::torch::{Kind, Tensor, no_grad};
 use crate::weights::{
-    self, Edit, Ema, Weights, adapter_file, adapter_files, from_compvis, is_compvis, is_lora, read_lora,
-    spelt_anew, vae_of_compvis, without_position_ids,
+    self, Edit, Ema, View, Weights, adapter_file, adapter_files, from_compvis, is_compvis, is_lora,
+    read_lora, spelt_anew, vae_of_compvis, without_position_ids,
 };
 
 /// A file or folder that goes onto a base, and how much of it.
@@ -45,11 +45,7 @@ impl std::str::FromStr for Adapter {
 impl std::fmt::Display for Adapter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let path = self.path.display();
-        if (self.strength - 1.0).abs() < 1e-12 {
-            write!(f, "{path}")
-        } else {
-            write!(f, "{path}@{}", self.strength)
-        }
+        if is_whole(&self.strength) { write!(f, "{path}") } else { write!(f, "{path}@{}", self.strength) }
     }
 }
 
@@ -73,7 +69,7 @@ impl Checkpoint {
     pub fn lay(&self, adapters: &[Adapter], ema: Ema) -> Result<Laid, Error> {
         if ema != Ema::Auto
             && self.path.is_dir()
-            && !adapters.iter().any(|adapter| is_whole_file(&adapter.path))
+            && !adapters.iter().any(|adapter| is_file_of_model(&adapter.path))
         {
             return Err(Error::Folder {
                 path: self.path.clone(),
@@ -116,37 +112,25 @@ impl Checkpoint {
                 self.find_part(&file, &adapter.path)?
             };
             let (fit, mut changed) = (values.len(), 0);
-            let none = adapter.strength == 0.0;
             for (full, after) in values {
                 let before = self.tensor(&full)?;
                 if after.size() != before.size() {
                     return Err(Error::EditShape { name: full, found: after.size(), wanted: before.size() });
                 }
                 // What did not change is no part of an edit; a file's rounding is compared as it is.
-                if none || after.equal(&before.to_kind(after.kind())) {
+                if adapter.strength == 0.0 || after.equal(&before.to_kind(after.kind())) {
                     continue;
                 }
                 changed += 1;
-                // Each file's change against the base is added, so that one does not undo another's.
-                let earlier = tensors.get(&full);
-                let value = if earlier.is_none() && (adapter.strength - 1.0).abs() < 1e-12 {
-                    after
-                } else {
-                    no_grad(|| {
-                        let before = before.to_kind(Kind::Float);
-                        let change = (after.to_kind(Kind::Float) - &before) * adapter.strength;
-                        earlier.map_or(before, |earlier| earlier.to_kind(Kind::Float)) + change
-                    })
-                };
+                let value = stacked(tensors.get(&full), &before, after, adapter.strength);
                 tensors.insert(full, value);
             }
-            let more = left;
-            let left = if left == 0 { String::new() } else { format!(", {left} others were left") };
+            let others = if left == 0 { String::new() } else { format!(", {left} others were left") };
             let said =
-                format!("{adapter}: {fit} tensors fit the base, {changed} of them differ from it{left}");
+                format!("{adapter}: {fit} tensors fit the base, {changed} of them differ from it{others}");
             if changed == 0 {
                 warnings.push(format!("{said}: it has no effect"));
-            } else if more > fit {
+            } else if left > fit {
                 warnings.push(format!(
                     "{said}: it is of another kind than the base, or under names that are not known"
                 ));
@@ -197,10 +181,10 @@ impl Checkpoint {
         if let Some(vae) = vae_of_compvis(&file)? {
             return Ok(Weights::joined([("vae", &spelt_anew(&vae)?)].into_iter()));
         }
-        if !is_whole(&file) {
+        if !is_model(&file) {
             return Ok(file);
         }
-        let predicts = Signs::of(&file, path, true)?.prediction;
+        let predicts = Signs::of(&file, path)?.prediction;
         if predicts.is_some_and(|predicts| predicts != self.networks.scheduler.prediction_type) {
             warnings.push(format!(
                 "{adapter}: its UNet predicts otherwise than the base's, by what it says of itself; only weights go onto the base, whose settings stay: --prediction changes them"
@@ -289,25 +273,10 @@ impl Checkpoint {
                 path.display()
             )));
         }
-        let mut named: BTreeMap<String, String> = BTreeMap::new();
-        let mut left = file.beside().len();
-        for own in file.names() {
-            match full_of(own) {
-                Some(full) => {
-                    if let Some(other) = named.insert(full.clone(), own.to_owned())
-                        && !file.floats(&other)?.equal(&file.floats(own)?)
-                    {
-                        return Err(Error::Shot(format!(
-                            "{}: `{other}` and `{own}` are both {full} and differ; remove one of them",
-                            path.display()
-                        )));
-                    }
-                }
-                None if own.ends_with("position_ids") => {}
-                None => left += 1,
-            }
-        }
-        if named.is_empty() {
+        let found = file.renamed(|own| full_of(own).map(|full| (full, View::Whole)).into_iter().collect())?;
+        let others = file.names().filter(|own| full_of(own).is_none() && !own.ends_with("position_ids"));
+        let left = file.beside().len() + others.count();
+        if found.is_empty() {
             let sample = |names: &mut dyn Iterator<Item = &str>| names.take(3).collect::<Vec<_>>().join(", ");
             return Err(Error::NothingFits {
                 path: path.to_path_buf(),
@@ -315,19 +284,32 @@ impl Checkpoint {
                 ours: sample(&mut names.iter().map(String::as_str)),
             });
         }
-        let values = named.into_iter().map(|(full, own)| Ok((full, file.floats(&own)?)));
+        let values = found.names().map(|full| Ok((full.to_owned(), found.floats(full)?)));
         Ok((values.collect::<Result<_, Error>>()?, left))
     }
 }
 
 /// Whether a file is a model in `CompVis`' names, and no part of one.
-fn is_whole(file: &Weights) -> bool {
+fn is_model(file: &Weights) -> bool {
     let beside = ["first_stage_model.", "cond_stage_model."];
     is_compvis(file) && file.names().any(|name| beside.iter().any(|part| name.starts_with(part)))
 }
 
-fn is_whole_file(path: &Path) -> bool {
-    path.is_file() && Weights::open(path).is_ok_and(|file| is_whole(&file))
+fn is_file_of_model(path: &Path) -> bool {
+    path.is_file() && Weights::open(path).is_ok_and(|file| is_model(&file))
+}
+
+/// A tensor with a file's change to the base on it, over what `earlier` files made of it: each change is against the base,
+/// so that none undoes another's.
+pub(super) fn stacked(earlier: Option<&Tensor>, before: &Tensor, after: Tensor, strength: f64) -> Tensor {
+    if earlier.is_none() && is_whole(&strength) {
+        return after;
+    }
+    no_grad(|| {
+        let before = before.to_kind(Kind::Float);
+        let change = (after.to_kind(Kind::Float) - &before) * strength;
+        earlier.map_or(before, |earlier| earlier.to_kind(Kind::Float)) + change
+    })
 }
 
 /// The names under which a tensor of the base may be in a file.

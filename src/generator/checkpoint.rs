@@ -137,13 +137,14 @@ impl Checkpoint {
                 folder.join(component).display()
             ));
         }
-        let signs = Signs::of(&file, path, location.config.is_some())?;
+        let signs = Signs::of(&file, path)?;
         let (configs, root) = if let Some(folder) = &location.config {
             let mut configs = configs(folder, &mut notes)?;
             notes.extend(location.prediction.and_then(|wanted| configs.predict(wanted, ASKED)));
             warnings.extend(signs.onto(&mut configs, location.prediction));
             (configs, folder.clone())
         } else {
+            signs.of_usual_schedule()?;
             let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
             let configs = presets(&parts, &name, location.prediction.or(signs.prediction), signs.zero_snr)?;
             notes.extend(signs.note(path, &configs, location.prediction));

@@ -103,22 +103,7 @@ impl Edited<'_> {
             }
         }
         if format == Format::SingleFile {
-            let scheduler = &self.base.configs.scheduler;
-            let mut other = Vec::new();
-            for (field, usual) in [
-                ("beta_start", json!(0.00085)),
-                ("beta_end", json!(0.012)),
-                ("beta_schedule", json!("scaled_linear")),
-                ("num_train_timesteps", json!(1000)),
-                ("trained_betas", Value::Null),
-            ] {
-                if scheduler.get(field).is_some_and(|said| *said != usual) {
-                    other.push(format!("scheduler.{field}"));
-                }
-            }
-            if self.base.networks.vae.scaling_factor.total_cmp(&0.18215).is_ne() {
-                other.push("vae.scaling_factor".to_owned());
-            }
+            let other = self.base.configs.not_in_a_single_file();
             if !other.is_empty() {
                 watch.warn(&format!(
                     "a single file has no place for {}, which are other than Stable Diffusion's: whoever reads it needs the folder's configuration (--config)",

@@ -220,9 +220,9 @@ fn whole() -> f64 {
     1.0
 }
 
-/// Whether a truncation leaves everything as it is.
-pub fn is_whole(truncation: &f64) -> bool {
-    (truncation - 1.0).abs() < 1e-12
+/// Whether a truncation, or the strength of an edit, is all of it: 1.
+pub fn is_whole(share: &f64) -> bool {
+    (share - 1.0).abs() < 1e-12
 }
 
 impl Shot {

@@ -38,6 +38,18 @@ impl Configs {
         })
     }
 
+    /// Settings that a single file has no place for, and that are other than those which are assumed for it.
+    pub(super) fn not_in_a_single_file(&self) -> Vec<String> {
+        let fields = ["beta_start", "beta_end", "beta_schedule", "num_train_timesteps", "trained_betas"];
+        let of_scheduler = fields.map(|field| ("scheduler", field, &self.scheduler, scheduler(false, false)));
+        of_scheduler
+            .into_iter()
+            .chain([("vae", "scaling_factor", &self.vae, vae(false))])
+            .filter(|(_, field, own, usual)| own.get(field).is_some_and(|said| *said != usual[field]))
+            .map(|(component, field, ..)| format!("{component}.{field}"))
+            .collect()
+    }
+
     /// The token that fills prompts: the end token, or in Stable Diffusion 2.x the first word of the vocabulary.
     pub(super) fn pad(&self) -> &'static str {
         if self.is_second() { "!" } else { END }

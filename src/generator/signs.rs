@@ -18,16 +18,20 @@ pub(super) struct Signs {
     by: Option<&'static str>,
     /// Where two of them say different things.
     differ: Vec<String>,
+    /// What of the schedule is other than Stable Diffusion's, and the file that says so.
+    strange: Option<(PathBuf, String)>,
     /// Whether the last timestep of its schedule has no signal (Lin et al. 2024).
     pub(super) zero_snr: bool,
 }
 
+/// By what the published autoencoders' latents are scaled.
+const SCALE: f64 = 0.18215;
 /// The schedule of the published Stable Diffusion 1.x and 2.x, as A1111's `.yaml` files have it.
 const KNOWN: [(&str, f64); 6] = [
     ("linear_start", 0.00085),
     ("linear_end", 0.012),
     ("timesteps", 1000.0),
-    ("scale_factor", 0.18215),
+    ("scale_factor", SCALE),
     ("num_heads", 8.0),
     ("num_head_channels", 64.0),
 ];
@@ -35,18 +39,14 @@ const KNOWN: [(&str, f64); 6] = [
 const LAST_SIGNAL: f64 = 0.004_66;
 
 impl Signs {
-    /// Looks for them in a file and beside it. `configured` says that a configuration was named, which has the numbers of
-    /// its schedule.
+    /// Looks for them in a file and beside it.
     ///
     /// # Errors
-    /// Without one, a schedule other than Stable Diffusion's.
-    pub(super) fn of(file: &Weights, path: &Path, configured: bool) -> Result<Self, Error> {
+    /// A prediction of another kind, a file that cannot be read.
+    pub(super) fn of(file: &Weights, path: &Path) -> Result<Self, Error> {
         let mut signs = Self { zero_snr: file.contains("ztsnr"), ..Self::default() };
-        let other = |what: &str, found: f64, known: f64| Error::Config {
-            path: path.to_path_buf(),
-            why: format!(
-                "its {what} is {found}, Stable Diffusion's is {known}; name a diffusers folder with its configuration (--config)"
-            ),
+        let other = |what: &str, found: f64, known: f64| {
+            Some((path.to_path_buf(), format!("its {what} is {found}, Stable Diffusion's is {known}")))
         };
         let scalar = |name: &str| -> Result<Option<f64>, Error> {
             if !file.contains(name) {
@@ -56,18 +56,15 @@ impl Signs {
             let n = numbers.numel() as i64;
             Ok((n > 0).then(|| numbers.double_value(&[n - 1])))
         };
-        if !configured
-            && let Some(scale) = scalar("scale_factor")?
-            && (scale - KNOWN[3].1).abs() > 1e-3
-        {
-            return Err(other("scale_factor", scale, KNOWN[3].1));
-        }
         match scalar("alphas_cumprod")? {
             Some(last) if last < 1e-6 => signs.zero_snr = true,
-            Some(last) if !configured && (last - LAST_SIGNAL).abs() > 1e-3 => {
-                return Err(other("last alphas_cumprod", last, LAST_SIGNAL));
+            Some(last) if (last - LAST_SIGNAL).abs() > 1e-3 => {
+                signs.strange = other("last alphas_cumprod", last, LAST_SIGNAL);
             }
             _ => {}
+        }
+        if let Some(scale) = scalar("scale_factor")?.filter(|scale| (scale - SCALE).abs() > 1e-3) {
+            signs.strange = other("scale_factor", scale, SCALE);
         }
         let about = file.metadata();
         let metadata = match about.get("modelspec.prediction_type") {
@@ -80,7 +77,7 @@ impl Signs {
             None => None,
         };
         let yaml = match beside(path) {
-            Some(yaml) => of_yaml(&yaml, configured)?,
+            Some(yaml) => of_yaml(&yaml, &mut signs.strange)?,
             None => None,
         };
         let tensor = file.contains("v_pred").then_some(Prediction::VPrediction);
@@ -96,6 +93,16 @@ impl Signs {
             }
         }
         Ok(signs)
+    }
+
+    /// Whether the schedule is Stable Diffusion's, which a file has that no configuration was named for.
+    ///
+    /// # Errors
+    /// It is another one.
+    pub(super) fn of_usual_schedule(&self) -> Result<(), Error> {
+        let Some((path, how)) = &self.strange else { return Ok(()) };
+        let why = format!("{how}; name a diffusers folder with its configuration (--config)");
+        Err(Error::Config { path: path.clone(), why })
     }
 
     /// Puts them into a configuration that was named for the file, which knows its own weights best, unless something else
@@ -154,8 +161,8 @@ fn beside(path: &Path) -> Option<PathBuf> {
     ["yaml", "yml"].iter().map(|end| path.with_extension(end)).find(|path| path.is_file())
 }
 
-/// What a `.yaml` says of the prediction; its other numbers must be Stable Diffusion's.
-fn of_yaml(path: &Path, configured: bool) -> Result<Option<Prediction>, Error> {
+/// What a `.yaml` says of the prediction; `strange` is what else it says that is not Stable Diffusion's.
+fn of_yaml(path: &Path, strange: &mut Option<(PathBuf, String)>) -> Result<Option<Prediction>, Error> {
     let text = fs_err::read_to_string(path)?;
     let mut found = None;
     for line in text.lines() {
@@ -172,26 +179,15 @@ fn of_yaml(path: &Path, configured: bool) -> Result<Option<Prediction>, Error> {
                 });
             }
         }
-        if !configured && key == "beta_schedule" && value.trim_matches(['"', '\'']) != "linear" {
-            return Err(Error::Config {
-                path: path.to_path_buf(),
-                why: format!(
-                    "beta_schedule is {value}, Stable Diffusion's is linear; name a diffusers folder with its configuration (--config)"
-                ),
-            });
-        }
-        if !configured
-            && let (Some((_, known)), Ok(number)) =
-                (KNOWN.iter().find(|(name, _)| *name == key), value.parse::<f64>())
-            && (number - known).abs() > 1e-6 * known.max(1.0)
-        {
-            return Err(Error::Config {
-                path: path.to_path_buf(),
-                why: format!(
-                    "{key} is {number}, Stable Diffusion's is {known}; name a diffusers folder with its configuration (--config)"
-                ),
-            });
-        }
+        let known = KNOWN.iter().find(|(name, _)| *name == key).map(|(_, known)| *known);
+        let wanted = match (known, value.parse::<f64>()) {
+            (Some(known), Ok(number)) if (number - known).abs() > 1e-6 * known.max(1.0) => known.to_string(),
+            _ if key == "beta_schedule" && value.trim_matches(['"', '\'']) != "linear" => "linear".to_owned(),
+            _ => continue,
+        };
+        strange.get_or_insert_with(|| {
+            (path.to_path_buf(), format!("{key} is {value}, Stable Diffusion's is {wanted}"))
+        });
     }
     // Without the word it is noise, as CompVis' code has it.
     Ok(found.or(Some(Prediction::Epsilon).filter(|_| text.contains("LatentDiffusion"))))

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use super::adapters::stacked;
 use super::seeding::numpy_normal;
 use super::stable_diffusion::{first_that_is_not, to_pictures};
-use super::{Adapter, Blend, Error, Generator, Laid, ModelCard, Seeding, Shot, Synthesizer, is_whole};
+use super::{Adapter, Blend, Error, Generator, Laid, ModelCard, Seeding, Shot, Synthesizer};
 use crate::model::Builder;
 use crate::model::stylegan2::{self, Config, Discriminator, Noise, PREFIX, is_mapping};
 use crate::pictures::Picture;
@@ -146,14 +147,7 @@ impl StyleGan2 {
                     continue;
                 }
                 changed += 1;
-                let earlier = laid.get(&full);
-                let value = no_grad(|| {
-                    if earlier.is_none() && is_whole(&adapter.strength) {
-                        after
-                    } else {
-                        earlier.unwrap_or(&before) + (after - &before) * adapter.strength
-                    }
-                });
+                let value = stacked(laid.get(&full), &before, after, adapter.strength);
                 laid.insert(full, value);
             }
             if changed == 0 {

@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use super::Error;
-use super::snapshot::USUAL;
+
+/// The branch that is meant where none is named.
+pub(super) const USUAL: &str = "main";
 
 /// A model on the hub and a branch, tag or commit of it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,11 +2,8 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use super::cache::is_commit;
+use super::cache::{USUAL, is_commit};
 use super::{Error, Name, Settings};
-
-/// The branch that is meant where none is named.
-pub(super) const USUAL: &str = "main";
 
 /// Says of the names of files what a whole model would have beside them.
 pub(super) type Lacking<'a> = &'a dyn Fn(&[String]) -> Vec<String>;

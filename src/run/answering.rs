@@ -10,6 +10,7 @@ use super::studio::Studio;
 use crate::canvas;
 use crate::generator::Shot;
 use crate::measure::{Answer, AnswerSet, Domain, PLAIN, Target};
+use crate::torch::bits_of_seed;
 
 /// What a pipeline asks for, checked as far as that goes without its model.
 pub(super) fn checked(pipeline: &Pipeline) -> Result<(AnswerSet, Vec<Target>), Error> {
@@ -62,10 +63,10 @@ pub(super) fn answer_set(answers: &AnswerSettings) -> Result<AnswerSet, Error> {
         objects: or_canvas(&answers.objects, canvas::Object::ALL.iter().map(|o| o.name()).collect()),
         seeds: answers.seeds.clone(),
     };
-    // Names are texts to the judge, where an underscore is a space and capitals are none; of a seed libtorch's generator
-    // reads the lower 32 bits.
+    // Names are texts to the judge, where an underscore is a space and capitals are none; of a seed not
+    // all bits count.
     let alike = |names: &[String]| names.iter().map(|name| name.replace('_', " ").to_lowercase()).collect();
-    let seeds: Vec<String> = set.seeds.iter().map(|seed| (seed & 0xffff_ffff).to_string()).collect();
+    let seeds: Vec<String> = set.seeds.iter().map(|seed| bits_of_seed(*seed).to_string()).collect();
     for (what, names, written) in [
         ("styles", alike(&set.styles), set.styles.clone()),
         ("objects", alike(&set.objects), set.objects.clone()),

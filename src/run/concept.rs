@@ -11,6 +11,7 @@ use super::prompts::{Column, PromptRow, read_prompts};
 use super::screens::pictures_in;
 use super::{Error, shipped_or_path};
 use crate::erasure::{Pair, Task};
+use crate::torch::bits_of_seed;
 use crate::watch::Watch;
 
 /// A pipeline file with a table `[concept]`.
@@ -185,8 +186,7 @@ impl Screening {
         if pipeline.prompts.seeds.is_empty() {
             return wrong("prompts.seeds is empty");
         }
-        // libtorch's generator reads the lower 32 bits of a seed.
-        let seeds: BTreeSet<u64> = pipeline.prompts.seeds.iter().map(|seed| seed & 0xffff_ffff).collect();
+        let seeds: BTreeSet<u32> = pipeline.prompts.seeds.iter().copied().map(bits_of_seed).collect();
         if seeds.len() < pipeline.prompts.seeds.len() {
             return wrong("prompts.seeds has a seed twice; each picture would count twice");
         }

@@ -10,6 +10,7 @@ use super::answering::{answer_set, known};
 use super::evidence::{EvidenceFile, Looked};
 use super::judging::{judge_pictures, warn_of_blanks};
 use super::jury::{JudgeReport, Jury};
+use super::opening::listed;
 use super::pipeline::{AnswerSettings, JudgeSettings};
 use super::prompts::whole;
 
@@ -130,10 +131,6 @@ fn find(inquiry: &Inquiry, set: &AnswerSet, watch: &mut dyn Watch) -> Result<Vec
 }
 
 fn named(folder: &Path, set: &AnswerSet, watch: &mut dyn Watch) -> Result<Vec<(Answer, PathBuf)>, Error> {
-    let listing = list(folder)?;
-    if let Some(note) = listing.note() {
-        watch.note(&format!("{}: {note}", folder.display()));
-    }
     let asked = |path: PathBuf| {
         let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let answer = set.parse(&stem).ok_or_else(|| {
@@ -144,7 +141,7 @@ fn named(folder: &Path, set: &AnswerSet, watch: &mut dyn Watch) -> Result<Vec<(A
         })?;
         Ok((answer, path))
     };
-    listing.files.into_iter().map(asked).collect()
+    listed(folder, list(folder)?, watch).into_iter().map(asked).collect()
 }
 
 fn mapped(

@@ -8,6 +8,7 @@ use super::Error;
 use super::evidence::{EvidenceFile, Looked};
 use super::judging::{Shown, hash_of, judge_pictures, short};
 use super::naming::shipped_or_path;
+use super::opening::say_commit;
 use super::pipeline::JudgeSettings;
 use super::samples::Unprompted;
 use crate::canvas::{self, Pose};
@@ -51,9 +52,7 @@ impl Jury {
         watch: &mut dyn Watch,
     ) -> Result<Self, Error> {
         let folder = shipped_or_path(&settings.path)?;
-        if let Some(remark) = crate::hub::remark(&folder) {
-            watch.note(&remark);
-        }
+        say_commit(&folder, watch);
         let eye = eye(&folder, &settings.engine, device)?;
         let question = |domain: Domain| Question {
             domain: domain.name().to_owned(),

@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use super::Error;
 use super::drawing::{is_sensitive, picture_path};
+use super::opening::listed;
 use super::screening::Request;
 use crate::canvas::{self, Object, SIDE, Style};
 use crate::measure::{Answer, AnswerSet, Domain, Paired, Role, Target};
@@ -181,11 +182,8 @@ fn by_number(a: &str, b: &str) -> Ordering {
 /// The pictures of a folder that were asked for, in order.
 fn pictures_of(folder: &Path, only: &[String], watch: &mut dyn Watch) -> Result<Vec<Stem>, Error> {
     let asked = |stem: &Stem| only.is_empty() || only.iter().any(|part| stem.name().contains(part.as_str()));
-    let listing = list(folder)?;
-    if let Some(note) = listing.note() {
-        watch.note(&format!("{}: {note}", folder.display()));
-    }
-    let mut stems: Vec<Stem> = listing.files.iter().map(|file| Stem::of(file)).filter(asked).collect();
+    let files = listed(folder, list(folder)?, watch);
+    let mut stems: Vec<Stem> = files.iter().map(|file| Stem::of(file)).filter(asked).collect();
     if stems.is_empty() {
         return Err(Error::Unknown(format!("{} holds no picture that was asked for", folder.display())));
     }

@@ -1,20 +1,33 @@
 //! Opens a model and what goes onto it, and tells the user what was chosen.
 
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::{Adapter, Error};
 use crate::generator::{Checkpoint, Laid, Location, StableDiffusion, StyleGan2};
-use crate::pictures::list_deep;
+use crate::pictures::{Listing, list_deep};
 use crate::torch::{Device, Place, Precision};
 use crate::watch::Watch;
 use crate::weights::{Edit, Ema, adapter_file};
 
-/// Opens a model and says what was chosen.
-pub(super) fn opened(location: &Location, watch: &mut dyn Watch) -> Result<Checkpoint, Error> {
-    if let Some(remark) = crate::hub::remark(&location.path) {
+/// Says which commit of a model of the hub is taken, where no branch names it.
+pub(super) fn say_commit(path: &Path, watch: &mut dyn Watch) {
+    if let Some(remark) = crate::hub::remark(path) {
         watch.note(&remark);
     }
+}
+
+/// The pictures of a folder; says which files are left out.
+pub(super) fn listed(folder: &Path, listing: Listing, watch: &mut dyn Watch) -> Vec<PathBuf> {
+    if let Some(note) = listing.note() {
+        watch.note(&format!("{}: {note}", folder.display()));
+    }
+    listing.files
+}
+
+/// Opens a model and says what was chosen.
+pub(super) fn opened(location: &Location, watch: &mut dyn Watch) -> Result<Checkpoint, Error> {
+    say_commit(&location.path, watch);
     let checkpoint = Checkpoint::open(location)?;
     checkpoint.notes().iter().for_each(|note| watch.note(note));
     checkpoint.warnings().iter().for_each(|warning| watch.warn(warning));

@@ -2,6 +2,7 @@
 
 use super::Error;
 use super::naming::lacking;
+use super::opening::say_commit;
 use crate::hub::{Name, Pulled, Settings};
 use crate::watch::Watch;
 
@@ -15,8 +16,6 @@ pub fn pull(name: &Name, watch: &mut dyn Watch) -> Result<Pulled, Error> {
         if model.is_empty() { crate::judge::needed(files) } else { model }
     };
     let pulled = crate::hub::pull(&Settings::from_environment(), name, choose, &lacking, watch)?;
-    if let Some(remark) = crate::hub::remark(&pulled.path) {
-        watch.note(&remark);
-    }
+    say_commit(&pulled.path, watch);
     Ok(pulled)
 }

@@ -10,7 +10,7 @@ use super::erasing::{CONCEPT_SEED, Places, erase};
 use super::evidence::{EvidenceFile, Looked, json};
 use super::judging::{Asked, judge_pictures, warn_of_blank};
 use super::layouts::Gallery;
-use super::opening::pictures_hash;
+use super::opening::{pictures_hash, warn_of_unread};
 use super::prompts::PromptRow;
 use super::screens::{ScreenReport, measured, open_screens};
 use super::studio::Studio;
@@ -142,7 +142,7 @@ fn work(
     }
     let pairs = concept.pairs.iter().flat_map(|pair| [&pair.forget, &pair.anchor]);
     let all = prompts.iter().map(|row| &row.prompt).chain(pairs).chain(&concept.keep);
-    studio.warn_of_unread(all.map(String::as_str), watch);
+    warn_of_unread(&studio.model, all.map(String::as_str), watch);
     let mut reports = Vec::new();
     for (name, screen) in screens {
         run.record.bind(name, &screen.card().hash)?;

@@ -8,6 +8,7 @@ use super::concept::{NONE, Screening};
 use super::evidence::EvidenceFile;
 use super::judging::{Asked, judge_pictures};
 use super::jury::eye;
+use super::opening::{listed, say_commit};
 use super::{Error, shipped_or_path};
 use crate::judge::{JudgeCard, Look as _, Screen};
 use crate::measure::{Estimate, share};
@@ -45,9 +46,7 @@ pub(super) fn open_screens(
     }
     if settings.clip != NONE {
         let folder = shipped_or_path(&settings.clip)?;
-        if let Some(remark) = crate::hub::remark(&folder) {
-            watch.note(&remark);
-        }
+        say_commit(&folder, watch);
         let eye = eye(&folder, &settings.engine, device)?;
         let screen = Screen::by_text(eye, &settings.shows, &settings.clear)?;
         screens.push(("clip", screen));
@@ -111,12 +110,8 @@ impl Asked for Known {
 /// # Errors
 /// A folder that is missing or holds none.
 pub(super) fn pictures_in(folder: &Path, watch: &mut dyn Watch) -> Result<Vec<PathBuf>, Error> {
-    let listing = list_deep(folder)?;
-    if let Some(note) = listing.note() {
-        watch.note(&format!("{}: {note}", folder.display()));
-    }
     let (sheets, files): (Vec<PathBuf>, Vec<PathBuf>) =
-        listing.files.into_iter().partition(|file| Picture::is_sheet(file));
+        listed(folder, list_deep(folder)?, watch).into_iter().partition(|file| Picture::is_sheet(file));
     if let Some(first) = sheets.first() {
         watch.note(&format!("{} grids and sheets are left out, {} for one", sheets.len(), first.display()));
     }

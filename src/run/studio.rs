@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::drawing::{Stamp, draw_missing};
-use super::opening::{hash_with, loaded, opened, warn_of_unread};
+use super::opening::{hash_with, loaded, opened};
 use super::pipeline::{DrawSettings, ModelSettings};
 use super::{Adapter, Error, RunFolder, located};
 use crate::generator::{Checkpoint, Denoiser as _, Generator, Location, Seeding, Shot, StableDiffusion};
@@ -77,11 +77,6 @@ impl<'a> Studio<'a> {
         let base = |full: &str| checkpoint.tensor(full);
         let own = Weights::open_own(file, "remove it, and the run finds it again")?;
         Ok(Edit::read(&own, &self.model.card().hash, base)?)
-    }
-
-    /// Says which prompts are longer than the model reads.
-    pub(super) fn warn_of_unread<'p>(&self, prompts: impl Iterator<Item = &'p str>, watch: &mut dyn Watch) {
-        warn_of_unread(&self.model, prompts, watch);
     }
 
     pub(super) fn shot(&self, prompt: String, seed: u64) -> Shot {

@@ -13,7 +13,7 @@ use super::folder::{Ending, Machine, RunFolder};
 use super::judging::{judge_pictures, warn_of_blanks};
 use super::jury::{JudgeReport, Jury};
 use super::layouts::before_and_after;
-use super::opening::pictures_hash;
+use super::opening::{pictures_hash, warn_of_unread};
 use super::pipeline::Pipeline;
 use super::studio::Studio;
 use super::task::{material, task};
@@ -21,7 +21,7 @@ use crate::files::write_json;
 use crate::measure::{
     Answer, AnswerSet, Became, Domain, Score, Seen, Subject, Target, became, score_mean, score_target,
 };
-use crate::torch::{Device, Place};
+use crate::torch::{Device, Place, bits_of_seed};
 use crate::watch::Watch;
 use crate::weights::Edit;
 
@@ -181,7 +181,7 @@ impl<'a> Study<'a> {
         }
         let learned = self.pipeline.task.forget_pictures.max(self.pipeline.task.remain_pictures) as u64;
         if self.pipeline.task.pictures.is_none()
-            && let Some(seed) = self.set.seeds.iter().find(|seed| (*seed & 0xffff_ffff) < learned)
+            && let Some(seed) = self.set.seeds.iter().find(|seed| u64::from(bits_of_seed(**seed)) < learned)
         {
             watch.warn(&format!(
                 "answers.seeds has {seed}, whose pictures the method learns from: it draws the seeds 0 to {}; judge others",
@@ -189,7 +189,7 @@ impl<'a> Study<'a> {
             ));
         }
         let prompts: Vec<String> = self.set.answers().iter().map(Answer::prompt).collect();
-        self.studio.warn_of_unread(prompts.iter().map(String::as_str), watch);
+        warn_of_unread(&self.studio.model, prompts.iter().map(String::as_str), watch);
         Ok(())
     }
 

@@ -210,13 +210,16 @@ impl Files {
         // As transformers has it: where tokenizer_config.json lists added tokens, it is all that counts; before, what
         // special_tokens_map.json says came last (Stable Diffusion 2 fills prompts by that alone), and tokens were added by
         // files of their own.
-        let mut lists = false;
+        let (mut lists, mut special_tokens) = (false, Vec::new());
         for name in ["tokenizer_config.json", "special_tokens_map.json"] {
             let path = folder.join(name);
             if !path.exists() {
                 continue;
             }
             let json = fields::open(&path)?;
+            for field in ["additional_special_tokens", "extra_special_tokens"] {
+                special_tokens.extend(fields::parsed::<Vec<Token>>(&json[field], &path).unwrap_or_default());
+            }
             if lists {
                 let said: Settings = fields::read(&json, &path, notes)?;
                 if said.pad_token.as_ref().is_some_and(|pad| pad.content() != settings.pad()) {
@@ -270,40 +273,17 @@ impl Files {
                 || added.values().any(|token| token.content == text)
                 || bpe.get_vocab().contains_key(text)
         };
-        has_ids(folder, known)?;
-        let special = [(&settings.bos_token, START), (&settings.eos_token, END), (&settings.unk_token, END)];
-        for (given, known) in special {
-            if let Some(given) = given.as_ref().filter(|given| given.content() != known) {
-                return Err(broken(format!(
-                    "`{}` stands where CLIP's tokenizer has `{known}`; other tokens at a prompt's ends are not built",
-                    given.content()
-                )));
-            }
+        if let Some(strange) = special_tokens.iter().find(|token| !known(token.content())) {
+            // transformers gives it one, behind all others.
+            return Err(broken(format!(
+                "`{}` is a special token without an id here; list it in added_tokens.json, with the row of the text encoder that is its own",
+                strange.content()
+            )));
         }
+        settings.clip_ends().map_err(broken)?;
         let added = added.into_iter().map(|(id, token)| (id, token.engine())).collect();
         Ok(Self { bpe, settings, added, fingerprint: hasher.finalize().to_hex().to_string() })
     }
-}
-
-/// Refuses special tokens that have no id here: transformers gives them one, behind all others.
-fn has_ids(folder: &Path, known: impl Fn(&str) -> bool) -> Result<(), Error> {
-    let mut listed = Vec::new();
-    for field in ["additional_special_tokens", "extra_special_tokens"] {
-        for name in ["tokenizer_config.json", "special_tokens_map.json"] {
-            let path = folder.join(name);
-            let json = if path.exists() { fields::open(&path)? } else { Value::Null };
-            let tokens: Vec<Token> = fields::parsed(&json[field], &path).unwrap_or_default();
-            listed.extend(tokens.into_iter().map(|token| token.content().to_owned()));
-        }
-    }
-    listed.retain(|text: &String| !known(text));
-    if let Some(first) = listed.first() {
-        let why = format!(
-            "`{first}` is a special token without an id here; list it in added_tokens.json, with the row of the text encoder that is its own"
-        );
-        return Err(Error::Broken { folder: folder.to_path_buf(), why });
-    }
-    Ok(())
 }
 
 impl Described {
@@ -319,6 +299,20 @@ impl Described {
 impl Settings {
     pub(super) fn padded_with(pad: &str) -> Self {
         Self { pad_token: Some(Token::Text(pad.to_owned())), ..Self::default() }
+    }
+
+    /// Whether prompts begin and end as CLIP's do; an error says what stands there instead.
+    fn clip_ends(&self) -> Result<(), String> {
+        let ends = [(&self.bos_token, START), (&self.eos_token, END), (&self.unk_token, END)];
+        for (given, known) in ends {
+            if let Some(given) = given.as_ref().filter(|given| given.content() != known) {
+                return Err(format!(
+                    "`{}` stands where CLIP's tokenizer has `{known}`; other tokens at a prompt's ends are not built",
+                    given.content()
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// The token that fills prompts.

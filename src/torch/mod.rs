@@ -27,7 +27,7 @@ pub use memory::{Peak, free_memory, keep_memory};
 pub use optimizer::{Adam, AdamSettings};
 pub use place::{Place, Thrift};
 pub use precision::{Features, Precision};
-pub use random::{Rng, seed_from};
+pub use random::{Rng, bits_of_seed, seed_from};
 pub use stage::stage;
 
 pub use tch::{IndexOp, Kind, Tensor};

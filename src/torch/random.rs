@@ -5,6 +5,11 @@ use tch::Tensor;
 
 use super::ffi;
 
+/// What libtorch's generator reads of a seed: its lower 32 bits. Seeds that are alike in these draw the same.
+pub fn bits_of_seed(seed: u64) -> u32 {
+    seed as u32
+}
+
 /// A Mersenne Twister on the CPU; the same seed gives the same bits as `torch.Generator("cpu")`.
 pub struct Rng(*mut ffi::Generator);
 

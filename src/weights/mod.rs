@@ -122,8 +122,7 @@ impl Weights {
     /// A tensor that cannot be seen as `rename` says; two that become one and differ.
     pub fn renamed(&self, rename: impl Fn(&str) -> Vec<(String, View)>) -> Result<Self, Error> {
         let mut places = BTreeMap::new();
-        let mut first: BTreeMap<String, String> = BTreeMap::new();
-        let mut twice: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        let mut sources: BTreeMap<String, Vec<&str>> = BTreeMap::new();
         for (name, place) in &self.places {
             for (new, view) in rename(name) {
                 let view = if view == View::Whole { place.view } else { view };
@@ -134,22 +133,19 @@ impl Weights {
                     let why = format!("`{name}` is {shape:?}, which cannot be `{new}`");
                     return Err(Error::damaged(self.files[place.file].path(), why));
                 }
-                if places.insert(new.clone(), place).is_some() {
-                    twice.entry(new).or_default().push(name.clone());
-                } else {
-                    first.insert(new, name.clone());
-                }
+                sources.entry(new.clone()).or_default().push(name);
+                places.insert(new, place);
             }
         }
-        for (new, others) in twice {
-            let own = self.floats(&first[&new])?.flatten(0, -1);
-            for other in others {
-                if !self.floats(&other)?.flatten(0, -1).equal(&own) {
+        for several in sources.values() {
+            for pair in several.windows(2) {
+                let [one, other] = [self.floats(pair[0])?, self.floats(pair[1])?];
+                if !one.flatten(0, -1).equal(&other.flatten(0, -1)) {
                     let why = format!(
-                        "`{}` and `{other}` are one tensor under two names, and differ; remove one of them",
-                        first[&new]
+                        "`{}` and `{}` are one tensor under two names, and differ; remove one of them",
+                        pair[0], pair[1]
                     );
-                    return Err(Error::unfit(self.path(&other), why));
+                    return Err(Error::unfit(self.path(pair[1]), why));
                 }
             }
         }

@@ -189,13 +189,13 @@ fn gaps_and_what_does_not_come_along_are_said() {
         &["no noise of its own"],
     );
     let model = saved(&chance());
-    let same = fails_not(&model.path, &model.path);
+    let same = drawn_with(&model.path, &model.path);
     has(&same, &["changes nothing of the base"]);
     let mut other = chance();
     super::tools::with("g_ema.conv1.conv.weight", |tensor| *tensor = &*tensor * 1.5)(&mut other);
-    has(&fails_not(&model.path, &saved(&other).path), &["whose own noise stays"]);
+    has(&drawn_with(&model.path, &saved(&other).path), &["whose own noise stays"]);
 }
 
-fn fails_not(model: &Path, edit: &Path) -> String {
+fn drawn_with(model: &Path, edit: &Path) -> String {
     done(&mut generate(model, &["--seeds", "1", "--edit", edit.to_str().unwrap()]).0).1
 }

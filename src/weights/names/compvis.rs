@@ -109,7 +109,7 @@ pub fn foreign_single_file(file: &Weights) -> Option<&'static str> {
 
 /// What a training leaves in a checkpoint beside its networks. What of it says something is looked at elsewhere.
 fn is_bookkeeping(name: &str) -> bool {
-    const EXACT: [&str; 12] = [
+    const EXACT: [&str; 14] = [
         "betas",
         "logvar",
         "scale_factor",
@@ -118,13 +118,15 @@ fn is_bookkeeping(name: &str) -> bool {
         "v_pred",
         "ztsnr",
         "lvlb_weights",
+        "model_ema.decay",
+        "model_ema.num_updates",
         "denoiser.sigmas",
         "cond_stage_model.logit_scale",
         "cond_stage_model.model.logit_scale",
         "cond_stage_model.model.text_projection",
     ];
     EXACT.contains(&name)
-        || ["alphas_cumprod", "sqrt_", "log_one_minus_", "posterior_", "model_ema.", "loss."]
+        || ["alphas_cumprod", "sqrt_", "log_one_minus_", "posterior_", "loss."]
             .iter()
             .any(|start| name.starts_with(start))
         || name.starts_with("first_stage_model.loss.")
@@ -184,8 +186,7 @@ pub fn from_compvis(file: &Weights, ema: Ema) -> Result<SingleFile, Error> {
     if unet.is_empty() {
         return Err(Error::unfit(file.path(""), "it has no UNet under CompVis' names"));
     }
-    let names: Vec<&str> = file.names().filter_map(|name| name.strip_prefix(VAE)).collect();
-    let vae_modules = vae_modules(count(&names, "encoder.down."), count(&names, "encoder.down.0.block."));
+    let vae_modules = vae_modules_in(file, VAE);
     let vae_name = inward(&vae_modules, VAE);
     let vae = file.renamed(&vae_name)?;
     let open_clip = file.names().any(|name| name.starts_with(OPEN_CLIP));
@@ -205,12 +206,9 @@ pub fn from_compvis(file: &Weights, ema: Ema) -> Result<SingleFile, Error> {
             || if open_clip { name.starts_with(OPEN_CLIP) } else { !clip_name(name).is_empty() }
     };
     let known: HashSet<&str> = pairs.iter().map(|(_, averaged)| averaged.as_str()).collect();
-    let counters = ["model_ema.decay", "model_ema.num_updates"];
-    let stray =
-        |name: &str| name.starts_with("model_ema.") && !known.contains(name) && !counters.contains(&name);
     let left = file
         .names()
-        .filter(|name| stray(name) || (!is_bookkeeping(name) && !taken_up(name)))
+        .filter(|name| !known.contains(name) && !is_bookkeeping(name) && !taken_up(name))
         .map(str::to_owned);
     Ok(SingleFile { text_encoder, unet, vae, averages, left: left.collect() })
 }
@@ -250,9 +248,13 @@ pub fn vae_of_compvis(file: &Weights) -> Result<Option<Weights>, Error> {
     if is_compvis(file) {
         return Ok(None);
     }
+    Ok(Some(file.renamed(inward(&vae_modules_in(file, prefix), prefix))?))
+}
+
+/// The modules of the autoencoder in a file, whose names begin with `prefix` there.
+fn vae_modules_in(file: &Weights, prefix: &str) -> Modules {
     let names: Vec<&str> = file.names().filter_map(|name| name.strip_prefix(prefix)).collect();
-    let modules = vae_modules(count(&names, "encoder.down."), count(&names, "encoder.down.0.block."));
-    Ok(Some(file.renamed(inward(&modules, prefix))?))
+    vae_modules(count(&names, "encoder.down."), count(&names, "encoder.down.0.block."))
 }
 
 /// An autoencoder's attention under the names and in the shapes that diffusers has now: files from before its version
