@@ -1,0 +1,16 @@
+//! The program from outside: what it prints, how it fails, and that nothing is lost. A file a subject.
+//!
+//! Everything runs on a toy that `unsee train` makes in seconds: the same networks as the miniature,
+//! untrained.
+
+#![expect(clippy::print_stdout, reason = "says what is skipped")]
+
+mod classes;
+mod gan_studies;
+mod gans;
+mod judging;
+mod models;
+mod prompts;
+mod resuming;
+mod tools;
+mod usage;
