@@ -73,6 +73,7 @@ test: setup
 	$(call PART,fields of configurations against diffusers and transformers,cargo test --release --quiet --test fields)
 	$(call PART,nothing wrong in silence,cargo test --release --quiet --test silence)
 	$(call PART,the same pictures as Python diffusers (where it is installed),cargo test --release --quiet --test diffusers -- --nocapture)
+	$(call PART,short runs against what they were,cargo test --release --quiet --test golden_runs)
 	$(call PART,command line and faults,cargo test --release --quiet --test commands)
 	$(call PART,README,cargo test --release --quiet --test readme)
 

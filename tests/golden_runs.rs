@@ -1,0 +1,149 @@
+//! Short runs whose weights and numbers stay what they were, however the program around them is rebuilt.
+//!
+//! On the processor that `golden/runs.json` was made on the weights are the same bit by bit; on another, whose kernels add up
+//! in another order, they have moved as far within a few per cent, and the scores are near. `UNSEE_GOLDEN=write` writes the
+//! file anew, which is right only where a change of numbers is meant.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use assert_cmd::Command;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use unsee::weights::Weights;
+
+/// What a run came to.
+#[derive(Debug, Serialize, Deserialize)]
+struct Outcome {
+    /// Hash of all tensors of the edit, by name.
+    edit: String,
+    /// ‖Δ‖ / ‖W‖ over the whole model.
+    moved: f64,
+    /// Values by subject and measure.
+    scores: BTreeMap<String, f64>,
+}
+
+/// The processor, and what each run came to on it.
+#[derive(Debug, Serialize, Deserialize)]
+struct Golden {
+    processor: String,
+    runs: BTreeMap<String, Outcome>,
+}
+
+#[test]
+fn an_erased_style_is_what_it_was() {
+    compare("style", "miniature", "edit.safetensors");
+}
+
+#[test]
+fn an_erased_object_is_what_it_was() {
+    compare("object", "miniature", "edit.safetensors");
+}
+
+#[test]
+fn a_concept_by_prompts_is_what_it_was() {
+    compare("prompts", "miniature", "edit.safetensors");
+}
+
+#[test]
+fn a_gan_s_unlearned_object_is_what_it_was() {
+    compare("gan", "miniature-gan", "edits/object-Cat-adapt-then-unlearn.safetensors");
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Family, model and stepping decide which kernels libtorch and candle take.
+fn processor() -> String {
+    let text = fs_err::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let field = |name: &str| {
+        let mut lines = text.lines().filter_map(|line| line.split_once(':'));
+        let found = lines.find(|(key, _)| key.trim() == name);
+        found.map_or_else(String::new, |(_, value)| value.trim().to_owned())
+    };
+    ["vendor_id", "cpu family", "model", "stepping"].map(field).join(" ")
+}
+
+fn unsee() -> Command {
+    let mut command = Command::cargo_bin("unsee").unwrap();
+    command.args(["--device", "cpu", "--precision", "f32", "--threads", "1"]);
+    command.env("UNSEE_MODELS", root().join("models")).env("RAYON_NUM_THREADS", "1");
+    command
+}
+
+fn outcome(name: &str, model: &str, edit: &str) -> Outcome {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let pipeline = root().join("tests/golden/runs").join(format!("{name}.toml"));
+    unsee().arg("run").arg(pipeline).arg("-q").arg("--out").arg(&run).assert().success();
+    let edit = run.join(edit);
+    let compared = unsee().args(["diff", "--json", model, model, "--edit-b"]).arg(&edit).output().unwrap();
+    let rows: Value = serde_json::from_slice(&compared.stdout).unwrap();
+    let whole = rows.as_array().unwrap().last().unwrap();
+    Outcome {
+        edit: hash_of_tensors(&edit),
+        moved: whole["relative"].as_f64().unwrap(),
+        scores: scores(&run.join("scores.json")),
+    }
+}
+
+/// Of names, shapes and bytes alone: what a file says of itself may change.
+fn hash_of_tensors(path: &Path) -> String {
+    Weights::open(path).unwrap().hash().unwrap().to_hex().to_string()
+}
+
+fn scores(path: &Path) -> BTreeMap<String, f64> {
+    let all: Value = serde_json::from_str(&fs_err::read_to_string(path).unwrap()).unwrap();
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let mut found = BTreeMap::new();
+    for score in all["scores"].as_array().into_iter().flatten() {
+        let subject = if score["method"].is_null() { &score["subject"] } else { &score["method"] };
+        found.insert(
+            format!("{} {} {}", text(&score["target"]), text(subject), text(&score["measure"])),
+            score["value"].as_f64().unwrap(),
+        );
+    }
+    for rate in all["rates"].as_array().into_iter().flatten() {
+        for when in ["before", "after"] {
+            let key = ["screen", "role", "measure"].map(|part| text(&rate[part])).join(" ");
+            found.extend(rate[when]["value"].as_f64().map(|value| (format!("{key} {when}"), value)));
+        }
+    }
+    for curve in all["returns"].as_array().into_iter().flatten() {
+        for point in curve["curve"].as_array().unwrap() {
+            let key =
+                format!("{} {} back after {}", text(&curve["target"]), text(&curve["method"]), point["step"]);
+            found.insert(key, point["value"].as_f64().unwrap());
+        }
+    }
+    assert!(!found.is_empty(), "{all}");
+    found
+}
+
+fn compare(name: &str, model: &str, edit: &str) {
+    let file = root().join("tests/golden/runs.json");
+    let found = outcome(name, model, edit);
+    let mut golden: Golden = serde_json::from_str(&fs_err::read_to_string(&file).unwrap()).unwrap();
+    if std::env::var("UNSEE_GOLDEN").is_ok_and(|value| value == "write") {
+        golden.processor = processor();
+        golden.runs.insert(name.to_owned(), found);
+        fs_err::File::create(&file).unwrap();
+        serde_json::to_writer_pretty(fs_err::File::create(&file).unwrap(), &golden).unwrap();
+        return;
+    }
+    let wanted = &golden.runs[name];
+    let same = processor() == golden.processor;
+    if same {
+        assert_eq!(found.edit, wanted.edit);
+    }
+    assert!((found.moved / wanted.moved - 1.0).abs() < 0.05, "{} {}", found.moved, wanted.moved);
+    let keys = |outcome: &Outcome| outcome.scores.keys().cloned().collect::<Vec<_>>();
+    assert_eq!(keys(&found), keys(wanted));
+    for (key, value) in &wanted.scores {
+        // Elsewhere a few of some dozens of pictures may tip over, and distances move a little.
+        let allowed = if same { 1e-9 * value.abs() } else { 0.2 + 0.1 * value.abs() };
+        let found = found.scores[key];
+        assert!((found - value).abs() <= allowed, "{key}: {found} {value}");
+    }
+}
