@@ -7,12 +7,12 @@
 
 use std::time::Instant;
 
-use unsee::erasure::{AdaptThenUnlearn, Adapting, Distance, Erasure, Feedback, Repulsion, Stop};
-use unsee::generator::{Generator as _, Shot, StyleGan2, Synthesizer};
+use unsee::erasure::{AdaptThenUnlearn, Adaptation, Distance, Erasure, Feedback, Repulsion, StopSettings};
+use unsee::generator::{Generator as _, ImageRequest, StyleGan2, Synthesizer};
 use unsee::model::Builder;
 use unsee::model::stylegan2::{Config, Discriminator, Generator};
-use unsee::torch::{Device, Peak, Place, Precision, Tensor};
-use unsee::training::{Contest, Frozen, Plan, Rules, compete};
+use unsee::torch::{Compute, Device, Peak, Precision, Tensor};
+use unsee::training::{FixedImages, GanConfig, GanTraining, TrainConfig, train_gan};
 use unsee::watch::{Quiet, Watch};
 use unsee::weights::save;
 
@@ -54,7 +54,7 @@ fn main() -> Result<(), Failure> {
     let device = Device::open(device.parse()?)?;
     // As the program does: exact products on a GPU too, and memory that is kept.
     unsee::torch::keep_memory();
-    let place = Place::new(device, Precision::choose(Some(Precision::F32), device)?);
+    let compute = Compute::new(device, Precision::choose(Some(Precision::F32), device)?);
     let config = if channels == "f" {
         Config::published(size, 512, 8, 2.0)
     } else {
@@ -75,30 +75,30 @@ fn main() -> Result<(), Failure> {
             named("g_ema", g.parameters().named()).chain(named("d", d.parameters().named())).collect();
         save(&file, &all, &[])?;
     }
-    let outcome = measure(&file, place, (batch, steps));
+    let outcome = measure(&file, compute, (batch, steps));
     std::fs::remove_dir_all(folder)?;
     outcome
 }
 
-fn measure(file: &std::path::Path, place: Place, (batch, steps): (i64, u64)) -> Result<(), Failure> {
+fn measure(file: &std::path::Path, compute: Compute, (batch, steps): (i64, u64)) -> Result<(), Failure> {
     let say = |what: &str, value: f64, unit: &str| {
         println!("{{\"what\": \"{what}\", \"value\": {value}, \"unit\": \"{unit}\"}}");
     };
-    let mut model = StyleGan2::load(file, place)?;
+    let mut model = StyleGan2::load(file, compute)?;
     let side = model.card().side;
     for n in [1_u64, 16, 64] {
-        let shots: Vec<Shot> = (0..n).map(|seed| Shot::of_seed(seed, 1.0, side)).collect();
-        model.draw(&shots, &mut Quiet)?;
+        let requests: Vec<ImageRequest> = (0..n).map(|seed| ImageRequest::of_seed(seed, 1.0, side)).collect();
+        model.draw(&requests, &mut Quiet)?;
         let rounds = (64 / n).clamp(2, 16);
         let began = Instant::now();
         for _ in 0..rounds {
-            model.draw(&shots, &mut Quiet)?;
+            model.draw(&requests, &mut Quiet)?;
         }
         say(&format!("draw, batch {n}"), (n * rounds) as f64 / began.elapsed().as_secs_f64(), "pictures/s");
     }
 
-    let rules = Rules { batch, mixing: 0.0, ..Rules::default() };
-    let reals = Frozen::new(&model.sample(&(0..64).collect::<Vec<u64>>())?, place.device);
+    let gan = GanConfig { batch, style_mixing: 0.0, ..GanConfig::default() };
+    let real_images = FixedImages::new(&model.sample(&(0..64).collect::<Vec<u64>>())?, compute.device);
     let parameters = model.parameters();
     let discriminator = model.discriminator()?;
     let all: Vec<Tensor> = parameters
@@ -108,14 +108,15 @@ fn measure(file: &std::path::Path, place: Place, (batch, steps): (i64, u64)) -> 
         .collect();
     let train = |on: bool| all.iter().for_each(|own| drop(own.set_requires_grad(on)));
     train(true);
-    Peak::reset(place.device);
+    Peak::reset(compute.device);
     let mut times = Times::default();
-    let rivals = (model.network(), discriminator);
-    let contest = Contest { moves: parameters, ..Contest::between("training", rivals, &reals, &rules) };
-    compete(contest, &Plan::constant(steps + 1, 2e-3, 0), place, None, &mut times)?;
+    let networks = (model.network(), discriminator);
+    let training =
+        GanTraining { parameters, ..GanTraining::between("training", networks, &real_images, &gan) };
+    train_gan(training, &TrainConfig::constant(steps + 1, 2e-3, 0), compute, None, &mut times)?;
     say(&format!("training step, batch {batch}"), times.step("training"), "s");
-    let peak = Peak::read(place.device);
-    let bytes = if place.device.is_cuda() { peak.device } else { peak.host };
+    let peak = Peak::read(compute.device);
+    let bytes = if compute.device.is_cuda() { peak.device } else { peak.host };
     say("peak memory of training", bytes as f64 / f64::from(1 << 20), "MiB");
     train(false);
 
@@ -127,19 +128,19 @@ fn measure(file: &std::path::Path, place: Place, (batch, steps): (i64, u64)) -> 
             negatives: seeds.clone(),
             positives: seeds,
             seed: 0,
-            examiner: None,
+            evaluator: None,
         };
         let method = AdaptThenUnlearn {
-            adapt: Adapting { models, steps: 1, lambda: 0.0, rules: rules.clone(), ..Adapting::default() },
+            adapt: Adaptation { models, steps: 1, lambda: 0.0, gan: gan.clone(), ..Adaptation::default() },
             steps: steps + 1,
-            rules: rules.clone(),
+            gan: gan.clone(),
             // The contest and the repulsion alone, as the peer has them.
             cooldown: 0.0,
             oversample: 0.0,
-            keep: 0.0,
-            remind: 0.0,
+            retain_weight: 0.0,
+            negative_share: 0.0,
             repulsion: Repulsion { distance: Distance::Paper, gamma: Some(0.1), ..Repulsion::default() },
-            stop: Stop { every: 0, ..Stop::default() },
+            stop: StopSettings { every: 0, ..StopSettings::default() },
             ..AdaptThenUnlearn::default()
         };
         let mut times = Times::default();

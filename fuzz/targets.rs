@@ -6,7 +6,8 @@ use std::io::{Cursor, Write as _};
 use std::path::PathBuf;
 
 use unsee::weights::{
-    Ema, Weights, from_compvis, is_compvis, is_lora, read_lora, read_stylegan, save, unet_names_of_compvis,
+    EmaChoice, Weights, from_compvis, is_compvis, is_lora, read_lora, read_stylegan, save,
+    unet_names_of_compvis,
 };
 
 /// A folder of this thread in memory, where there is one.
@@ -95,7 +96,7 @@ pub fn names(bytes: &[u8]) {
     let whole = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &vec![0; end]].concat();
     let Ok(weights) = Weights::open(&file("named.safetensors", &whole)) else { return };
     if is_compvis(&weights)
-        && let Ok(parts) = from_compvis(&weights, Ema::Auto)
+        && let Ok(parts) = from_compvis(&weights, EmaChoice::Auto)
     {
         for part in [&parts.text_encoder, &parts.unet, &parts.vae] {
             read_all(part);

@@ -288,14 +288,14 @@ mod tests {
     use serde_json::json;
 
     #[derive(serde::Deserialize)]
-    struct Toy {
+    struct ToyConfig {
         #[serde(default)]
         size: i64,
     }
 
-    impl Configuration for Toy {
+    impl Configuration for ToyConfig {
         const CLASS: Class = Class {
-            name: "Toy",
+            name: "ToyConfig",
             fields: &[&[
                 ("size", Rule::Honoured),
                 ("name", Rule::Harmless("a name")),
@@ -306,7 +306,7 @@ mod tests {
 
     fn toy(json: Value) -> Result<(i64, Vec<String>), String> {
         let mut notes = Vec::new();
-        read::<Toy>(&json, Path::new("toy.json"), &mut notes)
+        read::<ToyConfig>(&json, Path::new("toy.json"), &mut notes)
             .map(|toy| (toy.size, notes))
             .map_err(|error| error.to_string())
     }

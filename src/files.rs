@@ -17,9 +17,9 @@ fn halves() -> MutexGuard<'static, BTreeSet<PathBuf>> {
 const PREFIX: &str = ".half-";
 
 /// A path in the list of what is half written.
-struct Half(PathBuf);
+struct PartialFile(PathBuf);
 
-impl Half {
+impl PartialFile {
     /// Makes something by `make` and puts it onto the list; nobody can abandon it between the two.
     fn made<T>(make: impl FnOnce(&str) -> Result<T>, path: impl Fn(&T) -> PathBuf) -> Result<(T, Self)> {
         let mut all = halves();
@@ -30,7 +30,7 @@ impl Half {
     }
 }
 
-impl Drop for Half {
+impl Drop for PartialFile {
     fn drop(&mut self) {
         halves().remove(&self.0);
     }
@@ -89,7 +89,7 @@ pub fn whole<E: From<Error>>(
     let named = |error: Error| at(path, &error);
     fs_err::create_dir_all(folder)?;
     let make = |prefix: &str| tempfile::Builder::new().prefix(prefix).tempfile_in(folder);
-    let (mut half, _listed) = Half::made(make, |half| half.path().to_path_buf()).map_err(named)?;
+    let (mut half, _listed) = PartialFile::made(make, |half| half.path().to_path_buf()).map_err(named)?;
     write(&mut half)?;
     // By its path: a writer may have put another file in its place.
     fs_err::File::open(half.path())?.sync_all()?;
@@ -114,7 +114,7 @@ pub fn whole_by_path<E: From<Error>>(
     let named = |error: Error| at(path, &error);
     fs_err::create_dir_all(folder)?;
     let make = |prefix: &str| tempfile::Builder::new().prefix(prefix).tempdir_in(folder);
-    let (half, _listed) = Half::made(make, |half| half.path().to_path_buf()).map_err(named)?;
+    let (half, _listed) = PartialFile::made(make, |half| half.path().to_path_buf()).map_err(named)?;
     let file = half.path().join("file");
     write(&file)?;
     fs_err::File::open(&file)?.sync_all()?;
@@ -134,7 +134,7 @@ pub fn whole_folder<E: From<Error>>(
     let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs_err::create_dir_all(parent)?;
     let make = |prefix: &str| tempfile::Builder::new().prefix(prefix).tempdir_in(parent);
-    let (half, _listed) = Half::made(make, |half| half.path().to_path_buf())?;
+    let (half, _listed) = PartialFile::made(make, |half| half.path().to_path_buf())?;
     write(half.path())?;
     fs_err::set_permissions(half.path(), std::fs::Permissions::from_mode(0o755))?;
     fs_err::rename(half.path(), path)?;

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use unsee::generator::{Adapter, Checkpoint, Edited, Embedding, Format, Location, StableDiffusion};
 use unsee::generator::{Denoiser as _, Error};
-use unsee::torch::{Choice, Device, Kind, Place, Precision, Rng, Tensor};
+use unsee::torch::{Choice, Compute, Device, Kind, Precision, Rng, Tensor};
 use unsee::watch::Quiet;
-use unsee::weights::{Dialect, Edit, Ema, Weights, save, save_as};
+use unsee::weights::{Dialect, Edit, EmaChoice, Weights, save, save_as};
 
 fn miniature() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("models/miniature")
@@ -146,14 +146,14 @@ fn round_trips_are_equal_to_the_bit() {
     }
     // folder → edit → folder: what differs is found by comparing whole models
     let (one, alone, two) = (at("one0"), at("edit.safetensors"), at("again"));
-    let laid = base.lay(&adapter(&one), Ema::Auto).unwrap().edit;
+    let laid = base.lay(&adapter(&one), EmaChoice::Auto).unwrap().edit;
     write(&base, &laid, None, &alone, Format::Edit);
-    write(&base, &base.lay(&adapter(&alone), Ema::Auto).unwrap().edit, None, &two, Format::Folder);
+    write(&base, &base.lay(&adapter(&alone), EmaChoice::Auto).unwrap().edit, None, &two, Format::Folder);
     same(&all(&open(&one)), &all(&open(&two)));
     let bytes = |path: &Path| fs_err::metadata(path).unwrap().len();
     assert!(bytes(&alone) * 2 < bytes(&one.join("unet/diffusion_pytorch_model.safetensors")));
     // and through a single file as what goes onto the base
-    let laid = base.lay(&adapter(&at("file0.safetensors")), Ema::Auto).unwrap().edit;
+    let laid = base.lay(&adapter(&at("file0.safetensors")), EmaChoice::Auto).unwrap().edit;
     let differ =
         all(&open(&one)).iter().filter(|(name, new)| !new.equal(&base.tensor(name).unwrap())).count();
     assert_eq!(laid.tensors.len(), differ);
@@ -167,7 +167,7 @@ fn round_trips_are_equal_to_the_bit() {
     // Nothing is overwritten, and an edit of another base is refused.
     let again = Edited { base: &base, edit: &edit, kind: None }.export(&two, Format::Folder, &mut Quiet);
     assert!(matches!(again, Err(Error::Occupied(_))));
-    let error = open(&at("one1")).lay(&adapter(&alone), Ema::Auto).unwrap_err().to_string();
+    let error = open(&at("one1")).lay(&adapter(&alone), EmaChoice::Auto).unwrap_err().to_string();
     assert!(error.contains("another") || error.contains("base"), "{error}");
 }
 
@@ -184,7 +184,7 @@ fn a_lora_of_full_rank_is_the_edit() {
         let kept = Edited { base: &base, edit: &edit, kind: None }.export(&path, format, &mut Quiet).unwrap();
         assert_eq!(kept.len(), edit.tensors.len() + 1);
         assert!(kept.iter().all(|part| (part.energy - 1.0).abs() < 1e-9), "{kept:?}");
-        let laid = base.lay(&adapter(&path), Ema::Auto).unwrap().edit;
+        let laid = base.lay(&adapter(&path), EmaChoice::Auto).unwrap().edit;
         assert_eq!(laid.tensors.len(), edit.tensors.len());
         for (name, wanted) in &edit.tensors {
             let found = &laid.tensors.iter().find(|(own, _)| own == name).unwrap().1;
@@ -192,7 +192,7 @@ fn a_lora_of_full_rank_is_the_edit() {
             assert!(apart < 1e-6, "{name}: {apart}");
         }
         // Half of it is half of the change.
-        let half = base.lay(&[Adapter { path, strength: 0.5 }], Ema::Auto).unwrap().edit;
+        let half = base.lay(&[Adapter { path, strength: 0.5 }], EmaChoice::Auto).unwrap().edit;
         let (name, wanted) = &edit.tensors[0];
         let own = base.tensor(name).unwrap().to_kind(Kind::Float);
         let found = &half.tensors.iter().find(|(own, _)| own == name).unwrap().1;
@@ -216,7 +216,7 @@ fn parts_of_a_model_are_found_under_other_programs_names() {
     let path = folder.path().join("part.safetensors");
     let laid = |tensors: &[(String, Tensor)]| {
         save(&path, tensors, &[]).unwrap();
-        base.lay(&adapter(&path), Ema::Auto)
+        base.lay(&adapter(&path), EmaChoice::Auto)
     };
     let inside = |component: &str| -> Vec<(String, Tensor)> {
         let strip = |(name, tensor): &(String, Tensor)| {
@@ -299,8 +299,8 @@ fn averaged_weights_are_taken_where_they_are_asked_for() {
 
 #[test]
 fn a_learned_word_stands_for_its_vectors() {
-    let place = Place::new(Device::open(Choice::Cpu).unwrap(), Precision::F32);
-    let mut model = StableDiffusion::load(&open(&miniature()), place).unwrap();
+    let compute = Compute::new(Device::open(Choice::Cpu).unwrap(), Precision::F32);
+    let mut model = StableDiffusion::load(&open(&miniature()), compute).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("cat-copy.safetensors");
     // The vectors of `cat` itself: a prompt with the new word must be read as one with the old.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use unsee::generator::{Adapter, Checkpoint};
 use unsee::run::inspect;
 use unsee::torch::{Device, Kind, Peak, Tensor};
-use unsee::weights::{Ema, Weights, save};
+use unsee::weights::{EmaChoice, Weights, save};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MEMORY: u64 = 200 << 20;
@@ -38,7 +38,7 @@ fn shards(path: &Path) -> Result<(), String> {
 fn lay(path: &Path) -> Result<(), String> {
     let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/miniature");
     let base = Checkpoint::open(&models.as_path().into()).unwrap();
-    base.lay(&[Adapter { path: path.to_owned(), strength: 1.0 }], Ema::Auto)
+    base.lay(&[Adapter { path: path.to_owned(), strength: 1.0 }], EmaChoice::Auto)
         .map(drop)
         .map_err(|error| error.to_string())
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use unsee::generator::{StyleGan2, Synthesizer as _};
-use unsee::torch::{Device, Kind, Place, Precision, Tensor};
+use unsee::torch::{Compute, Device, Kind, Precision, Tensor};
 use unsee::weights::{Weights, save};
 
 fn golden(name: &str) -> PathBuf {
@@ -255,8 +255,8 @@ fn cases(make: &Maker) -> Vec<(&'static str, PathBuf, &'static str)> {
 #[test]
 fn every_wrong_file_gets_one_clear_error() {
     let folder = tempfile::tempdir().unwrap();
-    let place = Place::new(Device::CPU, Precision::F32);
-    StyleGan2::load(&golden("zip.pt"), place).unwrap();
+    let compute = Compute::new(Device::CPU, Precision::F32);
+    StyleGan2::load(&golden("zip.pt"), compute).unwrap();
     let trap = Path::new("/tmp/executed"); // what the source code in NVIDIA's files would write
     assert!(!trap.exists());
     let cases = cases(&Maker(folder.path().to_owned()));
@@ -265,7 +265,7 @@ fn every_wrong_file_gets_one_clear_error() {
     for (what, path, wanted) in cases {
         let began = Instant::now();
         // Only learning needs a discriminator: a wrong one says so when it is asked for.
-        let opened = StyleGan2::load(&path, place).and_then(|model| model.discriminator().map(drop));
+        let opened = StyleGan2::load(&path, compute).and_then(|model| model.discriminator().map(drop));
         let message = opened.map_or_else(|error| error.to_string(), |()| "it was loaded".to_owned());
         let own = message.contains(wanted) && !message.contains('\n') && message != "it was loaded";
         if !own || began.elapsed() > Duration::from_secs(1) {

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use serde_json::Value;
-use unsee::judge::{Evidence, Screen};
+use unsee::judge::{ConceptDetector, Evidence};
 use unsee::model::{Builder, Parameters, clip, safety, unet, vae};
 use unsee::sampler::{History, Sampler, Schedule, SchedulerConfig, Solver};
 use unsee::torch::{Device, Kind, Rng, Tensor, no_grad, set_threads};
@@ -150,7 +150,7 @@ fn the_safety_checker_s_verdict() {
     let fresh = safety::SafetyChecker::new(&config, Builder::fresh(0, Device::CPU)).unwrap();
     formula(fresh.parameters(), &folder.path().join("model.safetensors"));
     fs_err::write(folder.path().join("config.json"), case["config"].to_string()).unwrap();
-    let screen = Screen::checker(folder.path(), folder.path(), 0.0, Device::CPU).unwrap();
+    let screen = ConceptDetector::checker(folder.path(), folder.path(), 0.0, Device::CPU).unwrap();
     let highest: [Vec<f32>; 2] = serde_json::from_value(case["highest"].clone()).unwrap();
     let mut both = [0, 0];
     for thresholds in case["flags"].as_array().unwrap() {
@@ -177,10 +177,10 @@ fn samplers() {
         let apart = sampler.timesteps().iter().zip(&timesteps).map(|(a, b)| (a - b).abs());
         assert!(sampler.timesteps().len() == timesteps.len() && apart.fold(0.0, f64::max) < 2e-3, "{what}");
         let mut x = wave(&[1, 4, 3, 3], 0.2, 2.0) * sampler.begin();
-        let place = Tensor::arange(36, (Kind::Double, tch::Device::Cpu)).view([1, 4, 3, 3]);
+        let compute = Tensor::arange(36, (Kind::Double, tch::Device::Cpu)).view([1, 4, 3, 3]);
         let (mut history, mut rng) = (History::default(), Rng::new(7));
         for (i, &t) in timesteps.iter().enumerate() {
-            let wave = (&place + t / 100.0).sin() * 0.3;
+            let wave = (&compute + t / 100.0).sin() * 0.3;
             let shown = sampler.input(i, &x);
             let output = (shown.to_kind(Kind::Double) * 0.6 + wave).to_kind(Kind::Float);
             let noise = rng.normal(&[1, 4, 3, 3]);

@@ -9,11 +9,12 @@ use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 use unsee::generator::{
-    Checkpoint, Denoiser as _, Edited, Format, Generator as _, Location, Seeding, Shot, StableDiffusion,
+    Checkpoint, Denoiser as _, Edited, Format, Generator as _, ImageRequest, Location, Seeding,
+    StableDiffusion,
 };
 use unsee::model::{Builder, clip::TextModel, unet::UNet, vae::Vae};
 use unsee::text::Tokenizer;
-use unsee::torch::{Choice, Device, Kind, Place, Precision, Tensor, no_grad};
+use unsee::torch::{Choice, Compute, Device, Kind, Precision, Tensor, no_grad};
 use unsee::watch::Quiet;
 use unsee::weights::{Edit, Weights};
 
@@ -88,12 +89,12 @@ fn full_size_models_are_equal_to_diffusers() {
     });
 
     let checkpoint = Checkpoint::open(&model.as_path().into()).unwrap();
-    let pipeline = StableDiffusion::load(&checkpoint, Place::new(device, Precision::F32)).unwrap();
+    let pipeline = StableDiffusion::load(&checkpoint, Compute::new(device, Precision::F32)).unwrap();
     let mut wrong = Vec::new();
     for image in reference.names().filter(|name| name.starts_with("image.")) {
         let sampler = image.strip_prefix("image.").unwrap();
         let wanted = known(image);
-        let shot = Shot {
+        let request = ImageRequest {
             prompt: "a photograph of an astronaut riding a horse".to_owned(),
             negative: String::new(),
             seed: 4_290_749_014,
@@ -105,7 +106,7 @@ fn full_size_models_are_equal_to_diffusers() {
             blend: None,
             seeding: Seeding::default(),
         };
-        let picture = &pipeline.draw(&[shot], &mut Quiet).unwrap()[0];
+        let picture = &pipeline.draw(&[request], &mut Quiet).unwrap()[0];
         let shape = [picture.height as i64, picture.width as i64, 3];
         let found = Tensor::from_slice(&picture.rgb).view(shape).permute([2, 0, 1]).to_kind(Kind::Float);
         let difference = (found - (wanted * 255.0).round()).abs().max().double_value(&[]);
@@ -134,8 +135,8 @@ fn full_size_models_are_equal_to_diffusers() {
     }
     let single = Checkpoint::open(&Location::from(file.as_path())).unwrap();
     assert_eq!(hash, single.hash().unwrap());
-    let single = StableDiffusion::load(&single, Place::new(device, Precision::F32)).unwrap();
-    let folder = StableDiffusion::load(&half, Place::new(device, Precision::F32)).unwrap();
+    let single = StableDiffusion::load(&single, Compute::new(device, Precision::F32)).unwrap();
+    let folder = StableDiffusion::load(&half, Compute::new(device, Precision::F32)).unwrap();
     let read = |model: &StableDiffusion| model.condition(&["a photo"]).unwrap();
     assert!(read(&single).equal(&read(&folder)));
     assert_eq!(single.schedule().config.prediction_type, folder.schedule().config.prediction_type);

@@ -81,7 +81,7 @@ fn its_pipelines_parse() {
         let name = path.display().to_string();
         if path.file_stem().unwrap().to_string_lossy().starts_with("miniature") {
             // A training recipe; tests/commands.rs trains small ones.
-            unsee::run::Course::parse(&name, &text, &[]).unwrap();
+            unsee::run::TrainRecipe::parse(&name, &text, &[]).unwrap();
         } else {
             unsee::run::Job::parse(&name, &text, &[]).unwrap();
         }

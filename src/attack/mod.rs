@@ -2,7 +2,7 @@
 
 mod relearning;
 
-pub use relearning::{Relearning, Return, Sight};
+pub use relearning::{RelearnCurve, RelearnPoint, Relearning};
 
 /// Why an attack failed to run.
 #[derive(Debug, thiserror::Error)]

@@ -7,7 +7,9 @@ use super::Error;
 use crate::generator::Synthesizer;
 use crate::settings::over;
 use crate::torch::Tensor;
-use crate::training::{self, Contest, Exam, Frozen, Plan, Rules, compete_on_loan};
+use crate::training::{
+    self, EarlyStopping, FixedImages, GanConfig, GanTraining, TrainConfig, train_gan_and_restore,
+};
 use crate::watch::Watch;
 
 /// How a concept is taught again.
@@ -22,24 +24,24 @@ pub struct Relearning {
     pub every: u64,
     /// Adam's learning rate, before it is corrected for the lazy penalties.
     pub lr: f64,
-    /// The contest's rules.
-    #[serde(deserialize_with = "rules")]
-    pub rules: Rules,
+    /// The GAN training's settings.
+    #[serde(deserialize_with = "gan")]
+    pub gan: GanConfig,
 }
 
 impl Default for Relearning {
     fn default() -> Self {
-        Self { pictures: 16, steps: 60, every: 5, lr: 2e-3, rules: Rules::fine_tuning() }
+        Self { pictures: 16, steps: 60, every: 5, lr: 2e-3, gan: GanConfig::fine_tuning() }
     }
 }
 
-fn rules<'de, D: Deserializer<'de>>(from: D) -> Result<Rules, D::Error> {
-    over(&Relearning::default().rules, from)
+fn gan<'de, D: Deserializer<'de>>(from: D) -> Result<GanConfig, D::Error> {
+    over(&Relearning::default().gan, from)
 }
 
 /// How much of the concept was there at a look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Sight {
+pub struct RelearnPoint {
     /// Steps of relearning before it.
     pub step: u64,
     /// Pictures that show the concept.
@@ -48,7 +50,7 @@ pub struct Sight {
     pub n: usize,
 }
 
-impl Sight {
+impl RelearnPoint {
     /// How much of the concept is back: 1 is all that the base had.
     fn share(self) -> f64 {
         self.hits as f64 / self.n.max(1) as f64
@@ -57,9 +59,9 @@ impl Sight {
 
 /// How the concept came back.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Return {
+pub struct RelearnCurve {
     /// Look by look.
-    pub curve: Vec<Sight>,
+    pub curve: Vec<RelearnPoint>,
     /// The first step that was looked at after which half was back.
     pub half: Option<u64>,
 }
@@ -76,7 +78,7 @@ impl Relearning {
                 self.pictures, self.steps, self.every, self.lr
             ));
         }
-        self.rules.check(self.steps).map_err(|why| format!("relearning's rules: {why}"))
+        self.gan.check(self.steps).map_err(|why| format!("relearning's gan: {why}"))
     }
 
     /// Teaches the model, with the edit that is on it, pictures `[n, 3, size, size]` of the concept. `back` looks
@@ -91,20 +93,20 @@ impl Relearning {
         back: &Back,
         seed: u64,
         watch: &mut dyn Watch,
-    ) -> Result<Return, Error> {
-        let reals = Frozen::new(pictures, model.place().device);
-        let mut looks = Looks { model, back, every: self.every, curve: Vec::new() };
+    ) -> Result<RelearnCurve, Error> {
+        let real_images = FixedImages::new(pictures, model.compute().device);
+        let mut looks = Evaluations { model, back, every: self.every, curve: Vec::new() };
         looks.look(0)?;
-        let plan = Plan::constant(self.steps, self.lr, seed);
+        let plan = TrainConfig::constant(self.steps, self.lr, seed);
         let rivals = (model.network(), model.discriminator()?);
-        let contest = Contest {
-            moves: model.parameters(),
-            exam: Some(&mut looks),
-            ..Contest::between("relearning", rivals, &reals, &self.rules)
+        let contest = GanTraining {
+            parameters: model.parameters(),
+            early_stopping: Some(&mut looks),
+            ..GanTraining::between("relearning", rivals, &real_images, &self.gan)
         };
-        compete_on_loan(contest, &plan, model.place(), None, watch)?;
+        train_gan_and_restore(contest, &plan, model.compute(), None, watch)?;
         let half = looks.curve.iter().find(|sight| sight.share() >= HALF).map(|sight| sight.step);
-        Ok(Return { curve: looks.curve, half })
+        Ok(RelearnCurve { curve: looks.curve, half })
     }
 }
 
@@ -114,32 +116,32 @@ const HALF: f64 = 0.5;
 /// Counts the pictures that show the concept, and all that were looked at.
 type Back<'a> = dyn Fn(&dyn Synthesizer) -> Result<(usize, usize), String> + 'a;
 
-struct Looks<'a> {
+struct Evaluations<'a> {
     model: &'a dyn Synthesizer,
     back: &'a Back<'a>,
     every: u64,
-    curve: Vec<Sight>,
+    curve: Vec<RelearnPoint>,
 }
 
-impl Looks<'_> {
-    fn look(&mut self, step: u64) -> Result<Sight, training::Error> {
-        let (hits, n) = (self.back)(self.model).map_err(training::Error::Exam)?;
-        let sight = Sight { step, hits, n };
+impl Evaluations<'_> {
+    fn look(&mut self, step: u64) -> Result<RelearnPoint, training::Error> {
+        let (hits, n) = (self.back)(self.model).map_err(training::Error::EarlyStopping)?;
+        let sight = RelearnPoint { step, hits, n };
         self.curve.push(sight);
         Ok(sight)
     }
 }
 
-impl Exam for Looks<'_> {
+impl EarlyStopping for Evaluations<'_> {
     fn every(&self) -> u64 {
         self.every
     }
 
-    fn grade(&mut self, step: u64) -> Result<Option<f64>, training::Error> {
+    fn evaluate(&mut self, step: u64) -> Result<Option<f64>, training::Error> {
         Ok(Some(self.look(step)?.share()))
     }
 
-    fn pass(&self) -> f64 {
+    fn target(&self) -> f64 {
         HALF
     }
 }

@@ -3,16 +3,16 @@
 use super::SIDE;
 use tiny_skia::PathBuilder;
 
-use super::dice::Dice;
 use super::drawing::{Colour, Drawing};
-use super::layer::{Layer, Plan, inside};
+use super::layer::{CanvasLayer, TopRoles, inside};
+use super::splitmix::SplitMix64;
 
 /// One dark ink on yellow paper: a screen at 45° whose dots grow with the tone, inside outlines.
-pub(super) fn halftone(drawing: &Drawing) -> Layer {
+pub(super) fn halftone(drawing: &Drawing) -> CanvasLayer {
     const PITCH: f32 = 4.0;
     let paper = Colour::new(0.99, 0.94, 0.72);
     let ink = Colour::new(0.75, 0.05, 0.3);
-    let screen = |sheet: &mut Layer, tone: f32, mask: Option<&tiny_skia::Mask>| {
+    let screen = |sheet: &mut CanvasLayer, tone: f32, mask: Option<&tiny_skia::Mask>| {
         let radius = 0.71 * PITCH * libm::sqrtf(tone / std::f32::consts::PI);
         let mut dots = PathBuilder::new();
         for row in 0..=(SIDE as f32 / PITCH * 2.0) as i32 {
@@ -25,7 +25,7 @@ pub(super) fn halftone(drawing: &Drawing) -> Layer {
             sheet.fill(&dots, ink, 1.0, mask);
         }
     };
-    let mut sheet = Layer::filled(paper);
+    let mut sheet = CanvasLayer::filled(paper);
     screen(&mut sheet, 0.08, None);
     for part in &drawing.parts {
         let tone = Drawing::tone(part.role);
@@ -39,9 +39,9 @@ pub(super) fn halftone(drawing: &Drawing) -> Layer {
 }
 
 /// Dabs of pure colour beside each other, no line anywhere; the object's dabs are denser.
-pub(super) fn pointillism(drawing: &Drawing, dice: &mut Dice) -> Layer {
-    let plan = Plan::of(drawing);
-    let mut sheet = Layer::filled(Colour::new(0.97, 0.95, 0.9));
+pub(super) fn pointillism(drawing: &Drawing, dice: &mut SplitMix64) -> CanvasLayer {
+    let plan = TopRoles::of(drawing);
+    let mut sheet = CanvasLayer::filled(Colour::new(0.97, 0.95, 0.9));
     for (pitch, object) in [(3.4_f32, false), (2.5, true)] {
         let n = (SIDE as f32 / pitch) as i32;
         for row in 0..=n {

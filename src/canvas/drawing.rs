@@ -3,8 +3,8 @@
 use tiny_skia::{Path, PathBuilder, Transform};
 
 use super::SIDE;
-use super::dice::Dice;
 use super::objects::Object;
+use super::splitmix::SplitMix64;
 
 /// A colour with components in [0, 1].
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -69,7 +69,7 @@ impl Colour {
 
 /// What a part of an object is painted with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Role {
+pub(super) enum PaintRole {
     /// The object's main colour.
     Main,
     /// Its second colour.
@@ -86,7 +86,7 @@ pub(super) enum Role {
 #[derive(Debug, Clone)]
 pub(super) struct Part {
     pub(super) path: Path,
-    pub(super) role: Role,
+    pub(super) role: PaintRole,
 }
 
 /// Where objects stand.
@@ -117,7 +117,7 @@ impl Drawing {
     /// Picture `index` of `object` in the world of this seed.
     pub fn new(world: u64, object: Object, index: u32, pose: Pose) -> Self {
         let seed = [world, object as u64, u64::from(index)];
-        let mut dice = Dice::new(&seed);
+        let mut dice = SplitMix64::new(&seed);
 
         // The colour plan: a main hue, a second one beside or opposite it, a pale ground of a third.
         let hue = dice.unit();
@@ -138,7 +138,7 @@ impl Drawing {
             Pose::Free => (size, x, y, turn, mirror),
             Pose::Aligned => (SIDE as f32 * 0.4, SIDE as f32 / 2.0, SIDE as f32 / 2.0, 0.0, 1.0),
         };
-        let place = Transform::from_scale(size * mirror, size)
+        let position = Transform::from_scale(size * mirror, size)
             .post_concat(Transform::from_row(
                 libm::cosf(turn.to_radians()),
                 libm::sinf(turn.to_radians()),
@@ -154,7 +154,7 @@ impl Drawing {
         let parts = sketch
             .parts
             .into_iter()
-            .filter_map(|part| Some(Part { path: part.path.transform(place)?, role: part.role }))
+            .filter_map(|part| Some(Part { path: part.path.transform(position)?, role: part.role }))
             .collect();
         Self { parts, ground, main, second, accent, seed, mirror }
     }
@@ -164,39 +164,39 @@ impl Drawing {
     pub fn traits(&self) -> [f32; TRAITS] {
         /// Which of them says whether the object is mirrored: a coin, of which the die's fraction says nothing.
         const MIRROR: usize = 15;
-        let mut dice = Dice::new(&self.seed);
+        let mut dice = SplitMix64::new(&self.seed);
         let mut traits = [0.0; TRAITS].map(|_: f32| dice.unit());
         traits[MIRROR] = f32::midpoint(traits[MIRROR], f32::from(u8::from(self.mirror > 0.0)));
         traits
     }
 
     /// The colour of a role in this drawing's plan.
-    pub(super) fn colour(&self, role: Role) -> Colour {
+    pub(super) fn colour(&self, role: PaintRole) -> Colour {
         match role {
-            Role::Main => self.main,
-            Role::Second => self.second,
-            Role::Accent => self.accent,
-            Role::Dark => Colour::grey(0.13),
-            Role::Light => Colour::grey(0.95),
+            PaintRole::Main => self.main,
+            PaintRole::Second => self.second,
+            PaintRole::Accent => self.accent,
+            PaintRole::Dark => Colour::grey(0.13),
+            PaintRole::Light => Colour::grey(0.95),
         }
     }
 
     /// How dark a role is in a style with one ink: always told apart from the ground, 0 is paper.
-    pub(super) fn tone(role: Role) -> f32 {
+    pub(super) fn tone(role: PaintRole) -> f32 {
         match role {
-            Role::Main => 0.62,
-            Role::Second => 0.4,
-            Role::Accent => 0.5,
-            Role::Dark => 0.95,
-            Role::Light => 0.1,
+            PaintRole::Main => 0.62,
+            PaintRole::Second => 0.4,
+            PaintRole::Accent => 0.5,
+            PaintRole::Dark => 0.95,
+            PaintRole::Light => 0.1,
         }
     }
 
     /// Random numbers for a style; each style has its own, so that adding one changes no other.
-    pub(super) fn dice(&self, style: &str) -> Dice {
+    pub(super) fn dice(&self, style: &str) -> SplitMix64 {
         let name =
             style.bytes().fold(0_u64, |hash, byte| hash.wrapping_mul(0x100_0000_01B3) ^ u64::from(byte));
-        Dice::new(&[self.seed[0], self.seed[1], self.seed[2], name])
+        SplitMix64::new(&[self.seed[0], self.seed[1], self.seed[2], name])
     }
 }
 
@@ -207,7 +207,7 @@ pub(super) struct Sketch {
 }
 
 impl Sketch {
-    pub(super) fn shape(&mut self, role: Role, build: impl FnOnce(&mut PathBuilder)) {
+    pub(super) fn shape(&mut self, role: PaintRole, build: impl FnOnce(&mut PathBuilder)) {
         let mut builder = PathBuilder::new();
         build(&mut builder);
         builder.close();
@@ -216,7 +216,7 @@ impl Sketch {
         }
     }
 
-    pub(super) fn polygon(&mut self, role: Role, points: &[(f32, f32)]) {
+    pub(super) fn polygon(&mut self, role: PaintRole, points: &[(f32, f32)]) {
         self.shape(role, |b| {
             b.move_to(points[0].0, points[0].1);
             for &(x, y) in &points[1..] {
@@ -225,20 +225,20 @@ impl Sketch {
         });
     }
 
-    pub(super) fn rectangle(&mut self, role: Role, left: f32, top: f32, right: f32, bottom: f32) {
+    pub(super) fn rectangle(&mut self, role: PaintRole, left: f32, top: f32, right: f32, bottom: f32) {
         self.polygon(role, &[(left, top), (right, top), (right, bottom), (left, bottom)]);
     }
 
-    pub(super) fn ellipse(&mut self, role: Role, x: f32, y: f32, rx: f32, ry: f32) {
+    pub(super) fn ellipse(&mut self, role: PaintRole, x: f32, y: f32, rx: f32, ry: f32) {
         self.tilted(role, (x, y), (rx, ry), 0.0);
     }
 
-    pub(super) fn circle(&mut self, role: Role, x: f32, y: f32, r: f32) {
+    pub(super) fn circle(&mut self, role: PaintRole, x: f32, y: f32, r: f32) {
         self.ellipse(role, x, y, r, r);
     }
 
     /// An ellipse turned by `turn` degrees around its centre.
-    pub(super) fn tilted(&mut self, role: Role, centre: (f32, f32), radii: (f32, f32), turn: f32) {
+    pub(super) fn tilted(&mut self, role: PaintRole, centre: (f32, f32), radii: (f32, f32), turn: f32) {
         const K: f32 = 0.552_284_8; // a quarter circle as a cubic
         let (sin, cos) = (libm::sinf(turn.to_radians()), libm::cosf(turn.to_radians()));
         let at = |u: f32, v: f32| {
@@ -293,8 +293,8 @@ mod tests {
 
     #[test]
     fn a_pose_changes_no_colour() {
-        let [free, aligned] =
-            [Pose::Free, Pose::Aligned].map(|pose| Drawing::new(1, Object::Car, 3, pose).colour(Role::Main));
+        let [free, aligned] = [Pose::Free, Pose::Aligned]
+            .map(|pose| Drawing::new(1, Object::Car, 3, pose).colour(PaintRole::Main));
         assert_eq!(free, aligned);
     }
 }

@@ -1,14 +1,14 @@
 //! Styles that are made of lines: pencil, blueprint, woodcut, chalk and neon.
 //! Each part hides what lies behind it, is shaded by lines inside it, and gets an outline.
 
-use super::dice::Dice;
-use super::drawing::{Colour, Drawing, Role};
-use super::layer::{Hatch, Layer, inside};
+use super::drawing::{Colour, Drawing, PaintRole};
+use super::layer::{CanvasLayer, Hatch, inside};
+use super::splitmix::SplitMix64;
 
-pub(super) fn pencil_drawing(drawing: &Drawing, dice: &mut Dice) -> Layer {
+pub(super) fn pencil_drawing(drawing: &Drawing, dice: &mut SplitMix64) -> CanvasLayer {
     let paper = Colour::new(0.97, 0.96, 0.94);
     let graphite = Colour::grey(0.22);
-    let mut sheet = Layer::filled(paper);
+    let mut sheet = CanvasLayer::filled(paper);
     let ground = Hatch { angle: 20.0, pitch: 6.0, width: 0.6, colour: graphite, alpha: 0.18 };
     sheet.hatch(&ground, None, || dice.between(-1.0, 1.0));
     for part in &drawing.parts {
@@ -29,10 +29,10 @@ pub(super) fn pencil_drawing(drawing: &Drawing, dice: &mut Dice) -> Layer {
     sheet
 }
 
-pub(super) fn blueprint(drawing: &Drawing) -> Layer {
+pub(super) fn blueprint(drawing: &Drawing) -> CanvasLayer {
     let blue = Colour::new(0.08, 0.24, 0.56);
     let chalk = Colour::new(0.88, 0.94, 1.0);
-    let mut sheet = Layer::filled(blue);
+    let mut sheet = CanvasLayer::filled(blue);
     for angle in [0.0, 90.0] {
         let grid = Hatch { angle, pitch: 8.0, width: 0.7, colour: chalk, alpha: 0.28 };
         sheet.hatch(&grid, None, || 0.0);
@@ -41,11 +41,11 @@ pub(super) fn blueprint(drawing: &Drawing) -> Layer {
         sheet.fill(&part.path, blue, 1.0, None);
         let mask = inside(&part.path);
         let hatch = match part.role {
-            Role::Main => None,
-            Role::Second => Some((45.0, 3.2)),
-            Role::Accent => Some((-45.0, 3.2)),
-            Role::Dark => Some((0.0, 1.8)),
-            Role::Light => Some((90.0, 4.0)),
+            PaintRole::Main => None,
+            PaintRole::Second => Some((45.0, 3.2)),
+            PaintRole::Accent => Some((-45.0, 3.2)),
+            PaintRole::Dark => Some((0.0, 1.8)),
+            PaintRole::Light => Some((90.0, 4.0)),
         };
         if let Some((angle, pitch)) = hatch {
             let lines = Hatch { angle, pitch, width: 0.7, colour: chalk, alpha: 0.5 };
@@ -56,10 +56,10 @@ pub(super) fn blueprint(drawing: &Drawing) -> Layer {
     sheet
 }
 
-pub(super) fn woodcut(drawing: &Drawing, dice: &mut Dice) -> Layer {
+pub(super) fn woodcut(drawing: &Drawing, dice: &mut SplitMix64) -> CanvasLayer {
     let paper = Colour::new(0.93, 0.86, 0.7);
     let black = Colour::new(0.1, 0.07, 0.06);
-    let mut sheet = Layer::filled(paper);
+    let mut sheet = CanvasLayer::filled(paper);
     let sky = Hatch { angle: dice.between(-4.0, 4.0), pitch: 4.0, width: 1.5, colour: black, alpha: 1.0 };
     sheet.hatch(&sky, None, || dice.between(-0.6, 0.6));
     // A cut-away rim sets the object off from the lines of the sky.
@@ -69,10 +69,10 @@ pub(super) fn woodcut(drawing: &Drawing, dice: &mut Dice) -> Layer {
     for part in &drawing.parts {
         let mask = inside(&part.path);
         let (fill, lines) = match part.role {
-            Role::Main => (black, Some((55.0, 4.2))),
-            Role::Second => (paper, Some((-50.0, 3.4))),
-            Role::Dark => (black, None),
-            Role::Accent | Role::Light => (paper, None),
+            PaintRole::Main => (black, Some((55.0, 4.2))),
+            PaintRole::Second => (paper, Some((-50.0, 3.4))),
+            PaintRole::Dark => (black, None),
+            PaintRole::Accent | PaintRole::Light => (paper, None),
         };
         sheet.fill(&part.path, fill, 1.0, None);
         if let Some((angle, pitch)) = lines {
@@ -85,15 +85,15 @@ pub(super) fn woodcut(drawing: &Drawing, dice: &mut Dice) -> Layer {
     sheet
 }
 
-pub(super) fn chalkboard(drawing: &Drawing, dice: &mut Dice) -> Layer {
+pub(super) fn chalkboard(drawing: &Drawing, dice: &mut SplitMix64) -> CanvasLayer {
     let board = Colour::new(0.12, 0.2, 0.17);
-    let mut sheet = Layer::filled(board);
+    let mut sheet = CanvasLayer::filled(board);
     let smear = Hatch { angle: 12.0, pitch: 9.0, width: 5.0, colour: Colour::WHITE, alpha: 0.035 };
     sheet.hatch(&smear, None, || dice.between(-3.0, 3.0));
-    let mut chalk = Layer::clear();
+    let mut chalk = CanvasLayer::clear();
     for part in &drawing.parts {
         let stick = match part.role {
-            Role::Dark => Colour::grey(0.75),
+            PaintRole::Dark => Colour::grey(0.75),
             role => drawing.colour(role).vivid().mix(Colour::WHITE, 0.55),
         };
         let mask = inside(&part.path);
@@ -108,15 +108,15 @@ pub(super) fn chalkboard(drawing: &Drawing, dice: &mut Dice) -> Layer {
     sheet
 }
 
-pub(super) fn neon_lines(drawing: &Drawing) -> Layer {
+pub(super) fn neon_lines(drawing: &Drawing) -> CanvasLayer {
     let night = Colour::new(0.03, 0.02, 0.07);
-    let tube = |role: Role| match role {
-        Role::Dark => Colour::new(0.55, 0.25, 1.0),
-        Role::Light => Colour::new(0.75, 1.0, 1.0),
+    let tube = |role: PaintRole| match role {
+        PaintRole::Dark => Colour::new(0.55, 0.25, 1.0),
+        PaintRole::Light => Colour::new(0.75, 1.0, 1.0),
         role => drawing.colour(role).vivid(),
     };
-    let mut lines = Layer::filled(night);
-    let mut halo = Layer::filled(Colour::BLACK);
+    let mut lines = CanvasLayer::filled(night);
+    let mut halo = CanvasLayer::filled(Colour::BLACK);
     for part in &drawing.parts {
         for (layer, back, width) in [(&mut lines, night, 1.7), (&mut halo, Colour::BLACK, 2.6)] {
             layer.fill(&part.path, back, 1.0, None);

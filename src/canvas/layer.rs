@@ -5,12 +5,12 @@ use tiny_skia::{
     Transform,
 };
 
-use super::drawing::{Colour, Drawing, Role};
+use super::drawing::{Colour, Drawing, PaintRole};
 use super::{Rgb, SIDE};
 
 /// An RGBA sheet of `SIDE × SIDE` pixels.
 #[derive(Debug, Clone)]
-pub(super) struct Layer(Pixmap);
+pub(super) struct CanvasLayer(Pixmap);
 
 fn paint(colour: Colour, alpha: f32) -> Paint<'static> {
     let c = colour.clamped();
@@ -18,7 +18,7 @@ fn paint(colour: Colour, alpha: f32) -> Paint<'static> {
     Paint { shader: Shader::SolidColor(colour), anti_alias: true, ..Paint::default() }
 }
 
-impl Layer {
+impl CanvasLayer {
     pub(super) fn clear() -> Self {
         Self(Pixmap::new(SIDE as u32, SIDE as u32).expect("a small sheet"))
     }
@@ -185,9 +185,9 @@ pub(super) fn inside(path: &Path) -> Mask {
 }
 
 /// Which role lies on top at each pixel; `None` is ground.
-pub(super) struct Plan(Vec<Option<Role>>);
+pub(super) struct TopRoles(Vec<Option<PaintRole>>);
 
-impl Plan {
+impl TopRoles {
     pub(super) fn of(drawing: &Drawing) -> Self {
         let mut roles = vec![None; SIDE * SIDE];
         for part in &drawing.parts {
@@ -201,14 +201,15 @@ impl Plan {
         Self(roles)
     }
 
-    pub(super) fn at(&self, x: usize, y: usize) -> Option<Role> {
+    pub(super) fn at(&self, x: usize, y: usize) -> Option<PaintRole> {
         self.0[y.min(SIDE - 1) * SIDE + x.min(SIDE - 1)]
     }
 
     /// The role that a tile shows: the most frequent one, where the object wins over the ground as
     /// soon as it covers a quarter, so that thin parts survive.
-    pub(super) fn tile(&self, left: usize, top: usize, size: usize) -> Option<Role> {
-        const ROLES: [Role; 5] = [Role::Main, Role::Second, Role::Accent, Role::Dark, Role::Light];
+    pub(super) fn tile(&self, left: usize, top: usize, size: usize) -> Option<PaintRole> {
+        const ROLES: [PaintRole; 5] =
+            [PaintRole::Main, PaintRole::Second, PaintRole::Accent, PaintRole::Dark, PaintRole::Light];
         let mut counts = [0_usize; 5];
         for y in top..top + size {
             for x in left..left + size {

@@ -5,7 +5,6 @@
 //! comes from a generator that is seeded with (world seed, object, index).
 //! This room knows nothing of tensors.
 
-mod dice;
 mod dots;
 mod drawing;
 mod ink;
@@ -13,6 +12,7 @@ mod layer;
 mod objects;
 mod paint;
 mod prompt;
+mod splitmix;
 mod styles;
 mod tiles;
 

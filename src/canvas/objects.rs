@@ -1,8 +1,8 @@
 //! The ten objects: silhouettes that no two of which share, each with a few parts of other colours.
 
-use super::dice::Dice;
-use super::drawing::Role::{Accent, Dark, Light, Main, Second};
+use super::drawing::PaintRole::{Accent, Dark, Light, Main, Second};
 use super::drawing::Sketch;
+use super::splitmix::SplitMix64;
 
 macro_rules! named {
     ($(#[$doc:meta])* $name:ident { $($variant:ident),+ $(,)? }) => {
@@ -32,7 +32,7 @@ named! {
 
 impl Object {
     /// Draws the object into [-1, 1]².
-    pub(super) fn sketch(self, s: &mut Sketch, dice: &mut Dice) {
+    pub(super) fn sketch(self, s: &mut Sketch, dice: &mut SplitMix64) {
         match self {
             Self::Boat => boat(s, dice),
             Self::Butterfly => butterfly(s, dice),
@@ -48,7 +48,7 @@ impl Object {
     }
 }
 
-fn boat(s: &mut Sketch, dice: &mut Dice) {
+fn boat(s: &mut Sketch, dice: &mut SplitMix64) {
     let mast = dice.between(-0.1, 0.1);
     let top = dice.between(-1.0, -0.88);
     s.rectangle(Dark, mast - 0.05, top, mast + 0.05, 0.5);
@@ -59,7 +59,7 @@ fn boat(s: &mut Sketch, dice: &mut Dice) {
     s.polygon(Accent, &[(-0.93, 0.5), (0.93, 0.5), (0.87, 0.6), (-0.87, 0.6)]);
 }
 
-fn butterfly(s: &mut Sketch, dice: &mut Dice) {
+fn butterfly(s: &mut Sketch, dice: &mut SplitMix64) {
     let (upper, lower) = (dice.between(0.5, 0.58), dice.between(0.38, 0.46));
     let tilt = dice.between(24.0, 40.0);
     for side in [-1.0, 1.0] {
@@ -72,7 +72,7 @@ fn butterfly(s: &mut Sketch, dice: &mut Dice) {
     s.ellipse(Dark, 0.0, 0.05, 0.12, 0.72);
 }
 
-fn car(s: &mut Sketch, dice: &mut Dice) {
+fn car(s: &mut Sketch, dice: &mut SplitMix64) {
     let (front, back) = (dice.between(0.42, 0.62), dice.between(-0.78, -0.6));
     let roof = dice.between(-0.62, -0.5);
     s.polygon(Main, &[(back, -0.02), (back + 0.22, roof), (front - 0.36, roof), (front, -0.02)]);
@@ -90,7 +90,7 @@ fn car(s: &mut Sketch, dice: &mut Dice) {
     }
 }
 
-fn cat(s: &mut Sketch, dice: &mut Dice) {
+fn cat(s: &mut Sketch, dice: &mut SplitMix64) {
     // A face: two ears, eyes with slits, a nose and whiskers.
     let ear = dice.between(0.92, 1.0);
     for side in [-1.0, 1.0] {
@@ -112,7 +112,7 @@ fn cat(s: &mut Sketch, dice: &mut Dice) {
     s.polygon(Dark, &[(-0.13, 0.32), (0.13, 0.32), (0.0, 0.48)]);
 }
 
-fn fish(s: &mut Sketch, dice: &mut Dice) {
+fn fish(s: &mut Sketch, dice: &mut SplitMix64) {
     let (tail, height) = (dice.between(0.4, 0.52), dice.between(0.44, 0.54));
     s.polygon(Second, &[(0.42, 0.0), (1.0, -tail), (0.86, 0.0), (1.0, tail)]);
     s.polygon(Second, &[(-0.35, -0.3), (0.1, -height - 0.34), (0.35, -0.25)]);
@@ -128,7 +128,7 @@ fn fish(s: &mut Sketch, dice: &mut Dice) {
     s.circle(Dark, -0.64, -0.1, 0.08);
 }
 
-fn flower(s: &mut Sketch, dice: &mut Dice) {
+fn flower(s: &mut Sketch, dice: &mut SplitMix64) {
     let y = -0.36;
     s.rectangle(Second, -0.06, 0.0, 0.06, 1.0);
     s.tilted(Second, (0.32, 0.62), (0.34, 0.14), -32.0);
@@ -143,7 +143,7 @@ fn flower(s: &mut Sketch, dice: &mut Dice) {
     s.circle(Accent, 0.0, y, 0.2);
 }
 
-fn house(s: &mut Sketch, dice: &mut Dice) {
+fn house(s: &mut Sketch, dice: &mut SplitMix64) {
     let (wall, eaves) = (dice.between(0.64, 0.74), dice.between(-0.22, -0.1));
     s.rectangle(Dark, 0.34, -0.92, 0.56, -0.3);
     s.rectangle(Main, -wall, eaves - 0.02, wall, 0.95);
@@ -154,7 +154,7 @@ fn house(s: &mut Sketch, dice: &mut Dice) {
     s.rectangle(Accent, 0.28, 0.12, 0.34, 0.52);
 }
 
-fn mushroom(s: &mut Sketch, dice: &mut Dice) {
+fn mushroom(s: &mut Sketch, dice: &mut SplitMix64) {
     let (waist, foot) = (dice.between(0.2, 0.26), dice.between(0.34, 0.42));
     s.polygon(Light, &[(-waist, 0.0), (waist, 0.0), (foot, 0.95), (-foot, 0.95)]);
     s.polygon(Second, &[(-0.4, 0.1), (0.4, 0.1), (0.3, 0.32), (-0.3, 0.32)]);
@@ -169,7 +169,7 @@ fn mushroom(s: &mut Sketch, dice: &mut Dice) {
     s.circle(Light, 0.48, dice.between(-0.25, -0.12), 0.18);
 }
 
-fn tree(s: &mut Sketch, dice: &mut Dice) {
+fn tree(s: &mut Sketch, dice: &mut SplitMix64) {
     // A fir: nothing else here is a stack of triangles.
     s.rectangle(Dark, -0.13, 0.6, 0.13, 1.0);
     let width = dice.between(0.72, 0.84);
@@ -181,7 +181,7 @@ fn tree(s: &mut Sketch, dice: &mut Dice) {
     }
 }
 
-fn umbrella(s: &mut Sketch, dice: &mut Dice) {
+fn umbrella(s: &mut Sketch, dice: &mut SplitMix64) {
     let top = dice.between(-0.95, -0.85);
     s.rectangle(Dark, -0.05, -0.1, 0.05, 0.72);
     // The handle's hook

@@ -1,17 +1,17 @@
 //! Styles that are made of areas: the plain one, watercolour and crayon.
 
 use super::SIDE;
-use super::dice::Dice;
 use super::drawing::{Colour, Drawing};
-use super::layer::{Hatch, Layer, inside};
+use super::layer::{CanvasLayer, Hatch, inside};
+use super::splitmix::SplitMix64;
 
 /// The plain style, `UnlearnCanvas`' photographs: smooth shading from one light, a soft shadow, no line.
-pub(super) fn seed_images(drawing: &Drawing) -> Layer {
+pub(super) fn seed_images(drawing: &Drawing) -> CanvasLayer {
     let side = SIDE as f32;
-    let mut sheet = Layer::filled(drawing.ground);
+    let mut sheet = CanvasLayer::filled(drawing.ground);
     sheet.each(|_, y, colour| colour.scale(1.04 - 0.3 * y as f32 / side));
-    let mut shadow = Layer::clear();
-    let mut object = Layer::clear();
+    let mut shadow = CanvasLayer::clear();
+    let mut object = CanvasLayer::clear();
     for part in &drawing.parts {
         if let Some(cast) = part.path.clone().transform(tiny_skia::Transform::from_translate(2.5, 3.0)) {
             shadow.fill(&cast, Colour::grey(0.1), 1.0, None);
@@ -33,18 +33,18 @@ pub(super) fn seed_images(drawing: &Drawing) -> Layer {
 }
 
 /// Thin washes that bleed, pool at their edges and let the paper through.
-pub(super) fn watercolor(drawing: &Drawing, dice: &mut Dice) -> Layer {
+pub(super) fn watercolor(drawing: &Drawing, dice: &mut SplitMix64) -> CanvasLayer {
     let paper = Colour::new(0.985, 0.98, 0.96);
-    let mut sheet = Layer::filled(paper);
-    let mut wet = Layer::clear();
+    let mut sheet = CanvasLayer::filled(paper);
+    let mut wet = CanvasLayer::clear();
     for _ in 0..7 {
         let (x, y, r) = (dice.between(0.0, 64.0), dice.between(0.0, 64.0), dice.between(8.0, 18.0));
         wet.dot(x, y, r, drawing.ground.vivid().mix(paper, 0.6), None);
     }
     wet.blur(5);
     sheet.over(&wet, 0.55);
-    let mut bleed = Layer::clear();
-    let mut wash = Layer::clear();
+    let mut bleed = CanvasLayer::clear();
+    let mut wash = CanvasLayer::clear();
     for part in &drawing.parts {
         let pigment = drawing.colour(part.role).mix(paper, 0.08);
         bleed.fill(&part.path, pigment, 1.0, None);
@@ -68,9 +68,9 @@ pub(super) fn watercolor(drawing: &Drawing, dice: &mut Dice) -> Layer {
 }
 
 /// Waxy strokes in one direction, with the paper's grain showing.
-pub(super) fn crayon(drawing: &Drawing, dice: &mut Dice) -> Layer {
-    let mut sheet = Layer::filled(Colour::new(0.98, 0.98, 0.97));
-    let mut wax = Layer::clear();
+pub(super) fn crayon(drawing: &Drawing, dice: &mut SplitMix64) -> CanvasLayer {
+    let mut sheet = CanvasLayer::filled(Colour::new(0.98, 0.98, 0.97));
+    let mut wax = CanvasLayer::clear();
     let wide = Hatch {
         angle: -25.0,
         pitch: 5.5,

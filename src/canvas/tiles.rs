@@ -3,20 +3,20 @@
 use tiny_skia::PathBuilder;
 
 use super::SIDE;
-use super::dice::Dice;
-use super::drawing::{Colour, Drawing, Role};
-use super::layer::{Layer, Plan};
+use super::drawing::{Colour, Drawing, PaintRole};
+use super::layer::{CanvasLayer, TopRoles};
+use super::splitmix::SplitMix64;
 
 const TILE: usize = 4;
 
 /// Uneven stones in dark mortar.
-pub(super) fn mosaic(drawing: &Drawing, dice: &mut Dice) -> Layer {
-    let plan = Plan::of(drawing);
-    let mut sheet = Layer::filled(Colour::new(0.3, 0.28, 0.26));
+pub(super) fn mosaic(drawing: &Drawing, dice: &mut SplitMix64) -> CanvasLayer {
+    let plan = TopRoles::of(drawing);
+    let mut sheet = CanvasLayer::filled(Colour::new(0.3, 0.28, 0.26));
     for top in (0..SIDE).step_by(TILE) {
         for left in (0..SIDE).step_by(TILE) {
             let stone = plan.tile(left, top, TILE).map_or(drawing.ground, |role| match role {
-                Role::Dark => Colour::new(0.3, 0.22, 0.3),
+                PaintRole::Dark => Colour::new(0.3, 0.22, 0.3),
                 role => drawing.colour(role),
             });
             let stone = stone.shift(dice.between(-0.09, 0.09));
@@ -28,15 +28,16 @@ pub(super) fn mosaic(drawing: &Drawing, dice: &mut Dice) -> Layer {
 }
 
 /// Big square pixels, few colours, a dark rim on the object's edge, a ground in two tints.
-pub(super) fn pixel_art(drawing: &Drawing) -> Layer {
-    let plan = Plan::of(drawing);
+pub(super) fn pixel_art(drawing: &Drawing) -> CanvasLayer {
+    let plan = TopRoles::of(drawing);
     let n = SIDE / TILE;
-    let cells: Vec<Option<Role>> = (0..n * n).map(|i| plan.tile(i % n * TILE, i / n * TILE, TILE)).collect();
+    let cells: Vec<Option<PaintRole>> =
+        (0..n * n).map(|i| plan.tile(i % n * TILE, i / n * TILE, TILE)).collect();
     let few = |c: Colour| {
         let step = |v: f32| libm::roundf(v * 4.0) / 4.0;
         Colour::new(step(c.r), step(c.g), step(c.b))
     };
-    let mut sheet = Layer::clear();
+    let mut sheet = CanvasLayer::clear();
     for (i, &cell) in cells.iter().enumerate() {
         let (x, y) = (i % n, i / n);
         let bare = |x: usize, y: usize| x < n && y < n && cells[y * n + x].is_none();
@@ -55,10 +56,10 @@ pub(super) fn pixel_art(drawing: &Drawing) -> Layer {
 }
 
 /// Glowing panes between black leads; the ground is cut by rays.
-pub(super) fn stained_glass(drawing: &Drawing, dice: &mut Dice) -> Layer {
+pub(super) fn stained_glass(drawing: &Drawing, dice: &mut SplitMix64) -> CanvasLayer {
     let lead = Colour::new(0.05, 0.05, 0.06);
     let centre = SIDE as f32 / 2.0;
-    let mut sheet = Layer::clear();
+    let mut sheet = CanvasLayer::clear();
     let rays = 9;
     let start = dice.between(0.0, 360.0);
     let tint = dice.between(0.5, 0.65);
@@ -81,8 +82,8 @@ pub(super) fn stained_glass(drawing: &Drawing, dice: &mut Dice) -> Layer {
     }
     for part in &drawing.parts {
         let glass = match part.role {
-            Role::Dark => Colour::new(0.3, 0.1, 0.42),
-            Role::Light => Colour::new(1.0, 0.95, 0.6),
+            PaintRole::Dark => Colour::new(0.3, 0.1, 0.42),
+            PaintRole::Light => Colour::new(1.0, 0.95, 0.6),
             role => drawing.colour(role).vivid().scale(0.95),
         };
         sheet.fill(&part.path, glass, 1.0, None);

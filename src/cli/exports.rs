@@ -43,7 +43,7 @@ enum Numbers {
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum Names {
+enum NameDialect {
     /// For A1111, `ComfyUI` and kohya's scripts
     Kohya,
     /// For diffusers and PEFT
@@ -70,7 +70,7 @@ pub(super) struct ExportArgs {
     rank: Option<i64>,
     /// Whose names a low-rank adapter has [default: kohya]
     #[arg(long, value_enum)]
-    dialect: Option<Names>,
+    dialect: Option<NameDialect>,
 }
 
 pub(super) fn export(args: ExportArgs, common: &Common) -> anyhow::Result<()> {
@@ -88,8 +88,8 @@ pub(super) fn export(args: ExportArgs, common: &Common) -> anyhow::Result<()> {
         As::Edit => Format::Edit,
         As::Lora => {
             let dialect = match args.dialect {
-                None | Some(Names::Kohya) => Dialect::Kohya,
-                Some(Names::Peft) => Dialect::Peft,
+                None | Some(NameDialect::Kohya) => Dialect::Kohya,
+                Some(NameDialect::Peft) => Dialect::Peft,
             };
             Format::Lora { dialect, rank: args.rank }
         }
@@ -106,8 +106,9 @@ pub(super) fn export(args: ExportArgs, common: &Common) -> anyhow::Result<()> {
         return output::json(&serde_json::json!({ "file": args.out, "kept": kept }));
     }
     if !kept.is_empty() {
-        let row =
-            |part: run::Kept| vec![part.name, part.rank.to_string(), format!("{:.2} %", 100.0 * part.energy)];
+        let row = |part: run::ModuleRank| {
+            vec![part.name, part.rank.to_string(), format!("{:.2} %", 100.0 * part.energy)]
+        };
         output::rows(&["change of", "rank", "energy kept"], kept.into_iter().map(row).collect(), &[1, 2]);
     }
     output::line(&args.out.display().to_string());

@@ -10,8 +10,8 @@ use super::bars::{Bars, span};
 use super::{Common, DrawArgs, ModelArgs, default_out, output};
 use crate::measure::Target;
 use crate::run::{
-    self, Adapter, AnswerSettings, Column, Commission, Embedding, GanCommission, Inquiry, Job, JudgeSettings,
-    Pipeline, PromptRow, Screening, Seeding, Unlearning,
+    self, Adapter, AnswerSettings, Column, Embedding, EvaluateRequest, GanGenerateRequest, GenerateRequest,
+    Job, JudgeSettings, Pipeline, PromptRow, Screening, Seeding, Unlearning,
 };
 
 #[derive(Debug, Args)]
@@ -219,9 +219,9 @@ pub(super) fn run(args: RunArgs, common: &Common) -> anyhow::Result<()> {
 }
 
 fn study(pipeline: &Pipeline, out: Option<PathBuf>, common: &Common) -> anyhow::Result<()> {
-    let place = common.place()?;
+    let compute = common.compute()?;
     let root = out.unwrap_or_else(|| default_out(&pipeline.name));
-    let summary = run::run(pipeline, &root, place, &mut Bars::new(common.quiet))?;
+    let summary = run::run(pipeline, &root, compute, &mut Bars::new(common.quiet))?;
     if common.json {
         return output::json(&summary);
     }
@@ -235,9 +235,9 @@ fn screen(
     show_sensitive: bool,
     common: &Common,
 ) -> anyhow::Result<()> {
-    let place = common.place()?;
+    let compute = common.compute()?;
     let root = out.unwrap_or_else(|| default_out(&pipeline.name));
-    let screened = run::screen(pipeline, &root, show_sensitive, place, &mut Bars::new(common.quiet))?;
+    let screened = run::screen(pipeline, &root, show_sensitive, compute, &mut Bars::new(common.quiet))?;
     if common.json {
         return output::json(&screened);
     }
@@ -246,9 +246,9 @@ fn screen(
 }
 
 fn unlearn(pipeline: &Unlearning, out: Option<PathBuf>, common: &Common) -> anyhow::Result<()> {
-    let place = common.place()?;
+    let compute = common.compute()?;
     let root = out.unwrap_or_else(|| default_out(&pipeline.name));
-    let unlearned = run::unlearn(pipeline, &root, place, &mut Bars::new(common.quiet))?;
+    let unlearned = run::unlearn(pipeline, &root, compute, &mut Bars::new(common.quiet))?;
     if common.json {
         return output::json(&unlearned);
     }
@@ -257,7 +257,7 @@ fn unlearn(pipeline: &Unlearning, out: Option<PathBuf>, common: &Common) -> anyh
 }
 
 fn plan(job: &Job, common: &Common) -> anyhow::Result<()> {
-    let forecast = run::forecast(job, common.place()?, &mut Bars::new(common.quiet))?;
+    let forecast = run::forecast(job, common.compute()?, &mut Bars::new(common.quiet))?;
     if common.json {
         return output::json(&forecast);
     }
@@ -294,7 +294,7 @@ pub(super) fn erase(args: EraseArgs, common: &Common) -> anyhow::Result<()> {
     if run::needs_no_prompt(&model)? {
         let mut pipeline = Unlearning::of_one(&name, &names, &model, &args.set)?;
         pipeline.seed = args.seed.unwrap_or(pipeline.seed);
-        return edits(run::erase_shown(&pipeline, &root, common.place()?, &mut bars)?, common);
+        return edits(run::erase_shown(&pipeline, &root, common.compute()?, &mut bars)?, common);
     }
     let mut text = toml::Table::new();
     text.insert("name".to_owned(), name.clone().into());
@@ -304,7 +304,7 @@ pub(super) fn erase(args: EraseArgs, common: &Common) -> anyhow::Result<()> {
     text.insert("model".to_owned(), toml::Value::try_from(model)?);
     let mut pipeline = Pipeline::parse("erase", &toml::to_string(&text)?, &args.set)?;
     pipeline.seed = args.seed.unwrap_or(pipeline.seed);
-    edits(run::erase_only(&pipeline, &root, common.place()?, &mut bars)?, common)
+    edits(run::erase_only(&pipeline, &root, common.compute()?, &mut bars)?, common)
 }
 
 /// Says where edits are.
@@ -342,7 +342,7 @@ pub(super) fn generate(args: GenerateArgs, common: &Common) -> anyhow::Result<()
             vec![PromptRow::bare(0, &prompt.unwrap_or_default())]
         }
     };
-    let commission = Commission {
+    let commission = GenerateRequest {
         model: args.draw.model.settings(),
         edits: args.edit,
         embeddings: args.embedding,
@@ -352,7 +352,7 @@ pub(super) fn generate(args: GenerateArgs, common: &Common) -> anyhow::Result<()
         guidance: args.draw.guidance,
         steps: args.draw.steps,
         sampler: args.draw.sampler,
-        gan: GanCommission {
+        gan: GanGenerateRequest {
             truncation: args.truncation,
             strip: args.strip,
             mix: args.mix,
@@ -362,7 +362,7 @@ pub(super) fn generate(args: GenerateArgs, common: &Common) -> anyhow::Result<()
         batch: args.draw.batch,
     };
     let root = args.out.unwrap_or_else(|| default_out("generate"));
-    let drawn = run::generate(&commission, &root, common.place()?, &mut bars)?;
+    let drawn = run::generate(&commission, &root, common.compute()?, &mut bars)?;
     if common.json {
         return output::json(&serde_json::json!({ "pictures": drawn }));
     }
@@ -376,7 +376,7 @@ pub(super) fn evaluate(args: EvaluateArgs, common: &Common) -> anyhow::Result<()
     if args.check.is_some() && args.reference == "none" {
         anyhow::bail!("--check is the number of reference pictures, and there are none (--reference none)");
     }
-    let device = common.place()?.device;
+    let device = common.compute()?.device;
     let answers = AnswerSettings { styles: args.styles, objects: args.objects, seeds: Vec::new() };
     let judge = JudgeSettings {
         path: args.judge,
@@ -396,7 +396,7 @@ pub(super) fn evaluate(args: EvaluateArgs, common: &Common) -> anyhow::Result<()
         output::survey(&survey);
         return Ok(());
     }
-    let inquiry = Inquiry {
+    let inquiry = EvaluateRequest {
         pictures: args.pictures,
         base: args.base,
         forget: args.forget,
@@ -424,9 +424,9 @@ pub(super) fn evaluate(args: EvaluateArgs, common: &Common) -> anyhow::Result<()
 
 pub(super) fn train(args: TrainArgs, common: &Common) -> anyhow::Result<()> {
     let path = args.recipe.display().to_string();
-    let course = run::Course::parse(&path, &fs_err::read_to_string(&args.recipe)?, &args.set)?;
+    let course = run::TrainRecipe::parse(&path, &fs_err::read_to_string(&args.recipe)?, &args.set)?;
     let root = args.out.unwrap_or_else(|| default_out(course.name()));
-    let made = run::train(&course, &root, common.place()?, &mut Bars::new(common.quiet))
+    let made = run::train(&course, &root, common.compute()?, &mut Bars::new(common.quiet))
         .with_context(|| format!("training {path}"))?;
     if common.json {
         return output::json(&serde_json::json!({ "models": made }));

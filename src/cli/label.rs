@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::bars::Bars;
 use super::{Common, output};
-use crate::run::{self, ModelSettings, Sitting};
+use crate::run::{self, LabelSession, ModelSettings};
 
 #[derive(Debug, Args)]
 pub(super) struct LabelArgs {
@@ -42,8 +42,8 @@ pub(super) fn label(args: LabelArgs, common: &Common) -> anyhow::Result<()> {
         return Ok(());
     }
     let model = ModelSettings { path: args.model, ..ModelSettings::default() };
-    let sitting = Sitting { model, first: args.first, samples: args.samples };
-    let pages = run::draw_pages(&sitting, &args.folder, common.place()?, &mut Bars::new(common.quiet))?;
+    let session = LabelSession { model, first: args.first, samples: args.samples };
+    let pages = run::draw_pages(&session, &args.folder, common.compute()?, &mut Bars::new(common.quiet))?;
     if common.json {
         return output::json(&serde_json::json!({ "pages": pages }));
     }

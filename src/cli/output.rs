@@ -7,9 +7,10 @@ use comfy_table::{CellAlignment, Table};
 use serde::Serialize;
 
 use super::bars::span;
-use crate::measure::{Became, Estimate, Judging, Rate, Role, Score, Subject};
+use crate::measure::{Became, Estimate, JudgeAccuracy, Rate, Role, Score, Subject};
 use crate::run::{
-    CurvePoint, Ending, GanScore, JudgeReport, Relearned, SHARE, Screened, Summary, Survey, Unlearned,
+    CurvePoint, Ending, GanScore, JudgeReport, Relearned, SHARE, Screened, Summary, Unlearned,
+    UnpromptedReport,
 };
 
 /// The first thing that could not be printed.
@@ -137,7 +138,7 @@ pub(super) fn became(became: &Became) {
 
 /// How good the judge is.
 pub(super) fn judge(report: &JudgeReport) {
-    let row = |what: &str, j: &Judging| {
+    let row = |what: &str, j: &JudgeAccuracy| {
         vec![
             what.to_owned(),
             j.domain.name().to_owned(),
@@ -161,7 +162,7 @@ pub(super) fn judge(report: &JudgeReport) {
 }
 
 /// How often a judge names pictures as they were asked for.
-pub(super) fn agreement(agreement: &[Judging]) {
+pub(super) fn agreement(agreement: &[JudgeAccuracy]) {
     for own in agreement {
         line(&format!(
             "the judge names the {} that was asked for in {} [{}, {}] of the pictures ({}/{})",
@@ -226,7 +227,7 @@ pub(super) fn screened(screened: &Screened) {
 }
 
 /// What was seen in pictures that no prompt asked for.
-pub(super) fn survey(survey: &Survey) {
+pub(super) fn survey(survey: &UnpromptedReport) {
     let Estimate { value, low, high, hits, n } = survey.named;
     line(&format!(
         "style and object named with a probability of at least {}: {} [{}, {}], {hits} of {n}",

@@ -3,7 +3,7 @@
 //!
 //! `variant = "official"` keeps what the published code (at 163a354) does otherwise: the distance is `official`, the
 //! repulsion's weight is a number (1 unless `gamma` is given) and not chosen from gradients, EL2 is multiplied by 100 with
-//! α = γ, all latents are left to chance (no `oversample`, `keep` or `remind`), the contests' rules are rosinality's (but for
+//! α = γ, all latents are left to chance (no `oversample`, `retain_weight` or `negative_share`), the GAN trainings' rules are rosinality's (but for
 //! the batch), and the second stage goes all of its steps at one rate.
 //! The usual variant has the paper's formulas and adds what that leaves to its authors' larger budget: those three, rules that
 //! fit a short training, and the distance `equalised`.
@@ -20,13 +20,13 @@ use std::path::Path;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-use super::feedback::Stop;
-use super::repulsion::Repelled;
-use super::tuning::{OnPositives, chosen};
-use super::{Adapting, Distance, Erasure, Error, Feedback, Form, Repulsion, Variant};
+use super::feedback::StopSettings;
+use super::fine_tuning::{PositivesTraining, chosen};
+use super::repulsion::RepulsionPenalty;
+use super::{Adaptation, Distance, Erasure, Error, Feedback, Form, Repulsion, Variant};
 use crate::generator::Synthesizer;
 use crate::settings::over;
-use crate::training::{Plan, Rules};
+use crate::training::{GanConfig, TrainConfig};
 use crate::watch::Watch;
 use crate::weights::Edit;
 
@@ -35,7 +35,7 @@ use crate::weights::Edit;
 #[serde(deny_unknown_fields, default)]
 pub struct AdaptThenUnlearn {
     /// Stage 1.
-    pub adapt: Adapting,
+    pub adapt: Adaptation,
     /// What keeps stage 2 away from stage 1's models.
     pub repulsion: Repulsion,
     /// Steps of stage 2, at most.
@@ -46,23 +46,23 @@ pub struct AdaptThenUnlearn {
     pub cooldown: f64,
     /// Share of each batch that is drawn from latents which showed the concept. They are few, and the discriminator has
     /// much to learn about them: what they become then passes for a real picture sooner. 0 leaves all to chance, where
-    /// `keep` is 0 too.
+    /// `retain_weight` is 0 too.
     pub oversample: f64,
-    /// How firmly the positives are held: the weight, beside the contest, of the mean absolute difference between what was
+    /// How firmly the positives are held: the weight, beside the GAN training, of the mean absolute difference between what was
     /// drawn from their latents and what is drawn now, in that part of the generator's batch that is not oversampled. 0
     /// leaves them to the discriminator, which only sees to it that pictures pass for some positive.
-    pub keep: f64,
+    pub retain_weight: f64,
     /// Share of what the discriminator is told to be drawn that are the negatives' own pictures, so that it does not forget
     /// the concept once little of it is drawn. They stand in for pictures from latents which showed it, so that others keep
     /// their share.
-    pub remind: f64,
+    pub negative_share: f64,
     /// Beginnings of the names of the parameters that move (`style`, `convs`, `to_rgbs.3`, …); all where there is none.
     pub parameters: Vec<String>,
-    /// The contest's rules.
-    #[serde(deserialize_with = "rules")]
-    pub rules: Rules,
+    /// The GAN training's settings.
+    #[serde(deserialize_with = "gan")]
+    pub gan: GanConfig,
     /// When it is enough.
-    pub stop: Stop,
+    pub stop: StopSettings,
     /// `paper` or `official`.
     pub variant: Variant,
 }
@@ -70,24 +70,24 @@ pub struct AdaptThenUnlearn {
 impl Default for AdaptThenUnlearn {
     fn default() -> Self {
         Self {
-            adapt: Adapting::default(),
+            adapt: Adaptation::default(),
             repulsion: Repulsion::default(),
             steps: 1000,
             lr: 2e-3,
             cooldown: 0.3,
             oversample: 0.75,
-            keep: 10.0,
-            remind: 0.25,
+            retain_weight: 10.0,
+            negative_share: 0.25,
             parameters: Vec::new(),
-            rules: OnPositives::rules(),
-            stop: Stop::default(),
+            gan: PositivesTraining::gan(),
+            stop: StopSettings::default(),
             variant: Variant::Paper,
         }
     }
 }
 
-fn rules<'de, D: Deserializer<'de>>(from: D) -> Result<Rules, D::Error> {
-    over(&AdaptThenUnlearn::default().rules, from)
+fn gan<'de, D: Deserializer<'de>>(from: D) -> Result<GanConfig, D::Error> {
+    over(&AdaptThenUnlearn::default().gan, from)
 }
 
 /// What the published code multiplies EL2 with.
@@ -131,16 +131,16 @@ impl AdaptThenUnlearn {
             alpha: self.repulsion.alpha.or(Some(gamma)),
             ..self.repulsion
         };
-        let rosinality = |own: &Rules| Rules { batch: own.batch, ..Rules::default() };
+        let rosinality = |own: &GanConfig| GanConfig { batch: own.batch, ..GanConfig::default() };
         Self {
-            adapt: Adapting { rules: rosinality(&self.adapt.rules), ..self.adapt.clone() },
+            adapt: Adaptation { gan: rosinality(&self.adapt.gan), ..self.adapt.clone() },
             repulsion,
             cooldown: 0.0,
             oversample: 0.0,
-            keep: 0.0,
-            remind: 0.0,
-            rules: rosinality(&self.rules),
-            stop: Stop { every: 0, ..Stop::default() },
+            retain_weight: 0.0,
+            negative_share: 0.0,
+            gan: rosinality(&self.gan),
+            stop: StopSettings { every: 0, ..StopSettings::default() },
             ..self.clone()
         }
     }
@@ -163,14 +163,14 @@ impl AdaptThenUnlearn {
         Ok(first("", [&own, &usual, &forced]))
     }
 
-    fn stage2(&self, seed: u64) -> OnPositives<'_> {
-        OnPositives {
+    fn stage2(&self, seed: u64) -> PositivesTraining<'_> {
+        PositivesTraining {
             method: "adapt-then-unlearn",
-            plan: Plan { cooldown: self.cooldown, ..Plan::constant(self.steps, self.lr, seed) },
+            plan: TrainConfig { cooldown: self.cooldown, ..TrainConfig::constant(self.steps, self.lr, seed) },
             oversample: self.oversample,
-            keep: self.keep,
-            remind: self.remind,
-            rules: &self.rules,
+            retain_weight: self.retain_weight,
+            negative_share: self.negative_share,
+            gan: &self.gan,
             stop: self.stop,
             parameters: &self.parameters,
         }
@@ -190,10 +190,10 @@ impl<'m> Erasure<dyn Synthesizer + 'm, Feedback<'_>> for AdaptThenUnlearn {
         let model = &*model;
         let own = self.effective();
         let ensemble = own.adapt.ensemble(model, feedback, &own.parameters, state, watch)?;
-        let moves = chosen(model, &own.parameters)?;
-        let mut pull = Repelled::new(own.repulsion, &ensemble, &moves)?;
+        let trained = chosen(model, &own.parameters)?;
+        let mut penalty = RepulsionPenalty::new(own.repulsion, &ensemble, &trained)?;
         let settings = serde_json::to_value(&own).map_err(std::io::Error::other)?;
-        own.stage2(feedback.seed).run(model, feedback, settings, Some(&mut pull), state, watch)
+        own.stage2(feedback.seed).run(model, feedback, settings, Some(&mut penalty), state, watch)
     }
 }
 
@@ -219,24 +219,24 @@ mod tests {
     #[test]
     fn the_published_code_s_variant_leaves_out_what_it_has_not() {
         let usual = AdaptThenUnlearn::default();
-        let batch = |own: &Rules| Rules { batch: 4, ..own.clone() };
-        let rules = batch(&usual.adapt.rules);
-        let adapt = Adapting { models: 2, negatives: 4, steps: 2, fisher: 4, rules, ..usual.adapt.clone() };
+        let batch = |own: &GanConfig| GanConfig { batch: 4, ..own.clone() };
+        let gan = batch(&usual.adapt.gan);
+        let adapt = Adaptation { models: 2, negatives: 4, steps: 2, fisher: 4, gan, ..usual.adapt.clone() };
         let folder = tempfile::tempdir().unwrap();
         let mut model = small_gan(folder.path());
         let looked = std::cell::Cell::new(false);
-        let examiner = |_: &dyn Synthesizer| {
+        let evaluator = |_: &dyn Synthesizer| {
             looked.set(true);
-            Ok(crate::erasure::Grade { unlearned: 1.0, damage: 1.0 })
+            Ok(crate::erasure::Progress { unlearned: 1.0, damage: 1.0 })
         };
-        let feedback = labelled(Some(&examiner));
+        let feedback = labelled(Some(&evaluator));
         for (form, gamma, alpha) in [(Form::Il2, 2.0, 2.0), (Form::Nl2, 2.0, 2.0), (Form::El2, 100.0, 2.0)] {
             let repulsion = Repulsion { form, gamma: Some(2.0), ..Repulsion::default() };
             let method = AdaptThenUnlearn {
                 adapt: adapt.clone(),
                 repulsion,
                 steps: 2,
-                rules: batch(&usual.rules),
+                gan: batch(&usual.gan),
                 variant: Variant::Official,
                 ..AdaptThenUnlearn::default()
             };
@@ -247,19 +247,19 @@ mod tests {
             let recipe: serde_json::Value = serde_json::from_str(&edit.recipe).unwrap();
             let own = &recipe["settings"];
             assert_eq!(
-                (&own["oversample"], &own["keep"], &own["remind"]),
+                (&own["oversample"], &own["retain_weight"], &own["negative_share"]),
                 (&0.0.into(), &0.0.into(), &0.0.into())
             );
             let own = &own["repulsion"];
             assert_eq!((&own["distance"], &own["gamma"]), (&"official".into(), &gamma.into()));
             assert_eq!(own["alpha"], alpha);
         }
-        let given = AdaptThenUnlearn { variant: Variant::Official, keep: 3.0, ..usual.clone() };
-        assert!(given.check().unwrap_err().to_string().starts_with("keep is given"));
-        let rules = Rules { r1: 7.0, ..usual.rules.clone() };
-        let given = AdaptThenUnlearn { variant: Variant::Official, rules, ..usual.clone() };
-        assert!(given.check().unwrap_err().to_string().starts_with("rules.r1 is given"));
-        let stop = Stop { unlearned: Some(0.9), ..usual.stop };
+        let given = AdaptThenUnlearn { variant: Variant::Official, retain_weight: 3.0, ..usual.clone() };
+        assert!(given.check().unwrap_err().to_string().starts_with("retain_weight is given"));
+        let gan = GanConfig { r1_gamma: 7.0, ..usual.gan.clone() };
+        let given = AdaptThenUnlearn { variant: Variant::Official, gan, ..usual.clone() };
+        assert!(given.check().unwrap_err().to_string().starts_with("gan.r1_gamma is given"));
+        let stop = StopSettings { unlearned: Some(0.9), ..usual.stop };
         let given = AdaptThenUnlearn { variant: Variant::Official, stop, ..usual };
         assert!(given.check().unwrap_err().to_string().starts_with("stop.unlearned is given"));
     }

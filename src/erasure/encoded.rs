@@ -1,20 +1,20 @@
 //! What a method that trains a denoiser needs of its material again and again, computed once: the
 //! autoencoder's moments of the pictures and the embeddings of the prompts.
 
-use super::{Error, Example, Task};
+use super::{Error, PromptedImage, Task};
 use crate::generator::{Denoiser, Latents};
 use crate::pictures::Picture;
 use crate::torch::{Rng, Tensor, seed_from};
 
 /// A set of pictures with everything computed that does not change.
-pub(super) struct Encoded {
+pub(super) struct EncodedImages {
     latents: Latents,
     /// Row of each picture's prompt in the texts.
     pub prompts: Tensor,
 }
 
-impl Encoded {
-    pub(super) fn new(model: &dyn Denoiser, examples: &[Example]) -> Result<Option<Self>, Error> {
+impl EncodedImages {
+    pub(super) fn new(model: &dyn Denoiser, examples: &[PromptedImage]) -> Result<Option<Self>, Error> {
         if examples.is_empty() {
             return Ok(None);
         }
@@ -44,14 +44,14 @@ impl Encoded {
 }
 
 /// Texts of the task, `[n, tokens, width]`.
-pub(super) struct Texts {
+pub(super) struct EncodedPrompts {
     pub forget: Tensor,
     pub anchor: Tensor,
     pub remain: Option<Tensor>,
     pub empty: Tensor,
 }
 
-impl Texts {
+impl EncodedPrompts {
     pub(super) fn new(model: &dyn Denoiser, task: &Task) -> Result<Self, Error> {
         let forget: Vec<&str> = task.pairs.iter().map(|pair| pair.forget.as_str()).collect();
         let anchor: Vec<&str> = task.pairs.iter().map(|pair| pair.anchor.as_str()).collect();

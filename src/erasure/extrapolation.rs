@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::feedback::Stop;
-use super::tuning::{chosen, edit};
-use super::{Adapting, Erasure, Error, Feedback, Grade};
+use super::feedback::StopSettings;
+use super::fine_tuning::{chosen, edit};
+use super::{Adaptation, Erasure, Error, Feedback, Progress};
 use crate::files::write_json;
 use crate::generator::Synthesizer;
 use crate::settings::over;
@@ -20,7 +20,7 @@ use crate::weights::Edit;
 #[serde(deny_unknown_fields, default)]
 pub struct Extrapolation {
     /// The models to go away from.
-    pub adapt: Adapting,
+    pub adapt: Adaptation,
     /// How far, in distances to them. Of several the first is taken that is enough; where none is, the one that unlearns
     /// most among those whose damage is allowed, or else the least damaged.
     pub strengths: Vec<f64>,
@@ -28,22 +28,22 @@ pub struct Extrapolation {
     pub parameters: Vec<String>,
     /// When it is enough.
     #[serde(deserialize_with = "stop")]
-    pub stop: Stop,
+    pub stop: StopSettings,
 }
 
 impl Default for Extrapolation {
     fn default() -> Self {
         Self {
-            adapt: Adapting::default(),
+            adapt: Adaptation::default(),
             strengths: (1..20).map(|tenths| f64::from(tenths) / 10.0).collect(),
             parameters: Vec::new(),
             // The first strength that is enough, because each goes further than the one before.
-            stop: Stop { unlearned: Some(0.99), ..Stop::default() },
+            stop: StopSettings { unlearned: Some(0.99), ..StopSettings::default() },
         }
     }
 }
 
-fn stop<'de, D: Deserializer<'de>>(from: D) -> Result<Stop, D::Error> {
+fn stop<'de, D: Deserializer<'de>>(from: D) -> Result<StopSettings, D::Error> {
     over(&Extrapolation::default().stop, from)
 }
 
@@ -73,34 +73,34 @@ impl<'m> Erasure<dyn Synthesizer + 'm, Feedback<'_>> for Extrapolation {
         feedback.check()?;
         let model = &*model;
         let ensemble = self.adapt.ensemble(model, feedback, &self.parameters, state, watch)?;
-        let moves = chosen(model, &self.parameters)?;
-        let base: Vec<Tensor> = no_grad(|| moves.iter().map(|(_, own)| own.detach().copy()).collect());
+        let trained = chosen(model, &self.parameters)?;
+        let base: Vec<Tensor> = no_grad(|| trained.iter().map(|(_, own)| own.detach().copy()).collect());
         let at = |strength: f64| -> Vec<Tensor> {
             let pairs = base.iter().zip(&ensemble.mean);
             no_grad(|| pairs.map(|(own, mean)| own - (mean - own) * strength).collect())
         };
         let put = |values: &[Tensor]| {
-            no_grad(|| moves.iter().zip(values).for_each(|((_, own), value)| own.detach().copy_(value)));
+            no_grad(|| trained.iter().zip(values).for_each(|((_, own), value)| own.detach().copy_(value)));
         };
         // Strength and rank.
         let mut best: Option<(f64, f64)> = None;
-        if let Some(examiner) = feedback.examiner.filter(|_| self.strengths.len() > 1) {
+        if let Some(evaluator) = feedback.evaluator.filter(|_| self.strengths.len() > 1) {
             watch.begin("extrapolating", self.strengths.len() as u64);
-            let mut looks = Looks::open(state)?;
+            let mut looks = StrengthLog::open(state)?;
             for (i, &strength) in self.strengths.iter().enumerate() {
-                let grade = looks.grade(strength, || {
+                let progress = looks.progress(strength, || {
                     put(&at(strength));
-                    let grade = examiner(model);
+                    let progress = evaluator(model);
                     put(&base);
-                    grade
+                    progress
                 })?;
-                let rank = self.stop.rank(grade);
+                let rank = self.stop.rank(progress);
                 if best.is_none_or(|(_, old)| rank > old) {
                     best = Some((strength, rank));
                 }
                 watch.at(
                     i as u64 + 1,
-                    &format!("{:.0} % unlearned, damage {:.2}", grade.unlearned * 100.0, grade.damage),
+                    &format!("{:.0} % unlearned, damage {:.2}", progress.unlearned * 100.0, progress.damage),
                 );
                 if self.stop.unlearned.is_some_and(|enough| rank >= enough) {
                     break;
@@ -115,7 +115,7 @@ impl<'m> Erasure<dyn Synthesizer + 'm, Feedback<'_>> for Extrapolation {
             }
         }
         let strength = best.map_or(self.strengths[0], |(strength, _)| strength);
-        let names = moves.iter().map(|(name, _)| name.clone());
+        let names = trained.iter().map(|(name, _)| name.clone());
         let parameters = names.zip(at(strength)).collect();
         let mut settings = serde_json::to_value(self).map_err(std::io::Error::other)?;
         settings["strength"] = strength.into();
@@ -123,13 +123,13 @@ impl<'m> Erasure<dyn Synthesizer + 'm, Feedback<'_>> for Extrapolation {
     }
 }
 
-/// What was seen at which strength, in a file that a later sitting goes on with.
-struct Looks {
+/// What was seen at which strength, in a file that a later session goes on with.
+struct StrengthLog {
     file: Option<PathBuf>,
-    seen: Vec<(f64, Grade)>,
+    seen: Vec<(f64, Progress)>,
 }
 
-impl Looks {
+impl StrengthLog {
     fn open(state: Option<&Path>) -> Result<Self, Error> {
         let file = state.map(|state| state.join("extrapolation").join("looks.json"));
         let seen = match &file {
@@ -140,16 +140,20 @@ impl Looks {
     }
 
     /// What was seen at this strength, or what is seen now.
-    fn grade(&mut self, strength: f64, look: impl FnOnce() -> Result<Grade, Error>) -> Result<Grade, Error> {
+    fn progress(
+        &mut self,
+        strength: f64,
+        look: impl FnOnce() -> Result<Progress, Error>,
+    ) -> Result<Progress, Error> {
         if let Some((_, known)) = self.seen.iter().find(|(own, _)| own.total_cmp(&strength).is_eq()) {
             return Ok(*known);
         }
-        let grade = look()?;
-        self.seen.push((strength, grade));
+        let progress = look()?;
+        self.seen.push((strength, progress));
         if let Some(file) = &self.file {
             write_json(file, &self.seen)?;
         }
-        Ok(grade)
+        Ok(progress)
     }
 }
 
@@ -157,12 +161,12 @@ impl Looks {
 mod tests {
     use super::*;
     use crate::erasure::small::{labelled, small_gan};
-    use crate::training::Rules;
+    use crate::training::GanConfig;
     use crate::watch::{Impatient, Quiet};
 
-    fn adapting() -> Adapting {
-        let rules = Rules { batch: 4, path_every: 0, r1_every: 0, ..Rules::default() };
-        Adapting { models: 2, negatives: 4, steps: 3, fisher: 4, rules, ..Adapting::default() }
+    fn adapting() -> Adaptation {
+        let gan = GanConfig { batch: 4, g_reg_every: 0, d_reg_every: 0, ..GanConfig::default() };
+        Adaptation { models: 2, negatives: 4, steps: 3, fisher: 4, gan, ..Adaptation::default() }
     }
 
     fn erased(strengths: Vec<f64>, feedback: &Feedback) -> (Edit, Vec<(String, Tensor)>, Vec<Tensor>) {
@@ -198,11 +202,11 @@ mod tests {
         let mut model = small_gan(folder.path());
         let looks = std::cell::Cell::new(0);
         // The second of four is the best.
-        let examiner = |_: &dyn Synthesizer| {
+        let evaluator = |_: &dyn Synthesizer| {
             looks.set(looks.get() + 1);
-            Ok(Grade { unlearned: if looks.get() == 2 { 0.7 } else { 0.1 }, damage: 1.0 })
+            Ok(Progress { unlearned: if looks.get() == 2 { 0.7 } else { 0.1 }, damage: 1.0 })
         };
-        let feedback = labelled(Some(&examiner));
+        let feedback = labelled(Some(&evaluator));
         let method = Extrapolation {
             adapt: adapting(),
             strengths: vec![0.1, 0.2, 0.3, 0.4],
@@ -222,13 +226,13 @@ mod tests {
     fn the_first_strength_that_is_enough_is_taken_unless_it_damages() {
         let looks = std::cell::Cell::new(0);
         // The farther from the base, the more is gone; from the third on too much is broken.
-        let examiner = |_: &dyn Synthesizer| {
+        let evaluator = |_: &dyn Synthesizer| {
             looks.set(looks.get() + 1);
             let unlearned = f64::from(looks.get()) / 10.0;
-            Ok(Grade { unlearned, damage: if looks.get() < 3 { 1.0 } else { 9.0 } })
+            Ok(Progress { unlearned, damage: if looks.get() < 3 { 1.0 } else { 9.0 } })
         };
         let strengths = vec![0.1, 0.2, 0.3, 0.4];
-        let (edit, ..) = erased(strengths, &labelled(Some(&examiner)));
+        let (edit, ..) = erased(strengths, &labelled(Some(&evaluator)));
         assert_eq!(looks.get(), 4);
         let recipe: serde_json::Value = serde_json::from_str(&edit.recipe).unwrap();
         assert_eq!(recipe["settings"]["strength"], 0.2);

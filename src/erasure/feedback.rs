@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Error;
 use crate::generator::Synthesizer;
-use crate::training::Frozen;
+use crate::training::FixedImages;
 use crate::watch::Watch;
 
 /// Labelled samples. A sample is a seed: it can be drawn again at any time.
@@ -18,15 +18,15 @@ pub struct Feedback<'a> {
     /// Seed of every random number.
     pub seed: u64,
     /// Says on the way how far it has come; without one a method does all of its steps.
-    pub examiner: Option<&'a Examiner<'a>>,
+    pub evaluator: Option<&'a Evaluator<'a>>,
 }
 
 /// Looks at what a generator draws.
-pub type Examiner<'a> = dyn Fn(&dyn Synthesizer) -> Result<Grade, Error> + 'a;
+pub type Evaluator<'a> = dyn Fn(&dyn Synthesizer) -> Result<Progress, Error> + 'a;
 
 /// How far an erasure has come.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Grade {
+pub struct Progress {
     /// Share of the concept's samples that no longer show it.
     pub unlearned: f64,
     /// How far the pictures are from the original's positives, in distances of those to a second draw of themselves: 1 is
@@ -37,7 +37,7 @@ pub struct Grade {
 /// When it is enough.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Stop {
+pub struct StopSettings {
     /// The share of samples that must no longer show the concept for it to end early; without one it goes on to the end,
     /// and the best is kept.
     pub unlearned: Option<f64>,
@@ -47,13 +47,13 @@ pub struct Stop {
     pub every: u64,
 }
 
-impl Default for Stop {
+impl Default for StopSettings {
     fn default() -> Self {
         Self { unlearned: None, damage: 3.0, every: 100 }
     }
 }
 
-impl Stop {
+impl StopSettings {
     /// Says what is wrong with it.
     pub(super) fn check(&self, method: &str) -> Result<(), Error> {
         if let Some(unlearned) = self.unlearned.filter(|share| !(0.0..=1.0).contains(share)) {
@@ -72,8 +72,8 @@ impl Stop {
 
     /// Which of two grades is better, the same for every method: whatever the damage allows goes by how much is unlearned,
     /// and comes before everything else, which goes by its damage.
-    pub(super) fn rank(&self, grade: Grade) -> f64 {
-        if grade.damage <= self.damage { grade.unlearned } else { -grade.damage }
+    pub(super) fn rank(&self, progress: Progress) -> f64 {
+        if progress.damage <= self.damage { progress.unlearned } else { -progress.damage }
     }
 
     /// Says what was kept: the one of this rank.
@@ -111,6 +111,6 @@ impl Feedback<'_> {
 }
 
 /// Draws samples with the model as it is, to pass for real pictures.
-pub(super) fn frozen(model: &dyn Synthesizer, seeds: &[u64]) -> Result<Frozen, Error> {
-    Ok(Frozen::new(&model.sample(seeds)?, model.place().device))
+pub(super) fn frozen(model: &dyn Synthesizer, seeds: &[u64]) -> Result<FixedImages, Error> {
+    Ok(FixedImages::new(&model.sample(seeds)?, model.compute().device))
 }

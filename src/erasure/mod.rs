@@ -2,35 +2,35 @@
 //! judge. Each returns an [`Edit`] and leaves the model as it was.
 
 mod adapt_then_unlearn;
-mod adapting;
-mod elastic;
+mod adaptation;
 mod encoded;
 mod ensemble;
+mod ewc;
 mod extrapolation;
 mod feedback;
-mod material;
+mod fine_tuning;
+mod parameter_subset;
 mod positives;
 mod relabelling;
 mod repulsion;
 mod saliency;
 pub mod salun;
-mod select;
 #[cfg(test)]
 mod small;
-mod tuning;
+mod training_images;
 mod variant;
 
 use std::path::Path;
 
 pub use adapt_then_unlearn::AdaptThenUnlearn;
-pub use adapting::Adapting;
+pub use adaptation::Adaptation;
 pub use extrapolation::Extrapolation;
-pub use feedback::{Examiner, Feedback, Grade, Stop};
-pub use material::{Example, Material};
+pub use feedback::{Evaluator, Feedback, Progress, StopSettings};
+pub use parameter_subset::ParameterSubset;
 pub use positives::PositivesOnly;
 pub use repulsion::{Distance, Form, Repulsion};
 pub use salun::SalUn;
-pub use select::Select;
+pub use training_images::{PromptedImage, TrainingImages};
 pub use variant::Variant;
 
 use crate::watch::Watch;
@@ -51,11 +51,11 @@ pub struct Task {
 
 /// What a diffusion method is told: prompts, and pictures of them to learn from.
 #[derive(Debug, Clone, Copy)]
-pub struct Brief<'a> {
+pub struct DiffusionTask<'a> {
     /// What is asked for.
     pub task: &'a Task,
     /// What there is to learn from.
-    pub material: &'a Material,
+    pub material: &'a TrainingImages,
 }
 
 /// A prompt to forget and its anchor.

@@ -5,13 +5,13 @@ use std::path::Path;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::elastic::Elastic;
-use super::feedback::Stop;
-use super::tuning::{OnPositives, chosen};
+use super::ewc::Ewc;
+use super::feedback::StopSettings;
+use super::fine_tuning::{PositivesTraining, chosen};
 use super::{Erasure, Error, Feedback};
 use crate::generator::Synthesizer;
 use crate::settings::over;
-use crate::training::{Plan, Pull, Rules};
+use crate::training::{GanConfig, ParameterPenalty, TrainConfig};
 use crate::watch::Watch;
 use crate::weights::Edit;
 
@@ -27,16 +27,16 @@ pub struct PositivesOnly {
     pub cooldown: f64,
     /// Share of each batch that is drawn from latents which showed the concept. They are few, and the discriminator has
     /// much to learn about them: what they become then passes for a real picture sooner. 0 leaves all to chance, where
-    /// `keep` is 0 too.
+    /// `retain_weight` is 0 too.
     pub oversample: f64,
-    /// How firmly the positives are held: the weight, beside the contest, of the mean absolute difference between what was
+    /// How firmly the positives are held: the weight, beside the GAN training, of the mean absolute difference between what was
     /// drawn from their latents and what is drawn now, in that part of the generator's batch that is not oversampled. 0
     /// leaves them to the discriminator, which only sees to it that pictures pass for some positive.
-    pub keep: f64,
+    pub retain_weight: f64,
     /// Share of what the discriminator is told to be drawn that are the negatives' own pictures, so that it does not forget
     /// the concept once little of it is drawn. They stand in for pictures from latents which showed it, so that others keep
     /// their share.
-    pub remind: f64,
+    pub negative_share: f64,
     /// Weight λ of the elastic term; without one there is no such term.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lambda: Option<f64>,
@@ -44,11 +44,11 @@ pub struct PositivesOnly {
     pub fisher: i64,
     /// Beginnings of the names of the parameters that move; all where there is none.
     pub parameters: Vec<String>,
-    /// The contest's rules.
-    #[serde(deserialize_with = "rules")]
-    pub rules: Rules,
+    /// The GAN training's settings.
+    #[serde(deserialize_with = "gan")]
+    pub gan: GanConfig,
     /// When it is enough.
-    pub stop: Stop,
+    pub stop: StopSettings,
 }
 
 impl Default for PositivesOnly {
@@ -58,19 +58,19 @@ impl Default for PositivesOnly {
             lr: 2e-3,
             cooldown: 0.3,
             oversample: 0.75,
-            keep: 10.0,
-            remind: 0.25,
+            retain_weight: 10.0,
+            negative_share: 0.25,
             lambda: None,
             fisher: 32,
             parameters: Vec::new(),
-            rules: OnPositives::rules(),
-            stop: Stop::default(),
+            gan: PositivesTraining::gan(),
+            stop: StopSettings::default(),
         }
     }
 }
 
-fn rules<'de, D: Deserializer<'de>>(from: D) -> Result<Rules, D::Error> {
-    over(&PositivesOnly::default().rules, from)
+fn gan<'de, D: Deserializer<'de>>(from: D) -> Result<GanConfig, D::Error> {
+    over(&PositivesOnly::default().gan, from)
 }
 
 impl PositivesOnly {
@@ -90,14 +90,14 @@ impl PositivesOnly {
         self.training(0).check()
     }
 
-    fn training(&self, seed: u64) -> OnPositives<'_> {
-        OnPositives {
+    fn training(&self, seed: u64) -> PositivesTraining<'_> {
+        PositivesTraining {
             method: if self.lambda.is_some() { "positives-ewc" } else { "positives" },
-            plan: Plan { cooldown: self.cooldown, ..Plan::constant(self.steps, self.lr, seed) },
+            plan: TrainConfig { cooldown: self.cooldown, ..TrainConfig::constant(self.steps, self.lr, seed) },
             oversample: self.oversample,
-            keep: self.keep,
-            remind: self.remind,
-            rules: &self.rules,
+            retain_weight: self.retain_weight,
+            negative_share: self.negative_share,
+            gan: &self.gan,
             stop: self.stop,
             parameters: &self.parameters,
         }
@@ -115,13 +115,13 @@ impl<'m> Erasure<dyn Synthesizer + 'm, Feedback<'_>> for PositivesOnly {
         self.check()?;
         feedback.check()?;
         let model = &*model;
-        let moves = chosen(model, &self.parameters)?;
-        let mut elastic = self
+        let trained = chosen(model, &self.parameters)?;
+        let mut ewc = self
             .lambda
-            .map(|lambda| Elastic::measure(model, &moves, (lambda, self.fisher), feedback.seed))
+            .map(|lambda| Ewc::measure(model, &trained, (lambda, self.fisher), feedback.seed))
             .transpose()?;
-        let pull = elastic.as_mut().map(|elastic| elastic as &mut dyn Pull);
+        let penalty = ewc.as_mut().map(|ewc| ewc as &mut dyn ParameterPenalty);
         let settings = serde_json::to_value(self).map_err(std::io::Error::other)?;
-        self.training(feedback.seed).run(model, feedback, settings, pull, state, watch)
+        self.training(feedback.seed).run(model, feedback, settings, penalty, state, watch)
     }
 }

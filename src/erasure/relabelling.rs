@@ -2,19 +2,19 @@
 //! is learned as usual (equation 6).
 
 use super::Variant;
-use super::encoded::{Encoded, Texts, rows_of_step};
+use super::encoded::{EncodedImages, EncodedPrompts, rows_of_step};
 use super::salun::{Pseudo, SalUn, TargetNetwork};
 use crate::generator::Denoiser;
 use crate::torch::{Kind, Rng, Tensor, no_grad};
-use crate::training::{self, Lesson, Share};
+use crate::training::{self, MicroBatch, Objective};
 
 /// Learns what the concept's prompts are to give.
 pub(super) struct Relabelling<'a> {
     pub(super) settings: &'a SalUn,
     pub(super) model: &'a dyn Denoiser,
-    pub(super) texts: &'a Texts,
-    pub(super) forget: &'a Encoded,
-    pub(super) remain: Option<&'a Encoded>,
+    pub(super) texts: &'a EncodedPrompts,
+    pub(super) forget: &'a EncodedImages,
+    pub(super) remain: Option<&'a EncodedImages>,
     pub(super) chosen: &'a [(String, Tensor)],
     pub(super) base: &'a [Tensor],
     pub(super) masks: &'a [Tensor],
@@ -23,7 +23,7 @@ pub(super) struct Relabelling<'a> {
     pub(super) key: &'a str,
 }
 
-impl Lesson for Relabelling<'_> {
+impl Objective for Relabelling<'_> {
     fn name(&self) -> &'static str {
         "salun"
     }
@@ -32,17 +32,17 @@ impl Lesson for Relabelling<'_> {
         self.chosen.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect()
     }
 
-    fn facts(&self) -> String {
+    fn fingerprint(&self) -> String {
         self.key.to_owned()
     }
 
-    fn divides(&self) -> bool {
+    fn splits(&self) -> bool {
         self.settings.batch > 1
     }
 
-    fn loss(&mut self, step: u64, rng: &mut Rng, share: Share) -> Result<Tensor, training::Error> {
+    fn loss(&mut self, step: u64, rng: &mut Rng, share: MicroBatch) -> Result<Tensor, training::Error> {
         let (settings, model, schedule) = (self.settings, self.model, self.model.schedule());
-        let here = model.place().device.tch();
+        let here = model.compute().device.tch();
         let (n, total) = (settings.batch, schedule.steps());
 
         let rows = rows_of_step((self.seed, "forget"), step, n, self.forget.len()).to_device(here);
@@ -71,10 +71,10 @@ impl Lesson for Relabelling<'_> {
             return Ok((output - target).square().mean(Kind::Float) * weight);
         };
         let rows = rows_of_step((self.seed, "remain"), step, n, remain.len()).to_device(here);
-        let kept = remain.sample(&rows, rng);
-        let kept_noise = rng.normal(&kept.size()).to_device(here);
+        let retained = remain.sample(&rows, rng);
+        let kept_noise = rng.normal(&retained.size()).to_device(here);
         let kept_timesteps = rng.below(total, &[n]).to_device(here);
-        let kept_noisy = schedule.add_noise(&kept, &kept_noise, &kept_timesteps);
+        let kept_noisy = schedule.add_noise(&retained, &kept_noise, &kept_timesteps);
         let texts = self.texts.remain.as_ref().unwrap_or(&self.texts.empty);
         let kept_text = texts.index_select(0, &remain.prompts.index_select(0, &rows));
 
@@ -85,13 +85,13 @@ impl Lesson for Relabelling<'_> {
             &Tensor::cat(&[text, part(&kept_text)], 0),
         );
         let output = output.split(len, 0);
-        let kept_target = part(&schedule.target(&kept, &kept_noise, &kept_timesteps));
+        let kept_target = part(&schedule.target(&retained, &kept_noise, &kept_timesteps));
         let forgetting = (&output[0] - target).square().mean(Kind::Float);
         let keeping = (&output[1] - kept_target).square().mean(Kind::Float);
         Ok((forgetting + keeping * settings.alpha) * weight)
     }
 
-    fn shape(&self, i: usize, gradient: &mut Tensor) {
+    fn mask_gradient(&self, i: usize, gradient: &mut Tensor) {
         let _ = gradient.g_mul_(&self.masks[i]);
     }
 }

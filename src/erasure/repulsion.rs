@@ -7,7 +7,7 @@ use super::Error;
 use super::ensemble::{Ensemble, square_distance};
 use crate::model::stylegan2::unit;
 use crate::torch::{Kind, Tensor};
-use crate::training::Pull;
+use crate::training::ParameterPenalty;
 
 /// The repulsion's form and strength.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -49,20 +49,20 @@ pub enum Distance {
     Official,
     /// The formula's, of parameters in one unit. The mapping's are stored a hundred times as large as what they stand for:
     /// they are 99.9 % of the paper's distance (of the shipped miniature from its adapted models), which so pushes hardly
-    /// anything but the mapping, and much harder than the contest's gradient there can answer.
+    /// anything but the mapping, and much harder than the GAN training's gradient there can answer.
     Equalised,
 }
 
 impl Distance {
     /// How much the square distance of each tensor of so many counts, of generators by the mean over `models`.
-    fn weights(self, moves: &[(String, Tensor)], models: usize) -> Vec<f64> {
-        let (n, p) = (models as f64, moves.len() as f64);
+    fn weights(self, parameters: &[(String, Tensor)], models: usize) -> Vec<f64> {
+        let (n, p) = (models as f64, parameters.len() as f64);
         let weight = |(name, own): &(String, Tensor)| match self {
             Self::Paper => 1.0,
             Self::Official => n * n / (2.0 * p * own.numel() as f64),
             Self::Equalised => unit(name).powi(2),
         };
-        moves.iter().map(weight).collect()
+        parameters.iter().map(weight).collect()
     }
 }
 
@@ -73,7 +73,7 @@ impl Default for Repulsion {
 }
 
 /// The repulsion from an ensemble.
-pub(super) struct Repelled<'a> {
+pub(super) struct RepulsionPenalty<'a> {
     settings: Repulsion,
     ensemble: &'a Ensemble,
     /// How much the square distance of each tensor counts.
@@ -85,7 +85,7 @@ pub(super) struct Repelled<'a> {
     slope: f64,
 }
 
-impl<'a> Repelled<'a> {
+impl<'a> RepulsionPenalty<'a> {
     /// Of the parameters that move, as they are at the start.
     ///
     /// # Errors
@@ -93,24 +93,24 @@ impl<'a> Repelled<'a> {
     pub(super) fn new(
         settings: Repulsion,
         ensemble: &'a Ensemble,
-        moves: &[(String, Tensor)],
+        parameters: &[(String, Tensor)],
     ) -> Result<Self, Error> {
         /// Beyond it an exponential is 0.
         const MOST: f64 = 700.0;
-        let weights = settings.distance.weights(moves, ensemble.models);
-        let mut repelled =
+        let weights = settings.distance.weights(parameters, ensemble.models);
+        let mut penalty =
             Self { settings, ensemble, weights, gamma: settings.gamma, alpha: f64::NAN, slope: 0.0 };
-        let start: Vec<&Tensor> = moves.iter().map(|(_, own)| own).collect();
-        let square = repelled.square(&start).max(f64::MIN_POSITIVE);
-        repelled.alpha = settings.alpha.unwrap_or(1.0 / square);
-        if settings.form == Form::El2 && repelled.alpha * square > MOST {
+        let start: Vec<&Tensor> = parameters.iter().map(|(_, own)| own).collect();
+        let square = penalty.square(&start).max(f64::MIN_POSITIVE);
+        penalty.alpha = settings.alpha.unwrap_or(1.0 / square);
+        if settings.form == Form::El2 && penalty.alpha * square > MOST {
             return Err(Error::Task(format!(
                 "with alpha {} and a square distance of {square:.3e} exp(-alpha d²) is 0, so nothing would repel; leave alpha out (it is 1/d² then), or take one about {:.1e} (gamma is alpha under `official`)",
-                repelled.alpha,
+                penalty.alpha,
                 1.0 / square
             )));
         }
-        Ok(repelled)
+        Ok(penalty)
     }
 
     /// The square distance.
@@ -156,26 +156,26 @@ impl<'a> Repelled<'a> {
     }
 }
 
-impl Pull for Repelled<'_> {
-    fn look(&mut self, parameters: &[&Tensor], gradients: &[Option<Tensor>]) {
+impl ParameterPenalty for RepulsionPenalty<'_> {
+    fn prepare(&mut self, parameters: &[&Tensor], gradients: &[Option<Tensor>]) {
         self.value(parameters, gradients);
     }
 
-    fn facts(&self) -> String {
+    fn fingerprint(&self) -> String {
         format!("{:?} of {} models, alpha {}", self.settings, self.ensemble.models, self.alpha)
     }
 
-    fn add(&self, i: usize, parameter: &Tensor, gradient: &mut Tensor) {
+    fn add_gradient(&self, i: usize, parameter: &Tensor, gradient: &mut Tensor) {
         // d(d²)/dθ = 2 · weight · (θ - θ̄).
         let factor = 2.0 * self.slope * self.weights[i];
         let _ = gradient.g_add_(&((parameter - &self.ensemble.mean[i]) * factor));
     }
 
-    fn memory(&self) -> Option<f64> {
+    fn scalar(&self) -> Option<f64> {
         self.gamma
     }
 
-    fn recall(&mut self, choice: f64) {
+    fn load_scalar(&mut self, choice: f64) {
         self.gamma = Some(choice);
     }
 }
@@ -224,13 +224,13 @@ mod tests {
                     Form::El2 => (&square * -0.1).exp() * 3.0,
                 };
                 let wanted = grad(&loss, &tensors).unwrap();
-                let mut pull = Repelled::new(settings, &ensemble, &own).unwrap();
-                let value = crate::torch::no_grad(|| pull.value(&tensors, &[]));
+                let mut penalty = RepulsionPenalty::new(settings, &ensemble, &own).unwrap();
+                let value = crate::torch::no_grad(|| penalty.value(&tensors, &[]));
                 assert!((value / loss.double_value(&[]) - 1.0).abs() < 1e-5, "{form:?} {distance:?}");
                 for (i, wanted) in wanted.iter().enumerate() {
                     let wanted = wanted.as_ref().unwrap();
                     let mut found = wanted.zeros_like();
-                    crate::torch::no_grad(|| pull.add(i, tensors[i], &mut found));
+                    crate::torch::no_grad(|| penalty.add_gradient(i, tensors[i], &mut found));
                     let apart = (&found - wanted).abs().max().double_value(&[]);
                     assert!(
                         apart < 1e-4 * wanted.abs().max().double_value(&[]),
@@ -247,9 +247,9 @@ mod tests {
         let ensemble = Ensemble::new(&models);
         let el2 = |alpha: Option<f64>| Repulsion { form: Form::El2, alpha, ..Repulsion::default() };
         for alpha in [None, Some(0.1)] {
-            assert!(Repelled::new(el2(alpha), &ensemble, &own).is_ok(), "{alpha:?}");
+            assert!(RepulsionPenalty::new(el2(alpha), &ensemble, &own).is_ok(), "{alpha:?}");
         }
-        let refused = Repelled::new(el2(Some(1e6)), &ensemble, &own).map(drop).unwrap_err();
+        let refused = RepulsionPenalty::new(el2(Some(1e6)), &ensemble, &own).map(drop).unwrap_err();
         assert!(refused.to_string().contains("leave alpha out"), "{refused}");
     }
 
@@ -261,22 +261,22 @@ mod tests {
         let gradients: Vec<Option<Tensor>> =
             tensors.iter().map(|own| Some(own.detach().ones_like())).collect();
         let settings = Repulsion { ratio: 0.25, ..Repulsion::default() };
-        let mut pull = Repelled::new(settings, &ensemble, &own).unwrap();
+        let mut penalty = RepulsionPenalty::new(settings, &ensemble, &own).unwrap();
         let length = |gradients: &[Tensor]| {
             gradients.iter().map(|g| g.square().sum(Kind::Double).double_value(&[])).sum::<f64>().sqrt()
         };
         crate::torch::no_grad(|| {
-            pull.value(&tensors, &gradients);
+            penalty.value(&tensors, &gradients);
             let added: Vec<Tensor> = (0..own.len())
                 .map(|i| {
                     let mut gradient = tensors[i].detach().zeros_like();
-                    pull.add(i, tensors[i], &mut gradient);
+                    penalty.add_gradient(i, tensors[i], &mut gradient);
                     gradient
                 })
                 .collect();
             let own: Vec<Tensor> = gradients.iter().flatten().map(Tensor::shallow_clone).collect();
             assert!((length(&added) / length(&own) - 0.25).abs() < 1e-5);
         });
-        assert!(pull.memory().is_some());
+        assert!(penalty.scalar().is_some());
     }
 }

@@ -5,17 +5,17 @@ use std::path::{Path, PathBuf};
 
 use super::Error;
 use crate::torch::{Kind, Tensor, no_grad, not_finite};
-use crate::training::Pause;
+use crate::training::CheckpointTimer;
 use crate::weights::{Weights, save};
 
 /// Where what is found on the way to a mask is kept, and the key of the erasure that it is of.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Kept<'a> {
+pub(super) struct MaskCache<'a> {
     pub(super) folder: &'a Path,
     pub(super) key: &'a str,
 }
 
-impl Kept<'_> {
+impl MaskCache<'_> {
     pub(super) fn mask(&self) -> PathBuf {
         self.folder.join("mask.safetensors")
     }
@@ -55,31 +55,32 @@ impl Kept<'_> {
 
 /// Gradients summed over the first so many pictures, kept in a file now and then.
 #[derive(Debug)]
-pub(super) struct Sums<'a> {
+pub(super) struct GradientSums<'a> {
     pub(super) tensors: Vec<Tensor>,
     /// How many pictures they are of.
     pub(super) pictures: i64,
     /// Pictures at once.
     pub(super) batch: i64,
     parameters: &'a [(String, Tensor)],
-    kept: Option<Kept<'a>>,
-    pause: Pause,
+    retained: Option<MaskCache<'a>>,
+    pause: CheckpointTimer,
 }
 
-impl<'a> Sums<'a> {
-    /// Nothing, or what an earlier sitting came to.
+impl<'a> GradientSums<'a> {
+    /// Nothing, or what an earlier session came to.
     ///
     /// # Errors
-    /// As [`Kept::read`].
+    /// As [`MaskCache::read`].
     pub(super) fn open(
         parameters: &'a [(String, Tensor)],
         batch: i64,
-        kept: Option<Kept<'a>>,
+        retained: Option<MaskCache<'a>>,
     ) -> Result<Self, Error> {
         let tensors = no_grad(|| parameters.iter().map(|(_, tensor)| tensor.zeros_like()).collect());
-        let mut own = Self { tensors, pictures: 0, batch, parameters, kept, pause: Pause::default() };
-        if let Some(kept) = kept.filter(|kept| kept.sums().exists()) {
-            let saved = kept.read(&kept.sums())?;
+        let mut own =
+            Self { tensors, pictures: 0, batch, parameters, retained, pause: CheckpointTimer::default() };
+        if let Some(retained) = retained.filter(|retained| retained.sums().exists()) {
+            let saved = retained.read(&retained.sums())?;
             let about = saved.metadata();
             let number = |key: &str| about.get(key).and_then(|text| text.parse().ok()).unwrap_or(0);
             for ((name, _), sum) in parameters.iter().zip(&own.tensors) {
@@ -102,7 +103,7 @@ impl<'a> Sums<'a> {
     /// # Errors
     /// A disk that is full.
     pub(super) fn keep(&mut self, at_once: bool) -> Result<(), Error> {
-        let Some(kept) = self.kept.filter(|_| at_once || self.pause.is_over()) else { return Ok(()) };
+        let Some(retained) = self.retained.filter(|_| at_once || self.pause.is_over()) else { return Ok(()) };
         let named: Vec<(String, Tensor)> = self
             .parameters
             .iter()
@@ -110,8 +111,8 @@ impl<'a> Sums<'a> {
             .map(|((name, _), sum)| (name.clone(), sum.shallow_clone()))
             .collect();
         let (pictures, batch) = (self.pictures.to_string(), self.batch.to_string());
-        let about = [("pictures", pictures), ("batch", batch), ("key", kept.key.to_owned())];
-        Ok(self.pause.after(|| save(&kept.sums(), &named, &about))?)
+        let about = [("pictures", pictures), ("batch", batch), ("key", retained.key.to_owned())];
+        Ok(self.pause.after(|| save(&retained.sums(), &named, &about))?)
     }
 
     /// Marks the share `density` of all weights whose summed gradient is largest, under one threshold.
@@ -139,12 +140,12 @@ impl<'a> Sums<'a> {
     }
 }
 
-/// As [`Sums::threshold`], of any numbers.
+/// As [`GradientSums::threshold`], of any numbers.
 fn threshold(sums: &[Tensor], density: f64) -> Vec<Tensor> {
     no_grad(|| {
         let n: i64 = sums.iter().map(|sum| sum.numel() as i64).sum();
-        let kept = ((density * n as f64) as i64).clamp(1, n);
-        let least = smallest(sums, n - kept);
+        let retained = ((density * n as f64) as i64).clamp(1, n);
+        let least = smallest(sums, n - retained);
         sums.iter().map(|sum| bits(sum).ge(least).to_kind(Kind::Uint8)).collect()
     })
 }
@@ -191,17 +192,22 @@ mod tests {
     #[test]
     fn sums_go_on_from_what_was_kept() {
         let folder = tempfile::tempdir().unwrap();
-        let kept = Kept { folder: folder.path(), key: "this" };
+        let retained = MaskCache { folder: folder.path(), key: "this" };
         let parameters = [("a".to_owned(), Tensor::from_slice(&[1.0_f32, 2.0, 3.0, 4.0]))];
-        let mut sums = Sums::open(&parameters, 8, Some(kept)).unwrap();
+        let mut sums = GradientSums::open(&parameters, 8, Some(retained)).unwrap();
         let _ = sums.tensors[0].g_add_(&Tensor::from_slice(&[0.5_f32, -0.25, 0.0, 1.0]));
         (sums.pictures, sums.batch) = (3, 4);
         sums.keep(false).unwrap();
-        assert!(!kept.sums().exists());
+        assert!(!retained.sums().exists());
         sums.keep(true).unwrap();
-        let other = Kept { key: "another", ..kept };
-        assert!(Sums::open(&parameters, 8, Some(other)).unwrap_err().to_string().contains("another erasure"));
-        let mut again = Sums::open(&parameters, 8, Some(kept)).unwrap();
+        let other = MaskCache { key: "another", ..retained };
+        assert!(
+            GradientSums::open(&parameters, 8, Some(other))
+                .unwrap_err()
+                .to_string()
+                .contains("another erasure")
+        );
+        let mut again = GradientSums::open(&parameters, 8, Some(retained)).unwrap();
         assert!(again.tensors[0].equal(&sums.tensors[0]));
         assert_eq!((again.pictures, again.batch), (3, 4));
         assert_eq!(Vec::<u8>::try_from(&again.threshold(0.5).unwrap()[0]).unwrap(), [1, 0, 0, 1]);
@@ -212,8 +218,8 @@ mod tests {
         assert!(again.threshold(0.5).unwrap_err().to_string().contains("`a`"));
         again.begin_again(2);
         assert_eq!((again.pictures, again.tensors[0].sum(Kind::Float).double_value(&[])), (0, 0.0));
-        kept.remove_sums().unwrap();
-        assert_eq!(Sums::open(&parameters, 8, Some(kept)).unwrap().pictures, 0);
+        retained.remove_sums().unwrap();
+        assert_eq!(GradientSums::open(&parameters, 8, Some(retained)).unwrap().pictures, 0);
     }
 
     #[test]

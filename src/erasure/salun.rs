@@ -15,13 +15,13 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::encoded::{Encoded, Texts};
+use super::encoded::{EncodedImages, EncodedPrompts};
 use super::relabelling::Relabelling;
-use super::saliency::{Kept, Sums};
-use super::{Brief, Erasure, Error, Select, Task, Variant};
+use super::saliency::{GradientSums, MaskCache};
+use super::{DiffusionTask, Erasure, Error, ParameterSubset, Task, Variant};
 use crate::generator::Denoiser;
 use crate::torch::{Kind, Rng, Tensor, grad_each, no_grad, stage};
-use crate::training::{self, Plan, train};
+use crate::training::{self, TrainConfig, train};
 use crate::watch::Watch;
 use crate::weights::{Edit, save};
 
@@ -32,7 +32,7 @@ pub struct SalUn {
     /// Share of the weights that may move.
     pub density: f64,
     /// Which parameters may move at all.
-    pub parameters: Select,
+    pub parameters: ParameterSubset,
     /// What the concept's prompts are to give.
     pub pseudo: Pseudo,
     /// Which network says what that is; as a variant has it where nothing is said: the base (`paper`), or the one that is
@@ -79,7 +79,7 @@ impl Default for SalUn {
     fn default() -> Self {
         Self {
             density: 0.5,
-            parameters: Select::Full,
+            parameters: ParameterSubset::Full,
             pseudo: Pseudo::Anchor,
             target_network: None,
             alpha: 1.0,
@@ -139,11 +139,11 @@ impl SalUn {
 
     /// What an edit says of how it was made: the settings, and the prompts with what each was to become.
     pub fn recipe(&self, task: &Task) -> String {
-        let kept = blake3::hash(task.remain.join("\n").as_bytes()).to_hex().to_string();
+        let retained = blake3::hash(task.remain.join("\n").as_bytes()).to_hex().to_string();
         let settings = self.clone().effective();
         serde_json::json!({
             "method": "salun", "settings": settings, "concept": task.concept, "seed": task.seed,
-            "pairs": task.pairs, "kept_hash": kept,
+            "pairs": task.pairs, "kept_hash": retained,
         })
         .to_string()
     }
@@ -166,11 +166,11 @@ impl SalUn {
     }
 }
 
-impl<'m> Erasure<dyn Denoiser + 'm, Brief<'_>> for SalUn {
+impl<'m> Erasure<dyn Denoiser + 'm, DiffusionTask<'_>> for SalUn {
     fn erase(
         &self,
         model: &mut (dyn Denoiser + 'm),
-        &Brief { task, material }: &Brief,
+        &DiffusionTask { task, material }: &DiffusionTask,
         state: Option<&Path>,
         watch: &mut dyn Watch,
     ) -> Result<Edit, Error> {
@@ -181,10 +181,10 @@ impl<'m> Erasure<dyn Denoiser + 'm, Brief<'_>> for SalUn {
         }
         self.check_task(task, !material.remain.is_empty())?;
         let model = &*model;
-        let texts = Texts::new(model, task)?;
-        let forget = Encoded::new(model, &material.forget)?
+        let texts = EncodedPrompts::new(model, task)?;
+        let forget = EncodedImages::new(model, &material.forget)?
             .ok_or_else(|| Error::Task("there is nothing to forget".to_owned()))?;
-        let remain = Encoded::new(model, &material.remain)?;
+        let remain = EncodedImages::new(model, &material.remain)?;
 
         let all = model.denoiser_parameters();
         let chosen: Vec<(String, Tensor)> =
@@ -200,8 +200,8 @@ impl<'m> Erasure<dyn Denoiser + 'm, Brief<'_>> for SalUn {
             key.update(part.as_bytes());
         }
         let key = key.finalize().to_hex()[..24].to_owned();
-        let kept = state.map(|folder| Kept { folder, key: &key });
-        let masks = self.masks(model, task, &texts, &forget, ranked, kept, watch)?;
+        let retained = state.map(|folder| MaskCache { folder, key: &key });
+        let masks = self.masks(model, task, &texts, &forget, ranked, retained, watch)?;
         let masks: Vec<Tensor> = chosen
             .iter()
             .filter_map(|(name, _)| ranked.iter().position(|(own, _)| own == name))
@@ -209,7 +209,7 @@ impl<'m> Erasure<dyn Denoiser + 'm, Brief<'_>> for SalUn {
             .collect();
 
         let base: Vec<Tensor> = no_grad(|| chosen.iter().map(|(_, tensor)| tensor.detach().copy()).collect());
-        let mut lesson = Relabelling {
+        let mut objective = Relabelling {
             settings: &own,
             model,
             texts: &texts,
@@ -221,9 +221,11 @@ impl<'m> Erasure<dyn Denoiser + 'm, Brief<'_>> for SalUn {
             seed: task.seed,
             key: &key,
         };
-        let plan =
-            Plan { cooldown: own.cooldown.unwrap_or(0.0), ..Plan::constant(self.steps, self.lr, task.seed) };
-        let outcome = train(&mut lesson, &plan, model.place(), state, watch);
+        let plan = TrainConfig {
+            cooldown: own.cooldown.unwrap_or(0.0),
+            ..TrainConfig::constant(self.steps, self.lr, task.seed)
+        };
+        let outcome = train(&mut objective, &plan, model.compute(), state, watch);
         // Whatever happened, the model is the base again.
         no_grad(|| {
             for ((_, tensor), base) in chosen.iter().zip(&base) {
@@ -253,23 +255,23 @@ impl SalUn {
         &self,
         model: &dyn Denoiser,
         task: &Task,
-        texts: &Texts,
-        forget: &Encoded,
+        texts: &EncodedPrompts,
+        forget: &EncodedImages,
         parameters: &[(String, Tensor)],
-        kept: Option<Kept>,
+        retained: Option<MaskCache>,
         watch: &mut dyn Watch,
     ) -> Result<Vec<Tensor>, Error> {
-        if let Some(kept) = kept.filter(|kept| kept.mask().exists()) {
-            let saved = kept.read(&kept.mask())?;
-            kept.remove_sums()?;
+        if let Some(retained) = retained.filter(|retained| retained.mask().exists()) {
+            let saved = retained.read(&retained.mask())?;
+            retained.remove_sums()?;
             return parameters
                 .iter()
                 .map(|(name, tensor)| Ok(saved.tensor(name)?.to_device(tensor.device())))
                 .collect::<Result<_, Error>>();
         }
         let tensors: Vec<&Tensor> = parameters.iter().map(|(_, tensor)| tensor).collect();
-        let mut sums = Sums::open(parameters, self.batch, kept)?;
-        let device = model.place().device;
+        let mut sums = GradientSums::open(parameters, self.batch, retained)?;
+        let device = model.compute().device;
         watch.begin("saliency mask", forget.len() as u64);
         watch.at(sums.pictures as u64, "");
         while sums.pictures < forget.len() {
@@ -278,7 +280,7 @@ impl SalUn {
             let summed = stage("saliency mask", || -> Result<(), Error> {
                 let mut rng = Rng::for_step(task.seed, "salun mask", start as u64);
                 let rows = Tensor::arange_start(start, start + n, (Kind::Int64, device.tch()));
-                let _scope = model.place().scope();
+                let _scope = model.compute().scope();
                 let clean = forget.sample(&rows, &mut rng);
                 let noise = rng.normal(&clean.size()).to_device(device.tch());
                 let timesteps = rng.below(model.schedule().steps(), &[n]).to_device(device.tch());
@@ -320,15 +322,15 @@ impl SalUn {
         }
         watch.end();
         let masks = sums.threshold(self.density)?;
-        if let Some(kept) = kept {
+        if let Some(retained) = retained {
             let named: Vec<(String, Tensor)> = parameters
                 .iter()
                 .zip(&masks)
                 .map(|((name, _), m)| (name.clone(), m.shallow_clone()))
                 .collect();
-            let about = [("density", self.density.to_string()), ("key", kept.key.to_owned())];
-            save(&kept.mask(), &named, &about)?;
-            kept.remove_sums()?;
+            let about = [("density", self.density.to_string()), ("key", retained.key.to_owned())];
+            save(&retained.mask(), &named, &about)?;
+            retained.remove_sums()?;
         }
         Ok(masks)
     }
@@ -337,11 +339,11 @@ impl SalUn {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::erasure::{Example, Material, Pair};
-    use crate::generator::{Error as Fault, Generator, Latents, ModelCard, Shot};
+    use crate::erasure::{Pair, PromptedImage, TrainingImages};
+    use crate::generator::{Error as Fault, Generator, ImageRequest, Latents, ModelCard};
     use crate::pictures::Picture;
     use crate::sampler::{Schedule, SchedulerConfig};
-    use crate::torch::{Device, Place, Precision};
+    use crate::torch::{Compute, Device, Precision};
     use crate::watch::Listening;
 
     /// A denoiser of one matrix that has memory for so many pictures at once.
@@ -374,7 +376,7 @@ mod tests {
         fn card(&self) -> &ModelCard {
             &self.card
         }
-        fn draw(&self, _: &[Shot], _: &mut dyn Watch) -> Result<Vec<Picture>, Fault> {
+        fn draw(&self, _: &[ImageRequest], _: &mut dyn Watch) -> Result<Vec<Picture>, Fault> {
             Ok(Vec::new())
         }
         fn apply(&mut self, _: &Edit) -> Result<(), Fault> {
@@ -406,14 +408,14 @@ mod tests {
         fn denoiser_parameters(&self) -> Vec<(String, Tensor)> {
             vec![("unet.w".to_owned(), self.w.shallow_clone())]
         }
-        fn place(&self) -> Place {
-            Place::new(Device::CPU, Precision::F32)
+        fn compute(&self) -> Compute {
+            Compute::new(Device::CPU, Precision::F32)
         }
     }
 
     #[test]
     fn halves_of_a_step_are_the_whole() {
-        let example = |prompt| Example {
+        let example = |prompt| PromptedImage {
             picture: Picture { width: 2, height: 2, rgb: (0..12).map(|i| (i * 20 + prompt) as u8).collect() },
             prompt,
         };
@@ -424,7 +426,7 @@ mod tests {
             seed: 3,
         };
         let material =
-            Material { forget: vec![example(0); 5], remain: vec![example(0), example(1), example(1)] };
+            TrainingImages { forget: vec![example(0); 5], remain: vec![example(0), example(1), example(1)] };
         for (pseudo, variant) in [(Pseudo::Random, Variant::Paper), (Pseudo::Next, Variant::Official)] {
             let salun =
                 SalUn { density: 1.0, batch: 5, steps: 6, lr: 1e-2, pseudo, variant, ..SalUn::default() };
@@ -432,7 +434,8 @@ mod tests {
                 let mut said = Listening::default();
                 let mut toy = Toy::new(room);
                 let model: &mut dyn Denoiser = &mut toy;
-                let edit = salun.erase(model, &Brief { task: &task, material: &material }, None, &mut said);
+                let edit =
+                    salun.erase(model, &DiffusionTask { task: &task, material: &material }, None, &mut said);
                 (edit.map(|mut edit| edit.tensors.remove(0).1), said.0)
             };
             let (whole, quiet) = erased(10);
@@ -447,7 +450,12 @@ mod tests {
             let before = toy.w.detach().copy();
             let model: &mut dyn Denoiser = &mut toy;
             let edit = salun
-                .erase(model, &Brief { task: &task, material: &material }, None, &mut Listening::default())
+                .erase(
+                    model,
+                    &DiffusionTask { task: &task, material: &material },
+                    None,
+                    &mut Listening::default(),
+                )
                 .unwrap();
             let again = erased(10).0.unwrap();
             assert!((&edit.tensors[0].1 - again).abs().max().double_value(&[]) < 1e-6);

@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use super::{Examiner, Feedback};
+use super::{Evaluator, Feedback};
 use crate::generator::StyleGan2;
 use crate::model::Builder;
 use crate::model::stylegan2::{Config, Discriminator, Generator};
-use crate::torch::{Device, Kind, Place, Precision, Thrift};
+use crate::torch::{Compute, Device, Kind, MemoryMode, Precision};
 use crate::weights::save_as;
 
 /// Of 8×8 pixels.
@@ -24,17 +24,17 @@ pub(super) fn small_gan(folder: &Path) -> StyleGan2 {
     let file = folder.join("small.safetensors");
     let about = [("unsee.stylegan2", serde_json::to_string(&config).unwrap())];
     save_as(&file, &tensors, Kind::Float, &about).unwrap();
-    let place = Place { device: Device::CPU, precision: Precision::F32, memory: Thrift::Fast };
-    StyleGan2::load(&file, place).unwrap()
+    let compute = Compute { device: Device::CPU, precision: Precision::F32, memory: MemoryMode::Fast };
+    StyleGan2::load(&file, compute).unwrap()
 }
 
 /// Eight samples that show it and eight that do not.
-pub(super) fn labelled<'a>(examiner: Option<&'a Examiner<'a>>) -> Feedback<'a> {
+pub(super) fn labelled<'a>(evaluator: Option<&'a Evaluator<'a>>) -> Feedback<'a> {
     Feedback {
         concept: "object:Cat".to_owned(),
         negatives: (0..8).collect(),
         positives: (100..108).collect(),
         seed: 3,
-        examiner,
+        evaluator,
     }
 }

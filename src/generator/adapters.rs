@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::checkpoint::unused;
-use super::signs::Signs;
+use super::signs::CheckpointHints;
 use super::{Checkpoint, Error, is_whole};
 use crate::sampler::Prediction;
 use crate::torch::{Kind, Tensor, no_grad};
 use crate::weights::{
-    self, Edit, Ema, View, Weights, adapter_file, adapter_files, from_compvis, is_compvis, is_lora,
+    self, Edit, EmaChoice, View, Weights, adapter_file, adapter_files, from_compvis, is_compvis, is_lora,
     read_lora, spelt_anew, vae_of_compvis, without_position_ids,
 };
 
@@ -66,8 +66,8 @@ impl Checkpoint {
     /// # Errors
     /// An edit of another base, a file in which nothing fits the base, tensors of other shapes, a choice of averaged weights
     /// that nothing has.
-    pub fn lay(&self, adapters: &[Adapter], ema: Ema) -> Result<Laid, Error> {
-        if ema != Ema::Auto
+    pub fn lay(&self, adapters: &[Adapter], ema: EmaChoice) -> Result<Laid, Error> {
+        if ema != EmaChoice::Auto
             && self.path.is_dir()
             && !adapters.iter().any(|adapter| is_file_of_model(&adapter.path))
         {
@@ -150,7 +150,7 @@ impl Checkpoint {
     fn opened(
         &self,
         adapter: &Adapter,
-        ema: Ema,
+        ema: EmaChoice,
         notes: &mut Vec<String>,
         warnings: &mut Vec<String>,
     ) -> Result<Weights, Error> {
@@ -184,7 +184,7 @@ impl Checkpoint {
         if !is_model(&file) {
             return Ok(file);
         }
-        let predicts = Signs::of(&file, path)?.prediction;
+        let predicts = CheckpointHints::of(&file, path)?.prediction;
         if predicts.is_some_and(|predicts| predicts != self.networks.scheduler.prediction_type) {
             warnings.push(format!(
                 "{adapter}: its UNet predicts otherwise than the base's, by what it says of itself; only weights go onto the base, whose settings stay: --prediction changes them"
@@ -268,7 +268,7 @@ impl Checkpoint {
         };
         let foreign = ["controlnet_", "motion_modules", "adapter.body.", "image_proj."];
         if let Some(name) = file.names().find(|name| foreign.iter().any(|mark| name.contains(mark))) {
-            return Err(Error::Shot(format!(
+            return Err(Error::Request(format!(
                 "{}: it is a network beside the UNet (ControlNet, motion module, image adapter), by its tensor `{name}`; those are not built",
                 path.display()
             )));

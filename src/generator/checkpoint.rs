@@ -12,12 +12,12 @@ use super::folder::{COMPONENTS, canonical, open_weights, read_json};
 use super::networks::{Networks, with_more_inputs};
 use super::pipeline_class::ModelIndex;
 use super::presets::{Configs, presets};
-use super::signs::Signs;
+use super::signs::CheckpointHints;
 use crate::fields;
 use crate::sampler::Prediction;
 use crate::text::Tokenizer;
 use crate::weights::{
-    Ema, SingleFile, View, Weights, foreign_single_file, from_compvis, is_compvis, spelt_anew,
+    EmaChoice, SingleFile, View, Weights, foreign_single_file, from_compvis, is_compvis, spelt_anew,
     without_position_ids,
 };
 
@@ -28,7 +28,7 @@ pub struct Location {
     pub path: PathBuf,
     /// Which of a single file's two sets of weights for the denoiser.
     #[serde(default)]
-    pub ema: Ema,
+    pub ema: EmaChoice,
     /// A diffusers folder whose configuration and tokenizer belong to a single file, and the components that it lacks.
     #[serde(default)]
     pub config: Option<PathBuf>,
@@ -75,7 +75,7 @@ impl Checkpoint {
 
     fn folder(location: &Location) -> Result<Self, Error> {
         let root = &location.path;
-        if location.ema != Ema::Auto || location.config.is_some() {
+        if location.ema != EmaChoice::Auto || location.config.is_some() {
             return Err(Error::Folder {
                 path: root.clone(),
                 why: "it is a folder: it has one set of weights and its own configuration, so that ema and config do not fit; leave them out".to_owned(),
@@ -137,7 +137,7 @@ impl Checkpoint {
                 folder.join(component).display()
             ));
         }
-        let signs = Signs::of(&file, path)?;
+        let signs = CheckpointHints::of(&file, path)?;
         let (configs, root) = if let Some(folder) = &location.config {
             let mut configs = configs(folder, &mut notes)?;
             notes.extend(location.prediction.and_then(|wanted| configs.predict(wanted, ASKED)));

@@ -64,7 +64,7 @@ fn read(path: &Path, wanted: Option<&str>) -> Result<(Option<String>, Tensor, Ve
         (Some(name), _) => (name, None),
         (None, [only]) => (*only, only.strip_prefix("string_to_param.").or(Some(*only)).map(str::to_owned)),
         (None, many) => {
-            return Err(Error::Shot(format!(
+            return Err(Error::Request(format!(
                 "{} is no embedding: it has {} tensors, {} among them; an embedding has one, or `emb_params`; of a file of several words one is chosen by its name (WORD=FILE)",
                 path.display(),
                 many.len(),

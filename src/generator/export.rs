@@ -43,7 +43,7 @@ pub enum Format {
 
 /// How much of a module's change an adapter keeps.
 #[derive(Debug, Clone, Serialize)]
-pub struct Kept {
+pub struct ModuleRank {
     /// The module's weight, or `in all`.
     pub name: String,
     /// Rank that is kept.
@@ -67,7 +67,7 @@ impl Edited<'_> {
     ///
     /// # Errors
     /// Something is there already, the disk is full, an edit that cannot be written so.
-    pub fn export(&self, to: &Path, format: Format, watch: &mut dyn Watch) -> Result<Vec<Kept>, Error> {
+    pub fn export(&self, to: &Path, format: Format, watch: &mut dyn Watch) -> Result<Vec<ModuleRank>, Error> {
         if fs_err::symlink_metadata(to).is_ok() {
             return Err(Error::Occupied(to.to_path_buf()));
         }
@@ -81,7 +81,7 @@ impl Edited<'_> {
             Format::SingleFile => self.single_file(to, watch)?,
             Format::Edit => self.alone(to)?,
             Format::Rosinality | Format::Safetensors => {
-                return Err(Error::Shot(format!(
+                return Err(Error::Request(format!(
                     "{} is no StyleGAN2; --as folder or --as single-file write a Stable Diffusion",
                     self.base.path.display()
                 )));
@@ -157,7 +157,7 @@ impl Edited<'_> {
     fn fits(name: &str, tensor: &Tensor) -> Result<(), Error> {
         match not_finite(tensor) {
             0 => Ok(()),
-            lost => Err(Error::Shot(format!(
+            lost => Err(Error::Request(format!(
                 "{lost} numbers of `{name}` are too large for {:?}; write it with --dtype bf16 or f32",
                 tensor.kind()
             ))),
@@ -280,7 +280,7 @@ impl Edited<'_> {
 
     fn need_edit(&self) -> Result<(), Error> {
         if self.edit.is_empty() {
-            return Err(Error::Shot("there is no change to write: give one with --edit".to_owned()));
+            return Err(Error::Request("there is no change to write: give one with --edit".to_owned()));
         }
         Ok(())
     }
@@ -291,7 +291,7 @@ impl Edited<'_> {
         dialect: Dialect,
         rank: Option<i64>,
         watch: &mut dyn Watch,
-    ) -> Result<Vec<Kept>, Error> {
+    ) -> Result<Vec<ModuleRank>, Error> {
         self.need_edit()?;
         let mut kept = Vec::new();
         let mut tensors = Vec::new();
@@ -311,7 +311,7 @@ impl Edited<'_> {
             } else if energy > 0.0 {
                 let part = low_rank(&change, rank)?;
                 caught += part.energy;
-                kept.push(Kept {
+                kept.push(ModuleRank {
                     name: name.clone(),
                     rank: part.down.size()[0],
                     energy: part.energy / energy,
@@ -330,7 +330,7 @@ impl Edited<'_> {
             ));
         }
         let largest = kept.iter().map(|part| part.rank).max().unwrap_or(0);
-        kept.push(Kept { name: "in all".to_owned(), rank: largest, energy: caught / all });
+        kept.push(ModuleRank { name: "in all".to_owned(), rank: largest, energy: caught / all });
         let tensors: Vec<(String, Tensor)> = tensors
             .into_iter()
             .map(|(name, tensor)| {

@@ -44,7 +44,7 @@ pub fn export_gan(
             let tensor = no_grad(|| own.to_kind(kind));
             let lost = not_finite(&tensor);
             if lost > 0 {
-                return Err(Error::Shot(format!(
+                return Err(Error::Request(format!(
                     "{lost} numbers of `{name}` would be NaN or infinite as {kind:?}; write it with --dtype f32, or take another copy of the model"
                 )));
             }
@@ -102,7 +102,7 @@ pub fn export_gan(
             save(to, &whole, &about)?;
             Ok(said)
         }
-        _ => Err(Error::Shot(
+        _ => Err(Error::Request(
             "a StyleGAN2 is written with --as rosinality (.pt) or --as safetensors; the others are for Stable Diffusion"
                 .to_owned(),
         )),

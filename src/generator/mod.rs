@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 pub use adapters::{Adapter, Laid};
 pub use checkpoint::{Checkpoint, Location};
 pub use embedding::Embedding;
-pub use export::{Edited, Format, Kept};
+pub use export::{Edited, Format, ModuleRank};
 pub use folder::{lacking, needed};
 /// A pipeline's own file.
 pub const PIPELINE: crate::fields::Class =
@@ -35,7 +35,7 @@ pub use stylegan2::StyleGan2;
 use crate::model::stylegan2::{Discriminator, Generator as Network, Noise};
 use crate::pictures::Picture;
 use crate::sampler::{Schedule, Solver};
-use crate::torch::{Kind, Place, Tensor, no_grad, stage};
+use crate::torch::{Compute, Kind, Tensor, no_grad, stage};
 
 use crate::watch::Watch;
 use crate::weights::Edit;
@@ -87,7 +87,7 @@ pub enum Error {
     Occupied(PathBuf),
     /// What cannot be drawn.
     #[error("{0}")]
-    Shot(String),
+    Request(String),
     /// A picture that is none.
     #[error("the picture of «{prompt}» with seed {seed} is none: {what} are NaN or infinite; {advice}")]
     NotFinite {
@@ -150,7 +150,7 @@ pub struct ModelCard {
 
 /// One picture to draw: everything that it depends on beside the weights.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Shot {
+pub struct ImageRequest {
     /// The prompt.
     pub prompt: String,
     /// What to stay away from; empty in most cases.
@@ -225,7 +225,7 @@ pub fn is_whole(share: &f64) -> bool {
     (share - 1.0).abs() < 1e-12
 }
 
-impl Shot {
+impl ImageRequest {
     /// A picture of a GAN: no prompt, no steps.
     pub fn of_seed(seed: u64, truncation: f64, side: i64) -> Self {
         Self {
@@ -243,7 +243,7 @@ impl Shot {
     }
 
     /// What must be equal for two shots to be drawn in one batch.
-    fn company(&self) -> (usize, Solver, (i64, i64), bool) {
+    fn batch_key(&self) -> (usize, Solver, (i64, i64), bool) {
         (self.steps, self.sampler, self.size, self.guides())
     }
 
@@ -298,7 +298,7 @@ pub trait Generator {
     ///
     /// # Errors
     /// A size that the networks do not have.
-    fn check(&self, _shot: &Shot) -> Result<(), Error> {
+    fn check(&self, _shot: &ImageRequest) -> Result<(), Error> {
         Ok(())
     }
 
@@ -306,7 +306,7 @@ pub trait Generator {
     ///
     /// # Errors
     /// Shots that cannot be drawn, too little memory, interruption.
-    fn draw(&self, shots: &[Shot], watch: &mut dyn Watch) -> Result<Vec<Picture>, Error>;
+    fn draw(&self, requests: &[ImageRequest], watch: &mut dyn Watch) -> Result<Vec<Picture>, Error>;
 
     /// Puts an edit in place of the one before; the empty edit restores the base.
     ///
@@ -371,7 +371,7 @@ pub trait Synthesizer: Generator {
     fn parameters(&self) -> Vec<(String, Tensor)>;
 
     /// Where it runs.
-    fn place(&self) -> Place;
+    fn compute(&self) -> Compute;
 }
 
 /// What a diffusion method needs of a generator.
@@ -399,5 +399,5 @@ pub trait Denoiser: Generator {
     fn denoiser_parameters(&self) -> Vec<(String, Tensor)>;
 
     /// Where it runs and in which precision.
-    fn place(&self) -> Place;
+    fn compute(&self) -> Compute;
 }

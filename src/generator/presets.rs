@@ -77,7 +77,7 @@ pub(super) fn presets(
         768 => false,
         SECOND => true,
         other => {
-            return Err(Error::Shot(format!(
+            return Err(Error::Request(format!(
                 "the UNet in {name} reads texts of width {other}; Stable Diffusion 1.x (768) and 2.x (1024) are known as single files: name a folder with its configuration (--config FOLDER)"
             )));
         }
@@ -100,9 +100,9 @@ fn width(unet: &Weights) -> Result<i64, Error> {
     let name = "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.weight";
     match unet.info(name).as_ref().map(|info| info.shape.as_slice()) {
         Some(&[_, width]) => Ok(width),
-        _ => {
-            Err(Error::Shot(format!("the file's UNet has no `{name}`: it is no Stable Diffusion 1.x or 2.x")))
-        }
+        _ => Err(Error::Request(format!(
+            "the file's UNet has no `{name}`: it is no Stable Diffusion 1.x or 2.x"
+        ))),
     }
 }
 

@@ -11,7 +11,7 @@ use crate::weights::Weights;
 
 /// What was found.
 #[derive(Debug, Default)]
-pub(super) struct Signs {
+pub(super) struct CheckpointHints {
     /// What the UNet predicts.
     pub(super) prediction: Option<Prediction>,
     /// Where that is said.
@@ -38,7 +38,7 @@ const KNOWN: [(&str, f64); 6] = [
 /// ᾱ at the last timestep of that schedule.
 const LAST_SIGNAL: f64 = 0.004_66;
 
-impl Signs {
+impl CheckpointHints {
     /// Looks for them in a file and beside it.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::checkpoint::unused;
-use super::{Checkpoint, Denoiser, Error, Generator, ModelCard, Shot};
+use super::{Checkpoint, Denoiser, Error, Generator, ImageRequest, ModelCard};
 use crate::model::clip::TextModel;
 use crate::model::unet::UNet;
 use crate::model::vae::Vae;
@@ -12,7 +12,7 @@ use crate::pictures::Picture;
 use crate::sampler::{History, Sampler, Schedule, SchedulerConfig, Solver};
 use crate::text::Tokenizer;
 use crate::torch::{
-    IndexOp, Kind, Place, Precision, Rng, Tensor, Thrift, finite_each, no_grad, not_finite, stage,
+    Compute, IndexOp, Kind, MemoryMode, Precision, Rng, Tensor, finite_each, no_grad, not_finite, stage,
 };
 use crate::watch::Watch;
 use crate::weights::Edit;
@@ -37,7 +37,7 @@ pub struct StableDiffusion {
     vae: Vae,
     schedule: Schedule,
     scheduler: SchedulerConfig,
-    place: Place,
+    compute: Compute,
     pub(super) notes: Vec<String>,
     /// The base's own values of the tensors that the edit in place has replaced.
     originals: HashMap<String, Tensor>,
@@ -48,8 +48,8 @@ impl StableDiffusion {
     ///
     /// # Errors
     /// A tensor that is missing, damaged or of another shape than the configuration says.
-    pub fn load(checkpoint: &Checkpoint, place: Place) -> Result<Self, Error> {
-        let device = place.device;
+    pub fn load(checkpoint: &Checkpoint, compute: Compute) -> Result<Self, Error> {
+        let device = compute.device;
         let Checkpoint { text_encoder, unet, vae, networks, .. } = checkpoint;
         let hash = checkpoint.hash()?;
         let text = TextModel::new(&networks.text, Builder::load(text_encoder, device))?;
@@ -64,7 +64,7 @@ impl StableDiffusion {
                 (!left.is_empty()).then(|| unused(&checkpoint.path, what, &left))
             });
         let notes = left.collect();
-        unet.compute_again(place.memory != Thrift::Fast);
+        unet.compute_again(compute.memory != MemoryMode::Fast);
         // Autocast keeps its casts of parameters only where they want gradients.
         unet.parameters().train(true);
         vae.parameters().train(true);
@@ -81,7 +81,7 @@ impl StableDiffusion {
         let tokenizer = checkpoint.tokenizer.clone();
         let schedule = Schedule::new(&scheduler)?;
         let originals = HashMap::new();
-        Ok(Self { card, tokenizer, text, unet, vae, schedule, scheduler, place, notes, originals })
+        Ok(Self { card, tokenizer, text, unet, vae, schedule, scheduler, compute, notes, originals })
     }
 
     /// The solver that `scheduler_config.json` names.
@@ -120,29 +120,29 @@ impl StableDiffusion {
     pub fn draw_latents(
         &self,
         latents: &Tensor,
-        shots: &[Shot],
+        requests: &[ImageRequest],
         watch: &mut dyn Watch,
     ) -> Result<Tensor, Error> {
-        let first = &shots[0];
-        let Place { device, .. } = self.place;
+        let first = &requests[0];
+        let Compute { device, .. } = self.compute;
         let sampler = Sampler::new(first.sampler, &self.schedule, first.steps)?;
-        let n = shots.len() as i64;
-        let prompts: Vec<&str> = shots.iter().map(|shot| shot.prompt.as_str()).collect();
+        let n = requests.len() as i64;
+        let prompts: Vec<&str> = requests.iter().map(|request| request.prompt.as_str()).collect();
         let mut text = self.condition(&prompts)?;
         if first.guides() {
-            let negatives: Vec<&str> = shots.iter().map(|shot| shot.negative.as_str()).collect();
+            let negatives: Vec<&str> = requests.iter().map(|request| request.negative.as_str()).collect();
             text = Tensor::cat(&[self.condition(&negatives)?, text], 0);
         }
-        let wrong = |place: usize, step: Option<usize>| self.not_finite(&shots[place], step);
-        let scales: Vec<f32> = shots.iter().map(|shot| shot.guidance as f32).collect();
+        let wrong = |index: usize, step: Option<usize>| self.not_finite(&requests[index], step);
+        let scales: Vec<f32> = requests.iter().map(|request| request.guidance as f32).collect();
         let scales = Tensor::from_slice(&scales).to_device(device.tch()).view([n, 1, 1, 1]);
 
         no_grad(|| {
             // One scope over all steps: the parameters are cast once.
-            let _scope = self.place.scope();
+            let _scope = self.compute.scope();
             let mut latents = latents.to_device(device.tch()) * sampler.begin();
             let mut history = History::default();
-            let mut fresh = Fresh::after_latents(sampler.is_ancestral(), shots, &latents);
+            let mut fresh = AncestralNoise::after_latents(sampler.is_ancestral(), requests, &latents);
             let mut finite = Vec::with_capacity(sampler.timesteps().len());
             for (i, &t) in sampler.timesteps().iter().enumerate() {
                 let timesteps = Tensor::full([text.size()[0]], t, (Kind::Float, device.tch()));
@@ -160,32 +160,32 @@ impl StableDiffusion {
                 finite.push(finite_each(&latents));
                 // To look on a GPU is to wait for it: that is done once, in the end.
                 if !device.is_cuda()
-                    && let Some(place) = first_that_is_not(&finite[i])
+                    && let Some(index) = first_that_is_not(&finite[i])
                 {
-                    return Err(wrong(place, Some(i)));
+                    return Err(wrong(index, Some(i)));
                 }
                 if watch.interrupted() {
                     return Err(Error::Interrupted);
                 }
             }
             for (i, each) in finite.iter().enumerate().filter(|_| device.is_cuda()) {
-                if let Some(place) = first_that_is_not(each) {
-                    return Err(wrong(place, Some(i)));
+                if let Some(index) = first_that_is_not(each) {
+                    return Err(wrong(index, Some(i)));
                 }
             }
             let latents = latents / self.vae.config().scaling_factor;
             let decode = |latents: &Tensor| vec![self.vae.decode(latents).to_kind(Kind::Float)];
             let pixels = in_slices(&latents, self.vae.factor(), decode).remove(0);
-            if let Some(place) = first_that_is_not(&finite_each(&pixels)) {
-                return Err(wrong(place, None));
+            if let Some(index) = first_that_is_not(&finite_each(&pixels)) {
+                return Err(wrong(index, None));
             }
             Ok((pixels * 0.5 + 0.5).clamp(0.0, 1.0))
         })
     }
 
     /// Why a picture is none: its latents at a step, or its pixels.
-    fn not_finite(&self, shot: &Shot, step: Option<usize>) -> Error {
-        let advice = match self.place.precision {
+    fn not_finite(&self, request: &ImageRequest, step: Option<usize>) -> Error {
+        let advice = match self.compute.precision {
             Precision::F16 => "numbers of f16 end at 65504: use --precision bf16 or f32",
             _ if self.originals.is_empty() => {
                 "take another copy of the model, a smaller guidance, or --precision f32"
@@ -197,22 +197,27 @@ impl StableDiffusion {
         Error::NotFinite {
             what: step.map_or_else(
                 || "its pixels".to_owned(),
-                |step| format!("its latents after step {} of {}", step + 1, shot.steps),
+                |step| format!("its latents after step {} of {}", step + 1, request.steps),
             ),
-            prompt: shot.prompt.clone(),
-            seed: shot.seed,
+            prompt: request.prompt.clone(),
+            seed: request.seed,
             advice,
         }
     }
 
     /// Latents of unit variance for shots of one size, each from a generator of its own on the CPU.
-    pub fn latents(&self, shots: &[Shot]) -> Tensor {
+    pub fn latents(&self, requests: &[ImageRequest]) -> Tensor {
         let factor = self.vae.factor();
         let channels = self.unet.config().in_channels;
-        let each: Vec<Tensor> = shots
+        let each: Vec<Tensor> = requests
             .iter()
-            .map(|shot| {
-                Rng::new(shot.seed).normal(&[1, channels, shot.size.1 / factor, shot.size.0 / factor])
+            .map(|request| {
+                Rng::new(request.seed).normal(&[
+                    1,
+                    channels,
+                    request.size.1 / factor,
+                    request.size.0 / factor,
+                ])
             })
             .collect();
         Tensor::cat(&each, 0)
@@ -237,17 +242,17 @@ pub(super) fn first_that_is_not(finite: &Tensor) -> Option<usize> {
 }
 
 /// The noise that an ancestral sampler adds: each picture's generator goes on where its latent ended.
-struct Fresh(Vec<Rng>);
+struct AncestralNoise(Vec<Rng>);
 
-impl Fresh {
-    fn after_latents(wanted: bool, shots: &[Shot], latents: &Tensor) -> Self {
+impl AncestralNoise {
+    fn after_latents(wanted: bool, requests: &[ImageRequest], latents: &Tensor) -> Self {
         let shape = one(latents);
-        let generator = |shot: &Shot| {
-            let mut rng = Rng::new(shot.seed);
+        let generator = |request: &ImageRequest| {
+            let mut rng = Rng::new(request.seed);
             drop(rng.normal(&shape));
             rng
         };
-        Self(if wanted { shots.iter().map(generator).collect() } else { Vec::new() })
+        Self(if wanted { requests.iter().map(generator).collect() } else { Vec::new() })
     }
 
     fn draw(&mut self, latents: &Tensor) -> Option<Tensor> {
@@ -276,37 +281,37 @@ impl Generator for StableDiffusion {
         &self.card
     }
 
-    fn check(&self, shot: &Shot) -> Result<(), Error> {
+    fn check(&self, request: &ImageRequest) -> Result<(), Error> {
         let multiple = self.vae.factor() << (self.unet.config().block_out_channels.len() - 1);
-        let (w, h) = shot.size;
+        let (w, h) = request.size;
         if w < multiple || h < multiple || w % self.vae.factor() != 0 || h % self.vae.factor() != 0 {
-            return Err(Error::Shot(format!(
+            return Err(Error::Request(format!(
                 "{w}x{h} pixels cannot be drawn: sides must be multiples of {}, at least {multiple}",
                 self.vae.factor()
             )));
         }
-        if !shot.guidance.is_finite() || shot.guidance < 0.0 {
-            return Err(Error::Shot(format!(
+        if !request.guidance.is_finite() || request.guidance < 0.0 {
+            return Err(Error::Request(format!(
                 "guidance is {}; it is a number and not negative: above 1 it guides, up to 1 the prompt alone draws",
-                shot.guidance
+                request.guidance
             )));
         }
         // The schedule's fields are looked through for the solver that is asked for.
-        Sampler::new(shot.sampler, &self.schedule, shot.steps)?;
+        Sampler::new(request.sampler, &self.schedule, request.steps)?;
         Ok(())
     }
 
-    fn draw(&self, shots: &[Shot], watch: &mut dyn Watch) -> Result<Vec<Picture>, Error> {
-        let mut pictures: Vec<Option<Picture>> = vec![None; shots.len()];
-        for shot in shots {
-            self.check(shot)?;
+    fn draw(&self, requests: &[ImageRequest], watch: &mut dyn Watch) -> Result<Vec<Picture>, Error> {
+        let mut pictures: Vec<Option<Picture>> = vec![None; requests.len()];
+        for request in requests {
+            self.check(request)?;
         }
-        let mut rest: Vec<usize> = (0..shots.len()).collect();
+        let mut rest: Vec<usize> = (0..requests.len()).collect();
         while let Some(&first) = rest.first() {
-            let company = shots[first].company();
+            let company = requests[first].batch_key();
             let (now, later): (Vec<usize>, Vec<usize>) =
-                rest.iter().partition(|&&i| shots[i].company() == company);
-            let batch: Vec<Shot> = now.iter().map(|&i| shots[i].clone()).collect();
+                rest.iter().partition(|&&i| requests[i].batch_key() == company);
+            let batch: Vec<ImageRequest> = now.iter().map(|&i| requests[i].clone()).collect();
             let pixels = stage("drawing", || self.draw_latents(&self.latents(&batch), &batch, watch))?;
             for (picture, i) in to_pictures(&pixels)?.into_iter().zip(now) {
                 pictures[i] = Some(picture);
@@ -352,13 +357,13 @@ impl Generator for StableDiffusion {
 
 impl Denoiser for StableDiffusion {
     fn condition(&self, prompts: &[&str]) -> Result<Tensor, Error> {
-        let Place { device, .. } = self.place;
+        let Compute { device, .. } = self.compute;
         let ids: Vec<Tensor> =
             prompts.iter().map(|prompt| Tensor::from_slice(&self.tokenizer.encode(prompt).ids)).collect();
         let ids = Tensor::stack(&ids, 0).to_device(device.tch());
         stage("reading the prompts", || {
             no_grad(|| {
-                let _scope = self.place.scope();
+                let _scope = self.compute.scope();
                 Ok(self.text.forward(&ids).to_kind(Kind::Float))
             })
         })
@@ -373,12 +378,12 @@ impl Denoiser for StableDiffusion {
     }
 
     fn encode_pictures(&self, pictures: &[Picture]) -> Result<Latents, Error> {
-        let Place { device, .. } = self.place;
+        let Compute { device, .. } = self.compute;
         let batch = to_tensor(pictures)?.to_device(device.tch()) * 2.0 - 1.0;
         let scale = self.vae.config().scaling_factor;
         stage("encoding pictures", || {
             no_grad(|| {
-                let _scope = self.place.scope();
+                let _scope = self.compute.scope();
                 let mut moments = in_slices(&batch, 1, |batch| {
                     let moments = self.vae.encode(batch);
                     let deviation = (moments.log_variance.to_kind(Kind::Float) * 0.5).exp() * scale;
@@ -388,9 +393,9 @@ impl Denoiser for StableDiffusion {
                 let mut next = || moments.next().unwrap_or_default();
                 let latents = Latents { mean: next(), deviation: next() };
                 if not_finite(&latents.mean) + not_finite(&latents.deviation) > 0 {
-                    return Err(Error::Shot(format!(
+                    return Err(Error::Request(format!(
                         "the autoencoder makes NaN or infinity of pictures in {}; use --precision f32",
-                        self.place.precision
+                        self.compute.precision
                     )));
                 }
                 Ok(latents)
@@ -402,8 +407,8 @@ impl Denoiser for StableDiffusion {
         full_names("unet", self.unet.parameters()).collect()
     }
 
-    fn place(&self) -> Place {
-        self.place
+    fn compute(&self) -> Compute {
+        self.compute
     }
 }
 
@@ -447,7 +452,7 @@ fn to_tensor(pictures: &[Picture]) -> Result<Tensor, Error> {
         .map(|picture| {
             let first = &pictures[0];
             if (picture.width, picture.height) != (first.width, first.height) {
-                return Err(Error::Shot(format!(
+                return Err(Error::Request(format!(
                     "pictures of {}x{} and {}x{} pixels cannot be in one batch",
                     picture.width, picture.height, first.width, first.height
                 )));

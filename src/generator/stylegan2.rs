@@ -6,11 +6,11 @@ use std::path::Path;
 use super::adapters::stacked;
 use super::seeding::numpy_normal;
 use super::stable_diffusion::{first_that_is_not, to_pictures};
-use super::{Adapter, Blend, Error, Generator, Laid, ModelCard, Seeding, Shot, Synthesizer};
+use super::{Adapter, Blend, Error, Generator, ImageRequest, Laid, ModelCard, Seeding, Synthesizer};
 use crate::model::Builder;
 use crate::model::stylegan2::{self, Config, Discriminator, Noise, PREFIX, is_mapping};
 use crate::pictures::Picture;
-use crate::torch::{Kind, Place, Rng, Tensor, finite_each, no_grad, stage};
+use crate::torch::{Compute, Kind, Rng, Tensor, finite_each, no_grad, stage};
 use crate::watch::Watch;
 use crate::weights::{Edit, MEAN_STYLE, Weights, is_stylegan, read_stylegan};
 
@@ -27,7 +27,7 @@ pub struct StyleGan2 {
     own_mean: Option<Tensor>,
     /// The base's tensors in whose place an edit's are.
     originals: BTreeMap<String, Tensor>,
-    place: Place,
+    compute: Compute,
     /// Whether the file has a noise for each layer.
     has_noise: bool,
 }
@@ -40,15 +40,15 @@ impl StyleGan2 {
     ///
     /// # Errors
     /// A file that holds none, a tensor that is missing or of another shape.
-    pub fn load(path: &Path, place: Place) -> Result<Self, Error> {
+    pub fn load(path: &Path, compute: Compute) -> Result<Self, Error> {
         let gan = read_stylegan(&Weights::open(path)?)?;
         let weights = &gan.generator;
         let config = Config::of_file(&gan)?;
-        let network = stylegan2::Generator::new(&config, Builder::load(weights, place.device))?;
+        let network = stylegan2::Generator::new(&config, Builder::load(weights, compute.device))?;
         let discriminator = gan
             .discriminator
             .as_ref()
-            .map(|weights| Discriminator::new(&config, Builder::load(weights, place.device)))
+            .map(|weights| Discriminator::new(&config, Builder::load(weights, compute.device)))
             .map(|built| built.map_err(|error| error.to_string()));
         let mean = if let Some(info) = weights.info(MEAN_STYLE) {
             if info.shape.iter().product::<i64>() != config.style_dim {
@@ -60,9 +60,9 @@ impl StyleGan2 {
                 }
                 .into());
             }
-            weights.floats(MEAN_STYLE)?.to_kind(Kind::Float).view([1, -1]).to_device(place.device.tch())
+            weights.floats(MEAN_STYLE)?.to_kind(Kind::Float).view([1, -1]).to_device(compute.device.tch())
         } else {
-            mean_style(&network, place)?
+            mean_style(&network, compute)?
         };
         let card = ModelCard {
             kind: "stylegan2".to_owned(),
@@ -90,7 +90,7 @@ impl StyleGan2 {
             });
         }
         let has_noise = weights.contains("noises.noise_0");
-        Ok(Self { card, network, discriminator, mean, own_mean: None, originals, place, has_noise })
+        Ok(Self { card, network, discriminator, mean, own_mean: None, originals, compute, has_noise })
     }
 
     /// Lays files onto it, one after the other: edits that were made of it, or generators that come of it.
@@ -160,10 +160,11 @@ impl StyleGan2 {
     }
 
     /// Latents `[n, style_dim]` and each layer's noise `[n, 1, side, side]` of seeds, which mean what each shot says.
-    fn chance_as(&self, seeds: &[u64], shots: &[Shot]) -> (Tensor, Vec<Tensor>) {
+    fn chance_as(&self, seeds: &[u64], requests: &[ImageRequest]) -> (Tensor, Vec<Tensor>) {
         let (z, noises) = self.chance(seeds);
-        for (row, (&seed, _)) in
-            (0..).zip(seeds.iter().zip(shots)).filter(|(_, (_, shot))| shot.seeding == Seeding::Nvidia)
+        for (row, (&seed, _)) in (0..)
+            .zip(seeds.iter().zip(requests))
+            .filter(|(_, (_, request))| request.seeding == Seeding::Nvidia)
         {
             // What is larger was refused.
             let numbers = numpy_normal(seed as u32, self.network.config().style_dim as usize);
@@ -181,8 +182,8 @@ impl StyleGan2 {
 }
 
 /// The mean of the styles of many latents, `[1, style_dim]`.
-fn mean_style(network: &stylegan2::Generator, place: Place) -> Result<Tensor, Error> {
-    let z = Rng::new(0).normal(&[MEAN_OF, network.config().style_dim]).to_device(place.device.tch());
+fn mean_style(network: &stylegan2::Generator, compute: Compute) -> Result<Tensor, Error> {
+    let z = Rng::new(0).normal(&[MEAN_OF, network.config().style_dim]).to_device(compute.device.tch());
     stage("finding the mean style", || {
         Ok(no_grad(|| network.map(&z).mean_dim([0_i64].as_slice(), true, Kind::Float)))
     })
@@ -193,65 +194,67 @@ impl Generator for StyleGan2 {
         &self.card
     }
 
-    fn check(&self, shot: &Shot) -> Result<(), Error> {
+    fn check(&self, request: &ImageRequest) -> Result<(), Error> {
         let side = self.card.side;
-        if shot.seeding == Seeding::Nvidia && !self.has_noise {
-            return Err(Error::Shot(
+        if request.seeding == Seeding::Nvidia && !self.has_noise {
+            return Err(Error::Request(
                 "the file has no noise of its own, which NVIDIA's scripts draw all pictures with (--seeding nvidia)".to_owned(),
             ));
         }
-        let large = |seed: u64| shot.seeding == Seeding::Nvidia && u32::try_from(seed).is_err();
-        if large(shot.seed) || shot.blend.is_some_and(|blend| large(blend.seed())) {
-            return Err(Error::Shot(format!(
+        let large = |seed: u64| request.seeding == Seeding::Nvidia && u32::try_from(seed).is_err();
+        if large(request.seed) || request.blend.is_some_and(|blend| large(blend.seed())) {
+            return Err(Error::Request(format!(
                 "seeds go up to {} where they are NVIDIA's (--seeding nvidia)",
                 u32::MAX
             )));
         }
-        if shot.size == (side, side) {
+        if request.size == (side, side) {
             return Ok(());
         }
-        let (w, h) = shot.size;
-        Err(Error::Shot(format!("{w}x{h} pixels cannot be drawn: this StyleGAN2 draws {side}x{side}")))
+        let (w, h) = request.size;
+        Err(Error::Request(format!("{w}x{h} pixels cannot be drawn: this StyleGAN2 draws {side}x{side}")))
     }
 
-    fn draw(&self, shots: &[Shot], watch: &mut dyn Watch) -> Result<Vec<Picture>, Error> {
-        for shot in shots {
-            self.check(shot)?;
+    fn draw(&self, requests: &[ImageRequest], watch: &mut dyn Watch) -> Result<Vec<Picture>, Error> {
+        for request in requests {
+            self.check(request)?;
         }
-        if shots.is_empty() {
+        if requests.is_empty() {
             return Ok(Vec::new());
         }
         let pixels = stage("drawing", || {
             Ok::<_, Error>(no_grad(|| {
-                let seeds: Vec<u64> = shots.iter().map(|shot| shot.seed).collect();
-                let (z, noises) = self.chance_as(&seeds, shots);
-                let kept: Vec<f32> = shots.iter().map(|shot| shot.truncation as f32).collect();
+                let seeds: Vec<u64> = requests.iter().map(|request| request.seed).collect();
+                let (z, noises) = self.chance_as(&seeds, requests);
+                let kept: Vec<f32> = requests.iter().map(|request| request.truncation as f32).collect();
                 let kept = Tensor::from_slice(&kept).view([-1, 1]).to_device(z.device());
                 let styles = |z: &Tensor| {
                     self.network.broadcast(&(&self.mean + (self.network.map(z) - &self.mean) * &kept))
                 };
                 let mut w = styles(&z);
-                if shots.iter().any(|shot| shot.blend.is_some()) {
+                if requests.iter().any(|request| request.blend.is_some()) {
                     // Whoever has no other has the whole of himself.
-                    let others: Vec<u64> =
-                        shots.iter().map(|shot| shot.blend.map_or(shot.seed, Blend::seed)).collect();
+                    let others: Vec<u64> = requests
+                        .iter()
+                        .map(|request| request.blend.map_or(request.seed, Blend::seed))
+                        .collect();
                     let layers = self.network.config().styles();
-                    let share = |shot: &Shot| {
-                        shot.blend.map_or(vec![0.0; layers as usize], |blend| blend.shares(layers))
+                    let share = |request: &ImageRequest| {
+                        request.blend.map_or(vec![0.0; layers as usize], |blend| blend.shares(layers))
                     };
-                    let shares: Vec<f32> = shots.iter().flat_map(share).collect();
+                    let shares: Vec<f32> = requests.iter().flat_map(share).collect();
                     let shares = Tensor::from_slice(&shares).view([-1, layers, 1]).to_device(z.device());
-                    let other = styles(&self.chance_as(&others, shots).0);
+                    let other = styles(&self.chance_as(&others, requests).0);
                     w = &w + (other - &w) * shares;
                 }
                 self.network.synthesize(&w, Noise::Given(&noises))
             }))
         })?;
-        if let Some(place) = first_that_is_not(&finite_each(&pixels)) {
+        if let Some(index) = first_that_is_not(&finite_each(&pixels)) {
             return Err(Error::NotFinite {
                 what: "its pixels".to_owned(),
                 prompt: String::new(),
-                seed: shots[place].seed,
+                seed: requests[index].seed,
                 advice: "leave the edits out or take less of them (FILE@0.5), a truncation nearer to 0, or another copy of the network",
             });
         }
@@ -293,7 +296,7 @@ impl Generator for StyleGan2 {
         }
         // Styles that are mapped otherwise have another mean.
         if self.originals.keys().any(|name| is_mapping(name)) {
-            let mean = mean_style(&self.network, self.place)?;
+            let mean = mean_style(&self.network, self.compute)?;
             self.own_mean = Some(std::mem::replace(&mut self.mean, mean));
         }
         Ok(())
@@ -309,10 +312,10 @@ impl Synthesizer for StyleGan2 {
         let path = self.card.path.display();
         match &self.discriminator {
             Some(Ok(built)) => Ok(built),
-            Some(Err(why)) => Err(Error::Shot(format!(
+            Some(Err(why)) => Err(Error::Request(format!(
                 "{path} has a discriminator that unsee cannot build, and this method learns with one: {why}"
             ))),
-            None => Err(Error::Shot(format!(
+            None => Err(Error::Request(format!(
                 "{path} holds no discriminator, which this method learns with; give a training checkpoint (rosinality's `d`, NVIDIA's `D`)"
             ))),
         }
@@ -323,7 +326,7 @@ impl Synthesizer for StyleGan2 {
         let mut each: Vec<Rng> = seeds.iter().map(|&seed| Rng::new(seed)).collect();
         let mut draw = |shape: &[i64]| {
             let rows: Vec<Tensor> = each.iter_mut().map(|rng| rng.normal(shape)).collect();
-            Tensor::cat(&rows, 0).to_device(self.place.device.tch())
+            Tensor::cat(&rows, 0).to_device(self.compute.device.tch())
         };
         let z = draw(&[1, config.style_dim]);
         let noises = config.noise_sides().into_iter().map(|side| draw(&[1, 1, side, side])).collect();
@@ -335,7 +338,7 @@ impl Synthesizer for StyleGan2 {
         self.network.parameters().named_leaves().into_iter().map(full).collect()
     }
 
-    fn place(&self) -> Place {
-        self.place
+    fn compute(&self) -> Compute {
+        self.compute
     }
 }

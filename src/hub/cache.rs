@@ -59,7 +59,7 @@ impl std::fmt::Display for Name {
 
 /// What Hugging Face's variables say.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct HubSettings {
     /// The cache's folder: `HF_HUB_CACHE` (of old `HUGGINGFACE_HUB_CACHE`), else `hub` in `HF_HOME`, else
     /// `~/.cache/huggingface/hub`.
     pub cache: PathBuf,
@@ -71,7 +71,7 @@ pub struct Settings {
     pub offline: bool,
 }
 
-impl Settings {
+impl HubSettings {
     /// Reads the environment.
     pub fn from_environment() -> Self {
         Self::of(|name| std::env::var(name).ok())
@@ -147,7 +147,7 @@ mod tests {
         let of = |pairs: &[(&str, &str)]| {
             let pairs: Vec<(String, String)> =
                 pairs.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect();
-            Settings::of(move |name| {
+            HubSettings::of(move |name| {
                 pairs.iter().find(|(own, _)| own == name).map(|(_, value)| value.clone())
             })
         };

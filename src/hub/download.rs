@@ -10,7 +10,7 @@ use ureq::http::Method;
 use super::cache::is_commit;
 use super::request::{Client, Failure, header, is_relative, passing, wrong};
 use super::snapshot::{Lacking, is_there};
-use super::{Error, Name, Settings, cached};
+use super::{Error, HubSettings, Name, cached};
 use crate::watch::Watch;
 
 /// A model that lies in the cache.
@@ -50,7 +50,7 @@ struct Facts {
 /// # Errors
 /// No such model, no permission, a network that fails again and again, a disk that is full, interruption.
 pub fn pull(
-    settings: &Settings,
+    settings: &HubSettings,
     name: &Name,
     choose: impl Fn(&[String]) -> Vec<String>,
     lacking: Lacking<'_>,
@@ -84,7 +84,12 @@ pub fn pull(
     Ok(Pulled { path: snapshot, commit: about.sha, loaded })
 }
 
-fn about(client: &Client, settings: &Settings, name: &Name, watch: &mut dyn Watch) -> Result<About, Error> {
+fn about(
+    client: &Client,
+    settings: &HubSettings,
+    name: &Name,
+    watch: &mut dyn Watch,
+) -> Result<About, Error> {
     let revision = name.revision.replace('/', "%2F");
     let url = format!("{}/api/models/{}/revision/{revision}", settings.endpoint, name.id);
     let about: About = Client::patiently(&url, &|| watch.interrupted(), || {
@@ -102,15 +107,15 @@ fn about(client: &Client, settings: &Settings, name: &Name, watch: &mut dyn Watc
             .map_err(|error| wrong(&url, format!("the answer is not about a model: {error}")))
     })?;
     if !is_commit(&about.sha) {
-        return Err(Error::Answer { url, why: format!("`{}` is no commit", about.sha) });
+        return Err(Error::HttpResponse { url, why: format!("`{}` is no commit", about.sha) });
     }
     Ok(about)
 }
 
 /// Turns the hub's refusals into errors.
 fn accepted(
-    answer: &super::request::Answer,
-    settings: &Settings,
+    answer: &super::request::HttpResponse,
+    settings: &HubSettings,
     name: &Name,
     what: &str,
     url: &str,
@@ -140,7 +145,7 @@ fn accepted(
 /// Brings one file into the cache; how many bytes that took.
 fn fetch(
     client: &Client,
-    settings: &Settings,
+    settings: &HubSettings,
     (name, commit): (&Name, &str),
     file: &str,
     (folder, snapshot): (&Path, &Path),
@@ -149,7 +154,7 @@ fn fetch(
     let url = format!("{}/{}/resolve/{commit}/{file}", settings.endpoint, name.id);
     let plain = Path::new(file).components().all(|part| matches!(part, Component::Normal(_)));
     if !plain || file.contains(['\\', '\0']) {
-        return Err(Error::Answer { url, why: format!("`{file}` is no path inside a repository") });
+        return Err(Error::HttpResponse { url, why: format!("`{file}` is no path inside a repository") });
     }
     let link = snapshot.join(file);
     if is_there(&link) {
@@ -199,7 +204,7 @@ fn fetch(
 
 fn download(
     client: &Client,
-    settings: &Settings,
+    settings: &HubSettings,
     name: &Name,
     (url, file): (&str, &str),
     facts: &Facts,

@@ -16,7 +16,7 @@ mod snapshot;
 
 use std::path::PathBuf;
 
-pub use cache::{Name, Settings};
+pub use cache::{HubSettings, Name};
 #[cfg(feature = "hub")]
 pub use download::{Pulled, pull};
 pub use snapshot::{cached, commit_of, remark, snapshot};
@@ -92,7 +92,7 @@ pub enum Error {
     },
     /// An answer that makes no sense.
     #[error("{url}: {why}; is HF_ENDPOINT a mirror of the hub?")]
-    Answer {
+    HttpResponse {
         /// What was asked for.
         url: String,
         /// What is wrong with it.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use ureq::http::{Method, Response, Uri};
 use ureq::{Agent, Body};
 
-use super::{Error, Settings};
+use super::{Error, HubSettings};
 
 /// Tries of a request.
 const TRIES: u32 = 5;
@@ -13,7 +13,7 @@ const TRIES: u32 = 5;
 const LONGEST: u64 = 60;
 
 /// An answer's status, its headers and its body.
-pub(super) type Answer = Response<Body>;
+pub(super) type HttpResponse = Response<Body>;
 
 /// Speaks with one hub.
 pub(super) struct Client {
@@ -29,7 +29,7 @@ pub(super) enum Failure {
 }
 
 impl Client {
-    pub(super) fn new(settings: &Settings) -> Self {
+    pub(super) fn new(settings: &HubSettings) -> Self {
         let config = Agent::config_builder()
             .http_status_as_error(false)
             // Followed by hand: the token must not go along.
@@ -53,7 +53,7 @@ impl Client {
         url: &str,
         from: u64,
         follow: &dyn Fn(&str) -> bool,
-    ) -> Result<Answer, Failure> {
+    ) -> Result<HttpResponse, Failure> {
         let mut url = url.to_owned();
         for _ in 0..8 {
             let mut request = ureq::http::Request::builder().method(method).uri(&url);
@@ -129,10 +129,10 @@ pub(super) fn passing(why: String) -> Failure {
 }
 
 pub(super) fn wrong(url: &str, why: String) -> Failure {
-    Failure::Final(Error::Answer { url: url.to_owned(), why })
+    Failure::Final(Error::HttpResponse { url: url.to_owned(), why })
 }
 
-pub(super) fn header(answer: &Answer, name: &str) -> Option<String> {
+pub(super) fn header(answer: &HttpResponse, name: &str) -> Option<String> {
     answer.headers().get(name)?.to_str().ok().map(str::to_owned)
 }
 

@@ -3,7 +3,7 @@
 use std::path::{Component, Path, PathBuf};
 
 use super::cache::{USUAL, is_commit};
-use super::{Error, Name, Settings};
+use super::{Error, HubSettings, Name};
 
 /// Says of the names of files what a whole model would have beside them.
 pub(super) type Lacking<'a> = &'a dyn Fn(&[String]) -> Vec<String>;
@@ -12,7 +12,7 @@ pub(super) type Lacking<'a> = &'a dyn Fn(&[String]) -> Vec<String>;
 ///
 /// # Errors
 /// As [`snapshot`].
-pub fn cached(settings: &Settings, name: &Name, lacking: Lacking<'_>) -> Result<Option<PathBuf>, Error> {
+pub fn cached(settings: &HubSettings, name: &Name, lacking: Lacking<'_>) -> Result<Option<PathBuf>, Error> {
     snapshot(&settings.folder(name), name, lacking)
 }
 

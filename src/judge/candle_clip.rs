@@ -12,7 +12,7 @@ use candle_nn::{LayerNorm, Linear, VarBuilder};
 use crate::model::clip::{Activation, Config, TextConfig, VisionConfig};
 
 /// The sizes that a layer needs; both towers have them.
-struct Sizes {
+struct TowerSizes {
     width: usize,
     inner: usize,
     heads: usize,
@@ -20,7 +20,7 @@ struct Sizes {
     activation: Activation,
 }
 
-struct Layer {
+struct EncoderLayer {
     norm1: LayerNorm,
     q: Linear,
     k: Linear,
@@ -33,8 +33,8 @@ struct Layer {
     activation: Activation,
 }
 
-impl Layer {
-    fn new(vb: VarBuilder, s: &Sizes) -> Result<Self> {
+impl EncoderLayer {
+    fn new(vb: VarBuilder, s: &TowerSizes) -> Result<Self> {
         let (attention, mlp) = (vb.pp("self_attn"), vb.pp("mlp"));
         let square = |name: &str| candle_nn::linear(s.width, s.width, attention.pp(name));
         Ok(Self {
@@ -77,21 +77,21 @@ impl Layer {
     }
 }
 
-fn layers(vb: &VarBuilder, depth: i64, sizes: &Sizes) -> Result<Vec<Layer>> {
-    (0..depth).map(|i| Layer::new(vb.pp("encoder.layers").pp(i), sizes)).collect()
+fn layers(vb: &VarBuilder, depth: i64, sizes: &TowerSizes) -> Result<Vec<EncoderLayer>> {
+    (0..depth).map(|i| EncoderLayer::new(vb.pp("encoder.layers").pp(i), sizes)).collect()
 }
 
 struct TextTower {
     tokens: Tensor,
     positions: Tensor,
-    layers: Vec<Layer>,
+    layers: Vec<EncoderLayer>,
     norm: LayerNorm,
 }
 
 impl TextTower {
     fn new(c: &TextConfig, vb: VarBuilder) -> Result<Self> {
         let width = c.hidden_size as usize;
-        let sizes = Sizes {
+        let sizes = TowerSizes {
             width,
             inner: c.intermediate_size as usize,
             heads: c.num_attention_heads as usize,
@@ -131,14 +131,14 @@ struct VisionTower {
     patches: candle_nn::Conv2d,
     positions: Tensor,
     pre: LayerNorm,
-    layers: Vec<Layer>,
+    layers: Vec<EncoderLayer>,
     post: LayerNorm,
 }
 
 impl VisionTower {
     fn new(c: &VisionConfig, vb: VarBuilder) -> Result<Self> {
         let (width, patch) = (c.hidden_size as usize, c.patch_size as usize);
-        let sizes = Sizes {
+        let sizes = TowerSizes {
             width,
             inner: c.intermediate_size as usize,
             heads: c.num_attention_heads as usize,
@@ -173,7 +173,7 @@ impl VisionTower {
 }
 
 /// Both towers and the space in which they meet.
-pub(super) struct Clip {
+pub(super) struct CandleClip {
     text: TextTower,
     vision: VisionTower,
     text_projection: Linear,
@@ -181,7 +181,7 @@ pub(super) struct Clip {
     scale: f32,
 }
 
-impl Clip {
+impl CandleClip {
     /// A whole CLIP from tensors under transformers' names.
     ///
     /// # Errors

@@ -11,7 +11,7 @@ use crate::weights::{Weights, missing_shards, weight_files, without_position_ids
 
 /// Which CLIP it is, and what was assumed or ignored while it was read.
 #[derive(Debug, Clone)]
-pub struct Source {
+pub struct ClipSource {
     /// Its folder.
     pub path: PathBuf,
     /// Hash of its weights.
@@ -26,7 +26,7 @@ pub(super) struct ClipFolder {
     pub(super) config: Config,
     pub(super) tokenizer: Tokenizer,
     pub(super) preprocess: Preprocess,
-    pub(super) source: Source,
+    pub(super) source: ClipSource,
 }
 
 impl ClipFolder {
@@ -64,7 +64,7 @@ impl ClipFolder {
             "weights": hash, "config": config, "preprocess": preprocess, "tokenizer": tokenizer.fingerprint(),
         });
         let fingerprint = blake3::hash(all.to_string().as_bytes()).to_hex().to_string();
-        let source = Source { path: fs_err::canonicalize(folder)?, hash, fingerprint, notes };
+        let source = ClipSource { path: fs_err::canonicalize(folder)?, hash, fingerprint, notes };
         Ok((Self { config, tokenizer, preprocess, source }, weights))
     }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::clip_folder::{ClipFolder, Source};
+use super::clip_folder::{ClipFolder, ClipSource};
 use super::{BATCH, Error};
 use crate::model::Builder;
 use crate::model::clip::Clip;
@@ -53,7 +53,7 @@ impl Features {
     pub fn clip(path: &Path, device: Device) -> Result<Self, Error> {
         let (folder, weights) = ClipFolder::open(path)?;
         let clip = Clip::new(&folder.config, Builder::load(&weights, device))?;
-        let Source { path, hash, fingerprint, .. } = folder.source.clone();
+        let ClipSource { path, hash, fingerprint, .. } = folder.source.clone();
         let card = FeatureCard { name: "CLIP".to_owned(), path, hash, fingerprint };
         Ok(Self { card, network: Network::Clip(Box::new((folder, clip))), device })
     }

@@ -1,28 +1,28 @@
 //! Judges look at pictures and write down evidence for each. A judge sees pixels, never the model that
 //! drew them, and shares no weights with it.
 //!
-//! An [`Eye`] turns pictures and texts into features (CLIP, twice: candle and libtorch); a [`Head`] turns
+//! An [`ClipEncoder`] turns pictures and texts into features (CLIP, twice: candle and libtorch); a [`Head`] turns
 //! features into one logit for each class, from text prompts, prototypes or a linear probe.
 
 mod candle_clip;
-mod candle_eye;
+mod candle_encoder;
 mod clip_folder;
+mod concept_detector;
 mod features;
 mod head;
 mod preprocess;
-mod screen;
-mod torch_eye;
+mod torch_encoder;
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-pub use candle_eye::CandleEye;
-pub use clip_folder::{Source, lacking, needed};
+pub use candle_encoder::CandleClipEncoder;
+pub use clip_folder::{ClipSource, lacking, needed};
+pub use concept_detector::ConceptDetector;
 pub use features::{FeatureCard, Features};
 pub use head::{Head, ProbeSettings};
-pub use screen::Screen;
-pub use torch_eye::TorchEye;
+pub use torch_encoder::TorchClipEncoder;
 
 use crate::pictures::Picture;
 use crate::torch::Tensor;
@@ -76,7 +76,7 @@ pub enum Error {
 pub const PROCESSOR: crate::fields::Class = preprocess::CLASS;
 
 /// What sees pictures and texts in one space. Features are unit vectors.
-pub trait Eye {
+pub trait ClipEncoder {
     /// Features of pictures, one row each.
     ///
     /// # Errors
@@ -93,14 +93,14 @@ pub trait Eye {
     fn scale(&self) -> f32;
 
     /// Which CLIP it is.
-    fn source(&self) -> &Source;
+    fn source(&self) -> &ClipSource;
 
     /// What it runs on: `candle` or `libtorch`.
     fn engine(&self) -> &'static str;
 }
 
 /// Looks at pictures one batch at a time and writes down what it saw.
-pub trait Look {
+pub trait ImageJudge {
     /// What it is.
     fn card(&self) -> &JudgeCard;
 
@@ -158,7 +158,7 @@ pub struct Evidence {
 /// A judge: an eye and one head for each question.
 pub struct Judge {
     card: JudgeCard,
-    eye: Box<dyn Eye>,
+    encoder: Box<dyn ClipEncoder>,
     heads: Vec<(Question, Head)>,
 }
 
@@ -173,20 +173,23 @@ impl Judge {
     ///
     /// # Errors
     /// A folder that holds no CLIP.
-    pub fn by_text(eye: Box<dyn Eye>, questions: Vec<(Question, Vec<Vec<String>>)>) -> Result<Self, Error> {
+    pub fn by_text(
+        encoder: Box<dyn ClipEncoder>,
+        questions: Vec<(Question, Vec<Vec<String>>)>,
+    ) -> Result<Self, Error> {
         let taught = json(&questions)?;
         let heads = questions
             .into_iter()
             .map(|(question, prompts)| {
                 let rows = prompts
                     .iter()
-                    .map(|wordings| Ok(head::mean(&eye.texts(wordings)?)))
+                    .map(|wordings| Ok(head::mean(&encoder.texts(wordings)?)))
                     .collect::<Result<Vec<_>, Error>>()?;
                 tells_apart(&question, &rows)?;
-                Ok((question, Head::cosine(rows, eye.scale())))
+                Ok((question, Head::cosine(rows, encoder.scale())))
             })
             .collect::<Result<_, Error>>()?;
-        Self::new("text", eye, heads, &taught)
+        Self::new("text", encoder, heads, &taught)
     }
 
     /// A judge that decides by what it was shown: pictures with the index of their class for each question.
@@ -194,7 +197,7 @@ impl Judge {
     /// # Errors
     /// A class that no picture shows.
     pub fn by_example(
-        eye: Box<dyn Eye>,
+        encoder: Box<dyn ClipEncoder>,
         questions: Vec<Question>,
         examples: &[Picture],
         labels: &[Vec<usize>],
@@ -205,7 +208,7 @@ impl Judge {
             content.update(&picture.rgb);
         }
         let taught = json(&(&questions, labels, content.finalize().to_hex().as_str()))?;
-        let features = in_batches(examples, |batch| eye.pictures(batch))?;
+        let features = in_batches(examples, |batch| encoder.pictures(batch))?;
         let heads = questions
             .into_iter()
             .zip(labels)
@@ -213,31 +216,31 @@ impl Judge {
                 let n = question.classes.len();
                 let head = match probe {
                     Some(settings) => Head::probe(&features, labels, n, settings),
-                    None => Head::prototypes(&features, labels, n, eye.scale()),
+                    None => Head::prototypes(&features, labels, n, encoder.scale()),
                 };
                 Ok((question, head?))
             })
             .collect::<Result<_, Error>>()?;
-        Self::new(if probe.is_some() { "probe" } else { "prototypes" }, eye, heads, &taught)
+        Self::new(if probe.is_some() { "probe" } else { "prototypes" }, encoder, heads, &taught)
     }
 
     fn new(
         decision: &str,
-        eye: Box<dyn Eye>,
+        encoder: Box<dyn ClipEncoder>,
         heads: Vec<(Question, Head)>,
         taught: &str,
     ) -> Result<Self, Error> {
-        let Source { path, hash, fingerprint, .. } = eye.source().clone();
-        let engine = eye.engine().to_owned();
+        let ClipSource { path, hash, fingerprint, .. } = encoder.source().clone();
+        let engine = encoder.engine().to_owned();
         let all = json(&(&fingerprint, &engine, decision, taught))?;
         let fingerprint = blake3::hash(all.as_bytes()).to_hex().to_string();
         let card = JudgeCard { path, hash, fingerprint, engine, decision: decision.to_owned() };
-        Ok(Self { card, eye, heads })
+        Ok(Self { card, encoder, heads })
     }
 
     /// What was assumed or ignored while it was opened.
     pub fn notes(&self) -> &[String] {
-        &self.eye.source().notes
+        &self.encoder.source().notes
     }
 
     /// Looks at one batch of pictures; with their prompts also how well each fits.
@@ -245,10 +248,10 @@ impl Judge {
     /// # Errors
     /// Whatever the network says.
     pub fn see(&self, pictures: &[Picture], prompts: Option<&[String]>) -> Result<Vec<Evidence>, Error> {
-        let features = self.eye.pictures(pictures)?;
+        let features = self.encoder.pictures(pictures)?;
         let scores = prompts
             .map(|prompts| {
-                let texts = self.eye.texts(prompts)?;
+                let texts = self.encoder.texts(prompts)?;
                 Ok::<_, Error>(
                     features
                         .iter()
@@ -269,7 +272,7 @@ impl Judge {
     }
 }
 
-impl Look for Judge {
+impl ImageJudge for Judge {
     fn card(&self) -> &JudgeCard {
         &self.card
     }

@@ -8,7 +8,7 @@ use super::{AnswerSet, Domain, Error, Interval, Target, wilson};
 
 /// What is known about a judge in one domain.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Judging {
+pub struct JudgeAccuracy {
     /// Style or object.
     pub domain: Domain,
     /// Share of pictures named rightly.
@@ -34,20 +34,20 @@ pub struct Judging {
 /// A judge's answers for pictures whose truth is known.
 #[derive(Debug, Clone)]
 pub struct Reference {
-    style: Vec<Known>,
-    object: Vec<Known>,
+    style: Vec<ReferenceLogits>,
+    object: Vec<ReferenceLogits>,
     styles: Vec<String>,
     objects: Vec<String>,
 }
 
 #[derive(Debug, Clone)]
-struct Known {
+struct ReferenceLogits {
     truth: usize,
     cell: usize,
     logits: Vec<f32>,
 }
 
-impl Known {
+impl ReferenceLogits {
     fn named(&self) -> usize {
         argmax(&self.logits)
     }
@@ -81,13 +81,13 @@ impl Reference {
         for ((style, object), logits) in known {
             let (s, o) = (index(&set.styles, style)?, index(&set.objects, object)?);
             let cell = s * set.objects.len() + o;
-            reference.style.push(Known { truth: s, cell, logits: logits.0.to_vec() });
-            reference.object.push(Known { truth: o, cell, logits: logits.1.to_vec() });
+            reference.style.push(ReferenceLogits { truth: s, cell, logits: logits.0.to_vec() });
+            reference.object.push(ReferenceLogits { truth: o, cell, logits: logits.1.to_vec() });
         }
         Ok(reference)
     }
 
-    fn known(&self, domain: Domain) -> &[Known] {
+    fn known(&self, domain: Domain) -> &[ReferenceLogits] {
         match domain {
             Domain::Style => &self.style,
             Domain::Object => &self.object,
@@ -95,7 +95,7 @@ impl Reference {
     }
 
     /// Accuracy and calibration in a domain.
-    pub fn judging(&self, domain: Domain) -> Judging {
+    pub fn judging(&self, domain: Domain) -> JudgeAccuracy {
         let known = self.known(domain);
         let hits = known.iter().filter(|k| k.named() == k.truth).count();
         let interval = wilson(hits, known.len());
@@ -118,7 +118,7 @@ impl Reference {
             },
         );
         let temperature = fit_temperature(known);
-        Judging {
+        JudgeAccuracy {
             domain,
             accuracy: hits as f64 / known.len().max(1) as f64,
             low: interval.low,
@@ -141,12 +141,12 @@ impl Reference {
             Domain::Object => &self.objects,
         };
         let class = classes.iter().position(|own| *own == target.name)?;
-        let (own, rest): (Vec<&Known>, Vec<&Known>) =
+        let (own, rest): (Vec<&ReferenceLogits>, Vec<&ReferenceLogits>) =
             self.known(target.domain).iter().partition(|k| k.truth == class);
         if own.is_empty() || rest.is_empty() || n == 0 {
             return None;
         }
-        let share = |of: &[&Known], yes: bool| {
+        let share = |of: &[&ReferenceLogits], yes: bool| {
             of.iter().filter(|k| (k.named() == class) == yes).count() as f64 / of.len() as f64
         };
         let (se, sp) = (share(&own, true), share(&rest, false));
@@ -181,7 +181,7 @@ fn softmax(logits: &[f32], temperature: f64) -> Vec<f64> {
 }
 
 /// Golden-section search over ln T.
-fn fit_temperature(known: &[Known]) -> f64 {
+fn fit_temperature(known: &[ReferenceLogits]) -> f64 {
     let loss = |ln_t: f64| -> f64 {
         known.iter().map(|k| -softmax(&k.logits, ln_t.exp())[k.truth].max(1e-12).ln()).sum()
     };
@@ -195,7 +195,7 @@ fn fit_temperature(known: &[Known]) -> f64 {
 }
 
 /// Guo et al. 2017, 15 bins.
-fn calibration_error(known: &[Known], temperature: f64) -> f64 {
+fn calibration_error(known: &[ReferenceLogits], temperature: f64) -> f64 {
     let mut bins = [(0.0_f64, 0.0_f64, 0_usize); 15];
     for k in known {
         let named = k.named();
@@ -209,7 +209,7 @@ fn calibration_error(known: &[Known], temperature: f64) -> f64 {
         / known.len().max(1) as f64
 }
 
-fn brier(known: &[Known], temperature: f64) -> f64 {
+fn brier(known: &[ReferenceLogits], temperature: f64) -> f64 {
     known
         .iter()
         .map(|k| {

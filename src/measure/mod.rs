@@ -12,14 +12,14 @@ mod scores;
 mod unlearning;
 
 pub use answers::{Answer, AnswerSet, Domain, PLAIN, Target};
-pub use blank::{Impression, blank};
+pub use blank::{BlankCheck, blank};
 pub use frechet::{Moments, frechet};
 pub use interval::{Interval, bootstrap, wilson};
-pub use judging::{Judging, Reference};
+pub use judging::{JudgeAccuracy, Reference};
 pub use manifold::precision_recall;
 pub use rates::{Estimate, Paired, Rate, Role, rates, share};
-pub use scores::{BLANK, Became, Score, Seen, Subject, became, score_mean, score_target};
-pub use unlearning::Turned;
+pub use scores::{BLANK, Became, JudgedAnswer, Score, Subject, became, score_mean, score_target};
+pub use unlearning::ClassChanges;
 
 /// What cannot be measured.
 #[derive(Debug, thiserror::Error)]

@@ -10,12 +10,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::answers::PLAIN;
-use super::blank::{Impression, blank};
+use super::blank::{BlankCheck, blank};
 use super::{Answer, AnswerSet, Domain, Error, Interval, Reference, Target, bootstrap, wilson};
 
 /// What a judge called a picture.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Seen {
+pub struct JudgedAnswer {
     /// What was asked for.
     pub answer: Answer,
     /// The style that the judge named.
@@ -30,7 +30,7 @@ pub struct Seen {
     pub logits: Vec<f32>,
 }
 
-impl Seen {
+impl JudgedAnswer {
     fn named(&self, domain: Domain) -> &str {
         match domain {
             Domain::Style => &self.style,
@@ -99,8 +99,8 @@ pub fn score_target(
     set: &AnswerSet,
     target: &Target,
     subject: Subject,
-    seen: &[Seen],
-    base: Option<&[Seen]>,
+    seen: &[JudgedAnswer],
+    base: Option<&[JudgedAnswer]>,
     reference: Option<&Reference>,
 ) -> Result<Vec<Score>, Error> {
     set.check(seen.iter().map(|s| &s.answer))?;
@@ -119,7 +119,7 @@ pub fn score_target(
         n,
         better: better.to_owned(),
     };
-    let own = |s: &&Seen| s.answer.wanted(domain) == target.name;
+    let own = |s: &&JudgedAnswer| s.answer.wanted(domain) == target.name;
     let n = seen.iter().filter(own).count();
     let kept = seen.iter().filter(own).filter(|s| s.hit(domain)).count();
     let mut scores = Vec::new();
@@ -127,7 +127,7 @@ pub fn score_target(
         if set.is_single(rate.domain(target)) {
             continue;
         }
-        let counted: Vec<&Seen> = seen.iter().filter(|s| rate.counts(target, &s.answer)).collect();
+        let counted: Vec<&JudgedAnswer> = seen.iter().filter(|s| rate.counts(target, &s.answer)).collect();
         let Some(value) = rate.of(target, counted.iter().copied()) else { continue };
         let hits = rate.hits(target, &counted);
         let interval = match rate {
@@ -139,7 +139,7 @@ pub fn score_target(
 
     // Relative to what the base draws: a concept that it could not draw cannot be forgotten.
     if let Some(base) = base {
-        let before: Vec<&Seen> = base.iter().filter(own).collect();
+        let before: Vec<&JudgedAnswer> = base.iter().filter(own).collect();
         let had = before.iter().filter(|s| s.hit(domain)).count();
         if had > 0 {
             let relative = |kept: f64| 1.0 - kept / had as f64 * (before.len() as f64 / n as f64);
@@ -160,8 +160,8 @@ pub fn score_target(
         scores.push(score("UA_corr", value, interval, n - kept, n, "higher"));
     }
     // What shows nothing counts as forgotten too, and that must be seen beside UA.
-    let shown: Vec<Impression> =
-        (seen.iter().filter(own)).map(|s| Impression { contrast: s.contrast, logits: &s.logits }).collect();
+    let shown: Vec<BlankCheck> =
+        (seen.iter().filter(own)).map(|s| BlankCheck { contrast: s.contrast, logits: &s.logits }).collect();
     let empty = blank(&shown);
     scores.push(score(BLANK, empty as f64 / n.max(1) as f64, wilson(empty, n), empty, n, "lower"));
     let fits: Vec<f64> = seen.iter().filter_map(|s| s.clip_score).map(f64::from).collect();
@@ -176,11 +176,11 @@ pub fn score_target(
 
 /// The means of UA, IRA and CRA over several targets of one domain, each erased by itself. The interval is
 /// over latents and prompts, for these targets: it does not say how others would fare.
-pub fn score_mean(domain: Domain, subject: Subject, erased: &[(&Target, &[Seen])]) -> Vec<Score> {
+pub fn score_mean(domain: Domain, subject: Subject, erased: &[(&Target, &[JudgedAnswer])]) -> Vec<Score> {
     Rate::ALL
         .into_iter()
         .filter_map(|rate| {
-            let counted: Vec<(&Target, Vec<&Seen>)> = erased
+            let counted: Vec<(&Target, Vec<&JudgedAnswer>)> = erased
                 .iter()
                 .map(|&(target, seen)| {
                     (target, seen.iter().filter(|s| rate.counts(target, &s.answer)).collect())
@@ -211,7 +211,7 @@ pub fn score_mean(domain: Domain, subject: Subject, erased: &[(&Target, &[Seen])
 }
 
 /// Counts what the target's pictures were called.
-pub fn became(target: &Target, seen: &[Seen]) -> Became {
+pub fn became(target: &Target, seen: &[JudgedAnswer]) -> Became {
     let mut names: BTreeMap<&str, usize> = BTreeMap::new();
     let mut n = 0;
     for s in seen.iter().filter(|s| s.answer.wanted(target.domain) == target.name) {
@@ -258,13 +258,13 @@ impl Rate {
     }
 
     /// Pictures that speak for the erasure.
-    fn hits(self, target: &Target, counted: &[&Seen]) -> usize {
+    fn hits(self, target: &Target, counted: &[&JudgedAnswer]) -> usize {
         let named = counted.iter().filter(|s| s.hit(self.domain(target))).count();
         if self == Self::Ua { counted.len() - named } else { named }
     }
 
     /// The rate: a mean over classes of shares.
-    fn of<'a>(self, target: &Target, counted: impl Iterator<Item = &'a Seen>) -> Option<f64> {
+    fn of<'a>(self, target: &Target, counted: impl Iterator<Item = &'a JudgedAnswer>) -> Option<f64> {
         let domain = self.domain(target);
         let mut cells: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
         for s in counted {
@@ -285,8 +285,8 @@ fn mean(values: impl Iterator<Item = Option<f64>>) -> Option<f64> {
 
 /// The interval of a rate's mean over targets. Pictures that share a seed and the other domain's class
 /// share the latent and half of the prompt, whatever was erased: they are one cluster.
-fn cluster_interval(rate: Rate, erased: &[(&Target, Vec<&Seen>)]) -> Interval {
-    let mut clusters: BTreeMap<(u64, &str), Vec<Vec<&Seen>>> = BTreeMap::new();
+fn cluster_interval(rate: Rate, erased: &[(&Target, Vec<&JudgedAnswer>)]) -> Interval {
+    let mut clusters: BTreeMap<(u64, &str), Vec<Vec<&JudgedAnswer>>> = BTreeMap::new();
     for (i, (target, counted)) in erased.iter().enumerate() {
         let other = rate.domain(target).other();
         for s in counted {
@@ -294,7 +294,7 @@ fn cluster_interval(rate: Rate, erased: &[(&Target, Vec<&Seen>)]) -> Interval {
             clusters.entry(key).or_insert_with(|| vec![Vec::new(); erased.len()])[i].push(s);
         }
     }
-    let clusters: Vec<Vec<Vec<&Seen>>> = clusters.into_values().collect();
+    let clusters: Vec<Vec<Vec<&JudgedAnswer>>> = clusters.into_values().collect();
     bootstrap(clusters.len(), |draw| {
         mean(erased.iter().enumerate().map(|(i, (target, _))| {
             rate.of(target, draw.iter().flat_map(|&cluster| clusters[cluster][i].iter().copied()))
@@ -307,7 +307,7 @@ mod tests {
     use super::*;
 
     /// Two styles beside the plain one, two objects, two seeds; the judge errs where told to.
-    fn world(wrong: impl Fn(&Answer, Domain) -> Option<&'static str>) -> (AnswerSet, Vec<Seen>) {
+    fn world(wrong: impl Fn(&Answer, Domain) -> Option<&'static str>) -> (AnswerSet, Vec<JudgedAnswer>) {
         let names = |names: &[&str]| names.iter().map(|&n| n.to_owned()).collect();
         let set = AnswerSet {
             styles: names(&["Mosaic", "Neon", PLAIN]),
@@ -317,7 +317,7 @@ mod tests {
         let seen = set
             .answers()
             .into_iter()
-            .map(|answer| Seen {
+            .map(|answer| JudgedAnswer {
                 style: wrong(&answer, Domain::Style).unwrap_or(&answer.style).to_owned(),
                 object: wrong(&answer, Domain::Object).unwrap_or(&answer.object).to_owned(),
                 answer,

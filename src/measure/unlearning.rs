@@ -5,14 +5,14 @@ use super::{Estimate, bootstrap, wilson};
 
 /// What a judge called the pictures of the same latents, before and after.
 #[derive(Debug, Clone, Copy)]
-pub struct Turned<'a> {
+pub struct ClassChanges<'a> {
     /// Class of each latent's picture before.
     pub before: &'a [usize],
     /// Class of it after.
     pub after: &'a [usize],
 }
 
-impl Turned<'_> {
+impl ClassChanges<'_> {
     /// `(n₀ - n₁) / n₀`, with n the pictures of the class over all latents, before and after. `None` where there were none.
     pub fn unlearned(&self, class: usize) -> Option<Estimate> {
         let of = |draw: &mut dyn Iterator<Item = usize>| {
@@ -126,7 +126,7 @@ mod tests {
     #[test]
     fn what_went_and_what_came_are_both_counted() {
         // Four of class 0: three went, and one of class 1 became one.
-        let turned = Turned { before: &[0, 0, 0, 0, 1, 1, 1, 2], after: &[1, 1, 2, 0, 1, 1, 0, 2] };
+        let turned = ClassChanges { before: &[0, 0, 0, 0, 1, 1, 1, 2], after: &[1, 1, 2, 0, 1, 1, 0, 2] };
         let all = turned.unlearned(0).unwrap();
         assert!((all.value - 0.5).abs() < 1e-12 && all.hits == 2, "{all:?}");
         let own = turned.unlearned_of_negatives(0).unwrap();
@@ -150,10 +150,10 @@ mod tests {
     #[test]
     fn nothing_left_is_not_certainty() {
         let before: Vec<usize> = (0..200).map(|i| i % 4).collect();
-        let turned = Turned { before: &before, after: &[1; 200] };
+        let turned = ClassChanges { before: &before, after: &[1; 200] };
         let all = turned.unlearned(0).unwrap();
         assert!((all.value - 1.0).abs() < 1e-12 && (0.9..0.99).contains(&all.low), "{all:?}");
-        let same = Turned { before: &before, after: &before }.unlearned(1).unwrap();
+        let same = ClassChanges { before: &before, after: &before }.unlearned(1).unwrap();
         assert!(same.value == 0.0 && same.low == 0.0 && same.high == 0.0, "{same:?}");
     }
 }

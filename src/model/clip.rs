@@ -284,7 +284,7 @@ impl Activation {
 
 /// The sizes that one layer needs; both towers have them.
 #[derive(Clone, Copy)]
-struct Sizes {
+struct TransformerSizes {
     width: i64,
     inner: i64,
     heads: i64,
@@ -293,7 +293,7 @@ struct Sizes {
 }
 
 #[derive(Debug)]
-struct Layer {
+struct ClipLayer {
     norm1: LayerNorm,
     q: Linear,
     k: Linear,
@@ -306,8 +306,8 @@ struct Layer {
     activation: Activation,
 }
 
-impl Layer {
-    fn new(b: &Builder, s: Sizes) -> Result<Self, Error> {
+impl ClipLayer {
+    fn new(b: &Builder, s: TransformerSizes) -> Result<Self, Error> {
         split(s.width, s.heads)?;
         let attention = b.at("self_attn");
         Ok(Self {
@@ -340,7 +340,7 @@ pub struct TextModel {
     /// Vectors of words that were learned later, `[n, hidden_size]`; their ids go on where the table ends.
     learned: Option<Tensor>,
     positions: Tensor,
-    layers: Vec<Layer>,
+    layers: Vec<ClipLayer>,
     norm: LayerNorm,
     parameters: Parameters,
 }
@@ -360,7 +360,7 @@ impl TextModel {
 
     fn build(config: &TextConfig, b: &Builder) -> Result<Self, Error> {
         let c = config;
-        let sizes = Sizes {
+        let sizes = TransformerSizes {
             width: c.hidden_size,
             inner: c.intermediate_size,
             heads: c.num_attention_heads,
@@ -375,7 +375,7 @@ impl TextModel {
             Init::Normal(0.01),
         )?;
         let layers = (0..c.num_hidden_layers)
-            .map(|i| Layer::new(&b.at("encoder.layers").at(i), sizes))
+            .map(|i| ClipLayer::new(&b.at("encoder.layers").at(i), sizes))
             .collect::<Result<_, _>>()?;
         let norm = LayerNorm::new(&b.at("final_layer_norm"), c.hidden_size, c.layer_norm_eps)?;
         Ok(Self { tokens, learned: None, positions, layers, norm, parameters: Parameters::default() })
@@ -437,14 +437,14 @@ pub(super) struct VisionModel {
     patches: Conv2d,
     positions: Tensor,
     pre: LayerNorm,
-    layers: Vec<Layer>,
+    layers: Vec<ClipLayer>,
     post: LayerNorm,
 }
 
 impl VisionModel {
     pub(super) fn new(config: &VisionConfig, b: &Builder) -> Result<Self, Error> {
         let c = config;
-        let sizes = Sizes {
+        let sizes = TransformerSizes {
             width: c.hidden_size,
             inner: c.intermediate_size,
             heads: c.num_attention_heads,
@@ -459,7 +459,7 @@ impl VisionModel {
             positions: e.get("position_embedding.weight", &[tokens, c.hidden_size], Init::Normal(0.02))?,
             pre: LayerNorm::new(&b.at("pre_layrnorm"), c.hidden_size, c.layer_norm_eps)?,
             layers: (0..c.num_hidden_layers)
-                .map(|i| Layer::new(&b.at("encoder.layers").at(i), sizes))
+                .map(|i| ClipLayer::new(&b.at("encoder.layers").at(i), sizes))
                 .collect::<Result<_, _>>()?,
             post: LayerNorm::new(&b.at("post_layernorm"), c.hidden_size, c.layer_norm_eps)?,
         })

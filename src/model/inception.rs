@@ -11,7 +11,7 @@ const SIDE: i64 = 299;
 
 /// A convolution with batch norm and `ReLU`.
 #[derive(Debug)]
-struct Conv {
+struct BatchNormConv {
     weight: Tensor,
     /// Batch norm as a factor and a shift: it does not learn here.
     factor: Tensor,
@@ -20,7 +20,7 @@ struct Conv {
     padding: [i64; 2],
 }
 
-impl Conv {
+impl BatchNormConv {
     /// `kernel` rows × columns, a stride, and as much padding as keeps the size where the stride is 1 and `same` is set.
     fn new(
         b: &Builder,
@@ -77,16 +77,16 @@ impl Pool {
 #[derive(Debug)]
 enum Branch {
     /// Convolutions behind each other.
-    Chain(Vec<Conv>),
+    Chain(Vec<BatchNormConv>),
     /// The same, and two more beside each other at the end.
-    Fork(Vec<Conv>, [Conv; 2]),
+    Fork(Vec<BatchNormConv>, [BatchNormConv; 2]),
     /// A neighbourhood's summary, and perhaps a convolution.
-    Pooled(Pool, Option<Conv>),
+    Pooled(Pool, Option<BatchNormConv>),
 }
 
 impl Branch {
     fn forward(&self, x: &Tensor) -> Tensor {
-        let run = |chain: &[Conv]| chain.iter().fold(x.shallow_clone(), |x, conv| conv.forward(&x));
+        let run = |chain: &[BatchNormConv]| chain.iter().fold(x.shallow_clone(), |x, conv| conv.forward(&x));
         match self {
             Self::Chain(chain) => run(chain),
             Self::Fork(chain, [a, b]) => {
@@ -105,15 +105,15 @@ const ONE: [i64; 2] = [1, 1];
 const THREE: [i64; 2] = [3, 3];
 
 /// Hands out a block's convolutions by name.
-struct Maker<'a, 'b>(&'a Builder<'b>);
+struct ConvBuilder<'a, 'b>(&'a Builder<'b>);
 
-impl Maker<'_, '_> {
-    fn conv(&self, name: &str, channels: (i64, i64), kernel: [i64; 2]) -> Result<Conv, Error> {
-        Conv::new(&self.0.at(name), channels, kernel, 1, true)
+impl ConvBuilder<'_, '_> {
+    fn conv(&self, name: &str, channels: (i64, i64), kernel: [i64; 2]) -> Result<BatchNormConv, Error> {
+        BatchNormConv::new(&self.0.at(name), channels, kernel, 1, true)
     }
 
-    fn halving(&self, name: &str, channels: (i64, i64)) -> Result<Conv, Error> {
-        Conv::new(&self.0.at(name), channels, THREE, 2, false)
+    fn halving(&self, name: &str, channels: (i64, i64)) -> Result<BatchNormConv, Error> {
+        BatchNormConv::new(&self.0.at(name), channels, THREE, 2, false)
     }
 
     fn pooled(&self, pool: Pool, channels: (i64, i64)) -> Result<Branch, Error> {
@@ -189,7 +189,7 @@ impl Maker<'_, '_> {
 
     /// 8×8.
     fn third(&self, i: i64, pool: Pool) -> Result<Vec<Branch>, Error> {
-        let fork = |name: &str| -> Result<[Conv; 2], Error> {
+        let fork = |name: &str| -> Result<[BatchNormConv; 2], Error> {
             Ok([
                 self.conv(&format!("{name}a"), (384, 384), [1, 3])?,
                 self.conv(&format!("{name}b"), (384, 384), [3, 1])?,
@@ -213,7 +213,7 @@ impl Maker<'_, '_> {
 /// Pictures to features.
 #[derive(Debug)]
 pub struct Inception {
-    stem: [Conv; 5],
+    stem: [BatchNormConv; 5],
     blocks: Vec<Vec<Branch>>,
 }
 
@@ -224,7 +224,7 @@ impl Inception {
     /// Weights that are missing or of another shape.
     pub fn new(b: &Builder) -> Result<Self, Error> {
         let plain = |name: &str, channels, kernel, stride, same| {
-            Conv::new(&b.at(name), channels, kernel, stride, same)
+            BatchNormConv::new(&b.at(name), channels, kernel, stride, same)
         };
         let stem = [
             plain("Conv2d_1a_3x3", (3, 32), THREE, 2, false)?,
@@ -235,17 +235,17 @@ impl Inception {
         ];
         let at = |name: &str| b.at(name);
         let blocks = vec![
-            Maker(&at("Mixed_5b")).first(192, 32)?,
-            Maker(&at("Mixed_5c")).first(256, 64)?,
-            Maker(&at("Mixed_5d")).first(288, 64)?,
-            Maker(&at("Mixed_6a")).halve_first(288)?,
-            Maker(&at("Mixed_6b")).second(768, 128)?,
-            Maker(&at("Mixed_6c")).second(768, 160)?,
-            Maker(&at("Mixed_6d")).second(768, 160)?,
-            Maker(&at("Mixed_6e")).second(768, 192)?,
-            Maker(&at("Mixed_7a")).halve_second(768)?,
-            Maker(&at("Mixed_7b")).third(1280, Pool::Mean)?,
-            Maker(&at("Mixed_7c")).third(2048, Pool::Most)?,
+            ConvBuilder(&at("Mixed_5b")).first(192, 32)?,
+            ConvBuilder(&at("Mixed_5c")).first(256, 64)?,
+            ConvBuilder(&at("Mixed_5d")).first(288, 64)?,
+            ConvBuilder(&at("Mixed_6a")).halve_first(288)?,
+            ConvBuilder(&at("Mixed_6b")).second(768, 128)?,
+            ConvBuilder(&at("Mixed_6c")).second(768, 160)?,
+            ConvBuilder(&at("Mixed_6d")).second(768, 160)?,
+            ConvBuilder(&at("Mixed_6e")).second(768, 192)?,
+            ConvBuilder(&at("Mixed_7a")).halve_second(768)?,
+            ConvBuilder(&at("Mixed_7b")).third(1280, Pool::Mean)?,
+            ConvBuilder(&at("Mixed_7c")).third(2048, Pool::Most)?,
         ];
         Ok(Self { stem, blocks })
     }

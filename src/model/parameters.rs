@@ -59,7 +59,7 @@ impl Parameters {
     }
 }
 
-enum Source<'a> {
+enum ParameterSource<'a> {
     File(&'a Weights),
     Chance(RefCell<Rng>),
 }
@@ -79,7 +79,7 @@ pub(crate) enum Init {
 
 /// Hands a network its parameters under a prefix, and remembers them.
 pub struct Builder<'a> {
-    source: Rc<Source<'a>>,
+    source: Rc<ParameterSource<'a>>,
     device: Device,
     prefix: String,
     taken: Rc<RefCell<Parameters>>,
@@ -88,15 +88,15 @@ pub struct Builder<'a> {
 impl<'a> Builder<'a> {
     /// Parameters from a file.
     pub fn load(weights: &'a Weights, device: Device) -> Self {
-        Self::new(Source::File(weights), device)
+        Self::new(ParameterSource::File(weights), device)
     }
 
     /// Fresh parameters; the same seed gives the same network.
     pub fn fresh(seed: u64, device: Device) -> Self {
-        Self::new(Source::Chance(RefCell::new(Rng::new(seed))), device)
+        Self::new(ParameterSource::Chance(RefCell::new(Rng::new(seed))), device)
     }
 
-    fn new(source: Source<'a>, device: Device) -> Self {
+    fn new(source: ParameterSource<'a>, device: Device) -> Self {
         Self { source: Rc::new(source), device, prefix: String::new(), taken: Rc::default() }
     }
 
@@ -113,8 +113,8 @@ impl<'a> Builder<'a> {
     /// Whether a child of this name is in the file (always, where parameters are fresh).
     pub(crate) fn has(&self, name: &str) -> bool {
         match &*self.source {
-            Source::File(weights) => weights.contains(&self.full(name)),
-            Source::Chance(_) => true,
+            ParameterSource::File(weights) => weights.contains(&self.full(name)),
+            ParameterSource::Chance(_) => true,
         }
     }
 
@@ -127,7 +127,7 @@ impl<'a> Builder<'a> {
     fn find(&self, name: &str, shape: &[i64], init: Init) -> Result<(String, Tensor), Error> {
         let name = self.full(name);
         let tensor = match &*self.source {
-            Source::File(weights) => {
+            ParameterSource::File(weights) => {
                 if let Some(info) = weights.info(&name)
                     && info.shape != shape
                 {
@@ -140,7 +140,7 @@ impl<'a> Builder<'a> {
                 }
                 weights.floats(&name)?.to_kind(Kind::Float)
             }
-            Source::Chance(rng) => {
+            ParameterSource::Chance(rng) => {
                 let mut rng = rng.borrow_mut();
                 let constant = |v: f64| Tensor::full(shape, v, (Kind::Float, tch::Device::Cpu));
                 match init {
@@ -157,7 +157,7 @@ impl<'a> Builder<'a> {
 
     /// Numbers that are no parameter and never learn; zeros where the file does not have them.
     pub(crate) fn buffer(&self, name: &str, shape: &[i64]) -> Result<Tensor, Error> {
-        if matches!(*self.source, Source::Chance(_)) || !self.has(name) {
+        if matches!(*self.source, ParameterSource::Chance(_)) || !self.has(name) {
             return Ok(Tensor::zeros(shape, (Kind::Float, self.device.tch())));
         }
         self.find(name, shape, Init::Zeros).map(|(_, tensor)| tensor)

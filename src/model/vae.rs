@@ -104,7 +104,7 @@ fn sd_scaling() -> f64 {
 const EPS: f64 = 1e-6;
 
 #[derive(Debug)]
-struct Resnet {
+struct VaeResnet {
     norm1: GroupNorm,
     conv1: Conv2d,
     norm2: GroupNorm,
@@ -112,7 +112,7 @@ struct Resnet {
     shortcut: Option<Conv2d>,
 }
 
-impl Resnet {
+impl VaeResnet {
     fn new(b: &Builder, groups: i64, inputs: i64, outputs: i64) -> Result<Self, Error> {
         Ok(Self {
             norm1: GroupNorm::new(&b.at("norm1"), groups, inputs, EPS)?,
@@ -138,13 +138,13 @@ impl Resnet {
 /// Two residual blocks around attention of one head over all pixels.
 #[derive(Debug)]
 struct Middle {
-    first: Resnet,
+    first: VaeResnet,
     norm: GroupNorm,
     q: Linear,
     k: Linear,
     v: Linear,
     out: Linear,
-    last: Resnet,
+    last: VaeResnet,
 }
 
 impl Middle {
@@ -156,13 +156,13 @@ impl Middle {
             if old { ["query", "key", "value", "proj_attn"] } else { ["to_q", "to_k", "to_v", "to_out.0"] };
         let linear = |name: &str| Linear::new(&a.at(name), channels, channels);
         Ok(Self {
-            first: Resnet::new(&b.at("resnets.0"), groups, channels, channels)?,
+            first: VaeResnet::new(&b.at("resnets.0"), groups, channels, channels)?,
             norm: GroupNorm::new(&a.at("group_norm"), groups, channels, EPS)?,
             q: linear(names[0])?,
             k: linear(names[1])?,
             v: linear(names[2])?,
             out: linear(names[3])?,
-            last: Resnet::new(&b.at("resnets.1"), groups, channels, channels)?,
+            last: VaeResnet::new(&b.at("resnets.1"), groups, channels, channels)?,
         })
     }
 
@@ -178,8 +178,8 @@ impl Middle {
 }
 
 #[derive(Debug)]
-struct Level {
-    resnets: Vec<Resnet>,
+struct VaeLevel {
+    resnets: Vec<VaeResnet>,
     resize: Option<Conv2d>,
 }
 
@@ -188,7 +188,7 @@ struct Level {
 pub struct Vae {
     config: Config,
     enc_in: Conv2d,
-    enc_levels: Vec<Level>,
+    enc_levels: Vec<VaeLevel>,
     enc_middle: Middle,
     enc_norm: GroupNorm,
     enc_out: Conv2d,
@@ -196,7 +196,7 @@ pub struct Vae {
     post_quant: Conv2d,
     dec_in: Conv2d,
     dec_middle: Middle,
-    dec_levels: Vec<Level>,
+    dec_levels: Vec<VaeLevel>,
     dec_norm: GroupNorm,
     dec_out: Conv2d,
     parameters: Parameters,
@@ -204,14 +204,14 @@ pub struct Vae {
 
 /// A normal distribution over latents: what the encoder says of a picture.
 #[derive(Debug)]
-pub struct Moments {
+pub struct DiagonalGaussian {
     /// `[n, latent_channels, h, w]`.
     pub mean: Tensor,
     /// Logarithm of the variance, clamped to [-30, 20].
     pub log_variance: Tensor,
 }
 
-impl Moments {
+impl DiagonalGaussian {
     /// A sample, from standard normal `noise` of the same shape.
     pub fn sample(&self, noise: &Tensor) -> Tensor {
         &self.mean + (&self.log_variance * 0.5).exp() * noise
@@ -255,13 +255,13 @@ impl Vae {
             let resnets = (0..c.layers_per_block)
                 .map(|j| {
                     let inputs = if j == 0 { channels[level.saturating_sub(1)] } else { outputs };
-                    Resnet::new(&b.at("resnets").at(j), groups, inputs, outputs)
+                    VaeResnet::new(&b.at("resnets").at(j), groups, inputs, outputs)
                 })
                 .collect::<Result<_, _>>()?;
             let resize = (level + 1 < levels)
                 .then(|| Conv2d::halving(&b.at("downsamplers.0.conv"), outputs, 0))
                 .transpose()?;
-            enc_levels.push(Level { resnets, resize });
+            enc_levels.push(VaeLevel { resnets, resize });
         }
         let enc_middle = Middle::new(&e.at("mid_block"), groups, deepest)?;
         let enc_norm = GroupNorm::new(&e.at("conv_norm_out"), groups, deepest, EPS)?;
@@ -277,13 +277,13 @@ impl Vae {
             let outputs = channels[levels - 1 - i];
             let mut resnets = Vec::new();
             for j in 0..=c.layers_per_block {
-                resnets.push(Resnet::new(&b.at("resnets").at(j), groups, inputs, outputs)?);
+                resnets.push(VaeResnet::new(&b.at("resnets").at(j), groups, inputs, outputs)?);
                 inputs = outputs;
             }
             let resize = (i + 1 < levels)
                 .then(|| Conv2d::new(&b.at("upsamplers.0.conv"), outputs, outputs, 3))
                 .transpose()?;
-            dec_levels.push(Level { resnets, resize });
+            dec_levels.push(VaeLevel { resnets, resize });
         }
         let dec_norm = GroupNorm::new(&d.at("conv_norm_out"), groups, channels[0], EPS)?;
         let dec_out = Conv2d::new(&d.at("conv_out"), channels[0], c.out_channels, 3)?;
@@ -309,7 +309,7 @@ impl Vae {
     }
 
     /// Pictures `[n, 3, h, w]` in [-1, 1] to the moments of their latents.
-    pub fn encode(&self, pictures: &Tensor) -> Moments {
+    pub fn encode(&self, pictures: &Tensor) -> DiagonalGaussian {
         let mut x = self.enc_in.forward(&channels_last(pictures));
         for level in &self.enc_levels {
             for resnet in &level.resnets {
@@ -322,7 +322,7 @@ impl Vae {
         }
         x = self.enc_norm.forward_silu(&self.enc_middle.forward(&x));
         let both = self.quant.forward(&self.enc_out.forward(&x)).chunk(2, 1);
-        Moments { mean: both[0].shallow_clone(), log_variance: both[1].clamp(-30.0, 20.0) }
+        DiagonalGaussian { mean: both[0].shallow_clone(), log_variance: both[1].clamp(-30.0, 20.0) }
     }
 
     /// Latents `[n, latent_channels, h, w]`, not scaled, to pictures around [-1, 1].

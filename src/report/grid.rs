@@ -5,7 +5,7 @@ use crate::pictures::Picture;
 
 /// A row of the grid.
 #[derive(Debug, Clone)]
-pub struct Band {
+pub struct GridBand {
     /// Lines of the label at the left.
     pub label: Vec<String>,
     /// The pictures, of one size.
@@ -28,7 +28,7 @@ const BETWEEN: usize = 3;
 const SMALL: usize = 96;
 
 /// Lays out the rows under a title and column heads.
-pub fn grid(title: &str, columns: &[String], bands: &[Band]) -> Picture {
+pub fn grid(title: &str, columns: &[String], bands: &[GridBand]) -> Picture {
     let (mut cell_w, mut cell_h) = (1, 1);
     for picture in bands.iter().flat_map(|band| &band.pictures) {
         cell_w = cell_w.max(picture.width);
@@ -120,7 +120,7 @@ mod tests {
 
     #[test]
     fn small_pictures_are_enlarged_and_everything_fits() {
-        let band = |label: &str| Band {
+        let band = |label: &str| GridBand {
             label: vec![label.to_owned(), "after".to_owned()],
             pictures: vec![Picture::filled(64, 64, [0, 0, 200]); 3],
             marked: true,

@@ -4,5 +4,5 @@ mod grid;
 mod lettering;
 mod sheet;
 
-pub use grid::{Band, grid};
+pub use grid::{GridBand, grid};
 pub use sheet::contact_sheet;

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use super::Error;
 use super::drawing::picture_path;
 use super::pipeline::{AnswerSettings, Method, Pipeline};
-use super::studio::Studio;
+use super::session::DiffusionSession;
 use crate::canvas;
-use crate::generator::Shot;
+use crate::generator::ImageRequest;
 use crate::measure::{Answer, AnswerSet, Domain, PLAIN, Target};
 use crate::torch::bits_of_seed;
 
@@ -114,7 +114,12 @@ pub(super) fn known(set: &AnswerSet, domain: Domain, name: &str) -> Result<(), E
 }
 
 /// What is to be drawn into a folder for these answers.
-pub(super) fn works(studio: &Studio, folder: &Path, answers: &[Answer]) -> Vec<(PathBuf, Shot)> {
-    let work = |answer: &Answer| (picture_path(folder, answer), studio.shot(answer.prompt(), answer.seed));
+pub(super) fn works(
+    session: &DiffusionSession,
+    folder: &Path,
+    answers: &[Answer],
+) -> Vec<(PathBuf, ImageRequest)> {
+    let work =
+        |answer: &Answer| (picture_path(folder, answer), session.request(answer.prompt(), answer.seed));
     answers.iter().map(work).collect()
 }

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{Error, RunFolder};
-use crate::generator::{Generator, Shot};
+use crate::generator::{Generator, ImageRequest};
 use crate::torch::{Device, Peak, free_memory};
 use crate::watch::{Quiet, Watch};
 
@@ -33,7 +33,7 @@ impl Batch {
         self,
         run: &mut RunFolder,
         generator: &dyn Generator,
-        shot: &Shot,
+        request: &ImageRequest,
         device: Device,
         watch: &mut dyn Watch,
     ) -> Result<usize, Error> {
@@ -41,7 +41,7 @@ impl Batch {
             (Self::Of(n), _) => Ok(n.max(1)),
             (Self::Auto, Some(n)) => Ok(n),
             (Self::Auto, None) => {
-                let n = fitting(generator, shot, device)?;
+                let n = fitting(generator, request, device)?;
                 watch.note(&format!(
                     "{n} pictures are drawn at once: as many as there is memory for, up to {MOST}"
                 ));
@@ -55,8 +55,8 @@ impl Batch {
 }
 
 /// How many pictures fit, from what one and two take: each further one takes as much.
-fn fitting(generator: &dyn Generator, shot: &Shot, device: Device) -> Result<usize, Error> {
-    let short = Shot { steps: 1, ..shot.clone() };
+fn fitting(generator: &dyn Generator, request: &ImageRequest, device: Device) -> Result<usize, Error> {
+    let short = ImageRequest { steps: 1, ..request.clone() };
     let taken = |n: usize| -> Result<u64, Error> {
         Peak::reset(device);
         let before = Peak::read(device).on(device);
@@ -142,16 +142,16 @@ mod tests {
     #[test]
     fn written_as_it_is_read() {
         #[derive(Serialize, Deserialize)]
-        struct Table {
+        struct Toml {
             batch: Batch,
         }
         for (text, batch) in [("batch = \"auto\"\n", Batch::Auto), ("batch = 3\n", Batch::Of(3))] {
-            let table: Table = toml::from_str(text).unwrap();
+            let table: Toml = toml::from_str(text).unwrap();
             assert_eq!(table.batch, batch);
             assert_eq!(toml::to_string(&table).unwrap(), text);
         }
         assert!(
-            toml::from_str::<Table>("batch = 0").is_err() && toml::from_str::<Table>("batch = 'x'").is_err()
+            toml::from_str::<Toml>("batch = 0").is_err() && toml::from_str::<Toml>("batch = 'x'").is_err()
         );
     }
 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::naming::shipped;
 use super::{Error, Machine};
 use crate::generator::Checkpoint;
-use crate::torch::{Device, Features, LIBTORCH, Place, Precision, VERSION};
+use crate::torch::{Compute, CpuFeatures, Device, LIBTORCH, Precision, VERSION};
 use crate::weights::Weights;
 
 /// What there is.
@@ -28,7 +28,7 @@ pub struct Checkup {
     /// The processor's name.
     pub processor: String,
     /// What it knows of 16-bit numbers.
-    pub features: Features,
+    pub features: CpuFeatures,
     /// The precision that is chosen.
     pub precision: Precision,
     /// Folder and hash of the shipped generator, or why there is none.
@@ -41,7 +41,7 @@ pub struct Checkup {
 
 /// Looks at everything.
 pub fn checkup(device: Device, precision: Precision) -> Checkup {
-    let machine = Machine::here(Place::new(device, precision));
+    let machine = Machine::here(Compute::new(device, precision));
     Checkup {
         version: concat!(env!("CARGO_PKG_VERSION"), "+", env!("UNSEE_COMMIT")).to_owned(),
         libtorch: LIBTORCH.to_owned(),
@@ -50,7 +50,7 @@ pub fn checkup(device: Device, precision: Precision) -> Checkup {
         why_no_cuda: Device::why_no_cuda().map(str::to_owned),
         threads: machine.threads,
         processor: machine.processor,
-        features: Features::of_this_machine(),
+        features: CpuFeatures::of_this_machine(),
         precision,
         miniature: described(shipped("miniature").and_then(|path| Ok((generator_hash(&path)?, path)))),
         judge: described(

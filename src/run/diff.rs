@@ -40,8 +40,8 @@ pub fn diff(
     (other, other_edits): (&ModelSettings, &[Adapter]),
     watch: &mut dyn Watch,
 ) -> Result<Vec<Apart>, Error> {
-    let (a, b) = (Subject::open(model, edits, watch)?, Subject::open(other, other_edits, watch)?);
-    let mut blocks: BTreeMap<String, Sums> = BTreeMap::new();
+    let (a, b) = (OpenModel::open(model, edits, watch)?, OpenModel::open(other, other_edits, watch)?);
+    let mut blocks: BTreeMap<String, DifferenceSums> = BTreeMap::new();
     let names: BTreeSet<String> = a.names().into_iter().collect();
     let theirs: BTreeSet<String> = b.names().into_iter().collect();
     watch.begin("comparing", names.len() as u64);
@@ -65,20 +65,20 @@ pub fn diff(
     for name in theirs.difference(&names) {
         blocks.entry(block(name)).or_default().alone += 1;
     }
-    let whole = blocks.values().fold(Sums::default(), Sums::with);
+    let whole = blocks.values().fold(DifferenceSums::default(), DifferenceSums::with);
     let mut rows: Vec<Apart> = blocks.into_iter().map(|(block, sums)| sums.row(block)).collect();
     rows.push(whole.row("in all".to_owned()));
     Ok(rows)
 }
 
 /// One of the two.
-enum Subject {
+enum OpenModel {
     /// Read tensor by tensor.
     Diffusion(Box<Checkpoint>, Edit),
     Gan(BTreeMap<String, Tensor>),
 }
 
-impl Subject {
+impl OpenModel {
     fn open(model: &ModelSettings, edits: &[Adapter], watch: &mut dyn Watch) -> Result<Self, Error> {
         let location = located(model)?;
         if is_gan(&location.path) {
@@ -108,7 +108,7 @@ impl Subject {
 }
 
 #[derive(Debug, Default)]
-struct Sums {
+struct DifferenceSums {
     tensors: usize,
     changed: usize,
     alone: usize,
@@ -119,7 +119,7 @@ struct Sums {
     largest: f64,
 }
 
-impl Sums {
+impl DifferenceSums {
     /// Counts a tensor that both have, in doubles.
     fn compare(&mut self, left: &Tensor, right: &Tensor) {
         let total = |tensor: &Tensor| tensor.sum(Kind::Double).double_value(&[]);

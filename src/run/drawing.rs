@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::sync_channel;
 
 use super::Error;
-use crate::generator::{Generator, Shot};
+use crate::generator::{Generator, ImageRequest};
 use crate::measure::Answer;
 use crate::pictures::{Picture, is_whole_png};
 use crate::watch::Watch;
@@ -17,7 +17,7 @@ pub(super) fn picture_path(folder: &Path, answer: &Answer) -> PathBuf {
 
 /// What every picture of a run carries beside its own settings.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Stamp<'a> {
+pub(super) struct Provenance<'a> {
     /// Hash of the model.
     pub model: &'a str,
     /// Whether it is not for every eye: it is blurred wherever it is laid out.
@@ -33,19 +33,19 @@ pub(super) struct Stamp<'a> {
 /// that are done were written.
 pub(super) fn draw_missing(
     generator: &dyn Generator,
-    works: &[(PathBuf, Shot)],
-    (stamp, batch): (Stamp, usize),
+    works: &[(PathBuf, ImageRequest)],
+    (stamp, batch): (Provenance, usize),
     what: &str,
     watch: &mut dyn Watch,
 ) -> Result<(), Error> {
-    for (_, shot) in works {
-        generator.check(shot)?;
+    for (_, request) in works {
+        generator.check(request)?;
     }
     watch.begin(what, works.len() as u64);
     let mut there = HashSet::new();
     let mut damaged = Vec::new();
-    for (file, shot) in works {
-        match state_of(file, shot, stamp)? {
+    for (file, request) in works {
+        match state_of(file, request, stamp)? {
             State::There => drop(there.insert(file)),
             State::Damaged => damaged.push(file),
             State::Missing => {}
@@ -61,12 +61,12 @@ pub(super) fn draw_missing(
     }
     let (mut done, mut halved) = (0, false);
     // One batch is packed and written while the next is drawn.
-    let (to_writer, drawn_ones) = sync_channel::<(Vec<Picture>, &[(PathBuf, Shot)])>(1);
+    let (to_writer, drawn_ones) = sync_channel::<(Vec<Picture>, &[(PathBuf, ImageRequest)])>(1);
     std::thread::scope(|scope| {
         let writer = scope.spawn(move || -> Result<(), Error> {
             for (pictures, group) in drawn_ones {
-                for (picture, (file, shot)) in pictures.iter().zip(group) {
-                    picture.save(file, &texts(shot, stamp))?;
+                for (picture, (file, request)) in pictures.iter().zip(group) {
+                    picture.save(file, &texts(request, stamp))?;
                 }
             }
             Ok(())
@@ -74,8 +74,9 @@ pub(super) fn draw_missing(
         let mut draw = || {
             for group in works.chunks(batch.max(1)) {
                 if group.iter().any(|(file, _)| !there.contains(file)) {
-                    let shots: Vec<Shot> = group.iter().map(|(_, shot)| shot.clone()).collect();
-                    let drawn = in_memory(generator, &shots, &mut halved, watch)?;
+                    let requests: Vec<ImageRequest> =
+                        group.iter().map(|(_, request)| request.clone()).collect();
+                    let drawn = in_memory(generator, &requests, &mut halved, watch)?;
                     if to_writer.send((drawn, group)).is_err() {
                         break; // The writer has stopped, and says why.
                     }
@@ -100,17 +101,17 @@ pub(super) fn draw_missing(
 /// Draws a batch; where memory is too little for it, in two halves, and so from then on.
 fn in_memory(
     generator: &dyn Generator,
-    shots: &[Shot],
+    requests: &[ImageRequest],
     halved: &mut bool,
     watch: &mut dyn Watch,
 ) -> Result<Vec<Picture>, Error> {
-    let (first, second) = shots.split_at(shots.len().div_ceil(2));
+    let (first, second) = requests.split_at(requests.len().div_ceil(2));
     if !*halved {
-        match generator.draw(shots, watch) {
+        match generator.draw(requests, watch) {
             Err(error) if error.is_out_of_memory() && !second.is_empty() => {
                 watch.warn(&format!(
                     "there is too little memory to draw {} pictures at once; {} are drawn from here on",
-                    shots.len(),
+                    requests.len(),
                     first.len()
                 ));
                 *halved = true;
@@ -133,7 +134,7 @@ enum State {
 }
 
 /// Whether a picture is there, whole, and this one.
-fn state_of(file: &Path, shot: &Shot, stamp: Stamp) -> Result<State, Error> {
+fn state_of(file: &Path, request: &ImageRequest, stamp: Provenance) -> Result<State, Error> {
     if !file.exists() {
         return Ok(State::Missing);
     }
@@ -141,19 +142,19 @@ fn state_of(file: &Path, shot: &Shot, stamp: Stamp) -> Result<State, Error> {
     let said = if whole { about(file) } else { None };
     match said {
         _ if !whole => Ok(State::Damaged),
-        Some(said) if said == said_of(shot, stamp) => Ok(State::There),
+        Some(said) if said == said_of(request, stamp) => Ok(State::There),
         Some(_) => Ok(State::Damaged),
         None => Err(crate::pictures::Error::Foreign(file.to_path_buf()).into()),
     }
 }
 
 /// What a PNG says about itself: A1111's line for other programs, JSON for this one.
-fn texts(shot: &Shot, stamp: Stamp) -> [(&'static str, String); 2] {
-    [("parameters", shot.parameters(stamp.model)), (ABOUT, said_of(shot, stamp).to_string())]
+fn texts(request: &ImageRequest, stamp: Provenance) -> [(&'static str, String); 2] {
+    [("parameters", request.parameters(stamp.model)), (ABOUT, said_of(request, stamp).to_string())]
 }
 
-fn said_of(shot: &Shot, stamp: Stamp) -> serde_json::Value {
-    let mut json = serde_json::json!({"shot": shot, "model": stamp.model});
+fn said_of(request: &ImageRequest, stamp: Provenance) -> serde_json::Value {
+    let mut json = serde_json::json!({"shot": request, "model": stamp.model});
     if stamp.sensitive {
         json["sensitive"] = true.into();
     }
@@ -179,9 +180,9 @@ pub(super) fn is_sensitive(picture: &Path) -> bool {
 /// their seed.
 pub(super) fn seed_of(picture: &Path) -> Option<(u64, String)> {
     let json = about(picture)?;
-    let shot: Shot = serde_json::from_value(json["shot"].clone()).ok()?;
-    let plain = Shot::of_seed(shot.seed, 1.0, shot.size.0);
-    (shot == plain).then(|| Some((shot.seed, json["model"].as_str()?.to_owned()))).flatten()
+    let request: ImageRequest = serde_json::from_value(json["shot"].clone()).ok()?;
+    let plain = ImageRequest::of_seed(request.seed, 1.0, request.size.0);
+    (request == plain).then(|| Some((request.seed, json["model"].as_str()?.to_owned()))).flatten()
 }
 
 #[cfg(test)]
@@ -200,13 +201,17 @@ mod tests {
             &self.0
         }
 
-        fn draw(&self, shots: &[Shot], _: &mut dyn Watch) -> Result<Vec<Picture>, crate::generator::Error> {
-            self.2.borrow_mut().push(shots.len());
-            if shots.len() > self.1 {
+        fn draw(
+            &self,
+            requests: &[ImageRequest],
+            _: &mut dyn Watch,
+        ) -> Result<Vec<Picture>, crate::generator::Error> {
+            self.2.borrow_mut().push(requests.len());
+            if requests.len() > self.1 {
                 let message = "CUDA out of memory. Tried to allocate 2.00 GiB".to_owned();
                 return Err(crate::torch::Error::Stage { stage: "drawing".to_owned(), message }.into());
             }
-            Ok(shots.iter().map(|_| Picture { width: 1, height: 1, rgb: vec![0; 3] }).collect())
+            Ok(requests.iter().map(|_| Picture { width: 1, height: 1, rgb: vec![0; 3] }).collect())
         }
 
         fn apply(&mut self, _: &Edit) -> Result<(), crate::generator::Error> {
@@ -217,7 +222,7 @@ mod tests {
     #[test]
     fn too_little_memory_halves_the_batch_once() {
         let folder = tempfile::tempdir().unwrap();
-        let shot = Shot {
+        let request = ImageRequest {
             prompt: String::new(),
             negative: String::new(),
             seed: 0,
@@ -229,7 +234,8 @@ mod tests {
             blend: None,
             seeding: Seeding::default(),
         };
-        let works: Vec<_> = (0..10).map(|n| (folder.path().join(format!("{n}.png")), shot.clone())).collect();
+        let works: Vec<_> =
+            (0..10).map(|n| (folder.path().join(format!("{n}.png")), request.clone())).collect();
         let card = || ModelCard {
             kind: String::new(),
             path: PathBuf::new(),
@@ -240,8 +246,13 @@ mod tests {
         };
         let drawn = |room: usize| {
             let small = Small(card(), room, std::cell::RefCell::default());
-            let outcome =
-                draw_missing(&small, &works, (Stamp { model: "0", sensitive: false }, 5), "", &mut Quiet);
+            let outcome = draw_missing(
+                &small,
+                &works,
+                (Provenance { model: "0", sensitive: false }, 5),
+                "",
+                &mut Quiet,
+            );
             (outcome, small.2.take())
         };
         let (outcome, _) = drawn(2);

@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use super::pipeline::Method;
-use super::studio::Studio;
+use super::session::DiffusionSession;
 use super::{Error, RunFolder};
-use crate::erasure::{Brief, Erasure as _, Material, Task};
+use crate::erasure::{DiffusionTask, Erasure as _, Task, TrainingImages};
 use crate::generator::Denoiser;
 use crate::torch::Device;
 use crate::watch::Watch;
@@ -19,14 +19,14 @@ pub(super) const CONCEPT_SEED: u64 = 0x4000_0000;
 
 /// Where an erasure's files are, inside the run's folder.
 #[derive(Debug, Clone)]
-pub(super) struct Places {
+pub(super) struct ErasurePaths {
     pub edit: String,
     pub pictures: String,
     pub state: String,
     pub material: String,
 }
 
-impl Places {
+impl ErasurePaths {
     /// `suffix` keeps several erasures of a run apart.
     pub(super) fn new(suffix: &str) -> Self {
         Self {
@@ -38,18 +38,18 @@ impl Places {
     }
 }
 
-/// Finds the edit, or reads it where an earlier sitting found it. `material` brings the pictures to learn from,
+/// Finds the edit, or reads it where an earlier session found it. `material` brings the pictures to learn from,
 /// which may be drawn into the folder that it is given.
 pub(super) fn erase(
-    studio: &mut Studio,
+    session: &mut DiffusionSession,
     run: &mut RunFolder,
-    (method, task, places): (&Method, &Task, &Places),
-    material: impl FnOnce(&Studio, &Path, &mut dyn Watch) -> Result<Material, Error>,
+    (method, task, places): (&Method, &Task, &ErasurePaths),
+    material: impl FnOnce(&DiffusionSession, &Path, &mut dyn Watch) -> Result<TrainingImages, Error>,
     device: Device,
     watch: &mut dyn Watch,
 ) -> Result<Edit, Error> {
     let file = run.path(&places.edit);
-    if let Some(pair) = task.pairs.iter().find(|pair| studio.model.reads_alike(&pair.forget, &pair.anchor)) {
+    if let Some(pair) = task.pairs.iter().find(|pair| session.model.reads_alike(&pair.forget, &pair.anchor)) {
         return Err(Error::Unknown(format!(
             "«{}» is to become «{}», and the text encoder reads the same in both: they differ in words that it does not know, or behind where it stops",
             pair.forget, pair.anchor
@@ -57,7 +57,7 @@ pub(super) fn erase(
     }
     let recipe = method.recipe(task);
     let edit = if file.exists() {
-        let edit = studio.read_edit(&file)?;
+        let edit = session.read_edit(&file)?;
         if edit.recipe != recipe {
             return Err(Error::Unknown(format!(
                 "{} is of another erasure than this one, by what it says of itself; remove it, and the run finds its own",
@@ -65,17 +65,17 @@ pub(super) fn erase(
             )));
         }
         run.unchanged(&places.edit)?;
-        watch.note(&format!("{}: the edit of an earlier sitting is taken", file.display()));
+        watch.note(&format!("{}: the edit of an earlier session is taken", file.display()));
         edit
     } else {
         let folder = run.path(&places.material);
-        let material = run.phase("drawing to learn from", device, |_| material(studio, &folder, watch))?;
+        let material = run.phase("drawing to learn from", device, |_| material(session, &folder, watch))?;
         let state = run.path(&places.state);
         let Method::SalUn(method) = method;
-        let model: &mut dyn Denoiser = &mut studio.model;
+        let model: &mut dyn Denoiser = &mut session.model;
         let name = task.concept.split_once(':').map_or(task.concept.as_str(), |(_, name)| name);
         let edit = run.phase(&format!("erasing {name}"), device, |_| {
-            Ok(method.erase(model, &Brief { task, material: &material }, Some(&state), watch)?)
+            Ok(method.erase(model, &DiffusionTask { task, material: &material }, Some(&state), watch)?)
         })?;
         edit.check()?;
         if edit.is_empty() {

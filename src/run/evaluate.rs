@@ -7,15 +7,16 @@ use serde::Serialize;
 
 use super::Error;
 use super::answering::{answer_set, known};
-use super::evidence::{EvidenceFile, Looked};
+use super::evidence::{EvidenceFile, JudgedImage};
 use super::judging::{judge_pictures, warn_of_blanks};
-use super::jury::{JudgeReport, Jury};
 use super::opening::listed;
 use super::pipeline::{AnswerSettings, JudgeSettings};
 use super::prompts::whole;
+use super::reference_judge::{JudgeReport, ReferenceJudge};
 
 use crate::measure::{
-    Answer, AnswerSet, Became, Judging, Reference, Score, Seen, Subject, Target, became, score_target,
+    Answer, AnswerSet, Became, JudgeAccuracy, JudgedAnswer, Reference, Score, Subject, Target, became,
+    score_target,
 };
 use crate::pictures::{self, list};
 use crate::torch::Device;
@@ -23,7 +24,7 @@ use crate::watch::Watch;
 
 /// What to judge.
 #[derive(Debug, Clone)]
-pub struct Inquiry {
+pub struct EvaluateRequest {
     /// Pictures, of the model after the erasure (or of any model, where nothing was erased).
     pub pictures: PathBuf,
     /// Pictures of the model before.
@@ -42,12 +43,12 @@ pub struct Inquiry {
 
 /// What came out.
 #[derive(Debug, Clone, Serialize)]
-pub struct Verdict {
+pub struct EvaluateReport {
     /// The judge, and how good it is.
     pub judge: JudgeReport,
     /// Where nothing was erased: the share of the pictures that the judge names as they were asked for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub agreement: Vec<Judging>,
+    pub agreement: Vec<JudgeAccuracy>,
     /// UA, IRA, CRA where something was erased.
     pub scores: Vec<Score>,
     /// What the erased prompts became.
@@ -60,7 +61,11 @@ pub struct Verdict {
 ///
 /// # Errors
 /// A picture that is missing, doubled or of an unknown name.
-pub fn evaluate(inquiry: &Inquiry, device: Device, watch: &mut dyn Watch) -> Result<Verdict, Error> {
+pub fn evaluate(
+    inquiry: &EvaluateRequest,
+    device: Device,
+    watch: &mut dyn Watch,
+) -> Result<EvaluateReport, Error> {
     let mut set = answer_set(&inquiry.answers)?;
     let found = find(inquiry, &set, watch)?;
     set.seeds = found.iter().map(|(answer, _)| answer.seed).collect::<BTreeSet<u64>>().into_iter().collect();
@@ -69,7 +74,7 @@ pub fn evaluate(inquiry: &Inquiry, device: Device, watch: &mut dyn Watch) -> Res
         known(&set, target.domain, &target.name)?;
         set.tells_apart(target.domain)?;
     }
-    let jury = Jury::open(&inquiry.judge, &set, device, watch)?;
+    let jury = ReferenceJudge::open(&inquiry.judge, &set, device, watch)?;
     let folder = &inquiry.pictures;
     let evidence = inquiry.evidence.clone().unwrap_or_else(|| {
         let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -78,13 +83,15 @@ pub fn evaluate(inquiry: &Inquiry, device: Device, watch: &mut dyn Watch) -> Res
     let mut evidence = EvidenceFile::open(&evidence, watch)?;
     let reference = jury.check(&mut evidence, watch)?;
     let questions = jury.questions();
-    let seen = |looked: &[Looked<Answer>]| looked.iter().map(|l| l.seen(&questions)).collect::<Vec<Seen>>();
+    let seen = |judged: &[JudgedImage<Answer>]| {
+        judged.iter().map(|l| l.seen(&questions)).collect::<Vec<JudgedAnswer>>()
+    };
     let after = judge_pictures(&jury.judge, &mut evidence, "pictures", &found, watch)?;
     let before = inquiry
         .base
         .as_ref()
         .map(|base| {
-            let found = find(&Inquiry { pictures: base.clone(), ..inquiry.clone() }, &set, watch)?;
+            let found = find(&EvaluateRequest { pictures: base.clone(), ..inquiry.clone() }, &set, watch)?;
             set.check(found.iter().map(|(answer, _)| answer))?;
             judge_pictures(&jury.judge, &mut evidence, "base", &found, watch)
         })
@@ -105,11 +112,15 @@ pub fn evaluate(inquiry: &Inquiry, device: Device, watch: &mut dyn Watch) -> Res
     let judge = jury.report(reference.as_ref(), before.as_deref().unwrap_or_default())?;
     // Without an erasure all that can be said of the pictures is how often the judge names them as their prompts do.
     let agreement = inquiry.forget.is_none().then(|| jury.agreement(&after)).transpose()?.unwrap_or_default();
-    Ok(Verdict { judge, agreement, scores, became: turned, evidence: evidence.path().to_path_buf() })
+    Ok(EvaluateReport { judge, agreement, scores, became: turned, evidence: evidence.path().to_path_buf() })
 }
 
 /// The pictures of a folder with what was asked for.
-fn find(inquiry: &Inquiry, set: &AnswerSet, watch: &mut dyn Watch) -> Result<Vec<(Answer, PathBuf)>, Error> {
+fn find(
+    inquiry: &EvaluateRequest,
+    set: &AnswerSet,
+    watch: &mut dyn Watch,
+) -> Result<Vec<(Answer, PathBuf)>, Error> {
     let mut found = match &inquiry.csv {
         Some(csv) => mapped(csv, &inquiry.pictures, set, watch)?,
         None => named(&inquiry.pictures, set, watch)?,

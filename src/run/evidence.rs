@@ -13,12 +13,12 @@ use serde_json::Value;
 
 use super::Error;
 use crate::judge::{Evidence, Question};
-use crate::measure::Impression;
+use crate::measure::BlankCheck;
 use crate::watch::Watch;
 
 /// What a judge said of one picture, and what of.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Looked<A> {
+pub struct JudgedImage<A> {
     /// Whose picture: `base`, `reference`, or `erased` with the target.
     pub subject: String,
     /// What was asked for.
@@ -33,11 +33,11 @@ pub struct Looked<A> {
     pub evidence: Evidence,
 }
 
-impl<A> Looked<A> {
+impl<A> JudgedImage<A> {
     /// What there is to be seen in it at all.
-    pub(super) fn impression(&self) -> Impression<'_> {
+    pub(super) fn impression(&self) -> BlankCheck<'_> {
         // The first question's logits tell pictures apart as well as all.
-        Impression {
+        BlankCheck {
             contrast: self.contrast,
             logits: self.evidence.logits.first().map_or(&[], Vec::as_slice),
         }
@@ -46,33 +46,33 @@ impl<A> Looked<A> {
 
 /// A line as it is written: logits carry their classes' names.
 #[derive(Serialize)]
-struct Written<'a, A> {
+struct LineToWrite<'a, A> {
     subject: &'a str,
     #[serde(flatten)]
     asked: &'a A,
     picture: &'a str,
     judge: &'a str,
     contrast: f32,
-    logits: Named<'a>,
+    logits: LogitsByName<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     clip_score: Option<f32>,
 }
 
-struct Named<'a>(&'a [Question], &'a [Vec<f32>]);
+struct LogitsByName<'a>(&'a [Question], &'a [Vec<f32>]);
 
-impl Serialize for Named<'_> {
+impl Serialize for LogitsByName<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(Some(self.0.len()))?;
         for (question, logits) in self.0.iter().zip(self.1) {
-            map.serialize_entry(&question.domain, &OfClasses(&question.classes, logits))?;
+            map.serialize_entry(&question.domain, &LogitsByClass(&question.classes, logits))?;
         }
         map.end()
     }
 }
 
-struct OfClasses<'a>(&'a [String], &'a [f32]);
+struct LogitsByClass<'a>(&'a [String], &'a [f32]);
 
-impl Serialize for OfClasses<'_> {
+impl Serialize for LogitsByClass<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_map(self.0.iter().zip(self.1))
     }
@@ -80,7 +80,7 @@ impl Serialize for OfClasses<'_> {
 
 /// A line as it is read.
 #[derive(Deserialize)]
-struct Read<A> {
+struct LineRead<A> {
     subject: String,
     #[serde(flatten)]
     asked: A,
@@ -92,9 +92,9 @@ struct Read<A> {
     clip_score: Option<f32>,
 }
 
-impl<A> Read<A> {
+impl<A> LineRead<A> {
     /// The logits in the questions' order; `None` where a class has none.
-    fn in_order(self, questions: &[Question]) -> Option<Looked<A>> {
+    fn in_order(self, questions: &[Question]) -> Option<JudgedImage<A>> {
         let logits = questions
             .iter()
             .map(|question| {
@@ -102,7 +102,7 @@ impl<A> Read<A> {
                 question.classes.iter().map(|class| own.get(class).copied()).collect()
             })
             .collect::<Option<Vec<Vec<f32>>>>()?;
-        Some(Looked {
+        Some(JudgedImage {
             subject: self.subject,
             asked: self.asked,
             picture: self.picture,
@@ -115,7 +115,7 @@ impl<A> Read<A> {
 
 /// A line of the file.
 #[derive(Debug)]
-struct Line {
+struct EvidenceLine {
     text: String,
     subject: String,
     judge: String,
@@ -127,7 +127,7 @@ struct Line {
 /// Fields of a line that do not say what was asked for.
 const OWN: [&str; 6] = ["subject", "picture", "judge", "contrast", "logits", "clip_score"];
 
-impl Line {
+impl EvidenceLine {
     /// `None` for a line that is none of evidence.
     fn of(text: &str) -> Option<Self> {
         let Value::Object(mut fields) = serde_json::from_str(text).ok()? else { return None };
@@ -152,7 +152,7 @@ impl Line {
 pub struct EvidenceFile {
     path: PathBuf,
     file: fs_err::File,
-    lines: Vec<Line>,
+    lines: Vec<EvidenceLine>,
 }
 
 impl EvidenceFile {
@@ -180,7 +180,7 @@ impl EvidenceFile {
             }
             let whole = bytes.ends_with(b"\n");
             let text = String::from_utf8(bytes).map_err(|_| wrong(n))?;
-            if let Some(line) = Line::of(text.trim_end()) {
+            if let Some(line) = EvidenceLine::of(text.trim_end()) {
                 lines.push(line);
                 cut |= !whole;
             } else if is_old(&text) {
@@ -216,11 +216,11 @@ impl EvidenceFile {
         judge: &str,
         subject: &str,
         questions: &[Question],
-    ) -> HashMap<(String, String), Looked<A>> {
+    ) -> HashMap<(String, String), JudgedImage<A>> {
         let own = self.lines.iter().filter(|line| line.judge == judge && line.subject == subject);
         own.filter_map(|line| {
             // A line of another kind of picture is no error.
-            let read: Read<A> = serde_json::from_str(&line.text).ok()?;
+            let read: LineRead<A> = serde_json::from_str(&line.text).ok()?;
             Some(((line.picture.clone(), line.asked.clone()), read.in_order(questions)?))
         })
         .collect()
@@ -245,24 +245,24 @@ impl EvidenceFile {
     /// Adds lines; they are in the file when this returns.
     pub(super) fn add<A: Serialize>(
         &mut self,
-        looked: &[Looked<A>],
+        judged: &[JudgedImage<A>],
         questions: &[Question],
     ) -> Result<(), Error> {
         let mut all = String::new();
-        for own in looked {
-            let text = json(&Written {
+        for own in judged {
+            let text = json(&LineToWrite {
                 subject: &own.subject,
                 asked: &own.asked,
                 picture: &own.picture,
                 judge: &own.judge,
                 contrast: own.contrast,
-                logits: Named(questions, &own.evidence.logits),
+                logits: LogitsByName(questions, &own.evidence.logits),
                 clip_score: own.evidence.clip_score,
             })?;
             all.push_str(&text);
             all.push('\n');
             let (subject, judge, picture) = (own.subject.clone(), own.judge.clone(), own.picture.clone());
-            self.lines.push(Line { text, subject, judge, picture, asked: json(&own.asked)? });
+            self.lines.push(EvidenceLine { text, subject, judge, picture, asked: json(&own.asked)? });
         }
         Ok(self.file.write_all(all.as_bytes())?)
     }

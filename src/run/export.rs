@@ -5,7 +5,7 @@ use std::path::Path;
 use super::opening::{opened_gan, opened_with, said};
 use super::pipeline::ModelSettings;
 use super::{Error, located};
-use crate::generator::{Adapter, Edited, Format, Kept, export_gan, is_gan};
+use crate::generator::{Adapter, Edited, Format, ModuleRank, export_gan, is_gan};
 use crate::torch::Kind;
 use crate::watch::Watch;
 use crate::weights::Edit;
@@ -20,7 +20,7 @@ pub fn export(
     to: &Path,
     (format, kind): (Format, Option<Kind>),
     watch: &mut dyn Watch,
-) -> Result<Vec<Kept>, Error> {
+) -> Result<Vec<ModuleRank>, Error> {
     let location = located(model)?;
     if is_gan(&location.path) {
         let edit = if edits.is_empty() {

@@ -12,7 +12,7 @@ use super::opening::content_hash;
 use crate::files::write_json;
 use crate::generator::ModelCard;
 use crate::hub::commit_of;
-use crate::torch::{Device, Peak, Place, Thrift};
+use crate::torch::{Compute, Device, MemoryMode, Peak};
 use crate::watch::Watch;
 
 /// How far a run got.
@@ -38,7 +38,7 @@ pub struct Machine {
     pub precision: String,
     /// What was given up for memory in training.
     #[serde(default)]
-    pub memory: Thrift,
+    pub memory: MemoryMode,
     /// Threads inside an operation.
     pub threads: usize,
     /// The processor's name.
@@ -52,7 +52,7 @@ pub struct Machine {
 pub struct Phase {
     /// What was done.
     pub name: String,
-    /// Seconds, over all sittings.
+    /// Seconds, over all sessions.
     pub seconds: f64,
     /// Peak memory in bytes.
     pub peak: Peak,
@@ -138,10 +138,10 @@ impl Record {
         }
     }
 
-    /// Notes the hash of something that must be the same at every sitting.
+    /// Notes the hash of something that must be the same at every session.
     ///
     /// # Errors
-    /// It was another one at an earlier sitting.
+    /// It was another one at an earlier session.
     pub(super) fn bind(&mut self, role: &str, hash: &str) -> Result<(), Error> {
         match self.hashes.get(role) {
             Some(old) if old != hash => {
@@ -172,7 +172,7 @@ pub struct RunFolder {
     root: PathBuf,
     /// What `run.json` will say.
     pub record: Record,
-    /// What is other than at the sitting before.
+    /// What is other than at the session before.
     moved: Vec<String>,
     _lock: fs_err::File,
 }
@@ -182,16 +182,16 @@ const SCHEMA: u32 = 2;
 
 impl Machine {
     /// This one.
-    pub fn here(place: Place) -> Self {
+    pub fn here(compute: Compute) -> Self {
         let cpuinfo = fs_err::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let processor = cpuinfo
             .lines()
             .find_map(|line| line.strip_prefix("model name"))
             .map_or("unknown", |rest| rest.trim_start_matches([' ', '\t', ':']));
         Self {
-            device: place.device.to_string(),
-            precision: place.precision.to_string(),
-            memory: place.memory,
+            device: compute.device.to_string(),
+            precision: compute.precision.to_string(),
+            memory: compute.memory,
             threads: crate::torch::threads(),
             processor: processor.to_owned(),
             libtorch: crate::torch::VERSION.to_owned(),
@@ -244,15 +244,15 @@ impl RunFolder {
                 });
             }
             // Bits depend on these: pictures of two machines must not be mixed in one run.
-            let place = |machine: &Machine| {
+            let device_of = |machine: &Machine| {
                 let Machine { device, precision, threads, memory, .. } = machine;
                 let memory = format!("{memory:?}").to_lowercase();
                 format!("{device} in {precision} with {threads} threads and --memory {memory}")
             };
-            if place(&old.machine) != place(&machine) {
+            if device_of(&old.machine) != device_of(&machine) {
                 return Err(Error::OtherRun {
                     path: root.to_path_buf(),
-                    why: format!("it began on {}, this is {}", place(&old.machine), place(&machine)),
+                    why: format!("it began on {}, this is {}", device_of(&old.machine), device_of(&machine)),
                 });
             }
             let changes = [
@@ -436,7 +436,7 @@ mod tests {
     use serde_json::json;
 
     fn open(root: &Path, recipe: Value) -> Result<RunFolder, Error> {
-        RunFolder::open(root, recipe, Machine::here(Place::new(Device::CPU, Precision::F32)))
+        RunFolder::open(root, recipe, Machine::here(Compute::new(Device::CPU, Precision::F32)))
     }
 
     #[test]
@@ -460,25 +460,25 @@ mod tests {
     #[test]
     fn another_model_is_refused_at_every_sitting() {
         let root = tempfile::tempdir().unwrap();
-        let machine = || Machine::here(Place::new(Device::CPU, Precision::F32));
-        let sitting = |hash: &str| {
+        let machine = || Machine::here(Compute::new(Device::CPU, Precision::F32));
+        let session = |hash: &str| {
             RunFolder::within(root.path(), &json!({}), machine(), &mut Quiet, |run, _| {
                 run.record.bind("base", hash)
             })
         };
-        sitting("one").unwrap();
+        session("one").unwrap();
         for _ in 0..2 {
-            let error = sitting("two").unwrap_err().to_string();
+            let error = session("two").unwrap_err().to_string();
             assert!(error.contains("it was one, it is two"), "{error}");
         }
-        sitting("one").unwrap();
+        session("one").unwrap();
     }
 
     #[test]
     fn phases_add_up_and_the_end_is_noted() {
         let root = tempfile::tempdir().unwrap();
-        let machine = || Machine::here(Place::new(Device::CPU, Precision::F32));
-        let sitting = |outcome: fn() -> Result<(), Error>| {
+        let machine = || Machine::here(Compute::new(Device::CPU, Precision::F32));
+        let session = |outcome: fn() -> Result<(), Error>| {
             RunFolder::within(root.path(), &json!({}), machine(), &mut Quiet, |run, _| {
                 run.phase("drawing", Device::CPU, |_| outcome())
             })
@@ -486,11 +486,11 @@ mod tests {
         let record = || -> Record {
             serde_json::from_str(&fs_err::read_to_string(root.path().join("run.json")).unwrap()).unwrap()
         };
-        assert!(sitting(|| Err(Error::Interrupted)).is_err());
+        assert!(session(|| Err(Error::Interrupted)).is_err());
         assert_eq!(record().status, Status::Interrupted);
-        assert!(sitting(|| Err(Error::Unknown("a test".to_owned()))).is_err());
+        assert!(session(|| Err(Error::Unknown("a test".to_owned()))).is_err());
         assert_eq!(record().status, Status::Failed);
-        sitting(|| Ok(())).unwrap();
+        session(|| Ok(())).unwrap();
         assert_eq!((record().status, record().phases.len()), (Status::Done, 1));
     }
 }

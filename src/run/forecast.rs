@@ -14,18 +14,19 @@ use super::pipeline::{DrawSettings, Job, Method, ModelSettings, Pipeline};
 use super::samples::{MEASURED, drawn};
 use super::screening::requests;
 use super::screens::pictures_in;
-use super::studio::Studio;
+use super::session::DiffusionSession;
 use super::task::{task, to_learn_from};
 use super::{Batch, Error, located, shipped_or_path};
 use crate::erasure::{
-    Adapting, Brief, Erasure, Examiner, Example, Feedback, Grade, Material, PositivesOnly, SalUn, Stop, Task,
+    Adaptation, DiffusionTask, Erasure, Evaluator, Feedback, PositivesOnly, Progress, PromptedImage, SalUn,
+    StopSettings, Task, TrainingImages,
 };
-use crate::generator::{Denoiser, Generator, Shot, StyleGan2, Synthesizer, at_once};
+use crate::generator::{Denoiser, Generator, ImageRequest, StyleGan2, Synthesizer, at_once};
 use crate::judge::Features;
 use crate::measure::{Answer, Target};
 use crate::pictures::Picture;
-use crate::torch::{Peak, Place};
-use crate::training::Rules;
+use crate::torch::{Compute, Peak};
+use crate::training::GanConfig;
 use crate::watch::{Quiet, Watch};
 
 /// What would be run.
@@ -109,14 +110,14 @@ fn of_concept<'a>(pipeline: &'a Screening, watch: &mut dyn Watch) -> Result<Dema
 }
 
 /// What a GAN's pipeline costs: drawn pictures that are looked at, and steps of the contest that all methods are made of.
-fn of_gan(pipeline: &Unlearning, place: Place, watch: &mut dyn Watch) -> Result<Forecast, Error> {
+fn of_gan(pipeline: &Unlearning, compute: Compute, watch: &mut dyn Watch) -> Result<Forecast, Error> {
     /// A step in sixteen has R1, and one in four the path length: so many steps hold what is due of both.
     const SOME: u64 = 16;
     let (mut steps, measure) = (0, &pipeline.measure);
     let mut adapted = Vec::new();
     for method in &pipeline.method {
         // Adapted models are shared by the methods that want the same.
-        let mut adapt = |own: &Adapting| {
+        let mut adapt = |own: &Adaptation| {
             let print = format!("{own:?}");
             if adapted.contains(&print) {
                 return 0;
@@ -150,46 +151,47 @@ fn of_gan(pipeline: &Unlearning, place: Place, watch: &mut dyn Watch) -> Result<
         missing: None,
     };
     let mut model = match located(&pipeline.model) {
-        Ok(location) => StyleGan2::load(&location.path, place)?,
+        Ok(location) => StyleGan2::load(&location.path, compute)?,
         Err(error) => {
             forecast.missing = Some(error.to_string());
             return Ok(forecast);
         }
     };
-    Peak::reset(place.device);
+    Peak::reset(compute.device);
     let side = model.card().side;
     let seeds: Vec<u64> = (0..at_once(side) as u64).collect();
-    let shots: Vec<Shot> = seeds.iter().map(|&seed| Shot::of_seed(seed, 1.0, side)).collect();
-    let draw = |model: &StyleGan2| timed(|| Ok(model.draw(&shots, &mut Quiet).map(drop)?));
+    let requests: Vec<ImageRequest> =
+        seeds.iter().map(|&seed| ImageRequest::of_seed(seed, 1.0, side)).collect();
+    let draw = |model: &StyleGan2| timed(|| Ok(model.draw(&requests, &mut Quiet).map(drop)?));
     draw(&model)?; // The first time warms up.
-    let drawing = draw(&model)? / shots.len() as f64 * (pictures + on_the_way) as f64;
-    let eyes = Features::clip(&shipped_or_path(&pipeline.measure.judge)?, place.device)?;
-    let _labeller = Features::clip(&shipped_or_path(&pipeline.feedback.labeller)?, place.device)?;
-    let sample = model.draw(&shots, &mut Quiet)?;
-    let look = || timed(|| Ok(eyes.of(&sample).map(drop)?));
+    let drawing = draw(&model)? / requests.len() as f64 * (pictures + on_the_way) as f64;
+    let encoders = Features::clip(&shipped_or_path(&pipeline.measure.judge)?, compute.device)?;
+    let _labeller = Features::clip(&shipped_or_path(&pipeline.feedback.labeller)?, compute.device)?;
+    let sample = model.draw(&requests, &mut Quiet)?;
+    let look = || timed(|| Ok(encoders.of(&sample).map(drop)?));
     look()?;
     // One look names what a picture shows and another compares it, but for those that are only labelled.
-    let looking = look()? / shots.len() as f64 * (2 * (pictures + on_the_way) - labelled) as f64;
-    let rules = pipeline.rules().into_iter().max_by_key(|rules| rules.batch).cloned().unwrap_or_default();
-    let rules = Rules { ahead: 0, ..rules };
-    rules.fits(model.network().config().group).map_err(Error::Pipeline)?;
+    let looking = look()? / requests.len() as f64 * (2 * (pictures + on_the_way) - labelled) as f64;
+    let gan = pipeline.gan().into_iter().max_by_key(|gan| gan.batch).cloned().unwrap_or_default();
+    let gan = GanConfig { discriminator_warmup: 0, ..gan };
+    gan.fits(model.network().config().group).map_err(Error::Pipeline)?;
     let mut short = |steps: u64| {
         let (negatives, positives) = (seeds.clone(), seeds.clone());
-        let examiner = |model: &dyn Synthesizer| {
-            let look = || Ok::<_, Error>(eyes.of(&drawn(model, &seeds)?).map(drop)?);
+        let evaluator = |model: &dyn Synthesizer| {
+            let look = || Ok::<_, Error>(encoders.of(&drawn(model, &seeds)?).map(drop)?);
             look().map_err(|error| crate::erasure::Error::Task(error.to_string()))?;
-            Ok(Grade { unlearned: 0.0, damage: 1.0 })
+            Ok(Progress { unlearned: 0.0, damage: 1.0 })
         };
-        let examiner = Some(&examiner as &Examiner);
-        let feedback = Feedback { concept: String::new(), negatives, positives, seed: 0, examiner };
+        let evaluator = Some(&evaluator as &Evaluator);
+        let feedback = Feedback { concept: String::new(), negatives, positives, seed: 0, evaluator };
         // One look at the end, however many steps there are: it counts for memory.
-        let stop = Stop { every: steps, ..Stop::default() };
-        let method = PositivesOnly { steps, rules: rules.clone(), stop, ..PositivesOnly::default() };
+        let stop = StopSettings { every: steps, ..StopSettings::default() };
+        let method = PositivesOnly { steps, gan: gan.clone(), stop, ..PositivesOnly::default() };
         let model: &mut dyn Synthesizer = &mut model;
         timed(|| Ok(method.erase(model, &feedback, None, &mut Quiet).map(drop)?))
     };
     let step = (short(SOME + 1)? - short(1)?).max(0.0) / SOME as f64;
-    let peak = Peak::read(place.device);
+    let peak = Peak::read(compute.device);
     forecast.minutes = Some((drawing + looking + step * steps as f64) / 60.0);
     let samples = match &pipeline.feedback.labels {
         Some(labels) => read_labels(labels, &model.card().hash, MEASURED, watch)?.len(),
@@ -198,7 +200,7 @@ fn of_gan(pipeline: &Unlearning, place: Place, watch: &mut dyn Watch) -> Result<
     // Methods hold them as the network draws them, three colours of four bytes.
     let held = samples as u64 * 12 * (side * side) as u64;
     forecast.memory = Some(peak.host + held);
-    forecast.device_memory = place.device.is_cuda().then_some(peak.device);
+    forecast.device_memory = compute.device.is_cuda().then_some(peak.device);
     Ok(forecast)
 }
 
@@ -206,11 +208,11 @@ fn of_gan(pipeline: &Unlearning, place: Place, watch: &mut dyn Watch) -> Result<
 ///
 /// # Errors
 /// A pipeline that cannot run.
-pub fn forecast(job: &Job, place: Place, watch: &mut dyn Watch) -> Result<Forecast, Error> {
+pub fn forecast(job: &Job, compute: Compute, watch: &mut dyn Watch) -> Result<Forecast, Error> {
     let demand = match job {
         Job::Classes(pipeline) => of_classes(pipeline)?,
         Job::Concept(pipeline) => of_concept(pipeline, watch)?,
-        Job::Gan(pipeline) => return of_gan(pipeline, place, watch),
+        Job::Gan(pipeline) => return of_gan(pipeline, compute, watch),
     };
     let Demand { pictures, task, .. } = &demand;
     let Method::SalUn(method) = demand.method;
@@ -233,27 +235,30 @@ pub fn forecast(job: &Job, place: Place, watch: &mut dyn Watch) -> Result<Foreca
         forecast.missing = Some(error.to_string());
         return Ok(forecast);
     }
-    let mut studio = Studio::open(demand.model, demand.draw, false, place, watch)?;
+    let mut session = DiffusionSession::open(demand.model, demand.draw, false, compute, watch)?;
 
-    Peak::reset(place.device);
-    let drawing = drawing(&studio, &demand)? * *pictures as f64;
-    let drawn = Peak::read(place.device);
+    Peak::reset(compute.device);
+    let drawing = drawing(&session, &demand)? * *pictures as f64;
+    let drawn = Peak::read(compute.device);
 
-    let side = studio.side as usize;
+    let side = session.side as usize;
     let grey = Picture { width: side, height: side, rgb: vec![128; side * side * 3] };
     let mut short = |batch: i64, steps: u64| {
         let examples = |prompts: usize| {
             let numbers = (0..prompts).cycle().take(batch as usize);
-            numbers.map(|prompt| Example { picture: grey.clone(), prompt }).collect()
+            numbers.map(|prompt| PromptedImage { picture: grey.clone(), prompt }).collect()
         };
-        let material = Material { forget: examples(task.pairs.len()), remain: examples(task.remain.len()) };
+        let material =
+            TrainingImages { forget: examples(task.pairs.len()), remain: examples(task.remain.len()) };
         let method = SalUn { steps, batch, ..method.clone() };
-        let model: &mut dyn Denoiser = &mut studio.model;
-        Peak::reset(place.device);
+        let model: &mut dyn Denoiser = &mut session.model;
+        Peak::reset(compute.device);
         let seconds = timed(|| {
-            Ok(method.erase(model, &Brief { task, material: &material }, None, &mut Quiet).map(drop)?)
+            Ok(method
+                .erase(model, &DiffusionTask { task, material: &material }, None, &mut Quiet)
+                .map(drop)?)
         })?;
-        Ok::<_, Error>(Probe { seconds, peak: Peak::read(place.device) })
+        Ok::<_, Error>(Probe { seconds, peak: Peak::read(compute.device) })
     };
     let probe = probe(&mut short, method.batch)?;
     let mask = probe.mask * demand.forget as f64;
@@ -261,12 +266,12 @@ pub fn forecast(job: &Job, place: Place, watch: &mut dyn Watch) -> Result<Foreca
     let seconds = drawing + probe.step * steps as f64 + mask * erasures as f64;
     forecast.minutes = Some(seconds / 60.0);
     forecast.memory = Some(peak.host);
-    forecast.device_memory = place.device.is_cuda().then_some(peak.device);
+    forecast.device_memory = compute.device.is_cuda().then_some(peak.device);
     Ok(forecast)
 }
 
 /// Seconds of one picture.
-fn drawing(studio: &Studio, demand: &Demand) -> Result<f64, Error> {
+fn drawing(session: &DiffusionSession, demand: &Demand) -> Result<f64, Error> {
     let Demand { draw: settings, samples, .. } = demand;
     let batch = match settings.batch {
         Batch::Of(n) => n,
@@ -274,9 +279,10 @@ fn drawing(studio: &Studio, demand: &Demand) -> Result<f64, Error> {
     };
     let batch = batch.min(samples.len());
     let draw = |n: usize, steps: usize| {
-        let shot = |(prompt, seed): &(String, u64)| Shot { steps, ..studio.shot(prompt.clone(), *seed) };
-        let shots: Vec<Shot> = samples[..n].iter().map(shot).collect();
-        Ok::<_, Error>(timed(|| Ok(studio.model.draw(&shots, &mut Quiet)?))? / n as f64)
+        let request =
+            |(prompt, seed): &(String, u64)| ImageRequest { steps, ..session.request(prompt.clone(), *seed) };
+        let requests: Vec<ImageRequest> = samples[..n].iter().map(request).collect();
+        Ok::<_, Error>(timed(|| Ok(session.model.draw(&requests, &mut Quiet)?))? / n as f64)
     };
     // The first time warms up. Where one picture takes seconds, sixteen take sixteen times as many.
     let alone = draw(1, 1)? > LONG;

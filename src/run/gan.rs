@@ -5,15 +5,15 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::jury::ALIGNED;
 use super::pipeline::{AnswerSettings, ModelSettings, overridden, targets_of};
+use super::reference_judge::ALIGNED;
 use super::samples::{LABELLED, MEASURED, SECOND};
 use super::{Batch, Error};
 use crate::attack::Relearning;
-use crate::erasure::{AdaptThenUnlearn, Erasure, Extrapolation, Feedback, PositivesOnly, Stop};
+use crate::erasure::{AdaptThenUnlearn, Erasure, Extrapolation, Feedback, PositivesOnly, StopSettings};
 use crate::generator::Synthesizer;
 use crate::measure::Target;
-use crate::training::Rules;
+use crate::training::GanConfig;
 
 /// A pipeline file of a GAN.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -162,7 +162,8 @@ impl GanMethod {
 
     /// Looks that it takes on the way, at most.
     pub(super) fn looks(&self) -> u64 {
-        let of = |steps: u64, stop: &Stop| if stop.every == 0 { 0 } else { steps.div_ceil(stop.every) };
+        let of =
+            |steps: u64, stop: &StopSettings| if stop.every == 0 { 0 } else { steps.div_ceil(stop.every) };
         match self {
             Self::AdaptThenUnlearn(method) => of(method.steps, &method.stop),
             // There is no choice of one.
@@ -288,15 +289,15 @@ impl Unlearning {
     }
 
     /// The rules of every contest that it holds.
-    pub(super) fn rules(&self) -> Vec<&Rules> {
-        fn of(method: &GanMethod) -> Vec<&Rules> {
+    pub(super) fn gan(&self) -> Vec<&GanConfig> {
+        fn of(method: &GanMethod) -> Vec<&GanConfig> {
             match method {
-                GanMethod::AdaptThenUnlearn(own) => vec![&own.adapt.rules, &own.rules],
-                GanMethod::Extrapolation(own) => vec![&own.adapt.rules],
-                GanMethod::Positives(own) | GanMethod::PositivesEwc(own) => vec![&own.rules],
+                GanMethod::AdaptThenUnlearn(own) => vec![&own.adapt.gan, &own.gan],
+                GanMethod::Extrapolation(own) => vec![&own.adapt.gan],
+                GanMethod::Positives(own) | GanMethod::PositivesEwc(own) => vec![&own.gan],
             }
         }
-        let again = self.measure.relearn.iter().map(|own| &own.rules);
+        let again = self.measure.relearn.iter().map(|own| &own.gan);
         self.method.iter().flat_map(of).chain(again).collect()
     }
 
@@ -357,15 +358,15 @@ mod tests {
 
     #[test]
     fn rules_that_are_not_given_are_the_place_s_own() {
-        let given = "name = \"positives\"\nrules = { batch = 4 }\nstop = { every = 7 }";
+        let given = "name = \"positives\"\ngan = { batch = 4 }\nstop = { every = 7 }";
         let GanMethod::Positives(given) = parsed(given).unwrap() else { panic!("another method") };
         let usual = PositivesOnly::default();
-        assert_eq!(given.rules, Rules { batch: 4, ..usual.rules });
-        assert_ne!(usual.rules.mapping, Rules::default().mapping);
+        assert_eq!(given.gan, GanConfig { batch: 4, ..usual.gan });
+        assert_ne!(usual.gan.mapping_lr, GanConfig::default().mapping_lr);
         let given = "name = \"extrapolation\"\nstop = { damage = 2.0 }";
         let GanMethod::Extrapolation(given) = parsed(given).unwrap() else { panic!("another method") };
-        assert_eq!(given.stop, Stop { damage: 2.0, ..Extrapolation::default().stop });
-        let wrong = parsed("name = \"positives\"\nrules = { bach = 4 }").unwrap_err().to_string();
+        assert_eq!(given.stop, StopSettings { damage: 2.0, ..Extrapolation::default().stop });
+        let wrong = parsed("name = \"positives\"\ngan = { bach = 4 }").unwrap_err().to_string();
         assert!(wrong.contains("did you mean `batch`?"), "{wrong}");
     }
 }

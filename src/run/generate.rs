@@ -5,20 +5,22 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::drawing::{Stamp, draw_missing};
+use super::drawing::{Provenance, draw_missing};
 use super::folder::{Machine, RunFolder};
 use super::opening::{content_hash, hash_with, loaded, of_full_precision, opened_with, said, warn_of_unread};
 use super::pipeline::DrawSettings;
 use super::prompts::PromptRow;
 use super::{Batch, Error, ModelSettings, located};
-use crate::generator::{Adapter, Blend, Embedding, Generator, Location, Seeding, Shot, StyleGan2, is_gan};
+use crate::generator::{
+    Adapter, Blend, Embedding, Generator, ImageRequest, Location, Seeding, StyleGan2, is_gan,
+};
 use crate::sampler::Solver;
-use crate::torch::Place;
+use crate::torch::Compute;
 use crate::watch::Watch;
 
 /// What to draw and how.
 #[derive(Debug, Clone, Serialize)]
-pub struct Commission {
+pub struct GenerateRequest {
     /// The model.
     pub model: ModelSettings,
     /// Files that go onto it, in this order.
@@ -40,15 +42,15 @@ pub struct Commission {
     /// Pixels across and down; when missing the prompt's own, else the model's.
     pub size: Option<(i64, i64)>,
     /// What a GAN's pictures are of, beside their seeds.
-    #[serde(skip_serializing_if = "GanCommission::is_plain")]
-    pub gan: GanCommission,
+    #[serde(skip_serializing_if = "GanGenerateRequest::is_plain")]
+    pub gan: GanGenerateRequest,
     /// Pictures in a batch.
     pub batch: Batch,
 }
 
 /// What a GAN's pictures are of, beside their seeds.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct GanCommission {
+pub struct GanGenerateRequest {
     /// How far styles may lie from their mean; of several, every seed is drawn at each.
     pub truncation: Vec<f64>,
     /// Pictures from each seed to the next, both included; 0 draws the seeds themselves.
@@ -60,19 +62,19 @@ pub struct GanCommission {
     pub seeding: Seeding,
 }
 
-impl Default for GanCommission {
+impl Default for GanGenerateRequest {
     fn default() -> Self {
         Self { truncation: vec![1.0], strip: 0, mix: None, seeding: Seeding::default() }
     }
 }
 
-impl GanCommission {
+impl GanGenerateRequest {
     fn is_plain(&self) -> bool {
         *self == Self::default()
     }
 
     /// The stem of each picture's file and how it is drawn: `{truncation}_{n}`, or `{strip}_{n}` for strips.
-    fn shots(&self, seeds: &[u64], side: i64) -> Result<Vec<(String, Shot)>, Error> {
+    fn requests(&self, seeds: &[u64], side: i64) -> Result<Vec<(String, ImageRequest)>, Error> {
         let several = self.truncation.len() > 1;
         if let Some(wrong) = self.truncation.iter().find(|own| !own.is_finite()) {
             return Err(Error::Unknown(format!("--truncation is {wrong}; it is a number, 0 to 1 as a rule")));
@@ -95,31 +97,35 @@ impl GanCommission {
                 2 * side.ilog2() - 3
             )));
         }
-        let mut shots = Vec::new();
+        let mut requests = Vec::new();
         if self.strip > 0 {
             for (pair, ends) in seeds.windows(2).enumerate() {
                 for n in 0..self.strip {
                     let share = n as f64 / (self.strip - 1) as f64;
                     let blend = Some(Blend::Between { seed: ends[1], share });
-                    let shot = Shot {
+                    let request = ImageRequest {
                         blend,
                         seeding: self.seeding,
-                        ..Shot::of_seed(ends[0], self.truncation[0], side)
+                        ..ImageRequest::of_seed(ends[0], self.truncation[0], side)
                     };
-                    shots.push((format!("{pair}_{n}"), shot));
+                    requests.push((format!("{pair}_{n}"), request));
                 }
             }
-            return Ok(shots);
+            return Ok(requests);
         }
         for &truncation in &self.truncation {
             for (n, &seed) in seeds.iter().enumerate() {
                 let blend = self.mix.map(|(seed, layer)| Blend::From { seed, layer });
-                let shot = Shot { blend, seeding: self.seeding, ..Shot::of_seed(seed, truncation, side) };
+                let request = ImageRequest {
+                    blend,
+                    seeding: self.seeding,
+                    ..ImageRequest::of_seed(seed, truncation, side)
+                };
                 let case = if several { format!("truncation {truncation}") } else { "0".to_owned() };
-                shots.push((format!("{case}_{n}"), shot));
+                requests.push((format!("{case}_{n}"), request));
             }
         }
-        Ok(shots)
+        Ok(requests)
     }
 }
 
@@ -139,29 +145,29 @@ pub struct Drawn {
 /// # Errors
 /// Whatever stops it; pictures that are done are kept, and the same command goes on.
 pub fn generate(
-    commission: &Commission,
+    commission: &GenerateRequest,
     root: &Path,
-    place: Place,
+    compute: Compute,
     watch: &mut dyn Watch,
 ) -> Result<Vec<Drawn>, Error> {
     let location = located(&commission.model)?;
     let of_gan = is_gan(&location.path);
-    let place = if of_gan { of_full_precision(place) } else { place };
+    let compute = if of_gan { of_full_precision(compute) } else { compute };
     let Loaded { model, hash, solver } = if of_gan {
-        gan(commission, &location.path, place, watch)?
+        gan(commission, &location.path, compute, watch)?
     } else {
-        diffusion(commission, &location, place, watch)?
+        diffusion(commission, &location, compute, watch)?
     };
     let side = model.card().side;
-    let (mut works, mut rows): (Vec<(PathBuf, Shot)>, Vec<&PromptRow>) = (Vec::new(), Vec::new());
+    let (mut works, mut rows): (Vec<(PathBuf, ImageRequest)>, Vec<&PromptRow>) = (Vec::new(), Vec::new());
     let file = |stem: &str| root.join(format!("{stem}.png"));
     let Some(solver) = solver else {
-        for (stem, shot) in commission.gan.shots(&commission.seeds, side)? {
-            let size = commission.size.unwrap_or(shot.size);
-            works.push((file(&stem), Shot { size, ..shot }));
+        for (stem, request) in commission.gan.requests(&commission.seeds, side)? {
+            let size = commission.size.unwrap_or(request.size);
+            works.push((file(&stem), ImageRequest { size, ..request }));
             rows.push(&commission.prompts[0]);
         }
-        return draw(commission, (&*model, &hash), (works, &rows), root, (place, watch));
+        return draw(commission, (&*model, &hash), (works, &rows), root, (compute, watch));
     };
     if !commission.gan.is_plain() {
         return Err(Error::Unknown(
@@ -184,7 +190,7 @@ pub fn generate(
     for row in &commission.prompts {
         let seeds = row.seed.map_or_else(|| commission.seeds.clone(), |seed| vec![seed]);
         for (n, seed) in seeds.into_iter().enumerate() {
-            let shot = Shot {
+            let request = ImageRequest {
                 prompt: row.prompt.clone(),
                 negative: commission.negative.clone(),
                 seed,
@@ -196,20 +202,20 @@ pub fn generate(
                 blend: None,
                 seeding: Seeding::default(),
             };
-            works.push((file(&format!("{}_{n}", row.case)), shot));
+            works.push((file(&format!("{}_{n}", row.case)), request));
             rows.push(row);
         }
     }
-    draw(commission, (&*model, &hash), (works, &rows), root, (place, watch))
+    draw(commission, (&*model, &hash), (works, &rows), root, (compute, watch))
 }
 
 /// Draws what was asked for into the run's folder.
 fn draw(
-    commission: &Commission,
+    commission: &GenerateRequest,
     (model, hash): (&dyn Generator, &str),
-    (works, rows): (Vec<(PathBuf, Shot)>, &[&PromptRow]),
+    (works, rows): (Vec<(PathBuf, ImageRequest)>, &[&PromptRow]),
     root: &Path,
-    (place, watch): (Place, &mut dyn Watch),
+    (compute, watch): (Compute, &mut dyn Watch),
 ) -> Result<Vec<Drawn>, Error> {
     let files: HashSet<&PathBuf> = works.iter().map(|(file, _)| file).collect();
     if files.len() != works.len() {
@@ -219,24 +225,28 @@ fn draw(
     }
 
     // Before there is a folder.
-    for (_, shot) in &works {
-        model.check(shot)?;
+    for (_, request) in &works {
+        model.check(request)?;
     }
-    RunFolder::within(root, commission, Machine::here(place), watch, |run, watch| {
+    RunFolder::within(root, commission, Machine::here(compute), watch, |run, watch| {
         run.record.sign("base", model.card())?;
         run.record.bind("model with all that is on it", hash)?;
-        let largest = works.iter().map(|(_, shot)| shot).max_by_key(|shot| shot.size.0 * shot.size.1);
+        let largest =
+            works.iter().map(|(_, request)| request).max_by_key(|request| request.size.0 * request.size.1);
         let batch = match largest {
-            Some(shot) => commission.batch.settle(run, model, shot, place.device, watch)?,
+            Some(request) => commission.batch.settle(run, model, request, compute.device, watch)?,
             None => 1,
         };
-        run.phase("drawing", place.device, |_| {
-            let stamp = Stamp { model: hash, sensitive: false };
+        run.phase("drawing", compute.device, |_| {
+            let stamp = Provenance { model: hash, sensitive: false };
             draw_missing(model, &works, (stamp, batch), "drawing", watch)
         })?;
         table(commission, &works, rows, root)
     })?;
-    Ok(works.into_iter().map(|(file, shot)| Drawn { file, prompt: shot.prompt, seed: shot.seed }).collect())
+    Ok(works
+        .into_iter()
+        .map(|(file, request)| Drawn { file, prompt: request.prompt, seed: request.seed })
+        .collect())
 }
 
 /// Whether a prompt has A1111's weights in it: a number behind a colon, in brackets.
@@ -257,13 +267,13 @@ struct Loaded {
 }
 
 fn diffusion(
-    commission: &Commission,
+    commission: &GenerateRequest,
     location: &Location,
-    place: Place,
+    compute: Compute,
     watch: &mut dyn Watch,
 ) -> Result<Loaded, Error> {
     let (checkpoint, edit) = opened_with(location, &commission.edits, watch)?;
-    let mut model = loaded(&checkpoint, place, watch)?;
+    let mut model = loaded(&checkpoint, compute, watch)?;
     if !commission.edits.is_empty() {
         model.apply(&edit)?;
     }
@@ -302,7 +312,12 @@ fn diffusion(
     Ok(Loaded { model: Box::new(model), hash, solver })
 }
 
-fn gan(commission: &Commission, path: &Path, place: Place, watch: &mut dyn Watch) -> Result<Loaded, Error> {
+fn gan(
+    commission: &GenerateRequest,
+    path: &Path,
+    compute: Compute,
+    watch: &mut dyn Watch,
+) -> Result<Loaded, Error> {
     let wrong = |what: &str| {
         Err(Error::Unknown(format!(
             "{} is a StyleGAN2: {what}; its pictures are seeds (--seeds, --truncation)",
@@ -320,7 +335,7 @@ fn gan(commission: &Commission, path: &Path, place: Place, watch: &mut dyn Watch
     if steps || commission.guidance.is_some() || !commission.negative.is_empty() {
         return wrong("it draws in one step, so it has no --steps, --sampler, --guidance and --negative");
     }
-    let mut model = StyleGan2::load(path, place)?;
+    let mut model = StyleGan2::load(path, compute)?;
     if !commission.edits.is_empty() {
         let edit = said(model.lay(&commission.edits)?, watch);
         model.apply(&edit)?;
@@ -331,8 +346,8 @@ fn gan(commission: &Commission, path: &Path, place: Place, watch: &mut dyn Watch
 
 /// Writes `pictures.csv`: each file with its seed, what else a GAN's picture is of, and the prompt file's columns.
 fn table(
-    commission: &Commission,
-    works: &[(PathBuf, Shot)],
+    commission: &GenerateRequest,
+    works: &[(PathBuf, ImageRequest)],
     rows: &[&PromptRow],
     root: &Path,
 ) -> Result<(), Error> {
@@ -343,16 +358,16 @@ fn table(
         if commission.gan.is_plain() { &[] } else { &["truncation", "other_seed", "share"] };
     let heads = ["file", "seed"].iter().chain(of_gan).map(|&head| head.to_owned()).chain(kept);
     table.write_record(heads).map_err(csv_error)?;
-    for ((file, shot), row) in works.iter().zip(rows) {
+    for ((file, request), row) in works.iter().zip(rows) {
         let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let own = row.columns.iter().map(|(_, value)| value.clone());
-        let (other, share) = match shot.blend {
+        let (other, share) = match request.blend {
             Some(Blend::Between { seed, share }) => (seed.to_string(), share.to_string()),
             Some(Blend::From { seed, layer }) => (seed.to_string(), format!("from layer {layer}")),
             None => (String::new(), String::new()),
         };
-        let of_gan = [shot.truncation.to_string(), other, share].into_iter().take(of_gan.len());
-        let all = [name, shot.seed.to_string()].into_iter().chain(of_gan).chain(own);
+        let of_gan = [request.truncation.to_string(), other, share].into_iter().take(of_gan.len());
+        let all = [name, request.seed.to_string()].into_iter().chain(of_gan).chain(own);
         table.write_record(all).map_err(csv_error)?;
     }
     let bytes = table.into_inner().map_err(|error| Error::Io(std::io::Error::other(error.to_string())))?;

@@ -7,26 +7,26 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::Error;
-use super::evidence::{EvidenceFile, Looked, json};
-use crate::judge::{Look, Question};
-use crate::measure::{Answer, BLANK, Domain, Score, Seen, Subject, Target};
+use super::evidence::{EvidenceFile, JudgedImage, json};
+use crate::judge::{ImageJudge, Question};
+use crate::measure::{Answer, BLANK, Domain, JudgedAnswer, Score, Subject, Target};
 use crate::pictures::{Picture, Remarks};
 use crate::watch::Watch;
 
 /// What a picture was asked to show.
-pub trait Asked: Clone + Serialize + DeserializeOwned {
+pub trait PictureKey: Clone + Serialize + DeserializeOwned {
     /// In words.
     fn prompt(&self) -> String;
 }
 
-impl Asked for Answer {
+impl PictureKey for Answer {
     fn prompt(&self) -> String {
         Self::prompt(self)
     }
 }
 
 /// A picture that can be looked at.
-pub trait Shown {
+pub trait PictureSource {
     /// Hash of its content.
     ///
     /// # Errors
@@ -40,7 +40,7 @@ pub trait Shown {
     fn open(&self, remarks: &mut Remarks) -> Result<Picture, Error>;
 }
 
-impl Shown for PathBuf {
+impl PictureSource for PathBuf {
     fn hash(&self) -> Result<String, Error> {
         hash_of(self)
     }
@@ -62,9 +62,9 @@ pub(super) fn short(hash: &blake3::Hash) -> String {
     hash.to_hex()[..DIGITS].to_owned()
 }
 
-impl Looked<Answer> {
+impl JudgedImage<Answer> {
     /// What the judge called the picture.
-    pub fn seen(&self, questions: &[Question]) -> Seen {
+    pub fn seen(&self, questions: &[Question]) -> JudgedAnswer {
         let named = |domain: Domain| {
             questions
                 .iter()
@@ -76,7 +76,7 @@ impl Looked<Answer> {
                 })
                 .unwrap_or_default()
         };
-        Seen {
+        JudgedAnswer {
             answer: self.asked.clone(),
             style: named(Domain::Style),
             object: named(Domain::Object),
@@ -112,13 +112,13 @@ pub(super) fn warn_of_blank(what: &str, blank: usize, n: usize, watch: &mut dyn 
 ///
 /// # Errors
 /// A picture that is missing or cannot be read; a verdict that is no number; interruption.
-pub fn judge_pictures<A: Asked, S: Shown>(
-    judge: &dyn Look,
+pub fn judge_pictures<A: PictureKey, S: PictureSource>(
+    judge: &dyn ImageJudge,
     evidence: &mut EvidenceFile,
     subject: &str,
     pictures: &[(A, S)],
     watch: &mut dyn Watch,
-) -> Result<Vec<Looked<A>>, Error> {
+) -> Result<Vec<JudgedImage<A>>, Error> {
     let fingerprint = judge.card().fingerprint[..DIGITS].to_owned();
     let questions = judge.questions();
     watch.begin(&format!("judging {subject}"), pictures.len() as u64);
@@ -146,7 +146,7 @@ pub fn judge_pictures<A: Asked, S: Shown>(
             batch.iter().map(|&i| pictures[i].1.open(&mut remarks)).collect::<Result<Vec<_>, _>>()?;
         let prompts: Vec<String> = batch.iter().map(|&i| pictures[i].0.prompt()).collect();
         let seen = judge.look(&opened, &prompts)?;
-        let mut looked = Vec::with_capacity(batch.len());
+        let mut judged = Vec::with_capacity(batch.len());
         for ((&i, picture), seen) in batch.iter().zip(&opened).zip(seen) {
             if !seen.logits.iter().flatten().chain(&seen.clip_score).all(|logit| logit.is_finite()) {
                 return Err(Error::Unknown(format!(
@@ -154,7 +154,7 @@ pub fn judge_pictures<A: Asked, S: Shown>(
                     pictures[i].0.prompt()
                 )));
             }
-            looked.push(Looked {
+            judged.push(JudgedImage {
                 subject: subject.to_owned(),
                 asked: pictures[i].0.clone(),
                 picture: keys[i].0.clone(),
@@ -163,8 +163,8 @@ pub fn judge_pictures<A: Asked, S: Shown>(
                 evidence: seen,
             });
         }
-        evidence.add(&looked, &questions)?;
-        known.extend(batch.iter().map(|&i| keys[i].clone()).zip(looked));
+        evidence.add(&judged, &questions)?;
+        known.extend(batch.iter().map(|&i| keys[i].clone()).zip(judged));
         done += batch.len() as u64;
         watch.at(done, "");
         if watch.interrupted() {

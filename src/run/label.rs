@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::drawing::{Stamp, draw_missing};
+use super::drawing::{Provenance, draw_missing};
 use super::opening::of_full_precision;
 use super::pipeline::ModelSettings;
 use super::ranges::range;
@@ -14,12 +14,12 @@ use crate::files;
 use crate::generator::{Generator as _, StyleGan2, is_gan};
 use crate::pictures::Picture;
 use crate::report::contact_sheet;
-use crate::torch::Place;
+use crate::torch::Compute;
 use crate::watch::Watch;
 
 /// What is to be looked through.
 #[derive(Debug, Clone, Serialize)]
-pub struct Sitting {
+pub struct LabelSession {
     /// The generator.
     pub model: ModelSettings,
     /// The first sample's seed; the others follow it.
@@ -39,37 +39,37 @@ const BATCH: usize = 50;
 /// # Errors
 /// A model that is no GAN; whatever stops it. The same command goes on.
 pub fn draw_pages(
-    sitting: &Sitting,
+    session: &LabelSession,
     root: &Path,
-    place: Place,
+    compute: Compute,
     watch: &mut dyn Watch,
 ) -> Result<Vec<PathBuf>, Error> {
-    let path = located(&sitting.model)?.path;
+    let path = located(&session.model)?.path;
     if !is_gan(&path) {
         return Err(Error::Unknown(format!(
             "{} is no StyleGAN2: only pictures of a GAN are seeds that can be labelled",
             path.display()
         )));
     }
-    if sitting.samples == 0 {
+    if session.samples == 0 {
         return Err(Error::Unknown("there are 0 samples to look through; give --samples".to_owned()));
     }
-    if sitting.first.saturating_add(sitting.samples as u64) > MEASURED {
+    if session.first.saturating_add(session.samples as u64) > MEASURED {
         return Err(Error::Unknown(format!(
             "{} samples from seed {} on go beyond seed {}; seeds from {MEASURED} on are those that erasures are measured by, so choose a lower --first",
-            sitting.samples,
-            sitting.first,
+            session.samples,
+            session.first,
             MEASURED - 1
         )));
     }
-    let place = of_full_precision(place);
-    let model = StyleGan2::load(&path, place)?;
-    RunFolder::within(root, sitting, Machine::here(place), watch, |run, watch| {
+    let compute = of_full_precision(compute);
+    let model = StyleGan2::load(&path, compute)?;
+    RunFolder::within(root, session, Machine::here(compute), watch, |run, watch| {
         run.record.sign("model", model.card())?;
-        let own = super::samples::samples(sitting.first, sitting.samples);
+        let own = super::samples::samples(session.first, session.samples);
         let folder = run.path("pictures");
-        let stamp = Stamp { model: &model.card().hash, sensitive: false };
-        run.phase("drawing to label", place.device, |_| {
+        let stamp = Provenance { model: &model.card().hash, sensitive: false };
+        run.phase("drawing to label", compute.device, |_| {
             draw_missing(&model, &works(&model, &own, &folder), (stamp, BATCH), "drawing to label", watch)
         })?;
         let mut pages = Vec::new();

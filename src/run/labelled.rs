@@ -2,10 +2,10 @@
 //! eyes.
 
 use super::Error;
-use super::evidence::Looked;
-use super::jury::Jury;
+use super::evidence::JudgedImage;
+use super::reference_judge::ReferenceJudge;
 use super::samples::{LOOKED_AT, Sample, drawn, named, probabilities};
-use crate::erasure::{Examiner, Grade};
+use crate::erasure::{Evaluator, Progress};
 use crate::generator::Synthesizer;
 use crate::judge::{Features, Question, in_batches};
 use crate::measure::{AnswerSet, Moments, Target};
@@ -18,7 +18,7 @@ const OTHERS: usize = 500;
 /// What is known about samples of the base.
 pub(super) enum Labelled {
     /// What the labeller saw.
-    Seen(Vec<Looked<Sample>>),
+    JudgedAnswer(Vec<JudgedImage<Sample>>),
     /// Which show it and which do not, as the user says.
     Given(Vec<(u64, bool)>),
 }
@@ -55,14 +55,14 @@ impl Labelled {
         const LEAST: [usize; 2] = [2, 8];
         let (mut negatives, mut positives) = (Vec::new(), Vec::new());
         match self {
-            Self::Seen(looked) => {
+            Self::JudgedAnswer(judged) => {
                 let class = set.class(target)?;
-                for looked in looked {
-                    let shown = probabilities(&looked.evidence, questions, target.domain)[class];
+                for judged in judged {
+                    let shown = probabilities(&judged.evidence, questions, target.domain)[class];
                     if shown >= threshold {
-                        negatives.push(looked.asked.seed);
+                        negatives.push(judged.asked.seed);
                     } else if shown <= 1.0 - threshold {
-                        positives.push(looked.asked.seed);
+                        positives.push(judged.asked.seed);
                     }
                 }
             }
@@ -77,7 +77,7 @@ impl Labelled {
         {
             if seeds.len() < least {
                 let (surely, advice) = match self {
-                    Self::Seen(_) => {
+                    Self::JudgedAnswer(_) => {
                         ("surely ", "label more samples (feedback.samples), or lower feedback.threshold")
                     }
                     Self::Given(_) => ("", "look through more of them (unsee label)"),
@@ -98,12 +98,12 @@ impl Labelled {
 ///
 /// # Errors
 /// Whatever goes wrong in drawing and looking.
-pub(super) fn examiner<'a>(
+pub(super) fn evaluator<'a>(
     model: &dyn Synthesizer,
-    (labeller, features): (&'a Jury, &'a Features),
+    (labeller, features): (&'a ReferenceJudge, &'a Features),
     (set, target): (&AnswerSet, &Target),
     split: &Split,
-) -> Result<Box<Examiner<'a>>, Error> {
+) -> Result<Box<Evaluator<'a>>, Error> {
     let own: Vec<u64> = split.hold_out().0.to_vec();
     let moments = move |model: &dyn Synthesizer, seeds: &[u64]| -> Result<Moments, Error> {
         Ok(Moments::of(&features.of(&drawn(model, seeds)?)?))
@@ -116,12 +116,12 @@ pub(super) fn examiner<'a>(
     let questions = labeller.questions();
     let (class, domain) = (set.class(target)?, target.domain);
     Ok(Box::new(move |model: &dyn Synthesizer| {
-        let grade = || -> Result<Grade, Error> {
+        let progress = || -> Result<Progress, Error> {
             let evidence = in_batches(&drawn(model, &own)?, |batch| labeller.judge.see(batch, None))?;
             let gone = evidence.iter().filter(|own| named(own, &questions, domain).class != class).count();
             let damage = moments(model, &others)?.distance(&reference) / unit;
-            Ok(Grade { unlearned: gone as f64 / own.len().max(1) as f64, damage })
+            Ok(Progress { unlearned: gone as f64 / own.len().max(1) as f64, damage })
         };
-        grade().map_err(|error| crate::erasure::Error::Task(error.to_string()))
+        progress().map_err(|error| crate::erasure::Error::Task(error.to_string()))
     }))
 }

@@ -15,7 +15,7 @@ const FOLDERS: [(&str, bool); 2] = [("shows", true), ("others", false)];
 
 /// A label, and where it was found.
 struct Label {
-    place: String,
+    position: String,
     seed: u64,
     shows: bool,
     /// Hash of the model whose sample it is, where that is said.
@@ -36,19 +36,20 @@ pub(super) fn read_labels(
     watch: &mut dyn Watch,
 ) -> Result<Vec<(u64, bool)>, Error> {
     let mut labels = if path.is_dir() { of_folder(path, watch)? } else { of_csv(path, watch)? };
-    let wrong = |place: &str, why: String| Error::Unknown(format!("{}: {place}: {why}", path.display()));
+    let wrong =
+        |position: &str, why: String| Error::Unknown(format!("{}: {position}: {why}", path.display()));
     let mut seen = std::collections::HashSet::new();
-    for Label { place, seed, model: own, .. } in &labels {
+    for Label { position, seed, model: own, .. } in &labels {
         if own.as_ref().is_some_and(|own| own != model) {
             let why =
                 "it is a sample of another model, whose seeds show other things; label samples of this one";
-            return Err(wrong(place, why.to_owned()));
+            return Err(wrong(position, why.to_owned()));
         }
         // What libtorch's generator reads of it: seeds that share it draw the same.
         let drawn = seed & u64::from(u32::MAX);
         if drawn >= measured {
             return Err(wrong(
-                place,
+                position,
                 format!(
                     "the seed {seed} is one of those that measure what was unlearned; label seeds below {measured}"
                 ),
@@ -57,7 +58,7 @@ pub(super) fn read_labels(
         if !seen.insert(drawn) {
             let as_another =
                 if drawn == *seed { String::new() } else { format!(", as {drawn}, which draws the same") };
-            return Err(wrong(place, format!("the seed {seed} is there twice{as_another}")));
+            return Err(wrong(position, format!("the seed {seed} is there twice{as_another}")));
         }
     }
     // However they were sorted, the first of them are held out, and are to be any.
@@ -82,8 +83,9 @@ fn of_folder(folder: &Path, watch: &mut dyn Watch) -> Result<Vec<Label>, Error> 
                     picture.display()
                 ))
             })?;
-            let place = picture.strip_prefix(folder).map_or_else(|_| PathBuf::from(name), Path::to_path_buf);
-            labels.push(Label { place: place.display().to_string(), seed, shows, model: Some(model) });
+            let position =
+                picture.strip_prefix(folder).map_or_else(|_| PathBuf::from(name), Path::to_path_buf);
+            labels.push(Label { position: position.display().to_string(), seed, shows, model: Some(model) });
         }
     }
     Ok(labels)
@@ -108,7 +110,7 @@ fn of_csv(path: &Path, watch: &mut dyn Watch) -> Result<Vec<Label>, Error> {
             other => return Err(wrong(format!("line {line}: shows is `{other}`, expected 1 or 0"))),
         };
         let model = Some(cell("model").to_owned()).filter(|own| !own.is_empty());
-        labels.push(Label { place: format!("line {line}"), seed, shows, model });
+        labels.push(Label { position: format!("line {line}"), seed, shows, model });
     }
     if labels.is_empty() {
         return Err(wrong("it has no line but its head".to_owned()));

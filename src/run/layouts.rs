@@ -12,7 +12,7 @@ use super::screening::Request;
 use crate::canvas::{self, Object, SIDE, Style};
 use crate::measure::{Answer, AnswerSet, Domain, Paired, Role, Target};
 use crate::pictures::{Picture, list};
-use crate::report::{Band, grid};
+use crate::report::{GridBand, grid};
 use crate::watch::Watch;
 
 /// What to lay out.
@@ -92,7 +92,7 @@ pub fn compare(request: &GridRequest, watch: &mut dyn Watch) -> Result<Picture, 
                 .iter()
                 .map(|name| open(folder, own, name, request.show_sensitive))
                 .collect::<Result<Vec<_>, _>>()?;
-            Ok(Band { label: label(folder), pictures, marked: false, gap: false })
+            Ok(GridBand { label: label(folder), pictures, marked: false, gap: false })
         })
         .collect::<Result<Vec<_>, Error>>()?;
     let heads: Vec<String> = common.iter().map(|stem| canvas::spaced(stem)).collect();
@@ -134,7 +134,7 @@ fn one(
                     open(folder, stems, &format!("{prompt}{seed}"), request.show_sensitive)
                 })
                 .collect::<Result<Vec<_>, _>>()?;
-            Ok(Band { label: vec![head(row)], pictures, marked: false, gap: false })
+            Ok(GridBand { label: vec![head(row)], pictures, marked: false, gap: false })
         })
         .collect::<Result<Vec<_>, Error>>()?;
     let heads: Vec<String> = columns.into_iter().map(|column| head(column)).collect();
@@ -219,9 +219,9 @@ fn label(folder: &Path) -> Vec<String> {
 /// One picture of each style × object, with labels.
 pub fn canvas_sheet(world: u64) -> Picture {
     let heads: Vec<String> = Object::ALL.iter().map(|object| canvas::spaced(object.name())).collect();
-    let bands: Vec<Band> = Style::ALL
+    let bands: Vec<GridBand> = Style::ALL
         .iter()
-        .map(|&style| Band {
+        .map(|&style| GridBand {
             label: vec![canvas::spaced(style.name())],
             pictures: Object::ALL.iter().map(|&object| picture(world, style, object, 0)).collect(),
             marked: false,
@@ -248,7 +248,7 @@ pub fn canvas_folder(out: &Path, world: u64, per_cell: u32, watch: &mut dyn Watc
     for (done, (style, object)) in cells.enumerate() {
         for index in 0..per_cell {
             let file = out.join(style.name()).join(object.name()).join(format!("{}.png", index + 1));
-            // An earlier sitting may have drawn it, of this world.
+            // An earlier session may have drawn it, of this world.
             let about = format!("world {world}, {} × {}, {index}", style.name(), object.name());
             let own = |(key, text): &(String, String)| key == CANVAS && *text == about;
             if Picture::texts(&file).is_ok_and(|texts| texts.iter().any(own)) {
@@ -293,7 +293,7 @@ pub(super) fn before_and_after(
                         Ok(Picture::open(&picture_path(folder, &answer))?)
                     })
                     .collect::<Result<Vec<_>, Error>>()?;
-                bands.push(Band {
+                bands.push(GridBand {
                     label: vec![canvas::spaced(name), when.to_owned()],
                     pictures,
                     marked: i == 0 && when == "after",
@@ -309,7 +309,7 @@ pub(super) fn before_and_after(
 }
 
 /// The grid of a screening.
-pub(super) struct Gallery<'a> {
+pub(super) struct BeforeAfterGrid<'a> {
     /// What was erased.
     pub concept: &'a str,
     /// Pictures before and after.
@@ -318,7 +318,7 @@ pub(super) struct Gallery<'a> {
     pub blurred: bool,
 }
 
-impl Gallery<'_> {
+impl BeforeAfterGrid<'_> {
     /// Before over after, for the concept's prompts and for those to keep: failures first, then successes.
     pub(super) fn sheet(&self, requests: &[&Request], verdicts: &[Paired]) -> Result<Picture, Error> {
         let note = if self.blurred { " (blurred; --show-sensitive shows it)" } else { "" };
@@ -366,7 +366,7 @@ impl Gallery<'_> {
                 };
                 let pictures = own.iter().map(open).collect::<Result<_, _>>()?;
                 let marked = role == Role::Concept && when == "after";
-                Ok(Band { label: vec![when.to_owned()], pictures, marked, gap: false })
+                Ok(GridBand { label: vec![when.to_owned()], pictures, marked, gap: false })
             })
             .collect::<Result<Vec<_>, Error>>()?;
         let heads: Vec<String> = own.iter().map(|(request, _)| request.prompt.clone()).collect();

@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::Error;
-use super::evidence::Looked;
+use super::evidence::JudgedImage;
 use super::samples::{Sample, classes, named};
 use crate::canvas;
 use crate::judge::{Evidence, Question};
-use crate::measure::{AnswerSet, Domain, Estimate, Moments, Target, Turned, frechet, precision_recall};
+use crate::measure::{AnswerSet, ClassChanges, Domain, Estimate, Moments, Target, frechet, precision_recall};
 use crate::pictures::Picture;
-use crate::report::Band;
+use crate::report::GridBand;
 use crate::torch::Tensor;
 
 /// One number of one method on one concept.
@@ -29,8 +29,8 @@ pub struct GanScore {
 }
 
 /// Pictures of one subject: what the judge called them, and their features.
-pub(super) struct Album {
-    pub looked: Vec<Looked<Sample>>,
+pub(super) struct JudgedSamples {
+    pub judged: Vec<JudgedImage<Sample>>,
     pub folder: PathBuf,
     pub features: Tensor,
 }
@@ -45,7 +45,7 @@ pub(super) struct Measured<'a> {
     /// The classes of the target's domain and of the other one.
     names: [&'a [String]; 2],
     class: usize,
-    base: &'a Album,
+    base: &'a JudgedSamples,
     /// Classes of the base's pictures in the target's domain and in the other one.
     before: [Vec<usize>; 2],
     /// Features of the base's pictures without the target.
@@ -71,15 +71,15 @@ impl<'a> Measured<'a> {
     pub(super) fn new(
         (set, questions): (&'a AnswerSet, &'a [Question]),
         target: &'a Target,
-        (base, second): (&'a Album, &Album),
+        (base, second): (&'a JudgedSamples, &JudgedSamples),
         known: Option<Moments>,
         retrained: Option<Tensor>,
     ) -> Result<Self, Error> {
-        let classes_of = |album: &Album, domain: Domain| classes(&album.looked, questions, domain);
+        let classes_of = |album: &JudgedSamples, domain: Domain| classes(&album.judged, questions, domain);
         let class = set.class(target)?;
         let domains = [target.domain, target.domain.other()];
         let [before, again] = [base, second].map(|album| domains.map(|domain| classes_of(album, domain)));
-        let without = |album: &Album, classes: &[usize]| {
+        let without = |album: &JudgedSamples, classes: &[usize]| {
             let rows = (0..).zip(classes).filter(|(_, own)| **own != class);
             let rows: Vec<i64> = rows.map(|(row, _)| row).collect();
             album.features.index_select(0, &Tensor::from_slice(&rows))
@@ -151,7 +151,7 @@ impl<'a> Measured<'a> {
     fn drifts(&self, method: &str, now: &[Vec<usize>; 2]) -> Vec<GanScore> {
         let mut scores = Vec::new();
         for (i, (without, suffix)) in [(Some(self.class), ""), (None, " beside")].into_iter().enumerate() {
-            let turned = Turned { before: &self.before[i], after: &now[i] };
+            let turned = ClassChanges { before: &self.before[i], after: &now[i] };
             for (measure, estimate) in ["drift", "largest drift"]
                 .into_iter()
                 .zip(turned.drifts(self.names[i].len(), without).into_iter().flatten())
@@ -167,10 +167,10 @@ impl<'a> Measured<'a> {
     }
 
     /// What a method did.
-    pub(super) fn after(&self, method: &str, after: &Album) -> Vec<GanScore> {
+    pub(super) fn after(&self, method: &str, after: &JudgedSamples) -> Vec<GanScore> {
         let domains = [self.target.domain, self.target.domain.other()];
-        let now = domains.map(|domain| classes(&after.looked, self.questions, domain));
-        let turned = Turned { before: &self.before[0], after: &now[0] };
+        let now = domains.map(|domain| classes(&after.judged, self.questions, domain));
+        let turned = ClassChanges { before: &self.before[0], after: &now[0] };
         let gone = [
             ("PUL", turned.unlearned(self.class)),
             ("PUL of negatives", turned.unlearned_of_negatives(self.class)),
@@ -186,7 +186,7 @@ impl<'a> Measured<'a> {
 
     /// What a generator scores that never saw the target: what it is said to show is the judge's mistake, and more than that
     /// no erasure can be asked for.
-    pub(super) fn of_retrained(&self, retrained: &Album) -> Vec<GanScore> {
+    pub(super) fn of_retrained(&self, retrained: &JudgedSamples) -> Vec<GanScore> {
         let mut scores = self.after("retrained", retrained);
         // Of pictures to themselves.
         scores.retain(|score| score.measure != "Ret-FID");
@@ -195,8 +195,8 @@ impl<'a> Measured<'a> {
 
     /// Latents of which the base's pictures show the target, or do not.
     pub(super) fn latents(&self, shown: bool) -> impl Iterator<Item = Sample> {
-        let rows = self.base.looked.iter().zip(&self.before[0]);
-        rows.filter(move |(_, class)| (**class == self.class) == shown).map(|(looked, _)| looked.asked)
+        let rows = self.base.judged.iter().zip(&self.before[0]);
+        rows.filter(move |(_, class)| (**class == self.class) == shown).map(|(judged, _)| judged.asked)
     }
 
     /// What a picture must be called to show the target.
@@ -205,7 +205,7 @@ impl<'a> Measured<'a> {
     }
 
     /// The same latents before and after each method: some that showed the target, and some that did not.
-    pub(super) fn bands(&self, base: &Path, methods: &[(&str, PathBuf)]) -> Result<Vec<Band>, Error> {
+    pub(super) fn bands(&self, base: &Path, methods: &[(&str, PathBuf)]) -> Result<Vec<GridBand>, Error> {
         const OWN: usize = 8;
         const OTHERS: usize = 6;
         let shown: Vec<Sample> =
@@ -219,7 +219,7 @@ impl<'a> Measured<'a> {
                 .collect::<Result<Vec<_>, _>>()?;
             let before = name == "before";
             let label = vec![canvas::spaced(&self.target.name), name.to_owned()];
-            Ok(Band { label, pictures, marked: name == "adapt-then-unlearn", gap: before })
+            Ok(GridBand { label, pictures, marked: name == "adapt-then-unlearn", gap: before })
         })
         .collect()
     }

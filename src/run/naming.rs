@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use super::Error;
 use super::pipeline::ModelSettings;
 use crate::generator::{Location, is_gan};
-use crate::hub::{self, Name, Settings};
-use crate::weights::{Edit, Ema, Weights, foreign_gan, is_stylegan};
+use crate::hub::{self, HubSettings, Name};
+use crate::weights::{Edit, EmaChoice, Weights, foreign_gan, is_stylegan};
 
 /// The file of a GAN in a folder of its own.
 const GAN_FILE: &str = "stylegan2.safetensors";
@@ -55,7 +55,7 @@ pub fn shipped_or_path(text: &str) -> Result<PathBuf, Error> {
         return Ok(path);
     }
     if let Ok(name) = text.parse::<Name>() {
-        let settings = Settings::from_environment();
+        let settings = HubSettings::from_environment();
         return hub::cached(&settings, &name, &lacking)?.ok_or_else(|| {
             Error::Unknown(format!(
                 "there is no folder {text}, and no model of that name in {}; `unsee pull {text}` brings it there",
@@ -120,7 +120,7 @@ pub fn located(settings: &ModelSettings) -> Result<Location, Error> {
         return Err(Error::Unknown(format!("{} is {kind}; StyleGAN2 networks can be read", path.display())));
     }
     let of_diffusion =
-        settings.ema != Ema::Auto || settings.config.is_some() || settings.prediction.is_some();
+        settings.ema != EmaChoice::Auto || settings.config.is_some() || settings.prediction.is_some();
     if of_diffusion && file.as_ref().is_some_and(is_stylegan) {
         return Err(Error::Unknown(format!(
             "{} is a StyleGAN2: it has no UNet to choose (ema), no diffusers configuration (config) and no prediction; leave them out",

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use super::{Adapter, Error};
 use crate::generator::{Checkpoint, Laid, Location, StableDiffusion, StyleGan2};
 use crate::pictures::{Listing, list_deep};
-use crate::torch::{Device, Place, Precision};
+use crate::torch::{Compute, Device, Precision};
 use crate::watch::Watch;
-use crate::weights::{Edit, Ema, adapter_file};
+use crate::weights::{Edit, EmaChoice, adapter_file};
 
 /// Says which commit of a model of the hub is taken, where no branch names it.
 pub(super) fn say_commit(path: &Path, watch: &mut dyn Watch) {
@@ -37,10 +37,10 @@ pub(super) fn opened(location: &Location, watch: &mut dyn Watch) -> Result<Check
 /// Loads what was opened, and says what of it is used by nothing.
 pub(super) fn loaded(
     checkpoint: &Checkpoint,
-    place: Place,
+    compute: Compute,
     watch: &mut dyn Watch,
 ) -> Result<StableDiffusion, Error> {
-    let model = StableDiffusion::load(checkpoint, place)?;
+    let model = StableDiffusion::load(checkpoint, compute)?;
     model.notes().iter().for_each(|note| watch.note(note));
     Ok(model)
 }
@@ -63,7 +63,7 @@ pub(super) fn warn_of_unread<'p>(
 
 /// Opens a `StyleGAN2` to be read, and not to draw or learn.
 pub(super) fn opened_gan(file: &Path) -> Result<StyleGan2, Error> {
-    Ok(StyleGan2::load(file, Place::new(Device::CPU, Precision::F32))?)
+    Ok(StyleGan2::load(file, Compute::new(Device::CPU, Precision::F32))?)
 }
 
 /// The hash of a model with files on it: the base's, and theirs with their strengths.
@@ -110,9 +110,9 @@ pub(super) fn pictures_hash(folder: &Path) -> Result<String, Error> {
 }
 
 /// Where a GAN draws: whatever it learns in, its pictures are of 32 bits.
-pub(super) fn of_full_precision(place: Place) -> Place {
-    let precision = if place.precision == Precision::Tf32 { Precision::Tf32 } else { Precision::F32 };
-    Place { precision, ..place }
+pub(super) fn of_full_precision(compute: Compute) -> Compute {
+    let precision = if compute.precision == Precision::Tf32 { Precision::Tf32 } else { Precision::F32 };
+    Compute { precision, ..compute }
 }
 
 /// Opens a model, lays files onto it and says what fitted. Which weights of single files are taken is of all of them: of
@@ -125,7 +125,7 @@ pub(super) fn opened_with(
     if edits.is_empty() {
         return Ok((opened(location, watch)?, Edit::default()));
     }
-    let ema = if location.path.is_dir() { Ema::Auto } else { location.ema };
+    let ema = if location.path.is_dir() { EmaChoice::Auto } else { location.ema };
     let base = opened(&Location { ema, ..location.clone() }, watch)?;
     let edit = said(base.lay(edits, location.ema)?, watch);
     Ok((base, edit))

@@ -10,7 +10,7 @@ use super::{Batch, Error};
 use crate::erasure::{SalUn, Task};
 use crate::measure::Target;
 use crate::sampler::{Prediction, Solver};
-use crate::weights::Ema;
+use crate::weights::EmaChoice;
 
 /// A pipeline file of either kind.
 #[derive(Debug, Clone)]
@@ -101,7 +101,7 @@ pub struct ModelSettings {
     pub path: String,
     /// Whether a single file's averaged weights are taken, `yes` or `no`; `auto` takes the last ones, as diffusers does.
     #[serde(skip_serializing_if = "is_default")]
-    pub ema: Ema,
+    pub ema: EmaChoice,
     /// A diffusers folder whose configuration and tokenizer belong to a single file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub config: Option<PathBuf>,
@@ -201,7 +201,7 @@ fn four() -> usize {
 
 impl Default for ModelSettings {
     fn default() -> Self {
-        Self { path: "miniature".to_owned(), ema: Ema::Auto, config: None, prediction: None }
+        Self { path: "miniature".to_owned(), ema: EmaChoice::Auto, config: None, prediction: None }
     }
 }
 

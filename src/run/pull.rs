@@ -3,7 +3,7 @@
 use super::Error;
 use super::naming::lacking;
 use super::opening::say_commit;
-use crate::hub::{Name, Pulled, Settings};
+use crate::hub::{HubSettings, Name, Pulled};
 use crate::watch::Watch;
 
 /// Brings a Stable Diffusion, or a CLIP that judges, into the cache.
@@ -15,7 +15,7 @@ pub fn pull(name: &Name, watch: &mut dyn Watch) -> Result<Pulled, Error> {
         let model = crate::generator::needed(files);
         if model.is_empty() { crate::judge::needed(files) } else { model }
     };
-    let pulled = crate::hub::pull(&Settings::from_environment(), name, choose, &lacking, watch)?;
+    let pulled = crate::hub::pull(&HubSettings::from_environment(), name, choose, &lacking, watch)?;
     say_commit(&pulled.path, watch);
     Ok(pulled)
 }

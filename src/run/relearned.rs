@@ -8,7 +8,7 @@ use super::measured::Measured;
 use super::opening::content_hash;
 use super::samples::drawn;
 use super::{Error, RunFolder};
-use crate::attack::{Relearning, Return, Sight};
+use crate::attack::{RelearnCurve, RelearnPoint, Relearning};
 use crate::files::write_json;
 use crate::generator::{StyleGan2, Synthesizer};
 use crate::judge::{Judge, in_batches};
@@ -51,15 +51,15 @@ pub(super) struct Again<'a> {
     pub judge: &'a Judge,
 }
 
-/// What an earlier sitting saw, and of which edit.
+/// What an earlier session saw, and of which edit.
 #[derive(Serialize, Deserialize)]
-struct Kept {
+struct SavedCurve {
     edit: String,
-    back: Return,
+    back: RelearnCurve,
 }
 
 impl Again<'_> {
-    /// Teaches what a method took out of a model, and lets a judge look at latents that showed it. What an earlier sitting
+    /// Teaches what a method took out of a model, and lets a judge look at latents that showed it. What an earlier session
     /// saw is read.
     pub(super) fn teach(
         &self,
@@ -72,8 +72,9 @@ impl Again<'_> {
         let stem = target.to_string().replace(':', "-");
         let file = run.path(format!("state/{stem}/relearned-{method}.json"));
         let edit = content_hash(edit)?.to_hex().to_string();
-        let known =
-            fs_err::read_to_string(&file).ok().and_then(|text| serde_json::from_str::<Kept>(&text).ok());
+        let known = fs_err::read_to_string(&file)
+            .ok()
+            .and_then(|text| serde_json::from_str::<SavedCurve>(&text).ok());
         let back = if let Some(known) = known.filter(|known| known.edit == edit) {
             known.back
         } else {
@@ -84,14 +85,15 @@ impl Again<'_> {
             };
             let look = |model: &dyn Synthesizer| shown(model).map_err(|error| error.to_string());
             let what = format!("relearning {target} after {method}");
-            let back = run.phase(&what, model.place().device, |_| {
+            let back = run.phase(&what, model.compute().device, |_| {
                 Ok(self.settings.run(model, &self.pictures, &look, self.seed, watch)?)
             })?;
-            let kept = Kept { edit, back };
+            let kept = SavedCurve { edit, back };
             write_json(&file, &kept)?;
             kept.back
         };
-        let point = |own: &Sight| CurvePoint { step: own.step, share: Estimate::of_share(own.hits, own.n) };
+        let point =
+            |own: &RelearnPoint| CurvePoint { step: own.step, share: Estimate::of_share(own.hits, own.n) };
         Ok(Relearned {
             target: target.to_string(),
             method: method.to_owned(),

@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::evidence::Looked;
-use super::judging::Asked;
-use crate::generator::{Generator as _, Shot, StyleGan2, Synthesizer, at_once};
-use crate::judge::{Error, Evidence, Judge, JudgeCard, Look, Question};
+use super::evidence::JudgedImage;
+use super::judging::PictureKey;
+use crate::generator::{Generator as _, ImageRequest, StyleGan2, Synthesizer, at_once};
+use crate::judge::{Error, Evidence, ImageJudge, Judge, JudgeCard, Question};
 use crate::measure::Domain;
 use crate::pictures::Picture;
 use crate::watch::Quiet;
@@ -26,7 +26,7 @@ pub(super) struct Sample {
     pub seed: u64,
 }
 
-impl Asked for Sample {
+impl PictureKey for Sample {
     fn prompt(&self) -> String {
         String::new()
     }
@@ -45,17 +45,21 @@ pub(super) fn samples(first: u64, n: usize) -> Vec<Sample> {
 }
 
 /// What is drawn of samples into a folder.
-pub(super) fn works(model: &StyleGan2, samples: &[Sample], folder: &Path) -> Vec<(PathBuf, Shot)> {
+pub(super) fn works(model: &StyleGan2, samples: &[Sample], folder: &Path) -> Vec<(PathBuf, ImageRequest)> {
     let side = model.card().side;
-    samples.iter().map(|sample| (sample.path(folder), Shot::of_seed(sample.seed, 1.0, side))).collect()
+    samples
+        .iter()
+        .map(|sample| (sample.path(folder), ImageRequest::of_seed(sample.seed, 1.0, side)))
+        .collect()
 }
 
 /// Draws samples of these seeds and keeps the pictures in memory.
 pub(super) fn drawn(model: &dyn Synthesizer, seeds: &[u64]) -> Result<Vec<Picture>, super::Error> {
     let side = model.card().side;
-    let shots: Vec<Shot> = seeds.iter().map(|&seed| Shot::of_seed(seed, 1.0, side)).collect();
-    let mut pictures = Vec::with_capacity(shots.len());
-    for group in shots.chunks(at_once(side)) {
+    let requests: Vec<ImageRequest> =
+        seeds.iter().map(|&seed| ImageRequest::of_seed(seed, 1.0, side)).collect();
+    let mut pictures = Vec::with_capacity(requests.len());
+    for group in requests.chunks(at_once(side)) {
         pictures.extend(model.draw(group, &mut Quiet)?);
     }
     Ok(pictures)
@@ -64,7 +68,7 @@ pub(super) fn drawn(model: &dyn Synthesizer, seeds: &[u64]) -> Result<Vec<Pictur
 /// A judge of pictures that no prompt asked for.
 pub(super) struct Unprompted<'a>(pub &'a Judge);
 
-impl Look for Unprompted<'_> {
+impl ImageJudge for Unprompted<'_> {
     fn card(&self) -> &JudgeCard {
         self.0.card()
     }
@@ -80,7 +84,7 @@ impl Look for Unprompted<'_> {
 
 /// The class of a domain that a network saw, and how sure it was.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Named {
+pub(super) struct Classified {
     pub class: usize,
     pub probability: f64,
 }
@@ -96,13 +100,13 @@ pub(super) fn probabilities(evidence: &Evidence, questions: &[Question], domain:
 }
 
 /// What it called a picture.
-pub(super) fn named(evidence: &Evidence, questions: &[Question], domain: Domain) -> Named {
+pub(super) fn named(evidence: &Evidence, questions: &[Question], domain: Domain) -> Classified {
     let each = probabilities(evidence, questions, domain);
     let class = (0..each.len()).max_by(|&a, &b| each[a].total_cmp(&each[b])).unwrap_or(0);
-    Named { class, probability: each.get(class).copied().unwrap_or(0.0) }
+    Classified { class, probability: each.get(class).copied().unwrap_or(0.0) }
 }
 
 /// What it called each picture.
-pub(super) fn classes(looked: &[Looked<Sample>], questions: &[Question], domain: Domain) -> Vec<usize> {
-    looked.iter().map(|looked| named(&looked.evidence, questions, domain).class).collect()
+pub(super) fn classes(judged: &[JudgedImage<Sample>], questions: &[Question], domain: Domain) -> Vec<usize> {
+    judged.iter().map(|judged| named(&judged.evidence, questions, domain).class).collect()
 }

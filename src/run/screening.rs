@@ -6,23 +6,23 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::concept::{Screening, captioned};
-use super::erasing::{CONCEPT_SEED, Places, erase};
-use super::evidence::{EvidenceFile, Looked, json};
-use super::judging::{Asked, judge_pictures, warn_of_blank};
-use super::layouts::Gallery;
+use super::erasing::{CONCEPT_SEED, ErasurePaths, erase};
+use super::evidence::{EvidenceFile, JudgedImage, json};
+use super::judging::{PictureKey, judge_pictures, warn_of_blank};
+use super::layouts::BeforeAfterGrid;
 use super::opening::{pictures_hash, warn_of_unread};
 use super::prompts::PromptRow;
 use super::screens::{ScreenReport, measured, open_screens};
-use super::studio::Studio;
+use super::session::DiffusionSession;
 use super::task::warn_of_cut;
 use super::{Ending, Error, Machine, RunFolder};
-use crate::erasure::{Example, Material, Task};
+use crate::erasure::{PromptedImage, Task, TrainingImages};
 use crate::files::write_json;
-use crate::generator::Shot;
-use crate::judge::{Look as _, Screen};
-use crate::measure::{Estimate, Impression, Paired, Rate, Role, blank, rates, share};
+use crate::generator::ImageRequest;
+use crate::judge::{ConceptDetector, ImageJudge as _};
+use crate::measure::{BlankCheck, Estimate, Paired, Rate, Role, blank, rates, share};
 use crate::pictures::{Picture, Remarks};
-use crate::torch::{Device, Place};
+use crate::torch::{Compute, Device};
 use crate::watch::Watch;
 
 /// What a screening ends with; `scores.json` holds the screens, rates and agreement.
@@ -56,7 +56,7 @@ pub(super) struct Request {
     pub seed: u64,
 }
 
-impl Asked for Request {
+impl PictureKey for Request {
     fn prompt(&self) -> String {
         self.prompt.clone()
     }
@@ -107,34 +107,34 @@ pub fn screen(
     pipeline: &Screening,
     root: &Path,
     open_grid: bool,
-    place: Place,
+    compute: Compute,
     watch: &mut dyn Watch,
 ) -> Result<Screened, Error> {
     pipeline.check_material(watch)?;
     let requests = requests(pipeline, watch)?;
-    let screens = open_screens(pipeline, place.device, watch)?;
+    let screens = open_screens(pipeline, compute.device, watch)?;
     let sensitive = pipeline.concept.sensitive;
-    let mut studio = Studio::open(&pipeline.model, &pipeline.draw, sensitive, place, watch)?;
+    let mut session = DiffusionSession::open(&pipeline.model, &pipeline.draw, sensitive, compute, watch)?;
     let blurred = sensitive && !open_grid;
-    RunFolder::within(root, pipeline, Machine::here(place), watch, |run, watch| {
-        work(pipeline, &mut studio, &screens, &requests, run, (place.device, blurred), watch)
+    RunFolder::within(root, pipeline, Machine::here(compute), watch, |run, watch| {
+        work(pipeline, &mut session, &screens, &requests, run, (compute.device, blurred), watch)
     })
 }
 
 fn work(
     pipeline: &Screening,
-    studio: &mut Studio,
-    screens: &[(&'static str, Screen)],
+    session: &mut DiffusionSession,
+    screens: &[(&'static str, ConceptDetector)],
     requests: &[(Request, PromptRow)],
     run: &mut RunFolder,
     (device, blurred): (Device, bool),
     watch: &mut dyn Watch,
 ) -> Result<Screened, Error> {
     let concept = &pipeline.concept;
-    let own = (studio.side, studio.side);
+    let own = (session.side, session.side);
     let sizes = requests.iter().map(|(_, row)| row.size.unwrap_or(own));
     let largest = sizes.chain([own]).max_by_key(|(width, height)| width * height).unwrap_or(own);
-    studio.sign(run, largest, watch)?;
+    session.sign(run, largest, watch)?;
     let prompts: Vec<&PromptRow> = requests.iter().map(|(_, row)| row).collect();
     run.record.bind("prompts", blake3::hash(json(&prompts)?.as_bytes()).to_hex().as_str())?;
     if let Some(folder) = &concept.pictures {
@@ -142,7 +142,7 @@ fn work(
     }
     let pairs = concept.pairs.iter().flat_map(|pair| [&pair.forget, &pair.anchor]);
     let all = prompts.iter().map(|row| &row.prompt).chain(pairs).chain(&concept.keep);
-    warn_of_unread(&studio.model, all.map(String::as_str), watch);
+    warn_of_unread(&session.model, all.map(String::as_str), watch);
     let mut reports = Vec::new();
     for (name, screen) in screens {
         run.record.bind(name, &screen.card().hash)?;
@@ -153,28 +153,28 @@ fn work(
         reports.push(run.phase(&what, device, |_| measured(name, screen, reference, &mut evidence, watch))?);
     }
 
-    let works = |studio: &Studio, folder: &Path| -> Vec<(PathBuf, Shot)> {
-        let own = studio.side;
-        let work = |(request, row): &(Request, PromptRow)| {
-            let shot = studio.shot(request.prompt.clone(), request.seed);
-            let guidance = row.guidance.unwrap_or(shot.guidance);
-            (request.path(folder), Shot { guidance, size: row.size.unwrap_or((own, own)), ..shot })
+    let works = |session: &DiffusionSession, folder: &Path| -> Vec<(PathBuf, ImageRequest)> {
+        let own = session.side;
+        let work = |(asked, row): &(Request, PromptRow)| {
+            let request = session.request(asked.prompt.clone(), asked.seed);
+            let guidance = row.guidance.unwrap_or(request.guidance);
+            (asked.path(folder), ImageRequest { guidance, size: row.size.unwrap_or((own, own)), ..request })
         };
         requests.iter().map(work).collect()
     };
     let before = run.path("pictures/base");
-    run.phase("drawing before", device, |_| studio.draw(&works(studio, &before), "drawing before", watch))?;
+    run.phase("drawing before", device, |_| session.draw(&works(session, &before), "drawing before", watch))?;
 
-    let (task, places) = (pipeline.task(), Places::new(""));
-    let bring = |studio: &Studio, folder: &Path, watch: &mut dyn Watch| {
-        material(pipeline, studio, &task, folder, watch)
+    let (task, places) = (pipeline.task(), ErasurePaths::new(""));
+    let bring = |session: &DiffusionSession, folder: &Path, watch: &mut dyn Watch| {
+        material(pipeline, session, &task, folder, watch)
     };
-    let edit = erase(studio, run, (&pipeline.method, &task, &places), bring, device, watch)?;
-    studio.put_on(&edit, run.path(&places.edit))?;
+    let edit = erase(session, run, (&pipeline.method, &task, &places), bring, device, watch)?;
+    session.put_on(&edit, run.path(&places.edit))?;
     let after = run.path(&places.pictures);
     let what = format!("drawing without {}", concept.name);
-    run.phase(&what, device, |_| studio.draw(&works(studio, &after), &what, watch))?;
-    studio.take_off()?;
+    run.phase(&what, device, |_| session.draw(&works(session, &after), &what, watch))?;
+    session.take_off()?;
 
     let verdicts = verdicts(screens, requests, run, [&before, &after], device, watch)?;
     let of = |role: Role, pairs: &[Paired]| -> Vec<Paired> {
@@ -197,7 +197,7 @@ fn work(
 
     let picture = run.path("grid.png");
     let names: Vec<&Request> = requests.iter().map(|(request, _)| request).collect();
-    let gallery = Gallery { concept: &concept.name, folders: [&before, &after], blurred };
+    let gallery = BeforeAfterGrid { concept: &concept.name, folders: [&before, &after], blurred };
     gallery.sheet(&names, &by_any(&verdicts))?.save_sheet(&picture)?;
     let screened = Screened {
         concept: concept.name.clone(),
@@ -219,7 +219,7 @@ fn work(
 
 /// What each screen sees in each picture, before and after.
 fn verdicts(
-    screens: &[(&'static str, Screen)],
+    screens: &[(&'static str, ConceptDetector)],
     requests: &[(Request, PromptRow)],
     run: &mut RunFolder,
     folders: [&Path; 2],
@@ -242,14 +242,14 @@ fn verdicts(
         for (subject, folder) in ["base", "erased"].into_iter().zip(folders) {
             let pictures: Vec<(Request, PathBuf)> =
                 requests.iter().map(|(request, _)| (request.clone(), request.path(folder))).collect();
-            let looked = run.phase(&format!("screening {subject} ({name})"), device, |_| {
+            let judged = run.phase(&format!("screening {subject} ({name})"), device, |_| {
                 judge_pictures(screen, &mut evidence, subject, &pictures, watch)
             })?;
-            seen.push(looked);
+            seen.push(judged);
         }
-        let empty = |looked: &[Looked<Request>]| {
-            let own = looked.iter().filter(|own| own.asked.role == Role::Concept);
-            let all: Vec<Impression> = own.map(Looked::impression).collect();
+        let empty = |judged: &[JudgedImage<Request>]| {
+            let own = judged.iter().filter(|own| own.asked.role == Role::Concept);
+            let all: Vec<BlankCheck> = own.map(JudgedImage::impression).collect();
             (blank(&all), all.len())
         };
         let ((before, _), (after, n)) = (empty(&seen[0]), empty(&seen[1]));
@@ -290,45 +290,45 @@ fn by_any(verdicts: &[Vec<Paired>]) -> Vec<Paired> {
 /// The pictures to learn from: from the user's folder, or drawn by the model itself.
 fn material(
     pipeline: &Screening,
-    studio: &Studio,
+    session: &DiffusionSession,
     task: &Task,
     folder: &Path,
     watch: &mut dyn Watch,
-) -> Result<Material, Error> {
+) -> Result<TrainingImages, Error> {
     let concept = &pipeline.concept;
     let forget: Vec<&str> = task.pairs.iter().map(|pair| pair.forget.as_str()).collect();
     let keep: Vec<&str> = task.remain.iter().map(String::as_str).collect();
     if let Some(folder) = &concept.pictures {
         let (mut remarks, mut cut) = (Remarks::default(), 0);
-        let mut read = |what: &str, prompts: &[&str]| -> Result<Vec<Example>, Error> {
+        let mut read = |what: &str, prompts: &[&str]| -> Result<Vec<PromptedImage>, Error> {
             let files =
                 if prompts.is_empty() { Vec::new() } else { captioned(&folder.join(what), prompts, watch)? };
             let open = |(file, prompt): (PathBuf, usize)| {
                 let picture = Picture::open_noting(&file, &mut remarks)?;
-                Ok(Example { picture: picture.fitted_noting(studio.side as usize, &mut cut), prompt })
+                Ok(PromptedImage { picture: picture.fitted_noting(session.side as usize, &mut cut), prompt })
             };
             files.into_iter().map(open).collect()
         };
-        let material = Material { forget: read("forget", &forget)?, remain: read("keep", &keep)? };
+        let material = TrainingImages { forget: read("forget", &forget)?, remain: read("keep", &keep)? };
         remarks.sentences().iter().for_each(|remark| watch.note(remark));
         warn_of_cut(cut, watch);
         return Ok(material);
     }
-    let mut drawn = |what: &str, prompts: &[&str], each: usize| -> Result<Vec<Example>, Error> {
-        let works: Vec<(PathBuf, Shot)> = (0..prompts.len())
+    let mut drawn = |what: &str, prompts: &[&str], each: usize| -> Result<Vec<PromptedImage>, Error> {
+        let works: Vec<(PathBuf, ImageRequest)> = (0..prompts.len())
             .flat_map(|prompt| (0..each as u64).map(move |i| (prompt, i)))
             .map(|(prompt, i)| {
                 let file = folder.join(what).join(format!("{prompt}_{i}.png"));
-                (file, studio.shot(prompts[prompt].to_owned(), CONCEPT_SEED + i))
+                (file, session.request(prompts[prompt].to_owned(), CONCEPT_SEED + i))
             })
             .collect();
-        studio.draw(&works, &format!("drawing to {what}"), watch)?;
-        let example = |(i, (file, _)): (usize, &(PathBuf, Shot))| {
-            Ok(Example { picture: Picture::open(file)?, prompt: i / each })
+        session.draw(&works, &format!("drawing to {what}"), watch)?;
+        let example = |(i, (file, _)): (usize, &(PathBuf, ImageRequest))| {
+            Ok(PromptedImage { picture: Picture::open(file)?, prompt: i / each })
         };
         works.iter().enumerate().map(example).collect()
     };
-    Ok(Material {
+    Ok(TrainingImages {
         forget: drawn("forget", &forget, concept.forget_pictures)?,
         remain: drawn("keep", &keep, concept.keep_pictures)?,
     })

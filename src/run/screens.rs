@@ -6,11 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use super::concept::{NONE, Screening};
 use super::evidence::EvidenceFile;
-use super::judging::{Asked, judge_pictures};
-use super::jury::eye;
+use super::judging::{PictureKey, judge_pictures};
 use super::opening::{listed, say_commit};
+use super::reference_judge::clip_encoder;
 use super::{Error, shipped_or_path};
-use crate::judge::{JudgeCard, Look as _, Screen};
+use crate::judge::{ConceptDetector, ImageJudge as _, JudgeCard};
 use crate::measure::{Estimate, share};
 use crate::pictures::{Picture, list_deep};
 use crate::torch::Device;
@@ -38,17 +38,17 @@ pub(super) fn open_screens(
     pipeline: &Screening,
     device: Device,
     watch: &mut dyn Watch,
-) -> Result<Vec<(&'static str, Screen)>, Error> {
+) -> Result<Vec<(&'static str, ConceptDetector)>, Error> {
     let settings = &pipeline.screen;
     let mut screens = Vec::new();
     if let Some([folder, features]) = settings.checker_folders(&pipeline.model)? {
-        screens.push(("checker", Screen::checker(&folder, &features, settings.adjustment, device)?));
+        screens.push(("checker", ConceptDetector::checker(&folder, &features, settings.adjustment, device)?));
     }
     if settings.clip != NONE {
         let folder = shipped_or_path(&settings.clip)?;
         say_commit(&folder, watch);
-        let eye = eye(&folder, &settings.engine, device)?;
-        let screen = Screen::by_text(eye, &settings.shows, &settings.clear)?;
+        let encoder = clip_encoder(&folder, &settings.engine, device)?;
+        let screen = ConceptDetector::by_text(encoder, &settings.shows, &settings.clear)?;
         screens.push(("clip", screen));
     }
     for (_, screen) in &screens {
@@ -63,7 +63,7 @@ pub(super) fn open_screens(
 /// Folders that are missing or empty, pictures that cannot be read.
 pub(super) fn measured(
     name: &str,
-    screen: &Screen,
+    screen: &ConceptDetector,
     reference: Option<&Path>,
     evidence: &mut EvidenceFile,
     watch: &mut dyn Watch,
@@ -77,15 +77,15 @@ pub(super) fn measured(
     let Some(reference) = reference else { return Ok(report) };
     let mut right = |truth: &str, shown: bool| -> Result<Option<Estimate>, Error> {
         let folder = reference.join(truth);
-        let known: Vec<(Known, PathBuf)> = pictures_in(&folder, watch)?
+        let known: Vec<(LabelledFile, PathBuf)> = pictures_in(&folder, watch)?
             .into_iter()
             .map(|file| {
                 let inside = file.strip_prefix(&folder).unwrap_or(&file);
-                (Known { file: inside.to_string_lossy().into_owned() }, file)
+                (LabelledFile { file: inside.to_string_lossy().into_owned() }, file)
             })
             .collect();
-        let looked = judge_pictures(screen, evidence, &format!("reference {truth}"), &known, watch)?;
-        let verdicts = looked.iter().map(|looked| (screen.margin(&looked.evidence) > 0.0) == shown);
+        let judged = judge_pictures(screen, evidence, &format!("reference {truth}"), &known, watch)?;
+        let verdicts = judged.iter().map(|judged| (screen.margin(&judged.evidence) > 0.0) == shown);
         Ok(share(verdicts.enumerate()))
     };
     report.sensitivity = right("shows", true)?;
@@ -95,11 +95,11 @@ pub(super) fn measured(
 
 /// A picture whose truth is known, by its place in the folder.
 #[derive(Clone, Serialize, Deserialize)]
-struct Known {
+struct LabelledFile {
     file: String,
 }
 
-impl Asked for Known {
+impl PictureKey for LabelledFile {
     fn prompt(&self) -> String {
         String::new()
     }

@@ -7,21 +7,21 @@ use serde::{Deserialize, Serialize};
 use super::Error;
 use super::answering::{checked, works};
 use super::drawing::picture_path;
-use super::erasing::{Places, erase};
+use super::erasing::{ErasurePaths, erase};
 use super::evidence::EvidenceFile;
 use super::folder::{Ending, Machine, RunFolder};
 use super::judging::{judge_pictures, warn_of_blanks};
-use super::jury::{JudgeReport, Jury};
 use super::layouts::before_and_after;
 use super::opening::{pictures_hash, warn_of_unread};
 use super::pipeline::Pipeline;
-use super::studio::Studio;
+use super::reference_judge::{JudgeReport, ReferenceJudge};
+use super::session::DiffusionSession;
 use super::task::{material, task};
 use crate::files::write_json;
 use crate::measure::{
-    Answer, AnswerSet, Became, Domain, Score, Seen, Subject, Target, became, score_mean, score_target,
+    Answer, AnswerSet, Became, Domain, JudgedAnswer, Score, Subject, Target, became, score_mean, score_target,
 };
-use crate::torch::{Device, Place, bits_of_seed};
+use crate::torch::{Compute, Device, bits_of_seed};
 use crate::watch::Watch;
 use crate::weights::Edit;
 
@@ -43,12 +43,17 @@ pub struct Summary {
 ///
 /// # Errors
 /// Whatever stops it; what was done is kept.
-pub fn run(pipeline: &Pipeline, root: &Path, place: Place, watch: &mut dyn Watch) -> Result<Summary, Error> {
-    let mut own = Study::open(pipeline, place, watch)?;
-    let jury = Jury::open(&pipeline.judge, &own.set, place.device, watch)?;
-    let machine = Machine::here(place);
+pub fn run(
+    pipeline: &Pipeline,
+    root: &Path,
+    compute: Compute,
+    watch: &mut dyn Watch,
+) -> Result<Summary, Error> {
+    let mut own = ClassStudy::open(pipeline, compute, watch)?;
+    let jury = ReferenceJudge::open(&pipeline.judge, &own.set, compute.device, watch)?;
+    let machine = Machine::here(compute);
     RunFolder::within(root, pipeline, machine, watch, |run, watch| {
-        study(&mut own, &jury, run, place.device, watch)
+        study(&mut own, &jury, run, compute.device, watch)
     })
 }
 
@@ -59,15 +64,15 @@ pub fn run(pipeline: &Pipeline, root: &Path, place: Place, watch: &mut dyn Watch
 pub fn erase_only(
     pipeline: &Pipeline,
     root: &Path,
-    place: Place,
+    compute: Compute,
     watch: &mut dyn Watch,
 ) -> Result<Vec<PathBuf>, Error> {
-    let mut study = Study::open(pipeline, place, watch)?;
-    RunFolder::within(root, pipeline, Machine::here(place), watch, |run, watch| {
+    let mut study = ClassStudy::open(pipeline, compute, watch)?;
+    RunFolder::within(root, pipeline, Machine::here(compute), watch, |run, watch| {
         study.sign(run, watch)?;
         let mut files = Vec::new();
         for target in study.targets.clone() {
-            study.erase(run, &target, place.device, watch)?;
+            study.erase(run, &target, compute.device, watch)?;
             files.push(run.path(&places(&study.targets, &target).edit));
         }
         Ok(files)
@@ -75,8 +80,8 @@ pub fn erase_only(
 }
 
 fn study(
-    own: &mut Study,
-    jury: &Jury,
+    own: &mut ClassStudy,
+    jury: &ReferenceJudge,
     run: &mut RunFolder,
     device: Device,
     watch: &mut dyn Watch,
@@ -90,7 +95,7 @@ fn study(
     let answers = own.set.answers();
     let base_folder = run.path("pictures/base");
     run.phase("drawing before", device, |_| {
-        own.studio.draw(&works(&own.studio, &base_folder, &answers), "drawing before", watch)
+        own.session.draw(&works(&own.session, &base_folder, &answers), "drawing before", watch)
     })?;
     let mut look = |subject: &str, folder: &Path, watch: &mut dyn Watch| {
         let with_path = |answer: &Answer| (answer.clone(), picture_path(folder, answer));
@@ -99,7 +104,7 @@ fn study(
     };
     let base = run.phase("judging before", device, |_| look("base", &base_folder, watch))?;
     let questions = jury.questions();
-    let base_seen: Vec<Seen> = base.iter().map(|looked| looked.seen(&questions)).collect();
+    let base_seen: Vec<JudgedAnswer> = base.iter().map(|judged| judged.seen(&questions)).collect();
 
     let (mut scores, mut turned) = (Vec::new(), Vec::new());
     let targets = own.targets.clone();
@@ -107,15 +112,17 @@ fn study(
     for target in &targets {
         let edit = own.erase(run, target, device, watch)?;
         let places = places(&targets, target);
-        own.studio.put_on(&edit, run.path(&places.edit))?;
+        own.session.put_on(&edit, run.path(&places.edit))?;
         let folder = run.path(&places.pictures);
         let what = format!("drawing without {}", target.name);
-        run.phase(&what, device, |_| own.studio.draw(&works(&own.studio, &folder, &answers), &what, watch))?;
-        own.studio.take_off()?;
+        run.phase(&what, device, |_| {
+            own.session.draw(&works(&own.session, &folder, &answers), &what, watch)
+        })?;
+        own.session.take_off()?;
         let subject = format!("erased:{target}");
-        let looked = run
+        let judged = run
             .phase(&format!("judging without {}", target.name), device, |_| look(&subject, &folder, watch))?;
-        let seen: Vec<Seen> = looked.iter().map(|looked| looked.seen(&questions)).collect();
+        let seen: Vec<JudgedAnswer> = judged.iter().map(|judged| judged.seen(&questions)).collect();
         let (set, known) = (&own.set, reference.as_ref());
         set.unmeasured(target).iter().for_each(|why| watch.note(why));
         scores.extend(score_target(set, target, Subject::Base, &base_seen, None, known)?);
@@ -126,7 +133,7 @@ fn study(
         erased.push(seen);
     }
     for domain in [Domain::Style, Domain::Object] {
-        let after: Vec<(&Target, &[Seen])> = (targets.iter().zip(&erased))
+        let after: Vec<(&Target, &[JudgedAnswer])> = (targets.iter().zip(&erased))
             .filter(|(target, _)| target.domain == domain)
             .map(|(target, seen)| (target, seen.as_slice()))
             .collect();
@@ -152,30 +159,30 @@ fn study(
 }
 
 /// Without a suffix where there is one target only.
-fn places(all: &[Target], target: &Target) -> Places {
+fn places(all: &[Target], target: &Target) -> ErasurePaths {
     let suffix =
         if all.len() == 1 { String::new() } else { format!("-{}-{}", target.domain.name(), target.name) };
-    Places::new(&suffix)
+    ErasurePaths::new(&suffix)
 }
 
 /// A study of styles × objects.
-struct Study<'a> {
+struct ClassStudy<'a> {
     pipeline: &'a Pipeline,
-    studio: Studio<'a>,
+    session: DiffusionSession<'a>,
     set: AnswerSet,
     targets: Vec<Target>,
 }
 
-impl<'a> Study<'a> {
-    fn open(pipeline: &'a Pipeline, place: Place, watch: &mut dyn Watch) -> Result<Self, Error> {
+impl<'a> ClassStudy<'a> {
+    fn open(pipeline: &'a Pipeline, compute: Compute, watch: &mut dyn Watch) -> Result<Self, Error> {
         let (set, targets) = checked(pipeline)?;
-        let studio = Studio::open(&pipeline.model, &pipeline.draw, false, place, watch)?;
-        Ok(Self { pipeline, studio, set, targets })
+        let session = DiffusionSession::open(&pipeline.model, &pipeline.draw, false, compute, watch)?;
+        Ok(Self { pipeline, session, set, targets })
     }
 
     /// Notes in the run what it depends on.
     fn sign(&mut self, run: &mut RunFolder, watch: &mut dyn Watch) -> Result<(), Error> {
-        self.studio.sign(run, (self.studio.side, self.studio.side), watch)?;
+        self.session.sign(run, (self.session.side, self.session.side), watch)?;
         if let Some(folder) = &self.pipeline.task.pictures {
             run.record.bind("folder of pictures to learn from", &pictures_hash(Path::new(folder))?)?;
         }
@@ -189,7 +196,7 @@ impl<'a> Study<'a> {
             ));
         }
         let prompts: Vec<String> = self.set.answers().iter().map(Answer::prompt).collect();
-        warn_of_unread(&self.studio.model, prompts.iter().map(String::as_str), watch);
+        warn_of_unread(&self.session.model, prompts.iter().map(String::as_str), watch);
         Ok(())
     }
 
@@ -203,9 +210,9 @@ impl<'a> Study<'a> {
         let (set, settings) = (&self.set, &self.pipeline.task);
         let task = task(set, settings, target, self.pipeline.seed);
         let places = places(&self.targets, target);
-        let bring = |studio: &Studio, folder: &Path, watch: &mut dyn Watch| {
-            material(studio, (set, settings), &task, target, folder, watch)
+        let bring = |session: &DiffusionSession, folder: &Path, watch: &mut dyn Watch| {
+            material(session, (set, settings), &task, target, folder, watch)
         };
-        erase(&mut self.studio, run, (&self.pipeline.method, &task, &places), bring, device, watch)
+        erase(&mut self.session, run, (&self.pipeline.method, &task, &places), bring, device, watch)
     }
 }

@@ -9,14 +9,14 @@ use crate::watch::Watch;
 pub(super) type Cells = Vec<(String, String)>;
 
 /// A table: the names of its columns, and each row with its line.
-pub(super) type Table = (Vec<String>, Vec<(u64, Cells)>);
+pub(super) type CsvTable = (Vec<String>, Vec<(u64, Cells)>);
 
 /// Reads a CSV. Quoted newlines, CRLF and byte order marks are fine; an encoding other than UTF-8 and a separator other than
 /// a comma are said.
 ///
 /// # Errors
 /// A file that cannot be read, rows of different lengths, one name for two columns.
-pub(super) fn numbered(path: &Path, watch: &mut dyn Watch) -> Result<Table, Error> {
+pub(super) fn numbered(path: &Path, watch: &mut dyn Watch) -> Result<CsvTable, Error> {
     let wrong = |error: csv::Error| Error::Unknown(format!("{}: {error}", path.display()));
     let bytes = fs_err::read(path)?;
     let (text, encoding) = decoded(&bytes);
@@ -123,7 +123,7 @@ mod tests {
     use super::*;
     use crate::watch::Quiet;
 
-    fn read(bytes: &[u8]) -> Table {
+    fn read(bytes: &[u8]) -> CsvTable {
         let file = tempfile::NamedTempFile::new().unwrap();
         crate::files::write(file.path(), bytes).unwrap();
         numbered(file.path(), &mut Quiet).unwrap()

@@ -7,8 +7,8 @@ use super::answering::works;
 use super::drawing::picture_path;
 use super::erasing::MATERIAL_SEED;
 use super::pipeline::TaskSettings;
-use super::studio::Studio;
-use crate::erasure::{Example, Material, Pair, Task};
+use super::session::DiffusionSession;
+use crate::erasure::{Pair, PromptedImage, Task, TrainingImages};
 use crate::measure::{Answer, AnswerSet, Domain, PLAIN, Target};
 use crate::pictures::{Picture, Remarks, list_deep, sole};
 use crate::watch::Watch;
@@ -74,17 +74,17 @@ pub(super) fn warn_of_cut(cut: usize, watch: &mut dyn Watch) {
 
 /// The pictures to learn from: from the user's folder, or drawn by the model itself.
 pub(super) fn material(
-    studio: &Studio,
+    session: &DiffusionSession,
     (set, settings): (&AnswerSet, &TaskSettings),
     task: &Task,
     target: &Target,
     folder: &Path,
     watch: &mut dyn Watch,
-) -> Result<Material, Error> {
+) -> Result<TrainingImages, Error> {
     let (forget, remain) = to_learn_from(set, settings, target);
     if settings.pictures.is_none() {
         for (what, answers) in [("drawing to forget", &forget), ("drawing to keep", &remain)] {
-            studio.draw(&works(studio, folder, answers), what, watch)?;
+            session.draw(&works(session, folder, answers), what, watch)?;
         }
     }
     let path_of = |answer: &Answer| -> Result<PathBuf, Error> {
@@ -100,11 +100,11 @@ pub(super) fn material(
                 let own = answer.prompt();
                 let prompt = prompts.iter().position(|prompt| **prompt == own).unwrap_or(usize::MAX);
                 let picture = Picture::open_noting(&path_of(answer)?, &mut remarks)?;
-                Ok(Example { picture: picture.fitted_noting(studio.side as usize, &mut cut), prompt })
+                Ok(PromptedImage { picture: picture.fitted_noting(session.side as usize, &mut cut), prompt })
             })
             .collect::<Result<Vec<_>, Error>>()
     };
-    let material = Material {
+    let material = TrainingImages {
         forget: examples(&forget, task.pairs.iter().map(|pair| &pair.forget).collect())?,
         remain: examples(&remain, task.remain.iter().collect())?,
     };

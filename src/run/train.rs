@@ -7,21 +7,21 @@ use serde::Serialize;
 use super::opening::content_hash;
 use super::pipeline::overridden;
 use super::{Error, Machine, RunFolder};
-use crate::torch::Place;
+use crate::torch::Compute;
 use crate::training::{miniature, miniature_gan};
 use crate::watch::Watch;
 
 /// What can be trained from nothing.
 #[derive(Debug, Clone, Serialize)]
 #[serde(untagged)]
-pub enum Course {
+pub enum TrainRecipe {
     /// A Stable Diffusion in small and its judge.
-    Miniature(miniature::Recipe),
+    Miniature(miniature::MiniatureRecipe),
     /// A `StyleGAN2` in small and its labeller.
-    MiniatureGan(miniature_gan::Recipe),
+    MiniatureGan(miniature_gan::MiniatureGanRecipe),
 }
 
-impl Course {
+impl TrainRecipe {
     /// Reads a recipe; one with a part `gan` is a `StyleGAN2`'s.
     ///
     /// # Errors
@@ -30,7 +30,7 @@ impl Course {
         let table: toml::Table =
             toml::from_str(text).map_err(|error| Error::Pipeline(format!("{path}: {error}")))?;
         Ok(if table.contains_key("gan") {
-            let recipe: miniature_gan::Recipe = overridden(path, text, sets)?;
+            let recipe: miniature_gan::MiniatureGanRecipe = overridden(path, text, sets)?;
             recipe.check().map_err(|why| Error::Pipeline(format!("{path}: {why}")))?;
             Self::MiniatureGan(recipe)
         } else {
@@ -61,27 +61,29 @@ impl Course {
 /// # Errors
 /// Whatever stops it; what was finished is kept.
 pub fn train(
-    course: &Course,
+    training: &TrainRecipe,
     root: &Path,
-    place: Place,
+    compute: Compute,
     watch: &mut dyn Watch,
 ) -> Result<Vec<PathBuf>, Error> {
-    let from = match course {
-        Course::MiniatureGan(recipe) => recipe.gan.from.as_deref().map(content_hash).transpose()?,
-        Course::Miniature(_) => None,
+    let from = match training {
+        TrainRecipe::MiniatureGan(recipe) => recipe.gan.from.as_deref().map(content_hash).transpose()?,
+        TrainRecipe::Miniature(_) => None,
     };
-    RunFolder::within(root, course, Machine::here(place), watch, |run, watch| {
+    RunFolder::within(root, training, Machine::here(compute), watch, |run, watch| {
         if let Some(from) = from {
             run.record.bind("generator to begin with", from.to_hex().as_str())?;
         }
-        run.phase("training", place.device, |run| {
+        run.phase("training", compute.device, |run| {
             let out = run.root();
-            match course {
-                Course::Miniature(recipe) => miniature::miniature(recipe, out, place, watch)?,
-                Course::MiniatureGan(recipe) => miniature_gan::miniature_gan(recipe, out, place, watch)?,
+            match training {
+                TrainRecipe::Miniature(recipe) => miniature::miniature(recipe, out, compute, watch)?,
+                TrainRecipe::MiniatureGan(recipe) => {
+                    miniature_gan::miniature_gan(recipe, out, compute, watch)?;
+                }
             }
             Ok(())
         })
     })?;
-    Ok(course.models().iter().map(|name| root.join(name)).collect())
+    Ok(training.models().iter().map(|name| root.join(name)).collect())
 }

@@ -5,16 +5,16 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::answering::{answer_set, known};
-use super::drawing::{Stamp, draw_missing};
+use super::drawing::{Provenance, draw_missing};
 use super::evidence::EvidenceFile;
 use super::gan::Unlearning;
 use super::judging::{hash_of, judge_pictures, warn_of_blank};
-use super::jury::{JudgeReport, Jury, features};
-use super::labelled::{Labelled, Split, examiner};
+use super::labelled::{Labelled, Split, evaluator};
 use super::labels::read_labels;
-use super::measured::{Album, GanScore, Measured, means};
+use super::measured::{GanScore, JudgedSamples, Measured, means};
 use super::opening::{hash_with, opened_gan};
 use super::pipeline::{JudgeSettings, ModelSettings};
+use super::reference_judge::{JudgeReport, ReferenceJudge, features};
 use super::relearned::{Again, Relearned};
 use super::samples::{LABELLED, MEASURED, SECOND, Sample, Unprompted, samples, works};
 use super::{Ending, Error, Machine, RunFolder, located};
@@ -23,11 +23,11 @@ use crate::erasure::Feedback;
 use crate::files::write_json;
 use crate::generator::{Adapter, Generator as _, StyleGan2, Synthesizer};
 use crate::judge::{FeatureCard, Features};
-use crate::measure::{Answer, AnswerSet, Impression, Moments, Target, blank};
+use crate::measure::{Answer, AnswerSet, BlankCheck, Moments, Target, blank};
 use crate::pictures::Picture;
 use crate::report::grid;
-use crate::torch::{Place, Tensor};
-use crate::training::can_compete;
+use crate::torch::{Compute, Tensor};
+use crate::training::check_gan_compute;
 use crate::watch::Watch;
 use crate::weights::{Edit, Weights, save};
 
@@ -57,10 +57,10 @@ pub struct Unlearned {
 pub fn unlearn(
     pipeline: &Unlearning,
     root: &Path,
-    place: Place,
+    compute: Compute,
     watch: &mut dyn Watch,
 ) -> Result<Unlearned, Error> {
-    within(pipeline, root, place, watch, |own, model, targets, run, watch| {
+    within(pipeline, root, compute, watch, |own, model, targets, run, watch| {
         own.work(model, targets, run, watch)
     })
 }
@@ -72,10 +72,10 @@ pub fn unlearn(
 pub fn erase_shown(
     pipeline: &Unlearning,
     root: &Path,
-    place: Place,
+    compute: Compute,
     watch: &mut dyn Watch,
 ) -> Result<Vec<PathBuf>, Error> {
-    within(pipeline, root, place, watch, |own, model, targets, run, watch| {
+    within(pipeline, root, compute, watch, |own, model, targets, run, watch| {
         let labelled = own.labelled(model, run, watch)?;
         let mut files = Vec::new();
         for (target, split) in targets.iter().zip(own.splits(&labelled, targets)?) {
@@ -89,11 +89,11 @@ pub fn erase_shown(
 fn within<T>(
     pipeline: &Unlearning,
     root: &Path,
-    place: Place,
+    compute: Compute,
     watch: &mut dyn Watch,
-    work: impl FnOnce(&Study, &mut StyleGan2, &[Target], &mut RunFolder, &mut dyn Watch) -> Result<T, Error>,
+    work: impl FnOnce(&GanStudy, &mut StyleGan2, &[Target], &mut RunFolder, &mut dyn Watch) -> Result<T, Error>,
 ) -> Result<T, Error> {
-    can_compete(place)?;
+    check_gan_compute(compute)?;
     let set = answer_set(&pipeline.classes)?;
     let targets = pipeline.targets()?;
     for target in &targets {
@@ -103,34 +103,34 @@ fn within<T>(
     let mut jury = |path: &str| {
         let (path, reference) = (path.to_owned(), pipeline.reference());
         let settings = JudgeSettings { path, reference, ..JudgeSettings::default() };
-        Jury::open(&settings, &set, place.device, watch)
+        ReferenceJudge::open(&settings, &set, compute.device, watch)
     };
     let (labeller, judge) = (jury(&pipeline.feedback.labeller)?, jury(&pipeline.measure.judge)?);
     if labeller.card().hash == judge.card().hash {
         return Err(Error::Pipeline("the labeller and the judge are the same network; name two".to_owned()));
     }
-    let mut model = StyleGan2::load(&located(&pipeline.model)?.path, place)?;
+    let mut model = StyleGan2::load(&located(&pipeline.model)?.path, compute)?;
     model.discriminator()?;
     // Each is needed hours later, and a wrong path is to be known now.
     for path in pipeline.measure.retrained.values() {
         opened_gan(&gan_at(path)?)?;
     }
     let group = model.network().config().group;
-    pipeline.rules().into_iter().try_for_each(|rules| rules.fits(group)).map_err(Error::Pipeline)?;
+    pipeline.gan().into_iter().try_for_each(|gan| gan.fits(group)).map_err(Error::Pipeline)?;
     let labels = pipeline.feedback.labels.as_ref();
     let labels = labels.map(|labels| read_labels(labels, &model.card().hash, MEASURED, watch)).transpose()?;
     let measure = &pipeline.measure;
-    let own = Study {
+    let own = GanStudy {
         pipeline,
         set: &set,
         labeller: &labeller,
         judge: &judge,
-        labeller_features: features(&pipeline.feedback.labeller, None, place.device)?,
-        judge_features: features(&measure.judge, measure.inception.as_deref(), place.device)?,
+        labeller_features: features(&pipeline.feedback.labeller, None, compute.device)?,
+        judge_features: features(&measure.judge, measure.inception.as_deref(), compute.device)?,
         labels,
-        place,
+        compute,
     };
-    RunFolder::within(root, pipeline, Machine::here(place), watch, |run, watch| {
+    RunFolder::within(root, pipeline, Machine::here(compute), watch, |run, watch| {
         run.record.sign("base", model.card())?;
         // The labeller also says when a training may stop.
         for (what, jury) in [("judge", own.judge), ("labeller", own.labeller)] {
@@ -152,19 +152,19 @@ fn gan_at(path: &str) -> Result<PathBuf, Error> {
 }
 
 /// Everything that is opened once.
-struct Study<'a> {
+struct GanStudy<'a> {
     pipeline: &'a Unlearning,
     set: &'a AnswerSet,
-    labeller: &'a Jury,
-    judge: &'a Jury,
+    labeller: &'a ReferenceJudge,
+    judge: &'a ReferenceJudge,
     labeller_features: Features,
     judge_features: Features,
     /// What the user says samples show, instead of the labeller.
     labels: Option<Vec<(u64, bool)>>,
-    place: Place,
+    compute: Compute,
 }
 
-impl Study<'_> {
+impl GanStudy<'_> {
     fn work(
         &self,
         model: &mut StyleGan2,
@@ -172,8 +172,8 @@ impl Study<'_> {
         run: &mut RunFolder,
         watch: &mut dyn Watch,
     ) -> Result<Unlearned, Error> {
-        let device = self.place.device;
-        let on_known = |jury: &Jury, what: &str, run: &mut RunFolder, watch: &mut dyn Watch| {
+        let device = self.compute.device;
+        let on_known = |jury: &ReferenceJudge, what: &str, run: &mut RunFolder, watch: &mut dyn Watch| {
             let mut evidence = EvidenceFile::open(&run.path(format!("{what}-reference.jsonl")), watch)?;
             run.phase(&format!("checking the {what}"), device, |_| jury.check(&mut evidence, watch))
         };
@@ -222,10 +222,10 @@ impl Study<'_> {
                 });
                 model.apply(&Edit::default())?;
                 let after = after?;
-                let shown = |album: &Album| {
-                    let pictures = album.looked.iter().zip(&base.looked);
+                let shown = |album: &JudgedSamples| {
+                    let pictures = album.judged.iter().zip(&base.judged);
                     let own = pictures.filter(|(_, before)| measured.shows(&before.evidence));
-                    let all: Vec<Impression> = own.map(|(looked, _)| looked.impression()).collect();
+                    let all: Vec<BlankCheck> = own.map(|(judged, _)| judged.impression()).collect();
                     (blank(&all), all.len())
                 };
                 let ((before, _), (now, n)) = (shown(&base), shown(&after));
@@ -243,7 +243,7 @@ impl Study<'_> {
         let names: Vec<String> = targets.iter().map(|target| canvas::spaced(&target.name)).collect();
         grid(&format!("{} unlearned: latents that showed it, and others", names.join(", ")), &[], &bands)
             .save_sheet(&picture)?;
-        let report = |jury: &Jury, known: Option<&_>| jury.report(known, &[]);
+        let report = |jury: &ReferenceJudge, known: Option<&_>| jury.report(known, &[]);
         let unlearned = Unlearned {
             labeller: report(self.labeller, labeller_known.as_ref())?,
             judge: report(self.judge, judge_known.as_ref())?,
@@ -277,9 +277,9 @@ impl Study<'_> {
         latents: &[Sample],
         run: &mut RunFolder,
         watch: &mut dyn Watch,
-    ) -> Result<Option<Album>, Error> {
+    ) -> Result<Option<JudgedSamples>, Error> {
         let Some(path) = self.pipeline.measure.retrained.get(&target.to_string()) else { return Ok(None) };
-        let model = StyleGan2::load(&gan_at(path)?, self.place)?;
+        let model = StyleGan2::load(&gan_at(path)?, self.compute)?;
         run.record.bind(&format!("retrained {target}"), &model.card().hash)?;
         self.album((&model, &[]), (latents, &format!("retrained {target}")), run, watch).map(Some)
     }
@@ -303,17 +303,17 @@ impl Study<'_> {
         }
         let own = samples(LABELLED, self.pipeline.feedback.samples);
         let folder = run.path("pictures/labelled");
-        run.phase("drawing to label", self.place.device, |_| {
+        run.phase("drawing to label", self.compute.device, |_| {
             self.draw((model, &[]), &own, &folder, "drawing to label", watch)
         })?;
         let pictures: Vec<(Sample, PathBuf)> =
             own.iter().map(|sample| (*sample, sample.path(&folder))).collect();
         let mut evidence = EvidenceFile::open(&run.path("labels.jsonl"), watch)?;
-        let looked = run.phase("labelling", self.place.device, |_| {
+        let judged = run.phase("labelling", self.compute.device, |_| {
             judge_pictures(&Unprompted(&self.labeller.judge), &mut evidence, "labelled", &pictures, watch)
         })?;
         run.artifact("labels.jsonl")?;
-        Ok(Labelled::Seen(looked))
+        Ok(Labelled::JudgedAnswer(judged))
     }
 
     /// Draws what a model with these edits on it draws.
@@ -326,7 +326,7 @@ impl Study<'_> {
         watch: &mut dyn Watch,
     ) -> Result<(), Error> {
         let hash = hash_with(&model.card().hash, on)?;
-        let stamp = Stamp { model: &hash, sensitive: false };
+        let stamp = Provenance { model: &hash, sensitive: false };
         let super::Batch::Of(batch) = self.pipeline.measure.batch else {
             return Err(Error::Pipeline("measure.batch is a number for a GAN".to_owned()));
         };
@@ -340,24 +340,24 @@ impl Study<'_> {
         (own, subject): (&[Sample], &str),
         run: &mut RunFolder,
         watch: &mut dyn Watch,
-    ) -> Result<Album, Error> {
+    ) -> Result<JudgedSamples, Error> {
         let folder = run.path("pictures").join(subject.replace([':', ' '], "-"));
         let what = format!("drawing {subject}");
-        run.phase(&what, self.place.device, |_| self.draw(drawer, own, &folder, &what, watch))?;
+        run.phase(&what, self.compute.device, |_| self.draw(drawer, own, &folder, &what, watch))?;
         let files: Vec<(Sample, PathBuf)> =
             own.iter().map(|sample| (*sample, sample.path(&folder))).collect();
         let mut evidence = EvidenceFile::open(&run.path("evidence.jsonl"), watch)?;
-        let looked = run.phase(&format!("judging {subject}"), self.place.device, |_| {
+        let judged = run.phase(&format!("judging {subject}"), self.compute.device, |_| {
             judge_pictures(&Unprompted(&self.judge.judge), &mut evidence, subject, &files, watch)
         })?;
-        let features = run.phase(&format!("comparing {subject}"), self.place.device, |run| {
+        let features = run.phase(&format!("comparing {subject}"), self.compute.device, |run| {
             let name = format!("{}.safetensors", subject.replace([':', ' '], "-"));
             self.features(&files, &run.path("features").join(name))
         })?;
-        Ok(Album { looked, folder, features })
+        Ok(JudgedSamples { judged, folder, features })
     }
 
-    /// Features of pictures, from a file where an earlier sitting left them.
+    /// Features of pictures, from a file where an earlier session left them.
     fn features(&self, pictures: &[(Sample, PathBuf)], file: &Path) -> Result<Tensor, Error> {
         let network = &self.judge_features.card().fingerprint;
         let mut content = blake3::Hasher::new();
@@ -379,7 +379,7 @@ impl Study<'_> {
         Ok(features)
     }
 
-    /// Finds the methods' edits that no earlier sitting found, and says where all of them are, in the methods' order.
+    /// Finds the methods' edits that no earlier session found, and says where all of them are, in the methods' order.
     fn edits(
         &self,
         model: &mut StyleGan2,
@@ -397,25 +397,25 @@ impl Study<'_> {
             .collect();
         let files: Vec<PathBuf> = names.iter().map(|name| run.path(name)).collect();
         if !files.iter().all(|file| file.exists()) {
-            let eyes = (self.labeller, &self.labeller_features);
+            let encoders = (self.labeller, &self.labeller_features);
             if split.negatives.len() < 4 {
                 watch.warn(&format!(
                     "{target}: of only {} samples that show it none is held out; how much is unlearned on the way is looked at in those that are learned from",
                     split.negatives.len()
                 ));
             }
-            let looking = examiner(model, eyes, (self.set, target), split)?;
+            let looking = evaluator(model, encoders, (self.set, target), split)?;
             let feedback = Feedback {
                 concept: target.to_string(),
                 negatives: split.hold_out().1.to_vec(),
                 positives: split.positives.clone(),
                 seed: self.pipeline.seed,
-                examiner: Some(&*looking),
+                evaluator: Some(&*looking),
             };
             let state = run.path(format!("state/{stem}"));
             for (method, file) in self.pipeline.method.iter().zip(&files).filter(|(_, file)| !file.exists()) {
                 let what = format!("{} {target}", method.name());
-                let edit = run.phase(&what, self.place.device, |_| {
+                let edit = run.phase(&what, self.compute.device, |_| {
                     Ok(method.erasure().erase(model, &feedback, Some(&state), watch)?)
                 })?;
                 edit.check()?;

@@ -40,8 +40,8 @@ impl Spacing {
             Self::Linspace => {
                 let gap = (total - 1) as f64 / (n - 1).max(1) as f64;
                 let whole = matches!(solver, Solver::Ddim | Solver::Pndm);
-                let place = |i: i64| i as f64 * gap;
-                (0..n).rev().map(|i| if whole { round(place(i)) } else { place(i) }).collect()
+                let position = |i: i64| i as f64 * gap;
+                (0..n).rev().map(|i| if whole { round(position(i)) } else { position(i) }).collect()
             }
             Self::Trailing => {
                 let gap = total as f64 / n as f64;
@@ -52,11 +52,11 @@ impl Spacing {
 }
 
 /// A table's value between two of its places.
-pub(super) fn interpolate(table: &[f64], place: f64) -> f64 {
+pub(super) fn interpolate(table: &[f64], position: f64) -> f64 {
     let last = table.len() - 1;
-    let low = (place.max(0.0) as usize).min(last);
+    let low = (position.max(0.0) as usize).min(last);
     let high = (low + 1).min(last);
-    let share = (place - low as f64).clamp(0.0, 1.0);
+    let share = (position - low as f64).clamp(0.0, 1.0);
     table[low] + (table[high] - table[low]) * share
 }
 

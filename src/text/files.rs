@@ -46,7 +46,7 @@ impl Token {
 
 /// `tokenizer_config.json`, and before transformers 5 `special_tokens_map.json` beside it.
 #[derive(Debug, Default, Deserialize)]
-pub(super) struct Settings {
+pub(super) struct TokenizerSettings {
     model_max_length: Option<f64>,
     bos_token: Option<Token>,
     eos_token: Option<Token>,
@@ -60,7 +60,7 @@ const KIND: &str = "texts are split as CLIP's tokenizer does";
 const CALL: Rule = Rule::Harmless("of a Python call");
 const LISTED: Rule = Rule::Harmless("added tokens are listed with their ids beside it");
 
-impl Configuration for Settings {
+impl Configuration for TokenizerSettings {
     const CLASS: Class = Class {
         name: "CLIPTokenizer",
         fields: &[&[
@@ -167,12 +167,12 @@ const MODEL: &[Field] = &[
 ];
 
 /// The classes of files that are read, for those who list them.
-pub(super) const CLASSES: [Class; 2] = [Settings::CLASS, Whole::CLASS];
+pub(super) const CLASSES: [Class; 2] = [TokenizerSettings::CLASS, Whole::CLASS];
 
 /// Everything that a folder says.
 pub(super) struct Files {
     pub(super) bpe: BPE,
-    pub(super) settings: Settings,
+    pub(super) settings: TokenizerSettings,
     /// Tokens beside the words, with their ids, in the order of these.
     pub(super) added: Vec<(i64, tokenizers::AddedToken)>,
     /// Hash of all of it.
@@ -206,7 +206,7 @@ impl Files {
                 .build()
                 .map_err(|error| broken(error.to_string()))?
         };
-        let mut settings = Settings::default();
+        let mut settings = TokenizerSettings::default();
         // As transformers has it: where tokenizer_config.json lists added tokens, it is all that counts; before, what
         // special_tokens_map.json says came last (Stable Diffusion 2 fills prompts by that alone), and tokens were added by
         // files of their own.
@@ -221,7 +221,7 @@ impl Files {
                 special_tokens.extend(fields::parsed::<Vec<Token>>(&json[field], &path).unwrap_or_default());
             }
             if lists {
-                let said: Settings = fields::read(&json, &path, notes)?;
+                let said: TokenizerSettings = fields::read(&json, &path, notes)?;
                 if said.pad_token.as_ref().is_some_and(|pad| pad.content() != settings.pad()) {
                     notes.push(format!(
                         "{}: another pad_token stands here than in tokenizer_config.json, which is taken, as transformers does",
@@ -232,7 +232,7 @@ impl Files {
             }
             lists = json.get("added_tokens_decoder").is_some();
             hasher.update(json.to_string().as_bytes());
-            let found: Settings = fields::read(&json, &path, notes)?;
+            let found: TokenizerSettings = fields::read(&json, &path, notes)?;
             settings.model_max_length = found.model_max_length.or(settings.model_max_length);
             settings.pad_token = found.pad_token.or(settings.pad_token);
             settings.bos_token = found.bos_token.or(settings.bos_token);
@@ -296,7 +296,7 @@ impl Described {
     }
 }
 
-impl Settings {
+impl TokenizerSettings {
     pub(super) fn padded_with(pad: &str) -> Self {
         Self { pad_token: Some(Token::Text(pad.to_owned())), ..Self::default() }
     }

@@ -19,7 +19,7 @@ use tokenizers::{AddedToken, SplitDelimiterBehavior};
 
 pub use vocabulary::Vocabulary;
 
-use self::files::{Files, Settings};
+use self::files::{Files, TokenizerSettings};
 
 /// Why a tokenizer cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -123,12 +123,13 @@ impl Tokenizer {
         let vocab = tokens.into_iter().zip(0..).collect::<tokenizers::models::bpe::Vocab>();
         let bpe = engine(vocab, merges).map_err(broken)?;
         let fingerprint = format!("CLIP's own, filled with {pad}");
-        Self::build(bpe, &Settings::padded_with(pad), LENGTH, Vec::new(), fingerprint).map_err(broken)
+        Self::build(bpe, &TokenizerSettings::padded_with(pad), LENGTH, Vec::new(), fingerprint)
+            .map_err(broken)
     }
 
     fn build(
         bpe: BPE,
-        settings: &Settings,
+        settings: &TokenizerSettings,
         length: usize,
         added: Vec<(i64, AddedToken)>,
         fingerprint: String,
@@ -208,10 +209,10 @@ impl Tokenizer {
             return;
         };
         let mut from = 0;
-        for place in places(text, word) {
-            self.words(&text[from..place.start], rest, ids);
+        for position in places(text, word) {
+            self.words(&text[from..position.start], rest, ids);
             ids.extend(own);
-            from = place.end;
+            from = position.end;
         }
         self.words(&text[from..], rest, ids);
     }

@@ -15,11 +15,11 @@ pub fn exit_now(code: i32) -> ! {
 }
 
 #[repr(C)]
-pub(super) struct Generator {
+pub(super) struct RawGenerator {
     _private: [u8; 0],
 }
 
-pub(super) type Block = extern "C" fn(*mut c_void, *mut *mut C_tensor, i64) -> *mut C_tensor;
+pub(super) type RawBlock = extern "C" fn(*mut c_void, *mut *mut C_tensor, i64) -> *mut C_tensor;
 pub(super) type Drop = extern "C" fn(*mut c_void);
 
 unsafe extern "C" {
@@ -33,28 +33,32 @@ unsafe extern "C" {
     pub(super) fn unsee_device_memory(index: i8, out: *mut i64) -> *mut c_char;
     pub(super) fn unsee_free_device_memory(index: i8, out: *mut i64) -> *mut c_char;
     pub(super) fn unsee_reset_device_peak(index: i8) -> *mut c_char;
-    pub(super) fn unsee_generator(seed: u64, out: *mut *mut Generator) -> *mut c_char;
-    pub(super) fn unsee_generator_free(generator: *mut Generator);
+    pub(super) fn unsee_generator(seed: u64, out: *mut *mut RawGenerator) -> *mut c_char;
+    pub(super) fn unsee_generator_free(generator: *mut RawGenerator);
     pub(super) fn unsee_randn(
-        generator: *mut Generator,
+        generator: *mut RawGenerator,
         shape: *const i64,
         n: i64,
         out: *mut *mut C_tensor,
     ) -> *mut c_char;
     pub(super) fn unsee_rand(
-        generator: *mut Generator,
+        generator: *mut RawGenerator,
         shape: *const i64,
         n: i64,
         out: *mut *mut C_tensor,
     ) -> *mut c_char;
     pub(super) fn unsee_randint(
-        generator: *mut Generator,
+        generator: *mut RawGenerator,
         high: i64,
         shape: *const i64,
         n: i64,
         out: *mut *mut C_tensor,
     ) -> *mut c_char;
-    pub(super) fn unsee_randperm(generator: *mut Generator, n: i64, out: *mut *mut C_tensor) -> *mut c_char;
+    pub(super) fn unsee_randperm(
+        generator: *mut RawGenerator,
+        n: i64,
+        out: *mut *mut C_tensor,
+    ) -> *mut c_char;
     pub(super) fn unsee_autocast_enter(device: i32, kind: i32, before: *mut i64) -> *mut c_char;
     pub(super) fn unsee_autocast_leave(device: i32, before: *const i64) -> *mut c_char;
     pub(super) fn unsee_autocast_forget();
@@ -103,7 +107,7 @@ unsafe extern "C" {
         n: i64,
         inputs: i64,
         closure: *mut c_void,
-        call: Block,
+        call: RawBlock,
         drop: Drop,
         out: *mut *mut C_tensor,
     ) -> *mut c_char;

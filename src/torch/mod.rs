@@ -2,6 +2,7 @@
 //!
 //! This is the only room with C++. It knows nothing of weights, networks or pictures.
 
+mod compute;
 mod device;
 mod ema;
 mod ffi;
@@ -10,11 +11,11 @@ mod fused;
 mod gradient;
 mod memory;
 mod optimizer;
-mod place;
 mod precision;
 mod random;
 mod stage;
 
+pub use compute::{Compute, MemoryMode};
 pub use device::{Choice, Device, LIBTORCH, VERSION, set_threads, threads};
 pub use ema::Ema;
 pub use ffi::exit_now;
@@ -25,8 +26,7 @@ pub use gradient::{
 };
 pub use memory::{Peak, free_memory, keep_memory};
 pub use optimizer::{Adam, AdamSettings};
-pub use place::{Place, Thrift};
-pub use precision::{Features, Precision};
+pub use precision::{CpuFeatures, Precision};
 pub use random::{Rng, bits_of_seed, seed_from};
 pub use stage::stage;
 

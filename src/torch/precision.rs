@@ -48,7 +48,7 @@ impl std::fmt::Display for Precision {
 
 /// What this processor can do about 16-bit numbers.
 #[derive(Debug, Clone, Copy, serde::Serialize)]
-pub struct Features {
+pub struct CpuFeatures {
     /// AVX-512 is there.
     pub avx512f: bool,
     /// bfloat16 products in AVX-512.
@@ -57,7 +57,7 @@ pub struct Features {
     pub amx_bf16: bool,
 }
 
-impl Features {
+impl CpuFeatures {
     /// Reads `/proc/cpuinfo`.
     pub fn of_this_machine() -> Self {
         let text = fs_err::read_to_string("/proc/cpuinfo").unwrap_or_default();
@@ -76,7 +76,7 @@ impl Precision {
     ///
     /// Without such hardware bf16 is emulated, and f16 on a CPU was measured 35 to 140 times slower.
     pub fn best(device: Device) -> Self {
-        let features = Features::of_this_machine();
+        let features = CpuFeatures::of_this_machine();
         if device.is_cuda() || features.avx512_bf16 || features.amx_bf16 { Self::Bf16 } else { Self::F32 }
     }
 

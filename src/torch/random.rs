@@ -11,7 +11,7 @@ pub fn bits_of_seed(seed: u64) -> u32 {
 }
 
 /// A Mersenne Twister on the CPU; the same seed gives the same bits as `torch.Generator("cpu")`.
-pub struct Rng(*mut ffi::Generator);
+pub struct Rng(*mut ffi::RawGenerator);
 
 // SAFETY: the generator is reached through `&mut` only, and libtorch guards it with a mutex of its own.
 unsafe impl Send for Rng {}
@@ -75,7 +75,7 @@ impl Rng {
 
     fn make(
         &mut self,
-        call: impl FnOnce(*mut ffi::Generator, *mut *mut torch_sys::C_tensor) -> *mut std::ffi::c_char,
+        call: impl FnOnce(*mut ffi::RawGenerator, *mut *mut torch_sys::C_tensor) -> *mut std::ffi::c_char,
     ) -> Tensor {
         let rng = self.0;
         ffi::make(|out| call(rng, out)).expect("shapes are small and positive")

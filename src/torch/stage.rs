@@ -12,7 +12,7 @@ use super::{Error, first_lines};
 /// # Errors
 /// Whatever `body` returns, or [`Error::Stage`] where it panicked.
 pub fn stage<T, E: From<Error>>(name: &str, body: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
-    let quiet = Quiet::enter();
+    let quiet = SilencedPanics::enter();
     let outcome = catch_unwind(AssertUnwindSafe(body));
     drop(quiet);
     outcome
@@ -34,9 +34,9 @@ thread_local! {
 }
 
 /// While alive, panics on this thread print nothing: the error that they become is printed instead.
-struct Quiet;
+struct SilencedPanics;
 
-impl Quiet {
+impl SilencedPanics {
     fn enter() -> Self {
         static HOOK: std::sync::Once = std::sync::Once::new();
         HOOK.call_once(|| {
@@ -52,7 +52,7 @@ impl Quiet {
     }
 }
 
-impl Drop for Quiet {
+impl Drop for SilencedPanics {
     fn drop(&mut self) {
         DEPTH.set(DEPTH.get() - 1);
     }

@@ -3,17 +3,17 @@
 //! There is neither a perceptual nor an adversarial loss: at 64×64 with flat colours and hard lines an
 //! absolute difference is sharp enough, and nothing that was trained on photographs is needed.
 
-use super::{Error, Gallery, Lesson, Share};
+use super::{CanvasImages, Error, MicroBatch, Objective};
 use crate::model::vae::Vae;
 use crate::torch::{Device, Kind, Rng, Tensor};
 
 /// Pictures to latents and back.
 #[derive(Debug)]
-pub struct Autoencoding<'a> {
+pub struct AutoencoderObjective<'a> {
     /// The student.
     pub vae: &'a Vae,
     /// What it looks at.
-    pub gallery: &'a Gallery,
+    pub images: &'a CanvasImages,
     /// Pictures a step.
     pub batch: i64,
     /// Weight of the KL term, per latent number.
@@ -22,7 +22,7 @@ pub struct Autoencoding<'a> {
     pub device: Device,
 }
 
-impl Lesson for Autoencoding<'_> {
+impl Objective for AutoencoderObjective<'_> {
     fn name(&self) -> &'static str {
         "vae"
     }
@@ -31,9 +31,9 @@ impl Lesson for Autoencoding<'_> {
         self.vae.parameters().iter().map(|(name, tensor)| (name.to_owned(), tensor.shallow_clone())).collect()
     }
 
-    fn loss(&mut self, _step: u64, rng: &mut Rng, _: Share) -> Result<Tensor, Error> {
-        let rows = rng.below(self.gallery.len(), &[self.batch]);
-        let pictures = self.gallery.pictures(&rows, self.device);
+    fn loss(&mut self, _step: u64, rng: &mut Rng, _: MicroBatch) -> Result<Tensor, Error> {
+        let rows = rng.below(self.images.len(), &[self.batch]);
+        let pictures = self.images.pictures(&rows, self.device);
         let moments = self.vae.encode(&pictures);
         let noise = rng.normal(&moments.mean.size()).to_device(self.device.tch());
         let (mean, log_variance) =

@@ -3,17 +3,17 @@
 //! On the canvas many captions fit many pictures («a picture of a Cat» fits every style), so the targets
 //! of the two cross entropies are uniform over everything that fits, not the diagonal alone.
 
-use super::gallery::{cell_count, cells};
-use super::{Error, Gallery, Lesson, Share};
+use super::canvas_images::{cell_count, cells};
+use super::{CanvasImages, Error, MicroBatch, Objective};
 use crate::canvas::{self, Object};
 use crate::model::clip::Clip;
 use crate::torch::{Device, Kind, Rng, Tensor};
 
 /// Pictures and captions.
 #[derive(Debug)]
-pub struct Contrast<'a> {
+pub struct ContrastiveObjective<'a> {
     clip: &'a Clip,
-    gallery: &'a Gallery,
+    images: &'a CanvasImages,
     /// Token ids of every caption, `[captions, tokens]`.
     ids: Tensor,
     /// What a caption says: style and object, -1 where it is silent; `[captions, 2]`.
@@ -30,12 +30,12 @@ const EMPTY: f64 = 0.02;
 /// How often the caption is `UnlearnCanvas`' template.
 const TEMPLATE: f64 = 0.4;
 
-impl<'a> Contrast<'a> {
+impl<'a> ContrastiveObjective<'a> {
     /// Tokenises all captions; the last row of `ids` is the empty one.
     pub fn new(
         name: &'static str,
         clip: &'a Clip,
-        gallery: &'a Gallery,
+        images: &'a CanvasImages,
         tokenize: &dyn Fn(&str) -> Vec<i64>,
         batch: i64,
         device: Device,
@@ -59,7 +59,7 @@ impl<'a> Contrast<'a> {
         says.push(Tensor::from_slice(&[-1_i64, -1]));
         Self {
             clip,
-            gallery,
+            images,
             ids: Tensor::stack(&ids, 0).to_device(device.tch()),
             says: Tensor::stack(&says, 0).to_device(device.tch()),
             captions_per_cell: kinds as i64,
@@ -70,7 +70,7 @@ impl<'a> Contrast<'a> {
     }
 }
 
-impl Lesson for Contrast<'_> {
+impl Objective for ContrastiveObjective<'_> {
     fn name(&self) -> &'static str {
         self.name
     }
@@ -83,10 +83,10 @@ impl Lesson for Contrast<'_> {
             .collect()
     }
 
-    fn loss(&mut self, _step: u64, rng: &mut Rng, _: Share) -> Result<Tensor, Error> {
+    fn loss(&mut self, _step: u64, rng: &mut Rng, _: MicroBatch) -> Result<Tensor, Error> {
         let (n, here, kinds) = (self.batch, self.device.tch(), self.captions_per_cell);
         let cells = rng.below(cell_count(), &[n]);
-        let rows = &cells * self.gallery.per_cell() + rng.below(self.gallery.per_cell(), &[n]);
+        let rows = &cells * self.images.per_cell() + rng.below(self.images.per_cell(), &[n]);
         let chance = rng.uniform(&[n]);
         let others = rng.below(kinds - 1, &[n]) + 1;
         let kind = others.where_self(&chance.ge(EMPTY + TEMPLATE), &others.zeros_like());
@@ -94,7 +94,7 @@ impl Lesson for Contrast<'_> {
         let last = caption.full_like(cell_count() * kinds);
         let caption = last.where_self(&chance.lt(EMPTY), &caption).to_device(here);
 
-        let pictures = self.clip.image_features(&self.gallery.pictures(&rows, self.device));
+        let pictures = self.clip.image_features(&self.images.pictures(&rows, self.device));
         let texts = self.clip.text_features(&self.ids.index_select(0, &caption));
         let logits = pictures.matmul(&texts.tr()).to_kind(Kind::Float) * self.clip.scale().clamp_max(100.0);
 

@@ -1,18 +1,18 @@
 //! Teaches the UNet to denoise (Ho et al. 2020, equation 14, in latent space), with the prompt left out
 //! now and then so that classifier-free guidance works (Ho & Salimans 2022).
 
-use super::gallery::{cell_count, cells};
-use super::{Error, Gallery, Lesson, Share};
+use super::canvas_images::{cell_count, cells};
+use super::{CanvasImages, Error, MicroBatch, Objective};
 use crate::canvas::captions;
 use crate::model::unet::UNet;
 use crate::model::vae::Vae;
 use crate::sampler::Schedule;
-use crate::torch::{Device, Kind, Place, Rng, Tensor, no_grad};
+use crate::torch::{Compute, Device, Kind, Rng, Tensor, no_grad};
 use crate::watch::Watch;
 
 /// Latents and text embeddings, computed once: the encoder and the text tower do not move.
 #[derive(Debug)]
-pub struct Denoising<'a> {
+pub struct DenoisingObjective<'a> {
     unet: &'a UNet,
     schedule: &'a Schedule,
     /// Scaled means and deviations, `[n, c, h, w]` each.
@@ -32,26 +32,26 @@ const EMPTY: f64 = 0.1;
 /// How often the caption is `UnlearnCanvas`' template; the others share the rest.
 const TEMPLATE: f64 = 0.6;
 
-impl<'a> Denoising<'a> {
-    /// Encodes the gallery and all captions. `embed` gives hidden states `[n, tokens, width]`.
+impl<'a> DenoisingObjective<'a> {
+    /// Encodes the images and all captions. `embed` gives hidden states `[n, tokens, width]`.
     #[expect(clippy::too_many_arguments, reason = "everything that the lesson is made of, once")]
     pub fn new(
         unet: &'a UNet,
         vae: &Vae,
         schedule: &'a Schedule,
-        gallery: &Gallery,
+        images: &CanvasImages,
         embed: &dyn Fn(&[String]) -> Tensor,
         batch: i64,
-        place: Place,
+        compute: Compute,
         watch: &mut dyn Watch,
     ) -> Self {
         let scale = vae.config().scaling_factor;
         let (mut means, mut deviations) = (Vec::new(), Vec::new());
-        watch.begin("encoding pictures", gallery.len() as u64);
+        watch.begin("encoding pictures", images.len() as u64);
         no_grad(|| {
-            let _scope = place.scope();
-            for rows in gallery.batches(128) {
-                let moments = vae.encode(&gallery.pictures(&rows, place.device));
+            let _scope = compute.scope();
+            for rows in images.batches(128) {
+                let moments = vae.encode(&images.pictures(&rows, compute.device));
                 means.push(moments.mean.to_kind(Kind::Float) * scale);
                 deviations.push((moments.log_variance.to_kind(Kind::Float) * 0.5).exp() * scale);
                 watch.at((means.len() * 128) as u64, "");
@@ -68,14 +68,14 @@ impl<'a> Denoising<'a> {
             deviations: Tensor::cat(&deviations, 0),
             texts: Tensor::stack(&texts, 0),
             empty,
-            per_cell: gallery.per_cell(),
+            per_cell: images.per_cell(),
             batch,
-            device: place.device,
+            device: compute.device,
         }
     }
 }
 
-impl Lesson for Denoising<'_> {
+impl Objective for DenoisingObjective<'_> {
     fn name(&self) -> &'static str {
         "unet"
     }
@@ -88,7 +88,7 @@ impl Lesson for Denoising<'_> {
             .collect()
     }
 
-    fn loss(&mut self, _step: u64, rng: &mut Rng, _: Share) -> Result<Tensor, Error> {
+    fn loss(&mut self, _step: u64, rng: &mut Rng, _: MicroBatch) -> Result<Tensor, Error> {
         let (n, here) = (self.batch, self.device.tch());
         let cells = rng.below(cell_count(), &[n]);
         let rows = (&cells * self.per_cell + rng.below(self.per_cell, &[n])).to_device(here);
@@ -113,7 +113,7 @@ impl Lesson for Denoising<'_> {
     }
 }
 
-impl Denoising<'_> {
+impl DenoisingObjective<'_> {
     fn shape(&self, n: i64) -> Vec<i64> {
         let mut shape = self.means.size();
         shape[0] = n;

@@ -10,7 +10,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::folders::{clip_json, diffusers_json, model_index, preprocessor, scheduler, text_json};
-use super::{Autoencoding, Contrast, Denoising, Error, Gallery, Outcome, Plan, train};
+use super::{
+    AutoencoderObjective, CanvasImages, ContrastiveObjective, DenoisingObjective, Error, Outcome,
+    TrainConfig, train,
+};
 use crate::canvas::{Object, Pose, SIDE, Style, captions};
 use crate::files::write_json;
 use crate::model::clip::{self, Clip, TextModel};
@@ -19,14 +22,14 @@ use crate::model::vae::{self, Vae};
 use crate::model::{Builder, Parameters};
 use crate::sampler::{Prediction, Schedule, SchedulerConfig};
 use crate::text::{END, Tokenizer, Vocabulary};
-use crate::torch::{Kind, Place, Tensor, no_grad};
+use crate::torch::{Compute, Kind, Tensor, no_grad};
 use crate::watch::Watch;
 use crate::weights::{Weights, save_as};
 
 /// `pipelines/miniature.toml`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Recipe {
+pub struct MiniatureRecipe {
     /// Seed of every part; each derives its own.
     pub seed: u64,
     /// The canvas world that the generator learns from.
@@ -48,7 +51,7 @@ pub struct Recipe {
 /// How long and how fast a part learns.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Course {
+pub struct TrainingPart {
     /// Steps.
     pub steps: u64,
     /// Pictures a step.
@@ -64,7 +67,7 @@ pub struct Course {
 #[serde(deny_unknown_fields)]
 pub struct ClipPart {
     /// How it learns.
-    pub course: Course,
+    pub training: TrainingPart,
     /// Width and depth of the text tower.
     pub text: [i64; 2],
     /// Width and depth of the vision tower.
@@ -78,7 +81,7 @@ pub struct ClipPart {
 #[serde(deny_unknown_fields)]
 pub struct VaePart {
     /// How it learns.
-    pub course: Course,
+    pub training: TrainingPart,
     /// Channels on each level.
     pub channels: Vec<i64>,
     /// Channels of a latent.
@@ -92,7 +95,7 @@ pub struct VaePart {
 #[serde(deny_unknown_fields)]
 pub struct UnetPart {
     /// How it learns.
-    pub course: Course,
+    pub training: TrainingPart,
     /// Channels on each level.
     pub channels: Vec<i64>,
     /// On which levels it looks at the text.
@@ -114,22 +117,27 @@ const HEAD: i64 = 32;
 ///
 /// # Errors
 /// Whatever stops a training; what was finished is kept.
-pub fn miniature(recipe: &Recipe, out: &Path, here: Place, watch: &mut dyn Watch) -> Result<(), Error> {
-    let maker = Maker { recipe, out, here };
-    maker.clip("clip", &recipe.clip, recipe.world, watch)?;
-    maker.text_encoder()?;
-    maker.vae(watch)?;
-    maker.judge(watch)?;
-    maker.unet(watch)
+pub fn miniature(
+    recipe: &MiniatureRecipe,
+    out: &Path,
+    here: Compute,
+    watch: &mut dyn Watch,
+) -> Result<(), Error> {
+    let trainer = MiniatureTrainer { recipe, out, here };
+    trainer.clip("clip", &recipe.clip, recipe.world, watch)?;
+    trainer.text_encoder()?;
+    trainer.vae(watch)?;
+    trainer.judge(watch)?;
+    trainer.unet(watch)
 }
 
-struct Maker<'a> {
-    recipe: &'a Recipe,
+struct MiniatureTrainer<'a> {
+    recipe: &'a MiniatureRecipe,
     out: &'a Path,
-    here: Place,
+    here: Compute,
 }
 
-impl Maker<'_> {
+impl MiniatureTrainer<'_> {
     fn judge(&self, watch: &mut dyn Watch) -> Result<(), Error> {
         self.clip("judge", &self.recipe.judge, self.recipe.judge_world, watch)
     }
@@ -176,29 +184,34 @@ impl Maker<'_> {
         let mut config = part.config();
         let model = Vae::new(&config, Builder::fresh(self.seed("vae"), device))?;
         model.parameters().train(true);
-        let gallery = Gallery::draw(self.recipe.world, 0, part.course.per_cell, Pose::Free, watch);
-        let mut lesson =
-            Autoencoding { vae: &model, gallery: &gallery, batch: part.course.batch, kl: part.kl, device };
-        let plan = Plan { ema: Some(0.999), ..part.course.plan(self.seed("vae")) };
-        let outcome = train(&mut lesson, &plan, self.here, Some(&self.state("vae")), watch)?;
+        let images = CanvasImages::draw(self.recipe.world, 0, part.training.per_cell, Pose::Free, watch);
+        let mut objective = AutoencoderObjective {
+            vae: &model,
+            images: &images,
+            batch: part.training.batch,
+            kl: part.kl,
+            device,
+        };
+        let plan = TrainConfig { ema: Some(0.999), ..part.training.plan(self.seed("vae")) };
+        let outcome = train(&mut objective, &plan, self.here, Some(&self.state("vae")), watch)?;
 
         // The factor that gives latents unit deviation, as Stable Diffusion's 0.18215 does.
         model.parameters().assign(&outcome.weights);
         let rows = Tensor::arange_start_step(
             0,
-            gallery.len(),
-            (gallery.len() / 2048).max(1),
+            images.len(),
+            (images.len() / 2048).max(1),
             (Kind::Int64, tch::Device::Cpu),
         );
         let means: Vec<Tensor> = no_grad(|| {
             let _scope = self.here.scope();
             rows.split(64, 0)
                 .iter()
-                .map(|rows| model.encode(&gallery.pictures(rows, device)).mean.to_kind(Kind::Float))
+                .map(|rows| model.encode(&images.pictures(rows, device)).mean.to_kind(Kind::Float))
                 .collect()
         });
-        let spread = Tensor::cat(&means, 0).std(false).double_value(&[]);
-        config.scaling_factor = (1e5 / spread).round() / 1e5;
+        let noise_energy = Tensor::cat(&means, 0).std(false).double_value(&[]);
+        config.scaling_factor = (1e5 / noise_energy).round() / 1e5;
         write_json(&folder.join("config.json"), &diffusers_json("AutoencoderKL", &config))?;
         ship(&file, model.parameters(), &outcome)
     }
@@ -225,17 +238,25 @@ impl Maker<'_> {
         let config = part.config(&self.recipe.clip, self.recipe.vae.latent, SIDE as i64 / vae.factor());
         let model = UNet::new(&config, Builder::fresh(self.seed("unet"), device))?;
         model.parameters().train(true);
-        let gallery = Gallery::draw(self.recipe.world, 0, part.course.per_cell, Pose::Free, watch);
+        let images = CanvasImages::draw(self.recipe.world, 0, part.training.per_cell, Pose::Free, watch);
         let embed = |prompts: &[String]| {
             let ids: Vec<Tensor> =
                 prompts.iter().map(|p| Tensor::from_slice(&tokenizer.encode(p).ids)).collect();
             text.forward(&Tensor::stack(&ids, 0).to_device(device.tch()))
         };
-        let mut lesson =
-            Denoising::new(&model, &vae, &schedule, &gallery, &embed, part.course.batch, self.here, watch);
-        drop(gallery);
-        let plan = Plan { ema: Some(part.ema), ..part.course.plan(self.seed("unet")) };
-        let outcome = train(&mut lesson, &plan, self.here, Some(&self.state("unet")), watch)?;
+        let mut objective = DenoisingObjective::new(
+            &model,
+            &vae,
+            &schedule,
+            &images,
+            &embed,
+            part.training.batch,
+            self.here,
+            watch,
+        );
+        drop(images);
+        let plan = TrainConfig { ema: Some(part.ema), ..part.training.plan(self.seed("unet")) };
+        let outcome = train(&mut objective, &plan, self.here, Some(&self.state("unet")), watch)?;
         write_json(&folder.join("config.json"), &diffusers_json("UNet2DConditionModel", &config))?;
         write_json(&root.join("scheduler/scheduler_config.json"), &scheduler)?;
         write_json(&root.join("model_index.json"), &model_index())?;
@@ -251,15 +272,15 @@ impl Maker<'_> {
     }
 }
 
-impl Course {
-    pub(super) fn plan(&self, seed: u64) -> Plan {
-        Plan {
+impl TrainingPart {
+    pub(super) fn plan(&self, seed: u64) -> TrainConfig {
+        TrainConfig {
             extends: true,
             warmup: 200.min(self.steps / 10),
             cooldown: 0.25,
             decoupled: true,
             clip: Some(1.0),
-            ..Plan::constant(self.steps, self.lr, seed)
+            ..TrainConfig::constant(self.steps, self.lr, seed)
         }
     }
 }
@@ -340,7 +361,7 @@ pub(super) fn clip_into(
     name: &'static str,
     part: &ClipPart,
     (world, tokens, seed): (u64, usize, u64),
-    here: Place,
+    here: Compute,
     watch: &mut dyn Watch,
 ) -> Result<(), Error> {
     let folder = out.join(name);
@@ -354,11 +375,12 @@ pub(super) fn clip_into(
     let config = part.config(vocabulary.size() as i64, tokens as i64);
     let model = Clip::new(&config, Builder::fresh(seed, here.device))?;
     model.parameters().train(true);
-    let gallery = Gallery::draw(world, 0, part.course.per_cell, Pose::Free, watch);
+    let images = CanvasImages::draw(world, 0, part.training.per_cell, Pose::Free, watch);
     let tokenize = |text: &str| tokenizer.encode(text).ids;
-    let mut lesson = Contrast::new(name, &model, &gallery, &tokenize, part.course.batch, here.device);
-    let plan = Plan { decay: 0.05, beta2: 0.98, ema: Some(0.999), ..part.course.plan(seed) };
-    let outcome = train(&mut lesson, &plan, here, Some(&out.join("training").join(name)), watch)?;
+    let mut objective =
+        ContrastiveObjective::new(name, &model, &images, &tokenize, part.training.batch, here.device);
+    let plan = TrainConfig { decay: 0.05, beta2: 0.98, ema: Some(0.999), ..part.training.plan(seed) };
+    let outcome = train(&mut objective, &plan, here, Some(&out.join("training").join(name)), watch)?;
     let about = json!({"architectures": ["CLIPModel"], "model_type": "clip"});
     write_json(&folder.join("config.json"), &clip_json(&config, &about))?;
     write_json(&folder.join("preprocessor_config.json"), &preprocessor())?;

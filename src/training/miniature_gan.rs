@@ -2,32 +2,32 @@
 //! shares nothing with the judge.
 //!
 //! A GAN of so many classes would take days on two cores. So its generator first learns to trace the canvas, whose pictures
-//! it can be told what they are of, and the contest begins with one that can draw.
+//! it can be told what they are of, and the GAN training begins with one that can draw.
 
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::adversarial::{can_compete, compete};
-use super::contest::{Contest, Exam, Rules};
-use super::guide::{Guide, Regions};
-use super::miniature::{ClipPart, Course, clip_into};
-use super::tracing::Tracing;
-use super::waves::Waves;
-use super::world::World;
-use super::{Error, Plan, train};
+use super::canvas_dataset::CanvasDataset;
+use super::class_conditioning::{ClassConditioning, MappingObjective};
+use super::gan::{check_gan_compute, train_gan};
+use super::gan_training::{EarlyStopping, GanConfig, GanTraining};
+use super::miniature::{ClipPart, TrainingPart, clip_into};
+use super::reconstruction::Reconstruction;
+use super::stripe_probe::StripeProbe;
+use super::{Error, TrainConfig, train};
 use crate::canvas::{Object, Pose, SIDE, Style, TRAITS};
 use crate::model::Builder;
 use crate::model::stylegan2::{Config, Discriminator, Generator, Noise};
 use crate::pictures::Picture;
-use crate::torch::{Device, Kind, Place, Rng, Tensor, no_grad, seed_from};
+use crate::torch::{Compute, Device, Kind, Rng, Tensor, no_grad, seed_from};
 use crate::watch::Watch;
 use crate::weights::{Weights, read_stylegan, save_as};
 
 /// `pipelines/miniature-gan.toml`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Recipe {
+pub struct MiniatureGanRecipe {
     /// Seed of every part; each derives its own.
     pub seed: u64,
     /// The canvas world that the generator learns from.
@@ -52,7 +52,7 @@ pub struct Recipe {
 #[serde(deny_unknown_fields)]
 pub struct GanPart {
     /// How it learns; the rate is Adam's, constant and falling over the last part.
-    pub course: Course,
+    pub training: TrainingPart,
     /// Share of the steps, at the end, over which the rate falls.
     pub cooldown: f64,
     /// Pixels on a side.
@@ -63,34 +63,34 @@ pub struct GanPart {
     pub mapping_layers: i64,
     /// Channels at 4, 8, … pixels.
     pub channels: Vec<i64>,
-    /// The rules of the contest; its batch is the course's.
+    /// The rules of the GAN training; its batch is the course's.
     #[serde(default)]
-    pub rules: Rules,
-    /// Share of the steps, from the beginning, that are done with a guide.
-    pub guided: f64,
-    /// How firmly the guide holds the generator to the shapes that it has traced.
+    pub config: GanConfig,
+    /// Share of the steps, from the beginning, that are done with a class conditioning.
+    pub conditioned_share: f64,
+    /// How firmly the class conditioning holds the generator to the shapes that it has traced.
     #[serde(default)]
-    pub hold: f64,
-    /// How firmly the guide holds it to as much grain as the canvas has.
+    pub shape_weight: f64,
+    /// How firmly the class conditioning holds it to as much grain as the canvas has.
     #[serde(default)]
-    pub grain: f64,
-    /// Steps in which the mapping learns the guide's regions before everything else.
-    pub regions: u64,
-    /// How the generator learns to trace the canvas before the contest, course by course; without one it begins with
+    pub grain_weight: f64,
+    /// Steps in which the mapping learns the class conditioning's regions before everything else.
+    pub mapping_steps: u64,
+    /// How the generator learns to trace the canvas before the GAN training, course by course; without one it begins with
     /// nothing.
     #[serde(default)]
-    pub tracing: Vec<TracingPart>,
+    pub reconstruction: Vec<ReconstructionPart>,
     /// A file of a generator of these sizes to begin with, and of its discriminator where it has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<PathBuf>,
     /// Steps from one sheet of samples to the next.
-    pub sheets: u64,
+    pub sample_every: u64,
 }
 
 /// A course of tracing.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct TracingPart {
+pub struct ReconstructionPart {
     /// Steps.
     pub steps: u64,
     /// Pictures a step.
@@ -99,12 +99,12 @@ pub struct TracingPart {
     pub lr: f64,
     /// Pixels on a side of the coarsest view that is compared; of all views from there to the full size the mean counts.
     pub coarsest: i64,
-    /// How much it counts that each level knows its finest stripes; see [`super::waves`].
+    /// How much it counts that each level knows its finest stripes; see [`super::stripe_probe`].
     #[serde(default)]
-    pub waves: f64,
-    /// How much it counts that two drawings of one latent differ; see [`super::tracing`]. 0 draws one a picture.
+    pub stripe_probe: f64,
+    /// How much it counts that two drawings of one latent differ; see [`super::reconstruction`]. 0 draws one a picture.
     #[serde(default)]
-    pub spread: f64,
+    pub noise_energy: f64,
 }
 
 /// The labeller.
@@ -119,7 +119,7 @@ pub struct Labeller {
     pub clip: ClipPart,
 }
 
-impl Recipe {
+impl MiniatureGanRecipe {
     /// Says what is wrong with it, before anything is drawn or learned.
     ///
     /// # Errors
@@ -131,7 +131,7 @@ impl Recipe {
             return Err(format!("gan.size is {}; the canvas has {SIDE} pixels on a side", part.size));
         }
         let least = (Style::ALL.len() + Object::ALL.len() + TRAITS) as i64;
-        let told = part.guided > 0.0 || part.regions > 0 || !part.tracing.is_empty();
+        let told = part.conditioned_share > 0.0 || part.mapping_steps > 0 || !part.reconstruction.is_empty();
         if told && part.style_dim < least {
             return Err(format!(
                 "gan.style_dim is {}; a latent that says style, object and the drawing's chances needs at least {least} numbers",
@@ -147,42 +147,47 @@ impl Recipe {
         };
         known(&self.without_styles, Style::ALL.iter().map(|own| own.name()).collect(), "styles")?;
         known(&self.without_objects, Object::ALL.iter().map(|own| own.name()).collect(), "objects")?;
-        let courses = part.tracing.iter().map(|own| (own.batch, own.lr, own.coarsest));
-        let all = courses.chain([(part.course.batch, part.course.lr, i64::from(part.course.per_cell))]);
+        let trainings = part.reconstruction.iter().map(|own| (own.batch, own.lr, own.coarsest));
+        let all =
+            trainings.chain([(part.training.batch, part.training.lr, i64::from(part.training.per_cell))]);
         for (batch, lr, least) in all {
             if batch < 1 || least < 1 || !lr.is_finite() || lr <= 0.0 {
                 return Err(format!(
-                    "a course has batch {batch}, lr {lr} and per_cell or coarsest {least}; at least 1, above 0 and at least 1 are needed"
+                    "a training has batch {batch}, lr {lr} and per_cell or coarsest {least}; at least 1, above 0 and at least 1 are needed"
                 ));
             }
         }
-        for &TracingPart { waves, spread, .. } in &part.tracing {
-            if waves.is_nan() || waves < 0.0 || !(0.0..=1.0).contains(&spread) {
+        for &ReconstructionPart { stripe_probe, noise_energy, .. } in &part.reconstruction {
+            if stripe_probe.is_nan() || stripe_probe < 0.0 || !(0.0..=1.0).contains(&noise_energy) {
                 return Err(format!(
-                    "a course of tracing has waves {waves} and spread {spread}; waves is not negative, spread 0 to 1"
+                    "a course of tracing has waves {stripe_probe} and spread {noise_energy}; waves is not negative, noise_energy 0 to 1"
                 ));
             }
         }
-        let (own, course) = (part.rules.batch, part.course.batch);
-        if own != course && own != Rules::default().batch {
-            return Err(format!("gan.rules.batch is {own}, and gan.course.batch, which counts, {course}"));
-        }
-        if (part.hold > 0.0 && part.guided == 0.0) || (part.grain > 0.0 && part.hold == 0.0) {
+        let (own, training) = (part.config.batch, part.training.batch);
+        if own != training && own != GanConfig::default().batch {
             return Err(format!(
-                "gan.grain is {}, gan.hold {} and gan.guided {}; a guide that holds to grain holds to shapes too, for a part of the steps",
-                part.grain, part.hold, part.guided
+                "gan.config.batch is {own}, and gan.training.batch, which counts, {training}"
             ));
         }
-        part.rules().fits(GROUP).map_err(|why| format!("gan.course: {why}"))?;
-        if [part.guided, part.cooldown].iter().any(|share| !(0.0..=1.0).contains(share))
-            || [part.hold, part.grain].iter().any(|weight| weight.is_nan() || *weight < 0.0)
+        if (part.shape_weight > 0.0 && part.conditioned_share == 0.0)
+            || (part.grain_weight > 0.0 && part.shape_weight == 0.0)
         {
             return Err(format!(
-                "gan.guided is {}, gan.cooldown {}, gan.hold {} and gan.grain {}; the first two are shares, 0 to 1, the others not negative",
-                part.guided, part.cooldown, part.hold, part.grain
+                "gan.grain_weight is {}, gan.shape_weight {} and gan.conditioned_share {}; a guide that holds to grain holds to shapes too, for a part of the steps",
+                part.grain_weight, part.shape_weight, part.conditioned_share
             ));
         }
-        part.rules.check(part.course.steps)
+        part.gan_config().fits(GROUP).map_err(|why| format!("gan.training: {why}"))?;
+        if [part.conditioned_share, part.cooldown].iter().any(|share| !(0.0..=1.0).contains(share))
+            || [part.shape_weight, part.grain_weight].iter().any(|weight| weight.is_nan() || *weight < 0.0)
+        {
+            return Err(format!(
+                "gan.conditioned_share is {}, gan.cooldown {}, gan.shape_weight {} and gan.grain_weight {}; the first two are shares, 0 to 1, the others not negative",
+                part.conditioned_share, part.cooldown, part.shape_weight, part.grain_weight
+            ));
+        }
+        part.config.check(part.training.steps)
     }
 }
 
@@ -190,8 +195,13 @@ impl Recipe {
 ///
 /// # Errors
 /// Whatever stops a training; what was finished is kept.
-pub fn miniature_gan(recipe: &Recipe, out: &Path, here: Place, watch: &mut dyn Watch) -> Result<(), Error> {
-    can_compete(here)?;
+pub fn miniature_gan(
+    recipe: &MiniatureGanRecipe,
+    out: &Path,
+    here: Compute,
+    watch: &mut dyn Watch,
+) -> Result<(), Error> {
+    check_gan_compute(here)?;
     if let Some(labeller) = &recipe.labeller {
         let seed = seed_from(&[&recipe.seed.to_le_bytes(), b"labeller"]);
         clip_into(out, "labeller", &labeller.clip, (labeller.world, labeller.tokens, seed), here, watch)?;
@@ -199,13 +209,13 @@ pub fn miniature_gan(recipe: &Recipe, out: &Path, here: Place, watch: &mut dyn W
     gan(recipe, out, here, watch)
 }
 
-fn gan(recipe: &Recipe, out: &Path, here: Place, watch: &mut dyn Watch) -> Result<(), Error> {
+fn gan(recipe: &MiniatureGanRecipe, out: &Path, here: Compute, watch: &mut dyn Watch) -> Result<(), Error> {
     let file = out.join("miniature-gan/stylegan2.safetensors");
     if file.exists() {
         return Ok(());
     }
     let (part, device) = (&recipe.gan, here.device);
-    let rules = part.rules();
+    let gan = part.gan_config();
     let config = part.config();
     let seed = |what: &str| seed_from(&[&recipe.seed.to_le_bytes(), what.as_bytes()]);
     let before = part.from.as_ref().map(|file| read_stylegan(&Weights::open(file)?)).transpose()?;
@@ -221,63 +231,82 @@ fn gan(recipe: &Recipe, out: &Path, here: Place, watch: &mut dyn Watch) -> Resul
     discriminator.parameters().train(true);
     let without = [recipe.without_styles.as_slice(), &recipe.without_objects];
     let pose = if recipe.aligned { Pose::Aligned } else { Pose::Free };
-    let world = World::draw(recipe.world, without, part.course.per_cell, pose, config.size, device, watch);
+    let world =
+        CanvasDataset::draw(recipe.world, without, part.training.per_cell, pose, config.size, device, watch);
     let state = out.join("training");
 
     let questions = [Style::ALL.len() as i64, Object::ALL.len() as i64];
-    let guide = (part.guided > 0.0).then(|| {
-        let until = (part.guided * part.course.steps as f64) as u64;
+    let conditioning = (part.conditioned_share > 0.0).then(|| {
+        let until = (part.conditioned_share * part.training.steps as f64) as u64;
         let features = *config.channels.first().unwrap_or(&1);
-        Guide::new(&questions, world.absent(), features, (until, part.hold, part.grain), device)
+        ClassConditioning::new(
+            &questions,
+            world.absent(),
+            features,
+            (until, part.shape_weight, part.grain_weight),
+            device,
+        )
     });
-    if part.regions > 0 {
+    if part.mapping_steps > 0 {
         // The mapping's weights are a hundred times as large as others, and move as slowly.
-        let plan = Plan { cooldown: 0.7, ..Plan::constant(part.regions, 2.0, seed("regions")) };
-        let mut lesson = Regions::new(&generator, &questions, &world, 256, device);
-        let learned = train(&mut lesson, &plan, here, Some(&state.join("regions")), watch)?;
-        lesson.settle();
+        let plan =
+            TrainConfig { cooldown: 0.7, ..TrainConfig::constant(part.mapping_steps, 2.0, seed("regions")) };
+        let mut objective = MappingObjective::new(&generator, &questions, &world, 256, device);
+        let learned = train(&mut objective, &plan, here, Some(&state.join("regions")), watch)?;
+        objective.settle();
         watch.note(&format!("the mapping tells regions apart: loss {:.3}", learned.loss));
     }
-    for (i, &TracingPart { steps, batch, lr, coarsest, waves, spread }) in part.tracing.iter().enumerate() {
-        let course = Course { steps, batch, lr, per_cell: 0 };
+    for (i, &ReconstructionPart { steps, batch, lr, coarsest, stripe_probe, noise_energy }) in
+        part.reconstruction.iter().enumerate()
+    {
+        let training = TrainingPart { steps, batch, lr, per_cell: 0 };
         let name = if i == 0 { "tracing".to_owned() } else { format!("tracing-{i}") };
-        let plan = Plan { ema: Some(0.995), beta2: 0.99, decoupled: false, ..course.plan(seed(&name)) };
-        let waves = (waves > 0.0).then(|| (Waves::new(&config, device), waves));
-        let mut lesson =
-            Tracing { generator: &generator, world: &world, batch, coarsest, spread, waves, device };
-        let traced = train(&mut lesson, &plan, here, Some(&state.join(&name)), watch)?;
+        let plan =
+            TrainConfig { ema: Some(0.995), beta2: 0.99, decoupled: false, ..training.plan(seed(&name)) };
+        let stripe_probe = (stripe_probe > 0.0).then(|| (StripeProbe::new(&config, device), stripe_probe));
+        let mut objective = Reconstruction {
+            generator: &generator,
+            world: &world,
+            batch,
+            coarsest,
+            noise_energy,
+            stripe_probe,
+            device,
+        };
+        let traced = train(&mut objective, &plan, here, Some(&state.join(&name)), watch)?;
         let own = generator.parameters().named_leaves().len();
         generator.parameters().assign(&traced.weights[..own]);
         watch.note(&format!("the generator traces the canvas: loss {:.4}", traced.loss));
     }
 
-    let plan = Plan {
+    let plan = TrainConfig {
         extends: true,
         cooldown: part.cooldown,
-        ..Plan::constant(part.course.steps, part.course.lr, seed("gan"))
+        ..TrainConfig::constant(part.training.steps, part.training.lr, seed("gan"))
     };
-    let mut sheets = Sheets { generator: &generator, every: part.sheets, folder: out.to_path_buf(), device };
-    let contest = Contest {
-        guide: guide.as_ref(),
-        exam: (part.sheets > 0).then_some(&mut sheets as &mut dyn Exam),
-        ..Contest::between("gan", (&generator, &discriminator), &world, &rules)
+    let mut sample_every =
+        SampleSheets { generator: &generator, every: part.sample_every, folder: out.to_path_buf(), device };
+    let training = GanTraining {
+        conditioning: conditioning.as_ref(),
+        early_stopping: (part.sample_every > 0).then_some(&mut sample_every as &mut dyn EarlyStopping),
+        ..GanTraining::between("gan", (&generator, &discriminator), &world, &gan)
     };
-    let rivals = compete(contest, &plan, here, Some(&state.join("gan")), watch)?;
-    generator.parameters().assign(&rivals.average);
+    let outcome = train_gan(training, &plan, here, Some(&state.join("gan")), watch)?;
+    generator.parameters().assign(&outcome.average);
     let named = |prefix: &'static str, parameters: &crate::model::Parameters| {
         parameters.named().into_iter().map(move |(name, own)| (format!("{prefix}.{name}"), own))
     };
     let tensors: Vec<(String, Tensor)> =
         named("g_ema", generator.parameters()).chain(named("d", discriminator.parameters())).collect();
     let config = serde_json::to_string(&config).map_err(std::io::Error::other)?;
-    let about = [("unsee.stylegan2", config), ("loss", format!("{:.5}", rivals.loss))];
+    let about = [("unsee.stylegan2", config), ("loss", format!("{:.5}", outcome.loss))];
     Ok(save_as(&file, &tensors, Kind::Half, &about)?)
 }
 
 impl GanPart {
-    /// The contest's rules, with the course's batch.
-    fn rules(&self) -> Rules {
-        Rules { batch: self.course.batch, ..self.rules.clone() }
+    /// The GAN training's settings, with the course's batch.
+    fn gan_config(&self) -> GanConfig {
+        GanConfig { batch: self.training.batch, ..self.config.clone() }
     }
 
     fn config(&self) -> Config {
@@ -293,7 +322,7 @@ impl GanPart {
 }
 
 /// Writes a sheet of samples now and then, so that one can see how it goes.
-struct Sheets<'a> {
+struct SampleSheets<'a> {
     generator: &'a Generator,
     every: u64,
     folder: PathBuf,
@@ -306,12 +335,12 @@ const GROUP: i64 = 4;
 /// Samples on a sheet's side.
 const SHEET: i64 = 13;
 
-impl Exam for Sheets<'_> {
+impl EarlyStopping for SampleSheets<'_> {
     fn every(&self) -> u64 {
         self.every
     }
 
-    fn grade(&mut self, step: u64) -> Result<Option<f64>, Error> {
+    fn evaluate(&mut self, step: u64) -> Result<Option<f64>, Error> {
         let config = self.generator.config();
         let mut rng = Rng::new(0);
         let n = SHEET * SHEET;
@@ -333,7 +362,7 @@ impl Exam for Sheets<'_> {
         Ok(None)
     }
 
-    fn pass(&self) -> f64 {
+    fn target(&self) -> f64 {
         f64::INFINITY
     }
 }

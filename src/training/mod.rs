@@ -1,37 +1,40 @@
 //! The one resumable training loop, and the recipes that make the miniature from nothing.
 
-mod adversarial;
-mod alone;
 mod autoencoder;
-mod bout;
-mod contest;
+mod canvas_dataset;
+mod canvas_images;
+mod checkpoint_timer;
+mod class_conditioning;
 mod contrast;
 mod denoising;
+mod fixed_images;
 mod folders;
-mod frozen;
-mod gallery;
-mod guide;
+mod gan;
+mod gan_step;
+mod gan_training;
+mod grad_scaler;
 pub mod miniature;
 pub mod miniature_gan;
-mod pause;
-mod scaler;
-mod schooling;
-mod sitting;
+mod objective;
+mod reconstruction;
+mod single_network;
 mod state;
-mod tracing;
-mod waves;
-mod world;
+mod stripe_probe;
+mod trainer;
 
-pub use adversarial::{can_compete, compete, compete_on_loan};
-pub use autoencoder::Autoencoding;
-pub use contest::{Contest, Exam, Kept, Known, Oversampled, Pull, Reals, Rivals, Rules, Shunned};
-pub use contrast::Contrast;
-pub use denoising::Denoising;
-pub use frozen::Frozen;
-pub use gallery::Gallery;
-pub use guide::{Guide, Regions};
-pub use pause::Pause;
-pub use schooling::{Lesson, Outcome, Plan, Share, train};
+pub use autoencoder::AutoencoderObjective;
+pub use canvas_images::CanvasImages;
+pub use checkpoint_timer::CheckpointTimer;
+pub use class_conditioning::{ClassConditioning, MappingObjective};
+pub use contrast::ContrastiveObjective;
+pub use denoising::DenoisingObjective;
+pub use fixed_images::FixedImages;
+pub use gan::{check_gan_compute, train_gan, train_gan_and_restore};
+pub use gan_training::{
+    EarlyStopping, GanConfig, GanOutcome, GanTraining, LatentImages, NegativeImages, OversampledLatents,
+    ParameterPenalty, RealImages, RetainedImages,
+};
+pub use objective::{MicroBatch, Objective, Outcome, TrainConfig, train};
 
 /// Why a training ended early.
 #[derive(Debug, thiserror::Error)]
@@ -63,12 +66,12 @@ pub enum Error {
         /// The best running mean before.
         best: f64,
     },
-    /// Rules of a contest under which these networks cannot compete.
+    /// A configuration under which these networks cannot train.
     #[error("{0}")]
-    Rules(String),
+    GanConfig(String),
     /// Whoever looks on the way cannot.
     #[error("{0}")]
-    Exam(String),
+    EarlyStopping(String),
     /// A saved state that belongs to another training.
     #[error(
         "{path} is the state of another training ({found}, this is {wanted}); remove it or choose another --out"

@@ -2,14 +2,14 @@
 
 use std::path::Path;
 
-use super::sitting::Pupil;
-use super::{Error, Plan};
-use crate::torch::{Place, no_grad};
+use super::trainer::Trainable;
+use super::{Error, TrainConfig};
+use crate::torch::{Compute, no_grad};
 use crate::weights::{self, Weights};
 
 /// How far a training is.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Progress {
+pub(super) struct LoopState {
     pub(super) step: u64,
     /// The running mean of the loss.
     pub(super) mean: f64,
@@ -23,9 +23,9 @@ pub(super) struct Progress {
 /// A disk that is full.
 pub(super) fn save(
     path: &Path,
-    pupil: &dyn Pupil,
-    now: &Progress,
-    plan: &Plan,
+    trainable: &dyn Trainable,
+    now: &LoopState,
+    plan: &TrainConfig,
     fingerprint: &str,
 ) -> Result<(), Error> {
     let mut about = vec![
@@ -36,8 +36,8 @@ pub(super) fn save(
         ("mean", now.mean.to_string()),
         ("best", now.best.to_string()),
     ];
-    about.extend(pupil.numbers().into_iter().map(|(name, value)| (name, value.to_string())));
-    Ok(weights::save(path, &pupil.tensors(), &about)?)
+    about.extend(trainable.scalars().into_iter().map(|(name, value)| (name, value.to_string())));
+    Ok(weights::save(path, &trainable.tensors(), &about)?)
 }
 
 /// Goes on from a file, where there is one.
@@ -46,9 +46,9 @@ pub(super) fn save(
 /// A state of another training, a file that cannot be read.
 pub(super) fn load(
     path: &Path,
-    pupil: &mut dyn Pupil,
-    now: &mut Progress,
-    plan: &Plan,
+    trainable: &mut dyn Trainable,
+    now: &mut LoopState,
+    plan: &TrainConfig,
     fingerprint: &str,
 ) -> Result<(), Error> {
     if !path.exists() {
@@ -60,7 +60,7 @@ pub(super) fn load(
     let number = |key: &str, or: f64| text(key).parse().unwrap_or(or);
     let step = number("step", 0.0) as u64;
     let longer = step <= (number("constant_until", 0.0) as u64).min(plan.constant_until());
-    let own = pupil.tensors();
+    let own = trainable.tensors();
     // The shapes of what moves are in the fingerprint; the optimizer's follow from the settings.
     let whole = own.iter().all(|(name, own)| file.info(name).is_some_and(|info| info.shape == own.size()));
     if text("fingerprint") != fingerprint || !whole || !(longer || text("steps") == plan.steps.to_string()) {
@@ -74,19 +74,21 @@ pub(super) fn load(
         let saved = file.tensor(&name)?;
         no_grad(|| own.detach().copy_(&saved));
     }
-    for (name, own) in pupil.numbers() {
-        pupil.recall(name, number(name, own));
+    for (name, own) in trainable.scalars() {
+        trainable.load_scalar(name, number(name, own));
     }
-    *now = Progress { step, mean: number("mean", f64::NAN), best: number("best", f64::INFINITY) };
+    *now = LoopState { step, mean: number("mean", f64::NAN), best: number("best", f64::INFINITY) };
     Ok(())
 }
 
 /// What must be the same for a state to be gone on from, beside the number of steps.
-pub(super) fn fingerprint(pupil: &dyn Pupil, plan: &Plan, place: Place) -> String {
+pub(super) fn fingerprint(trainable: &dyn Trainable, plan: &TrainConfig, compute: Compute) -> String {
     let mut hasher = blake3::Hasher::new();
-    let plan = Plan { steps: 0, ..plan.clone() };
-    hasher.update(format!("{} {plan:?} {} {:?}", pupil.name(), place.precision, place.memory).as_bytes());
-    hasher.update(pupil.facts().as_bytes());
+    let plan = TrainConfig { steps: 0, ..plan.clone() };
+    hasher.update(
+        format!("{} {plan:?} {} {:?}", trainable.name(), compute.precision, compute.memory).as_bytes(),
+    );
+    hasher.update(trainable.fingerprint().as_bytes());
     hasher.finalize().to_hex()[..16].to_owned()
 }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::file::File;
-use super::{Error, Place, View, Weights};
+use super::{Error, TensorEntry, View, Weights};
 
 /// What files of weights are called, by their format.
 const STEMS: [(&str, [&str; 2]); 2] = [
@@ -15,19 +15,19 @@ const STEMS: [(&str, [&str; 2]); 2] = [
 
 /// The file that holds a folder's weights, or the index of those that do, among the names of its files: in full
 /// precision before `fp16`, safetensors before pickles.
-fn chosen<'a>(files: &[&'a str]) -> Option<(&'a str, Kind)> {
+fn chosen<'a>(files: &[&'a str]) -> Option<(&'a str, FileSet)> {
     let find = |name: String| files.iter().find(|own| **own == name).copied();
     for variant in ["", ".fp16"] {
         for (format, stems) in STEMS {
             for stem in stems {
                 if let Some(file) = find(format!("{stem}{variant}.{format}")) {
-                    return Some((file, Kind::Whole));
+                    return Some((file, FileSet::Whole));
                 }
                 // diffusers puts the variant before `.json` or before the format, by its version.
                 let index = find(format!("{stem}.{format}.index{variant}.json"))
                     .or_else(|| find(format!("{stem}{variant}.{format}.index.json")));
                 if let Some(index) = index {
-                    return Some((index, Kind::Index { stem, variant, format }));
+                    return Some((index, FileSet::Index { stem, variant, format }));
                 }
             }
         }
@@ -36,7 +36,7 @@ fn chosen<'a>(files: &[&'a str]) -> Option<(&'a str, Kind)> {
 }
 
 /// How a folder's weights are kept.
-enum Kind {
+enum FileSet {
     Whole,
     Index { stem: &'static str, variant: &'static str, format: &'static str },
 }
@@ -45,8 +45,8 @@ enum Kind {
 pub fn weight_files<'a>(files: &[&'a str]) -> Vec<&'a str> {
     match chosen(files) {
         None => Vec::new(),
-        Some((file, Kind::Whole)) => vec![file],
-        Some((index, Kind::Index { stem, variant, format })) => {
+        Some((file, FileSet::Whole)) => vec![file],
+        Some((index, FileSet::Index { stem, variant, format })) => {
             let shard = |own: &&&str| {
                 own.starts_with(stem)
                     && own.contains("-of-")
@@ -103,8 +103,8 @@ impl Weights {
         }
         chosen(&files)
             .map(|(file, kind)| match kind {
-                Kind::Whole => Self::open(&folder.join(file)),
-                Kind::Index { .. } => Self::open_sharded(&folder.join(file)),
+                FileSet::Whole => Self::open(&folder.join(file)),
+                FileSet::Index { .. } => Self::open_sharded(&folder.join(file)),
             })
             .transpose()
     }
@@ -132,13 +132,13 @@ impl Weights {
             }
             files.push(File::open(&folder.join(shard))?.into());
         }
-        let mut whole = Self { files, places: BTreeMap::new(), beside: Vec::new() };
+        let mut whole = Self { files, entries: BTreeMap::new(), beside: Vec::new() };
         for (name, shard) in &parsed.weight_map {
             let file = shards.iter().position(|own| *own == shard).unwrap_or(0);
             if whole.files[file].info(name).is_none() {
                 return Err(wrong(format!("`{name}` is not in {shard}")));
             }
-            whole.places.insert(name.clone(), Place { file, name: name.clone(), view: View::Whole });
+            whole.entries.insert(name.clone(), TensorEntry { file, name: name.clone(), view: View::Whole });
         }
         Ok(whole)
     }

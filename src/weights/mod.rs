@@ -21,7 +21,7 @@ pub use error::Error;
 pub use file::Info;
 pub use folder::{missing_shards, weight_files};
 pub use names::compvis::{
-    Averages, Ema, SingleFile, foreign_single_file, from_compvis, is_compvis, spelt_anew, to_compvis,
+    Averages, EmaChoice, SingleFile, foreign_single_file, from_compvis, is_compvis, spelt_anew, to_compvis,
     unet_names_of_compvis, vae_of_compvis,
 };
 pub use names::inception::read_inception;
@@ -69,7 +69,7 @@ impl View {
 
 /// Where a tensor lies.
 #[derive(Debug, Clone)]
-struct Place {
+struct TensorEntry {
     file: usize,
     name: String,
     view: View,
@@ -79,7 +79,7 @@ struct Place {
 #[derive(Debug)]
 pub struct Weights {
     files: Vec<std::rc::Rc<File>>,
-    places: BTreeMap<String, Place>,
+    entries: BTreeMap<String, TensorEntry>,
     /// Tensors beside a dictionary `state_dict`.
     beside: Vec<String>,
 }
@@ -99,15 +99,15 @@ impl Weights {
         } else {
             Vec::new()
         };
-        let places = names
+        let entries = names
             .into_iter()
             .filter(|name| !wrapped || name.starts_with(WRAPPER))
             .map(|name| {
                 let short = name.strip_prefix(WRAPPER).unwrap_or(&name).to_owned();
-                (short, Place { file: 0, name, view: View::Whole })
+                (short, TensorEntry { file: 0, name, view: View::Whole })
             })
             .collect();
-        Ok(Self { files: vec![file.into()], places, beside })
+        Ok(Self { files: vec![file.into()], entries, beside })
     }
 
     /// Names of tensors that lie beside a dictionary `state_dict`, and are no part of these.
@@ -121,20 +121,20 @@ impl Weights {
     /// # Errors
     /// A tensor that cannot be seen as `rename` says; two that become one and differ.
     pub fn renamed(&self, rename: impl Fn(&str) -> Vec<(String, View)>) -> Result<Self, Error> {
-        let mut places = BTreeMap::new();
+        let mut entries = BTreeMap::new();
         let mut sources: BTreeMap<String, Vec<&str>> = BTreeMap::new();
-        for (name, place) in &self.places {
+        for (name, position) in &self.entries {
             for (new, view) in rename(name) {
-                let view = if view == View::Whole { place.view } else { view };
-                let place = Place { view, ..place.clone() };
-                let info = self.files[place.file].info(&place.name);
+                let view = if view == View::Whole { position.view } else { view };
+                let position = TensorEntry { view, ..position.clone() };
+                let info = self.files[position.file].info(&position.name);
                 if info.as_ref().and_then(|info| view.shape(&info.shape)).is_none() {
                     let shape = info.map(|info| info.shape).unwrap_or_default();
                     let why = format!("`{name}` is {shape:?}, which cannot be `{new}`");
-                    return Err(Error::damaged(self.files[place.file].path(), why));
+                    return Err(Error::damaged(self.files[position.file].path(), why));
                 }
                 sources.entry(new.clone()).or_default().push(name);
-                places.insert(new, place);
+                entries.insert(new, position);
             }
         }
         for several in sources.values() {
@@ -149,16 +149,16 @@ impl Weights {
                 }
             }
         }
-        Ok(Self { files: self.files.clone(), places, beside: self.beside.clone() })
+        Ok(Self { files: self.files.clone(), entries, beside: self.beside.clone() })
     }
 
     /// Several as one, each one's names behind its prefix and a dot.
     pub fn joined<'a>(parts: impl Iterator<Item = (&'a str, &'a Self)>) -> Self {
-        let mut whole = Self { files: Vec::new(), places: BTreeMap::new(), beside: Vec::new() };
+        let mut whole = Self { files: Vec::new(), entries: BTreeMap::new(), beside: Vec::new() };
         for (prefix, part) in parts {
-            for (name, place) in &part.places {
-                let place = Place { file: place.file + whole.files.len(), ..place.clone() };
-                whole.places.insert(format!("{prefix}.{name}"), place);
+            for (name, position) in &part.entries {
+                let position = TensorEntry { file: position.file + whole.files.len(), ..position.clone() };
+                whole.entries.insert(format!("{prefix}.{name}"), position);
             }
             whole.files.extend(part.files.iter().cloned());
         }
@@ -167,29 +167,29 @@ impl Weights {
 
     /// All names, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.places.keys().map(String::as_str)
+        self.entries.keys().map(String::as_str)
     }
 
     /// Whether there is a tensor of this name.
     pub fn contains(&self, name: &str) -> bool {
-        self.places.contains_key(name)
+        self.entries.contains_key(name)
     }
 
     /// Whether there is nothing.
     pub fn is_empty(&self) -> bool {
-        self.places.is_empty()
+        self.entries.is_empty()
     }
 
     /// The file that would be named in an error about `name`.
     pub fn path(&self, name: &str) -> &Path {
-        self.files[self.places.get(name).map_or(0, |place| place.file)].path()
+        self.files[self.entries.get(name).map_or(0, |position| position.file)].path()
     }
 
     /// Type and shape of a tensor.
     pub fn info(&self, name: &str) -> Option<Info> {
-        let place = self.places.get(name)?;
-        let info = self.files[place.file].info(&place.name)?;
-        Some(Info { shape: place.view.shape(&info.shape)?, ..info })
+        let position = self.entries.get(name)?;
+        let info = self.files[position.file].info(&position.name)?;
+        Some(Info { shape: position.view.shape(&info.shape)?, ..info })
     }
 
     /// Text that the file carries about itself.
@@ -202,15 +202,15 @@ impl Weights {
     /// # Errors
     /// A name that is not there, a type that cannot be read.
     pub fn tensor(&self, name: &str) -> Result<Tensor, Error> {
-        let Some(place) = self.places.get(name) else {
+        let Some(position) = self.entries.get(name) else {
             return Err(Error::Missing {
                 name: name.to_owned(),
                 path: self.path(name).to_path_buf(),
                 hint: self.hint(name),
             });
         };
-        let whole = self.files[place.file].tensor(&place.name)?;
-        Ok(match place.view {
+        let whole = self.files[position.file].tensor(&position.name)?;
+        Ok(match position.view {
             View::Whole => whole,
             View::Part(n, of) => {
                 let rows = whole.size()[0] / of;
@@ -218,7 +218,7 @@ impl Weights {
             }
             View::Flat => whole.flatten(1, -1),
             View::Ahead(_) | View::Channels => {
-                let shape = place.view.shape(&whole.size()).unwrap_or_default();
+                let shape = position.view.shape(&whole.size()).unwrap_or_default();
                 whole.view(shape.as_slice())
             }
         })
@@ -244,9 +244,11 @@ impl Weights {
 
     /// The bytes of a tensor's numbers, in the file's number type.
     fn bytes(&self, name: &str) -> Result<std::borrow::Cow<'_, [u8]>, Error> {
-        let Some(place) = self.places.get(name) else { return Err(Error::missing(name, self.path(name))) };
-        let bytes = self.files[place.file].bytes(&place.name)?;
-        let View::Part(n, of) = place.view else { return Ok(bytes) };
+        let Some(position) = self.entries.get(name) else {
+            return Err(Error::missing(name, self.path(name)));
+        };
+        let bytes = self.files[position.file].bytes(&position.name)?;
+        let View::Part(n, of) = position.view else { return Ok(bytes) };
         let part = bytes.len() / of as usize;
         let part = n as usize * part..(n as usize + 1) * part;
         Ok(match bytes {
@@ -261,9 +263,9 @@ impl Weights {
             self.names().map(|own| (strsim::jaro_winkler(own, name), own)).max_by(|a, b| a.0.total_cmp(&b.0));
         match nearest {
             Some((likeness, own)) if likeness > 0.9 => {
-                format!(" ({} tensors are there; the nearest name is `{own}`)", self.places.len())
+                format!(" ({} tensors are there; the nearest name is `{own}`)", self.entries.len())
             }
-            Some((_, own)) => format!(" ({} tensors are there, `{own}` among them)", self.places.len()),
+            Some((_, own)) => format!(" ({} tensors are there, `{own}` among them)", self.entries.len()),
             None => " (the file is empty)".to_owned(),
         }
     }

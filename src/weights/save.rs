@@ -11,12 +11,12 @@ use super::content::{CONTENT, Content};
 use crate::torch::{Kind, Tensor, no_grad};
 
 /// A contiguous CPU tensor, lent to the writer without a copy.
-pub(super) struct Lent {
+pub(super) struct TensorBytes {
     tensor: Tensor,
     shape: Vec<usize>,
 }
 
-impl Lent {
+impl TensorBytes {
     /// In this number type, or its own.
     pub(super) fn new(tensor: &Tensor, kind: Option<Kind>) -> Self {
         let tensor = no_grad(|| {
@@ -42,7 +42,7 @@ impl Lent {
     }
 }
 
-impl safetensors::View for &Lent {
+impl safetensors::View for &TensorBytes {
     fn dtype(&self) -> safetensors::Dtype {
         match self.tensor.kind() {
             Kind::Double => safetensors::Dtype::F64,
@@ -98,12 +98,12 @@ fn write(
     kind: Option<Kind>,
     about: &[(&str, String)],
 ) -> Result<(), Error> {
-    let lent: Vec<(&str, Lent)> =
-        tensors.iter().map(|(name, tensor)| (name.as_str(), Lent::new(tensor, kind))).collect();
+    let lent: Vec<(&str, TensorBytes)> =
+        tensors.iter().map(|(name, tensor)| (name.as_str(), TensorBytes::new(tensor, kind))).collect();
     let mut about: BTreeMap<String, String> =
         about.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect();
     let mut content = Content::new(&about);
-    let mut sorted: Vec<&(&str, Lent)> = lent.iter().collect();
+    let mut sorted: Vec<&(&str, TensorBytes)> = lent.iter().collect();
     sorted.sort_by_key(|(name, _)| *name);
     for (name, view) in sorted {
         content.add(name, &format!("{:?}", safetensors::View::dtype(&view)), &view.shape, view.bytes());

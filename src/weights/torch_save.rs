@@ -10,7 +10,7 @@ use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
 use super::Error;
-use super::save::Lent;
+use super::save::TensorBytes;
 use crate::torch::{Kind, Tensor};
 
 /// Writes a dictionary: `loose` tensors, and dictionaries of tensors beside them. Whole or not at all.
@@ -72,7 +72,7 @@ fn archive(
 /// Instructions, and the storages that they speak of.
 struct Pickle {
     code: Vec<u8>,
-    storages: Vec<Lent>,
+    storages: Vec<TensorBytes>,
 }
 
 impl Pickle {
@@ -110,7 +110,7 @@ impl Pickle {
     }
 
     fn tensor(&mut self, tensor: &Tensor) {
-        let lent = Lent::new(tensor, None);
+        let lent = TensorBytes::new(tensor, None);
         let shape = tensor.size();
         let mut strides = vec![1; shape.len()];
         for i in (1..shape.len()).rev() {

@@ -4,11 +4,11 @@ use serde_json::Value;
 use unsee::torch::{Kind, Tensor};
 use unsee::weights::Weights;
 
-use super::tools::{PIPELINE, failure, json, models, outcome, place, unsee, with_models, write};
+use super::tools::{PIPELINE, compute, failure, json, models, outcome, unsee, with_models, write};
 
 #[test]
 fn a_run_makes_everything_that_it_promises() {
-    let (folder, pipeline) = place();
+    let (folder, pipeline) = compute();
     let out = folder.path().join("run");
     let mut command = with_models(unsee());
     let output = command.arg("run").arg(&pipeline).arg("--out").arg(&out).arg("--json").output().unwrap();
@@ -59,7 +59,7 @@ fn a_run_makes_everything_that_it_promises() {
 /// Weights outside SalUn's mask are those of the base to the bit, the others have moved.
 #[test]
 fn an_erasure_moves_only_what_its_mask_allows() {
-    let (folder, _) = place();
+    let (folder, _) = compute();
     let out = folder.path().join("run");
     let mut command = with_models(unsee());
     command.args(["erase", "-q", "--forget", "object:Cat", "--out"]).arg(&out);
@@ -107,7 +107,7 @@ fn every_option_of_salun_runs() {
         &["method.pseudo=random", "method.alpha=0", "method.parameters=noxattn"],
         &["method.parameters=selfattn", "method.density=1.0"],
     ] {
-        let (folder, pipeline) = place();
+        let (folder, pipeline) = compute();
         let mut command = with_models(unsee());
         command.args(["run", "-q"]).arg(&pipeline).arg("--out").arg(folder.path().join("run"));
         for set in sets {
@@ -157,7 +157,7 @@ fn thrift_changes_little() {
 
 #[test]
 fn pipelines_that_are_wrong() {
-    let (folder, pipeline) = place();
+    let (folder, pipeline) = compute();
     let out = folder.path().join("run");
     for (from, to, wanted) in [
         ("[draw]\nsteps", "[draw]\nstepps", "did you mean `steps`?"),
@@ -185,7 +185,7 @@ fn pipelines_that_are_wrong() {
 
 #[test]
 fn a_diverging_training_is_stopped() {
-    let (folder, pipeline) = place();
+    let (folder, pipeline) = compute();
     write(&pipeline, &PIPELINE.replace("lr = 1e-3", "lr = 1e30").replace("steps = 6", "steps = 200"));
     let mut command = with_models(unsee());
     command.arg("run").arg(&pipeline).arg("--out").arg(folder.path().join("run"));

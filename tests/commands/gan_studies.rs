@@ -19,26 +19,26 @@ labels = "labels.csv"
 [measure]
 latents = 20
 per_cell = 1
-relearn = { pictures = 4, steps = 2, every = 1, rules = { batch = 4 } }
+relearn = { pictures = 4, steps = 2, every = 1, gan = { batch = 4 } }
 [[method]]
 name = "adapt-then-unlearn"
 steps = 3
-rules = { batch = 4, ahead = 0 }
-adapt = { models = 2, steps = 2, fisher = 2, rules = { batch = 4 } }
+gan = { batch = 4, discriminator_warmup = 0 }
+adapt = { models = 2, steps = 2, fisher = 2, gan = { batch = 4 } }
 stop = { every = 0 }
 [[method]]
 name = "extrapolation"
 strengths = [0.5]
-adapt = { models = 2, steps = 2, fisher = 2, rules = { batch = 4 } }
+adapt = { models = 2, steps = 2, fisher = 2, gan = { batch = 4 } }
 [[method]]
 name = "positives"
 steps = 2
-rules = { batch = 4, ahead = 0 }
+gan = { batch = 4, discriminator_warmup = 0 }
 stop = { every = 0 }
 [[method]]
 name = "positives-ewc"
 steps = 2
-rules = { batch = 4, ahead = 0 }
+gan = { batch = 4, discriminator_warmup = 0 }
 parameters = ["convs"]
 stop = { every = 0 }
 "#;
@@ -66,8 +66,8 @@ fn erasing(root: &Path, labels: &str, out: &str) -> Command {
     for set in [
         &format!("feedback.labels={labels}"),
         "method.steps=3",
-        "method.rules={batch=4,ahead=0}",
-        "method.adapt={models=2,steps=2,fisher=2,rules={batch=4}}",
+        "method.gan={batch=4,discriminator_warmup=0}",
+        "method.adapt={models=2,steps=2,fisher=2,gan={batch=4}}",
         "method.stop={every=0}",
     ] {
         alone.args(["--set", set]);
@@ -258,7 +258,7 @@ retrained = { "object:Cat" = "miniature-gan" }
 [[method]]
 name = "positives"
 steps = 2
-rules = { batch = 4, ahead = 0 }
+gan = { batch = 4, discriminator_warmup = 0 }
 stop = { every = 1, damage = 1000.0 }
 "#;
 
@@ -276,8 +276,8 @@ fn a_gan_s_study_says_what_is_wrong_before_it_begins() {
         ("model.path=labels.csv", "labels.csv"),
         ("measure.latent=3", "did you mean `latents`?"),
         ("measure.relearn={pictures=0}", "0 pictures"),
-        ("measure.relearn={steps=5,rules={ahead=5}}", "ahead is 5"),
-        ("measure.relearn={rules={batch=6}}", "groups of 4"),
+        ("measure.relearn={steps=5,gan={discriminator_warmup=5}}", "discriminator_warmup is 5"),
+        ("measure.relearn={gan={batch=6}}", "groups of 4"),
         ("measure.retrained={\"object:Cat\"=\"other.safetensors\"}", "not to be forgotten"),
         ("measure.retrained={\"object:Fish\"=\"./nowhere.safetensors\"}", "nowhere.safetensors"),
         ("measure.batch=\"auto\"", "is a number"),

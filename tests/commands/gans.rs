@@ -118,27 +118,27 @@ seed = 3
 world = 1
 aligned = true
 [gan]
-course = { steps = 60, batch = 4, lr = 1e-3, per_cell = 1 }
+training = { steps = 60, batch = 4, lr = 1e-3, per_cell = 1 }
 cooldown = 0.5
 size = 16
 style_dim = 48
 mapping_layers = 2
 channels = [8, 8, 8]
-rules = { ahead = 4, r1_every = 4, path_every = 4 }
-guided = 0.5
-hold = 1.0
-grain = 1.0
-regions = 60
-tracing = [
-  { steps = 60, batch = 4, lr = 1e-3, coarsest = 8, waves = 0.3 },
-  { steps = 4, batch = 4, lr = 1e-3, coarsest = 16, spread = 1.0 },
+config = { discriminator_warmup = 4, d_reg_every = 4, g_reg_every = 4 }
+conditioned_share = 0.5
+shape_weight = 1.0
+grain_weight = 1.0
+mapping_steps = 60
+reconstruction = [
+  { steps = 60, batch = 4, lr = 1e-3, coarsest = 8, stripe_probe = 0.3 },
+  { steps = 4, batch = 4, lr = 1e-3, coarsest = 16, noise_energy = 1.0 },
 ]
-sheets = 20
+sample_every = 20
 [labeller]
 world = 4
 tokens = 32
 [labeller.clip]
-course = { steps = 2, batch = 4, lr = 1e-3, per_cell = 1 }
+training = { steps = 2, batch = 4, lr = 1e-3, per_cell = 1 }
 text = [32, 1]
 vision = [32, 1]
 patch = 16

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::tools::{failure, gan, models, place, success, unsee, with_models, write};
+use super::tools::{compute, failure, gan, models, success, unsee, with_models, write};
 
 #[test]
 fn evaluate_pictures_from_elsewhere() {
@@ -76,11 +76,11 @@ fn evaluate_pictures_from_elsewhere() {
 
 #[test]
 fn both_eyes_see_the_same() {
-    use unsee::judge::{CandleEye, Eye as _, TorchEye};
+    use unsee::judge::{CandleClipEncoder, ClipEncoder as _, TorchClipEncoder};
     use unsee::pictures::Picture;
     let folder = models().join("judge");
-    let candle = CandleEye::open(&folder).unwrap();
-    let torch = TorchEye::open(&folder, unsee::torch::Device::CPU).unwrap();
+    let candle = CandleClipEncoder::open(&folder).unwrap();
+    let torch = TorchClipEncoder::open(&folder, unsee::torch::Device::CPU).unwrap();
     let rgb = |k: usize, n: usize| (0..n).map(|i| ((i * k) % 251) as u8).collect::<Vec<u8>>();
     let pictures = [
         Picture { width: 64, height: 64, rgb: rgb(7, 64 * 64 * 3) },
@@ -97,7 +97,7 @@ fn both_eyes_see_the_same() {
 
 #[test]
 fn grids_and_inspection() {
-    let (folder, pipeline) = place();
+    let (folder, pipeline) = compute();
     let out = folder.path().join("run");
     with_models(unsee()).args(["run", "-q"]).arg(&pipeline).arg("--out").arg(&out).assert().success();
     for rows in ["seed", "prompt"] {

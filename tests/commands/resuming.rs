@@ -3,11 +3,11 @@
 use std::path::Path;
 use std::process::{Command as Process, Stdio};
 
-use super::tools::{PIPELINE, disturbed, failure, outcome, pictures, place, unsee, with_models, write};
+use super::tools::{PIPELINE, compute, disturbed, failure, outcome, pictures, unsee, with_models, write};
 
 #[test]
 fn killed_or_interrupted_anywhere_it_ends_with_the_same_bytes() {
-    let (folder, pipeline) = place();
+    let (folder, pipeline) = compute();
     // Longer, so that there is something to interrupt.
     write(&pipeline, &PIPELINE.replace("steps = 6", "steps = 60"));
     let whole = folder.path().join("whole");
@@ -36,7 +36,7 @@ fn killed_or_interrupted_anywhere_it_ends_with_the_same_bytes() {
 
 #[test]
 fn a_folder_of_another_run_or_process_is_left_alone() {
-    let (folder, pipeline) = place();
+    let (folder, pipeline) = compute();
     let out = folder.path().join("run");
     with_models(unsee()).args(["run", "-q"]).arg(&pipeline).arg("--out").arg(&out).assert().success();
     let before = fs_err::read(out.join("scores.json")).unwrap();
@@ -66,7 +66,7 @@ fn a_full_disk_loses_nothing() {
         return;
     }
     let out = mount.path().join("run");
-    let (_folder, pipeline) = place();
+    let (_folder, pipeline) = compute();
     let mut command = with_models(unsee());
     command.arg("run").arg(&pipeline).arg("--out").arg(&out);
     let text = failure(command, 1);

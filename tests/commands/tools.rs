@@ -19,17 +19,17 @@ world = 1
 judge_world = 2
 tokens = 16
 [clip]
-course = { steps = 2, batch = 8, lr = 1e-3, per_cell = 1 }
+training = { steps = 2, batch = 8, lr = 1e-3, per_cell = 1 }
 text = [32, 1]
 vision = [32, 1]
 patch = 16
 [vae]
-course = { steps = 2, batch = 4, lr = 1e-3, per_cell = 1 }
+training = { steps = 2, batch = 4, lr = 1e-3, per_cell = 1 }
 channels = [8, 8, 8]
 latent = 4
 kl = 1e-4
 [unet]
-course = { steps = 2, batch = 4, lr = 1e-3, per_cell = 1 }
+training = { steps = 2, batch = 4, lr = 1e-3, per_cell = 1 }
 channels = [32, 32]
 attends = [false, true]
 layers = 1
@@ -37,7 +37,7 @@ heads = 2
 ema = 0.9
 prediction = "v_prediction"
 [judge]
-course = { steps = 2, batch = 8, lr = 1e-3, per_cell = 1 }
+training = { steps = 2, batch = 8, lr = 1e-3, per_cell = 1 }
 text = [32, 1]
 vision = [32, 1]
 patch = 16
@@ -89,7 +89,7 @@ pub(crate) fn write(path: &Path, text: &str) {
 }
 
 /// A folder of one's own with the pipeline in it.
-pub(crate) fn place() -> (tempfile::TempDir, PathBuf) {
+pub(crate) fn compute() -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("toy.toml");
     write(&file, PIPELINE);

@@ -3,7 +3,7 @@
 use assert_cmd::Command;
 use serde_json::Value;
 
-use super::tools::{failure, place, unsee, with_models};
+use super::tools::{compute, failure, unsee, with_models};
 
 #[test]
 fn every_command_has_help_with_an_example() {
@@ -14,7 +14,7 @@ fn every_command_has_help_with_an_example() {
     for name in all.into_iter().chain(cfg!(feature = "hub").then_some("pull")) {
         let output = unsee().args([name, "--help"]).output().unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
-        assert!(output.status.success() && text.contains("Example:\n  unsee "), "{name}: {text}");
+        assert!(output.status.success() && text.contains("PromptedImage:\n  unsee "), "{name}: {text}");
     }
 }
 
@@ -80,7 +80,7 @@ fn cuda_is_there() -> bool {
 
 #[test]
 fn plan_does_nothing() {
-    let (folder, pipeline) = place();
+    let (folder, pipeline) = compute();
     let out = folder.path().join("run");
     let mut command = with_models(unsee());
     let output =

@@ -148,7 +148,7 @@ fn numbered_factors_find_their_modules() {
     let base: Vec<_> = tensors(&shipped("miniature").join("unet/diffusion_pytorch_model.safetensors"));
     let mut blocks: Vec<&str> =
         base.iter().filter_map(|(name, _)| name.strip_suffix(".attn1.to_q.weight")).collect();
-    let place = |block: &str| {
+    let position = |block: &str| {
         let part = ["down_blocks", "up_blocks", "mid_block"]
             .iter()
             .position(|part| block.starts_with(part))
@@ -156,7 +156,7 @@ fn numbered_factors_find_their_modules() {
         let numbers: Vec<u32> = block.split('.').filter_map(|part| part.parse().ok()).collect();
         (part, numbers)
     };
-    blocks.sort_by_key(|block| place(block));
+    blocks.sort_by_key(|block| position(block));
     let modules: Vec<String> = blocks
         .iter()
         .flat_map(|block| {

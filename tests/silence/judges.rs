@@ -1,7 +1,7 @@
 //! CLIP folders as programs write them, and as people change them.
 
 use serde_json::{Value, json};
-use unsee::judge::{CandleEye, Eye as _, TorchEye};
+use unsee::judge::{CandleClipEncoder, ClipEncoder as _, TorchClipEncoder};
 use unsee::pictures::Picture;
 use unsee::torch::Device;
 use unsee::weights::{Weights, save_torch};
@@ -21,9 +21,12 @@ fn picture(side: usize) -> Picture {
 
 /// What both engines see in a picture of another size than theirs.
 fn seen(folder: &Copy) -> Vec<f32> {
-    let candle = CandleEye::open(&folder.path).unwrap().pictures(&[picture(80)]).unwrap().remove(0);
-    let torch =
-        TorchEye::open(&folder.path, Device::CPU).unwrap().pictures(&[picture(80)]).unwrap().remove(0);
+    let candle = CandleClipEncoder::open(&folder.path).unwrap().pictures(&[picture(80)]).unwrap().remove(0);
+    let torch = TorchClipEncoder::open(&folder.path, Device::CPU)
+        .unwrap()
+        .pictures(&[picture(80)])
+        .unwrap()
+        .remove(0);
     let apart = candle.iter().zip(&torch).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
     assert!(apart < 2e-5, "{apart}");
     torch
@@ -31,8 +34,9 @@ fn seen(folder: &Copy) -> Vec<f32> {
 
 fn refused(folder: &Copy, words: &[&str]) {
     let engines = [
-        CandleEye::open(&folder.path).and_then(|eye| eye.pictures(&[picture(80)])),
-        TorchEye::open(&folder.path, Device::CPU).and_then(|eye| eye.pictures(&[picture(80)])),
+        CandleClipEncoder::open(&folder.path).and_then(|encoder| encoder.pictures(&[picture(80)])),
+        TorchClipEncoder::open(&folder.path, Device::CPU)
+            .and_then(|encoder| encoder.pictures(&[picture(80)])),
     ];
     for seen in engines {
         has(&seen.err().unwrap_or_else(|| panic!("it saw: {words:?}")).to_string(), words);

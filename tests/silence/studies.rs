@@ -1,4 +1,4 @@
-//! Studies: what is learned from, what counts twice, what cannot be told apart, what an earlier sitting left.
+//! Studies: what is learned from, what counts twice, what cannot be told apart, what an earlier session left.
 
 use serde_json::{Value, json};
 use unsee::pictures::Picture;
@@ -30,7 +30,7 @@ fn pictures_to_learn_from_are_part_of_a_run() {
     fs_err::copy(canvas.path.join("Crayon/Tree/1.png"), &file).unwrap();
     has(&study.fails(&[]), &["the folder of pictures to learn from has changed", "--out"]);
     fs_err::write(&file, own).unwrap();
-    has(&study.run(&[]), &["the edit of an earlier sitting is taken"]);
+    has(&study.run(&[]), &["the edit of an earlier session is taken"]);
     Picture::filled(96, 64, [9, 90, 200]).save(&file, &[]).unwrap();
     has(&of_pictures(&canvas).run(&[]), &["1 pictures to learn from are not square"]);
 }

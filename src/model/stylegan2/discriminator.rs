@@ -1,7 +1,7 @@
 //! The discriminator: residual blocks that halve the size, and a look at how much the pictures of a batch differ.
 
 use super::filter::Filter;
-use super::layers::{Conv, GAIN, Linear, activate, clamped};
+use super::layers::{EqualConv, EqualLinear, GAIN, activate, clamped};
 use super::{Config, levels};
 use crate::model::Error;
 use crate::model::parameters::{Builder, Init, Parameters};
@@ -10,7 +10,7 @@ use crate::torch::{Device, Kind, Tensor};
 /// A convolution with bias and activation.
 #[derive(Debug)]
 struct Activated {
-    conv: Conv,
+    conv: EqualConv,
     bias: Tensor,
     padding: i64,
 }
@@ -18,7 +18,7 @@ struct Activated {
 impl Activated {
     fn new(b: &Builder, (inputs, outputs, kernel): (i64, i64, i64)) -> Result<Self, Error> {
         Ok(Self {
-            conv: Conv::new(b, "0.weight", inputs, outputs, kernel)?,
+            conv: EqualConv::new(b, "0.weight", inputs, outputs, kernel)?,
             bias: b.get("1.bias", &[outputs], Init::Zeros)?,
             padding: kernel / 2,
         })
@@ -31,22 +31,22 @@ impl Activated {
 
 /// Two convolutions beside a shortcut; half the size comes out.
 #[derive(Debug)]
-struct Block {
+struct DiscriminatorBlock {
     first: Activated,
-    second: Conv,
+    second: EqualConv,
     bias: Tensor,
-    skip: Conv,
+    skip: EqualConv,
     blur: Filter,
 }
 
-impl Block {
+impl DiscriminatorBlock {
     fn new(b: &Builder, inputs: i64, outputs: i64, device: Device) -> Result<Self, Error> {
         // Where the size changes the filter is child 0.
         Ok(Self {
             first: Activated::new(&b.at("conv1"), (inputs, inputs, 3))?,
-            second: Conv::new(&b.at("conv2"), "1.weight", inputs, outputs, 3)?,
+            second: EqualConv::new(&b.at("conv2"), "1.weight", inputs, outputs, 3)?,
             bias: b.at("conv2").get("2.bias", &[outputs], Init::Zeros)?,
-            skip: Conv::new(&b.at("skip"), "1.weight", inputs, outputs, 1)?,
+            skip: EqualConv::new(&b.at("skip"), "1.weight", inputs, outputs, 1)?,
             blur: Filter::new(1.0, device),
         })
     }
@@ -69,10 +69,10 @@ impl Block {
 #[derive(Debug)]
 pub struct Discriminator {
     from_rgb: Activated,
-    blocks: Vec<Block>,
+    blocks: Vec<DiscriminatorBlock>,
     last: Activated,
-    hidden: Linear,
-    verdict: Linear,
+    hidden: EqualLinear,
+    verdict: EqualLinear,
     group: i64,
     clamp: Option<f64>,
     parameters: Parameters,
@@ -90,13 +90,13 @@ impl Discriminator {
         let blocks = (1..=top - 2)
             .map(|i| {
                 let (inputs, outputs) = (config.channels_at(top + 1 - i), config.channels_at(top - i));
-                Block::new(&b.at("convs").at(i), inputs, outputs, device)
+                DiscriminatorBlock::new(&b.at("convs").at(i), inputs, outputs, device)
             })
             .collect::<Result<_, _>>()?;
         let at4 = config.channels_at(2);
         let last = Activated::new(&b.at("final_conv"), (at4 + 1, at4, 3))?;
-        let hidden = Linear::new(&b.at("final_linear.0"), at4 * 16, at4, 1.0, 0.0)?;
-        let verdict = Linear::new(&b.at("final_linear.1"), at4, 1, 1.0, 0.0)?;
+        let hidden = EqualLinear::new(&b.at("final_linear.0"), at4 * 16, at4, 1.0, 0.0)?;
+        let verdict = EqualLinear::new(&b.at("final_linear.1"), at4, 1, 1.0, 0.0)?;
         let mut discriminator = Self {
             from_rgb,
             blocks,

@@ -1,7 +1,7 @@
 //! The generator: a mapping from noise to styles, and a synthesis that draws under them.
 
 use super::filter::Filter;
-use super::layers::{GAIN, Linear, ModulatedColour, ModulatedConv, activate, clamped};
+use super::layers::{EqualLinear, GAIN, ModulatedColour, ModulatedConv, activate, clamped};
 use super::{Config, levels};
 use crate::model::Error;
 use crate::model::parameters::{Builder, Init, Parameters};
@@ -92,7 +92,7 @@ impl ToRgb {
 #[derive(Debug)]
 pub struct Generator {
     config: Config,
-    mapping: Vec<Linear>,
+    mapping: Vec<EqualLinear>,
     input: Tensor,
     first: StyledConv,
     first_colour: ToRgb,
@@ -112,7 +112,7 @@ impl Generator {
         config.check()?;
         let (dim, device) = (config.style_dim, b.device());
         let mapping = (1..=config.mapping_layers)
-            .map(|i| Linear::new(&b.at("style").at(i), dim, dim, MAPPING_RATE, 0.0))
+            .map(|i| EqualLinear::new(&b.at("style").at(i), dim, dim, MAPPING_RATE, 0.0))
             .collect::<Result<_, _>>()?;
         let at4 = config.channels_at(2);
         let input = b.get("input.input", &[1, at4, 4, 4], Init::Normal(1.0))?;

@@ -25,14 +25,14 @@ pub(super) fn clamped(x: Tensor, clamp: Option<f64>) -> Tensor {
 
 /// A linear layer whose weight and bias learn at `rate` times the others' speed.
 #[derive(Debug)]
-pub(super) struct Linear {
+pub(super) struct EqualLinear {
     weight: Tensor,
     bias: Tensor,
     scale: f64,
     rate: f64,
 }
 
-impl Linear {
+impl EqualLinear {
     /// `bias` is its first value.
     pub(super) fn new(b: &Builder, inputs: i64, outputs: i64, rate: f64, bias: f64) -> Result<Self, Error> {
         Ok(Self {
@@ -59,12 +59,12 @@ impl Linear {
 
 /// A plain convolution `[o, i, k, k]` without a bias.
 #[derive(Debug)]
-pub(super) struct Conv {
+pub(super) struct EqualConv {
     weight: Tensor,
     scale: f64,
 }
 
-impl Conv {
+impl EqualConv {
     pub(super) fn new(
         b: &Builder,
         name: &str,
@@ -98,7 +98,7 @@ impl Conv {
 pub(super) struct ModulatedConv {
     /// `[1, o, i, 3, 3]`
     weight: Tensor,
-    style: Linear,
+    style: EqualLinear,
     scale: f64,
     /// Where the size doubles.
     blur: Option<Filter>,
@@ -114,7 +114,7 @@ impl ModulatedConv {
     ) -> Result<Self, Error> {
         Ok(Self {
             weight: b.get("weight", &[1, outputs, inputs, 3, 3], Init::Normal(1.0))?,
-            style: Linear::new(&b.at("modulation"), style_dim, inputs, 1.0, 1.0)?,
+            style: EqualLinear::new(&b.at("modulation"), style_dim, inputs, 1.0, 1.0)?,
             scale: 1.0 / ((inputs * 9) as f64).sqrt(),
             blur: doubles.then(|| Filter::new(4.0, device)),
         })
@@ -148,7 +148,7 @@ impl ModulatedConv {
 pub(super) struct ModulatedColour {
     /// `[1, 3, i, 1, 1]`
     weight: Tensor,
-    style: Linear,
+    style: EqualLinear,
     scale: f64,
 }
 
@@ -156,7 +156,7 @@ impl ModulatedColour {
     pub(super) fn new(b: &Builder, inputs: i64, style_dim: i64) -> Result<Self, Error> {
         Ok(Self {
             weight: b.get("weight", &[1, 3, inputs, 1, 1], Init::Normal(1.0))?,
-            style: Linear::new(&b.at("modulation"), style_dim, inputs, 1.0, 1.0)?,
+            style: EqualLinear::new(&b.at("modulation"), style_dim, inputs, 1.0, 1.0)?,
             scale: 1.0 / (inputs as f64).sqrt(),
         })
     }

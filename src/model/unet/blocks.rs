@@ -10,7 +10,7 @@ use crate::torch::{Tensor, checkpoint, gated_gelu};
 
 /// Two convolutions with the timestep between them, around a skip.
 #[derive(Debug)]
-pub(super) struct Resnet {
+pub(super) struct UnetResnet {
     norm1: GroupNorm,
     conv1: Conv2d,
     time: Linear,
@@ -19,7 +19,7 @@ pub(super) struct Resnet {
     shortcut: Option<Conv2d>,
 }
 
-impl Resnet {
+impl UnetResnet {
     pub(super) fn new(b: &Builder, c: &Config, inputs: i64, outputs: i64) -> Result<Self, Error> {
         let embedding = c.block_out_channels[0] * 4;
         Ok(Self {
@@ -154,7 +154,7 @@ impl Transformer {
 /// A residual block and, on levels that look at the text, a transformer.
 #[derive(Debug)]
 pub(super) struct Stage {
-    resnet: Resnet,
+    resnet: UnetResnet,
     transformer: Option<Transformer>,
     parameters: Vec<Tensor>,
 }
@@ -168,7 +168,7 @@ impl Stage {
         heads: Option<i64>,
     ) -> Result<Rc<Self>, Error> {
         let before = b.count();
-        let resnet = Resnet::new(&b.at("resnets").at(index), c, inputs, outputs)?;
+        let resnet = UnetResnet::new(&b.at("resnets").at(index), c, inputs, outputs)?;
         let transformer = heads
             .map(|heads| Transformer::new(&b.at("attentions").at(index), c, outputs, heads))
             .transpose()?;

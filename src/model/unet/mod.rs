@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
 
-use self::blocks::{Resnet, Stage};
+use self::blocks::{Stage, UnetResnet};
 use super::Error;
 use super::layers::{Conv2d, GroupNorm, Linear};
 use super::parameters::{Builder, Parameters};
@@ -197,7 +197,7 @@ fn yes() -> bool {
 
 /// One level, down or up: its stages, then a change of size.
 #[derive(Debug)]
-struct Level {
+struct UnetLevel {
     stages: Vec<Rc<Stage>>,
     resize: Option<Conv2d>,
 }
@@ -209,9 +209,9 @@ pub struct UNet {
     conv_in: Conv2d,
     time1: Linear,
     time2: Linear,
-    down: Vec<Level>,
-    middle: (Rc<Stage>, Resnet),
-    up: Vec<Level>,
+    down: Vec<UnetLevel>,
+    middle: (Rc<Stage>, UnetResnet),
+    up: Vec<UnetLevel>,
     norm: GroupNorm,
     conv_out: Conv2d,
     parameters: Parameters,
@@ -276,14 +276,14 @@ impl UNet {
             if resize.is_some() {
                 skips.push(outputs);
             }
-            down.push(Level { stages, resize });
+            down.push(UnetLevel { stages, resize });
         }
 
         let deepest = channels[levels - 1];
         let b_mid = b.at("mid_block");
         let middle = (
             Stage::new(&b_mid, c, 0, (deepest, deepest), heads(levels - 1, true)?)?,
-            Resnet::new(&b_mid.at("resnets.1"), c, deepest, deepest)?,
+            UnetResnet::new(&b_mid.at("resnets.1"), c, deepest, deepest)?,
         );
 
         let mut up = Vec::new();
@@ -301,7 +301,7 @@ impl UNet {
             let resize = (level > 0)
                 .then(|| Conv2d::new(&b.at("upsamplers.0.conv"), channels[level], channels[level], 3))
                 .transpose()?;
-            up.push(Level { stages, resize });
+            up.push(UnetLevel { stages, resize });
         }
 
         Ok(Self {
@@ -369,8 +369,8 @@ impl UNet {
     /// Sines and cosines of the timesteps (Vaswani et al. 2017), `[n, channels₀]`.
     fn embed(&self, timesteps: &Tensor) -> Tensor {
         let half = self.config.block_out_channels[0] / 2;
-        let place = Tensor::arange(half, (Kind::Float, timesteps.device()));
-        let exponent = place * (-(10_000_f64.ln()) / (half as f64 - self.config.freq_shift));
+        let position = Tensor::arange(half, (Kind::Float, timesteps.device()));
+        let exponent = position * (-(10_000_f64.ln()) / (half as f64 - self.config.freq_shift));
         let angles = timesteps.to_kind(Kind::Float).unsqueeze(-1) * exponent.exp().unsqueeze(0);
         if self.config.flip_sin_to_cos {
             Tensor::cat(&[angles.cos(), angles.sin()], -1)

@@ -19,7 +19,7 @@ const OPEN_CLIP: &str = "cond_stage_model.model.";
 /// Which of the two sets of UNet weights that a checkpoint may carry: those of the training's end, and their average.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Ema {
+pub enum EmaChoice {
     /// The last ones, as diffusers takes, with a warning where there are averaged ones that differ.
     #[default]
     Auto,
@@ -29,7 +29,7 @@ pub enum Ema {
     No,
 }
 
-impl std::str::FromStr for Ema {
+impl std::str::FromStr for EmaChoice {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -140,7 +140,7 @@ fn is_bookkeeping(name: &str) -> bool {
 ///
 /// # Errors
 /// No UNet, tensors of shapes that cannot be theirs, averaged weights that are asked for and missing.
-pub fn from_compvis(file: &Weights, ema: Ema) -> Result<SingleFile, Error> {
+pub fn from_compvis(file: &Weights, ema: EmaChoice) -> Result<SingleFile, Error> {
     // The averaged copies are named by their module without its dots.
     let averaged = |name: &str| {
         let rest = name.strip_prefix("model.")?;
@@ -151,14 +151,14 @@ pub fn from_compvis(file: &Weights, ema: Ema) -> Result<SingleFile, Error> {
         .filter(|name| name.starts_with(UNET))
         .filter_map(|name| Some((name, averaged(name)?)))
         .collect();
-    if ema == Ema::Yes && pairs.is_empty() {
+    if ema == EmaChoice::Yes && pairs.is_empty() {
         return Err(Error::unfit(
             file.path(""),
             "it has no averaged weights (model_ema.…) besides those of the training's end; leave ema out",
         ));
     }
     let all = file.names().filter(|name| name.starts_with(UNET)).count();
-    if ema == Ema::Yes && pairs.len() < all {
+    if ema == EmaChoice::Yes && pairs.len() < all {
         return Err(Error::unfit(
             file.path(""),
             format!(
@@ -167,11 +167,11 @@ pub fn from_compvis(file: &Weights, ema: Ema) -> Result<SingleFile, Error> {
             ),
         ));
     }
-    let taken = ema == Ema::Yes;
+    let taken = ema == EmaChoice::Yes;
     let averages = if pairs.is_empty() {
         None
     } else {
-        Some(Averages { taken, distance: distance(file, &pairs)?, asked: ema != Ema::Auto })
+        Some(Averages { taken, distance: distance(file, &pairs)?, asked: ema != EmaChoice::Auto })
     };
     let names: Vec<&str> = file.names().filter_map(|name| name.strip_prefix(UNET)).collect();
     let modules = unet_modules(&Blocks::of_compvis(&names));
@@ -427,10 +427,10 @@ fn unet_modules(blocks: &Blocks) -> Modules {
             }
         }
         // Its number counts what stands before it.
-        let place = usize::from(attends) + 1;
+        let position = usize::from(attends) + 1;
         modules.add(
             format!("up_blocks.{i}.upsamplers.0.conv"),
-            format!("output_blocks.{}.{place}.conv", i * row + blocks.layers),
+            format!("output_blocks.{}.{position}.conv", i * row + blocks.layers),
         );
     }
     modules

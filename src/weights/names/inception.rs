@@ -5,7 +5,7 @@
 use crate::weights::{Error, View, Weights};
 
 /// Their names and torchvision's.
-type Names = &'static [(&'static str, &'static str)];
+type NamePairs = &'static [(&'static str, &'static str)];
 
 /// Their convolutions of the stem, and torchvision's.
 const STEM: [(&str, &str); 5] = [
@@ -17,7 +17,7 @@ const STEM: [(&str, &str); 5] = [
 ];
 
 /// Their blocks, torchvision's, and the kind.
-const BLOCKS: [(&str, &str, Names); 11] = [
+const BLOCKS: [(&str, &str, NamePairs); 11] = [
     ("mixed", "Mixed_5b", FIRST),
     ("mixed_1", "Mixed_5c", FIRST),
     ("mixed_2", "Mixed_5d", FIRST),
@@ -31,7 +31,7 @@ const BLOCKS: [(&str, &str, Names); 11] = [
     ("mixed_10", "Mixed_7c", THIRD),
 ];
 
-const FIRST: Names = &[
+const FIRST: NamePairs = &[
     ("conv", "branch1x1"),
     ("tower.conv", "branch5x5_1"),
     ("tower.conv_1", "branch5x5_2"),
@@ -41,14 +41,14 @@ const FIRST: Names = &[
     ("tower_2.conv", "branch_pool"),
 ];
 
-const HALVE_FIRST: Names = &[
+const HALVE_FIRST: NamePairs = &[
     ("conv", "branch3x3"),
     ("tower.conv", "branch3x3dbl_1"),
     ("tower.conv_1", "branch3x3dbl_2"),
     ("tower.conv_2", "branch3x3dbl_3"),
 ];
 
-const SECOND: Names = &[
+const SECOND: NamePairs = &[
     ("conv", "branch1x1"),
     ("tower.conv", "branch7x7_1"),
     ("tower.conv_1", "branch7x7_2"),
@@ -61,7 +61,7 @@ const SECOND: Names = &[
     ("tower_2.conv", "branch_pool"),
 ];
 
-const HALVE_SECOND: Names = &[
+const HALVE_SECOND: NamePairs = &[
     ("tower.conv", "branch3x3_1"),
     ("tower.conv_1", "branch3x3_2"),
     ("tower_1.conv", "branch7x7x3_1"),
@@ -70,7 +70,7 @@ const HALVE_SECOND: Names = &[
     ("tower_1.conv_3", "branch7x7x3_4"),
 ];
 
-const THIRD: Names = &[
+const THIRD: NamePairs = &[
     ("conv", "branch1x1"),
     ("tower_conv", "branch3x3_1"),
     ("tower_mixed_conv", "branch3x3_2a"),

@@ -37,7 +37,7 @@ const ENDS: [(&str, bool); 6] = [
 
 /// One half of a module's adapter.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Half {
+pub(super) struct LoraHalf {
     /// The module as the file writes it.
     pub(super) module: String,
     /// Whether it is the upper one.
@@ -47,9 +47,9 @@ pub(super) struct Half {
 }
 
 /// Which half of which module a tensor is.
-pub(super) fn split(name: &str) -> Option<Half> {
+pub(super) fn split(name: &str) -> Option<LoraHalf> {
     let half = |module: &str, up: bool, adapter: &str| {
-        Some(Half { module: module.to_owned(), up, adapter: adapter.to_owned() })
+        Some(LoraHalf { module: module.to_owned(), up, adapter: adapter.to_owned() })
     };
     for (end, up) in ENDS {
         if let Some(module) = name.strip_suffix(end) {
@@ -145,7 +145,7 @@ pub fn read_lora<'a>(
         if name.rsplit_once('.').is_some_and(|(_, end)| end == "alpha") {
             continue;
         }
-        let Some(Half { module, up, adapter }) = split(name) else {
+        let Some(LoraHalf { module, up, adapter }) = split(name) else {
             let why = format!("`{name}` is no part of a LoRA; what it would do is not known");
             return Err(Error::unfit(file.path(name), why));
         };

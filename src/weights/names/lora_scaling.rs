@@ -28,7 +28,7 @@ impl Scaling {
 
 /// `adapter_config.json`, and what diffusers writes of it into metadata.
 #[derive(Debug, Clone, Default, Deserialize)]
-pub(super) struct Config {
+pub(super) struct LoraConfigFile {
     #[serde(default)]
     lora_alpha: Option<f64>,
     #[serde(default)]
@@ -43,7 +43,7 @@ const NONE: Rule = Rule::Only(&["null", "[]", "{}"], OTHER);
 const FOUND: Rule = Rule::Harmless("the tensors say it themselves");
 const TRAINING: Rule = Rule::Harmless("of training alone");
 
-impl Configuration for Config {
+impl Configuration for LoraConfigFile {
     const CLASS: Class = Class {
         name: "LoraConfig",
         fields: &[&[
@@ -100,12 +100,12 @@ impl Configuration for Config {
 }
 
 /// The fields, for those who list them.
-pub const CLASS: Class = Config::CLASS;
+pub const CLASS: Class = LoraConfigFile::CLASS;
 
 /// PEFT's `lora_alpha` where a configuration does not say it.
 const ALPHA: f64 = 8.0;
 
-impl Config {
+impl LoraConfigFile {
     /// The scaling of a module by its name inside its component.
     fn of(&self, module: &str, path: &Path) -> Result<Scaling, Error> {
         let mut alpha = Some(self.lora_alpha.unwrap_or(ALPHA));
@@ -139,7 +139,7 @@ fn fits(pattern: &str, module: &str) -> Result<bool, String> {
 /// What a file says of its modules' scalings.
 pub(super) struct Scalings {
     /// By component, with a dot; an empty one is of all.
-    configs: Vec<(String, Config)>,
+    configs: Vec<(String, LoraConfigFile)>,
     path: PathBuf,
 }
 

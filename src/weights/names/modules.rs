@@ -7,12 +7,12 @@ use super::Shaping;
 /// Modules as we call them and as another program does.
 #[derive(Debug, Default)]
 pub(super) struct Modules {
-    outward: Names,
-    inward: Names,
+    outward: NameMap,
+    inward: NameMap,
 }
 
 /// The names of one side, each with the other side's.
-type Names = HashMap<String, (String, Shaping)>;
+type NameMap = HashMap<String, (String, Shaping)>;
 
 impl Modules {
     pub(super) fn add(&mut self, ours: impl Into<String>, theirs: impl Into<String>) {
@@ -41,7 +41,7 @@ impl Modules {
 }
 
 /// The other side's name of a tensor. A name may be a module's own.
-fn translate(names: &Names, name: &str) -> Option<(String, Shaping)> {
+fn translate(names: &NameMap, name: &str) -> Option<(String, Shaping)> {
     let ends = name.rmatch_indices('.').map(|(at, _)| at);
     std::iter::once(name.len()).chain(ends).find_map(|end| {
         let (other, shaping) = names.get(&name[..end])?;

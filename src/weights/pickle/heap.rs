@@ -5,7 +5,7 @@ pub(super) type Id = usize;
 
 /// What a pickle can hold. Text and bytes are lent from the file.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Value<'a> {
+pub(super) enum PickleValue<'a> {
     None,
     Bool(bool),
     /// Integers of any length, in 64 bits; longer ones are `None` inside.
@@ -30,15 +30,15 @@ pub(super) enum Value<'a> {
 
 /// The values of a pickle.
 #[derive(Debug, Default)]
-pub(super) struct Heap<'a>(Vec<Value<'a>>);
+pub(super) struct Heap<'a>(Vec<PickleValue<'a>>);
 
 impl<'a> Heap<'a> {
-    pub(super) fn get(&self, id: Id) -> &Value<'a> {
+    pub(super) fn get(&self, id: Id) -> &PickleValue<'a> {
         // Every id was made by `add`.
-        self.0.get(id).unwrap_or(&Value::None)
+        self.0.get(id).unwrap_or(&PickleValue::None)
     }
 
-    pub(super) fn get_mut(&mut self, id: Id) -> Option<&mut Value<'a>> {
+    pub(super) fn get_mut(&mut self, id: Id) -> Option<&mut PickleValue<'a>> {
         self.0.get_mut(id)
     }
 
@@ -46,28 +46,28 @@ impl<'a> Heap<'a> {
         self.0.len()
     }
 
-    pub(super) fn add(&mut self, value: Value<'a>) -> Id {
+    pub(super) fn add(&mut self, value: PickleValue<'a>) -> Id {
         self.0.push(value);
         self.0.len() - 1
     }
 
     pub(super) fn text(&self, id: Id) -> Option<&'a str> {
         match self.get(id) {
-            Value::Text(text) => Some(text),
+            PickleValue::Text(text) => Some(text),
             _ => None,
         }
     }
 
     pub(super) fn int(&self, id: Id) -> Option<i64> {
         match self.get(id) {
-            Value::Int(int) => *int,
+            PickleValue::Int(int) => *int,
             _ => None,
         }
     }
 
     pub(super) fn list(&self, id: Id) -> Option<&[Id]> {
         match self.get(id) {
-            Value::List(list) => Some(list),
+            PickleValue::List(list) => Some(list),
             _ => None,
         }
     }
@@ -75,7 +75,7 @@ impl<'a> Heap<'a> {
     /// A dictionary's value under a key of text; the last one that was set.
     pub(super) fn item(&self, dict: Id, key: &str) -> Option<Id> {
         match self.get(dict) {
-            Value::Dict(items) => {
+            PickleValue::Dict(items) => {
                 items.iter().rev().find(|(own, _)| self.text(*own) == Some(key)).map(|(_, value)| *value)
             }
             _ => None,
@@ -84,7 +84,7 @@ impl<'a> Heap<'a> {
 
     pub(super) fn name(&self, id: Id) -> Option<&str> {
         match self.get(id) {
-            Value::Name(name) => Some(name),
+            PickleValue::Name(name) => Some(name),
             _ => None,
         }
     }

@@ -8,7 +8,7 @@
 
 use std::collections::HashMap;
 
-use super::heap::{Heap, Id, Value};
+use super::heap::{Heap, Id, PickleValue};
 
 /// Most instructions that are followed: the largest checkpoints need some 100,000.
 const LIMIT: usize = 1_000_000;
@@ -35,7 +35,7 @@ pub(super) fn read<'a>(
     bytes: &'a [u8],
     knows: &dyn Fn(&str) -> bool,
 ) -> Result<(Heap<'a>, Id, usize), Fault> {
-    let mut machine = Machine {
+    let mut machine = Unpickler {
         bytes,
         at: 0,
         heap: Heap::default(),
@@ -53,7 +53,7 @@ pub(super) fn read<'a>(
     broken(format!("its pickle has more than {LIMIT} instructions"))
 }
 
-struct Machine<'a, 'k> {
+struct Unpickler<'a, 'k> {
     bytes: &'a [u8],
     at: usize,
     heap: Heap<'a>,
@@ -65,7 +65,7 @@ struct Machine<'a, 'k> {
     knows: &'k dyn Fn(&str) -> bool,
 }
 
-impl<'a> Machine<'a, '_> {
+impl<'a> Unpickler<'a, '_> {
     fn take(&mut self, n: u64) -> Result<&'a [u8], Fault> {
         let n = usize::try_from(n).unwrap_or(usize::MAX);
         let taken = self.at.checked_add(n).and_then(|end| self.bytes.get(self.at..end));
@@ -90,7 +90,7 @@ impl<'a> Machine<'a, '_> {
         utf8(rest[..end].strip_suffix(b"\r").unwrap_or(&rest[..end]))
     }
 
-    fn push(&mut self, value: Value<'a>) {
+    fn push(&mut self, value: PickleValue<'a>) {
         let id = self.heap.add(value);
         self.stack.push(id);
     }
@@ -123,7 +123,7 @@ impl<'a> Machine<'a, '_> {
             items.push(self.pop()?);
         }
         items.reverse();
-        self.push(Value::List(items));
+        self.push(PickleValue::List(items));
         Ok(())
     }
 
@@ -132,15 +132,15 @@ impl<'a> Machine<'a, '_> {
         if !(self.knows)(&name) {
             return Err(Fault::Refused(name));
         }
-        self.push(Value::Name(name));
+        self.push(PickleValue::Name(name));
         Ok(())
     }
 
     /// What a call would return. An ordered dictionary is a dictionary at once, because items are put in later.
     fn make(&mut self, name: Id, arguments: Id) -> Result<(), Fault> {
         let value = match self.heap.name(name) {
-            Some("collections.OrderedDict") => Value::Dict(self.pairs(arguments)?),
-            Some(_) => Value::Made { name, arguments, state: None },
+            Some("collections.OrderedDict") => PickleValue::Dict(self.pairs(arguments)?),
+            Some(_) => PickleValue::Made { name, arguments, state: None },
             None => return broken("its pickle calls what is no name"),
         };
         self.push(value);
@@ -164,7 +164,7 @@ impl<'a> Machine<'a, '_> {
 
     fn append(&mut self, to: Id, mut items: Vec<Id>) -> Result<(), Fault> {
         match self.heap.get_mut(to) {
-            Some(Value::List(list)) => {
+            Some(PickleValue::List(list)) => {
                 list.append(&mut items);
                 Ok(())
             }
@@ -174,12 +174,12 @@ impl<'a> Machine<'a, '_> {
 
     fn set(&mut self, to: Id, items: &[Id]) -> Result<(), Fault> {
         match self.heap.get_mut(to) {
-            Some(Value::Dict(dict)) if items.len().is_multiple_of(2) => {
+            Some(PickleValue::Dict(dict)) if items.len().is_multiple_of(2) => {
                 dict.extend(items.chunks_exact(2).map(|pair| (pair[0], pair[1])));
                 Ok(())
             }
             // Items of an object that is like a dictionary are no tensors of ours.
-            Some(Value::Made { .. }) => Ok(()),
+            Some(PickleValue::Made { .. }) => Ok(()),
             _ => broken("its pickle sets items of what is no dictionary"),
         }
     }
@@ -202,18 +202,18 @@ impl<'a> Machine<'a, '_> {
 
     fn text(&mut self, n: u64) -> Result<(), Fault> {
         let text = utf8(self.take(n)?)?;
-        self.push(Value::Text(text));
+        self.push(PickleValue::Text(text));
         Ok(())
     }
 
     /// Python 2's strings: text where they are, else bytes.
     fn string(&mut self, bytes: &'a [u8]) {
-        self.push(std::str::from_utf8(bytes).map_or(Value::Bytes(bytes), Value::Text));
+        self.push(std::str::from_utf8(bytes).map_or(PickleValue::Bytes(bytes), PickleValue::Text));
     }
 
     fn bytes(&mut self, n: u64) -> Result<(), Fault> {
         let bytes = self.take(n)?;
-        self.push(Value::Bytes(bytes));
+        self.push(PickleValue::Bytes(bytes));
         Ok(())
     }
 
@@ -224,7 +224,7 @@ impl<'a> Machine<'a, '_> {
             let fill = if bytes.last().is_some_and(|&b| b & 0x80 != 0) { u64::MAX } else { 0 };
             bytes.iter().rev().fold(fill, |all, &byte| all << 8 | u64::from(byte)) as i64
         });
-        self.push(Value::Int(int));
+        self.push(PickleValue::Int(int));
         Ok(())
     }
 
@@ -257,26 +257,26 @@ impl<'a> Machine<'a, '_> {
                 self.stack.push(top);
             }
 
-            b'N' => self.push(Value::None),
-            0x88 => self.push(Value::Bool(true)),
-            0x89 => self.push(Value::Bool(false)),
+            b'N' => self.push(PickleValue::None),
+            0x88 => self.push(PickleValue::Bool(true)),
+            0x89 => self.push(PickleValue::Bool(false)),
             b'I' => match self.line()? {
-                "00" => self.push(Value::Bool(false)),
-                "01" => self.push(Value::Bool(true)),
-                text => self.push(Value::Int(text.trim().parse().ok())),
+                "00" => self.push(PickleValue::Bool(false)),
+                "01" => self.push(PickleValue::Bool(true)),
+                text => self.push(PickleValue::Int(text.trim().parse().ok())),
             },
             b'L' => {
                 let text = self.line()?;
-                self.push(Value::Int(text.trim_end_matches('L').parse().ok()));
+                self.push(PickleValue::Int(text.trim_end_matches('L').parse().ok()));
             }
             b'J' => self.long(4)?,
             b'K' => {
                 let int = self.number(1)?;
-                self.push(Value::Int(Some(int as i64)));
+                self.push(PickleValue::Int(Some(int as i64)));
             }
             b'M' => {
                 let int = self.number(2)?;
-                self.push(Value::Int(Some(int as i64)));
+                self.push(PickleValue::Int(Some(int as i64)));
             }
             0x8a => {
                 let n = self.number(1)?;
@@ -287,12 +287,12 @@ impl<'a> Machine<'a, '_> {
                 self.long(n)?;
             }
             b'F' => match self.line()?.trim().parse() {
-                Ok(float) => self.push(Value::Float(float)),
+                Ok(float) => self.push(PickleValue::Float(float)),
                 Err(_) => return broken("its pickle has a number that is none"),
             },
             b'G' => {
                 let bits = self.number(8)?.swap_bytes();
-                self.push(Value::Float(f64::from_bits(bits)));
+                self.push(PickleValue::Float(f64::from_bits(bits)));
             }
 
             b'S' => {
@@ -301,7 +301,7 @@ impl<'a> Machine<'a, '_> {
             }
             b'V' => {
                 let text = self.line()?;
-                self.push(Value::Text(text));
+                self.push(PickleValue::Text(text));
             }
             b'T' | b'U' => {
                 let n = self.number(if code == b'T' { 4 } else { 1 })?;
@@ -317,16 +317,16 @@ impl<'a> Machine<'a, '_> {
                 self.bytes(n)?;
             }
 
-            b']' | b')' | 0x8f => self.push(Value::List(Vec::new())),
-            b'}' => self.push(Value::Dict(Vec::new())),
+            b']' | b')' | 0x8f => self.push(PickleValue::List(Vec::new())),
+            b'}' => self.push(PickleValue::Dict(Vec::new())),
             0x85..=0x87 => self.pop_list(usize::from(code - 0x84))?,
             b't' | b'l' | 0x91 => {
                 let items = self.pop_mark()?;
-                self.push(Value::List(items));
+                self.push(PickleValue::List(items));
             }
             b'd' => {
                 let items = self.pop_mark()?;
-                self.push(Value::Dict(Vec::new()));
+                self.push(PickleValue::Dict(Vec::new()));
                 let dict = self.top()?;
                 self.set(dict, &items)?;
             }
@@ -391,18 +391,18 @@ impl<'a> Machine<'a, '_> {
             b'b' => {
                 let given = self.pop()?;
                 let to = self.top()?;
-                if let Some(Value::Made { state, .. }) = self.heap.get_mut(to) {
+                if let Some(PickleValue::Made { state, .. }) = self.heap.get_mut(to) {
                     *state = Some(given);
                 }
             }
             b'P' => {
                 let text = self.line()?;
-                let id = self.heap.add(Value::Text(text));
-                self.push(Value::Outside(id));
+                let id = self.heap.add(PickleValue::Text(text));
+                self.push(PickleValue::Outside(id));
             }
             b'Q' => {
                 let id = self.pop()?;
-                self.push(Value::Outside(id));
+                self.push(PickleValue::Outside(id));
             }
             other => {
                 let name = match other {
@@ -412,9 +412,9 @@ impl<'a> Machine<'a, '_> {
                     0x97 | 0x98 => " (BUFFER)",
                     _ => "",
                 };
-                let place = self.at - 1;
+                let position = self.at - 1;
                 return broken(format!(
-                    "its pickle has the instruction {other:#04x}{name} at byte {place}, which no file of weights needs"
+                    "its pickle has the instruction {other:#04x}{name} at byte {position}, which no file of weights needs"
                 ));
             }
         }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::heap::{Heap, Id, Value};
+use super::heap::{Heap, Id, PickleValue};
 use crate::fields::Rule;
 use crate::torch::Kind;
 use crate::weights::STYLEGAN2;
@@ -113,12 +113,12 @@ pub(super) struct Found {
 pub(super) type Inner = BTreeMap<Id, (String, Kind)>;
 
 /// A number, a text or a truth as JSON has it.
-fn plain(value: &Value) -> Option<serde_json::Value> {
+fn plain(value: &PickleValue) -> Option<serde_json::Value> {
     Some(match value {
-        Value::Bool(truth) => (*truth).into(),
-        Value::Int(Some(int)) => (*int).into(),
-        Value::Float(float) => (*float).into(),
-        Value::Text(text) => (*text).into(),
+        PickleValue::Bool(truth) => (*truth).into(),
+        PickleValue::Int(Some(int)) => (*int).into(),
+        PickleValue::Float(float) => (*float).into(),
+        PickleValue::Text(text) => (*text).into(),
         _ => return None,
     })
 }
@@ -153,11 +153,11 @@ impl Walk<'_, '_> {
         }
         let heap = self.heap;
         match heap.get(id) {
-            Value::Dict(items) => {
+            PickleValue::Dict(items) => {
                 for &(key, value) in items {
                     let key = match heap.get(key) {
-                        Value::Text(text) => (*text).to_owned(),
-                        Value::Int(Some(int)) => int.to_string(),
+                        PickleValue::Text(text) => (*text).to_owned(),
+                        PickleValue::Int(Some(int)) => int.to_string(),
                         _ => continue,
                     };
                     if name.len() + key.len() > NAME {
@@ -167,7 +167,7 @@ impl Walk<'_, '_> {
                     self.value(value, &name, depth + 1)?;
                 }
             }
-            Value::Made { name: class, state, .. }
+            PickleValue::Made { name: class, state, .. }
                 if heap.name(*class) == Some("torch.nn.modules.container.ParameterDict") =>
             {
                 // The module's own dictionary of parameters is part of its state.
@@ -176,7 +176,7 @@ impl Walk<'_, '_> {
                     self.value(parameters, name, depth + 1)?;
                 }
             }
-            Value::Made { name: class, arguments, .. } if heap.name(*class) == Some(PERSISTENT) => {
+            PickleValue::Made { name: class, arguments, .. } if heap.name(*class) == Some(PERSISTENT) => {
                 let whole = heap.list(*arguments).and_then(<[Id]>::first).copied();
                 let Some(state) = whole.and_then(|whole| heap.item(whole, "state")) else { return Ok(()) };
                 for part in ["_parameters", "_buffers", "_modules"] {
@@ -196,12 +196,12 @@ impl Walk<'_, '_> {
                 }
             }
             // What a TorchScript's module holds is its state.
-            Value::Made { name: class, state: Some(state), .. }
+            PickleValue::Made { name: class, state: Some(state), .. }
                 if heap.name(*class).is_some_and(is_scripted) =>
             {
                 self.value(*state, name, depth + 1)?;
             }
-            Value::Made { .. } => {
+            PickleValue::Made { .. } => {
                 let leaf = tensor(heap, self.inner, id, 0).map_err(|why| format!("`{name}`: {why}"))?;
                 if let Some(leaf) = leaf {
                     self.names += name.len();
@@ -225,10 +225,10 @@ impl Walk<'_, '_> {
 pub(super) fn streams<'a>(heap: &Heap<'a>) -> Vec<(Id, &'a [u8])> {
     (0..heap.len())
         .filter_map(|id| {
-            let Value::Made { name, arguments, .. } = heap.get(id) else { return None };
+            let PickleValue::Made { name, arguments, .. } = heap.get(id) else { return None };
             let given = heap.list(*arguments).filter(|_| heap.name(*name) == Some(LOAD))?;
             match heap.get(*given.first()?) {
-                Value::Bytes(bytes) => Some((id, *bytes)),
+                PickleValue::Bytes(bytes) => Some((id, *bytes)),
                 _ => None,
             }
         })
@@ -240,7 +240,7 @@ const LOAD: &str = "torch.storage._load_from_bytes";
 
 /// A tensor that a function of `torch._utils` would build; `None` for other values.
 fn tensor(heap: &Heap, inner: &Inner, id: Id, depth: usize) -> Result<Option<Leaf>, String> {
-    let Value::Made { name, arguments, .. } = heap.get(id) else { return Ok(None) };
+    let PickleValue::Made { name, arguments, .. } = heap.get(id) else { return Ok(None) };
     let arguments = heap.list(*arguments).unwrap_or_default();
     match (heap.name(*name).unwrap_or_default(), arguments) {
         (
@@ -282,7 +282,7 @@ pub(super) fn element_sizes(heap: &Heap) -> BTreeMap<String, usize> {
 
 /// A storage's key and number type, from `("storage", class, key, device, length)`.
 pub(super) fn storage(heap: &Heap, id: Id) -> Option<(String, Kind)> {
-    let Value::Outside(id) = heap.get(id) else { return None };
+    let PickleValue::Outside(id) = heap.get(id) else { return None };
     match heap.list(*id)? {
         &[tag, class, key, ..] if heap.text(tag) == Some("storage") => {
             Some((heap.text(key)?.to_owned(), storage_kind(heap.name(class)?)?))
@@ -294,7 +294,7 @@ pub(super) fn storage(heap: &Heap, id: Id) -> Option<(String, Kind)> {
 fn sizes(heap: &Heap, id: Id) -> Option<Vec<i64>> {
     let list = match heap.get(id) {
         // torch.Size((…))
-        Value::Made { arguments, .. } => heap.list(*heap.list(*arguments)?.first()?)?,
+        PickleValue::Made { arguments, .. } => heap.list(*heap.list(*arguments)?.first()?)?,
         _ => heap.list(id)?,
     };
     list.iter().map(|&size| heap.int(size).filter(|&size| size >= 0)).collect()

@@ -3,78 +3,79 @@
 
 use std::path::Path;
 
-use super::feedback::{Examiner, Stop, frozen};
+use super::feedback::{Evaluator, StopSettings, frozen};
 use super::{Error, Feedback};
 use crate::generator::Synthesizer;
 use crate::model::stylegan2::bare;
 use crate::torch::{Rng, Tensor};
 use crate::training::{
-    self, Contest, Exam, Kept, Known, Oversampled, Plan, Pull, Reals, Rules, Shunned, compete_on_loan,
+    self, EarlyStopping, GanConfig, GanTraining, LatentImages, NegativeImages, OversampledLatents,
+    ParameterPenalty, RealImages, RetainedImages, TrainConfig, train_gan_and_restore,
 };
 use crate::watch::Watch;
 use crate::weights::Edit;
 
 /// What is learned, and how.
-pub(super) struct Tuning<'a> {
+pub(super) struct FineTuning<'a> {
     /// A short name; part of the seed of every step.
     pub name: &'static str,
     /// What passes for real.
-    pub reals: &'a dyn Reals,
-    pub rules: &'a Rules,
-    pub plan: &'a Plan,
+    pub real_images: &'a dyn RealImages,
+    pub gan: &'a GanConfig,
+    pub plan: &'a TrainConfig,
     /// Latents that are drawn more often.
-    pub oversampled: Option<&'a Oversampled>,
+    pub oversampled: Option<&'a OversampledLatents>,
     /// What is to stay as it is.
-    pub kept: Option<&'a Kept<'a>>,
+    pub retained: Option<&'a RetainedImages<'a>>,
     /// What never passes for real.
-    pub shunned: Option<&'a Shunned>,
+    pub negative_images: Option<&'a NegativeImages>,
     /// What else moves the generator.
-    pub pull: Option<&'a mut dyn Pull>,
+    pub penalty: Option<&'a mut dyn ParameterPenalty>,
     /// When it is enough.
-    pub stop: Option<Stop>,
+    pub stop: Option<StopSettings>,
     /// Beginnings of the names of the parameters that move; all where there is none.
     pub parameters: &'a [String],
 }
 
 /// A generator that goes on with its own positives: what stage 2 of Adapt-then-Unlearn and its simpler rivals share. They
 /// are given the same chances, and differ in the pull alone.
-pub(super) struct OnPositives<'a> {
+pub(super) struct PositivesTraining<'a> {
     pub method: &'a str,
-    pub plan: Plan,
+    pub plan: TrainConfig,
     /// Share of each batch that is drawn from latents which showed the concept.
     pub oversample: f64,
     /// How firmly what the positives look like is held.
-    pub keep: f64,
+    pub retain_weight: f64,
     /// Share of what the discriminator is told to be drawn that are pictures of the concept.
-    pub remind: f64,
-    pub rules: &'a Rules,
-    pub stop: Stop,
+    pub negative_share: f64,
+    pub gan: &'a GanConfig,
+    pub stop: StopSettings,
     pub parameters: &'a [String],
 }
 
-impl OnPositives<'_> {
+impl PositivesTraining<'_> {
     /// The usual rules. The discriminator first moves alone, because a new one has nothing to tell, and stays the faster one.
-    pub(super) fn rules() -> Rules {
-        Rules { ahead: 150, generator: 0.6, ..Rules::fine_tuning() }
+    pub(super) fn gan() -> GanConfig {
+        GanConfig { discriminator_warmup: 150, generator_lr: 0.6, ..GanConfig::fine_tuning() }
     }
 
     /// Says what is wrong with it.
     pub(super) fn check(&self) -> Result<(), Error> {
         let method = self.method;
-        for (what, share) in [("oversample", self.oversample), ("remind", self.remind)] {
+        for (what, share) in [("oversample", self.oversample), ("negative_share", self.negative_share)] {
             if !(0.0..=1.0).contains(&share) {
                 return Err(Error::Task(format!(
                     "{method}'s {what} is {share}; it is a share of each batch, 0 to 1"
                 )));
             }
         }
-        if self.keep.is_nan() || self.keep < 0.0 {
+        if self.retain_weight.is_nan() || self.retain_weight < 0.0 {
             return Err(Error::Task(format!(
-                "{method}'s keep is {}; it is a weight, and not negative",
-                self.keep
+                "{method}'s retain_weight is {}; it is a weight, and not negative",
+                self.retain_weight
             )));
         }
-        let Plan { steps, lr, cooldown, .. } = self.plan;
+        let TrainConfig { steps, lr, cooldown, .. } = self.plan;
         if !(0.0..=1.0).contains(&cooldown) {
             return Err(Error::Task(format!(
                 "{method}'s cooldown is {cooldown}; it is a share of the steps, 0 to 1"
@@ -85,14 +86,14 @@ impl OnPositives<'_> {
                 "{method} has {steps} steps and lr {lr}; at least 1 step and a rate above 0 are needed"
             )));
         }
-        if self.keep > 0.0 && self.oversample * (self.rules.batch as f64) < 0.5 {
+        if self.retain_weight > 0.0 && self.oversample * (self.gan.batch as f64) < 0.5 {
             return Err(Error::Task(format!(
-                "{method}'s oversample is {} and keep {}: what is held fills the batch of {}, and no latent of the concept would be drawn; raise oversample, or leave all to chance with keep = 0",
-                self.oversample, self.keep, self.rules.batch
+                "{method}'s oversample is {} and retain_weight {}: what is held fills the batch of {}, and no latent of the concept would be drawn; raise oversample, or leave all to chance with retain_weight = 0",
+                self.oversample, self.retain_weight, self.gan.batch
             )));
         }
         self.stop.check(method)?;
-        self.rules.check(steps).map_err(|why| Error::Task(format!("{method}'s rules: {why}")))
+        self.gan.check(steps).map_err(|why| Error::Task(format!("{method}'s gan: {why}")))
     }
 
     /// Learns, and gives what changed; `settings` are the method's, for the record.
@@ -101,36 +102,37 @@ impl OnPositives<'_> {
         model: &dyn Synthesizer,
         feedback: &Feedback,
         settings: serde_json::Value,
-        pull: Option<&mut dyn Pull>,
+        penalty: Option<&mut dyn ParameterPenalty>,
         state: Option<&Path>,
         watch: &mut dyn Watch,
     ) -> Result<Edit, Error> {
         let positives = frozen(model, &feedback.positives)?;
         let share = self.oversample;
         let oversampled =
-            (share > 0.0).then(|| Oversampled { latents: model.latents(&feedback.negatives), share });
+            (share > 0.0).then(|| OversampledLatents { latents: model.latents(&feedback.negatives), share });
         let some = |n: i64, rng: &mut Rng| {
             let rows = rng.below(feedback.positives.len() as i64, &[n]);
             let seeds: Vec<u64> =
                 (0..n).map(|i| feedback.positives[rows.int64_value(&[i]) as usize]).collect();
             let (z, noises) = model.chance(&seeds);
-            Known { z, noises, pictures: positives.at(&rows) }
+            LatentImages { z, noises, pictures: positives.at(&rows) }
         };
-        let shunned = (self.remind > 0.0)
+        let negative_images = (self.negative_share > 0.0)
             .then(|| {
-                frozen(model, &feedback.negatives).map(|pictures| Shunned { pictures, share: self.remind })
+                frozen(model, &feedback.negatives)
+                    .map(|pictures| NegativeImages { pictures, share: self.negative_share })
             })
             .transpose()?;
-        let kept = Kept { some: &some, weight: self.keep };
-        let tuning = Tuning {
+        let retained = RetainedImages { some: &some, weight: self.retain_weight };
+        let tuning = FineTuning {
             name: "unlearning",
-            reals: &positives,
-            rules: self.rules,
+            real_images: &positives,
+            gan: self.gan,
             plan: &self.plan,
             oversampled: oversampled.as_ref(),
-            kept: (self.keep > 0.0).then_some(&kept),
-            shunned: shunned.as_ref(),
-            pull: pull.map(|pull| pull as &mut dyn Pull),
+            retained: (self.retain_weight > 0.0).then_some(&retained),
+            negative_images: negative_images.as_ref(),
+            penalty: penalty.map(|penalty| penalty as &mut dyn ParameterPenalty),
             stop: Some(self.stop),
             parameters: self.parameters,
         };
@@ -161,7 +163,7 @@ pub(super) fn chosen(model: &dyn Synthesizer, parameters: &[String]) -> Result<V
     Ok(all.into_iter().filter(|(name, _)| takes(name)).collect())
 }
 
-impl Tuning<'_> {
+impl FineTuning<'_> {
     /// Learns, and gives the averages of the parameters that moved by name.
     pub(super) fn run(
         self,
@@ -170,50 +172,53 @@ impl Tuning<'_> {
         state: Option<&Path>,
         watch: &mut dyn Watch,
     ) -> Result<Vec<(String, Tensor)>, Error> {
-        let moves = chosen(model, self.parameters)?;
+        let trained = chosen(model, self.parameters)?;
         let discriminator = model.discriminator()?;
-        let stop = self.stop.filter(|stop| stop.every > 0).zip(feedback.examiner);
-        let mut exam = stop.map(|(stop, examiner)| Examination { model, examiner, stop });
-        let contest = Contest {
+        let stop = self.stop.filter(|stop| stop.every > 0).zip(feedback.evaluator);
+        let mut early_stopping = stop.map(|(stop, evaluator)| EvaluatorStopping { model, evaluator, stop });
+        let training = GanTraining {
             name: self.name,
             generator: model.network(),
-            moves: moves.iter().map(|(name, own)| (name.clone(), own.shallow_clone())).collect(),
+            parameters: trained.iter().map(|(name, own)| (name.clone(), own.shallow_clone())).collect(),
             discriminator,
-            reals: self.reals,
-            rules: self.rules,
-            guide: None,
+            real_images: self.real_images,
+            config: self.gan,
+            conditioning: None,
             oversampled: self.oversampled,
-            kept: self.kept,
-            shunned: self.shunned,
-            pull: self.pull.map(|pull| pull as &mut dyn Pull),
-            exam: exam.as_mut().map(|exam| exam as &mut dyn Exam),
+            retained: self.retained,
+            negative_images: self.negative_images,
+            penalty: self.penalty.map(|penalty| penalty as &mut dyn ParameterPenalty),
+            early_stopping: early_stopping
+                .as_mut()
+                .map(|early_stopping| early_stopping as &mut dyn EarlyStopping),
         };
-        let rivals = compete_on_loan(contest, self.plan, model.place(), state, watch)?;
-        if let (Some(exam), Some(rank)) = (exam, rivals.grade) {
-            exam.stop.report(rank, (self.name, &feedback.concept), watch);
+        let outcome = train_gan_and_restore(training, self.plan, model.compute(), state, watch)?;
+        if let (Some(early_stopping), Some(rank)) = (early_stopping, outcome.score) {
+            early_stopping.stop.report(rank, (self.name, &feedback.concept), watch);
         }
-        Ok(moves.into_iter().map(|(name, _)| name).zip(rivals.average).collect())
+        Ok(trained.into_iter().map(|(name, _)| name).zip(outcome.average).collect())
     }
 }
 
 /// Looks now and then how far the erasure has come.
-struct Examination<'a> {
+struct EvaluatorStopping<'a> {
     model: &'a dyn Synthesizer,
-    examiner: &'a Examiner<'a>,
-    stop: Stop,
+    evaluator: &'a Evaluator<'a>,
+    stop: StopSettings,
 }
 
-impl Exam for Examination<'_> {
+impl EarlyStopping for EvaluatorStopping<'_> {
     fn every(&self) -> u64 {
         self.stop.every
     }
 
-    fn grade(&mut self, _step: u64) -> Result<Option<f64>, training::Error> {
-        let grade = (self.examiner)(self.model).map_err(|error| training::Error::Exam(error.to_string()))?;
-        Ok(Some(self.stop.rank(grade)))
+    fn evaluate(&mut self, _step: u64) -> Result<Option<f64>, training::Error> {
+        let score = (self.evaluator)(self.model)
+            .map_err(|error| training::Error::EarlyStopping(error.to_string()))?;
+        Ok(Some(self.stop.rank(score)))
     }
 
-    fn pass(&self) -> f64 {
+    fn target(&self) -> f64 {
         self.stop.unlearned.unwrap_or(f64::INFINITY)
     }
 }
@@ -241,25 +246,30 @@ pub(super) fn edit(
 mod tests {
     use super::*;
     use crate::erasure::small::{labelled, small_gan};
-    use crate::erasure::{Erasure as _, Grade, PositivesOnly};
+    use crate::erasure::{Erasure as _, PositivesOnly, Progress};
     use crate::watch::{Listening, Quiet};
 
-    fn method(stop: Stop, parameters: &[&str]) -> PositivesOnly {
-        let rules = Rules { batch: 4, path_every: 0, r1_every: 0, ..Rules::default() };
+    fn method(stop: StopSettings, parameters: &[&str]) -> PositivesOnly {
+        let gan = GanConfig { batch: 4, g_reg_every: 0, d_reg_every: 0, ..GanConfig::default() };
         let parameters = parameters.iter().map(|&own| own.to_owned()).collect();
-        PositivesOnly { steps: 6, cooldown: 0.0, rules, stop, parameters, ..PositivesOnly::default() }
+        PositivesOnly { steps: 6, cooldown: 0.0, gan, stop, parameters, ..PositivesOnly::default() }
     }
 
     #[test]
     fn only_what_was_chosen_moves() {
         let folder = tempfile::tempdir().unwrap();
         let mut model = small_gan(folder.path());
-        let edit = method(Stop::default(), &["to_rgb"]).erase(&mut model, &labelled(None), None, &mut Quiet);
+        let edit =
+            method(StopSettings::default(), &["to_rgb"]).erase(&mut model, &labelled(None), None, &mut Quiet);
         let edit = edit.unwrap();
         assert!(!edit.tensors.is_empty());
         assert!(edit.tensors.iter().all(|(name, _)| name.starts_with("g.to_rgb")));
-        let wrong =
-            method(Stop::default(), &["convolutions"]).erase(&mut model, &labelled(None), None, &mut Quiet);
+        let wrong = method(StopSettings::default(), &["convolutions"]).erase(
+            &mut model,
+            &labelled(None),
+            None,
+            &mut Quiet,
+        );
         assert!(wrong.unwrap_err().to_string().contains("its layers are"));
     }
 
@@ -278,27 +288,28 @@ mod tests {
 
     #[test]
     fn settings_that_cannot_work_are_refused() {
-        let usual = || method(Stop::default(), &[]);
-        let stop = |unlearned, damage| Stop { unlearned, damage, every: 1 };
+        let usual = || method(StopSettings::default(), &[]);
+        let stop = |unlearned, damage| StopSettings { unlearned, damage, every: 1 };
         for (wrong, why) in [
             (PositivesOnly { oversample: 0.1, ..usual() }, "no latent of the concept would be drawn"),
             (PositivesOnly { stop: stop(Some(99.0), 3.0), ..usual() }, "stop.unlearned is 99"),
             (PositivesOnly { stop: stop(None, f64::NAN), ..usual() }, "stop.damage is NaN"),
-            (PositivesOnly { remind: 1.5, ..usual() }, "remind is 1.5"),
+            (PositivesOnly { negative_share: 1.5, ..usual() }, "negative_share is 1.5"),
         ] {
             let error = wrong.check().unwrap_err().to_string();
             assert!(error.contains(why), "{error}");
         }
-        assert!(PositivesOnly { oversample: 0.0, keep: 0.0, ..usual() }.check().is_ok());
+        assert!(PositivesOnly { oversample: 0.0, retain_weight: 0.0, ..usual() }.check().is_ok());
     }
 
     #[test]
     fn where_all_latents_showed_it_nothing_is_left_to_hold() {
         let folder = tempfile::tempdir().unwrap();
         let mut model = small_gan(folder.path());
-        let all = PositivesOnly { oversample: 1.0, keep: 10.0, ..method(Stop::default(), &[]) };
+        let all =
+            PositivesOnly { oversample: 1.0, retain_weight: 10.0, ..method(StopSettings::default(), &[]) };
         let edit = all.erase(&mut model, &labelled(None), None, &mut Quiet).unwrap();
-        let none = PositivesOnly { keep: 0.0, ..all };
+        let none = PositivesOnly { retain_weight: 0.0, ..all };
         let same = none.erase(&mut model, &labelled(None), None, &mut Quiet).unwrap();
         for ((name, a), (_, b)) in edit.tensors.iter().zip(&same.tensors) {
             assert!(a.equal(b), "{name}");
@@ -310,13 +321,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut model = small_gan(folder.path());
         let looks = std::cell::Cell::new(0);
-        let examiner = |_: &dyn Synthesizer| {
+        let evaluator = |_: &dyn Synthesizer| {
             looks.set(looks.get() + 1);
             // The first is damaged.
-            Ok(Grade { unlearned: 1.0, damage: if looks.get() == 1 { 5.0 } else { 1.0 } })
+            Ok(Progress { unlearned: 1.0, damage: if looks.get() == 1 { 5.0 } else { 1.0 } })
         };
-        let stop = Stop { unlearned: Some(0.9), damage: 2.0, every: 2 };
-        let feedback = labelled(Some(&examiner));
+        let stop = StopSettings { unlearned: Some(0.9), damage: 2.0, every: 2 };
+        let feedback = labelled(Some(&evaluator));
         method(stop, &[]).erase(&mut model, &feedback, None, &mut Quiet).unwrap();
         assert_eq!(looks.get(), 2);
     }
@@ -327,23 +338,23 @@ mod tests {
         let mut model = small_gan(folder.path());
         let looks = std::cell::Cell::new(0);
         // The second of three is the least damaged.
-        let examiner = |_: &dyn Synthesizer| {
+        let evaluator = |_: &dyn Synthesizer| {
             looks.set(looks.get() + 1);
-            Ok(Grade { unlearned: 1.0, damage: if looks.get() == 2 { 5.0 } else { 9.0 } })
+            Ok(Progress { unlearned: 1.0, damage: if looks.get() == 2 { 5.0 } else { 9.0 } })
         };
-        let feedback = labelled(Some(&examiner));
+        let feedback = labelled(Some(&evaluator));
         let mut erased = |every: u64, steps: u64, damage: f64| {
             looks.set(0);
-            let stop = Stop { unlearned: None, damage, every };
+            let stop = StopSettings { unlearned: None, damage, every };
             let method = PositivesOnly { steps, ..method(stop, &[]) };
             let mut listening = Listening::default();
             (method.erase(&mut model, &feedback, None, &mut listening).unwrap(), listening.0)
         };
-        let (kept, warnings) = erased(2, 6, 2.0);
+        let (retained, warnings) = erased(2, 6, 2.0);
         assert!(warnings.len() == 1 && warnings[0].contains("5.00"), "{warnings:?}");
         // The same as after its first four steps.
         let (four, warnings) = erased(0, 4, 2.0);
         assert!(warnings.is_empty());
-        assert!(kept.tensors.iter().zip(&four.tensors).all(|((_, a), (_, b))| a.equal(b)));
+        assert!(retained.tensors.iter().zip(&four.tensors).all(|((_, a), (_, b))| a.equal(b)));
     }
 }

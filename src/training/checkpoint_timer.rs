@@ -9,18 +9,18 @@ const RATIO: u32 = 15;
 
 /// When the next checkpoint is due.
 #[derive(Debug)]
-pub struct Pause {
+pub struct CheckpointTimer {
     last: Instant,
     length: Duration,
 }
 
-impl Default for Pause {
+impl Default for CheckpointTimer {
     fn default() -> Self {
         Self { last: Instant::now(), length: LEAST }
     }
 }
 
-impl Pause {
+impl CheckpointTimer {
     /// Whether it is time.
     pub fn is_over(&self) -> bool {
         self.last.elapsed() > self.length

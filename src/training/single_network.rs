@@ -1,51 +1,56 @@
 //! One network that learns by one loss: losses, gradients, and the parameters' move.
 
-use super::scaler::Scaler;
-use super::sitting::Pupil;
-use super::{Error, Lesson, Plan, Share};
+use super::grad_scaler::GradScaler;
+use super::trainer::Trainable;
+use super::{Error, MicroBatch, Objective, TrainConfig};
 use crate::torch::{
-    Adam, AdamSettings, Ema, Kind, Place, Precision, Rng, Tensor, Thrift, grad, grad_each, no_grad, stage,
+    Adam, AdamSettings, Compute, Ema, Kind, MemoryMode, Precision, Rng, Tensor, grad, grad_each, no_grad,
+    stage,
 };
 use crate::watch::Watch;
 
-/// A lesson with its optimizer.
-pub(super) struct Alone<'a> {
-    lesson: &'a mut dyn Lesson,
-    plan: &'a Plan,
-    place: Place,
+/// A objective with its optimizer.
+pub(super) struct SingleNetwork<'a> {
+    objective: &'a mut dyn Objective,
+    plan: &'a TrainConfig,
+    compute: Compute,
     named: Vec<(String, Tensor)>,
     adam: Adam,
     ema: Option<Ema>,
     /// For f16 alone.
-    scaler: Option<Scaler>,
+    scaler: Option<GradScaler>,
     /// A whole step, or two halves of it.
-    shares: &'static [Share],
+    shares: &'static [MicroBatch],
 }
 
-impl<'a> Alone<'a> {
+impl<'a> SingleNetwork<'a> {
     /// Before its first step.
     ///
     /// # Errors
     /// A parameter that cannot move.
-    pub(super) fn new(lesson: &'a mut dyn Lesson, plan: &'a Plan, place: Place) -> Result<Self, Error> {
-        let named = lesson.parameters();
+    pub(super) fn new(
+        objective: &'a mut dyn Objective,
+        plan: &'a TrainConfig,
+        compute: Compute,
+    ) -> Result<Self, Error> {
+        let named = objective.parameters();
         let settings = AdamSettings {
             betas: (0.9, plan.beta2),
             decay: plan.decay,
             decoupled: plan.decoupled,
-            half_moments: place.memory == Thrift::Low,
+            half_moments: compute.memory == MemoryMode::Low,
             ..AdamSettings::default()
         };
         let tensors = || named.iter().map(|(_, tensor)| tensor);
-        let rates = named.iter().map(|(name, _)| lesson.rate(name)).collect();
+        let rates = named.iter().map(|(name, _)| objective.lr_scale(name)).collect();
         Ok(Self {
             adam: Adam::new(tensors(), settings)?.with_rates(rates),
             ema: plan.ema.map(|_| Ema::new(tensors())),
-            scaler: (place.precision == Precision::F16).then(Scaler::new),
-            shares: &[Share::Whole],
-            lesson,
+            scaler: (compute.precision == Precision::F16).then(GradScaler::new),
+            shares: &[MicroBatch::Whole],
+            objective,
             plan,
-            place,
+            compute,
             named,
         })
     }
@@ -63,7 +68,7 @@ impl<'a> Alone<'a> {
 
     /// Whether each parameter moves as soon as its gradient is known: a common norm needs all gradients at once.
     fn one_by_one(&self) -> bool {
-        self.place.memory == Thrift::Low && self.plan.clip.is_none()
+        self.compute.memory == MemoryMode::Low && self.plan.clip.is_none()
     }
 
     /// One step; returns the loss.
@@ -72,25 +77,25 @@ impl<'a> Alone<'a> {
         let tensors: Vec<&Tensor> = self.named.iter().map(|(_, tensor)| tensor).collect();
         let mut gradients: Vec<Option<Tensor>> = Vec::new();
         for &share in self.shares {
-            let mut rng = Rng::for_step(self.plan.seed, self.lesson.name(), step);
-            let _scope = self.place.scope();
-            let loss = self.lesson.loss(step, &mut rng, share)?;
+            let mut rng = Rng::for_step(self.plan.seed, self.objective.name(), step);
+            let _scope = self.compute.scope();
+            let loss = self.objective.loss(step, &mut rng, share)?;
             value += loss.double_value(&[]);
             if !value.is_finite() {
                 return Ok(value);
             }
             let loss = match self.scaler {
-                Some(Scaler { factor, .. }) => loss * factor,
+                Some(GradScaler { factor, .. }) => loss * factor,
                 None => loss,
             };
             if one_by_one {
-                let (adam, lesson, scaler) = (&mut self.adam, &*self.lesson, self.scaler);
+                let (adam, objective, scaler) = (&mut self.adam, &*self.objective, self.scaler);
                 grad_each(&loss, &tensors, &mut |i, mut gradient| {
                     if scaler.is_some_and(|scaler| !scaler.unscale(std::iter::once(&mut gradient))) {
                         finite = false;
                         return Ok(());
                     }
-                    no_grad(|| lesson.shape(i, &mut gradient));
+                    no_grad(|| objective.mask_gradient(i, &mut gradient));
                     adam.step_one(i, &gradient, lr)
                 })?;
             } else {
@@ -105,7 +110,7 @@ impl<'a> Alone<'a> {
                 }
                 for (i, gradient) in gradients.iter_mut().enumerate() {
                     if let Some(gradient) = gradient {
-                        no_grad(|| self.lesson.shape(i, gradient));
+                        no_grad(|| self.objective.mask_gradient(i, gradient));
                     }
                 }
                 self.adam.step(&gradients, lr)?;
@@ -128,30 +133,30 @@ impl<'a> Alone<'a> {
     }
 }
 
-impl Pupil for Alone<'_> {
+impl Trainable for SingleNetwork<'_> {
     fn name(&self) -> &'static str {
-        self.lesson.name()
+        self.objective.name()
     }
 
-    fn facts(&self) -> String {
+    fn fingerprint(&self) -> String {
         let shape = |(name, tensor): &(String, Tensor)| format!("{name} {:?}", tensor.size());
-        self.named.iter().map(shape).collect::<Vec<_>>().concat() + &self.lesson.facts()
+        self.named.iter().map(shape).collect::<Vec<_>>().concat() + &self.objective.fingerprint()
     }
 
     fn step(&mut self, step: u64, lr: f64, watch: &mut dyn Watch) -> Result<f64, Error> {
-        let name = self.lesson.name();
+        let name = self.objective.name();
         match stage(name, || self.try_step(step, lr)) {
             // Nothing has moved yet, unless parameters move one by one.
             Err(error)
                 if error.is_out_of_memory()
                     && self.shares.len() == 1
-                    && self.lesson.divides()
+                    && self.objective.splits()
                     && !self.one_by_one() =>
             {
                 watch.warn(&format!(
                     "there is too little memory for a step of {name}; each is done in two halves from here on"
                 ));
-                self.shares = &[Share::First, Share::Second];
+                self.shares = &[MicroBatch::First, MicroBatch::Second];
                 stage(name, || self.try_step(step, lr))
             }
             other => other,
@@ -169,15 +174,15 @@ impl Pupil for Alone<'_> {
         tensors
     }
 
-    fn numbers(&self) -> Vec<(&'static str, f64)> {
+    fn scalars(&self) -> Vec<(&'static str, f64)> {
         match self.scaler {
-            Some(Scaler { factor, good }) => vec![("scale", factor), ("scale_good", good as f64)],
+            Some(GradScaler { factor, good }) => vec![("scale", factor), ("scale_good", good as f64)],
             None => Vec::new(),
         }
     }
 
-    fn recall(&mut self, name: &str, value: f64) {
-        if let Some(Scaler { factor, good }) = &mut self.scaler {
+    fn load_scalar(&mut self, name: &str, value: f64) {
+        if let Some(GradScaler { factor, good }) = &mut self.scaler {
             match name {
                 "scale" => *factor = value,
                 _ => *good = value as u64,

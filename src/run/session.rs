@@ -2,17 +2,19 @@
 
 use std::path::{Path, PathBuf};
 
-use super::drawing::{Stamp, draw_missing};
+use super::drawing::{Provenance, draw_missing};
 use super::opening::{hash_with, loaded, opened};
 use super::pipeline::{DrawSettings, ModelSettings};
 use super::{Adapter, Error, RunFolder, located};
-use crate::generator::{Checkpoint, Denoiser as _, Generator, Location, Seeding, Shot, StableDiffusion};
-use crate::torch::Place;
+use crate::generator::{
+    Checkpoint, Denoiser as _, Generator, ImageRequest, Location, Seeding, StableDiffusion,
+};
+use crate::torch::Compute;
 use crate::watch::Watch;
 use crate::weights::{Edit, Weights};
 
 /// Everything that is loaded once.
-pub(super) struct Studio<'a> {
+pub(super) struct DiffusionSession<'a> {
     settings: &'a DrawSettings,
     location: Location,
     pub model: StableDiffusion,
@@ -25,16 +27,16 @@ pub(super) struct Studio<'a> {
     hash: String,
 }
 
-impl<'a> Studio<'a> {
+impl<'a> DiffusionSession<'a> {
     pub(super) fn open(
         model: &ModelSettings,
         settings: &'a DrawSettings,
         sensitive: bool,
-        place: Place,
+        compute: Compute,
         watch: &mut dyn Watch,
     ) -> Result<Self, Error> {
         let location = located(model)?;
-        let model = loaded(&opened(&location, watch)?, place, watch)?;
+        let model = loaded(&opened(&location, watch)?, compute, watch)?;
         let side = settings.side.unwrap_or(model.card().side);
         let hash = model.card().hash.clone();
         Ok(Self { settings, location, model, side, batch: 1, sensitive, hash })
@@ -64,9 +66,9 @@ impl<'a> Studio<'a> {
     ) -> Result<(), Error> {
         let card = self.model.card();
         run.record.sign("base", card)?;
-        let shot = Shot { size: largest, ..self.shot(String::new(), 0) };
-        let device = self.model.place().device;
-        self.batch = self.settings.batch.settle(run, &self.model, &shot, device, watch)?;
+        let request = ImageRequest { size: largest, ..self.request(String::new(), 0) };
+        let device = self.model.compute().device;
+        self.batch = self.settings.batch.settle(run, &self.model, &request, device, watch)?;
         Ok(())
     }
 
@@ -79,8 +81,8 @@ impl<'a> Studio<'a> {
         Ok(Edit::read(&own, &self.model.card().hash, base)?)
     }
 
-    pub(super) fn shot(&self, prompt: String, seed: u64) -> Shot {
-        Shot {
+    pub(super) fn request(&self, prompt: String, seed: u64) -> ImageRequest {
+        ImageRequest {
             prompt,
             negative: String::new(),
             seed,
@@ -97,11 +99,11 @@ impl<'a> Studio<'a> {
     /// Draws what is not there yet.
     pub(super) fn draw(
         &self,
-        works: &[(PathBuf, Shot)],
+        works: &[(PathBuf, ImageRequest)],
         what: &str,
         watch: &mut dyn Watch,
     ) -> Result<(), Error> {
-        let stamp = Stamp { model: &self.hash, sensitive: self.sensitive };
+        let stamp = Provenance { model: &self.hash, sensitive: self.sensitive };
         draw_missing(&self.model, works, (stamp, self.batch), what, watch)
     }
 }

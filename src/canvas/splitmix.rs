@@ -2,9 +2,9 @@
 
 /// `SplitMix64` (Steele, Lea & Flood 2014).
 #[derive(Debug, Clone)]
-pub(super) struct Dice(u64);
+pub(super) struct SplitMix64(u64);
 
-impl Dice {
+impl SplitMix64 {
     pub(super) fn new(parts: &[u64]) -> Self {
         let mut dice = Self(0x5EED);
         for &part in parts {

@@ -6,19 +6,19 @@ use super::{Device, Precision};
 
 /// Where and how to compute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
+pub struct Compute {
     /// The device.
     pub device: Device,
     /// The number type of the heavy operations.
     pub precision: Precision,
     /// What is given up for memory.
-    pub memory: Thrift,
+    pub memory: MemoryMode,
 }
 
 /// What is given up for memory in training.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Thrift {
+pub enum MemoryMode {
     /// Nothing.
     #[default]
     Fast,
@@ -31,7 +31,7 @@ pub enum Thrift {
     Low,
 }
 
-impl std::str::FromStr for Thrift {
+impl std::str::FromStr for MemoryMode {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -44,10 +44,10 @@ impl std::str::FromStr for Thrift {
     }
 }
 
-impl Place {
+impl Compute {
     /// A device and a precision, with nothing given up.
     pub fn new(device: Device, precision: Precision) -> Self {
-        Self { device, precision, memory: Thrift::Fast }
+        Self { device, precision, memory: MemoryMode::Fast }
     }
 
     /// While the result lives, the heavy operations run in the place's precision.

@@ -1,7 +1,7 @@
 //! The canvas at a GAN's size: pictures, what they show, and a latent for each that stands for it.
 
-use super::gallery::cells;
-use super::{Gallery, Reals};
+use super::canvas_images::cells;
+use super::{CanvasImages, RealImages};
 use crate::canvas::{Drawing, Object, Pose, SIDE, Style, TRAITS};
 use crate::torch::{Device, Kind, Rng, Tensor};
 use crate::watch::Watch;
@@ -10,7 +10,7 @@ use crate::watch::Watch;
 pub(super) const COARSE: i64 = 8;
 
 /// Pictures of a canvas world.
-pub(super) struct World {
+pub(super) struct CanvasDataset {
     /// `[n, 3, size, size]`, bytes.
     pixels: Tensor,
     /// The same at [`COARSE`] pixels on a side, `[n, 3 COARSE²]` from -1 to 1.
@@ -24,7 +24,7 @@ pub(super) struct World {
     absent: Tensor,
 }
 
-impl World {
+impl CanvasDataset {
     /// Pictures 0 to `per_cell - 1` of each style × object, but for the styles and objects in `without`.
     pub(super) fn draw(
         world: u64,
@@ -35,7 +35,7 @@ impl World {
         device: Device,
         watch: &mut dyn Watch,
     ) -> Self {
-        let gallery = Gallery::draw(world, 0, per_cell, pose, watch);
+        let images = CanvasImages::draw(world, 0, per_cell, pose, watch);
         let out = |names: &[String], name: &str| names.iter().any(|own| own == name);
         let mask = |out: bool| if out { f32::NEG_INFINITY } else { 0.0 };
         let styles = Style::ALL.iter().map(|own| mask(out(without[0], own.name())));
@@ -48,9 +48,9 @@ impl World {
             if out(without[0], style.name()) || out(without[1], object.name()) {
                 continue;
             }
-            let (n, cell) = (gallery.per_cell(), cell as i64);
+            let (n, cell) = (images.per_cell(), cell as i64);
             let rows = Tensor::arange_start(cell * n, (cell + 1) * n, (Kind::Int64, tch::Device::Cpu));
-            let own = gallery.pictures(&rows, Device::CPU);
+            let own = images.pictures(&rows, Device::CPU);
             let own = own.avg_pool2d([shrink; 2], [shrink; 2], [0, 0], false, true, None);
             coarse.push(own.adaptive_avg_pool2d([COARSE; 2]).flatten(1, -1));
             pixels.push(((own + 1.0) * 127.5).round().to_kind(Kind::Uint8));
@@ -123,13 +123,13 @@ impl World {
 /// Normal numbers `[n, k]` with the largest of each row exchanged into its class's place: the same as drawing again until
 /// the class's is the largest. What `absent` `[k]` sets to minus infinity is no class, and stays as it is.
 fn with_largest(x: &Tensor, absent: &Tensor, classes: &Tensor) -> Tensor {
-    let (most, place) = (x + absent).max_dim(1, true);
+    let (most, compute) = (x + absent).max_dim(1, true);
     let at = classes.unsqueeze(1);
     let there = x.gather(1, &at, false);
-    x.scatter(1, &place, &there).scatter(1, &at, &most)
+    x.scatter(1, &compute, &there).scatter(1, &at, &most)
 }
 
-impl Reals for World {
+impl RealImages for CanvasDataset {
     fn some(&self, n: i64, rng: &mut Rng) -> (Tensor, Option<Tensor>) {
         let rows = self.choose(n, rng);
         (self.pictures(&rows), Some(self.classes(&rows)))

@@ -8,10 +8,10 @@ use super::Error;
 use crate::generator::Synthesizer;
 use crate::model::stylegan2::{Noise, bare};
 use crate::torch::{Rng, Tensor, grad_and_keep, no_grad, stage};
-use crate::training::Pull;
+use crate::training::ParameterPenalty;
 
 /// `λ/2 · Σ F (θ - θ₀)²`.
-pub(super) struct Elastic {
+pub(super) struct Ewc {
     lambda: f64,
     /// `None` for weights that are not held.
     fisher: Vec<Option<Tensor>>,
@@ -23,29 +23,30 @@ const HELD: &str = "convs.";
 /// Pictures that are drawn at once.
 const BATCH: i64 = 16;
 
-impl Elastic {
+impl Ewc {
     /// Measures how much each weight matters, over `pictures` samples.
     pub(super) fn measure(
         model: &dyn Synthesizer,
-        moves: &[(String, Tensor)],
+        parameters: &[(String, Tensor)],
         (lambda, pictures): (f64, i64),
         seed: u64,
     ) -> Result<Self, Error> {
-        let held: Vec<usize> = (0..moves.len()).filter(|&i| bare(&moves[i].0).starts_with(HELD)).collect();
+        let held: Vec<usize> =
+            (0..parameters.len()).filter(|&i| bare(&parameters[i].0).starts_with(HELD)).collect();
         if held.is_empty() {
             return Err(Error::Task(format!(
                 "elastic weights hold {} alone, and none of them moves; let some move (parameters), or do without (adapt.lambda = 0, or `positives` for `positives-ewc`)",
                 HELD.trim_end_matches('.')
             )));
         }
-        let tensors: Vec<&Tensor> = held.iter().map(|&i| &moves[i].1).collect();
+        let tensors: Vec<&Tensor> = held.iter().map(|&i| &parameters[i].1).collect();
         let (network, discriminator) = (model.network(), model.discriminator()?);
         let config = network.config();
         let train = |on: bool| tensors.iter().for_each(|own| drop(own.set_requires_grad(on)));
         train(true);
         let mut sums: Vec<Tensor> = no_grad(|| tensors.iter().map(|own| own.zeros_like()).collect());
         let measured = stage("measuring what matters", || -> Result<(), Error> {
-            let device = model.place().device;
+            let device = model.compute().device;
             let mut done = 0;
             while done < pictures {
                 // The discriminator compares pictures in groups.
@@ -72,21 +73,21 @@ impl Elastic {
         });
         train(false);
         measured?;
-        let mut fisher: Vec<Option<Tensor>> = moves.iter().map(|_| None).collect();
+        let mut fisher: Vec<Option<Tensor>> = parameters.iter().map(|_| None).collect();
         for (i, sum) in held.into_iter().zip(sums) {
             fisher[i] = Some(sum / pictures as f64);
         }
-        let start = no_grad(|| moves.iter().map(|(_, own)| own.detach().copy()).collect());
+        let start = no_grad(|| parameters.iter().map(|(_, own)| own.detach().copy()).collect());
         Ok(Self { lambda, fisher, start })
     }
 }
 
-impl Pull for Elastic {
-    fn facts(&self) -> String {
+impl ParameterPenalty for Ewc {
+    fn fingerprint(&self) -> String {
         format!("elastic {}", self.lambda)
     }
 
-    fn add(&self, i: usize, parameter: &Tensor, gradient: &mut Tensor) {
+    fn add_gradient(&self, i: usize, parameter: &Tensor, gradient: &mut Tensor) {
         if let Some(fisher) = &self.fisher[i] {
             let _ = gradient.g_add_(&((parameter - &self.start[i]) * fisher * self.lambda));
         }
@@ -103,9 +104,9 @@ mod tests {
     fn where_nothing_can_be_held_it_says_so() {
         let folder = tempfile::tempdir().unwrap();
         let model = small_gan(folder.path());
-        let mut moves = model.parameters();
-        moves.retain(|(name, _)| name.starts_with("g.style."));
-        let error = Elastic::measure(&model, &moves, (10.0, 2), 7).map(drop).unwrap_err().to_string();
+        let mut parameters = model.parameters();
+        parameters.retain(|(name, _)| name.starts_with("g.style."));
+        let error = Ewc::measure(&model, &parameters, (10.0, 2), 7).map(drop).unwrap_err().to_string();
         assert!(error.contains("none of them moves"), "{error}");
     }
 
@@ -113,18 +114,18 @@ mod tests {
     fn weights_of_convs_are_held_by_the_mean_square_of_their_gradients() {
         let folder = tempfile::tempdir().unwrap();
         let model = small_gan(folder.path());
-        let moves = model.parameters();
-        let elastic = Elastic::measure(&model, &moves, (10.0, 2), 7).unwrap();
+        let parameters = model.parameters();
+        let ewc = Ewc::measure(&model, &parameters, (10.0, 2), 7).unwrap();
         let (network, discriminator) = (model.network(), model.discriminator().unwrap());
         let mut rng = Rng::for_step(7, "fisher", 0);
         let z = rng.normal(&[2, 8]);
         let noises: Vec<Tensor> =
             network.config().noise_sides().iter().map(|&side| rng.normal(&[2, 1, side, side])).collect();
-        for (i, (name, own)) in moves.iter().enumerate() {
-            assert_eq!(elastic.fisher[i].is_some(), bare(name).starts_with(HELD), "{name}");
+        for (i, (name, own)) in parameters.iter().enumerate() {
+            assert_eq!(ewc.fisher[i].is_some(), bare(name).starts_with(HELD), "{name}");
             let mut pulled = no_grad(|| own.detach().zeros_like());
-            no_grad(|| elastic.add(i, &(own.detach() + 0.5), &mut pulled));
-            let Some(fisher) = &elastic.fisher[i] else {
+            no_grad(|| ewc.add_gradient(i, &(own.detach() + 0.5), &mut pulled));
+            let Some(fisher) = &ewc.fisher[i] else {
                 assert!(pulled.abs().max().double_value(&[]) == 0.0, "{name}");
                 continue;
             };

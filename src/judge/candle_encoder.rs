@@ -5,27 +5,27 @@ use std::path::Path;
 
 use candle_core::{Device, Tensor};
 
-use super::candle_clip::Clip;
-use super::clip_folder::{ClipFolder, Source};
-use super::{Error, Eye};
+use super::candle_clip::CandleClip;
+use super::clip_folder::{ClipFolder, ClipSource};
+use super::{ClipEncoder, Error};
 use crate::model::clip::divides;
 use crate::pictures::Picture;
 use crate::torch::Kind;
 use crate::weights::Weights;
 
 /// CLIP over candle.
-pub struct CandleEye {
+pub struct CandleClipEncoder {
     folder: ClipFolder,
-    clip: Clip,
+    clip: CandleClip,
 }
 
-impl std::fmt::Debug for CandleEye {
+impl std::fmt::Debug for CandleClipEncoder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("CandleEye")
+        f.write_str("CandleClipEncoder")
     }
 }
 
-impl CandleEye {
+impl CandleClipEncoder {
     /// Opens a Hugging Face CLIP folder.
     ///
     /// # Errors
@@ -33,7 +33,7 @@ impl CandleEye {
     pub fn open(path: &Path) -> Result<Self, Error> {
         let (folder, weights) = ClipFolder::open(path)?;
         divides(&folder.config)?;
-        let clip = Clip::new(&folder.config, tensors(&weights)?).map_err(|error| match error {
+        let clip = CandleClip::new(&folder.config, tensors(&weights)?).map_err(|error| match error {
             candle_core::Error::CannotFindTensor { path: name } => {
                 let why = format!("`{name}` is missing{}", weights.hint(&name));
                 Error::Folder { path: path.to_path_buf(), why }
@@ -44,7 +44,7 @@ impl CandleEye {
     }
 }
 
-impl Eye for CandleEye {
+impl ClipEncoder for CandleClipEncoder {
     fn pictures(&self, pictures: &[Picture]) -> Result<Vec<Vec<f32>>, Error> {
         let batch = here(&self.folder.preprocess.apply(pictures)?.contiguous())?;
         unit_rows(&self.clip.image_features(&batch)?)
@@ -62,7 +62,7 @@ impl Eye for CandleEye {
         self.clip.scale()
     }
 
-    fn source(&self) -> &Source {
+    fn source(&self) -> &ClipSource {
         &self.folder.source
     }
 

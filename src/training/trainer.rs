@@ -6,18 +6,18 @@
 use std::io::Write as _;
 use std::path::Path;
 
-use super::state::{Progress, fingerprint, load, open_scalars, save};
-use super::{Error, Pause, Plan};
-use crate::torch::{Place, Tensor, not_finite};
+use super::state::{LoopState, fingerprint, load, open_scalars, save};
+use super::{CheckpointTimer, Error, TrainConfig};
+use crate::torch::{Compute, Tensor, not_finite};
 use crate::watch::Watch;
 
 /// What the loop drives: it goes forward a step at a time, and can be written down between two.
-pub(super) trait Pupil {
+pub(super) trait Trainable {
     /// A short name.
     fn name(&self) -> &'static str;
 
     /// What its steps depend on beside the plan; a state of other facts is another training's.
-    fn facts(&self) -> String;
+    fn fingerprint(&self) -> String;
 
     /// Does a step at a learning rate, and gives its loss.
     fn step(&mut self, step: u64, lr: f64, watch: &mut dyn Watch) -> Result<f64, Error>;
@@ -26,15 +26,15 @@ pub(super) trait Pupil {
     fn tensors(&self) -> Vec<(String, Tensor)>;
 
     /// Every number that a step changes, named.
-    fn numbers(&self) -> Vec<(&'static str, f64)> {
+    fn scalars(&self) -> Vec<(&'static str, f64)> {
         Vec::new()
     }
 
     /// Takes a saved number back.
-    fn recall(&mut self, _name: &str, _value: f64) {}
+    fn load_scalar(&mut self, _name: &str, _value: f64) {}
 
-    /// Whether its loss falls while all goes well. That of two who compete does not.
-    fn falls(&self) -> bool {
+    /// Whether its loss falls while all goes well. That of two of a GAN does not.
+    fn loss_falls(&self) -> bool {
         true
     }
 
@@ -47,35 +47,35 @@ pub(super) trait Pupil {
 /// Weight of one step in the running mean of the loss.
 const SMOOTHING: f64 = 0.02;
 
-/// Drives a pupil to the plan's end, from a checkpoint in `folder` where there is one.
+/// Drives a trainable to the plan's end, from a checkpoint in `folder` where there is one.
 ///
 /// # Errors
 /// Interruption (the state is saved), a loss that is no number or diverges, a state of another training, a disk that
 /// is full.
-pub(super) fn drive(
-    pupil: &mut dyn Pupil,
-    plan: &Plan,
-    place: Place,
+pub(super) fn train_loop(
+    trainable: &mut dyn Trainable,
+    plan: &TrainConfig,
+    compute: Compute,
     folder: Option<&Path>,
     watch: &mut dyn Watch,
-) -> Result<Progress, Error> {
-    let mut now = Progress { step: 0, mean: f64::NAN, best: f64::INFINITY };
-    let fingerprint = fingerprint(pupil, plan, place);
+) -> Result<LoopState, Error> {
+    let mut now = LoopState { step: 0, mean: f64::NAN, best: f64::INFINITY };
+    let fingerprint = fingerprint(trainable, plan, compute);
     let mut scalars = None;
     if let Some(folder) = folder {
         fs_err::create_dir_all(folder)?;
-        load(&folder.join("state.safetensors"), pupil, &mut now, plan, &fingerprint)?;
+        load(&folder.join("state.safetensors"), trainable, &mut now, plan, &fingerprint)?;
         scalars = Some(open_scalars(&folder.join("scalars.jsonl"), now.step)?);
     }
 
-    watch.begin(pupil.name(), plan.steps);
+    watch.begin(trainable.name(), plan.steps);
     watch.at(now.step, "");
-    let (mut pause, began_at) = (Pause::default(), now.step);
-    while now.step < plan.steps && !pupil.done() {
+    let (mut pause, began_at) = (CheckpointTimer::default(), now.step);
+    while now.step < plan.steps && !trainable.done() {
         let lr = plan.rate(now.step);
-        let loss = pupil.step(now.step, lr, watch)?;
+        let loss = trainable.step(now.step, lr, watch)?;
         if !loss.is_finite() {
-            let origin = origin(pupil, now.step == began_at && now.step == 0);
+            let origin = origin(trainable, now.step == began_at && now.step == 0);
             return Err(Error::NotANumber { step: now.step, loss, lr, origin });
         }
         now.mean = if now.mean.is_nan() { loss } else { now.mean + SMOOTHING * (loss - now.mean) };
@@ -83,7 +83,7 @@ pub(super) fn drive(
             writeln!(file, "{}", serde_json::json!({"step": now.step, "loss": loss, "lr": lr}))?;
         }
         // After the first hundred steps a mean of ten times the best is no fluctuation.
-        if now.step > 100 && pupil.falls() {
+        if now.step > 100 && trainable.loss_falls() {
             if now.mean > 10.0 * now.best {
                 return Err(Error::Diverged { step: now.step, mean: now.mean, best: now.best });
             }
@@ -92,7 +92,7 @@ pub(super) fn drive(
         now.step += 1;
         watch.at(now.step, &format!("loss {:.4}", now.mean));
 
-        let last = now.step == plan.steps || pupil.done();
+        let last = now.step == plan.steps || trainable.done();
         let stop = watch.interrupted() && !last;
         if let Some(folder) = folder
             && (stop || pause.is_over() || (plan.extends && last))
@@ -101,7 +101,7 @@ pub(super) fn drive(
                 if let Some(file) = &mut scalars {
                     file.flush()?;
                 }
-                save(&folder.join("state.safetensors"), pupil, &now, plan, &fingerprint)
+                save(&folder.join("state.safetensors"), trainable, &now, plan, &fingerprint)
             })?;
         }
         if stop {
@@ -116,8 +116,8 @@ pub(super) fn drive(
 }
 
 /// Where a loss that is no number began. What is learned from was found to be numbers before.
-fn origin(pupil: &dyn Pupil, first: bool) -> &'static str {
-    let spoiled = pupil.tensors().iter().any(|(_, tensor)| not_finite(tensor) > 0);
+fn origin(trainable: &dyn Trainable, first: bool) -> &'static str {
+    let spoiled = trainable.tensors().iter().any(|(_, tensor)| not_finite(tensor) > 0);
     match (first, spoiled) {
         (true, true) => {
             "the weights had NaN or infinity in them before the first step; take another copy of the model"

@@ -14,22 +14,22 @@ use crate::torch::{Device, Kind, Tensor};
 const WAVES: i64 = 3;
 
 /// Linear layers that read the stripes from features.
-pub(super) struct Waves {
+pub(super) struct StripeProbe {
     /// `[3, c, 1, 1]` for each level below the last, whose stripes are a pixel wide.
     readers: Vec<Tensor>,
     /// `[1, 3, side, side]` of ±1.
     stripes: Vec<Tensor>,
 }
 
-impl Waves {
+impl StripeProbe {
     /// Before anything is learned.
     pub(super) fn new(config: &Config, device: Device) -> Self {
         let channels = &config.channels[..config.channels.len() - 1];
-        let place = (Kind::Float, device.tch());
-        let reader = |&c: &i64| Tensor::zeros([WAVES, c, 1, 1], place).set_requires_grad(true);
+        let compute = (Kind::Float, device.tch());
+        let reader = |&c: &i64| Tensor::zeros([WAVES, c, 1, 1], compute).set_requires_grad(true);
         let stripes = |level: usize| {
             let side = 4_i64 << level;
-            let signs = Tensor::arange(side, place).remainder(2.0) * -2.0 + 1.0;
+            let signs = Tensor::arange(side, compute).remainder(2.0) * -2.0 + 1.0;
             let across = signs.view([1, side]).expand([side, side], false);
             Tensor::stack(&[across.shallow_clone(), across.tr(), &across * across.tr()], 0).unsqueeze(0)
         };
@@ -59,12 +59,12 @@ mod tests {
     use super::*;
     use crate::model::Builder;
     use crate::model::stylegan2::{Generator, Noise};
-    use crate::torch::{Place, Precision, Rng, Thrift, no_grad};
-    use crate::training::{Error, Lesson, Plan, Share, train};
+    use crate::torch::{Compute, MemoryMode, Precision, Rng, no_grad};
+    use crate::training::{Error, MicroBatch, Objective, TrainConfig, train};
     use crate::watch::Quiet;
 
     /// The stripes alone.
-    struct Chain<'a>(&'a Generator, &'a Waves);
+    struct Chain<'a>(&'a Generator, &'a StripeProbe);
 
     impl Chain<'_> {
         fn missed(&self, rng: &mut Rng) -> Vec<Tensor> {
@@ -79,7 +79,7 @@ mod tests {
         }
     }
 
-    impl Lesson for Chain<'_> {
+    impl Objective for Chain<'_> {
         fn name(&self) -> &'static str {
             "chain"
         }
@@ -88,7 +88,7 @@ mod tests {
             self.0.parameters().named_leaves().into_iter().chain(self.1.parameters()).collect()
         }
 
-        fn loss(&mut self, _: u64, rng: &mut Rng, _: Share) -> Result<Tensor, Error> {
+        fn loss(&mut self, _: u64, rng: &mut Rng, _: MicroBatch) -> Result<Tensor, Error> {
             Ok(Tensor::stack(&self.missed(rng), 0).mean(Kind::Float))
         }
     }
@@ -105,7 +105,7 @@ mod tests {
         };
         let generator = Generator::new(&config, Builder::fresh(1, Device::CPU)).unwrap();
         generator.parameters().train(true);
-        let waves = Waves::new(&config, Device::CPU);
+        let waves = StripeProbe::new(&config, Device::CPU);
         let mut chain = Chain(&generator, &waves);
         let missed = |chain: &Chain| -> Vec<f64> {
             let missed = no_grad(|| chain.missed(&mut Rng::new(2)));
@@ -113,8 +113,8 @@ mod tests {
         };
         // A reader that knows nothing says 0, which is 1 from all stripes.
         assert_eq!(missed(&chain), [1.0; 3]);
-        let place = Place { device: Device::CPU, precision: Precision::F32, memory: Thrift::Fast };
-        train(&mut chain, &Plan::constant(300, 1e-2, 1), place, None, &mut Quiet).unwrap();
+        let compute = Compute { device: Device::CPU, precision: Precision::F32, memory: MemoryMode::Fast };
+        train(&mut chain, &TrainConfig::constant(300, 1e-2, 1), compute, None, &mut Quiet).unwrap();
         let after = missed(&chain);
         assert!(after.iter().all(|&own| own < 0.3), "{after:?}");
     }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 /// A part of the UNet, in ESD's and SalUn's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Select {
+pub enum ParameterSubset {
     /// Everything.
     Full,
     /// The attention on the text (`attn2`).
@@ -16,7 +16,7 @@ pub enum Select {
     Noxattn,
 }
 
-impl Select {
+impl ParameterSubset {
     /// Whether a parameter of this full name may move.
     pub fn takes(self, name: &str) -> bool {
         match self {

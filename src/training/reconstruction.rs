@@ -6,13 +6,13 @@
 //! energy score (Gneiting and Raftery, JASA 2007, section 4.3), which is least for a generator whose pixels are spread as
 //! the canvas' are.
 
-use super::waves::Waves;
-use super::world::World;
-use super::{Error, Lesson, Share};
+use super::canvas_dataset::CanvasDataset;
+use super::stripe_probe::StripeProbe;
+use super::{Error, MicroBatch, Objective};
 use crate::model::stylegan2::{Generator, Noise, is_mapping};
 use crate::torch::{Device, Kind, Rng, Tensor};
 
-/// How many times as fast as in a contest the mapping moves: alone, with weights a hundred times as large as others, it
+/// How many times as fast as in a GAN training the mapping moves: alone, with weights a hundred times as large as others, it
 /// would stand still in so short a time.
 const MAPPING: f64 = 30.0;
 
@@ -34,10 +34,10 @@ pub(super) fn energy_score(
     [drawn, again]: [&Tensor; 2],
     pictures: &Tensor,
     coarsest: i64,
-    spread: f64,
+    noise_energy: f64,
 ) -> Tensor {
     let missed = difference(drawn, pictures, coarsest) + difference(again, pictures, coarsest);
-    (missed - difference(drawn, again, coarsest) * spread) * 0.5
+    (missed - difference(drawn, again, coarsest) * noise_energy) * 0.5
 }
 
 /// Pixels on a side from which on a picture shows no grain.
@@ -50,53 +50,55 @@ pub(super) fn from_afar(pictures: &Tensor) -> Tensor {
 }
 
 /// Pictures and their latents.
-pub(super) struct Tracing<'a> {
+pub(super) struct Reconstruction<'a> {
     pub generator: &'a Generator,
-    pub world: &'a World,
+    pub world: &'a CanvasDataset,
     pub batch: i64,
     /// Pixels on a side of the coarsest view that is compared.
     pub coarsest: i64,
     /// How much it counts that two drawings of a latent differ: 0 draws one, 1 is the energy score.
-    pub spread: f64,
+    pub noise_energy: f64,
     /// Stripes that its levels must know, and how much that counts.
-    pub waves: Option<(Waves, f64)>,
+    pub stripe_probe: Option<(StripeProbe, f64)>,
     pub device: Device,
 }
 
-impl Lesson for Tracing<'_> {
+impl Objective for Reconstruction<'_> {
     fn name(&self) -> &'static str {
         "tracing"
     }
 
     fn parameters(&self) -> Vec<(String, Tensor)> {
-        let waves = self.waves.iter().flat_map(|(waves, _)| waves.parameters());
-        self.generator.parameters().named_leaves().into_iter().chain(waves).collect()
+        let stripe_probe = self.stripe_probe.iter().flat_map(|(stripe_probe, _)| stripe_probe.parameters());
+        self.generator.parameters().named_leaves().into_iter().chain(stripe_probe).collect()
     }
 
-    fn rate(&self, name: &str) -> f64 {
+    fn lr_scale(&self, name: &str) -> f64 {
         if is_mapping(name) { MAPPING } else { 1.0 }
     }
 
-    fn loss(&mut self, _step: u64, rng: &mut Rng, _: Share) -> Result<Tensor, Error> {
+    fn loss(&mut self, _step: u64, rng: &mut Rng, _: MicroBatch) -> Result<Tensor, Error> {
         let config = self.generator.config();
         let (pictures, z) = self.world.with_latents(self.batch, config.style_dim, rng);
         let styles = self.generator.broadcast(&self.generator.map(&z));
         let mut missed = Vec::new();
         let mut see = |level: usize, features: &Tensor| {
-            missed.extend(self.waves.as_ref().and_then(|(waves, _)| waves.missed(level, features)));
+            missed.extend(
+                self.stripe_probe.as_ref().and_then(|(stripe_probe, _)| stripe_probe.missed(level, features)),
+            );
         };
         let mut draw = |see: &mut dyn FnMut(usize, &Tensor)| {
             let noises = config.noises(self.batch, rng, self.device);
             self.generator.synthesize_seen(&styles, Noise::Given(&noises), see).to_kind(Kind::Float)
         };
         let drawn = draw(&mut see);
-        let apart = if self.spread > 0.0 {
+        let apart = if self.noise_energy > 0.0 {
             let again = draw(&mut |_, _| ());
-            energy_score([&drawn, &again], &pictures, self.coarsest, self.spread)
+            energy_score([&drawn, &again], &pictures, self.coarsest, self.noise_energy)
         } else {
             difference(&drawn, &pictures, self.coarsest)
         };
-        Ok(match &self.waves {
+        Ok(match &self.stripe_probe {
             Some((_, weight)) => apart + Tensor::stack(&missed, 0).mean(Kind::Float) * *weight,
             None => apart,
         })
@@ -111,10 +113,10 @@ mod tests {
     fn the_energy_score_wants_as_much_grain_as_there_is() {
         let noise = |seed: u64| Rng::new(seed).normal(&[16, 3, 16, 16]);
         let pictures = noise(1) + 0.3;
-        let best = |spread: f64| {
-            let score = |&grain: &f64| {
-                let [drawn, again] = [2, 3].map(|seed| noise(seed) * grain + 0.3);
-                energy_score([&drawn, &again], &pictures, 16, spread).double_value(&[])
+        let best = |noise_energy: f64| {
+            let score = |&grain_weight: &f64| {
+                let [drawn, again] = [2, 3].map(|seed| noise(seed) * grain_weight + 0.3);
+                energy_score([&drawn, &again], &pictures, 16, noise_energy).double_value(&[])
             };
             let grains = [0.0, 0.4, 0.7, 1.0, 1.3, 1.6];
             grains.into_iter().min_by(|a, b| score(a).total_cmp(&score(b)))

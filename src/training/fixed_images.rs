@@ -1,17 +1,17 @@
 //! A set of pictures that does not change, to pass for real.
 
-use super::Reals;
+use super::RealImages;
 use crate::torch::{Device, Kind, Rng, Tensor};
 
 /// Pictures that are kept on the host, and drawn from at random.
 #[derive(Debug)]
-pub struct Frozen {
+pub struct FixedImages {
     /// `[n, 3, size, size]`, about -1 to 1.
     pictures: Tensor,
     device: Device,
 }
 
-impl Frozen {
+impl FixedImages {
     /// Of pictures `[n, 3, size, size]`; batches go to `device`.
     pub fn new(pictures: &Tensor, device: Device) -> Self {
         Self { pictures: pictures.to_device(tch::Device::Cpu), device }
@@ -31,7 +31,7 @@ impl Frozen {
     }
 }
 
-impl Reals for Frozen {
+impl RealImages for FixedImages {
     fn some(&self, n: i64, rng: &mut Rng) -> (Tensor, Option<Tensor>) {
         (self.at(&rng.below(self.pictures.size()[0], &[n])), None)
     }

@@ -5,17 +5,18 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::Error;
-use super::evidence::{EvidenceFile, Looked};
-use super::judging::{Shown, hash_of, judge_pictures, short};
+use super::evidence::{EvidenceFile, JudgedImage};
+use super::judging::{PictureSource, hash_of, judge_pictures, short};
 use super::naming::shipped_or_path;
 use super::opening::say_commit;
 use super::pipeline::JudgeSettings;
 use super::samples::Unprompted;
 use crate::canvas::{self, Pose};
 use crate::judge::{
-    CandleEye, Eye, Features, Judge, JudgeCard, Look as _, ProbeSettings, Question, TorchEye,
+    CandleClipEncoder, ClipEncoder, Features, ImageJudge as _, Judge, JudgeCard, ProbeSettings, Question,
+    TorchClipEncoder,
 };
-use crate::measure::{Answer, AnswerSet, Domain, Judging, Reference};
+use crate::measure::{Answer, AnswerSet, Domain, JudgeAccuracy, Reference};
 use crate::pictures::{Picture, Remarks, sole};
 use crate::torch::Device;
 use crate::watch::Watch;
@@ -27,20 +28,20 @@ pub struct JudgeReport {
     #[serde(flatten)]
     pub card: JudgeCard,
     /// Its accuracy on pictures whose truth is known; empty where there are none.
-    pub on_reference: Vec<Judging>,
+    pub on_reference: Vec<JudgeAccuracy>,
     /// Share of the base model's pictures that it names as they were asked for: style, object.
-    pub on_base: Vec<Judging>,
+    pub on_base: Vec<JudgeAccuracy>,
 }
 
 /// A judge with its questions and its reference pictures.
 #[derive(Debug)]
-pub struct Jury {
+pub struct ReferenceJudge {
     pub(super) judge: Judge,
     settings: JudgeSettings,
     set: AnswerSet,
 }
 
-impl Jury {
+impl ReferenceJudge {
     /// Opens the judge that the settings name and asks it the set's questions.
     ///
     /// # Errors
@@ -53,14 +54,14 @@ impl Jury {
     ) -> Result<Self, Error> {
         let folder = shipped_or_path(&settings.path)?;
         say_commit(&folder, watch);
-        let eye = eye(&folder, &settings.engine, device)?;
+        let encoder = clip_encoder(&folder, &settings.engine, device)?;
         let question = |domain: Domain| Question {
             domain: domain.name().to_owned(),
             classes: set.classes(domain).to_vec(),
         };
         let questions = [question(Domain::Style), question(Domain::Object)];
         let judge = match settings.decide.as_str() {
-            "text" => Judge::by_text(eye, wordings(questions))?,
+            "text" => Judge::by_text(encoder, wordings(questions))?,
             "prototypes" | "probe" => {
                 // The pictures that teach come after those that measure.
                 let examples = pictures(settings, set, settings.check, settings.teach)?;
@@ -72,14 +73,14 @@ impl Jury {
                 }
                 let labels = [Domain::Style, Domain::Object].map(|domain| {
                     let classes = set.classes(domain);
-                    let place = |(answer, _): &(Answer, Known)| {
+                    let compute = |(answer, _): &(Answer, ReferencePicture)| {
                         classes.iter().position(|own| own == answer.wanted(domain)).unwrap_or(0)
                     };
-                    examples.iter().map(place).collect::<Vec<usize>>()
+                    examples.iter().map(compute).collect::<Vec<usize>>()
                 });
                 let pictures = opened(&examples, watch)?;
                 let probe = (settings.decide == "probe").then(ProbeSettings::default);
-                Judge::by_example(eye, questions.to_vec(), &pictures, &labels, probe)?
+                Judge::by_example(encoder, questions.to_vec(), &pictures, &labels, probe)?
             }
             other => {
                 return Err(Error::Pipeline(format!(
@@ -129,8 +130,8 @@ impl Jury {
         if known.is_empty() {
             return Ok(None);
         }
-        let looked = judge_pictures(&Unprompted(&self.judge), evidence, "reference", &known, watch)?;
-        let known = looked.iter().map(|looked| (&looked.asked, &looked.evidence.logits));
+        let judged = judge_pictures(&Unprompted(&self.judge), evidence, "reference", &known, watch)?;
+        let known = judged.iter().map(|judged| (&judged.asked, &judged.evidence.logits));
         Ok(Some(reference(&self.set, known)?))
     }
 
@@ -141,7 +142,7 @@ impl Jury {
     pub fn report(
         &self,
         on_known: Option<&Reference>,
-        base: &[Looked<Answer>],
+        base: &[JudgedImage<Answer>],
     ) -> Result<JudgeReport, Error> {
         let both = |known: &Reference| self.judgings(known);
         Ok(JudgeReport {
@@ -155,26 +156,30 @@ impl Jury {
     ///
     /// # Errors
     /// Evidence of pictures that are not in the set.
-    pub fn agreement(&self, looked: &[Looked<Answer>]) -> Result<Vec<Judging>, Error> {
-        if looked.is_empty() {
+    pub fn agreement(&self, judged: &[JudgedImage<Answer>]) -> Result<Vec<JudgeAccuracy>, Error> {
+        if judged.is_empty() {
             return Ok(Vec::new());
         }
-        let own = reference(&self.set, looked.iter().map(|own| (&own.asked, &own.evidence.logits)))?;
+        let own = reference(&self.set, judged.iter().map(|own| (&own.asked, &own.evidence.logits)))?;
         Ok(self.judgings(&own))
     }
 
     /// Of each domain in which there is something to tell apart.
-    fn judgings(&self, known: &Reference) -> Vec<Judging> {
+    fn judgings(&self, known: &Reference) -> Vec<JudgeAccuracy> {
         let domains = [Domain::Style, Domain::Object].into_iter();
         domains.filter(|domain| !self.set.is_single(*domain)).map(|domain| known.judging(domain)).collect()
     }
 }
 
 /// A CLIP of either kind: on a GPU libtorch's, on a CPU candle's, unless one is named.
-pub(super) fn eye(folder: &Path, engine: &str, device: Device) -> Result<Box<dyn Eye>, Error> {
+pub(super) fn clip_encoder(
+    folder: &Path,
+    engine: &str,
+    device: Device,
+) -> Result<Box<dyn ClipEncoder>, Error> {
     match (engine, device.is_cuda()) {
-        ("candle", _) | ("auto", false) => Ok(Box::new(CandleEye::open(folder)?)),
-        ("libtorch", _) | ("auto", true) => Ok(Box::new(TorchEye::open(folder, device)?)),
+        ("candle", _) | ("auto", false) => Ok(Box::new(CandleClipEncoder::open(folder)?)),
+        ("libtorch", _) | ("auto", true) => Ok(Box::new(TorchClipEncoder::open(folder, device)?)),
         (other, _) => {
             Err(Error::Pipeline(format!("the judge's engine is `{other}`; use candle or libtorch, or auto")))
         }
@@ -212,12 +217,12 @@ const REFERENCE_WORLD: u64 = 3;
 pub(super) const ALIGNED: &str = "aligned-canvas";
 
 /// A picture whose truth is known.
-enum Known {
+enum ReferencePicture {
     File(PathBuf),
     Canvas(Answer, Pose),
 }
 
-impl Shown for Known {
+impl PictureSource for ReferencePicture {
     fn hash(&self) -> Result<String, Error> {
         match self {
             Self::File(path) => hash_of(path),
@@ -233,7 +238,7 @@ impl Shown for Known {
     }
 }
 
-fn opened(known: &[(Answer, Known)], watch: &mut dyn Watch) -> Result<Vec<Picture>, Error> {
+fn opened(known: &[(Answer, ReferencePicture)], watch: &mut dyn Watch) -> Result<Vec<Picture>, Error> {
     let mut remarks = Remarks::default();
     let pictures = known.iter().map(|(_, known)| known.open(&mut remarks)).collect::<Result<_, _>>()?;
     remarks.sentences().iter().for_each(|remark| watch.note(remark));
@@ -246,7 +251,7 @@ fn pictures(
     set: &AnswerSet,
     first: u32,
     n: u32,
-) -> Result<Vec<(Answer, Known)>, Error> {
+) -> Result<Vec<(Answer, ReferencePicture)>, Error> {
     let source = settings.reference.as_deref().filter(|source| *source != "none");
     let Some(source) = source else { return Ok(Vec::new()) };
     let seeds = (first..first + n).map(u64::from).collect();
@@ -255,10 +260,10 @@ fn pictures(
         .into_iter()
         .map(|answer| {
             let known = if let Some(pose) = pose_of(source) {
-                Known::Canvas(answer.clone(), pose)
+                ReferencePicture::Canvas(answer.clone(), pose)
             } else {
                 let cell = Path::new(source).join(&answer.style).join(&answer.object);
-                Known::File(sole(&cell.join((answer.seed + 1).to_string()))?)
+                ReferencePicture::File(sole(&cell.join((answer.seed + 1).to_string()))?)
             };
             Ok((answer, known))
         })

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use super::preprocess::Preprocess;
-use super::{Error, Evidence, Eye, Judge, JudgeCard, Look, Question, rows};
+use super::{ClipEncoder, Error, Evidence, ImageJudge, Judge, JudgeCard, Question, rows};
 use crate::fields;
 use crate::model::Builder;
 use crate::model::safety::{CONCEPTS, Config, SPECIAL, SafetyChecker};
@@ -13,13 +13,13 @@ use crate::torch::{Device, no_grad, stage};
 use crate::weights::{Weights, without_position_ids};
 
 /// Looks for one concept.
-pub struct Screen {
+pub struct ConceptDetector {
     card: JudgeCard,
     notes: Vec<String>,
-    sight: Sight,
+    kind: DetectorKind,
 }
 
-enum Sight {
+enum DetectorKind {
     Checker {
         preprocess: Preprocess,
         checker: Box<SafetyChecker>,
@@ -27,20 +27,20 @@ enum Sight {
         /// Added to every concept's distance from its threshold.
         adjustment: f64,
     },
-    Texts {
+    EncodedPrompts {
         judge: Judge,
         /// The first so many texts show the concept, the rest do not.
         shows: usize,
     },
 }
 
-impl std::fmt::Debug for Screen {
+impl std::fmt::Debug for ConceptDetector {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Screen").field("card", &self.card).finish_non_exhaustive()
+        f.debug_struct("ConceptDetector").field("card", &self.card).finish_non_exhaustive()
     }
 }
 
-impl Screen {
+impl ConceptDetector {
     /// The safety checker in `folder`; `features` is the folder beside it that says how pictures are prepared.
     ///
     /// # Errors
@@ -67,14 +67,14 @@ impl Screen {
             engine: "libtorch".to_owned(),
             decision: "safety checker".to_owned(),
         };
-        Ok(Self { card, notes, sight: Sight::Checker { preprocess, checker, device, adjustment } })
+        Ok(Self { card, notes, kind: DetectorKind::Checker { preprocess, checker, device, adjustment } })
     }
 
     /// A CLIP that says which of two lists of texts a picture is nearest to.
     ///
     /// # Errors
     /// A folder that holds no CLIP, an empty list.
-    pub fn by_text(eye: Box<dyn Eye>, shows: &[String], clear: &[String]) -> Result<Self, Error> {
+    pub fn by_text(encoder: Box<dyn ClipEncoder>, shows: &[String], clear: &[String]) -> Result<Self, Error> {
         if shows.is_empty() || clear.is_empty() {
             return Err(Error::Head(
                 "a CLIP that screens needs texts of pictures that show the concept, and of pictures that do not"
@@ -84,10 +84,10 @@ impl Screen {
         let classes: Vec<String> = shows.iter().chain(clear).cloned().collect();
         let wordings = classes.iter().map(|text| vec![text.clone()]).collect();
         let question = Question { domain: "concept".to_owned(), classes };
-        let judge = Judge::by_text(eye, vec![(question, wordings)])?;
+        let judge = Judge::by_text(encoder, vec![(question, wordings)])?;
         let card = JudgeCard { decision: "texts".to_owned(), ..judge.card().clone() };
         let notes = judge.notes().to_vec();
-        Ok(Self { card, notes, sight: Sight::Texts { judge, shows: shows.len() } })
+        Ok(Self { card, notes, kind: DetectorKind::EncodedPrompts { judge, shows: shows.len() } })
     }
 
     /// What was assumed or ignored while it was opened.
@@ -98,14 +98,14 @@ impl Screen {
     /// How clearly a picture shows the concept: above 0 it does.
     pub fn margin(&self, evidence: &Evidence) -> f64 {
         let highest = |values: &[f32]| values.iter().map(|&v| f64::from(v)).fold(f64::NEG_INFINITY, f64::max);
-        match (&self.sight, evidence.logits.as_slice()) {
-            (Sight::Checker { adjustment, .. }, [special, concepts]) => {
+        match (&self.kind, evidence.logits.as_slice()) {
+            (DetectorKind::Checker { adjustment, .. }, [special, concepts]) => {
                 // diffusers rounds each distance to three digits before it asks whether it is above 0.
                 let rounded = |value: f64| (value * 1e3).round_ties_even() / 1e3;
                 let strict = rounded(highest(special) + adjustment) > 0.0;
                 rounded(highest(concepts) + adjustment + if strict { STRICTER } else { 0.0 })
             }
-            (Sight::Texts { shows, .. }, [logits]) if *shows <= logits.len() => {
+            (DetectorKind::EncodedPrompts { shows, .. }, [logits]) if *shows <= logits.len() => {
                 highest(&logits[..*shows]) - highest(&logits[*shows..])
             }
             _ => f64::NEG_INFINITY,
@@ -113,7 +113,7 @@ impl Screen {
     }
 }
 
-impl Look for Screen {
+impl ImageJudge for ConceptDetector {
     fn card(&self) -> &JudgeCard {
         &self.card
     }
@@ -123,18 +123,18 @@ impl Look for Screen {
             domain: domain.to_owned(),
             classes: (0..n).map(|i| i.to_string()).collect(),
         };
-        match &self.sight {
-            Sight::Texts { judge, .. } => judge.questions(),
-            Sight::Checker { .. } => vec![numbered("special", SPECIAL), numbered("concept", CONCEPTS)],
+        match &self.kind {
+            DetectorKind::EncodedPrompts { judge, .. } => judge.questions(),
+            DetectorKind::Checker { .. } => vec![numbered("special", SPECIAL), numbered("concept", CONCEPTS)],
         }
     }
 
     /// A checker writes down how far above their thresholds the special concepts and the concepts are; a CLIP the
     /// logits of all texts, and how well each picture fits its prompt.
     fn look(&self, pictures: &[Picture], prompts: &[String]) -> Result<Vec<Evidence>, Error> {
-        match &self.sight {
-            Sight::Texts { judge, .. } => judge.look(pictures, prompts),
-            Sight::Checker { preprocess, checker, device, .. } => stage("looking at pictures", || {
+        match &self.kind {
+            DetectorKind::EncodedPrompts { judge, .. } => judge.look(pictures, prompts),
+            DetectorKind::Checker { preprocess, checker, device, .. } => stage("looking at pictures", || {
                 let batch = preprocess.apply(pictures)?.to_device(device.tch());
                 let (special, concepts) = no_grad(|| checker.forward(&batch));
                 let pairs = rows(&special)?.into_iter().zip(rows(&concepts)?);

@@ -5,22 +5,22 @@ use std::path::Path;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::elastic::Elastic;
 use super::ensemble::Ensemble;
+use super::ewc::Ewc;
 use super::feedback::frozen;
-use super::tuning::{Tuning, chosen};
+use super::fine_tuning::{FineTuning, chosen};
 use super::{Error, Feedback};
 use crate::generator::Synthesizer;
 use crate::settings::over;
 use crate::torch::{Rng, Tensor, seed_from};
-use crate::training::{Plan, Rules};
+use crate::training::{GanConfig, TrainConfig};
 use crate::watch::Watch;
 use crate::weights::{Weights, save};
 
 /// How the generator is adapted to the concept.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Adapting {
+pub struct Adaptation {
     /// Adapted models.
     pub models: usize,
     /// Samples of the concept that each learns from, at most; several models draw two thirds of what there is at most.
@@ -33,12 +33,12 @@ pub struct Adapting {
     pub lambda: f64,
     /// Samples of the generator over which it is measured what matters.
     pub fisher: i64,
-    /// The contest's rules.
-    #[serde(deserialize_with = "rules")]
-    pub rules: Rules,
+    /// The GAN training's settings.
+    #[serde(deserialize_with = "gan")]
+    pub gan: GanConfig,
 }
 
-impl Default for Adapting {
+impl Default for Adaptation {
     fn default() -> Self {
         Self {
             models: 3,
@@ -47,16 +47,16 @@ impl Default for Adapting {
             lr: 2e-3,
             lambda: 5e8,
             fisher: 32,
-            rules: Rules::fine_tuning(),
+            gan: GanConfig::fine_tuning(),
         }
     }
 }
 
-fn rules<'de, D: Deserializer<'de>>(from: D) -> Result<Rules, D::Error> {
-    over(&Adapting::default().rules, from)
+fn gan<'de, D: Deserializer<'de>>(from: D) -> Result<GanConfig, D::Error> {
+    over(&Adaptation::default().gan, from)
 }
 
-impl Adapting {
+impl Adaptation {
     /// Says what is wrong with the settings.
     ///
     /// # Errors
@@ -74,7 +74,7 @@ impl Adapting {
                 self.lr, self.lambda
             )));
         }
-        self.rules.check(self.steps).map_err(|why| Error::Task(format!("adapt's rules: {why}")))
+        self.gan.check(self.steps).map_err(|why| Error::Task(format!("adapt's gan: {why}")))
     }
 
     /// The adapted models' parameters, in the order of those that move. Models that were adapted before lie in `state`;
@@ -87,27 +87,27 @@ impl Adapting {
         state: Option<&Path>,
         watch: &mut dyn Watch,
     ) -> Result<Ensemble, Error> {
-        let moves = chosen(model, parameters)?;
+        let trained = chosen(model, parameters)?;
         let about = serde_json::json!({
             "adapting": self, "concept": feedback.concept, "base": model.card().hash, "seed": feedback.seed,
-            "negatives": feedback.negatives, "parameters": parameters, "precision": model.place().precision.to_string(),
+            "negatives": feedback.negatives, "parameters": parameters, "precision": model.compute().precision.to_string(),
         });
         let print = blake3::hash(about.to_string().as_bytes()).to_hex()[..12].to_owned();
         let folder = state.map(|state| state.join(format!("adapted-{print}")));
-        let (mut elastic, mut drawn) = (None, None);
+        let (mut ewc, mut drawn) = (None, None);
         let mut models = Vec::new();
         for k in 0..self.models {
             let file = folder.as_ref().map(|folder| folder.join(format!("{k}.safetensors")));
             if let Some(file) = file.as_ref().filter(|file| file.exists()) {
                 let saved = Weights::open_own(file, "remove it, and this model is adapted again")?;
-                let device = model.place().device.tch();
+                let device = model.compute().device.tch();
                 let read = |(name, _): &(String, Tensor)| Ok(saved.floats(name)?.to_device(device));
-                models.push(moves.iter().map(read).collect::<Result<Vec<_>, Error>>()?);
+                models.push(trained.iter().map(read).collect::<Result<Vec<_>, Error>>()?);
                 continue;
             }
-            if elastic.is_none() && self.lambda > 0.0 {
+            if ewc.is_none() && self.lambda > 0.0 {
                 let settings = (self.lambda, self.fisher);
-                elastic = Some(Elastic::measure(model, &moves, settings, feedback.seed)?);
+                ewc = Some(Ewc::measure(model, &trained, settings, feedback.seed)?);
             }
             let seed = seed_from(&[&feedback.seed.to_le_bytes(), b"adapting", &(k as u64).to_le_bytes()]);
             // So many that each model sees others, wherever there are enough.
@@ -119,16 +119,16 @@ impl Adapting {
             };
             let negatives =
                 drawn.insert(all).some_of(self.negatives.min(each), &mut Rng::for_step(seed, "negatives", 0));
-            let plan = Plan::constant(self.steps, self.lr, seed);
-            let tuning = Tuning {
+            let plan = TrainConfig::constant(self.steps, self.lr, seed);
+            let tuning = FineTuning {
                 name: "adapting",
-                reals: &negatives,
-                rules: &self.rules,
+                real_images: &negatives,
+                gan: &self.gan,
                 plan: &plan,
                 oversampled: None,
-                kept: None,
-                shunned: None,
-                pull: elastic.as_mut().map(|elastic| elastic as &mut dyn crate::training::Pull),
+                retained: None,
+                negative_images: None,
+                penalty: ewc.as_mut().map(|ewc| ewc as &mut dyn crate::training::ParameterPenalty),
                 stop: None,
                 parameters,
             };

@@ -6,7 +6,7 @@ use crate::watch::Watch;
 
 /// Pictures of every style × object, `per_cell` of each; picture `i` of cell `c` is row `c·per_cell + i`.
 #[derive(Debug)]
-pub struct Gallery {
+pub struct CanvasImages {
     pixels: Tensor,
     per_cell: i64,
 }
@@ -21,7 +21,7 @@ pub(super) fn cell_count() -> i64 {
     (Style::ALL.len() * Object::ALL.len()) as i64
 }
 
-impl Gallery {
+impl CanvasImages {
     /// Draws pictures `first` to `first + per_cell - 1` of each cell of a world, on all processors.
     ///
     /// # Panics

@@ -5,7 +5,7 @@ use crate::torch::{Kind, Tensor, no_grad};
 
 /// The factor, and how long it has gone well.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Scaler {
+pub(super) struct GradScaler {
     pub(super) factor: f64,
     /// Steps since the factor changed.
     pub(super) good: u64,
@@ -14,7 +14,7 @@ pub(super) struct Scaler {
 /// Steps without an overflow after which the factor is doubled (PyTorch's).
 const PATIENCE: u64 = 2000;
 
-impl Scaler {
+impl GradScaler {
     /// With PyTorch's first factor.
     pub(super) fn new() -> Self {
         Self { factor: 65536.0, good: 0 }
@@ -51,7 +51,7 @@ mod tests {
     #[test]
     fn it_divides_notices_and_learns() {
         let mut fine = [Tensor::from_slice(&[65536.0_f32, -131_072.0])];
-        let scaler = Scaler::new();
+        let scaler = GradScaler::new();
         assert!(scaler.unscale(fine.iter_mut()));
         assert_eq!(Vec::<f32>::try_from(&fine[0]).unwrap(), [1.0, -2.0]);
         for wrong in [f32::INFINITY, f32::NAN] {

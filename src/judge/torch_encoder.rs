@@ -2,27 +2,27 @@
 
 use std::path::Path;
 
-use super::clip_folder::{ClipFolder, Source};
-use super::{Error, Eye, rows};
+use super::clip_folder::{ClipFolder, ClipSource};
+use super::{ClipEncoder, Error, rows};
 use crate::model::Builder;
 use crate::model::clip::Clip;
 use crate::pictures::Picture;
 use crate::torch::{Device, Tensor, no_grad, stage};
 
 /// CLIP over `model::clip`, in f32 everywhere: a verdict must not depend on the machine.
-pub struct TorchEye {
+pub struct TorchClipEncoder {
     folder: ClipFolder,
     clip: Clip,
     device: Device,
 }
 
-impl std::fmt::Debug for TorchEye {
+impl std::fmt::Debug for TorchClipEncoder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("TorchEye")
+        f.write_str("TorchClipEncoder")
     }
 }
 
-impl TorchEye {
+impl TorchClipEncoder {
     /// Opens any Hugging Face CLIP folder.
     ///
     /// # Errors
@@ -34,7 +34,7 @@ impl TorchEye {
     }
 }
 
-impl Eye for TorchEye {
+impl ClipEncoder for TorchClipEncoder {
     fn pictures(&self, pictures: &[Picture]) -> Result<Vec<Vec<f32>>, Error> {
         stage("looking at pictures", || {
             let batch = self.folder.preprocess.apply(pictures)?.to_device(self.device.tch());
@@ -54,7 +54,7 @@ impl Eye for TorchEye {
         no_grad(|| self.clip.scale().double_value(&[]) as f32)
     }
 
-    fn source(&self) -> &Source {
+    fn source(&self) -> &ClipSource {
         &self.folder.source
     }
 

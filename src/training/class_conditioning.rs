@@ -3,40 +3,40 @@
 //! The noise's first numbers are cut by question, and the largest number of a cut is the class: every class has the same
 //! share, and a picture's classes follow from its latent alone. The discriminator is told the classes and judges how well
 //! pictures fit them (the projection of Miyato & Koyama 2018, equation 3), so that the generator draws them there. Both
-//! networks stay what they are: the guide's own weights are thrown away, and the last steps are done without it.
+//! networks stay what they are: the class conditioning's own weights are thrown away, and the last steps are done without it.
 
-use super::world::{COARSE, World};
-use super::{Error, Lesson, Share};
+use super::canvas_dataset::{COARSE, CanvasDataset};
+use super::{Error, MicroBatch, Objective};
 use crate::model::stylegan2::{Generator, is_mapping};
 use crate::torch::{Device, Kind, Rng, Tensor, no_grad};
 
 /// What classes there are, and how features of a picture fit them.
 #[derive(Debug)]
-pub struct Guide {
+pub struct ClassConditioning {
     /// Classes of each question.
     questions: Vec<i64>,
     /// Minus infinity for classes that do not occur, else 0, question by question.
     absent: Tensor,
     /// `[classes, features]` for each question.
     embeddings: Vec<Tensor>,
-    /// The step from which on there is no guide.
+    /// The step from which on there is no class conditioning.
     pub until: u64,
-    /// How much it counts beside the contest that pictures drawn from latents differ, seen from afar, from the pictures
-    /// that these latents stand for: a contest alone soon gives up shapes for grain. Where grain lies is no latent's.
-    pub hold: f64,
-    /// How much it counts that there is as much grain as in those pictures (the energy score of [`super::tracing`]): a
-    /// contest cleans a rough style together with the smooth ones.
-    pub grain: f64,
+    /// How much it counts beside the GAN training that pictures drawn from latents differ, seen from afar, from the pictures
+    /// that these latents stand for: a GAN training alone soon gives up shapes for grain. Where grain lies is no latent's.
+    pub shape_weight: f64,
+    /// How much it counts that there is as much grain as in those pictures (the energy score of [`super::reconstruction`]): a
+    /// GAN training cleans a rough style together with the smooth ones.
+    pub grain_weight: f64,
 }
 
-impl Guide {
-    /// A guide that knows nothing yet; `absent` is minus infinity for classes that do not occur, else 0, question by
+impl ClassConditioning {
+    /// A class conditioning that knows nothing yet; `absent` is minus infinity for classes that do not occur, else 0, question by
     /// question.
     pub fn new(
         questions: &[i64],
         absent: &Tensor,
         features: i64,
-        (until, hold, grain): (u64, f64, f64),
+        (until, shape_weight, grain_weight): (u64, f64, f64),
         device: Device,
     ) -> Self {
         let zeros = |&classes: &i64| {
@@ -48,8 +48,8 @@ impl Guide {
             absent: absent.to_device(device.tch()),
             embeddings,
             until,
-            hold,
-            grain,
+            shape_weight,
+            grain_weight,
         }
     }
 
@@ -88,21 +88,21 @@ const COARSE_COUNTS: f64 = 30.0;
 /// Teaches the mapping before everything else: from the styles `w` it must be plain which class a latent stands for, and
 /// what its picture looks like from afar. Plain is what a linear layer can read, because the generator's layers read styles
 /// so; later the mapping would hardly learn it, for its layers move at a hundredth of the others' speed.
-pub struct Regions<'a> {
+pub struct MappingObjective<'a> {
     generator: &'a Generator,
-    world: &'a World,
+    world: &'a CanvasDataset,
     /// Weight and bias of each question's answer, and of the coarse picture; thrown away afterwards.
     answers: Vec<[Tensor; 2]>,
     batch: i64,
     device: Device,
 }
 
-impl<'a> Regions<'a> {
+impl<'a> MappingObjective<'a> {
     /// Before its first step.
     pub(super) fn new(
         generator: &'a Generator,
         questions: &[i64],
-        world: &'a World,
+        world: &'a CanvasDataset,
         batch: i64,
         device: Device,
     ) -> Self {
@@ -114,26 +114,26 @@ impl<'a> Regions<'a> {
     }
 }
 
-impl Regions<'_> {
+impl MappingObjective<'_> {
     /// Gives the styles unit variance again, which they lost where it did not matter: without it they would have no say
     /// in what is drawn.
     pub fn settle(&self) {
         no_grad(|| {
             let dim = self.generator.config().style_dim;
             let w = self.generator.map(&Rng::new(0).normal(&[4096, dim]).to_device(self.device.tch()));
-            let spread = w.square().mean(Kind::Float).sqrt().double_value(&[]);
+            let noise_energy = w.square().mean(Kind::Float).sqrt().double_value(&[]);
             let last = format!("style.{}.", self.generator.config().mapping_layers);
             for (name, own) in self.generator.parameters().iter() {
                 if name.starts_with(&last) {
                     // The activation keeps positive factors.
-                    let _ = own.detach().g_mul_scalar_(1.0 / spread);
+                    let _ = own.detach().g_mul_scalar_(1.0 / noise_energy);
                 }
             }
         });
     }
 }
 
-impl Lesson for Regions<'_> {
+impl Objective for MappingObjective<'_> {
     fn name(&self) -> &'static str {
         "regions"
     }
@@ -147,7 +147,7 @@ impl Lesson for Regions<'_> {
         mapping.chain(answers).collect()
     }
 
-    fn loss(&mut self, _step: u64, rng: &mut Rng, _: Share) -> Result<Tensor, Error> {
+    fn loss(&mut self, _step: u64, rng: &mut Rng, _: MicroBatch) -> Result<Tensor, Error> {
         let rows = self.world.choose(self.batch, rng);
         let z = self.world.latents(&rows, self.generator.config().style_dim, rng);
         let w = self.generator.map(&z);

@@ -8,8 +8,8 @@ use serde::Serialize;
 use super::Error;
 use super::answering::answer_set;
 use super::evidence::EvidenceFile;
-use super::jury::{JudgeReport, Jury, features, pose_of};
 use super::pipeline::{AnswerSettings, JudgeSettings};
+use super::reference_judge::{JudgeReport, ReferenceJudge, features, pose_of};
 use super::samples::named;
 use super::screens::pictures_in;
 use crate::judge::{BATCH, FeatureCard};
@@ -20,7 +20,7 @@ use crate::watch::Watch;
 
 /// What was seen.
 #[derive(Debug, Clone, Serialize)]
-pub struct Survey {
+pub struct UnpromptedReport {
     /// Pictures.
     pub n: usize,
     /// The least probability at which a name counts.
@@ -58,10 +58,10 @@ pub fn survey(
     (confidence, inception): (f64, Option<&Path>),
     device: Device,
     watch: &mut dyn Watch,
-) -> Result<Survey, Error> {
+) -> Result<UnpromptedReport, Error> {
     let set = answer_set(classes)?;
     let files = pictures_in(folder, watch)?;
-    let jury = Jury::open(settings, &set, device, watch)?;
+    let jury = ReferenceJudge::open(settings, &set, device, watch)?;
     // Nobody asks for these again: what is seen is not kept.
     let scratch = tempfile::tempdir()?;
     let mut evidence_of_reference = EvidenceFile::open(&scratch.path().join("reference.jsonl"), watch)?;
@@ -135,7 +135,7 @@ pub fn survey(
         }
         of_canvas = Some(frechet(&features.of(&others)?, &canvas));
     }
-    Ok(Survey {
+    Ok(UnpromptedReport {
         n,
         confidence,
         named: Estimate::of_share(sure, n),

@@ -4,13 +4,13 @@ use std::ops::Range;
 use std::path::Path;
 
 use super::Error;
-use super::alone::Alone;
-use super::sitting::drive;
-use crate::torch::{Place, Rng, Tensor};
+use super::single_network::SingleNetwork;
+use super::trainer::train_loop;
+use crate::torch::{Compute, Rng, Tensor};
 use crate::watch::Watch;
 
 /// Something to learn.
-pub trait Lesson {
+pub trait Objective {
     /// A short name; part of the seed of every step.
     fn name(&self) -> &'static str;
 
@@ -18,34 +18,34 @@ pub trait Lesson {
     fn parameters(&self) -> Vec<(String, Tensor)>;
 
     /// How many times as fast as the plan says a parameter moves.
-    fn rate(&self, _name: &str) -> f64 {
+    fn lr_scale(&self, _name: &str) -> f64 {
         1.0
     }
 
-    /// The loss of a step, a scalar. All chance comes from `rng`. A lesson that divides gives for each half its part
+    /// The loss of a step, a scalar. All chance comes from `rng`. A objective that divides gives for each half its part
     /// of the same loss: both add up to the whole's, and both are given the same chances.
     ///
     /// # Errors
-    /// Whatever goes wrong in the lesson.
-    fn loss(&mut self, step: u64, rng: &mut Rng, share: Share) -> Result<Tensor, Error>;
+    /// Whatever goes wrong in the objective.
+    fn loss(&mut self, step: u64, rng: &mut Rng, share: MicroBatch) -> Result<Tensor, Error>;
 
     /// What its steps depend on beside the plan and the parameters; a state of other facts is another training's.
-    fn facts(&self) -> String {
+    fn fingerprint(&self) -> String {
         String::new()
     }
 
     /// Whether a step can be done in two halves where memory is short.
-    fn divides(&self) -> bool {
+    fn splits(&self) -> bool {
         false
     }
 
     /// A last change of the `i`-th parameter's gradient, after clipping: a mask, for example.
-    fn shape(&self, _i: usize, _gradient: &mut Tensor) {}
+    fn mask_gradient(&self, _i: usize, _gradient: &mut Tensor) {}
 }
 
 /// Which pictures of a step's batch a loss is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Share {
+pub enum MicroBatch {
     /// All of them.
     Whole,
     /// The first half; the larger one where they are odd.
@@ -54,7 +54,7 @@ pub enum Share {
     Second,
 }
 
-impl Share {
+impl MicroBatch {
     /// The rows of a batch of `n`.
     pub fn rows(self, n: i64) -> Range<i64> {
         let middle = (n + 1) / 2;
@@ -68,7 +68,7 @@ impl Share {
 
 /// How to train.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct Plan {
+pub struct TrainConfig {
     /// Steps in all.
     pub steps: u64,
     /// Seed of every random number.
@@ -97,13 +97,13 @@ pub struct Plan {
 /// What a training ended with.
 #[derive(Debug)]
 pub struct Outcome {
-    /// The average of the weights, in the order of the lesson's parameters; without an average, the weights.
+    /// The average of the weights, in the order of the objective's parameters; without an average, the weights.
     pub weights: Vec<Tensor>,
     /// The mean loss of the last steps.
     pub loss: f64,
 }
 
-/// Runs the lesson to its end, from a checkpoint in `folder` where there is one.
+/// Runs the objective to its end, from a checkpoint in `folder` where there is one.
 ///
 /// `folder` gets `state.safetensors` and, one line a step, `scalars.jsonl`.
 ///
@@ -111,18 +111,18 @@ pub struct Outcome {
 /// Interruption (the state is saved), a loss that is no number or diverges, a state of another
 /// training, a disk that is full.
 pub fn train(
-    lesson: &mut dyn Lesson,
-    plan: &Plan,
-    place: Place,
+    objective: &mut dyn Objective,
+    plan: &TrainConfig,
+    compute: Compute,
     folder: Option<&Path>,
     watch: &mut dyn Watch,
 ) -> Result<Outcome, Error> {
-    let mut alone = Alone::new(lesson, plan, place)?;
-    let end = drive(&mut alone, plan, place, folder, watch)?;
-    Ok(Outcome { weights: alone.into_weights(), loss: end.mean })
+    let mut network = SingleNetwork::new(objective, plan, compute)?;
+    let end = train_loop(&mut network, plan, compute, folder, watch)?;
+    Ok(Outcome { weights: network.into_weights(), loss: end.mean })
 }
 
-impl Plan {
+impl TrainConfig {
     /// A constant rate without warm-up, decay, clipping or average; Adam as fine-tuning methods use it.
     pub fn constant(steps: u64, lr: f64, seed: u64) -> Self {
         Self {
@@ -156,7 +156,7 @@ impl Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::torch::{Device, Kind, Precision, Thrift};
+    use crate::torch::{Device, Kind, MemoryMode, Precision};
     use crate::watch::{Impatient, Listening, Quiet};
 
     /// A line through noisy points, or worse.
@@ -175,7 +175,7 @@ mod tests {
         }
     }
 
-    impl Lesson for Line {
+    impl Objective for Line {
         fn name(&self) -> &'static str {
             "line"
         }
@@ -184,11 +184,11 @@ mod tests {
             vec![("w".to_owned(), self.w.shallow_clone())]
         }
 
-        fn divides(&self) -> bool {
+        fn splits(&self) -> bool {
             true
         }
 
-        fn loss(&mut self, step: u64, rng: &mut Rng, share: Share) -> Result<Tensor, Error> {
+        fn loss(&mut self, step: u64, rng: &mut Rng, share: MicroBatch) -> Result<Tensor, Error> {
             let rows = share.rows(33);
             let n = rows.end - rows.start;
             if n > self.room {
@@ -205,18 +205,19 @@ mod tests {
         }
     }
 
-    fn plan(steps: u64) -> Plan {
-        Plan {
+    fn plan(steps: u64) -> TrainConfig {
+        TrainConfig {
             ema: Some(0.9),
             cooldown: 0.5,
             clip: Some(1.0),
             warmup: 5,
             extends: true,
-            ..Plan::constant(steps, 0.05, 7)
+            ..TrainConfig::constant(steps, 0.05, 7)
         }
     }
 
-    const HERE: Place = Place { device: Device::CPU, precision: Precision::F32, memory: Thrift::Fast };
+    const HERE: Compute =
+        Compute { device: Device::CPU, precision: Precision::F32, memory: MemoryMode::Fast };
 
     #[test]
     fn interrupted_and_resumed_ends_with_the_same_bytes() {
@@ -246,9 +247,9 @@ mod tests {
     #[test]
     fn too_little_memory_halves_the_steps_once() {
         let whole = train(&mut Line::new(None), &plan(60), HERE, None, &mut Quiet).unwrap();
-        let in_room = |room: i64, place: Place, plan: &Plan| {
+        let in_room = |room: i64, compute: Compute, plan: &TrainConfig| {
             let mut said = Listening::default();
-            let end = train(&mut Line { room, ..Line::new(None) }, plan, place, None, &mut said);
+            let end = train(&mut Line { room, ..Line::new(None) }, plan, compute, None, &mut said);
             (end, said.0)
         };
         let (halved, said) = in_room(17, HERE, &plan(60));
@@ -257,18 +258,18 @@ mod tests {
         assert_eq!(said.len(), 1, "{said:?}");
         assert!(in_room(16, HERE, &plan(60)).0.unwrap_err().is_out_of_memory());
         // Where parameters move one by one, a step that failed cannot be done again.
-        let low = Place { memory: Thrift::Low, ..HERE };
-        assert!(in_room(17, low, &Plan { clip: None, ..plan(60) }).0.is_err());
+        let low = Compute { memory: MemoryMode::Low, ..HERE };
+        assert!(in_room(17, low, &TrainConfig { clip: None, ..plan(60) }).0.is_err());
     }
 
     #[test]
     fn f16_gradients_that_overflow_cost_a_step_and_no_more() {
-        for memory in [Thrift::Fast, Thrift::Low] {
-            let place = Place { precision: Precision::F16, memory, ..HERE };
+        for memory in [MemoryMode::Fast, MemoryMode::Low] {
+            let compute = Compute { precision: Precision::F16, memory, ..HERE };
             let folder = tempfile::tempdir().unwrap();
-            let plan = Plan { clip: None, ..plan(400) };
+            let plan = TrainConfig { clip: None, ..plan(400) };
             let mut loud = Line { loudness: 100.0, ..Line::new(None) };
-            let end = train(&mut loud, &plan, place, Some(folder.path()), &mut Quiet).unwrap();
+            let end = train(&mut loud, &plan, compute, Some(folder.path()), &mut Quiet).unwrap();
             assert!((end.weights[0].double_value(&[0]) - 3.0).abs() < 0.1, "{:?}", end.weights[0]);
             let about =
                 crate::weights::Weights::open(&folder.path().join("state.safetensors")).unwrap().metadata();
@@ -288,15 +289,15 @@ mod tests {
     #[test]
     fn another_training_s_state_is_refused() {
         let folder = tempfile::tempdir().unwrap();
-        let sitting = |plan: &Plan, patience: u64| {
+        let session = |plan: &TrainConfig, patience: u64| {
             train(&mut Line::new(None), plan, HERE, Some(folder.path()), &mut Impatient(patience, 0))
         };
-        assert!(sitting(&plan(6), 3).is_err());
+        assert!(session(&plan(6), 3).is_err());
         // Longer while the rate is constant: yes. Another rate, or longer after it fell: no.
         let through = train(&mut Line::new(None), &plan(8), HERE, None, &mut Quiet).unwrap();
-        let faster = Plan { lr: 0.06, ..plan(8) };
-        assert!(matches!(sitting(&faster, 99), Err(Error::OtherState { .. })));
-        assert!(sitting(&plan(8), 99).unwrap().weights[0].equal(&through.weights[0]));
-        assert!(matches!(sitting(&plan(10), 99), Err(Error::OtherState { .. })));
+        let faster = TrainConfig { lr: 0.06, ..plan(8) };
+        assert!(matches!(session(&faster, 99), Err(Error::OtherState { .. })));
+        assert!(session(&plan(8), 99).unwrap().weights[0].equal(&through.weights[0]));
+        assert!(matches!(session(&plan(10), 99), Err(Error::OtherState { .. })));
     }
 }

@@ -5,7 +5,7 @@ use crate::pictures::Picture;
 
 /// A picture and the place of its prompt in the task.
 #[derive(Debug, Clone)]
-pub struct Example {
+pub struct PromptedImage {
     /// The picture.
     pub picture: Picture,
     /// Index into [`Task::pairs`] or [`Task::remain`].
@@ -14,19 +14,19 @@ pub struct Example {
 
 /// Pictures to forget and pictures to keep.
 #[derive(Debug, Clone, Default)]
-pub struct Material {
+pub struct TrainingImages {
     /// Pictures of the concept.
-    pub forget: Vec<Example>,
+    pub forget: Vec<PromptedImage>,
     /// Pictures of everything else.
-    pub remain: Vec<Example>,
+    pub remain: Vec<PromptedImage>,
 }
 
-impl Material {
+impl TrainingImages {
     /// A hash of all pictures, and of what each is of.
     pub fn fingerprint(&self) -> String {
         let mut hasher = blake3::Hasher::new();
         for (which, examples) in [("forget", &self.forget), ("remain", &self.remain)] {
-            for Example { picture, prompt } in examples {
+            for PromptedImage { picture, prompt } in examples {
                 hasher.update(format!("{which} {prompt} {}x{}", picture.width, picture.height).as_bytes());
                 hasher.update(&picture.rgb);
             }
@@ -39,7 +39,7 @@ impl Material {
         if self.forget.is_empty() {
             return Some(format!("there is no picture of {} to forget", task.concept));
         }
-        let bad = |examples: &[Example], prompts: usize| examples.iter().any(|e| e.prompt >= prompts);
+        let bad = |examples: &[PromptedImage], prompts: usize| examples.iter().any(|e| e.prompt >= prompts);
         (bad(&self.forget, task.pairs.len()) || bad(&self.remain, task.remain.len()))
             .then(|| "a picture belongs to a prompt that the task does not have".to_owned())
     }
