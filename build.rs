@@ -27,14 +27,16 @@ fn main() {
     let root = lib.parent().map(Path::to_path_buf).unwrap_or_default();
     let root = fs::canonicalize(&root).unwrap_or_else(|_| {
         fail(&format!(
-            "there is no libtorch at {}; run `make setup`, or set LIBTORCH to a folder with libtorch {WANTED}",
+            "there is no libtorch at {}; run `make setup`, or set LIBTORCH to a folder with \
+             libtorch {WANTED}",
             root.display()
         ))
     });
     let found = version(&root);
     if !found.starts_with(WANTED) {
         fail(&format!(
-            "libtorch at {} is {found}, unsee needs {WANTED}; run `make setup`, or set LIBTORCH to a folder with libtorch {WANTED}",
+            "libtorch at {} is {found}, unsee needs {WANTED}; run `make setup`, or set LIBTORCH to \
+             a folder with libtorch {WANTED}",
             root.display()
         ));
     }
@@ -50,8 +52,9 @@ fn main() {
         .include(&include)
         .include(include.join("torch/csrc/api/include"))
         .files(SOURCES);
-    // libtorch's parallel loops are inline and become OpenMP here. Its pool of threads is GNU's; another
-    // compiler's OpenMP would bring a second pool, so that its loops run on one thread instead.
+    // libtorch's parallel loops are inline and become OpenMP here. Its pool of threads is GNU's;
+    // another compiler's OpenMP would bring a second pool, so that its loops run on one thread
+    // instead.
     if build.get_compiler().is_like_gnu() {
         build.flag("-fopenmp");
         println!("cargo::rustc-link-lib=gomp");
@@ -70,9 +73,10 @@ fn version(root: &Path) -> String {
         return text.trim().to_owned();
     }
     let text = fs::read_to_string(root.join("version.py")).unwrap_or_default();
-    text.lines()
-        .find_map(|line| line.strip_prefix("__version__ = "))
-        .map_or_else(|| "of an unknown version".to_owned(), |v| v.trim_matches(['\'', '"']).to_owned())
+    text.lines().find_map(|line| line.strip_prefix("__version__ = ")).map_or_else(
+        || "of an unknown version".to_owned(),
+        |v| v.trim_matches(['\'', '"']).to_owned(),
+    )
 }
 
 fn commit() -> String {

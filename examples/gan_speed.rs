@@ -1,13 +1,16 @@
 //! How fast a StyleGAN2 with random weights draws and learns here: one line of JSON for each row.
 //!
-//! `cargo run --release --example gan_speed -- DEVICE SIZE CHANNELS BATCH STEPS` with CHANNELS as `192,128,96,48,24` or `f`
-//! (config F). `benches/peer_gan.py` does the same in plain PyTorch; `benches/gan.sh` puts both side by side.
+//! `cargo run --release --example gan_speed -- DEVICE SIZE CHANNELS BATCH STEPS` with CHANNELS as
+//! `192,128,96,48,24` or `f` (config F). `benches/peer_gan.py` does the same in plain PyTorch;
+//! `benches/gan.sh` puts both side by side.
 
 #![expect(clippy::print_stdout, reason = "its output is what it is for")]
 
 use std::time::Instant;
 
-use unsee::erasure::{AdaptThenUnlearn, Adaptation, Distance, Erasure, Feedback, Repulsion, StopSettings};
+use unsee::erasure::{
+    AdaptThenUnlearn, Adaptation, Distance, Erasure, Feedback, Repulsion, StopSettings,
+};
 use unsee::generator::{Generator as _, ImageRequest, StyleGan2, Synthesizer};
 use unsee::model::Builder;
 use unsee::model::stylegan2::{Config, Discriminator, Generator};
@@ -48,7 +51,9 @@ impl Times {
 fn main() -> Result<(), Failure> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [device, size, channels, batch, steps] = arguments.as_slice() else {
-        return Err("DEVICE SIZE CHANNELS BATCH STEPS, for example: cpu 64 192,128,96,48,24 16 16".into());
+        return Err(
+            "DEVICE SIZE CHANNELS BATCH STEPS, for example: cpu 64 192,128,96,48,24 16 16".into()
+        );
     };
     let (size, batch, steps): (i64, i64, u64) = (size.parse()?, batch.parse()?, steps.parse()?);
     let device = Device::open(device.parse()?)?;
@@ -71,8 +76,9 @@ fn main() -> Result<(), Failure> {
         let named = |prefix: &'static str, own: Vec<(String, Tensor)>| {
             own.into_iter().map(move |(name, tensor)| (format!("{prefix}.{name}"), tensor))
         };
-        let all: Vec<_> =
-            named("g_ema", g.parameters().named()).chain(named("d", d.parameters().named())).collect();
+        let all: Vec<_> = named("g_ema", g.parameters().named())
+            .chain(named("d", d.parameters().named()))
+            .collect();
         save(&file, &all, &[])?;
     }
     let outcome = measure(&file, compute, (batch, steps));
@@ -80,25 +86,35 @@ fn main() -> Result<(), Failure> {
     outcome
 }
 
-fn measure(file: &std::path::Path, compute: Compute, (batch, steps): (i64, u64)) -> Result<(), Failure> {
+fn measure(
+    file: &std::path::Path,
+    compute: Compute,
+    (batch, steps): (i64, u64),
+) -> Result<(), Failure> {
     let say = |what: &str, value: f64, unit: &str| {
         println!("{{\"what\": \"{what}\", \"value\": {value}, \"unit\": \"{unit}\"}}");
     };
     let mut model = StyleGan2::load(file, compute)?;
     let side = model.card().side;
     for n in [1_u64, 16, 64] {
-        let requests: Vec<ImageRequest> = (0..n).map(|seed| ImageRequest::of_seed(seed, 1.0, side)).collect();
+        let requests: Vec<ImageRequest> =
+            (0..n).map(|seed| ImageRequest::of_seed(seed, 1.0, side)).collect();
         model.draw(&requests, &mut Quiet)?;
         let rounds = (64 / n).clamp(2, 16);
         let began = Instant::now();
         for _ in 0..rounds {
             model.draw(&requests, &mut Quiet)?;
         }
-        say(&format!("draw, batch {n}"), (n * rounds) as f64 / began.elapsed().as_secs_f64(), "pictures/s");
+        say(
+            &format!("draw, batch {n}"),
+            (n * rounds) as f64 / began.elapsed().as_secs_f64(),
+            "pictures/s",
+        );
     }
 
     let gan = GanConfig { batch, style_mixing: 0.0, ..GanConfig::default() };
-    let real_images = FixedImages::new(&model.sample(&(0..64).collect::<Vec<u64>>())?, compute.device);
+    let real_images =
+        FixedImages::new(&model.sample(&(0..64).collect::<Vec<u64>>())?, compute.device);
     let parameters = model.parameters();
     let discriminator = model.discriminator()?;
     let all: Vec<Tensor> = parameters
@@ -111,8 +127,10 @@ fn measure(file: &std::path::Path, compute: Compute, (batch, steps): (i64, u64))
     Peak::reset(compute.device);
     let mut times = Times::default();
     let networks = (model.network(), discriminator);
-    let training =
-        GanTraining { parameters, ..GanTraining::between("training", networks, &real_images, &gan) };
+    let training = GanTraining {
+        parameters,
+        ..GanTraining::between("training", networks, &real_images, &gan)
+    };
     train_gan(training, &TrainConfig::constant(steps + 1, 2e-3, 0), compute, None, &mut times)?;
     say(&format!("training step, batch {batch}"), times.step("training"), "s");
     let peak = Peak::read(compute.device);
@@ -131,7 +149,13 @@ fn measure(file: &std::path::Path, compute: Compute, (batch, steps): (i64, u64))
             evaluator: None,
         };
         let method = AdaptThenUnlearn {
-            adapt: Adaptation { models, steps: 1, lambda: 0.0, gan: gan.clone(), ..Adaptation::default() },
+            adapt: Adaptation {
+                models,
+                steps: 1,
+                lambda: 0.0,
+                gan: gan.clone(),
+                ..Adaptation::default()
+            },
             steps: steps + 1,
             gan: gan.clone(),
             // The contest and the repulsion alone, as the peer has them.
@@ -139,14 +163,22 @@ fn measure(file: &std::path::Path, compute: Compute, (batch, steps): (i64, u64))
             oversample: 0.0,
             retain_weight: 0.0,
             negative_share: 0.0,
-            repulsion: Repulsion { distance: Distance::Paper, gamma: Some(0.1), ..Repulsion::default() },
+            repulsion: Repulsion {
+                distance: Distance::Paper,
+                gamma: Some(0.1),
+                ..Repulsion::default()
+            },
             stop: StopSettings { every: 0, ..StopSettings::default() },
             ..AdaptThenUnlearn::default()
         };
         let mut times = Times::default();
         let model: &mut dyn Synthesizer = &mut model;
         method.erase(model, &feedback, None, &mut times)?;
-        say(&format!("stage 2 step, {models} adapted, batch {batch}"), times.step("unlearning"), "s");
+        say(
+            &format!("stage 2 step, {models} adapted, batch {batch}"),
+            times.step("unlearning"),
+            "s",
+        );
     }
     Ok(())
 }

@@ -1,6 +1,11 @@
-//! What each fuzz target does with its bytes: a reader, and everything that is done with what it read. Any answer
-//! is right but a crash, a panic, or one that never comes. `tests/fuzzing.rs` runs them on the seeds.
-#![allow(dead_code, unreachable_pub, reason = "each target is a program of its own and uses one of these")]
+//! What each fuzz target does with its bytes: a reader, and everything that is done with what it
+//! read. Any answer is right but a crash, a panic, or one that never comes. `tests/fuzzing.rs` runs
+//! them on the seeds.
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "each target is a program of its own and uses one of these"
+)]
 
 use std::io::{Cursor, Write as _};
 use std::path::PathBuf;
@@ -24,7 +29,9 @@ fn folder() -> PathBuf {
 
 fn file(name: &str, bytes: &[u8]) -> PathBuf {
     let path = folder().join(name);
-    std::fs::File::create(&path).and_then(|mut file| file.write_all(bytes)).expect("a file for the fuzzer");
+    std::fs::File::create(&path)
+        .and_then(|mut file| file.write_all(bytes))
+        .expect("a file for the fuzzer");
     path
 }
 
@@ -35,7 +42,8 @@ fn read_all(weights: &Weights) {
     for name in names {
         let info = weights.info(&name);
         // A view that repeats its numbers may be larger than its file; a fuzzer's memory is small.
-        let numbers = info.map_or(0, |info| info.shape.iter().fold(1_i64, |n, &size| n.saturating_mul(size)));
+        let numbers =
+            info.map_or(0, |info| info.shape.iter().fold(1_i64, |n, &size| n.saturating_mul(size)));
         if numbers < 1 << 20 {
             let _ = weights.tensor(&name);
         }
@@ -52,7 +60,8 @@ pub fn weights(bytes: &[u8]) {
 /// The pickle of a zip archive with two storages.
 pub fn pickle(bytes: &[u8]) {
     let mut zip = zip::ZipWriter::new(Cursor::new(Vec::new()));
-    let stored = zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+    let stored =
+        zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
     for (name, content) in [("a/data.pkl", bytes), ("a/data/0", &[1; 64]), ("a/data/1", &[2; 7])] {
         zip.start_file(name, stored)
             .and_then(|()| Ok(zip.write_all(content)?))
@@ -74,7 +83,8 @@ pub fn index(bytes: &[u8]) {
     }
 }
 
-/// Names and shapes, a tensor a line (`name 4 2`), of a model or an adapter in another program's dialect.
+/// Names and shapes, a tensor a line (`name 4 2`), of a model or an adapter in another program's
+/// dialect.
 pub fn names(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let mut header = serde_json::Map::new();
@@ -89,11 +99,13 @@ pub fn names(bytes: &[u8]) {
         }
         let start = end;
         end += 2 * shape.iter().product::<usize>();
-        let entry = serde_json::json!({"dtype": "F16", "shape": shape, "data_offsets": [start, end]});
+        let entry =
+            serde_json::json!({"dtype": "F16", "shape": shape, "data_offsets": [start, end]});
         header.insert(name.to_owned(), entry);
     }
     let header = serde_json::Value::Object(header).to_string();
-    let whole = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &vec![0; end]].concat();
+    let whole =
+        [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &vec![0; end]].concat();
     let Ok(weights) = Weights::open(&file("named.safetensors", &whole)) else { return };
     if is_compvis(&weights)
         && let Ok(parts) = from_compvis(&weights, EmaChoice::Auto)
@@ -103,8 +115,9 @@ pub fn names(bytes: &[u8]) {
         }
     }
     if let Ok(gan) = read_stylegan(&weights) {
-        for part in
-            [Some(&gan.generator), gan.trained.as_ref(), gan.discriminator.as_ref()].into_iter().flatten()
+        for part in [Some(&gan.generator), gan.trained.as_ref(), gan.discriminator.as_ref()]
+            .into_iter()
+            .flatten()
         {
             read_all(part);
         }
@@ -113,7 +126,8 @@ pub fn names(bytes: &[u8]) {
     let inward = unet_names_of_compvis(weights.names());
     let _ = weights.names().filter_map(&inward).count();
     if is_lora(&weights) {
-        let base = ["unet.conv_in.weight", "text_encoder.text_model.encoder.layers.0.mlp.fc1.weight"];
+        let base =
+            ["unet.conv_in.weight", "text_encoder.text_model.encoder.layers.0.mlp.fc1.weight"];
         let zeros = tch::Tensor::zeros([2, 3], (tch::Kind::Float, tch::Device::Cpu));
         for factors in read_lora(&weights, base.into_iter(), &mut Vec::new()).unwrap_or_default() {
             let _ = factors.added(&weights, &zeros, 0.5);

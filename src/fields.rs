@@ -1,8 +1,10 @@
-//! What is done about every field of a configuration that comes from outside: each is honoured, known to be harmless, or
-//! refused by name; one that nobody has heard of is said. No configuration is read by another way.
+//! What is done about every field of a configuration that comes from outside: each is honoured,
+//! known to be harmless, or refused by name; one that nobody has heard of is said. No configuration
+//! is read by another way.
 //!
-//! A [`Configuration`] is a type that `serde` reads, and the table of all fields that the Python class of the same name
-//! writes. `unsee inspect --fields` prints the tables; a test holds them against the classes themselves.
+//! A [`Configuration`] is a type that `serde` reads, and the table of all fields that the Python
+//! class of the same name writes. `unsee inspect --fields` prints the tables; a test holds them
+//! against the classes themselves.
 
 use std::path::{Path, PathBuf};
 
@@ -16,8 +18,8 @@ pub enum Rule {
     Honoured,
     /// Whatever it says changes no picture and no verdict here; the text says why.
     Harmless(&'static str),
-    /// Only these values (in JSON) are built here; any other is refused, with this advice. Of a list each element is
-    /// looked at.
+    /// Only these values (in JSON) are built here; any other is refused, with this advice. Of a
+    /// list each element is looked at.
     Only(&'static [&'static str], &'static str),
 }
 
@@ -77,11 +79,16 @@ pub enum Error {
     Refused(String),
 }
 
-/// Reads a configuration from what `path` holds. Fields that nobody has heard of are added to `notes`.
+/// Reads a configuration from what `path` holds. Fields that nobody has heard of are added to
+/// `notes`.
 ///
 /// # Errors
 /// What is no object, a field that is refused, a value of the wrong type.
-pub fn read<T: Configuration>(json: &Value, path: &Path, notes: &mut Vec<String>) -> Result<T, Error> {
+pub fn read<T: Configuration>(
+    json: &Value,
+    path: &Path,
+    notes: &mut Vec<String>,
+) -> Result<T, Error> {
     check(&T::CLASS, json, path, notes)?;
     parsed(json, path)
 }
@@ -102,9 +109,17 @@ pub fn parsed<T: DeserializeOwned>(json: &Value, path: &Path) -> Result<T, Error
 ///
 /// # Errors
 /// What is no object, a field that is refused.
-pub fn check(class: &Class, json: &Value, path: &Path, notes: &mut Vec<String>) -> Result<(), Error> {
+pub fn check(
+    class: &Class,
+    json: &Value,
+    path: &Path,
+    notes: &mut Vec<String>,
+) -> Result<(), Error> {
     let Some(fields) = json.as_object() else {
-        return Err(broken(path, format!("it is no object with fields, which a {} is", class.name)));
+        return Err(broken(
+            path,
+            format!("it is no object with fields, which a {} is", class.name),
+        ));
     };
     let mut unknown = Vec::new();
     for (field, value) in fields {
@@ -131,12 +146,14 @@ pub fn check(class: &Class, json: &Value, path: &Path, notes: &mut Vec<String>) 
     Ok(())
 }
 
-/// The JSON in a file, as Python's `json` writes it: infinities and NaN stand there as words, which are texts here.
+/// The JSON in a file, as Python's `json` writes it: infinities and NaN stand there as words, which
+/// are texts here.
 ///
 /// # Errors
 /// A file that cannot be read, or holds no JSON.
 pub fn open(path: &Path) -> Result<Value, Error> {
-    let text = fs_err::read_to_string(path).map_err(|error| broken(path, error.kind().to_string()))?;
+    let text =
+        fs_err::read_to_string(path).map_err(|error| broken(path, error.kind().to_string()))?;
     parse(&text).map_err(|error| broken(path, error.to_string()))
 }
 
@@ -152,13 +169,15 @@ pub fn parse(text: &str) -> Result<Value, serde_json::Error> {
     serde_json::from_str(&quoted(text))
 }
 
-/// Puts quotes around Python's words for numbers that JSON does not have, where they stand outside of texts.
+/// Puts quotes around Python's words for numbers that JSON does not have, where they stand outside
+/// of texts.
 fn quoted(text: &str) -> String {
     let mut whole = String::with_capacity(text.len() + 16);
     let (mut inside, mut rest) = (false, text);
     while let Some(c) = rest.chars().next() {
-        let word =
-            ["-Infinity", "Infinity", "NaN"].into_iter().find(|word| !inside && rest.starts_with(word));
+        let word = ["-Infinity", "Infinity", "NaN"]
+            .into_iter()
+            .find(|word| !inside && rest.starts_with(word));
         if let Some(word) = word {
             whole.extend(["\"", word, "\""]);
             rest = &rest[word.len()..];
@@ -319,7 +338,8 @@ mod tests {
         let error = toy(json!({"kind": [false, 2]})).unwrap_err();
         assert_eq!(
             error,
-            "`kind` in toy.json is [false,2], and only null or false or 1 is built here: other kinds are not built"
+            "`kind` in toy.json is [false,2], and only null or false or 1 is built here: other \
+             kinds are not built"
         );
         let (_, notes) = toy(json!({"size": 3, "colour": "red", "shape": 1})).unwrap();
         assert_eq!(notes, ["toy.json: `colour`, `shape` are not known and ignored"]);
@@ -331,7 +351,10 @@ mod tests {
     fn numbers_that_python_writes_and_json_does_not_have() {
         let text = r#"{"a": -Infinity, "b": [NaN, Infinity], "c": "Infinity \" NaN", "d": 1}"#;
         let json = parse(text).unwrap();
-        assert_eq!(json, json!({"a": "-Infinity", "b": ["NaN", "Infinity"], "c": "Infinity \" NaN", "d": 1}));
+        assert_eq!(
+            json,
+            json!({"a": "-Infinity", "b": ["NaN", "Infinity"], "c": "Infinity \" NaN", "d": 1})
+        );
         assert!(parse("{").is_err() && parse("{\"a\": Infinit}").is_err());
     }
 }

@@ -13,7 +13,8 @@ fn halves() -> MutexGuard<'static, BTreeSet<PathBuf>> {
     HALVES.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What the names of half-written files and folders begin with: behind it the number of the process that writes.
+/// What the names of half-written files and folders begin with: behind it the number of the process
+/// that writes.
 const PREFIX: &str = ".half-";
 
 /// A path in the list of what is half written.
@@ -21,7 +22,10 @@ struct PartialFile(PathBuf);
 
 impl PartialFile {
     /// Makes something by `make` and puts it onto the list; nobody can abandon it between the two.
-    fn made<T>(make: impl FnOnce(&str) -> Result<T>, path: impl Fn(&T) -> PathBuf) -> Result<(T, Self)> {
+    fn made<T>(
+        make: impl FnOnce(&str) -> Result<T>,
+        path: impl Fn(&T) -> PathBuf,
+    ) -> Result<(T, Self)> {
         let mut all = halves();
         let made = make(&format!("{PREFIX}{}-", std::process::id()))?;
         let path = path(&made);
@@ -36,7 +40,8 @@ impl Drop for PartialFile {
     }
 }
 
-/// Removes everything that is half written, because the process ends now. Nothing can be begun after that.
+/// Removes everything that is half written, because the process ends now. Nothing can be begun
+/// after that.
 pub fn abandon() {
     let all = halves();
     for path in all.iter() {
@@ -45,7 +50,8 @@ pub fn abandon() {
     std::mem::forget(all);
 }
 
-/// Removes what processes that are dead left half written in a folder, and in the folders inside where `deep`.
+/// Removes what processes that are dead left half written in a folder, and in the folders inside
+/// where `deep`.
 ///
 /// # Errors
 /// A folder that cannot be read.
@@ -56,7 +62,8 @@ pub fn sweep(folder: &Path, deep: bool) -> Result<()> {
         if let Some(rest) = name.strip_prefix(PREFIX) {
             // Files of versions before have no number.
             let process = rest.split_once('-').and_then(|(process, _)| process.parse::<u32>().ok());
-            let alive = process.is_some_and(|process| Path::new(&format!("/proc/{process}")).exists());
+            let alive =
+                process.is_some_and(|process| Path::new(&format!("/proc/{process}")).exists());
             if !alive {
                 fs_err::remove_file(&path).or_else(|_| fs_err::remove_dir_all(&path))?;
             }
@@ -76,20 +83,25 @@ pub fn at(path: &Path, error: &Error) -> Error {
 /// leaves the old file or the new one.
 ///
 /// # Errors
-/// The folder cannot be written, the disk is full, `path` is no regular file (renaming onto a device
-/// would replace it); or what `write` says.
+/// The folder cannot be written, the disk is full, `path` is no regular file (renaming onto a
+/// device would replace it); or what `write` says.
 pub fn whole<E: From<Error>>(
     path: &Path,
     write: impl FnOnce(&mut tempfile::NamedTempFile) -> std::result::Result<(), E>,
 ) -> std::result::Result<(), E> {
     if fs_err::symlink_metadata(path).is_ok_and(|about| !about.is_file() && !about.is_symlink()) {
-        return Err(Error::other(format!("{} is no regular file; name another one", path.display())).into());
+        return Err(Error::other(format!(
+            "{} is no regular file; name another one",
+            path.display()
+        ))
+        .into());
     }
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let named = |error: Error| at(path, &error);
     fs_err::create_dir_all(folder)?;
     let make = |prefix: &str| tempfile::Builder::new().prefix(prefix).tempfile_in(folder);
-    let (mut half, _listed) = PartialFile::made(make, |half| half.path().to_path_buf()).map_err(named)?;
+    let (mut half, _listed) =
+        PartialFile::made(make, |half| half.path().to_path_buf()).map_err(named)?;
     write(&mut half)?;
     // By its path: a writer may have put another file in its place.
     fs_err::File::open(half.path())?.sync_all()?;
@@ -108,13 +120,18 @@ pub fn whole_by_path<E: From<Error>>(
     write: impl FnOnce(&Path) -> std::result::Result<(), E>,
 ) -> std::result::Result<(), E> {
     if fs_err::symlink_metadata(path).is_ok_and(|about| !about.is_file() && !about.is_symlink()) {
-        return Err(Error::other(format!("{} is no regular file; name another one", path.display())).into());
+        return Err(Error::other(format!(
+            "{} is no regular file; name another one",
+            path.display()
+        ))
+        .into());
     }
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let named = |error: Error| at(path, &error);
     fs_err::create_dir_all(folder)?;
     let make = |prefix: &str| tempfile::Builder::new().prefix(prefix).tempdir_in(folder);
-    let (half, _listed) = PartialFile::made(make, |half| half.path().to_path_buf()).map_err(named)?;
+    let (half, _listed) =
+        PartialFile::made(make, |half| half.path().to_path_buf()).map_err(named)?;
     let file = half.path().join("file");
     write(&file)?;
     fs_err::File::open(&file)?.sync_all()?;
@@ -185,7 +202,9 @@ mod tests {
         fs_err::create_dir(folder.path().join("inside")).unwrap();
         let own = format!(".half-{}-x", std::process::id());
         // No process has so large a number.
-        for name in [".half-4294967295-x", ".half-abcdef", &own, "kept", "inside/.half-4294967295-y"] {
+        for name in
+            [".half-4294967295-x", ".half-abcdef", &own, "kept", "inside/.half-4294967295-y"]
+        {
             make(name);
         }
         fs_err::create_dir(folder.path().join(".half-4294967295-z")).unwrap();
@@ -199,6 +218,11 @@ mod tests {
 
     #[test]
     fn a_device_is_not_replaced() {
-        assert!(write(Path::new("/dev/null"), b"x").unwrap_err().to_string().contains("no regular file"));
+        assert!(
+            write(Path::new("/dev/null"), b"x")
+                .unwrap_err()
+                .to_string()
+                .contains("no regular file")
+        );
     }
 }

@@ -1,5 +1,6 @@
-//! Settings of which a file gives some. Those that it leaves out are the usual ones of the place where they stand, which are
-//! not the same everywhere: a method's contest has other rules than one from nothing.
+//! Settings of which a file gives some. Those that it leaves out are the usual ones of the place
+//! where they stand, which are not the same everywhere: a method's contest has other rules than one
+//! from nothing.
 
 use serde::de::{DeserializeOwned, Deserializer, Error};
 use serde::{Deserialize, Serialize};

@@ -16,8 +16,14 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("hub", &["files", "watch"]),
     ("model", &["torch", "weights", "fields"]),
     ("sampler", &["torch", "fields"]),
-    ("generator", &["torch", "weights", "model", "sampler", "text", "pictures", "watch", "files", "fields"]),
-    ("training", &["torch", "weights", "model", "sampler", "text", "pictures", "watch", "canvas", "files"]),
+    (
+        "generator",
+        &["torch", "weights", "model", "sampler", "text", "pictures", "watch", "files", "fields"],
+    ),
+    (
+        "training",
+        &["torch", "weights", "model", "sampler", "text", "pictures", "watch", "canvas", "files"],
+    ),
     (
         "erasure",
         &[
@@ -33,7 +39,10 @@ const ROOMS: &[(&str, &[&str])] = &[
             "training",
         ],
     ),
-    ("attack", &["settings", "torch", "weights", "model", "pictures", "watch", "generator", "training"]),
+    (
+        "attack",
+        &["settings", "torch", "weights", "model", "pictures", "watch", "generator", "training"],
+    ),
     ("judge", &["torch", "weights", "model", "text", "pictures", "fields"]),
     ("measure", &["torch"]),
     ("report", &["pictures"]),
@@ -94,7 +103,8 @@ fn no_room_uses_one_that_stands_behind_it() {
         let text = fs_err::read_to_string(&file).unwrap();
         let text = text.split("#[cfg(test)]").next().unwrap();
         for part in text.split("crate::").skip(1) {
-            let used: String = part.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+            let used: String =
+                part.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
             if used != room && !allowed.contains(&used.as_str()) {
                 wrong.push(format!("{} uses {used}", inside.display()));
             }
@@ -112,7 +122,8 @@ fn unsafe_code_stays_where_it_is_allowed() {
         let inside = file.strip_prefix(&source).unwrap().to_string_lossy().into_owned();
         let text = fs_err::read_to_string(&file).unwrap();
         let allowed = inside.starts_with("torch/")
-            || ["weights/map.rs", "weights/save.rs", "judge/candle_eye.rs"].contains(&inside.as_str());
+            || ["weights/map.rs", "weights/save.rs", "judge/candle_eye.rs"]
+                .contains(&inside.as_str());
         assert!(allowed || !text.contains("unsafe"), "{inside} has unsafe code");
     }
 }
@@ -127,7 +138,11 @@ fn no_configuration_is_read_by_another_way() {
         for file in all {
             let text = fs_err::read_to_string(&file).unwrap();
             let text = text.split("#[cfg(test)]").next().unwrap();
-            assert!(!text.contains("serde_json::from_"), "{} reads JSON past its rules", file.display());
+            assert!(
+                !text.contains("serde_json::from_"),
+                "{} reads JSON past its rules",
+                file.display()
+            );
         }
     }
 }

@@ -1,6 +1,8 @@
-//! Python's diffusers loads the miniature's folder and draws the same pictures; unsee loads what Python saves.
+//! Python's diffusers loads the miniature's folder and draws the same pictures; unsee loads what
+//! Python saves.
 //!
-//! Runs where a Python with diffusers is found (`UNSEE_PYTHON`, else `.venv/bin/python`, else `python3`).
+//! Runs where a Python with diffusers is found (`UNSEE_PYTHON`, else `.venv/bin/python`, else
+//! `python3`).
 
 #![expect(clippy::print_stdout, reason = "says what is skipped")]
 
@@ -15,8 +17,9 @@ use unsee::torch::{Kind, Rng, Tensor};
 use unsee::watch::Quiet;
 use unsee::weights::{Dialect, Edit};
 
-/// unsee's name and diffusers' class. PNDM, Heun and LMS of diffusers do not know the miniature's schedule,
-/// whose last step has no signal left; `networks.rs` holds them to numbers on Stable Diffusion's.
+/// unsee's name and diffusers' class. PNDM, Heun and LMS of diffusers do not know the miniature's
+/// schedule, whose last step has no signal left; `networks.rs` holds them to numbers on Stable
+/// Diffusion's.
 const SAMPLERS: [(&str, &str); 5] = [
     ("ddim", "DDIMScheduler"),
     ("dpm++", "DPMSolverMultistepScheduler"),
@@ -49,7 +52,8 @@ fn the_same_latent_gives_the_same_picture() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let folder = tempfile::tempdir().unwrap();
     let list = folder.path().join("list.csv");
-    let text = "prompt,evaluation_seed\nA Cat image in Mosaic style.,188\nA Boat image in Neon Lines style.,4290749014\n\"Fish, Woodcut\",7\n";
+    let text = "prompt,evaluation_seed\nA Cat image in Mosaic style.,188\nA Boat image in Neon \
+        Lines style.,4290749014\n\"Fish, Woodcut\",7\n";
     {
         fs_err::File::create(&list).unwrap().write_all(text.as_bytes()).unwrap();
     }
@@ -119,14 +123,18 @@ fn python_draws_the_same_with_what_is_exported() {
     let tensors: Vec<(String, Tensor)> = base
         .names()
         .into_iter()
-        .filter(|name| name.starts_with("unet.") && name.contains(".ff.net.") && name.ends_with(".weight"))
+        .filter(|name| {
+            name.starts_with("unet.") && name.contains(".ff.net.") && name.ends_with(".weight")
+        })
         .map(|name| {
             let own = base.tensor(&name).unwrap().to_kind(Kind::Float);
-            let change = rng.normal(&[own.size()[0], 2]).matmul(&rng.normal(&[2, own.size()[1]])) * 0.01;
+            let change =
+                rng.normal(&[own.size()[0], 2]).matmul(&rng.normal(&[2, own.size()[1]])) * 0.01;
             (name, own + change)
         })
         .collect();
-    let edit = Edit { base: base.hash().unwrap().to_hex().to_string(), recipe: String::new(), tensors };
+    let edit =
+        Edit { base: base.hash().unwrap().to_hex().to_string(), recipe: String::new(), tensors };
     let out = tempfile::tempdir().unwrap();
     let at = |name: &str| out.path().join(name);
     for (name, format) in [
@@ -140,7 +148,13 @@ fn python_draws_the_same_with_what_is_exported() {
     }
     let output = Process::new(python)
         .arg(root.join("tests/golden/exchange.py"))
-        .args([at("folder"), at("single.safetensors"), miniature.clone(), miniature, at("lora.safetensors")])
+        .args([
+            at("folder"),
+            at("single.safetensors"),
+            miniature.clone(),
+            miniature,
+            at("lora.safetensors"),
+        ])
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -180,11 +194,17 @@ for network in ['g_ema', 'd']:
 assert torch.equal(ours['latent_avg'], theirs['latent_avg'])
 print('equal')
 ";
-    // rosinality's own file holds an argparse.Namespace, which Python's strict reader wants to be told of.
+    // rosinality's own file holds an argparse.Namespace, which Python's strict reader wants to be
+    // told of.
     let script = format!(
-        "import argparse, torch\ntorch.serialization.add_safe_globals([argparse.Namespace])\n{script}"
+        "import argparse, \
+         torch\ntorch.serialization.add_safe_globals([argparse.Namespace])\n{script}"
     );
-    let output =
-        Process::new(python).args(["-c", &script]).arg(&to).arg(golden.join("zip.pt")).output().unwrap();
+    let output = Process::new(python)
+        .args(["-c", &script])
+        .arg(&to)
+        .arg(golden.join("zip.pt"))
+        .output()
+        .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }

@@ -22,8 +22,12 @@ fn open(path: &Path) -> Checkpoint {
 }
 
 fn open_file(path: &Path) -> Checkpoint {
-    Checkpoint::open(&Location { path: path.to_owned(), config: Some(miniature()), ..Location::default() })
-        .unwrap()
+    Checkpoint::open(&Location {
+        path: path.to_owned(),
+        config: Some(miniature()),
+        ..Location::default()
+    })
+    .unwrap()
 }
 
 /// Every tensor of a model by full name.
@@ -42,7 +46,10 @@ fn edit(base: &Checkpoint) -> Edit {
         .map(|(n, name)| {
             let own = base.tensor(&name).unwrap().to_kind(Kind::Float);
             let noise = rng.normal(&own.size()) * 0.01;
-            let mask = rng.uniform(&own.size()).lt(if n % 2 == 0 { 2.0 } else { 0.3 }).to_kind(Kind::Float);
+            let mask = rng
+                .uniform(&own.size())
+                .lt(if n % 2 == 0 { 2.0 } else { 0.3 })
+                .to_kind(Kind::Float);
             (name, own + noise * mask)
         })
         .collect();
@@ -76,7 +83,10 @@ fn every_format_of_torch_save_holds_the_same_tensors() {
         let file = Weights::open(&golden(name)).unwrap();
         assert_eq!(file.hash().unwrap(), plain.hash().unwrap(), "{name}");
         for tensor in plain.names() {
-            assert!(file.tensor(tensor).unwrap().equal(&plain.tensor(tensor).unwrap()), "{name}: {tensor}");
+            assert!(
+                file.tensor(tensor).unwrap().equal(&plain.tensor(tensor).unwrap()),
+                "{name}: {tensor}"
+            );
         }
     }
 }
@@ -94,7 +104,8 @@ fn a_torchscript_s_tensors_are_read_and_its_program_is_not() {
 
 #[test]
 fn a_folder_is_the_same_model_as_bin_files() {
-    // PyTorch's zip archive of the miniature's UNet, as `save_pretrained(safe_serialization=False)` writes it.
+    // PyTorch's zip archive of the miniature's UNet, as `save_pretrained(safe_serialization=False)`
+    // writes it.
     let base = open(&miniature());
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("bin");
@@ -116,7 +127,9 @@ fn a_text_encoder_has_one_hash_under_both_of_its_names() {
     // As transformers 5 writes them.
     let bare: Vec<(String, Tensor)> = weights
         .names()
-        .map(|name| (name.strip_prefix("text_model.").unwrap().to_owned(), weights.tensor(name).unwrap()))
+        .map(|name| {
+            (name.strip_prefix("text_model.").unwrap().to_owned(), weights.tensor(name).unwrap())
+        })
         .collect();
     save(&file, &bare, &[]).unwrap();
     assert_eq!(open(&root).hash().unwrap(), base.hash().unwrap());
@@ -148,14 +161,22 @@ fn round_trips_are_equal_to_the_bit() {
     let (one, alone, two) = (at("one0"), at("edit.safetensors"), at("again"));
     let laid = base.lay(&adapter(&one), EmaChoice::Auto).unwrap().edit;
     write(&base, &laid, None, &alone, Format::Edit);
-    write(&base, &base.lay(&adapter(&alone), EmaChoice::Auto).unwrap().edit, None, &two, Format::Folder);
+    write(
+        &base,
+        &base.lay(&adapter(&alone), EmaChoice::Auto).unwrap().edit,
+        None,
+        &two,
+        Format::Folder,
+    );
     same(&all(&open(&one)), &all(&open(&two)));
     let bytes = |path: &Path| fs_err::metadata(path).unwrap().len();
     assert!(bytes(&alone) * 2 < bytes(&one.join("unet/diffusion_pytorch_model.safetensors")));
     // and through a single file as what goes onto the base
     let laid = base.lay(&adapter(&at("file0.safetensors")), EmaChoice::Auto).unwrap().edit;
-    let differ =
-        all(&open(&one)).iter().filter(|(name, new)| !new.equal(&base.tensor(name).unwrap())).count();
+    let differ = all(&open(&one))
+        .iter()
+        .filter(|(name, new)| !new.equal(&base.tensor(name).unwrap()))
+        .count();
     assert_eq!(laid.tensors.len(), differ);
 
     // Files say what they are.
@@ -165,7 +186,8 @@ fn round_trips_are_equal_to_the_bit() {
     let about = Weights::open(&alone).unwrap().metadata();
     assert_eq!(about["unsee.base"], base.hash().unwrap().to_hex().to_string());
     // Nothing is overwritten, and an edit of another base is refused.
-    let again = Edited { base: &base, edit: &edit, kind: None }.export(&two, Format::Folder, &mut Quiet);
+    let again =
+        Edited { base: &base, edit: &edit, kind: None }.export(&two, Format::Folder, &mut Quiet);
     assert!(matches!(again, Err(Error::Occupied(_))));
     let error = open(&at("one1")).lay(&adapter(&alone), EmaChoice::Auto).unwrap_err().to_string();
     assert!(error.contains("another") || error.contains("base"), "{error}");
@@ -175,13 +197,18 @@ fn round_trips_are_equal_to_the_bit() {
 fn a_lora_of_full_rank_is_the_edit() {
     let base = open(&miniature());
     let mut edit = edit(&base);
-    edit.tensors
-        .retain(|(name, tensor)| !name.starts_with("vae.") && name.ends_with(".weight") && tensor.dim() >= 2);
+    edit.tensors.retain(|(name, tensor)| {
+        !name.starts_with("vae.") && name.ends_with(".weight") && tensor.dim() >= 2
+    });
     let folder = tempfile::tempdir().unwrap();
-    for (dialect, name) in [(Dialect::Kohya, "kohya.safetensors"), (Dialect::Peft, "peft.safetensors")] {
+    for (dialect, name) in
+        [(Dialect::Kohya, "kohya.safetensors"), (Dialect::Peft, "peft.safetensors")]
+    {
         let path = folder.path().join(name);
         let format = Format::Lora { dialect, rank: None };
-        let kept = Edited { base: &base, edit: &edit, kind: None }.export(&path, format, &mut Quiet).unwrap();
+        let kept = Edited { base: &base, edit: &edit, kind: None }
+            .export(&path, format, &mut Quiet)
+            .unwrap();
         assert_eq!(kept.len(), edit.tensors.len() + 1);
         assert!(kept.iter().all(|part| (part.energy - 1.0).abs() < 1e-9), "{kept:?}");
         let laid = base.lay(&adapter(&path), EmaChoice::Auto).unwrap().edit;
@@ -220,7 +247,10 @@ fn parts_of_a_model_are_found_under_other_programs_names() {
     };
     let inside = |component: &str| -> Vec<(String, Tensor)> {
         let strip = |(name, tensor): &(String, Tensor)| {
-            Some((name.strip_prefix(component)?.strip_prefix('.')?.to_owned(), tensor.shallow_clone()))
+            Some((
+                name.strip_prefix(component)?.strip_prefix('.')?.to_owned(),
+                tensor.shallow_clone(),
+            ))
         };
         edit.tensors.iter().filter_map(strip).collect()
     };
@@ -273,7 +303,9 @@ fn averaged_weights_are_taken_where_they_are_asked_for() {
     let averaged: Vec<(String, Tensor)> = tensors
         .iter()
         .filter(|(name, _)| name.starts_with("model.diffusion_model."))
-        .map(|(name, t)| (format!("model_ema.{}", name["model.".len()..].replace('.', "")), t + 1.0))
+        .map(|(name, t)| {
+            (format!("model_ema.{}", name["model.".len()..].replace('.', "")), t + 1.0)
+        })
         .collect();
     tensors.extend(averaged);
     save(&path, &tensors, &[]).unwrap();
@@ -292,8 +324,12 @@ fn averaged_weights_are_taken_where_they_are_asked_for() {
         let warnings = unet_of(ema).warnings().join("\n");
         assert!(warnings.contains("two UNets") && warnings.contains(words), "{warnings}");
     }
-    let none =
-        Location { path: plain, config: Some(miniature()), ema: "yes".parse().unwrap(), prediction: None };
+    let none = Location {
+        path: plain,
+        config: Some(miniature()),
+        ema: "yes".parse().unwrap(),
+        prediction: None,
+    };
     assert!(Checkpoint::open(&none).unwrap_err().to_string().contains("model_ema"));
 }
 
@@ -307,7 +343,8 @@ fn a_learned_word_stands_for_its_vectors() {
     let vocabulary = fs_err::read_to_string(miniature().join("tokenizer/vocab.json")).unwrap();
     let vocabulary: BTreeMap<String, i64> = serde_json::from_str(&vocabulary).unwrap();
     let base = open(&miniature());
-    let table = base.names().into_iter().find(|name| name.ends_with("token_embedding.weight")).unwrap();
+    let table =
+        base.names().into_iter().find(|name| name.ends_with("token_embedding.weight")).unwrap();
     let vector = base.tensor(&table).unwrap().get(vocabulary["cat</w>"]).unsqueeze(0);
     save_as(&path, &[("emb_params".to_owned(), vector.contiguous())], Kind::Float, &[]).unwrap();
     let word = model.learn(&Embedding { path: path.clone(), word: None }).unwrap();
@@ -317,7 +354,8 @@ fn a_learned_word_stands_for_its_vectors() {
     assert!(!read("A cat-copies image").equal(&read("A Cat image")));
     let again = model.learn(&Embedding { path: path.clone(), word: None }).unwrap_err().to_string();
     assert!(again.contains("cat-copy"), "{again}");
-    // torch.nn.ParameterDict, which the first textual inversions were saved in; two vectors, 64 wide
+    // torch.nn.ParameterDict, which the first textual inversions were saved in; two vectors, 64
+    // wide
     let file = "new=".to_owned() + golden("word.pt").to_str().unwrap();
     let width = base.tensor(&table).unwrap().size()[1];
     let learned = model.learn(&file.parse().unwrap());
@@ -329,7 +367,8 @@ fn a_learned_word_stands_for_its_vectors() {
     }
 }
 
-/// Writes tensors as `torch.save` does, for the files that the tests need and Python is not there to make.
+/// Writes tensors as `torch.save` does, for the files that the tests need and Python is not there
+/// to make.
 mod archive {
     use std::io::Write as _;
 
@@ -337,8 +376,8 @@ mod archive {
 
     pub(super) fn write(weights: &Weights, to: &Path) {
         let mut zip = zip::ZipWriter::new(fs_err::File::create(to).unwrap().into_parts().0);
-        let stored =
-            zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+        let stored = zip::write::SimpleFileOptions::default()
+            .compression_method(zip::CompressionMethod::Stored);
         let mut pickle = b"\x80\x02}(".to_vec();
         for (key, name) in weights.names().enumerate() {
             let tensor = weights.tensor(name).unwrap();
@@ -370,13 +409,18 @@ mod archive {
             pickle.extend(b"tQK\x00");
             let shape = tensor.size();
             sizes(&mut pickle, &shape);
-            let strides: Vec<i64> = (0..shape.len()).map(|i| shape[i + 1..].iter().product()).collect();
+            let strides: Vec<i64> =
+                (0..shape.len()).map(|i| shape[i + 1..].iter().product()).collect();
             sizes(&mut pickle, &strides);
             pickle.extend(b"\x89)tR");
             zip.start_file(format!("archive/data/{key}"), stored).unwrap();
             let mut bytes = vec![0; tensor.numel() * tensor.kind().elt_size_in_bytes()];
             let count = bytes.len();
-            tensor.contiguous().view_dtype(Kind::Uint8).flatten(0, -1).copy_data_u8(&mut bytes, count);
+            tensor
+                .contiguous()
+                .view_dtype(Kind::Uint8)
+                .flatten(0, -1)
+                .copy_data_u8(&mut bytes, count);
             zip.write_all(&bytes).unwrap();
         }
         pickle.extend(b"u.");

@@ -1,4 +1,5 @@
-//! Every field that diffusers and transformers write has a rule, and what is not said has their defaults.
+//! Every field that diffusers and transformers write has a rule, and what is not said has their
+//! defaults.
 //!
 //! `golden/fields.json` was made of the Python classes by `golden/fields.py`.
 

@@ -1,8 +1,10 @@
-//! Short runs whose weights and numbers stay what they were, however the program around them is rebuilt.
+//! Short runs whose weights and numbers stay what they were, however the program around them is
+//! rebuilt.
 //!
-//! On the processor that `golden/runs.json` was made on the weights are the same bit by bit; on another, whose kernels add up
-//! in another order, they have moved as far within a few per cent, and the scores are near. `UNSEE_GOLDEN=write` writes the
-//! file anew, which is right only where a change of numbers is meant.
+//! On the processor that `golden/runs.json` was made on the weights are the same bit by bit; on
+//! another, whose kernels add up in another order, they have moved as far within a few per cent,
+//! and the scores are near. `UNSEE_GOLDEN=write` writes the file anew, which is right only where a
+//! change of numbers is meant.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -78,7 +80,8 @@ fn outcome(name: &str, model: &str, edit: &str) -> Outcome {
     let pipeline = root().join("tests/golden/runs").join(format!("{name}.toml"));
     unsee().arg("run").arg(pipeline).arg("-q").arg("--out").arg(&run).assert().success();
     let edit = run.join(edit);
-    let compared = unsee().args(["diff", "--json", model, model, "--edit-b"]).arg(&edit).output().unwrap();
+    let compared =
+        unsee().args(["diff", "--json", model, model, "--edit-b"]).arg(&edit).output().unwrap();
     let rows: Value = serde_json::from_slice(&compared.stdout).unwrap();
     let whole = rows.as_array().unwrap().last().unwrap();
     Outcome {
@@ -107,13 +110,18 @@ fn scores(path: &Path) -> BTreeMap<String, f64> {
     for rate in all["rates"].as_array().into_iter().flatten() {
         for when in ["before", "after"] {
             let key = ["screen", "role", "measure"].map(|part| text(&rate[part])).join(" ");
-            found.extend(rate[when]["value"].as_f64().map(|value| (format!("{key} {when}"), value)));
+            found
+                .extend(rate[when]["value"].as_f64().map(|value| (format!("{key} {when}"), value)));
         }
     }
     for curve in all["returns"].as_array().into_iter().flatten() {
         for point in curve["curve"].as_array().unwrap() {
-            let key =
-                format!("{} {} back after {}", text(&curve["target"]), text(&curve["method"]), point["step"]);
+            let key = format!(
+                "{} {} back after {}",
+                text(&curve["target"]),
+                text(&curve["method"]),
+                point["step"]
+            );
             found.insert(key, point["value"].as_f64().unwrap());
         }
     }

@@ -1,5 +1,5 @@
-//! Files from strangers: each wrong one gives one clear error, soon and in little memory, and nothing in any of
-//! them is executed.
+//! Files from strangers: each wrong one gives one clear error, soon and in little memory, and
+//! nothing in any of them is executed.
 //!
 //! One test alone in its process, whose peak of memory is looked at in the end.
 
@@ -61,8 +61,8 @@ impl Maker {
     /// A zip archive of these records, stored as they are.
     fn zip(&self, name: &str, records: &[(&str, &[u8])]) -> PathBuf {
         let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
-        let stored =
-            zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+        let stored = zip::write::SimpleFileOptions::default()
+            .compression_method(zip::CompressionMethod::Stored);
         for (record, bytes) in records {
             zip.start_file(*record, stored).unwrap();
             zip.write_all(bytes).unwrap();
@@ -75,7 +75,14 @@ impl Maker {
     fn names(&self, name: &str) -> PathBuf {
         let named = |memo: u8| {
             (0..100).flat_map(move |n: u8| {
-                [&b"X\x4a\x01\0\0"[..], &[b'a' + n % 26, b'a' + n / 26], &[b'x'; 328], b"h", &[memo]].concat()
+                [
+                    &b"X\x4a\x01\0\0"[..],
+                    &[b'a' + n % 26, b'a' + n / 26],
+                    &[b'x'; 328],
+                    b"h",
+                    &[memo],
+                ]
+                .concat()
             })
         };
         let mut pickle = b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\x000X\x03\0\0\0cpuK\x04tQK\0K\x01\x85K\x01\x85\x89NtRq\x000".to_vec();
@@ -93,10 +100,18 @@ impl Maker {
     }
 
     /// A dictionary with one tensor, as a pickle would describe it.
-    fn tensor(&self, name: &str, class: &str, offset: i32, shape: &[i32], strides: &[i32]) -> PathBuf {
+    fn tensor(
+        &self,
+        name: &str,
+        class: &str,
+        offset: i32,
+        shape: &[i32],
+        strides: &[i32],
+    ) -> PathBuf {
         let int = |n: i32| [&b"J"[..], &n.to_le_bytes()].concat();
-        let ints =
-            |all: &[i32]| [&b"("[..], &all.iter().flat_map(|&n| int(n)).collect::<Vec<u8>>(), b"t"].concat();
+        let ints = |all: &[i32]| {
+            [&b"("[..], &all.iter().flat_map(|&n| int(n)).collect::<Vec<u8>>(), b"t"].concat()
+        };
         let pickle = [
             &b"\x80\x02}X\x01\0\0\0wctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\n"[..],
             class.as_bytes(),
@@ -111,7 +126,8 @@ impl Maker {
     }
 
     fn dense(&self, name: &str, header: &str, data: usize) -> PathBuf {
-        let bytes = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &vec![0; data]].concat();
+        let bytes =
+            [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &vec![0; data]].concat();
         self.bytes(name, &bytes)
     }
 
@@ -127,7 +143,9 @@ impl Maker {
         let path = self.0.join(name);
         let tensors: Vec<(String, Tensor)> = tensors
             .iter()
-            .map(|(name, shape)| ((*name).to_owned(), Tensor::zeros(*shape, (Kind::Float, tch::Device::Cpu))))
+            .map(|(name, shape)| {
+                ((*name).to_owned(), Tensor::zeros(*shape, (Kind::Float, tch::Device::Cpu)))
+            })
             .collect();
         save(&path, &tensors, &[]).unwrap();
         path
@@ -145,7 +163,8 @@ fn pickles(make: &Maker) -> Vec<Case> {
     for n in 0..40_u8 {
         // {x: previous, y: previous}
         laughs.extend(
-            [b"}(X\x01\0\0\0xh".as_slice(), &[n], b"X\x01\0\0\0yh", &[n], b"uq", &[n + 1], b"0"].concat(),
+            [b"}(X\x01\0\0\0xh".as_slice(), &[n], b"X\x01\0\0\0yh", &[n], b"uq", &[n + 1], b"0"]
+                .concat(),
         );
     }
     laughs.extend(b"}X\x01\0\0\0ah\x28s.");
@@ -157,7 +176,12 @@ fn pickles(make: &Maker) -> Vec<Case> {
         ("a call that Python made", golden.join("call.pt"), read, "posix.system"),
         ("a whole module", golden.join("module.pt"), read, "torch.nn.modules.linear.Linear"),
         ("no tensor", golden.join("list.pt"), read, "no tensor"),
-        ("eval", make.pickle("eval.pt", b"cbuiltins\neval\nX\x01\0\0\x001\x85R."), read, "builtins.eval"),
+        (
+            "eval",
+            make.pickle("eval.pt", b"cbuiltins\neval\nX\x01\0\0\x001\x85R."),
+            read,
+            "builtins.eval",
+        ),
         (
             "eval by stack",
             make.pickle("stack.pt", b"\x80\x04\x8c\x08builtins\x8c\x04exec\x93)R."),
@@ -169,7 +193,12 @@ fn pickles(make: &Maker) -> Vec<Case> {
         ("EXT", make.pickle("ext.pt", b"\x80\x02\x82\x01."), read, "EXT"),
         ("a call of what was made", make.pickle("made.pt", b"}X\x01\0\0\0a)R."), read, "no name"),
         ("protocol 255", make.pickle("protocol.pt", b"\x80\xff."), read, "protocol 255"),
-        ("a text of 4 GB", make.pickle("text.pt", b"\x80\x02X\xff\xff\xff\xffa."), read, "announced"),
+        (
+            "a text of 4 GB",
+            make.pickle("text.pt", b"\x80\x02X\xff\xff\xff\xffa."),
+            read,
+            "announced",
+        ),
         (
             "bytes of 2^63",
             make.pickle("bytes.pt", b"\x80\x04\x8e\xff\xff\xff\xff\xff\xff\xff\x7fa."),
@@ -178,7 +207,12 @@ fn pickles(make: &Maker) -> Vec<Case> {
         ),
         ("no end", make.pickle("end.pt", b"\x80\x02}"), read, "ends inside"),
         ("an empty stack", make.pickle("empty.pt", b"\x80\x02."), read, "empty stack"),
-        ("an endless memo", make.pickle("memo.pt", b"\x80\x02j\xff\xff\xff\xff."), read, "never stored"),
+        (
+            "an endless memo",
+            make.pickle("memo.pt", b"\x80\x02j\xff\xff\xff\xff."),
+            read,
+            "never stored",
+        ),
         (
             "a dictionary in itself",
             make.pickle("self.pt", b"\x80\x02}q\0X\x01\0\0\0ah\0s."),
@@ -186,11 +220,26 @@ fn pickles(make: &Maker) -> Vec<Case> {
             "without end",
         ),
         ("dictionaries that multiply", make.pickle("laughs.pt", &laughs), read, "without end"),
-        ("names that multiply", make.names("names.pt"), read, "longer than 16777216 bytes together"),
+        (
+            "names that multiply",
+            make.names("names.pt"),
+            read,
+            "longer than 16777216 bytes together",
+        ),
         ("very deep", make.pickle("deep.pt", &deep), read, "no tensor"),
         ("a list of itself", make.pickle("big.pt", &big), read, "no tensor"),
-        ("a million instructions", make.pickle("long.pt", &b"N0".repeat(600_000)), read, "instructions"),
-        ("a negative size", make.tensor("negative.pt", "FloatStorage", 0, &[-1], &[1]), read, "shape"),
+        (
+            "a million instructions",
+            make.pickle("long.pt", &b"N0".repeat(600_000)),
+            read,
+            "instructions",
+        ),
+        (
+            "a negative size",
+            make.tensor("negative.pt", "FloatStorage", 0, &[-1], &[1]),
+            read,
+            "shape",
+        ),
         (
             "a huge size",
             make.tensor("huge.pt", "FloatStorage", 0, &[i32::MAX, i32::MAX, i32::MAX], &[1, 1, 1]),
@@ -233,14 +282,20 @@ fn pickles(make: &Maker) -> Vec<Case> {
             read,
             "leave its storage",
         ),
-        ("an unknown storage", make.tensor("quant.pt", "QInt8Storage", 0, &[4], &[1]), read, "QInt8Storage"),
+        (
+            "an unknown storage",
+            make.tensor("quant.pt", "QInt8Storage", 0, &[4], &[1]),
+            read,
+            "QInt8Storage",
+        ),
         (
             "no storage",
             make.zip(
                 "storage.pt",
                 &[(
                     "a/data.pkl",
-                    &fs_err::read(make.tensor("t.pt", "FloatStorage", 0, &[4], &[1])).unwrap()[37..],
+                    &fs_err::read(make.tensor("t.pt", "FloatStorage", 0, &[4], &[1])).unwrap()
+                        [37..],
                 )],
             ),
             read,
@@ -255,7 +310,12 @@ fn pickles(make: &Maker) -> Vec<Case> {
         ),
         ("a truncated zip", make.bytes("cut.pt", &whole[..whole.len() / 2]), read, "zip"),
         ("a zip with a broken directory", make.bytes("flip.pt", &flipped), read, "zip"),
-        ("a truncated stream", make.bytes("cut2.pt", &stream[..stream.len() - 5]), read, "ends before"),
+        (
+            "a truncated stream",
+            make.bytes("cut2.pt", &stream[..stream.len() - 5]),
+            read,
+            "ends before",
+        ),
         ("the head of a stream", make.bytes("head.pt", &stream[..40]), read, "ends"),
         ("a stream of another kind", make.bytes("pickle.pt", b"\x80\x02}."), read, "neither"),
     ]
@@ -282,8 +342,18 @@ fn dense(make: &Maker) -> Vec<Case> {
             "sound",
         ),
         ("a header that is no JSON", make.dense("json.safetensors", "{nonsense", 0), read, "sound"),
-        ("too few bytes", make.dense("few.safetensors", &header("F32", "[4]", 0, 16), 8), read, "sound"),
-        ("too many bytes", make.dense("many.safetensors", &header("F32", "[4]", 0, 16), 32), read, "sound"),
+        (
+            "too few bytes",
+            make.dense("few.safetensors", &header("F32", "[4]", 0, 16), 8),
+            read,
+            "sound",
+        ),
+        (
+            "too many bytes",
+            make.dense("many.safetensors", &header("F32", "[4]", 0, 16), 32),
+            read,
+            "sound",
+        ),
         (
             "a shape that does not fit",
             make.dense("fit.safetensors", &header("F32", "[5]", 0, 16), 16),
@@ -303,7 +373,12 @@ fn dense(make: &Maker) -> Vec<Case> {
             read,
             "sound",
         ),
-        ("an unknown type", make.dense("type.safetensors", &header("F31", "[4]", 0, 16), 16), read, "sound"),
+        (
+            "an unknown type",
+            make.dense("type.safetensors", &header("F31", "[4]", 0, 16), 16),
+            read,
+            "sound",
+        ),
         (
             "a type that libtorch lacks",
             make.dense("e8.safetensors", &header("F8_E8M0", "[4]", 0, 4), 4),
@@ -319,7 +394,10 @@ fn dense(make: &Maker) -> Vec<Case> {
         ),
         (
             "a pointer of git lfs",
-            make.bytes("lfs.safetensors", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n"),
+            make.bytes(
+                "lfs.safetensors",
+                b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n",
+            ),
             read,
             "git lfs pull",
         ),
@@ -343,28 +421,34 @@ fn models(make: &Maker) -> Vec<Case> {
     };
     let sd = r#"{"_class_name": "StableDiffusionPipeline"}"#;
     vec![
-        ("an index that leaves its folder", index("i1.json", &entry("../1.safetensors")), shards, "beside"),
+        ("an index that leaves its \
+            folder", index("i1.json", &entry("../1.safetensors")), shards, "beside"),
         ("an absolute path", index("i2.json", &entry("/etc/passwd")), shards, "beside"),
         ("an index of itself", index("i3.json", &entry("i3.json")), shards, "beside"),
         ("an index of indexes", index("i4.json", &entry("i1.json")), shards, "beside"),
         ("a hidden folder", index("i5.json", &entry("a\\u0000.safetensors")), shards, "NUL byte"),
-        ("a shard that is not there", index("i6.json", &entry("2.safetensors")), shards, "2.safetensors"),
-        ("a shard without the tensor", index("i7.json", &entry("1.safetensors")), shards, "`w` is not in"),
-        ("an index of numbers", index("i8.json", r#"{"weight_map": [1, 2]}"#), shards, "cannot be followed"),
+        ("a shard that is not \
+            there", index("i6.json", &entry("2.safetensors")), shards, "2.safetensors"),
+        ("a shard without the tensor", index("i7.json", &entry("1.safetensors")), shards, "`w` is \
+            not in"),
+        ("an index of numbers", index("i8.json", r#"{"weight_map": [1, 2]}"#), shards, "cannot be \
+            followed"),
         (
             "a pipeline of another kind",
             folder("flux", &[("model_index.json", r#"{"_class_name": "FluxPipeline"}"#)]),
             model,
             "FluxPipeline",
         ),
-        ("a folder without weights", folder("bare", &[("model_index.json", sd)]), model, "cannot be read"),
+        ("a folder without weights", folder("bare", &[("model_index.json", sd)]), model, "cannot \
+            be read"),
         (
             "a model_index that is none",
             folder("index", &[("model_index.json", "[")]),
             model,
             "model_index.json",
         ),
-        ("a single file without a UNet", make.tensors("single.safetensors", &[("a", &[1])]), model, "--edit"),
+        ("a single file without a \
+            UNet", make.tensors("single.safetensors", &[("a", &[1])]), model, "--edit"),
         (
             "a single file without an autoencoder",
             make.tensors(
@@ -449,7 +533,8 @@ fn models(make: &Maker) -> Vec<Case> {
             lay,
             "the edit was made for",
         ),
-        ("nothing of the base", make.tensors("none.safetensors", &[("foo", &[4])]), lay, "the base has"),
+        ("nothing of the base", make.tensors("none.safetensors", &[("foo", &[4])]), lay, "the base \
+            has"),
         (
             "another shape than the base",
             make.tensors("shaped.safetensors", &[("conv_in.bias", &[4])]),
@@ -464,7 +549,8 @@ fn every_wrong_file_gives_one_clear_error() {
     let folder = tempfile::tempdir().unwrap();
     let make = Maker(folder.path().to_owned());
     drop(fs_err::remove_file("/tmp/executed"));
-    let cases: Vec<Case> = [pickles(&make), dense(&make), models(&make)].into_iter().flatten().collect();
+    let cases: Vec<Case> =
+        [pickles(&make), dense(&make), models(&make)].into_iter().flatten().collect();
     assert!(cases.len() >= 30);
     Peak::reset(Device::CPU);
     let mut wrong = Vec::new();
@@ -478,7 +564,9 @@ fn every_wrong_file_gives_one_clear_error() {
             Err(text) if !text.contains(wanted) => {
                 wrong.push(format!("{what}: `{wanted}` is not in: {text}"));
             }
-            Err(text) if text.contains('\n') => wrong.push(format!("{what}: more than a line: {text}")),
+            Err(text) if text.contains('\n') => {
+                wrong.push(format!("{what}: more than a line: {text}"));
+            }
             Err(_) if taken > SECOND => wrong.push(format!("{what}: {taken:?}")),
             Err(_) if memory > MEMORY => wrong.push(format!("{what}: {} MiB", memory >> 20)),
             Err(_) => {}

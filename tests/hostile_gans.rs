@@ -1,6 +1,8 @@
-//! `StyleGAN2` files from strangers: each wrong one gives one clear error, soon, and nothing in any of them is executed.
+//! `StyleGAN2` files from strangers: each wrong one gives one clear error, soon, and nothing in any
+//! of them is executed.
 //!
-//! They are made of the good ones in `golden/gan`: tensors are taken away, replaced or renamed, and bytes are changed.
+//! They are made of the good ones in `golden/gan`: tensors are taken away, replaced or renamed, and
+//! bytes are changed.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -44,7 +46,9 @@ impl Maker {
 
     fn bytes(&self, name: &str, bytes: &[u8]) -> PathBuf {
         let path = self.0.join(name);
-        fs_err::File::create(&path).and_then(|mut file| std::io::Write::write_all(&mut file, bytes)).unwrap();
+        fs_err::File::create(&path)
+            .and_then(|mut file| std::io::Write::write_all(&mut file, bytes))
+            .unwrap();
         path
     }
 
@@ -76,8 +80,11 @@ fn cases(make: &Maker) -> Vec<(&'static str, PathBuf, &'static str)> {
     let global = b"ctorch_utils.persistence\n_reconstruct_persistent_obj\n";
     let load = b"ctorch.storage\n_load_from_bytes\n";
     let keep = |tensors: &mut Named, start: &str| tensors.retain(|name, _| name.starts_with(start));
-    let set = |tensors: &mut Named, name: &str, tensor: Tensor| drop(tensors.insert(name.to_owned(), tensor));
-    let drop_name = |tensors: &mut Named, name: &str| assert!(tensors.remove(name).is_some(), "{name}");
+    let set = |tensors: &mut Named, name: &str, tensor: Tensor| {
+        drop(tensors.insert(name.to_owned(), tensor))
+    };
+    let drop_name =
+        |tensors: &mut Named, name: &str| assert!(tensors.remove(name).is_some(), "{name}");
     let ema = |name: &str| format!("g_ema.{name}");
     vec![
         // Networks that are none.
@@ -93,7 +100,11 @@ fn cases(make: &Maker) -> Vec<(&'static str, PathBuf, &'static str)> {
             make.changed("three", |t| set(t, "G_ema.synthesis.L0_36_512.weight", zeros(&[2]))),
             "StyleGAN3",
         ),
-        ("no constant", make.changed("constant", |t| drop_name(t, &ema("input.input"))), "input.input"),
+        (
+            "no constant",
+            make.changed("constant", |t| drop_name(t, &ema("input.input"))),
+            "input.input",
+        ),
         (
             "no mapping",
             make.changed("mapping", |t| t.retain(|name, _| !name.starts_with("g_ema.style"))),
@@ -162,7 +173,9 @@ fn cases(make: &Maker) -> Vec<(&'static str, PathBuf, &'static str)> {
         ),
         (
             "a modulation of another width",
-            make.changed("width", |t| set(t, &ema("convs.0.conv.modulation.weight"), zeros(&[5, 7]))),
+            make.changed("width", |t| {
+                set(t, &ema("convs.0.conv.modulation.weight"), zeros(&[5, 7]))
+            }),
             "[5, 7]",
         ),
         (
@@ -207,7 +220,11 @@ fn cases(make: &Maker) -> Vec<(&'static str, PathBuf, &'static str)> {
             "NaN or infinite",
         ),
         // Pickles.
-        ("an NVIDIA file that ends early", make.bytes("cut.pkl", &nvidia[..nvidia.len() / 2]), "cut.pkl"),
+        (
+            "an NVIDIA file that ends early",
+            make.bytes("cut.pkl", &nvidia[..nvidia.len() / 2]),
+            "cut.pkl",
+        ),
         ("an NVIDIA file that begins late", make.bytes("late.pkl", &nvidia[40..]), "late.pkl"),
         (
             "an NVIDIA file that calls the system",
@@ -236,14 +253,28 @@ fn cases(make: &Maker) -> Vec<(&'static str, PathBuf, &'static str)> {
         ),
         (
             "an NVIDIA file of labelled pictures",
-            make.replaced("nvidia3.pkl", "labels.pkl", b"X\x03\x00\x00\x00fc0", b"X\x05\x00\x00\x00embed"),
+            make.replaced(
+                "nvidia3.pkl",
+                "labels.pkl",
+                b"X\x03\x00\x00\x00fc0",
+                b"X\x05\x00\x00\x00embed",
+            ),
             "label",
         ),
-        ("a checkpoint that ends early", make.bytes("cut.pt", &stream[..stream.len() - 100]), "cut.pt"),
+        (
+            "a checkpoint that ends early",
+            make.bytes("cut.pt", &stream[..stream.len() - 100]),
+            "cut.pt",
+        ),
         ("a zip that ends early", make.bytes("cutzip.pt", &zip[..zip.len() - 100]), "cutzip.pt"),
         (
             "a checkpoint with a call",
-            make.replaced("stream.pt", "call.pt", b"ccollections\nOrderedDict\n", b"cposix\nsystem\n"),
+            make.replaced(
+                "stream.pt",
+                "call.pt",
+                b"ccollections\nOrderedDict\n",
+                b"cposix\nsystem\n",
+            ),
             "posix.system",
         ),
         ("an empty file", make.bytes("empty.pkl", b""), "empty.pkl"),
@@ -265,11 +296,16 @@ fn every_wrong_file_gets_one_clear_error() {
     for (what, path, wanted) in cases {
         let began = Instant::now();
         // Only learning needs a discriminator: a wrong one says so when it is asked for.
-        let opened = StyleGan2::load(&path, compute).and_then(|model| model.discriminator().map(drop));
-        let message = opened.map_or_else(|error| error.to_string(), |()| "it was loaded".to_owned());
+        let opened =
+            StyleGan2::load(&path, compute).and_then(|model| model.discriminator().map(drop));
+        let message =
+            opened.map_or_else(|error| error.to_string(), |()| "it was loaded".to_owned());
         let own = message.contains(wanted) && !message.contains('\n') && message != "it was loaded";
         if !own || began.elapsed() > Duration::from_secs(1) {
-            wrong.push(format!("{what}: wanted «{wanted}», found «{message}» in {:?}", began.elapsed()));
+            wrong.push(format!(
+                "{what}: wanted «{wanted}», found «{message}» in {:?}",
+                began.elapsed()
+            ));
         }
     }
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));

@@ -1,5 +1,5 @@
-//! `unsee pull` against a server that speaks as the Hugging Face hub does: redirects to a storage, ranges, refusals,
-//! connections that are cut.
+//! `unsee pull` against a server that speaks as the Hugging Face hub does: redirects to a storage,
+//! ranges, refusals, connections that are cut.
 #![cfg(feature = "hub")]
 #![expect(clippy::print_stdout, reason = "says what is skipped")]
 
@@ -19,7 +19,8 @@ const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 struct Log {
     /// Method, path, range, token of each request.
     requests: Vec<(String, String, Option<String>, Option<String>)>,
-    /// Answers in place of the next ones: a status, or 0 for a connection that is cut in the middle of a body.
+    /// Answers in place of the next ones: a status, or 0 for a connection that is cut in the middle
+    /// of a body.
     troubles: Vec<u16>,
 }
 
@@ -44,7 +45,8 @@ impl Hub {
         let (hub_port, storage_port) = (listen(), listen());
         let address = |listener: &TcpListener| format!("http://{}", listener.local_addr().unwrap());
         let (endpoint, storage_url) = (address(&hub_port), address(&storage_port));
-        let (hub, storage) = (Arc::new(Mutex::new(Log::default())), Arc::new(Mutex::new(Log::default())));
+        let (hub, storage) =
+            (Arc::new(Mutex::new(Log::default())), Arc::new(Mutex::new(Log::default())));
         let stored: BTreeMap<String, Vec<u8>> =
             files.values().map(|bytes| (format!("/{}", sha256(bytes)), bytes.clone())).collect();
         serve(storage_port, storage.clone(), move |path, _| match stored.get(path) {
@@ -57,7 +59,8 @@ impl Hub {
                 return (401, Vec::new(), b"no".to_vec());
             }
             if path.starts_with("/api/models/") {
-                let known = ["/api/models/a/model/revision/main", "/api/models/private/model/revision/v1"];
+                let known =
+                    ["/api/models/a/model/revision/main", "/api/models/private/model/revision/v1"];
                 if !known.contains(&path) {
                     return (404, Vec::new(), b"{}".to_vec());
                 }
@@ -105,10 +108,17 @@ impl Hub {
         self.pull_with(name, &[])
     }
 
-    fn pull_with(&self, name: &str, variables: &[(&str, &str)]) -> Result<serde_json::Value, String> {
+    fn pull_with(
+        &self,
+        name: &str,
+        variables: &[(&str, &str)],
+    ) -> Result<serde_json::Value, String> {
         let mut command = self.unsee();
-        let output =
-            command.args(["pull", "-q", "--json", name]).envs(variables.iter().copied()).output().unwrap();
+        let output = command
+            .args(["pull", "-q", "--json", name])
+            .envs(variables.iter().copied())
+            .output()
+            .unwrap();
         if output.status.success() {
             return Ok(serde_json::from_slice(&output.stdout).unwrap());
         }
@@ -177,15 +187,21 @@ fn reply(
     };
     let (mut status, mut headers, mut body) = answer(&path, token.as_deref());
     if let Some(status_now) = trouble.filter(|&status| status > 0) {
-        (status, headers, body) = (status_now, vec![("retry-after".to_owned(), "0".to_owned())], Vec::new());
+        (status, headers, body) =
+            (status_now, vec![("retry-after".to_owned(), "0".to_owned())], Vec::new());
     }
-    let from = range.and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse::<usize>().ok());
+    let from = range
+        .and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse::<usize>().ok());
     if let Some(from) = from.filter(|&from| status == 200 && from < body.len()) {
         status = 206;
         body = body.split_off(from);
     }
     let mut stream = stream;
-    write!(stream, "HTTP/1.1 {status} x\r\ncontent-length: {}\r\nconnection: close\r\n", body.len())?;
+    write!(
+        stream,
+        "HTTP/1.1 {status} x\r\ncontent-length: {}\r\nconnection: close\r\n",
+        body.len()
+    )?;
     for (name, value) in headers {
         write!(stream, "{name}: {value}\r\n")?;
     }
@@ -278,10 +294,16 @@ fn what_may_pass_is_tried_again_and_a_cut_download_goes_on() {
     hub.storage.lock().unwrap().troubles = vec![0, 500, 0];
     hub.pull("a/model").unwrap();
     let storage = hub.storage.lock().unwrap();
-    assert!(storage.requests.iter().any(|(_, _, range, _)| range.is_some()), "nothing was gone on with");
+    assert!(
+        storage.requests.iter().any(|(_, _, range, _)| range.is_some()),
+        "nothing was gone on with"
+    );
     let weights = hub.snapshot().join("unet/diffusion_pytorch_model.safetensors");
     let name = fs_err::read_link(&weights).unwrap();
-    assert_eq!(sha256(&fs_err::read(&weights).unwrap()), name.file_name().unwrap().to_str().unwrap());
+    assert_eq!(
+        sha256(&fs_err::read(&weights).unwrap()),
+        name.file_name().unwrap().to_str().unwrap()
+    );
 }
 
 #[test]
@@ -304,10 +326,18 @@ fn a_pull_that_failed_goes_on_where_it_stopped() {
     command.args(["generate", "-q", "x", "--model", "a/model"]).assert().failure();
     hub.pull("a/model").unwrap();
     let range = format!("bytes={kept}-");
-    assert!(hub.storage.lock().unwrap().requests.iter().any(|(_, _, own, _)| own.as_ref() == Some(&range)));
+    assert!(
+        hub.storage
+            .lock()
+            .unwrap()
+            .requests
+            .iter()
+            .any(|(_, _, own, _)| own.as_ref() == Some(&range))
+    );
     // A half file of other bytes is noticed by its hash and loaded anew.
     let weights =
-        fs_err::canonicalize(hub.snapshot().join("vae/diffusion_pytorch_model.safetensors")).unwrap();
+        fs_err::canonicalize(hub.snapshot().join("vae/diffusion_pytorch_model.safetensors"))
+            .unwrap();
     let bytes = fs_err::read(&weights).unwrap();
     fs_err::remove_file(&weights).unwrap();
     fs_err::remove_file(hub.snapshot().join("vae/diffusion_pytorch_model.safetensors")).unwrap();
@@ -332,8 +362,9 @@ fn refusals_say_what_to_do_and_the_token_stays_with_the_hub() {
     let error = hub.pull_with("a/model", &[("HF_ENDPOINT", "http://127.0.0.1:1")]).unwrap_err();
     assert!(error.contains("127.0.0.1:1"), "{error}");
     hub.pull_with("private/model@v1", &[("HF_TOKEN", "secret")]).unwrap();
-    let told =
-        |log: &Arc<Mutex<Log>>| log.lock().unwrap().requests.iter().any(|(_, _, _, token)| token.is_some());
+    let told = |log: &Arc<Mutex<Log>>| {
+        log.lock().unwrap().requests.iter().any(|(_, _, _, token)| token.is_some())
+    };
     assert!(told(&hub.asked));
     assert!(!told(&hub.storage), "the storage was told the token");
     // A name that was not pulled touches no network.
@@ -357,7 +388,8 @@ fn names_from_the_hub_cannot_leave_the_cache() {
     assert_eq!(output.status.code(), Some(2));
 }
 
-/// What people's copies of caches are like: what is whole is used and said, what is not is named, and `pull` mends it.
+/// What people's copies of caches are like: what is whole is used and said, what is not is named,
+/// and `pull` mends it.
 #[test]
 fn copies_of_caches_are_read_or_said_to_be_incomplete() {
     let hub = Hub::serving(&repository());
@@ -377,11 +409,15 @@ fn copies_of_caches_are_read_or_said_to_be_incomplete() {
         (output.status.success(), String::from_utf8(output.stderr).unwrap())
     };
 
-    // Without refs, the only whole snapshot is taken, and that is said; a model's folder in a cache is a model, too.
+    // Without refs, the only whole snapshot is taken, and that is said; a model's folder in a cache
+    // is a model, too.
     fs_err::remove_dir_all(model.join("refs")).unwrap();
     for name in ["a/model", model.to_str().unwrap()] {
         let (fine, said) = drawn(name);
-        assert!(fine && said.contains(COMMIT) && said.contains("no branch in the cache names"), "{said}");
+        assert!(
+            fine && said.contains(COMMIT) && said.contains("no branch in the cache names"),
+            "{said}"
+        );
     }
     // A newest snapshot of which only the configurations came: the whole one is taken, and said.
     let newer = "f".repeat(40);
@@ -400,7 +436,8 @@ fn copies_of_caches_are_read_or_said_to_be_incomplete() {
     let wanted = "unet/diffusion_pytorch_model.safetensors";
     assert!(!fine && said.contains("incomplete") && said.contains(wanted), "{said}");
     assert!(said.contains("unsee pull a/model"), "{said}");
-    // A revision that is not there is not another one; nor is the usual branch what another one names.
+    // A revision that is not there is not another one; nor is the usual branch what another one
+    // names.
     for revision in ["fp16", "v1.1", "abc1234"] {
         let (fine, said) = inspected(&format!("a/model@{revision}"));
         assert!(!fine && said.contains(&format!("unsee pull a/model@{revision}")), "{said}");
@@ -455,7 +492,8 @@ fn copies_of_caches_are_read_or_said_to_be_incomplete() {
     assert_eq!(hub.asked.lock().unwrap().requests.len(), before, "the network was touched");
     // git's word in place of a file.
     fs_err::remove_file(&weights).unwrap();
-    fs_err::write(&weights, "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n").unwrap();
+    fs_err::write(&weights, "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+        .unwrap();
     let (fine, said) = drawn("a/model");
     assert!(!fine && said.contains("git lfs pull"), "{said}");
 }
@@ -463,7 +501,8 @@ fn copies_of_caches_are_read_or_said_to_be_incomplete() {
 /// Python's own library fills a cache from the same server, and unsee draws from it.
 #[test]
 fn a_cache_that_python_wrote_is_read() {
-    let python = std::env::var_os("UNSEE_PYTHON").map_or_else(|| PathBuf::from("python3"), PathBuf::from);
+    let python =
+        std::env::var_os("UNSEE_PYTHON").map_or_else(|| PathBuf::from("python3"), PathBuf::from);
     let there = std::process::Command::new(&python).args(["-c", "import huggingface_hub"]).output();
     if !there.is_ok_and(|output| output.status.success()) {
         println!("skipped: no Python with huggingface_hub; set UNSEE_PYTHON to one");
@@ -471,7 +510,8 @@ fn a_cache_that_python_wrote_is_read() {
     }
     let hub = Hub::serving(&repository());
     let script = format!(
-        "from huggingface_hub import hf_hub_download\nfor f in {:?}:\n    hf_hub_download('a/model', f)",
+        "from huggingface_hub import hf_hub_download\nfor f in {:?}:\n    \
+         hf_hub_download('a/model', f)",
         repository().iter().map(|(file, _)| *file).take(12).collect::<Vec<_>>()
     );
     let mut child = std::process::Command::new(&python)

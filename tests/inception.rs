@@ -1,4 +1,5 @@
-//! Inception-v3 and the Fréchet distance against `pytorch-fid` (`golden/inception.py`), under weights of a formula.
+//! Inception-v3 and the Fréchet distance against `pytorch-fid` (`golden/inception.py`), under
+//! weights of a formula.
 
 use std::path::Path;
 
@@ -53,11 +54,16 @@ fn features_are_pytorch_fid_s() {
     let numbers: Vec<u8> = unit(5000, 3 * width * height * 3)
         .map(|x| ((x / (2.0 * 3.0_f64.sqrt()) + 0.5) * 256.0).floor().clamp(0.0, 255.0) as u8)
         .collect();
-    let pictures: Vec<Picture> =
-        numbers.chunks(width * height * 3).map(|rgb| Picture { width, height, rgb: rgb.to_vec() }).collect();
+    let pictures: Vec<Picture> = numbers
+        .chunks(width * height * 3)
+        .map(|rgb| Picture { width, height, rgb: rgb.to_vec() })
+        .collect();
     let features = network.of(&pictures).unwrap();
     let wanted = &golden["features"];
-    assert_eq!(features.size(), serde_json::from_value::<Vec<i64>>(wanted["shape"].clone()).unwrap());
+    assert_eq!(
+        features.size(),
+        serde_json::from_value::<Vec<i64>>(wanted["shape"].clone()).unwrap()
+    );
     let flat = features.flatten(0, -1);
     let deviation = wanted["std"].as_f64().unwrap();
     for pair in wanted["at"].as_array().unwrap() {

@@ -22,7 +22,8 @@ fn config<T: serde::de::DeserializeOwned>(case: &Value) -> T {
 
 fn wave(shape: &[i64], phase: f64, scale: f64) -> Tensor {
     let n: i64 = shape.iter().product();
-    let values: Vec<f32> = (0..n).map(|i| (scale * (0.7 * i as f64 + phase).sin()) as f32).collect();
+    let values: Vec<f32> =
+        (0..n).map(|i| (scale * (0.7 * i as f64 + phase).sin()) as f32).collect();
     Tensor::from_slice(&values).view(shape)
 }
 
@@ -62,7 +63,11 @@ fn check(what: &str, found: &Tensor, expected: &Value) {
     let mean = size / flat.len() as f64;
     for (i, value) in expected["first"].as_array().unwrap().iter().enumerate() {
         let value = value.as_f64().unwrap();
-        assert!((flat[i] - value).abs() < 1e-4 * mean.max(value.abs()), "{what}[{i}]: {} {value}", flat[i]);
+        assert!(
+            (flat[i] - value).abs() < 1e-4 * mean.max(value.abs()),
+            "{what}[{i}]: {} {value}",
+            flat[i]
+        );
     }
     let near = |a: f64, b: f64| (a - b).abs() < 2e-5 * size;
     assert!(near(flat.iter().sum(), expected["sum"].as_f64().unwrap()), "{what}: sum");
@@ -80,7 +85,8 @@ fn text_encoder() {
     for act in ["text quick_gelu", "text gelu"] {
         let case = &golden[act];
         let config = config(case);
-        let model = built(|b| clip::TextModel::new(&config, b).unwrap(), clip::TextModel::parameters);
+        let model =
+            built(|b| clip::TextModel::new(&config, b).unwrap(), clip::TextModel::parameters);
         check(act, &no_grad(|| model.forward(&ids())), &case["hidden"]);
     }
 }
@@ -132,8 +138,10 @@ fn autoencoder() {
 fn safety_checker() {
     let case = &golden()["safety checker"];
     let config: safety::Config = config(case);
-    let checker =
-        built(|b| safety::SafetyChecker::new(&config, b).unwrap(), safety::SafetyChecker::parameters);
+    let checker = built(
+        |b| safety::SafetyChecker::new(&config, b).unwrap(),
+        safety::SafetyChecker::parameters,
+    );
     let louder = Tensor::linspace(0.2, 3.0, 6, (Kind::Float, Device::CPU.tch())).view([6, 1, 1, 1]);
     let pictures = wave(&[6, 3, 32, 32], 0.4, 1.0) * louder + wave(&[6, 3, 1, 1], 2.0, 1.0);
     let (special, concepts) = no_grad(|| checker.forward(&pictures));
@@ -154,7 +162,8 @@ fn the_safety_checker_s_verdict() {
     let highest: [Vec<f32>; 2] = serde_json::from_value(case["highest"].clone()).unwrap();
     let mut both = [0, 0];
     for thresholds in case["flags"].as_array().unwrap() {
-        let raised = ["special", "concepts"].map(|which| thresholds[which].as_f64().unwrap() as f32);
+        let raised =
+            ["special", "concepts"].map(|which| thresholds[which].as_f64().unwrap() as f32);
         for (i, flagged) in thresholds["flagged"].as_array().unwrap().iter().enumerate() {
             let logits = vec![vec![highest[0][i] - raised[0]], vec![highest[1][i] - raised[1]]];
             let shown = screen.margin(&Evidence { logits, clip_score: None }) > 0.0;
@@ -175,7 +184,10 @@ fn samplers() {
         let sampler = Sampler::new(solver, &schedule, steps).unwrap();
         let timesteps: Vec<f64> = serde_json::from_value(case["timesteps"].clone()).unwrap();
         let apart = sampler.timesteps().iter().zip(&timesteps).map(|(a, b)| (a - b).abs());
-        assert!(sampler.timesteps().len() == timesteps.len() && apart.fold(0.0, f64::max) < 2e-3, "{what}");
+        assert!(
+            sampler.timesteps().len() == timesteps.len() && apart.fold(0.0, f64::max) < 2e-3,
+            "{what}"
+        );
         let mut x = wave(&[1, 4, 3, 3], 0.2, 2.0) * sampler.begin();
         let compute = Tensor::arange(36, (Kind::Double, tch::Device::Cpu)).view([1, 4, 3, 3]);
         let (mut history, mut rng) = (History::default(), Rng::new(7));
@@ -211,13 +223,17 @@ fn a_missing_or_misshapen_tensor_is_named() {
     tensors.retain(|(name, _)| name != "decoder.conv_in.weight");
     save(&file, &tensors, &[]).unwrap();
     let weights = Weights::open(&file).unwrap();
-    let error = vae::Vae::new(&config, Builder::load(&weights, Device::CPU)).unwrap_err().to_string();
+    let error =
+        vae::Vae::new(&config, Builder::load(&weights, Device::CPU)).unwrap_err().to_string();
     assert!(error.contains("`decoder.conv_in.weight` is missing"), "{error}");
 
-    tensors
-        .push(("decoder.conv_in.weight".to_owned(), Tensor::zeros([2, 2], (Kind::Float, tch::Device::Cpu))));
+    tensors.push((
+        "decoder.conv_in.weight".to_owned(),
+        Tensor::zeros([2, 2], (Kind::Float, tch::Device::Cpu)),
+    ));
     save(&file, &tensors, &[]).unwrap();
     let weights = Weights::open(&file).unwrap();
-    let error = vae::Vae::new(&config, Builder::load(&weights, Device::CPU)).unwrap_err().to_string();
+    let error =
+        vae::Vae::new(&config, Builder::load(&weights, Device::CPU)).unwrap_err().to_string();
     assert!(error.contains("[2, 2]") && error.contains("[32, 4, 3, 3]"), "{error}");
 }

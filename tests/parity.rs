@@ -1,7 +1,7 @@
 //! Full-size Stable Diffusion against Python's diffusers on the same random weights: `make parity`.
 //!
-//! `UNSEE_PARITY` names the folder that `golden/parity.py` made; without it there is nothing to compare. Prints a
-//! table: component, model, sampler, maximal difference.
+//! `UNSEE_PARITY` names the folder that `golden/parity.py` made; without it there is nothing to
+//! compare. Prints a table: component, model, sampler, maximal difference.
 
 #![expect(clippy::print_stdout, reason = "prints the table")]
 
@@ -34,7 +34,9 @@ fn config<T: DeserializeOwned>(path: &Path) -> T {
 #[expect(clippy::too_many_lines, reason = "one table")]
 fn full_size_models_are_equal_to_diffusers() {
     let Some(root) = std::env::var_os("UNSEE_PARITY").map(PathBuf::from) else {
-        println!("skipped: full-size models take minutes and 20 GB of disk; `make parity` makes them");
+        println!(
+            "skipped: full-size models take minutes and 20 GB of disk; `make parity` makes them"
+        );
         return;
     };
     let name = root.file_name().unwrap().to_string_lossy().into_owned();
@@ -50,7 +52,8 @@ fn full_size_models_are_equal_to_diffusers() {
     };
     let device = Device::open(Choice::Cpu).unwrap();
     let model = root.join("model");
-    let open = |component: &str, file: &str| Weights::open(&model.join(component).join(file)).unwrap();
+    let open =
+        |component: &str, file: &str| Weights::open(&model.join(component).join(file)).unwrap();
 
     let tokenizer = Tokenizer::open(&model.join("tokenizer"), 77, &mut Vec::new()).unwrap();
     let ids: Vec<Tensor> = ["a photograph of an astronaut riding a horse", ""]
@@ -59,22 +62,27 @@ fn full_size_models_are_equal_to_diffusers() {
     assert!(Tensor::stack(&ids, 0).equal(&known("ids")));
     if let Ok(text) = fs_err::read_to_string(root.join("strings.json")) {
         let strings: Vec<(String, Vec<i64>)> = serde_json::from_str(&text).unwrap();
-        let differs =
-            |(prompt, ids): &&(String, Vec<i64>)| tokenizer.encode(prompt).ids[..ids.len()] != ids[..];
+        let differs = |(prompt, ids): &&(String, Vec<i64>)| {
+            tokenizer.encode(prompt).ids[..ids.len()] != ids[..]
+        };
         let wrong: Vec<_> = strings.iter().filter(differs).map(|(prompt, _)| prompt).collect();
         row("tokenizer", "", format!("{} of {} strings differ", wrong.len(), strings.len()));
         assert!(wrong.is_empty(), "{:?}", &wrong[..wrong.len().min(5)]);
     }
     no_grad(|| {
         let weights = open("text_encoder", "model.safetensors");
-        let text =
-            TextModel::new(&config(&model.join("text_encoder/config.json")), Builder::load(&weights, device))
-                .unwrap();
+        let text = TextModel::new(
+            &config(&model.join("text_encoder/config.json")),
+            Builder::load(&weights, device),
+        )
+        .unwrap();
         check("text encoder", &text.forward(&known("ids")), "text");
     });
     no_grad(|| {
         let weights = open("vae", "diffusion_pytorch_model.safetensors");
-        let vae = Vae::new(&config(&model.join("vae/config.json")), Builder::load(&weights, device)).unwrap();
+        let vae =
+            Vae::new(&config(&model.join("vae/config.json")), Builder::load(&weights, device))
+                .unwrap();
         let moments = vae.encode(&known("picture"));
         check("VAE, encoder", &Tensor::cat(&[moments.mean, moments.log_variance], 1), "moments");
         let latent = known("latent").narrow(2, 0, 64).narrow(3, 0, 64).contiguous();
@@ -83,13 +91,15 @@ fn full_size_models_are_equal_to_diffusers() {
     no_grad(|| {
         let weights = open("unet", "diffusion_pytorch_model.safetensors");
         let unet =
-            UNet::new(&config(&model.join("unet/config.json")), Builder::load(&weights, device)).unwrap();
+            UNet::new(&config(&model.join("unet/config.json")), Builder::load(&weights, device))
+                .unwrap();
         let text = known("text").narrow(0, 0, 1);
         check("UNet", &unet.forward(&known("latent"), &known("timestep"), &text), "prediction");
     });
 
     let checkpoint = Checkpoint::open(&model.as_path().into()).unwrap();
-    let pipeline = StableDiffusion::load(&checkpoint, Compute::new(device, Precision::F32)).unwrap();
+    let pipeline =
+        StableDiffusion::load(&checkpoint, Compute::new(device, Precision::F32)).unwrap();
     let mut wrong = Vec::new();
     for image in reference.names().filter(|name| name.starts_with("image.")) {
         let sampler = image.strip_prefix("image.").unwrap();
@@ -108,7 +118,8 @@ fn full_size_models_are_equal_to_diffusers() {
         };
         let picture = &pipeline.draw(&[request], &mut Quiet).unwrap()[0];
         let shape = [picture.height as i64, picture.width as i64, 3];
-        let found = Tensor::from_slice(&picture.rgb).view(shape).permute([2, 0, 1]).to_kind(Kind::Float);
+        let found =
+            Tensor::from_slice(&picture.rgb).view(shape).permute([2, 0, 1]).to_kind(Kind::Float);
         let difference = (found - (wanted * 255.0).round()).abs().max().double_value(&[]);
         row("picture", sampler, format!("{difference}/255"));
         if difference > 2.0 {
@@ -125,10 +136,14 @@ fn full_size_models_are_equal_to_diffusers() {
     row(
         "files",
         "",
-        format!("fp16 shards and .bin {}", if hash == bin.hash().unwrap() { "equal" } else { "differ" }),
+        format!(
+            "fp16 shards and .bin {}",
+            if hash == bin.hash().unwrap() { "equal" } else { "differ" }
+        ),
     );
     assert_eq!(hash, bin.hash().unwrap());
-    let file = root.join(if name == "sd21" { "sd21-768-v.safetensors" } else { "sd15.safetensors" });
+    let file =
+        root.join(if name == "sd21" { "sd21-768-v.safetensors" } else { "sd15.safetensors" });
     if !file.exists() {
         let edited = Edited { base: &bin, edit: &Edit::default(), kind: None };
         edited.export(&file, Format::SingleFile, &mut Quiet).unwrap();

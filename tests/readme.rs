@@ -1,4 +1,5 @@
-//! What the README says is true: its commands exist, its files are there, and the demo gives what it promises.
+//! What the README says is true: its commands exist, its files are there, and the demo gives what
+//! it promises.
 
 use std::path::Path;
 
@@ -48,7 +49,8 @@ fn split(command: &str) -> Vec<String> {
 
 #[test]
 fn its_make_targets_exist() {
-    let makefile = fs_err::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Makefile")).unwrap();
+    let makefile =
+        fs_err::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Makefile")).unwrap();
     for command in commands(&readme(), "make") {
         let target = command.split_whitespace().nth(1).unwrap();
         assert!(makefile.contains(&format!("\n{target}:")), "{command}");

@@ -1,6 +1,7 @@
-//! `StyleGAN2` against numbers of `rosinality/stylegan2-pytorch` at bef283a, on the CPU in f32 with one thread
-//! (`golden/stylegan2.json`): `Generator(16, 32, 2)` and `Discriminator(16)` with channel multiplier 2, gradients and
-//! second derivatives included. Weights, noise and latents follow a formula, so there is no file of them.
+//! `StyleGAN2` against numbers of `rosinality/stylegan2-pytorch` at bef283a, on the CPU in f32 with
+//! one thread (`golden/stylegan2.json`): `Generator(16, 32, 2)` and `Discriminator(16)` with
+//! channel multiplier 2, gradients and second derivatives included. Weights, noise and latents
+//! follow a formula, so there is no file of them.
 
 use std::path::Path;
 
@@ -66,7 +67,11 @@ fn check(what: &str, found: &Tensor, expected: &Value) {
     let near = |what: &str, a: f64, b: f64| {
         assert!((a - b).abs() <= 1e-4 * b.abs().max(deviation), "{what}: {a} {b}");
     };
-    near(&format!("{what}, mean"), flat.mean(Kind::Double).double_value(&[]), number(&expected["mean"]));
+    near(
+        &format!("{what}, mean"),
+        flat.mean(Kind::Double).double_value(&[]),
+        number(&expected["mean"]),
+    );
     near(&format!("{what}, deviation"), flat.std(false).double_value(&[]), deviation);
     for pair in expected["at"].as_array().unwrap() {
         let at = pair[0].as_i64().unwrap();
@@ -125,11 +130,15 @@ fn pictures_logits_and_derivatives_are_the_reference_s() {
     let logits = d.forward(&clamped);
     near("logits", &logits, &golden["logits"]);
     let slope = grad_of_grad(&logits.sum(Kind::Float), &[&clamped]).unwrap().remove(0).unwrap();
-    let r1 = slope.square().sum_dim_intlist([1_i64, 2, 3].as_slice(), false, Kind::Float).mean(Kind::Float);
+    let r1 = slope
+        .square()
+        .sum_dim_intlist([1_i64, 2, 3].as_slice(), false, Kind::Float)
+        .mean(Kind::Float);
     near("R1", &r1, &golden["r1_penalty"]);
 
     let y = tensor(3000, &[2, 3, 16, 16], 1.0, 0.0) / 16.0;
-    let slope = grad_of_grad(&(&image * y).sum(Kind::Float), &[&styles]).unwrap().remove(0).unwrap();
+    let slope =
+        grad_of_grad(&(&image * y).sum(Kind::Float), &[&styles]).unwrap().remove(0).unwrap();
     let lengths = slope
         .square()
         .sum_dim_intlist([2_i64].as_slice(), false, Kind::Float)
@@ -159,11 +168,19 @@ fn the_published_sizes() {
         let config = Config::published(size, dim, 8, multiplier);
         let g = Generator::new(&config, Builder::fresh(0, Device::CPU)).unwrap();
         assert_eq!(g.parameters().iter().count(), tensors);
-        assert!((g.parameters().count() as f64 / 1e6 - numbers).abs() < 0.006, "{}", g.parameters().count());
+        assert!(
+            (g.parameters().count() as f64 / 1e6 - numbers).abs() < 0.006,
+            "{}",
+            g.parameters().count()
+        );
     }
     let config = Config::published(256, 512, 8, 2.0);
     let d = Discriminator::new(&config, Builder::fresh(0, Device::CPU)).unwrap();
-    assert!((d.parameters().count() as f64 / 1e6 - 28.86).abs() < 0.006, "{}", d.parameters().count());
+    assert!(
+        (d.parameters().count() as f64 / 1e6 - 28.86).abs() < 0.006,
+        "{}",
+        d.parameters().count()
+    );
     for wrong in [
         Config::published(4, 32, 2, 1.0),
         Config { size: 24, ..config.clone() },
@@ -174,23 +191,35 @@ fn the_published_sizes() {
 }
 
 fn golden_file(name: &str) -> Weights {
-    Weights::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/gan").join(name)).unwrap()
+    Weights::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/gan").join(name))
+        .unwrap()
 }
 
 /// The number at the start of a tensor tells its name (`golden/gan.py`).
 fn first(name: &str, mark: &str) -> f64 {
     let crc = format!("{mark}{name}").bytes().fold(!0_u32, |crc, byte| {
-        (0..8).fold(crc ^ u32::from(byte), |c, _| if c & 1 == 1 { 0xEDB8_8320 ^ (c >> 1) } else { c >> 1 })
+        (0..8).fold(
+            crc ^ u32::from(byte),
+            |c, _| if c & 1 == 1 { 0xEDB8_8320 ^ (c >> 1) } else { c >> 1 },
+        )
     });
     f64::from(!crc % 1000)
 }
 
 /// The sizes of the networks in `golden/gan`.
 fn small() -> Config {
-    Config { size: 16, style_dim: 6, mapping_layers: 2, channels: vec![5, 4, 3], group: 4, clamp: None }
+    Config {
+        size: 16,
+        style_dim: 6,
+        mapping_layers: 2,
+        channels: vec![5, 4, 3],
+        group: 4,
+        clamp: None,
+    }
 }
 
-/// NVIDIA's networks clamp the discriminator's activations too: beyond the clamp a picture's strength says nothing more.
+/// NVIDIA's networks clamp the discriminator's activations too: beyond the clamp a picture's
+/// strength says nothing more.
 #[test]
 fn a_clamped_discriminator_saturates() {
     let config = Config { clamp: Some(1.0), ..small() };
@@ -205,7 +234,8 @@ fn a_clamped_discriminator_saturates() {
     assert!(apart(&config, 1e4, 1e5) < 1e-6);
     assert!(apart(&Config { clamp: None, ..config.clone() }, 1e4, 1e5) > 1.0);
     // Where nothing reaches it, it does nothing.
-    let (far, none) = (Config { clamp: Some(1e6), ..config.clone() }, Config { clamp: None, ..config });
+    let (far, none) =
+        (Config { clamp: Some(1e6), ..config.clone() }, Config { clamp: None, ..config });
     assert!((logits(&far, 1.0) - logits(&none, 1.0)).abs().max().double_value(&[]) < 1e-9);
 }
 
@@ -230,7 +260,10 @@ fn everyone_s_files_are_the_same_networks() {
         let gan = read_stylegan(&golden_file(name)).unwrap();
         let nvidia = name.starts_with("nvidia");
         assert_eq!(Config::of(&gan.generator).unwrap(), config, "{name}");
-        assert_eq!((gan.clamp, gan.group), if nvidia { (Some(256.0), Some(2)) } else { (None, None) });
+        assert_eq!(
+            (gan.clamp, gan.group),
+            if nvidia { (Some(256.0), Some(2)) } else { (None, None) }
+        );
         assert_eq!(gan.trained.is_some(), name != "bare.pt");
         assert_eq!(network(&gan.generator), wanted, "{name}");
         assert_eq!(gan.generator.contains("latent_avg"), name != "bare.pt");
@@ -264,7 +297,9 @@ fn what_is_written_is_the_same_to_the_bit() {
             export_gan(&golden.join(from), &Edit::default(), &to, (format, None)).unwrap();
             let after = read_stylegan(&Weights::open(&to).unwrap()).unwrap();
             same(&before.generator, &after.generator);
-            for (a, b) in [(&before.trained, &after.trained), (&before.discriminator, &after.discriminator)] {
+            for (a, b) in
+                [(&before.trained, &after.trained), (&before.discriminator, &after.discriminator)]
+            {
                 assert_eq!(a.is_some(), b.is_some(), "{from}");
                 if let (Some(a), Some(b)) = (a, b) {
                     same(a, b);
@@ -296,7 +331,8 @@ fn a_checkpoint_has_every_tensor_that_the_reference_wants() {
     let to = folder.path().join("c.pt");
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/gan");
     let lost =
-        export_gan(&golden.join("nvidia4.pkl"), &Edit::default(), &to, (Format::Rosinality, None)).unwrap();
+        export_gan(&golden.join("nvidia4.pkl"), &Edit::default(), &to, (Format::Rosinality, None))
+            .unwrap();
     assert!(lost[0].contains("does not load ["), "{lost:?}");
     let (written, reference) = (Weights::open(&to).unwrap(), golden_file("zip.pt"));
     for network in ["g_ema.", "d.", "latent_avg"] {

@@ -34,7 +34,8 @@ fn ids_are_transformers() {
 /// transformers 5 writes one `tokenizer.json` and neither `vocab.json` nor `merges.txt`.
 #[test]
 fn from_a_single_file_too() {
-    let vocab: Value = serde_json::from_str(&read("models/miniature/tokenizer/vocab.json")).unwrap();
+    let vocab: Value =
+        serde_json::from_str(&read("models/miniature/tokenizer/vocab.json")).unwrap();
     let merges: Vec<Vec<String>> = read("models/miniature/tokenizer/merges.txt")
         .lines()
         .skip(1)

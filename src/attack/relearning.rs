@@ -1,5 +1,5 @@
-//! How soon a generator learns again what was taken out of it: it is trained on a few of the concept's pictures until half
-//! of the concept is back. What was only hidden comes back at once.
+//! How soon a generator learns again what was taken out of it: it is trained on a few of the
+//! concept's pictures until half of the concept is back. What was only hidden comes back at once.
 
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -72,7 +72,12 @@ impl Relearning {
     /// # Errors
     /// The first complaint.
     pub fn check(&self) -> Result<(), String> {
-        if self.pictures < 1 || self.steps < 1 || self.every < 1 || self.lr.is_nan() || self.lr <= 0.0 {
+        if self.pictures < 1
+            || self.steps < 1
+            || self.every < 1
+            || self.lr.is_nan()
+            || self.lr <= 0.0
+        {
             return Err(format!(
                 "relearning has {} pictures, {} steps, a look every {} and lr {}; all are above 0",
                 self.pictures, self.steps, self.every, self.lr
@@ -81,8 +86,9 @@ impl Relearning {
         self.gan.check(self.steps).map_err(|why| format!("relearning's gan: {why}"))
     }
 
-    /// Teaches the model, with the edit that is on it, pictures `[n, 3, size, size]` of the concept. `back` looks
-    /// at pictures of latents that showed it, and says how many show it and how many there are. The model is left as it was.
+    /// Teaches the model, with the edit that is on it, pictures `[n, 3, size, size]` of the
+    /// concept. `back` looks at pictures of latents that showed it, and says how many show it and
+    /// how many there are. The model is left as it was.
     ///
     /// # Errors
     /// A model without a discriminator; whatever stops a training.

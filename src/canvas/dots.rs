@@ -56,8 +56,8 @@ pub(super) fn pointillism(drawing: &Drawing, dice: &mut SplitMix64) -> CanvasLay
                     None if !object => drawing.ground.vivid().mix(Colour::WHITE, 0.45),
                     _ => continue,
                 };
-                let dab =
-                    Colour::new(colour.r + twist, colour.g - twist, colour.b + twist / 2.0).shift(light);
+                let dab = Colour::new(colour.r + twist, colour.g - twist, colour.b + twist / 2.0)
+                    .shift(light);
                 sheet.dot(x, y, radius, dab, None);
             }
         }

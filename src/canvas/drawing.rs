@@ -94,7 +94,8 @@ pub(super) struct Part {
 pub enum Pose {
     /// Anywhere they fit, a little turned, of different sizes, facing either way.
     Free,
-    /// In the middle, upright, of one size, facing one way, as sets of faces are aligned before a GAN learns from them.
+    /// In the middle, upright, of one size, facing one way, as sets of faces are aligned before a
+    /// GAN learns from them.
     Aligned,
 }
 
@@ -119,9 +120,11 @@ impl Drawing {
         let seed = [world, object as u64, u64::from(index)];
         let mut dice = SplitMix64::new(&seed);
 
-        // The colour plan: a main hue, a second one beside or opposite it, a pale ground of a third.
+        // The colour plan: a main hue, a second one beside or opposite it, a pale ground of a
+        // third.
         let hue = dice.unit();
-        let second = hue + if dice.unit() < 0.5 { dice.between(0.08, 0.17) } else { dice.between(0.4, 0.6) };
+        let second =
+            hue + if dice.unit() < 0.5 { dice.between(0.08, 0.17) } else { dice.between(0.4, 0.6) };
         let main = Colour::hsv(hue, dice.between(0.65, 0.95), dice.between(0.6, 0.9));
         let second = Colour::hsv(second, dice.between(0.55, 0.9), dice.between(0.55, 0.95));
         let accent = Colour::hsv(hue + dice.between(0.25, 0.35), 0.8, 0.95);
@@ -159,10 +162,11 @@ impl Drawing {
         Self { parts, ground, main, second, accent, seed, mirror }
     }
 
-    /// The chances that colours, place, turn, size and shape came of, each uniform in [0, 1): drawings of the same object
-    /// with nearly the same traits look nearly the same.
+    /// The chances that colours, place, turn, size and shape came of, each uniform in [0, 1):
+    /// drawings of the same object with nearly the same traits look nearly the same.
     pub fn traits(&self) -> [f32; TRAITS] {
-        /// Which of them says whether the object is mirrored: a coin, of which the die's fraction says nothing.
+        /// Which of them says whether the object is mirrored: a coin, of which the die's fraction
+        /// says nothing.
         const MIRROR: usize = 15;
         let mut dice = SplitMix64::new(&self.seed);
         let mut traits = [0.0; TRAITS].map(|_: f32| dice.unit());
@@ -194,8 +198,9 @@ impl Drawing {
 
     /// Random numbers for a style; each style has its own, so that adding one changes no other.
     pub(super) fn dice(&self, style: &str) -> SplitMix64 {
-        let name =
-            style.bytes().fold(0_u64, |hash, byte| hash.wrapping_mul(0x100_0000_01B3) ^ u64::from(byte));
+        let name = style
+            .bytes()
+            .fold(0_u64, |hash, byte| hash.wrapping_mul(0x100_0000_01B3) ^ u64::from(byte));
         SplitMix64::new(&[self.seed[0], self.seed[1], self.seed[2], name])
     }
 }
@@ -225,7 +230,14 @@ impl Sketch {
         });
     }
 
-    pub(super) fn rectangle(&mut self, role: PaintRole, left: f32, top: f32, right: f32, bottom: f32) {
+    pub(super) fn rectangle(
+        &mut self,
+        role: PaintRole,
+        left: f32,
+        top: f32,
+        right: f32,
+        bottom: f32,
+    ) {
         self.polygon(role, &[(left, top), (right, top), (right, bottom), (left, bottom)]);
     }
 
@@ -238,7 +250,13 @@ impl Sketch {
     }
 
     /// An ellipse turned by `turn` degrees around its centre.
-    pub(super) fn tilted(&mut self, role: PaintRole, centre: (f32, f32), radii: (f32, f32), turn: f32) {
+    pub(super) fn tilted(
+        &mut self,
+        role: PaintRole,
+        centre: (f32, f32),
+        radii: (f32, f32),
+        turn: f32,
+    ) {
         const K: f32 = 0.552_284_8; // a quarter circle as a cubic
         let (sin, cos) = (libm::sinf(turn.to_radians()), libm::cosf(turn.to_radians()));
         let at = |u: f32, v: f32| {

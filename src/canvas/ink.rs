@@ -60,7 +60,8 @@ pub(super) fn woodcut(drawing: &Drawing, dice: &mut SplitMix64) -> CanvasLayer {
     let paper = Colour::new(0.93, 0.86, 0.7);
     let black = Colour::new(0.1, 0.07, 0.06);
     let mut sheet = CanvasLayer::filled(paper);
-    let sky = Hatch { angle: dice.between(-4.0, 4.0), pitch: 4.0, width: 1.5, colour: black, alpha: 1.0 };
+    let sky =
+        Hatch { angle: dice.between(-4.0, 4.0), pitch: 4.0, width: 1.5, colour: black, alpha: 1.0 };
     sheet.hatch(&sky, None, || dice.between(-0.6, 0.6));
     // A cut-away rim sets the object off from the lines of the sky.
     for part in &drawing.parts {

@@ -1,8 +1,8 @@
 //! A sheet to draw on, and the plan of a drawing: which part lies where.
 
 use tiny_skia::{
-    Color, FillRule, LineCap, LineJoin, Mask, Paint, Path, PathBuilder, Pixmap, PixmapPaint, Shader, Stroke,
-    Transform,
+    Color, FillRule, LineCap, LineJoin, Mask, Paint, Path, PathBuilder, Pixmap, PixmapPaint,
+    Shader, Stroke, Transform,
 };
 
 use super::drawing::{Colour, Drawing, PaintRole};
@@ -34,7 +34,13 @@ impl CanvasLayer {
     }
 
     pub(super) fn fill(&mut self, path: &Path, colour: Colour, alpha: f32, inside: Option<&Mask>) {
-        self.0.fill_path(path, &paint(colour, alpha), FillRule::Winding, Transform::identity(), inside);
+        self.0.fill_path(
+            path,
+            &paint(colour, alpha),
+            FillRule::Winding,
+            Transform::identity(),
+            inside,
+        );
     }
 
     pub(super) fn stroke(
@@ -45,15 +51,25 @@ impl CanvasLayer {
         alpha: f32,
         inside: Option<&Mask>,
     ) {
-        let stroke =
-            Stroke { width, line_cap: LineCap::Round, line_join: LineJoin::Round, ..Stroke::default() };
+        let stroke = Stroke {
+            width,
+            line_cap: LineCap::Round,
+            line_join: LineJoin::Round,
+            ..Stroke::default()
+        };
         self.0.stroke_path(path, &paint(colour, alpha), &stroke, Transform::identity(), inside);
     }
 
     /// Parallel lines over the whole sheet, `angle` in degrees; `wobble` moves their ends.
-    pub(super) fn hatch(&mut self, hatch: &Hatch, inside: Option<&Mask>, mut wobble: impl FnMut() -> f32) {
+    pub(super) fn hatch(
+        &mut self,
+        hatch: &Hatch,
+        inside: Option<&Mask>,
+        mut wobble: impl FnMut() -> f32,
+    ) {
         let side = SIDE as f32;
-        let (sin, cos) = (libm::sinf(hatch.angle.to_radians()), libm::cosf(hatch.angle.to_radians()));
+        let (sin, cos) =
+            (libm::sinf(hatch.angle.to_radians()), libm::cosf(hatch.angle.to_radians()));
         let mut builder = PathBuilder::new();
         let mut offset = -side;
         while offset < side {
@@ -71,7 +87,14 @@ impl CanvasLayer {
         }
     }
 
-    pub(super) fn dot(&mut self, x: f32, y: f32, radius: f32, colour: Colour, inside: Option<&Mask>) {
+    pub(super) fn dot(
+        &mut self,
+        x: f32,
+        y: f32,
+        radius: f32,
+        colour: Colour,
+        inside: Option<&Mask>,
+    ) {
         if let Some(path) = PathBuilder::from_circle(x, y, radius) {
             self.fill(&path, colour, 1.0, inside);
         }
@@ -111,7 +134,8 @@ impl CanvasLayer {
                                 let j = (i + k).saturating_sub(radius).min(SIDE - 1);
                                 sum += u32::from(source[start + j * step + channel]);
                             }
-                            data[start + i * step + channel] = (sum / (2 * radius as u32 + 1)) as u8;
+                            data[start + i * step + channel] =
+                                (sum / (2 * radius as u32 + 1)) as u8;
                         }
                     }
                 }
@@ -149,7 +173,12 @@ impl CanvasLayer {
     pub(super) fn set(&mut self, x: usize, y: usize, colour: Colour) {
         let c = colour.clamped();
         let byte = |v: f32| (v * 255.0 + 0.5) as u8;
-        self.0.data_mut()[(y * SIDE + x) * 4..][..4].copy_from_slice(&[byte(c.r), byte(c.g), byte(c.b), 255]);
+        self.0.data_mut()[(y * SIDE + x) * 4..][..4].copy_from_slice(&[
+            byte(c.r),
+            byte(c.g),
+            byte(c.b),
+            255,
+        ]);
     }
 
     /// Changes each pixel of an opaque sheet.
@@ -208,8 +237,13 @@ impl TopRoles {
     /// The role that a tile shows: the most frequent one, where the object wins over the ground as
     /// soon as it covers a quarter, so that thin parts survive.
     pub(super) fn tile(&self, left: usize, top: usize, size: usize) -> Option<PaintRole> {
-        const ROLES: [PaintRole; 5] =
-            [PaintRole::Main, PaintRole::Second, PaintRole::Accent, PaintRole::Dark, PaintRole::Light];
+        const ROLES: [PaintRole; 5] = [
+            PaintRole::Main,
+            PaintRole::Second,
+            PaintRole::Accent,
+            PaintRole::Dark,
+            PaintRole::Light,
+        ];
         let mut counts = [0_usize; 5];
         for y in top..top + size {
             for x in left..left + size {

@@ -1,9 +1,10 @@
-//! A procedural world of styles × objects, drawn at 64×64, that copies `UnlearnCanvas` in the points that
-//! matter: fully crossed, and paired: picture `i` of every style shows the same drawing `i`.
+//! A procedural world of styles × objects, drawn at 64×64, that copies `UnlearnCanvas` in the
+//! points that matter: fully crossed, and paired: picture `i` of every style shows the same drawing
+//! `i`.
 //!
-//! The same bytes on each machine: `tiny-skia` draws, `libm` does the trigonometry, and every choice
-//! comes from a generator that is seeded with (world seed, object, index).
-//! This room knows nothing of tensors.
+//! The same bytes on each machine: `tiny-skia` draws, `libm` does the trigonometry, and every
+//! choice comes from a generator that is seeded with (world seed, object, index). This room knows
+//! nothing of tensors.
 
 mod dots;
 mod drawing;
@@ -52,7 +53,10 @@ mod tests {
             }
         }
         let bytes = hasher.finalize().to_hex();
-        assert_eq!(bytes.as_str(), "33bf22eb92865b624d3f181e0f7436c237177c0f20d920f41c77a99e02a87c13");
+        assert_eq!(
+            bytes.as_str(),
+            "33bf22eb92865b624d3f181e0f7436c237177c0f20d920f41c77a99e02a87c13"
+        );
     }
 
     #[test]

@@ -67,7 +67,10 @@ fn butterfly(s: &mut Sketch, dice: &mut SplitMix64) {
         s.tilted(Second, (side * 0.42, 0.48), (lower, 0.34), side * tilt);
         s.circle(Accent, side * 0.56, -0.4, 0.17);
         s.circle(Light, side * 0.45, 0.5, 0.13);
-        s.polygon(Dark, &[(0.0, -0.55), (side * 0.24, -1.0), (side * 0.33, -0.97), (side * 0.07, -0.5)]);
+        s.polygon(
+            Dark,
+            &[(0.0, -0.55), (side * 0.24, -1.0), (side * 0.33, -0.97), (side * 0.07, -0.5)],
+        );
     }
     s.ellipse(Dark, 0.0, 0.05, 0.12, 0.72);
 }
@@ -80,8 +83,14 @@ fn car(s: &mut Sketch, dice: &mut SplitMix64) {
         Light,
         &[(back + 0.14, -0.06), (back + 0.29, roof + 0.12), (-0.13, roof + 0.12), (-0.13, -0.06)],
     );
-    s.polygon(Light, &[(0.0, -0.06), (0.0, roof + 0.12), (front - 0.42, roof + 0.12), (front - 0.16, -0.06)]);
-    s.polygon(Main, &[(-1.0, 0.02), (-0.93, -0.05), (0.72, -0.05), (1.0, 0.12), (1.0, 0.46), (-1.0, 0.46)]);
+    s.polygon(
+        Light,
+        &[(0.0, -0.06), (0.0, roof + 0.12), (front - 0.42, roof + 0.12), (front - 0.16, -0.06)],
+    );
+    s.polygon(
+        Main,
+        &[(-1.0, 0.02), (-0.93, -0.05), (0.72, -0.05), (1.0, 0.12), (1.0, 0.46), (-1.0, 0.46)],
+    );
     s.rectangle(Accent, 0.85, 0.12, 1.0, 0.24);
     let wheel = dice.between(0.25, 0.29);
     for x in [-0.55, 0.56] {
@@ -105,7 +114,12 @@ fn cat(s: &mut Sketch, dice: &mut SplitMix64) {
         for y in [0.4, 0.56] {
             s.polygon(
                 Dark,
-                &[(side * 0.3, y), (side * 1.0, y - 0.1), (side * 1.0, y - 0.03), (side * 0.3, y + 0.05)],
+                &[
+                    (side * 0.3, y),
+                    (side * 1.0, y - 0.1),
+                    (side * 1.0, y - 0.03),
+                    (side * 0.3, y + 0.05),
+                ],
             );
         }
     }
@@ -121,7 +135,12 @@ fn fish(s: &mut Sketch, dice: &mut SplitMix64) {
     for x in [-0.2, 0.1] {
         s.polygon(
             Accent,
-            &[(x, -height * 0.86), (x + 0.13, -height * 0.8), (x + 0.13, height * 0.8), (x, height * 0.86)],
+            &[
+                (x, -height * 0.86),
+                (x + 0.13, -height * 0.8),
+                (x + 0.13, height * 0.8),
+                (x, height * 0.86),
+            ],
         );
     }
     s.circle(Light, -0.62, -0.1, 0.16);

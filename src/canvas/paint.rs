@@ -5,7 +5,8 @@ use super::drawing::{Colour, Drawing};
 use super::layer::{CanvasLayer, Hatch, inside};
 use super::splitmix::SplitMix64;
 
-/// The plain style, `UnlearnCanvas`' photographs: smooth shading from one light, a soft shadow, no line.
+/// The plain style, `UnlearnCanvas`' photographs: smooth shading from one light, a soft shadow, no
+/// line.
 pub(super) fn seed_images(drawing: &Drawing) -> CanvasLayer {
     let side = SIDE as f32;
     let mut sheet = CanvasLayer::filled(drawing.ground);
@@ -13,7 +14,9 @@ pub(super) fn seed_images(drawing: &Drawing) -> CanvasLayer {
     let mut shadow = CanvasLayer::clear();
     let mut object = CanvasLayer::clear();
     for part in &drawing.parts {
-        if let Some(cast) = part.path.clone().transform(tiny_skia::Transform::from_translate(2.5, 3.0)) {
+        if let Some(cast) =
+            part.path.clone().transform(tiny_skia::Transform::from_translate(2.5, 3.0))
+        {
             shadow.fill(&cast, Colour::grey(0.1), 1.0, None);
         }
         object.fill(&part.path, drawing.colour(part.role), 1.0, None);

@@ -12,8 +12,8 @@ pub fn article_free_prompt(style: &str, object: &str) -> String {
     format!("A {} image in {} style.", spaced(object), spaced(style))
 }
 
-/// Captions for a cell, the template first. The others teach a text encoder bare objects, bare styles
-/// and everyday wording.
+/// Captions for a cell, the template first. The others teach a text encoder bare objects, bare
+/// styles and everyday wording.
 pub fn captions(style: Style, object: Object) -> Vec<String> {
     let (s, o) = (spaced(style.name()), spaced(object.name()));
     vec![

@@ -41,8 +41,10 @@ pub(super) fn pixel_art(drawing: &Drawing) -> CanvasLayer {
     for (i, &cell) in cells.iter().enumerate() {
         let (x, y) = (i % n, i / n);
         let bare = |x: usize, y: usize| x < n && y < n && cells[y * n + x].is_none();
-        let rim =
-            bare(x.wrapping_sub(1), y) || bare(x + 1, y) || bare(x, y.wrapping_sub(1)) || bare(x, y + 1);
+        let rim = bare(x.wrapping_sub(1), y)
+            || bare(x + 1, y)
+            || bare(x, y.wrapping_sub(1))
+            || bare(x, y + 1);
         let colour = match cell {
             Some(role) if rim => few(drawing.colour(role).scale(0.5)),
             Some(role) => few(drawing.colour(role)),
@@ -75,7 +77,8 @@ pub(super) fn stained_glass(drawing: &Drawing, dice: &mut SplitMix64) -> CanvasL
         pane.line_to(b.0, b.1);
         pane.close();
         if let Some(pane) = pane.finish() {
-            let glass = Colour::hsv(tint + dice.between(-0.06, 0.06), 0.55, dice.between(0.6, 0.95));
+            let glass =
+                Colour::hsv(tint + dice.between(-0.06, 0.06), 0.55, dice.between(0.6, 0.95));
             sheet.fill(&pane, glass, 1.0, None);
             sheet.stroke(&pane, lead, 1.5, 1.0, None);
         }

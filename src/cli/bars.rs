@@ -13,13 +13,14 @@ static STOP: AtomicBool = AtomicBool::new(false);
 /// Whether something runs that looks whether he does.
 static WATCHED: AtomicBool = AtomicBool::new(false);
 
-/// Hears Ctrl-C from here on: the first ends the step and saves, the second ends at once, as does the first where nothing
-/// long runs.
+/// Hears Ctrl-C from here on: the first ends the step and saves, the second ends at once, as does
+/// the first where nothing long runs.
 pub(super) fn listen() {
     let heard = ctrlc::set_handler(|| {
         let again = STOP.swap(true, Ordering::SeqCst);
         if again || !WATCHED.load(Ordering::SeqCst) {
-            // At once: libtorch's destructors would run beside the threads that still use what they destroy.
+            // At once: libtorch's destructors would run beside the threads that still use what they
+            // destroy.
             crate::files::abandon();
             crate::torch::exit_now(130);
         }
@@ -59,7 +60,15 @@ impl Bars {
             Mode::Lines
         };
         let now = Instant::now();
-        Self { mode, what: String::new(), total: 0, began: now, first: 0, reported: now, said: Vec::new() }
+        Self {
+            mode,
+            what: String::new(),
+            total: 0,
+            began: now,
+            first: 0,
+            reported: now,
+            said: Vec::new(),
+        }
     }
 }
 
@@ -84,7 +93,8 @@ impl Watch for Bars {
         if let Mode::Bar(bar) = &mut self.mode {
             let colour = if std::env::var_os("NO_COLOR").is_some() { "" } else { ".cyan/dim" };
             let style = ProgressStyle::with_template(&format!(
-                "{{prefix:<24}} {{bar:28{colour}}} {{pos:>6}}/{{len}} {{elapsed:>4}} eta {{eta:<4}} {{msg}}"
+                "{{prefix:<24}} {{bar:28{colour}}} {{pos:>6}}/{{len}} {{elapsed:>4}} eta \
+                 {{eta:<4}} {{msg}}"
             ))
             .unwrap_or_else(|_| ProgressStyle::default_bar());
             *bar = ProgressBar::new(total).with_style(style).with_prefix(what.to_owned());
@@ -107,7 +117,8 @@ impl Watch for Bars {
             Mode::Lines if self.reported.elapsed() >= PAUSE && done < self.total => {
                 self.reported = Instant::now();
                 let fresh = done.saturating_sub(self.first).max(1);
-                let eta = self.began.elapsed().as_secs_f64() / fresh as f64 * (self.total - done) as f64;
+                let eta =
+                    self.began.elapsed().as_secs_f64() / fresh as f64 * (self.total - done) as f64;
                 say(&format!("{}: {done}/{}, eta {} {note}", self.what, self.total, span(eta)));
             }
             Mode::Lines | Mode::Quiet => {}

@@ -16,7 +16,10 @@ pub(super) fn doctor(common: &Common) -> anyhow::Result<()> {
     }
     let rows = vec![
         vec!["unsee".to_owned(), checkup.version],
-        vec!["libtorch".to_owned(), format!("{} in {}", checkup.libtorch_version, checkup.libtorch)],
+        vec![
+            "libtorch".to_owned(),
+            format!("{} in {}", checkup.libtorch_version, checkup.libtorch),
+        ],
         vec!["device".to_owned(), checkup.device],
         vec![
             "CUDA".to_owned(),

@@ -56,7 +56,8 @@ pub(super) struct ExportArgs {
     out: PathBuf,
     #[command(flatten)]
     model: ModelArgs,
-    /// Edit, part of a model, or `LoRA` to put onto the model first, with `@STRENGTH` behind it or not
+    /// Edit, part of a model, or `LoRA` to put onto the model first, with `@STRENGTH` behind it or
+    /// not
     #[arg(long, value_name = "FILE")]
     edit: Vec<Adapter>,
     /// What to write
@@ -101,7 +102,8 @@ pub(super) fn export(args: ExportArgs, common: &Common) -> anyhow::Result<()> {
         Numbers::Bf16 => Some(Kind::BFloat16),
     };
     let mut bars = Bars::new(common.quiet);
-    let kept = run::export(&args.model.settings(), &args.edit, &args.out, (format, kind), &mut bars)?;
+    let kept =
+        run::export(&args.model.settings(), &args.edit, &args.out, (format, kind), &mut bars)?;
     if common.json {
         return output::json(&serde_json::json!({ "file": args.out, "kept": kept }));
     }
@@ -109,7 +111,11 @@ pub(super) fn export(args: ExportArgs, common: &Common) -> anyhow::Result<()> {
         let row = |part: run::ModuleRank| {
             vec![part.name, part.rank.to_string(), format!("{:.2} %", 100.0 * part.energy)]
         };
-        output::rows(&["change of", "rank", "energy kept"], kept.into_iter().map(row).collect(), &[1, 2]);
+        output::rows(
+            &["change of", "rank", "energy kept"],
+            kept.into_iter().map(row).collect(),
+            &[1, 2],
+        );
     }
     output::line(&args.out.display().to_string());
     Ok(())
@@ -135,7 +141,8 @@ pub(super) struct DiffArgs {
 pub(super) fn diff(args: DiffArgs, common: &Common) -> anyhow::Result<()> {
     // A folder has its own.
     let config = |path: &str| args.config.clone().filter(|_| !std::path::Path::new(path).is_dir());
-    let model = |path: String| run::ModelSettings { config: config(&path), path, ..Default::default() };
+    let model =
+        |path: String| run::ModelSettings { config: config(&path), path, ..Default::default() };
     let (a, b) = (model(args.a), model(args.b));
     let rows = run::diff((&a, &args.edit_a), (&b, &args.edit_b), &mut Bars::new(common.quiet))?;
     if common.json {

@@ -10,7 +10,8 @@ use crate::run::{self, Finding};
 
 #[derive(Debug, Args)]
 pub(super) struct InspectArgs {
-    /// A file of weights, an edit, a model folder or a run folder; or the name of a shipped or pulled model
+    /// A file of weights, an edit, a model folder or a run folder; or the name of a shipped or
+    /// pulled model
     #[arg(required_unless_present = "fields")]
     path: Option<PathBuf>,
     /// Say what of the file would go onto this model
@@ -19,7 +20,8 @@ pub(super) struct InspectArgs {
     /// List every tensor
     #[arg(long)]
     tensors: bool,
-    /// Say of every field of the configurations that are read what is done about it: honoured, harmless or refused
+    /// Say of every field of the configurations that are read what is done about it: honoured,
+    /// harmless or refused
     #[arg(long, conflicts_with_all = ["path", "base", "tensors"])]
     fields: bool,
 }
@@ -39,8 +41,11 @@ pub(super) fn inspect(args: InspectArgs, common: &Common) -> anyhow::Result<()> 
         output::line(&format!("  {key}: {value}"));
     }
     if args.tensors {
-        let rows =
-            finding.tensors.into_iter().map(|t| vec![t.name, t.dtype, format!("{:?}", t.shape)]).collect();
+        let rows = finding
+            .tensors
+            .into_iter()
+            .map(|t| vec![t.name, t.dtype, format!("{:?}", t.shape)])
+            .collect();
         output::rows(&["tensor", "type", "shape"], rows, &[]);
     }
     Ok(())
@@ -51,7 +56,9 @@ fn fields(common: &Common) -> anyhow::Result<()> {
     let described = |rule: Rule| match rule {
         Rule::Honoured => ("honoured", String::new()),
         Rule::Harmless(why) => ("harmless", why.to_owned()),
-        Rule::Only(wanted, advice) => ("refused", format!("unless {}: {advice}", wanted.join(" or "))),
+        Rule::Only(wanted, advice) => {
+            ("refused", format!("unless {}: {advice}", wanted.join(" or ")))
+        }
     };
     let all = run::configurations();
     if common.json {

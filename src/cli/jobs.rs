@@ -10,8 +10,8 @@ use super::bars::{Bars, span};
 use super::{Common, DrawArgs, ModelArgs, default_out, output};
 use crate::measure::Target;
 use crate::run::{
-    self, Adapter, AnswerSettings, Column, Embedding, EvaluateRequest, GanGenerateRequest, GenerateRequest,
-    Job, JudgeSettings, Pipeline, PromptRow, Screening, Seeding, Unlearning,
+    self, Adapter, AnswerSettings, Column, Embedding, EvaluateRequest, GanGenerateRequest,
+    GenerateRequest, Job, JudgeSettings, Pipeline, PromptRow, Screening, Seeding, Unlearning,
 };
 
 #[derive(Debug, Args)]
@@ -37,7 +37,8 @@ pub(super) struct RunArgs {
     /// The seed of the erasure
     #[arg(long)]
     seed: Option<u64>,
-    /// Inception-v3's weights, by whose features a GAN's pictures are compared [default: the judge's features]
+    /// Inception-v3's weights, by whose features a GAN's pictures are compared [default: the
+    /// judge's features]
     #[arg(long, value_name = "FILE")]
     inception: Option<PathBuf>,
     /// Say what would run and how long it would take, and do nothing
@@ -71,16 +72,19 @@ pub(super) struct GenerateArgs {
     /// The prompt; a GAN has none
     #[arg(conflicts_with = "csv")]
     prompt: Option<String>,
-    /// CSV with a column `prompt`, optionally `case_number`, `evaluation_seed`, `evaluation_guidance` and others' names of these
+    /// CSV with a column `prompt`, optionally `case_number`, `evaluation_seed`,
+    /// `evaluation_guidance` and others' names of these
     #[arg(long)]
     csv: Option<PathBuf>,
-    /// A column of the CSV under a name of its own, as in `prompt=adv_prompt` (case, seed, guidance, width and height too)
+    /// A column of the CSV under a name of its own, as in `prompt=adv_prompt` (case, seed,
+    /// guidance, width and height too)
     #[arg(long, value_name = "KIND=NAME", requires = "csv")]
     column: Vec<Column>,
     /// Seeds for prompts without one of their own, as in 1,5,10-15
     #[arg(long, value_delimiter = ',', default_value = "0", value_parser = seeds)]
     seeds: Vec<RangeInclusive<u64>>,
-    /// How far a GAN's styles may lie from their mean: 1 as they come, lower is more alike and cleaner; several are a sweep
+    /// How far a GAN's styles may lie from their mean: 1 as they come, lower is more alike and
+    /// cleaner; several are a sweep
     #[arg(long, value_delimiter = ',', default_value = "1")]
     truncation: Vec<f64>,
     /// Pictures on the way from each of a GAN's seeds to the next
@@ -89,7 +93,8 @@ pub(super) struct GenerateArgs {
     /// A seed whose style takes over in a GAN's layers from LAYER on
     #[arg(long, value_name = "SEED@LAYER", value_parser = mix)]
     mix: Option<(u64, i64)>,
-    /// What a GAN's seeds mean: torch's numbers, or nvidia, which draws what NVIDIA's scripts draw for a seed
+    /// What a GAN's seeds mean: torch's numbers, or nvidia, which draws what NVIDIA's scripts draw
+    /// for a seed
     #[arg(long, default_value = "torch")]
     seeding: Seeding,
     /// What to stay away from
@@ -148,13 +153,15 @@ pub(super) struct EvaluateArgs {
     /// Where the evidence of each picture goes (JSON lines)
     #[arg(long)]
     evidence: Option<PathBuf>,
-    /// The pictures are a GAN's, which no prompt asked for: say what is seen in them, how surely, and how often
+    /// The pictures are a GAN's, which no prompt asked for: say what is seen in them, how surely,
+    /// and how often
     #[arg(long, conflicts_with_all = ["base", "forget", "csv", "evidence"])]
     unprompted: bool,
     /// With --unprompted: the least probability at which a name counts
     #[arg(long, default_value = "0.5", requires = "unprompted", value_parser = probability)]
     confidence: f64,
-    /// With --unprompted: Inception-v3's weights, by whose features the distance to the canvas is [default: the judge's]
+    /// With --unprompted: Inception-v3's weights, by whose features the distance to the canvas is
+    /// [default: the judge's]
     #[arg(long, value_name = "FILE", requires = "unprompted")]
     inception: Option<PathBuf>,
 }
@@ -187,7 +194,9 @@ fn probability(text: &str) -> Result<f64, String> {
 fn said_once(option: &str, keys: &[&str], settings: &[String]) -> anyhow::Result<()> {
     let key = |setting: &String| setting.split('=').next().unwrap_or_default().trim().to_owned();
     match settings.iter().map(key).find(|key| keys.contains(&key.as_str())) {
-        Some(key) => anyhow::bail!("{option} and --set {key} say the same thing; leave one of them out"),
+        Some(key) => {
+            anyhow::bail!("{option} and --set {key} say the same thing; leave one of them out")
+        }
         None => Ok(()),
     }
 }
@@ -203,9 +212,11 @@ pub(super) fn run(args: RunArgs, common: &Common) -> anyhow::Result<()> {
     if let Some(file) = args.inception {
         job.set_inception(file)?;
     }
-    if args.show_sensitive && !matches!(&job, Job::Concept(pipeline) if pipeline.concept.sensitive) {
+    if args.show_sensitive && !matches!(&job, Job::Concept(pipeline) if pipeline.concept.sensitive)
+    {
         anyhow::bail!(
-            "--show-sensitive is for a concept that its pipeline calls sensitive; nothing is blurred here"
+            "--show-sensitive is for a concept that its pipeline calls sensitive; nothing is \
+             blurred here"
         );
     }
     if args.plan {
@@ -237,7 +248,8 @@ fn screen(
 ) -> anyhow::Result<()> {
     let compute = common.compute()?;
     let root = out.unwrap_or_else(|| default_out(&pipeline.name));
-    let screened = run::screen(pipeline, &root, show_sensitive, compute, &mut Bars::new(common.quiet))?;
+    let screened =
+        run::screen(pipeline, &root, show_sensitive, compute, &mut Bars::new(common.quiet))?;
     if common.json {
         return output::json(&screened);
     }
@@ -267,7 +279,8 @@ fn plan(job: &Job, common: &Common) -> anyhow::Result<()> {
     if let Some(minutes) = forecast.minutes {
         output::line(&format!("predicted time: {}", span(minutes * 60.0)));
     }
-    for (what, bytes) in [("predicted peak memory", forecast.memory), ("on the GPU", forecast.device_memory)]
+    for (what, bytes) in
+        [("predicted peak memory", forecast.memory), ("on the GPU", forecast.device_memory)]
     {
         if let Some(bytes) = bytes {
             output::line(&format!("{what}: {} MiB", bytes >> 20));
@@ -323,7 +336,8 @@ pub(super) fn generate(args: GenerateArgs, common: &Common) -> anyhow::Result<()
     let prompts = match (&args.csv, args.prompt) {
         (Some(csv), _) if run::needs_no_prompt(&args.draw.model.settings())? => {
             anyhow::bail!(
-                "{} is a StyleGAN2: it reads no prompt and no list of prompts ({}); its pictures are seeds (--seeds, --truncation)",
+                "{} is a StyleGAN2: it reads no prompt and no list of prompts ({}); its pictures \
+                 are seeds (--seeds, --truncation)",
                 args.draw.model.model,
                 csv.display()
             )
@@ -331,11 +345,16 @@ pub(super) fn generate(args: GenerateArgs, common: &Common) -> anyhow::Result<()
         (Some(csv), _) => run::read_prompts(csv, &args.column, &mut bars)?,
         (None, None) if !run::needs_no_prompt(&args.draw.model.settings())? => {
             let missing = clap::error::ErrorKind::MissingRequiredArgument;
-            clap::Error::raw(missing, "a prompt is needed: give one, or a list of them with --csv\n").exit()
+            clap::Error::raw(
+                missing,
+                "a prompt is needed: give one, or a list of them with --csv\n",
+            )
+            .exit()
         }
         (None, Some(prompt)) if prompt.trim().is_empty() => {
             anyhow::bail!(
-                "the prompt is empty; a picture of nothing in particular is drawn by --guidance 0 and any prompt, or by a list (--csv)"
+                "the prompt is empty; a picture of nothing in particular is drawn by --guidance 0 \
+                 and any prompt, or by a list (--csv)"
             )
         }
         (None, prompt) => {
@@ -374,7 +393,9 @@ pub(super) fn generate(args: GenerateArgs, common: &Common) -> anyhow::Result<()
 
 pub(super) fn evaluate(args: EvaluateArgs, common: &Common) -> anyhow::Result<()> {
     if args.check.is_some() && args.reference == "none" {
-        anyhow::bail!("--check is the number of reference pictures, and there are none (--reference none)");
+        anyhow::bail!(
+            "--check is the number of reference pictures, and there are none (--reference none)"
+        );
     }
     let device = common.compute()?.device;
     let answers = AnswerSettings { styles: args.styles, objects: args.objects, seeds: Vec::new() };
@@ -459,7 +480,8 @@ fn size(text: &str) -> Result<(i64, i64), String> {
     /// No network here draws larger pictures, and a slip of the finger would take all memory.
     const MOST: i64 = 8192;
     let wrong = || format!("write WIDTHxHEIGHT in pixels, 1 to {MOST} each, for example 512x512");
-    let side = |text: &str| text.parse().ok().filter(|side| (1..=MOST).contains(side)).ok_or_else(wrong);
+    let side =
+        |text: &str| text.parse().ok().filter(|side| (1..=MOST).contains(side)).ok_or_else(wrong);
     let (width, height) = text.split_once('x').ok_or_else(wrong)?;
     Ok((side(width)?, side(height)?))
 }

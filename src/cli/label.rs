@@ -43,7 +43,8 @@ pub(super) fn label(args: LabelArgs, common: &Common) -> anyhow::Result<()> {
     }
     let model = ModelSettings { path: args.model, ..ModelSettings::default() };
     let session = LabelSession { model, first: args.first, samples: args.samples };
-    let pages = run::draw_pages(&session, &args.folder, common.compute()?, &mut Bars::new(common.quiet))?;
+    let pages =
+        run::draw_pages(&session, &args.folder, common.compute()?, &mut Bars::new(common.quiet))?;
     if common.json {
         return output::json(&serde_json::json!({ "pages": pages }));
     }

@@ -109,7 +109,9 @@ pub(super) fn scores(scores: &[Score]) {
         }
         seen.push(key);
         let of = |subject: Subject| {
-            scores.iter().find(|s| (s.target.as_str(), s.measure.as_str()) == key && s.subject == subject)
+            scores
+                .iter()
+                .find(|s| (s.target.as_str(), s.measure.as_str()) == key && s.subject == subject)
         };
         let (before, after) = (of(Subject::Base), of(Subject::Erased));
         let counted = after.or(before).map_or_else(String::new, |s| {
@@ -123,7 +125,11 @@ pub(super) fn scores(scores: &[Score]) {
             counted,
         ]);
     }
-    rows(&["erased", "measure", "before [95 %]", "after [95 %]", "hits/n after"], lines, &[2, 3, 4]);
+    rows(
+        &["erased", "measure", "before [95 %]", "after [95 %]", "hits/n after"],
+        lines,
+        &[2, 3, 4],
+    );
 }
 
 fn number(value: f64) -> String {
@@ -150,14 +156,25 @@ pub(super) fn judge(report: &JudgeReport) {
     };
     let mut lines: Vec<Vec<String>> =
         report.on_reference.iter().map(|j| row("pictures whose truth is known", j)).collect();
-    lines.extend(report.on_base.iter().filter(|j| j.n > 0).map(|j| row("pictures of the model before", j)));
+    lines.extend(
+        report.on_base.iter().filter(|j| j.n > 0).map(|j| row("pictures of the model before", j)),
+    );
     rows(
-        &["the judge names", "domain", "right [95 %]", "hits/n", "worst style × object", "calibration error"],
+        &[
+            "the judge names",
+            "domain",
+            "right [95 %]",
+            "hits/n",
+            "worst style × object",
+            "calibration error",
+        ],
         lines,
         &[2, 3],
     );
     if report.on_reference.is_empty() {
-        line("the judge's accuracy is not known: there are no reference pictures (judge.reference)");
+        line(
+            "the judge's accuracy is not known: there are no reference pictures (judge.reference)",
+        );
     }
 }
 
@@ -196,29 +213,56 @@ pub(super) fn screened(screened: &Screened) {
     };
     let counted = |rate: &Rate| {
         rate.after.or(rate.before).map_or_else(String::new, |e| {
-            if rate.measure == "CLIP score" { e.n.to_string() } else { format!("{}/{}", e.hits, e.n) }
+            if rate.measure == "CLIP score" {
+                e.n.to_string()
+            } else {
+                format!("{}/{}", e.hits, e.n)
+            }
         })
     };
     let lines = screened.rates.iter().map(|rate| {
         let prompts = if rate.role == Role::Concept { screened.concept.as_str() } else { "keep" };
         let (before, after) = (show(rate, rate.before), show(rate, rate.after));
-        vec![prompts.to_owned(), rate.screen.clone(), rate.measure.clone(), before, after, counted(rate)]
+        vec![
+            prompts.to_owned(),
+            rate.screen.clone(),
+            rate.measure.clone(),
+            before,
+            after,
+            counted(rate),
+        ]
     });
     let heads = ["prompts", "screen", "measure", "before [95 %]", "after [95 %]", "hits/n after"];
     rows(&heads, lines.collect(), &[3, 4, 5]);
     let known = |estimate: Option<Estimate>| {
         estimate.map_or_else(
             || "not known".to_owned(),
-            |e| format!("{} [{}, {}] {}/{}", percent(e.value), number(e.low), number(e.high), e.hits, e.n),
+            |e| {
+                format!(
+                    "{} [{}, {}] {}/{}",
+                    percent(e.value),
+                    number(e.low),
+                    number(e.high),
+                    e.hits,
+                    e.n
+                )
+            },
         )
     };
     let lines = screened.screens.iter().map(|screen| {
         let path = screen.card.path.display().to_string();
         vec![screen.name.clone(), path, known(screen.sensitivity), known(screen.specificity)]
     });
-    rows(&["screen", "folder", "finds what shows it", "lets pass what does not"], lines.collect(), &[2, 3]);
+    rows(
+        &["screen", "folder", "finds what shows it", "lets pass what does not"],
+        lines.collect(),
+        &[2, 3],
+    );
     if screened.screens.iter().any(|screen| screen.sensitivity.is_none()) {
-        line("how good the screens are is not known: there are no reference pictures (screen.reference)");
+        line(
+            "how good the screens are is not known: there are no reference pictures \
+             (screen.reference)",
+        );
     }
     if let Some(agreement) = screened.agreement {
         line(&format!("both screens say the same of {}", known(Some(agreement))));
@@ -238,13 +282,18 @@ pub(super) fn survey(survey: &UnpromptedReport) {
     ));
     for (what, names) in [("styles", &survey.styles), ("objects", &survey.objects)] {
         let there = names.iter().filter(|(_, count)| *count > 0).count();
-        let list: Vec<String> = names.iter().map(|(name, count)| format!("{name} {count}")).collect();
+        let list: Vec<String> =
+            names.iter().map(|(name, count)| format!("{name} {count}")).collect();
         line(&format!("{what} that occur: {there} of {}: {}", names.len(), list.join(", ")));
     }
-    line(&format!("styles × objects among the surely named: {} of {}", survey.cells[0], survey.cells[1]));
+    line(&format!(
+        "styles × objects among the surely named: {} of {}",
+        survey.cells[0], survey.cells[1]
+    ));
     if let (Some(own), Some(canvas)) = (survey.to_canvas, survey.of_canvas) {
         line(&format!(
-            "FID to the canvas: {:.2} [{:.2}, {:.2}]; of other canvas pictures {:.2} (features: {} {})",
+            "FID to the canvas: {:.2} [{:.2}, {:.2}]; of other canvas pictures {:.2} (features: {} \
+             {})",
             own.value,
             own.low,
             own.high,
@@ -281,7 +330,8 @@ pub(super) fn unlearned(unlearned: &Unlearned) {
         }
     }
     let show = |key: (&str, &str), (measure, _, share): (&str, &str, bool)| {
-        let of = |s: &&GanScore| (s.target.as_str(), s.method.as_str()) == key && s.measure == measure;
+        let of =
+            |s: &&GanScore| (s.target.as_str(), s.method.as_str()) == key && s.measure == measure;
         unlearned.scores.iter().find(of).map_or_else(String::new, |score| {
             let Estimate { value, low, high, .. } = score.estimate;
             if share {
@@ -295,13 +345,17 @@ pub(super) fn unlearned(unlearned: &Unlearned) {
         let each = columns.iter().map(|&column| show(key, column));
         [key.0.to_owned(), key.1.to_owned()].into_iter().chain(each).collect()
     });
-    let heads: Vec<&str> = ["forget", "method"].into_iter().chain(columns.iter().map(|own| own.1)).collect();
+    let heads: Vec<&str> =
+        ["forget", "method"].into_iter().chain(columns.iter().map(|own| own.1)).collect();
     let numbers: Vec<usize> = (2..heads.len()).collect();
     rows(&heads, lines.collect(), &numbers);
     line("PUL, drift, precision and recall in percent; intervals at 95 %");
     for share in unlearned.scores.iter().filter(|score| score.measure == SHARE) {
         let Estimate { hits, n, .. } = share.estimate;
-        line(&format!("{}: {hits} of {n} latents showed it before, by which its PUL counts", share.target));
+        line(&format!(
+            "{}: {hits} of {n} latents showed it before, by which its PUL counts",
+            share.target
+        ));
     }
     for Relearned { target, method, curve, half } in &unlearned.returns {
         let Some(CurvePoint { step, share }) = curve.last() else { continue };
@@ -311,7 +365,8 @@ pub(super) fn unlearned(unlearned: &Unlearned) {
             None => "",
         };
         line(&format!(
-            "{target} after {method}: {} [{}, {}] ({} of {}) was back after {step} steps of relearning{half}",
+            "{target} after {method}: {} [{}, {}] ({} of {}) was back after {step} steps of \
+             relearning{half}",
             percent(share.value),
             number(share.low),
             number(share.high),
@@ -321,10 +376,15 @@ pub(super) fn unlearned(unlearned: &Unlearned) {
     }
     let short = |hash: &str| hash.chars().take(12).collect::<String>();
     let features = &unlearned.features;
-    line(&format!("features of FID, precision and recall: {} {}", features.name, short(&features.hash)));
-    for (what, report) in
-        [("labels to learn from", &unlearned.labeller), ("what was drawn was named", &unlearned.judge)]
-    {
+    line(&format!(
+        "features of FID, precision and recall: {} {}",
+        features.name,
+        short(&features.hash)
+    ));
+    for (what, report) in [
+        ("labels to learn from", &unlearned.labeller),
+        ("what was drawn was named", &unlearned.judge),
+    ] {
         line(&format!("{what} by {} ({})", report.card.path.display(), short(&report.card.hash)));
         judge(report);
     }
@@ -334,7 +394,8 @@ pub(super) fn unlearned(unlearned: &Unlearned) {
 /// What a run took and where its results are.
 fn ending(run: &Ending) {
     let (host, device) = (run.peak_host, run.peak_device);
-    let device = if device > 0 { format!(", {} MiB on the device", device >> 20) } else { String::new() };
+    let device =
+        if device > 0 { format!(", {} MiB on the device", device >> 20) } else { String::new() };
     line(&format!("{} of work, peak memory {} MiB{device}", span(run.seconds), host >> 20));
     line(&format!("grid: {}", run.grid.display()));
     line(&format!("run folder: {}", run.folder.display()));

@@ -16,7 +16,9 @@ pub(super) fn pull(args: PullArgs, common: &Common) -> anyhow::Result<()> {
     let pulled = crate::run::pull(&args.name, &mut Bars::new(common.quiet))?;
     if common.json {
         let (path, commit, loaded) = (pulled.path, pulled.commit, pulled.loaded);
-        return output::json(&serde_json::json!({ "path": path, "commit": commit, "loaded": loaded }));
+        return output::json(
+            &serde_json::json!({ "path": path, "commit": commit, "loaded": loaded }),
+        );
     }
     output::line(&pulled.path.display().to_string());
     Ok(())

@@ -1,19 +1,22 @@
-//! Adapt-then-Unlearn (Tiwary, Guha, Panda, Prathosh, TMLR 2025, arXiv 2309.14054): generators are adapted to samples of
-//! the concept, and the generator then learns from samples without it while it is repelled from where those went.
+//! Adapt-then-Unlearn (Tiwary, Guha, Panda, Prathosh, TMLR 2025, arXiv 2309.14054): generators are
+//! adapted to samples of the concept, and the generator then learns from samples without it while
+//! it is repelled from where those went.
 //!
-//! `variant = "official"` keeps what the published code (at 163a354) does otherwise: the distance is `official`, the
-//! repulsion's weight is a number (1 unless `gamma` is given) and not chosen from gradients, EL2 is multiplied by 100 with
-//! α = γ, all latents are left to chance (no `oversample`, `retain_weight` or `negative_share`), the GAN trainings' rules are rosinality's (but for
-//! the batch), and the second stage goes all of its steps at one rate.
-//! The usual variant has the paper's formulas and adds what that leaves to its authors' larger budget: those three, rules that
-//! fit a short training, and the distance `equalised`.
+//! `variant = "official"` keeps what the published code (at 163a354) does otherwise: the distance
+//! is `official`, the repulsion's weight is a number (1 unless `gamma` is given) and not chosen
+//! from gradients, EL2 is multiplied by 100 with α = γ, all latents are left to chance (no
+//! `oversample`, `retain_weight` or `negative_share`), the GAN trainings' rules are rosinality's
+//! (but for the batch), and the second stage goes all of its steps at one rate. The usual variant
+//! has the paper's formulas and adds what that leaves to its authors' larger budget: those three,
+//! rules that fit a short training, and the distance `equalised`.
 //!
-//! What was a plain defect in it (the loop over checkpoints on the disk at each step, classifiers in training mode,
-//! unshuffled data) is not kept. It also goes on from optimizer states, and its second stage from the unaveraged generator;
-//! here both stages begin with the averaged one and with new optimizers. It draws the samples to learn from and those that
-//! say what matters under two latents nine times in ten; here a sample is its seed, and has one. The generator's average
-//! follows closely at first (`rules.warm`), the mean path length begins with the first that is seen and not at 0, and of
-//! several adapted models each draws two thirds of the negatives at most.
+//! What was a plain defect in it (the loop over checkpoints on the disk at each step, classifiers
+//! in training mode, unshuffled data) is not kept. It also goes on from optimizer states, and its
+//! second stage from the unaveraged generator; here both stages begin with the averaged one and
+//! with new optimizers. It draws the samples to learn from and those that say what matters under
+//! two latents nine times in ten; here a sample is its seed, and has one. The generator's average
+//! follows closely at first (`rules.warm`), the mean path length begins with the first that is seen
+//! and not at 0, and of several adapted models each draws two thirds of the negatives at most.
 
 use std::path::Path;
 
@@ -44,19 +47,21 @@ pub struct AdaptThenUnlearn {
     pub lr: f64,
     /// Share of the steps, the last ones, over which the rate falls to nothing.
     pub cooldown: f64,
-    /// Share of each batch that is drawn from latents which showed the concept. They are few, and the discriminator has
-    /// much to learn about them: what they become then passes for a real picture sooner. 0 leaves all to chance, where
-    /// `retain_weight` is 0 too.
+    /// Share of each batch that is drawn from latents which showed the concept. They are few, and
+    /// the discriminator has much to learn about them: what they become then passes for a real
+    /// picture sooner. 0 leaves all to chance, where `retain_weight` is 0 too.
     pub oversample: f64,
-    /// How firmly the positives are held: the weight, beside the GAN training, of the mean absolute difference between what was
-    /// drawn from their latents and what is drawn now, in that part of the generator's batch that is not oversampled. 0
-    /// leaves them to the discriminator, which only sees to it that pictures pass for some positive.
+    /// How firmly the positives are held: the weight, beside the GAN training, of the mean absolute
+    /// difference between what was drawn from their latents and what is drawn now, in that part of
+    /// the generator's batch that is not oversampled. 0 leaves them to the discriminator, which
+    /// only sees to it that pictures pass for some positive.
     pub retain_weight: f64,
-    /// Share of what the discriminator is told to be drawn that are the negatives' own pictures, so that it does not forget
-    /// the concept once little of it is drawn. They stand in for pictures from latents which showed it, so that others keep
-    /// their share.
+    /// Share of what the discriminator is told to be drawn that are the negatives' own pictures, so
+    /// that it does not forget the concept once little of it is drawn. They stand in for pictures
+    /// from latents which showed it, so that others keep their share.
     pub negative_share: f64,
-    /// Beginnings of the names of the parameters that move (`style`, `convs`, `to_rgbs.3`, …); all where there is none.
+    /// Beginnings of the names of the parameters that move (`style`, `convs`, `to_rgbs.3`, …); all
+    /// where there is none.
     pub parameters: Vec<String>,
     /// The GAN training's settings.
     #[serde(deserialize_with = "gan")]
@@ -102,7 +107,8 @@ impl AdaptThenUnlearn {
         let own = self.effective();
         if let Some(key) = self.overruled()? {
             return Err(Error::Task(format!(
-                "{key} is given, and `variant = \"official\"` has its own; leave it out, or leave the variant out"
+                "{key} is given, and `variant = \"official\"` has its own; leave it out, or leave \
+                 the variant out"
             )));
         }
         own.adapt.check()?;
@@ -111,7 +117,8 @@ impl AdaptThenUnlearn {
         let negative = |value: f64| value.is_nan() || value < 0.0;
         if negative(ratio) || gamma.is_some_and(negative) || alpha.is_some_and(negative) {
             return Err(Error::Task(format!(
-                "the repulsion's ratio is {ratio}, gamma {gamma:?} and alpha {alpha:?}; none is negative"
+                "the repulsion's ratio is {ratio}, gamma {gamma:?} and alpha {alpha:?}; none is \
+                 negative"
             )));
         }
         Ok(())
@@ -157,7 +164,8 @@ impl AdaptThenUnlearn {
             }
         }
         let value = |own: &Self| serde_json::to_value(own).map_err(std::io::Error::other);
-        let (mut own, usual, forced) = (value(self)?, value(&Self::default())?, value(&self.effective())?);
+        let (mut own, usual, forced) =
+            (value(self)?, value(&Self::default())?, value(&self.effective())?);
         // Under EL2 it is α.
         own["repulsion"]["gamma"] = forced["repulsion"]["gamma"].clone();
         Ok(first("", [&own, &usual, &forced]))
@@ -166,7 +174,10 @@ impl AdaptThenUnlearn {
     fn stage2(&self, seed: u64) -> PositivesTraining<'_> {
         PositivesTraining {
             method: "adapt-then-unlearn",
-            plan: TrainConfig { cooldown: self.cooldown, ..TrainConfig::constant(self.steps, self.lr, seed) },
+            plan: TrainConfig {
+                cooldown: self.cooldown,
+                ..TrainConfig::constant(self.steps, self.lr, seed)
+            },
             oversample: self.oversample,
             retain_weight: self.retain_weight,
             negative_share: self.negative_share,
@@ -221,7 +232,8 @@ mod tests {
         let usual = AdaptThenUnlearn::default();
         let batch = |own: &GanConfig| GanConfig { batch: 4, ..own.clone() };
         let gan = batch(&usual.adapt.gan);
-        let adapt = Adaptation { models: 2, negatives: 4, steps: 2, fisher: 4, gan, ..usual.adapt.clone() };
+        let adapt =
+            Adaptation { models: 2, negatives: 4, steps: 2, fisher: 4, gan, ..usual.adapt.clone() };
         let folder = tempfile::tempdir().unwrap();
         let mut model = small_gan(folder.path());
         let looked = std::cell::Cell::new(false);
@@ -230,7 +242,9 @@ mod tests {
             Ok(crate::erasure::Progress { unlearned: 1.0, damage: 1.0 })
         };
         let feedback = labelled(Some(&evaluator));
-        for (form, gamma, alpha) in [(Form::Il2, 2.0, 2.0), (Form::Nl2, 2.0, 2.0), (Form::El2, 100.0, 2.0)] {
+        for (form, gamma, alpha) in
+            [(Form::Il2, 2.0, 2.0), (Form::Nl2, 2.0, 2.0), (Form::El2, 100.0, 2.0)]
+        {
             let repulsion = Repulsion { form, gamma: Some(2.0), ..Repulsion::default() };
             let method = AdaptThenUnlearn {
                 adapt: adapt.clone(),
@@ -241,7 +255,8 @@ mod tests {
                 ..AdaptThenUnlearn::default()
             };
             assert_eq!(method.effective().effective(), method.effective());
-            let edit = method.erase(&mut model, &feedback, Some(folder.path()), &mut Quiet).unwrap();
+            let edit =
+                method.erase(&mut model, &feedback, Some(folder.path()), &mut Quiet).unwrap();
             assert!(!looked.get(), "it goes all of its steps, unseen");
             // The edit says what was done, and not what was asked for.
             let recipe: serde_json::Value = serde_json::from_str(&edit.recipe).unwrap();
@@ -254,7 +269,8 @@ mod tests {
             assert_eq!((&own["distance"], &own["gamma"]), (&"official".into(), &gamma.into()));
             assert_eq!(own["alpha"], alpha);
         }
-        let given = AdaptThenUnlearn { variant: Variant::Official, retain_weight: 3.0, ..usual.clone() };
+        let given =
+            AdaptThenUnlearn { variant: Variant::Official, retain_weight: 3.0, ..usual.clone() };
         assert!(given.check().unwrap_err().to_string().starts_with("retain_weight is given"));
         let gan = GanConfig { r1_gamma: 7.0, ..usual.gan.clone() };
         let given = AdaptThenUnlearn { variant: Variant::Official, gan, ..usual.clone() };

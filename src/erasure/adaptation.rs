@@ -1,5 +1,6 @@
-//! Stage 1 of Adapt-then-Unlearn (Tiwary et al. 2025, section 4.1): the generator is adapted to the concept's samples,
-//! several times from different draws of them, while elastic weight consolidation keeps it from forgetting how to draw.
+//! Stage 1 of Adapt-then-Unlearn (Tiwary et al. 2025, section 4.1): the generator is adapted to the
+//! concept's samples, several times from different draws of them, while elastic weight
+//! consolidation keeps it from forgetting how to draw.
 
 use std::path::Path;
 
@@ -23,7 +24,8 @@ use crate::weights::{Weights, save};
 pub struct Adaptation {
     /// Adapted models.
     pub models: usize,
-    /// Samples of the concept that each learns from, at most; several models draw two thirds of what there is at most.
+    /// Samples of the concept that each learns from, at most; several models draw two thirds of
+    /// what there is at most.
     pub negatives: i64,
     /// Training steps of each.
     pub steps: u64,
@@ -64,7 +66,8 @@ impl Adaptation {
     pub fn check(&self) -> Result<(), Error> {
         if self.models < 1 || self.negatives < 2 || self.steps < 1 || self.fisher < 1 {
             return Err(Error::Task(format!(
-                "adapt has {} models, {} negatives, {} steps and {} samples for what matters; at least 1, 2, 1 and 1 are needed",
+                "adapt has {} models, {} negatives, {} steps and {} samples for what matters; at \
+                 least 1, 2, 1 and 1 are needed",
                 self.models, self.negatives, self.steps, self.fisher
             )));
         }
@@ -77,8 +80,8 @@ impl Adaptation {
         self.gan.check(self.steps).map_err(|why| Error::Task(format!("adapt's gan: {why}")))
     }
 
-    /// The adapted models' parameters, in the order of those that move. Models that were adapted before lie in `state`;
-    /// other methods of the same concept find them there.
+    /// The adapted models' parameters, in the order of those that move. Models that were adapted
+    /// before lie in `state`; other methods of the same concept find them there.
     pub(super) fn ensemble(
         &self,
         model: &dyn Synthesizer,
@@ -109,7 +112,8 @@ impl Adaptation {
                 let settings = (self.lambda, self.fisher);
                 ewc = Some(Ewc::measure(model, &trained, settings, feedback.seed)?);
             }
-            let seed = seed_from(&[&feedback.seed.to_le_bytes(), b"adapting", &(k as u64).to_le_bytes()]);
+            let seed =
+                seed_from(&[&feedback.seed.to_le_bytes(), b"adapting", &(k as u64).to_le_bytes()]);
             // So many that each model sees others, wherever there are enough.
             let there = feedback.negatives.len() as i64;
             let each = if self.models > 1 { (there * 2 / 3).max(2) } else { there };
@@ -117,8 +121,9 @@ impl Adaptation {
                 Some(all) => all,
                 None => frozen(model, &feedback.negatives)?,
             };
-            let negatives =
-                drawn.insert(all).some_of(self.negatives.min(each), &mut Rng::for_step(seed, "negatives", 0));
+            let negatives = drawn
+                .insert(all)
+                .some_of(self.negatives.min(each), &mut Rng::for_step(seed, "negatives", 0));
             let plan = TrainConfig::constant(self.steps, self.lr, seed);
             let tuning = FineTuning {
                 name: "adapting",
@@ -133,7 +138,12 @@ impl Adaptation {
                 parameters,
             };
             let own = folder.as_ref().map(|folder| folder.join(format!("{k}")));
-            watch.note(&format!("adapting to {}: model {} of {}", feedback.concept, k + 1, self.models));
+            watch.note(&format!(
+                "adapting to {}: model {} of {}",
+                feedback.concept,
+                k + 1,
+                self.models
+            ));
             let adapted = tuning.run(model, feedback, own.as_deref(), watch)?;
             if let Some(file) = &file {
                 save(file, &adapted, &[])?;

@@ -14,18 +14,23 @@ pub(super) struct EncodedImages {
 }
 
 impl EncodedImages {
-    pub(super) fn new(model: &dyn Denoiser, examples: &[PromptedImage]) -> Result<Option<Self>, Error> {
+    pub(super) fn new(
+        model: &dyn Denoiser,
+        examples: &[PromptedImage],
+    ) -> Result<Option<Self>, Error> {
         if examples.is_empty() {
             return Ok(None);
         }
         let (mut means, mut deviations) = (Vec::new(), Vec::new());
         for batch in examples.chunks(32) {
-            let pictures: Vec<Picture> = batch.iter().map(|example| example.picture.clone()).collect();
+            let pictures: Vec<Picture> =
+                batch.iter().map(|example| example.picture.clone()).collect();
             let latents = model.encode_pictures(&pictures)?;
             means.push(latents.mean);
             deviations.push(latents.deviation);
         }
-        let latents = Latents { mean: Tensor::cat(&means, 0), deviation: Tensor::cat(&deviations, 0) };
+        let latents =
+            Latents { mean: Tensor::cat(&means, 0), deviation: Tensor::cat(&deviations, 0) };
         let prompts: Vec<i64> = examples.iter().map(|example| example.prompt as i64).collect();
         let prompts = Tensor::from_slice(&prompts).to_device(latents.mean.device());
         Ok(Some(Self { latents, prompts }))
@@ -65,8 +70,8 @@ impl EncodedPrompts {
     }
 }
 
-/// The `n` rows of a step out of `len`: every picture once before any comes again, in a new order each
-/// time. `order` is a seed and the set's name.
+/// The `n` rows of a step out of `len`: every picture once before any comes again, in a new order
+/// each time. `order` is a seed and the set's name.
 pub(super) fn rows_of_step(order: (u64, &str), step: u64, n: i64, len: i64) -> Tensor {
     let (seed, set) = order;
     let (first, last) = (step as i64 * n, (step as i64 + 1) * n);

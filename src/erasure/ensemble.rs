@@ -1,8 +1,8 @@
 //! Several generators that went the wrong way, as one place to stay away from.
 //!
-//! The mean square distance to N points is the square distance to their mean plus a constant:
-//! `1/N Σ ‖θ - θᵐ‖² = ‖θ - θ̄‖² + 1/N Σ ‖θᵐ - θ̄‖²`. The mean and one number do for all of them, so that time and memory
-//! do not depend on how many they are.
+//! The mean square distance to N points is the square distance to their mean plus a constant: `1/N
+//! Σ ‖θ - θᵐ‖² = ‖θ - θ̄‖² + 1/N Σ ‖θᵐ - θ̄‖²`. The mean and one number do for all of them, so that
+//! time and memory do not depend on how many they are.
 
 use crate::torch::{Kind, Tensor, no_grad};
 
@@ -31,8 +31,9 @@ impl Ensemble {
                         / models.len() as f64
                 })
                 .collect();
-            let spread =
-                (0..tensors).map(|i| of(i).map(|own| square_distance(own, &mean[i])).sum()).collect();
+            let spread = (0..tensors)
+                .map(|i| of(i).map(|own| square_distance(own, &mean[i])).sum())
+                .collect();
             Self { mean, spread, models: models.len() }
         })
     }

@@ -1,8 +1,9 @@
-//! Elastic weight consolidation (Kirkpatrick et al. 2017, equation 3; for GANs Li et al. 2020): weights that matter for
-//! what a network draws are held where they were.
+//! Elastic weight consolidation (Kirkpatrick et al. 2017, equation 3; for GANs Li et al. 2020):
+//! weights that matter for what a network draws are held where they were.
 //!
-//! How much a weight matters is its Fisher information, here as Adapt-then-Unlearn's code computes it: the mean square of
-//! the discriminator's logits' gradients over pictures of the generator's own, for the weights of `convs` alone.
+//! How much a weight matters is its Fisher information, here as Adapt-then-Unlearn's code computes
+//! it: the mean square of the discriminator's logits' gradients over pictures of the generator's
+//! own, for the weights of `convs` alone.
 
 use super::Error;
 use crate::generator::Synthesizer;
@@ -35,7 +36,9 @@ impl Ewc {
             (0..parameters.len()).filter(|&i| bare(&parameters[i].0).starts_with(HELD)).collect();
         if held.is_empty() {
             return Err(Error::Task(format!(
-                "elastic weights hold {} alone, and none of them moves; let some move (parameters), or do without (adapt.lambda = 0, or `positives` for `positives-ewc`)",
+                "elastic weights hold {} alone, and none of them moves; let some move \
+                 (parameters), or do without (adapt.lambda = 0, or `positives` for \
+                 `positives-ewc`)",
                 HELD.trim_end_matches('.')
             )));
         }
@@ -44,7 +47,8 @@ impl Ewc {
         let config = network.config();
         let train = |on: bool| tensors.iter().for_each(|own| drop(own.set_requires_grad(on)));
         train(true);
-        let mut sums: Vec<Tensor> = no_grad(|| tensors.iter().map(|own| own.zeros_like()).collect());
+        let mut sums: Vec<Tensor> =
+            no_grad(|| tensors.iter().map(|own| own.zeros_like()).collect());
         let measured = stage("measuring what matters", || -> Result<(), Error> {
             let device = model.compute().device;
             let mut done = 0;
@@ -56,7 +60,8 @@ impl Ewc {
                 let z = rng.normal(&[n, config.style_dim]).to_device(device.tch());
                 let noises = config.noises(n, &mut rng, device);
                 let styles = network.broadcast(&network.map(&z));
-                let logits = discriminator.forward(&network.synthesize(&styles, Noise::Given(&noises)));
+                let logits =
+                    discriminator.forward(&network.synthesize(&styles, Noise::Given(&noises)));
                 for i in 0..n {
                     let gradients = grad_and_keep(&logits.get(i), &tensors)?;
                     no_grad(|| {
@@ -106,7 +111,8 @@ mod tests {
         let model = small_gan(folder.path());
         let mut parameters = model.parameters();
         parameters.retain(|(name, _)| name.starts_with("g.style."));
-        let error = Ewc::measure(&model, &parameters, (10.0, 2), 7).map(drop).unwrap_err().to_string();
+        let error =
+            Ewc::measure(&model, &parameters, (10.0, 2), 7).map(drop).unwrap_err().to_string();
         assert!(error.contains("none of them moves"), "{error}");
     }
 
@@ -119,8 +125,12 @@ mod tests {
         let (network, discriminator) = (model.network(), model.discriminator().unwrap());
         let mut rng = Rng::for_step(7, "fisher", 0);
         let z = rng.normal(&[2, 8]);
-        let noises: Vec<Tensor> =
-            network.config().noise_sides().iter().map(|&side| rng.normal(&[2, 1, side, side])).collect();
+        let noises: Vec<Tensor> = network
+            .config()
+            .noise_sides()
+            .iter()
+            .map(|&side| rng.normal(&[2, 1, side, side]))
+            .collect();
         for (i, (name, own)) in parameters.iter().enumerate() {
             assert_eq!(ewc.fisher[i].is_some(), bare(name).starts_with(HELD), "{name}");
             let mut pulled = no_grad(|| own.detach().zeros_like());
@@ -132,7 +142,8 @@ mod tests {
             let _ = own.set_requires_grad(true);
             let mean = (0..2).map(|k| {
                 let styles = network.broadcast(&network.map(&z));
-                let logits = discriminator.forward(&network.synthesize(&styles, Noise::Given(&noises)));
+                let logits =
+                    discriminator.forward(&network.synthesize(&styles, Noise::Given(&noises)));
                 let slope = grad(&logits.get(k), &[own]).unwrap().remove(0).unwrap();
                 slope.square() / 2.0
             });

@@ -1,5 +1,6 @@
-//! Extrapolation in parameter space (Tiwary et al. 2025, section 4): away from generators that were adapted to the
-//! concept, `θ = θ_G - s · (θ̄_N - θ_G)`, without any training. It takes more out than was asked for.
+//! Extrapolation in parameter space (Tiwary et al. 2025, section 4): away from generators that were
+//! adapted to the concept, `θ = θ_G - s · (θ̄_N - θ_G)`, without any training. It takes more out
+//! than was asked for.
 
 use std::path::{Path, PathBuf};
 
@@ -21,8 +22,8 @@ use crate::weights::Edit;
 pub struct Extrapolation {
     /// The models to go away from.
     pub adapt: Adaptation,
-    /// How far, in distances to them. Of several the first is taken that is enough; where none is, the one that unlearns
-    /// most among those whose damage is allowed, or else the least damaged.
+    /// How far, in distances to them. Of several the first is taken that is enough; where none is,
+    /// the one that unlearns most among those whose damage is allowed, or else the least damaged.
     pub strengths: Vec<f64>,
     /// Beginnings of the names of the parameters that move; all where there is none.
     pub parameters: Vec<String>,
@@ -54,7 +55,9 @@ impl Extrapolation {
     /// A setting that makes no sense.
     pub fn check(&self) -> Result<(), Error> {
         if self.strengths.is_empty() || self.strengths.iter().any(|s| !s.is_finite()) {
-            return Err(Error::Task("extrapolation needs at least one strength, each a number".to_owned()));
+            return Err(Error::Task(
+                "extrapolation needs at least one strength, each a number".to_owned(),
+            ));
         }
         self.stop.check("extrapolation")?;
         self.adapt.check()
@@ -74,13 +77,16 @@ impl<'m> Erasure<dyn Synthesizer + 'm, Feedback<'_>> for Extrapolation {
         let model = &*model;
         let ensemble = self.adapt.ensemble(model, feedback, &self.parameters, state, watch)?;
         let trained = chosen(model, &self.parameters)?;
-        let base: Vec<Tensor> = no_grad(|| trained.iter().map(|(_, own)| own.detach().copy()).collect());
+        let base: Vec<Tensor> =
+            no_grad(|| trained.iter().map(|(_, own)| own.detach().copy()).collect());
         let at = |strength: f64| -> Vec<Tensor> {
             let pairs = base.iter().zip(&ensemble.mean);
             no_grad(|| pairs.map(|(own, mean)| own - (mean - own) * strength).collect())
         };
         let put = |values: &[Tensor]| {
-            no_grad(|| trained.iter().zip(values).for_each(|((_, own), value)| own.detach().copy_(value)));
+            no_grad(|| {
+                trained.iter().zip(values).for_each(|((_, own), value)| own.detach().copy_(value));
+            });
         };
         // Strength and rank.
         let mut best: Option<(f64, f64)> = None;
@@ -100,7 +106,11 @@ impl<'m> Erasure<dyn Synthesizer + 'm, Feedback<'_>> for Extrapolation {
                 }
                 watch.at(
                     i as u64 + 1,
-                    &format!("{:.0} % unlearned, damage {:.2}", progress.unlearned * 100.0, progress.damage),
+                    &format!(
+                        "{:.0} % unlearned, damage {:.2}",
+                        progress.unlearned * 100.0,
+                        progress.damage
+                    ),
                 );
                 if self.stop.unlearned.is_some_and(|enough| rank >= enough) {
                     break;
@@ -133,7 +143,9 @@ impl StrengthLog {
     fn open(state: Option<&Path>) -> Result<Self, Error> {
         let file = state.map(|state| state.join("extrapolation").join("looks.json"));
         let seen = match &file {
-            Some(file) if file.exists() => serde_json::from_str(&fs_err::read_to_string(file)?).ok(),
+            Some(file) if file.exists() => {
+                serde_json::from_str(&fs_err::read_to_string(file)?).ok()
+            }
             _ => None,
         };
         Ok(Self { file, seen: seen.unwrap_or_default() })
@@ -145,7 +157,8 @@ impl StrengthLog {
         strength: f64,
         look: impl FnOnce() -> Result<Progress, Error>,
     ) -> Result<Progress, Error> {
-        if let Some((_, known)) = self.seen.iter().find(|(own, _)| own.total_cmp(&strength).is_eq()) {
+        if let Some((_, known)) = self.seen.iter().find(|(own, _)| own.total_cmp(&strength).is_eq())
+        {
             return Ok(*known);
         }
         let progress = look()?;
@@ -169,7 +182,10 @@ mod tests {
         Adaptation { models: 2, negatives: 4, steps: 3, fisher: 4, gan, ..Adaptation::default() }
     }
 
-    fn erased(strengths: Vec<f64>, feedback: &Feedback) -> (Edit, Vec<(String, Tensor)>, Vec<Tensor>) {
+    fn erased(
+        strengths: Vec<f64>,
+        feedback: &Feedback,
+    ) -> (Edit, Vec<(String, Tensor)>, Vec<Tensor>) {
         let folder = tempfile::tempdir().unwrap();
         let mut model = small_gan(folder.path());
         let method = Extrapolation { adapt: adapting(), strengths, ..Extrapolation::default() };
@@ -179,7 +195,10 @@ mod tests {
             model.parameters().into_iter().map(|(name, own)| (name, own.detach().copy())).collect();
         let edit = method.erase(&mut model, feedback, state, &mut Quiet).unwrap();
         let after = model.parameters();
-        assert!(before.iter().zip(&after).all(|((_, a), (_, b))| a.equal(&b.detach())), "the base moved");
+        assert!(
+            before.iter().zip(&after).all(|((_, a), (_, b))| a.equal(&b.detach())),
+            "the base moved"
+        );
         (edit, before, ensemble.mean)
     }
 

@@ -1,4 +1,5 @@
-//! What a GAN method is told: which of the generator's own samples show the concept and which do not.
+//! What a GAN method is told: which of the generator's own samples show the concept and which do
+//! not.
 
 use serde::{Deserialize, Serialize};
 
@@ -29,8 +30,8 @@ pub type Evaluator<'a> = dyn Fn(&dyn Synthesizer) -> Result<Progress, Error> + '
 pub struct Progress {
     /// Share of the concept's samples that no longer show it.
     pub unlearned: f64,
-    /// How far the pictures are from the original's positives, in distances of those to a second draw of themselves: 1 is
-    /// as good as new.
+    /// How far the pictures are from the original's positives, in distances of those to a second
+    /// draw of themselves: 1 is as good as new.
     pub damage: f64,
 }
 
@@ -38,8 +39,8 @@ pub struct Progress {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct StopSettings {
-    /// The share of samples that must no longer show the concept for it to end early; without one it goes on to the end,
-    /// and the best is kept.
+    /// The share of samples that must no longer show the concept for it to end early; without one
+    /// it goes on to the end, and the best is kept.
     pub unlearned: Option<f64>,
     /// The most damage that a state may have to be kept.
     pub damage: f64,
@@ -58,7 +59,8 @@ impl StopSettings {
     pub(super) fn check(&self, method: &str) -> Result<(), Error> {
         if let Some(unlearned) = self.unlearned.filter(|share| !(0.0..=1.0).contains(share)) {
             return Err(Error::Task(format!(
-                "{method}'s stop.unlearned is {unlearned}; it is a share of what showed the concept, 0 to 1"
+                "{method}'s stop.unlearned is {unlearned}; it is a share of what showed the \
+                 concept, 0 to 1"
             )));
         }
         if self.damage.is_nan() || self.damage <= 0.0 {
@@ -70,8 +72,8 @@ impl StopSettings {
         Ok(())
     }
 
-    /// Which of two grades is better, the same for every method: whatever the damage allows goes by how much is unlearned,
-    /// and comes before everything else, which goes by its damage.
+    /// Which of two grades is better, the same for every method: whatever the damage allows goes by
+    /// how much is unlearned, and comes before everything else, which goes by its damage.
     pub(super) fn rank(&self, progress: Progress) -> f64 {
         if progress.damage <= self.damage { progress.unlearned } else { -progress.damage }
     }
@@ -81,10 +83,13 @@ impl StopSettings {
         let allowed = self.damage;
         if rank >= 0.0 {
             let percent = rank * 100.0;
-            watch.note(&format!("{what}: {percent:.1} % of {concept} unlearned, damage at most {allowed}"));
+            watch.note(&format!(
+                "{what}: {percent:.1} % of {concept} unlearned, damage at most {allowed}"
+            ));
         } else {
             watch.warn(&format!(
-                "{what}: no look at {concept} found a damage of at most {allowed}; the least damaged is kept, with {:.2} (stop.damage, or a lower lr)",
+                "{what}: no look at {concept} found a damage of at most {allowed}; the least \
+                 damaged is kept, with {:.2} (stop.damage, or a lower lr)",
                 -rank
             ));
         }
@@ -100,7 +105,8 @@ impl Feedback<'_> {
         for (what, seeds) in [("show", &self.negatives), ("do not show", &self.positives)] {
             if seeds.len() < 2 {
                 return Err(Error::Task(format!(
-                    "{} of the labelled samples {what} {}; at least 2 are needed: label more samples, or change the threshold",
+                    "{} of the labelled samples {what} {}; at least 2 are needed: label more \
+                     samples, or change the threshold",
                     seeds.len(),
                     self.concept
                 )));

@@ -1,5 +1,5 @@
-//! A generator and its discriminator go on learning, from samples instead of the pictures that they were made from. Both
-//! are left as they were.
+//! A generator and its discriminator go on learning, from samples instead of the pictures that they
+//! were made from. Both are left as they were.
 
 use std::path::Path;
 
@@ -37,8 +37,8 @@ pub(super) struct FineTuning<'a> {
     pub parameters: &'a [String],
 }
 
-/// A generator that goes on with its own positives: what stage 2 of Adapt-then-Unlearn and its simpler rivals share. They
-/// are given the same chances, and differ in the pull alone.
+/// A generator that goes on with its own positives: what stage 2 of Adapt-then-Unlearn and its
+/// simpler rivals share. They are given the same chances, and differ in the pull alone.
 pub(super) struct PositivesTraining<'a> {
     pub method: &'a str,
     pub plan: TrainConfig,
@@ -54,7 +54,8 @@ pub(super) struct PositivesTraining<'a> {
 }
 
 impl PositivesTraining<'_> {
-    /// The usual rules. The discriminator first moves alone, because a new one has nothing to tell, and stays the faster one.
+    /// The usual rules. The discriminator first moves alone, because a new one has nothing to tell,
+    /// and stays the faster one.
     pub(super) fn gan() -> GanConfig {
         GanConfig { discriminator_warmup: 150, generator_lr: 0.6, ..GanConfig::fine_tuning() }
     }
@@ -62,7 +63,9 @@ impl PositivesTraining<'_> {
     /// Says what is wrong with it.
     pub(super) fn check(&self) -> Result<(), Error> {
         let method = self.method;
-        for (what, share) in [("oversample", self.oversample), ("negative_share", self.negative_share)] {
+        for (what, share) in
+            [("oversample", self.oversample), ("negative_share", self.negative_share)]
+        {
             if !(0.0..=1.0).contains(&share) {
                 return Err(Error::Task(format!(
                     "{method}'s {what} is {share}; it is a share of each batch, 0 to 1"
@@ -83,12 +86,15 @@ impl PositivesTraining<'_> {
         }
         if steps < 1 || lr.is_nan() || lr <= 0.0 {
             return Err(Error::Task(format!(
-                "{method} has {steps} steps and lr {lr}; at least 1 step and a rate above 0 are needed"
+                "{method} has {steps} steps and lr {lr}; at least 1 step and a rate above 0 are \
+                 needed"
             )));
         }
         if self.retain_weight > 0.0 && self.oversample * (self.gan.batch as f64) < 0.5 {
             return Err(Error::Task(format!(
-                "{method}'s oversample is {} and retain_weight {}: what is held fills the batch of {}, and no latent of the concept would be drawn; raise oversample, or leave all to chance with retain_weight = 0",
+                "{method}'s oversample is {} and retain_weight {}: what is held fills the batch of \
+                 {}, and no latent of the concept would be drawn; raise oversample, or leave all \
+                 to chance with retain_weight = 0",
                 self.oversample, self.retain_weight, self.gan.batch
             )));
         }
@@ -108,8 +114,8 @@ impl PositivesTraining<'_> {
     ) -> Result<Edit, Error> {
         let positives = frozen(model, &feedback.positives)?;
         let share = self.oversample;
-        let oversampled =
-            (share > 0.0).then(|| OversampledLatents { latents: model.latents(&feedback.negatives), share });
+        let oversampled = (share > 0.0)
+            .then(|| OversampledLatents { latents: model.latents(&feedback.negatives), share });
         let some = |n: i64, rng: &mut Rng| {
             let rows = rng.below(feedback.positives.len() as i64, &[n]);
             let seeds: Vec<u64> =
@@ -150,14 +156,19 @@ fn begins(name: &str, start: &str) -> bool {
 }
 
 /// The parameters that move.
-pub(super) fn chosen(model: &dyn Synthesizer, parameters: &[String]) -> Result<Vec<(String, Tensor)>, Error> {
+pub(super) fn chosen(
+    model: &dyn Synthesizer,
+    parameters: &[String],
+) -> Result<Vec<(String, Tensor)>, Error> {
     let all = model.parameters();
-    let takes =
-        |name: &str| parameters.is_empty() || parameters.iter().any(|start| begins(bare(name), start));
+    let takes = |name: &str| {
+        parameters.is_empty() || parameters.iter().any(|start| begins(bare(name), start))
+    };
     let unknown = |start: &&String| !all.iter().any(|(name, _)| begins(bare(name), start));
     if let Some(start) = parameters.iter().find(unknown) {
         return Err(Error::Task(format!(
-            "no parameter of the generator begins with `{start}`; its layers are style, input, conv1, to_rgb1, convs.N and to_rgbs.N"
+            "no parameter of the generator begins with `{start}`; its layers are style, input, \
+             conv1, to_rgb1, convs.N and to_rgbs.N"
         )));
     }
     Ok(all.into_iter().filter(|(name, _)| takes(name)).collect())
@@ -175,11 +186,15 @@ impl FineTuning<'_> {
         let trained = chosen(model, self.parameters)?;
         let discriminator = model.discriminator()?;
         let stop = self.stop.filter(|stop| stop.every > 0).zip(feedback.evaluator);
-        let mut early_stopping = stop.map(|(stop, evaluator)| EvaluatorStopping { model, evaluator, stop });
+        let mut early_stopping =
+            stop.map(|(stop, evaluator)| EvaluatorStopping { model, evaluator, stop });
         let training = GanTraining {
             name: self.name,
             generator: model.network(),
-            parameters: trained.iter().map(|(name, own)| (name.clone(), own.shallow_clone())).collect(),
+            parameters: trained
+                .iter()
+                .map(|(name, own)| (name.clone(), own.shallow_clone()))
+                .collect(),
             discriminator,
             real_images: self.real_images,
             config: self.gan,
@@ -259,8 +274,12 @@ mod tests {
     fn only_what_was_chosen_moves() {
         let folder = tempfile::tempdir().unwrap();
         let mut model = small_gan(folder.path());
-        let edit =
-            method(StopSettings::default(), &["to_rgb"]).erase(&mut model, &labelled(None), None, &mut Quiet);
+        let edit = method(StopSettings::default(), &["to_rgb"]).erase(
+            &mut model,
+            &labelled(None),
+            None,
+            &mut Quiet,
+        );
         let edit = edit.unwrap();
         assert!(!edit.tensors.is_empty());
         assert!(edit.tensors.iter().all(|(name, _)| name.starts_with("g.to_rgb")));
@@ -291,7 +310,10 @@ mod tests {
         let usual = || method(StopSettings::default(), &[]);
         let stop = |unlearned, damage| StopSettings { unlearned, damage, every: 1 };
         for (wrong, why) in [
-            (PositivesOnly { oversample: 0.1, ..usual() }, "no latent of the concept would be drawn"),
+            (
+                PositivesOnly { oversample: 0.1, ..usual() },
+                "no latent of the concept would be drawn",
+            ),
             (PositivesOnly { stop: stop(Some(99.0), 3.0), ..usual() }, "stop.unlearned is 99"),
             (PositivesOnly { stop: stop(None, f64::NAN), ..usual() }, "stop.damage is NaN"),
             (PositivesOnly { negative_share: 1.5, ..usual() }, "negative_share is 1.5"),
@@ -306,8 +328,11 @@ mod tests {
     fn where_all_latents_showed_it_nothing_is_left_to_hold() {
         let folder = tempfile::tempdir().unwrap();
         let mut model = small_gan(folder.path());
-        let all =
-            PositivesOnly { oversample: 1.0, retain_weight: 10.0, ..method(StopSettings::default(), &[]) };
+        let all = PositivesOnly {
+            oversample: 1.0,
+            retain_weight: 10.0,
+            ..method(StopSettings::default(), &[])
+        };
         let edit = all.erase(&mut model, &labelled(None), None, &mut Quiet).unwrap();
         let none = PositivesOnly { retain_weight: 0.0, ..all };
         let same = none.erase(&mut model, &labelled(None), None, &mut Quiet).unwrap();

@@ -1,5 +1,5 @@
-//! Methods that take a concept out of a model. One method a file; a method knows no other method and no
-//! judge. Each returns an [`Edit`] and leaves the model as it was.
+//! Methods that take a concept out of a model. One method a file; a method knows no other method
+//! and no judge. Each returns an [`Edit`] and leaves the model as it was.
 
 mod adapt_then_unlearn;
 mod adaptation;

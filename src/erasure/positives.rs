@@ -1,5 +1,5 @@
-//! Fine-tuning on samples without the concept, and nothing else; or with elastic weight consolidation. Adapt-then-Unlearn
-//! must be better than these to be worth its first stage.
+//! Fine-tuning on samples without the concept, and nothing else; or with elastic weight
+//! consolidation. Adapt-then-Unlearn must be better than these to be worth its first stage.
 
 use std::path::Path;
 
@@ -25,17 +25,18 @@ pub struct PositivesOnly {
     pub lr: f64,
     /// Share of the steps, the last ones, over which the rate falls to nothing.
     pub cooldown: f64,
-    /// Share of each batch that is drawn from latents which showed the concept. They are few, and the discriminator has
-    /// much to learn about them: what they become then passes for a real picture sooner. 0 leaves all to chance, where
-    /// `retain_weight` is 0 too.
+    /// Share of each batch that is drawn from latents which showed the concept. They are few, and
+    /// the discriminator has much to learn about them: what they become then passes for a real
+    /// picture sooner. 0 leaves all to chance, where `retain_weight` is 0 too.
     pub oversample: f64,
-    /// How firmly the positives are held: the weight, beside the GAN training, of the mean absolute difference between what was
-    /// drawn from their latents and what is drawn now, in that part of the generator's batch that is not oversampled. 0
-    /// leaves them to the discriminator, which only sees to it that pictures pass for some positive.
+    /// How firmly the positives are held: the weight, beside the GAN training, of the mean absolute
+    /// difference between what was drawn from their latents and what is drawn now, in that part of
+    /// the generator's batch that is not oversampled. 0 leaves them to the discriminator, which
+    /// only sees to it that pictures pass for some positive.
     pub retain_weight: f64,
-    /// Share of what the discriminator is told to be drawn that are the negatives' own pictures, so that it does not forget
-    /// the concept once little of it is drawn. They stand in for pictures from latents which showed it, so that others keep
-    /// their share.
+    /// Share of what the discriminator is told to be drawn that are the negatives' own pictures, so
+    /// that it does not forget the concept once little of it is drawn. They stand in for pictures
+    /// from latents which showed it, so that others keep their share.
     pub negative_share: f64,
     /// Weight λ of the elastic term; without one there is no such term.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -93,7 +94,10 @@ impl PositivesOnly {
     fn training(&self, seed: u64) -> PositivesTraining<'_> {
         PositivesTraining {
             method: if self.lambda.is_some() { "positives-ewc" } else { "positives" },
-            plan: TrainConfig { cooldown: self.cooldown, ..TrainConfig::constant(self.steps, self.lr, seed) },
+            plan: TrainConfig {
+                cooldown: self.cooldown,
+                ..TrainConfig::constant(self.steps, self.lr, seed)
+            },
             oversample: self.oversample,
             retain_weight: self.retain_weight,
             negative_share: self.negative_share,

@@ -1,5 +1,5 @@
-//! SalUn's training: the concept's prompts learn to give what other prompts give, under the mask, while the remaining set
-//! is learned as usual (equation 6).
+//! SalUn's training: the concept's prompts learn to give what other prompts give, under the mask,
+//! while the remaining set is learned as usual (equation 6).
 
 use super::Variant;
 use super::encoded::{EncodedImages, EncodedPrompts, rows_of_step};
@@ -40,7 +40,12 @@ impl Objective for Relabelling<'_> {
         self.settings.batch > 1
     }
 
-    fn loss(&mut self, step: u64, rng: &mut Rng, share: MicroBatch) -> Result<Tensor, training::Error> {
+    fn loss(
+        &mut self,
+        step: u64,
+        rng: &mut Rng,
+        share: MicroBatch,
+    ) -> Result<Tensor, training::Error> {
         let (settings, model, schedule) = (self.settings, self.model, self.model.schedule());
         let here = model.compute().device.tch();
         let (n, total) = (settings.batch, schedule.steps());
@@ -64,7 +69,8 @@ impl Objective for Relabelling<'_> {
         let part = |whole: &Tensor| whole.narrow(0, from, len);
         let weight = len as f64 / n as f64;
         let [noisy, text, at] = [&noisy, &text, &timesteps].map(part);
-        let target = self.as_target_network(|| model.predict(&part(&for_target), &at, &part(&pseudo)));
+        let target =
+            self.as_target_network(|| model.predict(&part(&for_target), &at, &part(&pseudo)));
 
         let Some(remain) = self.remain.filter(|_| settings.alpha > 0.0) else {
             let output = model.predict(&noisy, &at, &text);
@@ -96,8 +102,8 @@ impl Objective for Relabelling<'_> {
     }
 }
 
-/// While it lives, the parameters point at other values' memory: nothing is copied. They point back also where a
-/// prediction fails, too little memory for example: a step is tried again then.
+/// While it lives, the parameters point at other values' memory: nothing is copied. They point back
+/// also where a prediction fails, too little memory for example: a step is tried again then.
 struct Lent<'a> {
     parameters: &'a [(String, Tensor)],
     own: Vec<Tensor>,

@@ -1,5 +1,6 @@
-//! Keeps a generator's parameters away from where generators of the concept are (Adapt-then-Unlearn, section 4.2): with
-//! d² the square distance to them, IL2 adds `1/d²`, NL2 `-d²` and EL2 `exp(-α d²)` to the generator's loss.
+//! Keeps a generator's parameters away from where generators of the concept are
+//! (Adapt-then-Unlearn, section 4.2): with d² the square distance to them, IL2 adds `1/d²`, NL2
+//! `-d²` and EL2 `exp(-α d²)` to the generator's loss.
 
 use serde::{Deserialize, Serialize};
 
@@ -17,8 +18,8 @@ pub struct Repulsion {
     pub form: Form,
     /// What d² is.
     pub distance: Distance,
-    /// Its weight γ; where there is none it is chosen at the first step, so that the repulsion's gradient is `ratio`
-    /// times as long as the loss's own.
+    /// Its weight γ; where there is none it is chosen at the first step, so that the repulsion's
+    /// gradient is `ratio` times as long as the loss's own.
     pub gamma: Option<f64>,
     /// See `gamma`.
     pub ratio: f64,
@@ -42,19 +43,22 @@ pub enum Form {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Distance {
-    /// The formula's: the mean over the adapted models of the square distance over all parameters, as they are stored.
+    /// The formula's: the mean over the adapted models of the square distance over all parameters,
+    /// as they are stored.
     Paper,
-    /// The published code's: the mean square of each tensor counts the same, and the sum over the models is multiplied by
-    /// half of their number.
+    /// The published code's: the mean square of each tensor counts the same, and the sum over the
+    /// models is multiplied by half of their number.
     Official,
-    /// The formula's, of parameters in one unit. The mapping's are stored a hundred times as large as what they stand for:
-    /// they are 99.9 % of the paper's distance (of the shipped miniature from its adapted models), which so pushes hardly
-    /// anything but the mapping, and much harder than the GAN training's gradient there can answer.
+    /// The formula's, of parameters in one unit. The mapping's are stored a hundred times as large
+    /// as what they stand for: they are 99.9 % of the paper's distance (of the shipped miniature
+    /// from its adapted models), which so pushes hardly anything but the mapping, and much harder
+    /// than the GAN training's gradient there can answer.
     Equalised,
 }
 
 impl Distance {
-    /// How much the square distance of each tensor of so many counts, of generators by the mean over `models`.
+    /// How much the square distance of each tensor of so many counts, of generators by the mean
+    /// over `models`.
     fn weights(self, parameters: &[(String, Tensor)], models: usize) -> Vec<f64> {
         let (n, p) = (models as f64, parameters.len() as f64);
         let weight = |(name, own): &(String, Tensor)| match self {
@@ -68,7 +72,13 @@ impl Distance {
 
 impl Default for Repulsion {
     fn default() -> Self {
-        Self { form: Form::Il2, distance: Distance::Equalised, gamma: None, ratio: 0.1, alpha: None }
+        Self {
+            form: Form::Il2,
+            distance: Distance::Equalised,
+            gamma: None,
+            ratio: 0.1,
+            alpha: None,
+        }
     }
 }
 
@@ -98,14 +108,22 @@ impl<'a> RepulsionPenalty<'a> {
         /// Beyond it an exponential is 0.
         const MOST: f64 = 700.0;
         let weights = settings.distance.weights(parameters, ensemble.models);
-        let mut penalty =
-            Self { settings, ensemble, weights, gamma: settings.gamma, alpha: f64::NAN, slope: 0.0 };
+        let mut penalty = Self {
+            settings,
+            ensemble,
+            weights,
+            gamma: settings.gamma,
+            alpha: f64::NAN,
+            slope: 0.0,
+        };
         let start: Vec<&Tensor> = parameters.iter().map(|(_, own)| own).collect();
         let square = penalty.square(&start).max(f64::MIN_POSITIVE);
         penalty.alpha = settings.alpha.unwrap_or(1.0 / square);
         if settings.form == Form::El2 && penalty.alpha * square > MOST {
             return Err(Error::Task(format!(
-                "with alpha {} and a square distance of {square:.3e} exp(-alpha d²) is 0, so nothing would repel; leave alpha out (it is 1/d² then), or take one about {:.1e} (gamma is alpha under `official`)",
+                "with alpha {} and a square distance of {square:.3e} exp(-alpha d²) is 0, so \
+                 nothing would repel; leave alpha out (it is 1/d² then), or take one about {:.1e} \
+                 (gamma is alpha under `official`)",
                 penalty.alpha,
                 1.0 / square
             )));
@@ -128,11 +146,14 @@ impl<'a> RepulsionPenalty<'a> {
         let (value, slope) = self.term(self.square(parameters));
         let gamma = self.gamma.unwrap_or_else(|| {
             let norm = |squares: f64| squares.sqrt();
-            let own: f64 =
-                gradients.iter().flatten().map(|g| g.square().sum(Kind::Double).double_value(&[])).sum();
+            let own: f64 = gradients
+                .iter()
+                .flatten()
+                .map(|g| g.square().sum(Kind::Double).double_value(&[]))
+                .sum();
             let each = parameters.iter().zip(&self.ensemble.mean).zip(&self.weights);
-            let repelling =
-                each.map(|((own, mean), weight)| 4.0 * weight * weight * square_distance(own, mean));
+            let repelling = each
+                .map(|((own, mean), weight)| 4.0 * weight * weight * square_distance(own, mean));
             let repelling = norm(repelling.sum()) * slope.abs();
             // Exactly at the mean nothing says where to go.
             if repelling > 0.0 { self.settings.ratio * norm(own) / repelling } else { 0.0 }
@@ -191,7 +212,8 @@ mod tests {
         let mut one = |scale: f64| -> Vec<Tensor> {
             [&[4_i64, 3][..], &[7], &[1]].iter().map(|shape| rng.normal(shape) * scale).collect()
         };
-        let names = ["g.convs.0.conv.weight", "g.to_rgb1.bias", "g.style.1.bias"].map(str::to_owned);
+        let names =
+            ["g.convs.0.conv.weight", "g.to_rgb1.bias", "g.style.1.bias"].map(str::to_owned);
         let own = one(1.0).into_iter().map(|own| own.set_requires_grad(true));
         (names.into_iter().zip(own).collect(), (0..5).map(|_| one(0.3)).collect())
     }
@@ -216,7 +238,8 @@ mod tests {
         let ensemble = Ensemble::new(&models);
         for distance in [Distance::Paper, Distance::Official, Distance::Equalised] {
             for form in [Form::Il2, Form::Nl2, Form::El2] {
-                let settings = Repulsion { form, distance, gamma: Some(3.0), alpha: Some(0.1), ratio: 1.0 };
+                let settings =
+                    Repulsion { form, distance, gamma: Some(3.0), alpha: Some(0.1), ratio: 1.0 };
                 let square = by_loop(&own, &models, distance);
                 let loss = match form {
                     Form::Il2 => 3.0 / &square,
@@ -226,7 +249,10 @@ mod tests {
                 let wanted = grad(&loss, &tensors).unwrap();
                 let mut penalty = RepulsionPenalty::new(settings, &ensemble, &own).unwrap();
                 let value = crate::torch::no_grad(|| penalty.value(&tensors, &[]));
-                assert!((value / loss.double_value(&[]) - 1.0).abs() < 1e-5, "{form:?} {distance:?}");
+                assert!(
+                    (value / loss.double_value(&[]) - 1.0).abs() < 1e-5,
+                    "{form:?} {distance:?}"
+                );
                 for (i, wanted) in wanted.iter().enumerate() {
                     let wanted = wanted.as_ref().unwrap();
                     let mut found = wanted.zeros_like();
@@ -263,7 +289,11 @@ mod tests {
         let settings = Repulsion { ratio: 0.25, ..Repulsion::default() };
         let mut penalty = RepulsionPenalty::new(settings, &ensemble, &own).unwrap();
         let length = |gradients: &[Tensor]| {
-            gradients.iter().map(|g| g.square().sum(Kind::Double).double_value(&[])).sum::<f64>().sqrt()
+            gradients
+                .iter()
+                .map(|g| g.square().sum(Kind::Double).double_value(&[]))
+                .sum::<f64>()
+                .sqrt()
         };
         crate::torch::no_grad(|| {
             penalty.value(&tensors, &gradients);

@@ -1,5 +1,5 @@
-//! Which weights a loss is most sensitive to: gradients summed over pictures, and the largest of their numbers, found
-//! without sorting them.
+//! Which weights a loss is most sensitive to: gradients summed over pictures, and the largest of
+//! their numbers, found without sorting them.
 
 use std::path::{Path, PathBuf};
 
@@ -35,7 +35,8 @@ impl MaskCache<'_> {
             return Ok(saved);
         }
         Err(Error::Task(format!(
-            "{} is of another erasure: of other settings, prompts or pictures to learn from, or of another model; {ADVICE}",
+            "{} is of another erasure: of other settings, prompts or pictures to learn from, or of \
+             another model; {ADVICE}",
             file.display()
         )))
     }
@@ -76,9 +77,16 @@ impl<'a> GradientSums<'a> {
         batch: i64,
         retained: Option<MaskCache<'a>>,
     ) -> Result<Self, Error> {
-        let tensors = no_grad(|| parameters.iter().map(|(_, tensor)| tensor.zeros_like()).collect());
-        let mut own =
-            Self { tensors, pictures: 0, batch, parameters, retained, pause: CheckpointTimer::default() };
+        let tensors =
+            no_grad(|| parameters.iter().map(|(_, tensor)| tensor.zeros_like()).collect());
+        let mut own = Self {
+            tensors,
+            pictures: 0,
+            batch,
+            parameters,
+            retained,
+            pause: CheckpointTimer::default(),
+        };
         if let Some(retained) = retained.filter(|retained| retained.sums().exists()) {
             let saved = retained.read(&retained.sums())?;
             let about = saved.metadata();
@@ -92,7 +100,8 @@ impl<'a> GradientSums<'a> {
         Ok(own)
     }
 
-    /// Begins again with fewer pictures at once: gradients of a batch that failed may be in the sums.
+    /// Begins again with fewer pictures at once: gradients of a batch that failed may be in the
+    /// sums.
     pub(super) fn begin_again(&mut self, batch: i64) {
         no_grad(|| self.tensors.iter_mut().for_each(|sum| drop(sum.zero_())));
         (self.pictures, self.batch) = (0, batch);
@@ -103,7 +112,9 @@ impl<'a> GradientSums<'a> {
     /// # Errors
     /// A disk that is full.
     pub(super) fn keep(&mut self, at_once: bool) -> Result<(), Error> {
-        let Some(retained) = self.retained.filter(|_| at_once || self.pause.is_over()) else { return Ok(()) };
+        let Some(retained) = self.retained.filter(|_| at_once || self.pause.is_over()) else {
+            return Ok(());
+        };
         let named: Vec<(String, Tensor)> = self
             .parameters
             .iter()
@@ -115,7 +126,8 @@ impl<'a> GradientSums<'a> {
         Ok(self.pause.after(|| save(&retained.sums(), &named, &about))?)
     }
 
-    /// Marks the share `density` of all weights whose summed gradient is largest, under one threshold.
+    /// Marks the share `density` of all weights whose summed gradient is largest, under one
+    /// threshold.
     ///
     /// # Errors
     /// Gradients that are not finite; so many that are all the same that no threshold divides them.
@@ -123,7 +135,8 @@ impl<'a> GradientSums<'a> {
         let spoilt = self.parameters.iter().zip(&self.tensors).find(|(_, sum)| not_finite(sum) > 0);
         if let Some(((name, _), _)) = spoilt {
             return Err(Error::Task(format!(
-                "the gradient of `{name}` by which weights are chosen is NaN or infinite; use --precision f32, or another picture to learn from"
+                "the gradient of `{name}` by which weights are chosen is NaN or infinite; use \
+                 --precision f32, or another picture to learn from"
             )));
         }
         let masks = threshold(&self.tensors, density);
@@ -132,7 +145,8 @@ impl<'a> GradientSums<'a> {
         let share = marked / all as f64;
         if share > density + 0.01 {
             return Err(Error::Task(format!(
-                "no threshold divides the weights at a density of {density}: {:.1} % have the same gradient or a larger one; choose another density or other parameters",
+                "no threshold divides the weights at a density of {density}: {:.1} % have the same \
+                 gradient or a larger one; choose another density or other parameters",
                 100.0 * share
             )));
         }
@@ -155,8 +169,9 @@ fn bits(sum: &Tensor) -> Tensor {
     sum.abs().view_dtype(Kind::Int)
 }
 
-/// The `k`-th smallest magnitude, counted from nought, as [`bits`]. It is found by counting, first its upper
-/// half and then the lower: sorting a whole UNet's gradients would take six times their memory.
+/// The `k`-th smallest magnitude, counted from nought, as [`bits`]. It is found by counting, first
+/// its upper half and then the lower: sorting a whole UNet's gradients would take six times their
+/// memory.
 fn smallest(sums: &[Tensor], mut k: i64) -> i64 {
     const HALF: i64 = 1 << 16;
     let mut found = 0;
@@ -171,7 +186,9 @@ fn smallest(sums: &[Tensor], mut k: i64) -> i64 {
                 low.masked_select(&low.ge(0).logical_and(&low.lt(HALF)))
             };
             let here = all.bincount::<Tensor>(None, HALF).to_device(tch::Device::Cpu);
-            for (count, more) in counts.iter_mut().zip(Vec::<i64>::try_from(here).unwrap_or_default()) {
+            for (count, more) in
+                counts.iter_mut().zip(Vec::<i64>::try_from(here).unwrap_or_default())
+            {
                 *count += more;
             }
         }
@@ -224,7 +241,8 @@ mod tests {
 
     #[test]
     fn the_threshold_is_global_and_exact() {
-        let sums = [Tensor::from_slice(&[1.0_f32, -5.0, 0.5]), Tensor::from_slice(&[0.1_f32, -2.0, 3.0])];
+        let sums =
+            [Tensor::from_slice(&[1.0_f32, -5.0, 0.5]), Tensor::from_slice(&[0.1_f32, -2.0, 3.0])];
         let marks = |density| {
             threshold(&sums, density)
                 .iter()

@@ -1,15 +1,15 @@
 //! SalUn: saliency unlearning (Fan et al. 2024, arXiv 2310.12508).
 //!
-//! Only the weights that the forget set's loss is most sensitive to may move (section 4.1, equation 3:
-//! a mask from the gradient's magnitude under one global threshold). They are trained so that the
-//! concept's prompts give what another prompt gives, while a remaining set is learned as usual (equation 6):
-//! `L = E‖ε_θ(z_t | c) - sg ε(z_t | c')‖² + α E‖ε_θ(z_r | c_r) - ε‖²`.
+//! Only the weights that the forget set's loss is most sensitive to may move (section 4.1, equation
+//! 3: a mask from the gradient's magnitude under one global threshold). They are trained so that
+//! the concept's prompts give what another prompt gives, while a remaining set is learned as usual
+//! (equation 6): `L = E‖ε_θ(z_t | c) - sg ε(z_t | c')‖² + α E‖ε_θ(z_r | c_r) - ε‖²`.
 //!
-//! `variant = "official"` keeps what the published code (at 2026-02) does otherwise: the mask's loss is
-//! that of the guided prediction `(1+g)·ε_c - g·ε_∅` with g = 7.5, the mask is ranked over the whole UNet
-//! even where less is trained, the target network is the one that is being trained, and the two forget
-//! predictions see two samples of the autoencoder. What was a plain bug in it (batches that never
-//! advanced, a mask that was never applied) is not kept.
+//! `variant = "official"` keeps what the published code (at 2026-02) does otherwise: the mask's
+//! loss is that of the guided prediction `(1+g)·ε_c - g·ε_∅` with g = 7.5, the mask is ranked over
+//! the whole UNet even where less is trained, the target network is the one that is being trained,
+//! and the two forget predictions see two samples of the autoencoder. What was a plain bug in it
+//! (batches that never advanced, a mask that was never applied) is not kept.
 
 use std::path::Path;
 
@@ -35,8 +35,8 @@ pub struct SalUn {
     pub parameters: ParameterSubset,
     /// What the concept's prompts are to give.
     pub pseudo: Pseudo,
-    /// Which network says what that is; as a variant has it where nothing is said: the base (`paper`), or the one that is
-    /// being trained (`official`).
+    /// Which network says what that is; as a variant has it where nothing is said: the base
+    /// (`paper`), or the one that is being trained (`official`).
     pub target_network: Option<TargetNetwork>,
     /// Weight of the remaining set's loss.
     pub alpha: f64,
@@ -44,8 +44,9 @@ pub struct SalUn {
     pub lr: f64,
     /// Training steps.
     pub steps: u64,
-    /// Share of the steps, the last ones, over which the learning rate falls to nothing: falling, the end depends less on
-    /// the last few batches. Where nothing is said, 0.5, and with `official` 0: constant to the end.
+    /// Share of the steps, the last ones, over which the learning rate falls to nothing: falling,
+    /// the end depends less on the last few batches. Where nothing is said, 0.5, and with
+    /// `official` 0: constant to the end.
     pub cooldown: Option<f64>,
     /// Pictures of each set in a step.
     pub batch: i64,
@@ -117,10 +118,15 @@ impl SalUn {
     pub fn check(&self) -> Result<(), Error> {
         let wrong = |why: String| Err(Error::Task(why));
         if !(self.density > 0.0 && self.density <= 1.0) {
-            return wrong(format!("SalUn's density is {}; it is a share above 0 and up to 1", self.density));
+            return wrong(format!(
+                "SalUn's density is {}; it is a share above 0 and up to 1",
+                self.density
+            ));
         }
         if let Some(cooldown) = self.cooldown.filter(|cooldown| !(0.0..=1.0).contains(cooldown)) {
-            return wrong(format!("SalUn's cooldown is {cooldown}; it is a share of the steps, 0 to 1"));
+            return wrong(format!(
+                "SalUn's cooldown is {cooldown}; it is a share of the steps, 0 to 1"
+            ));
         }
         if self.steps < 1 {
             return wrong("SalUn's steps are 0; at least 1 is needed".to_owned());
@@ -137,7 +143,8 @@ impl SalUn {
         Ok(())
     }
 
-    /// What an edit says of how it was made: the settings, and the prompts with what each was to become.
+    /// What an edit says of how it was made: the settings, and the prompts with what each was to
+    /// become.
     pub fn recipe(&self, task: &Task) -> String {
         let retained = blake3::hash(task.remain.join("\n").as_bytes()).to_hex().to_string();
         let settings = self.clone().effective();
@@ -159,7 +166,8 @@ impl SalUn {
         }
         if self.pseudo != Pseudo::Anchor && task.remain.is_empty() {
             return wrong(
-                "pseudo prompts of the kinds next and random come from the remaining set, which is empty",
+                "pseudo prompts of the kinds next and random come from the remaining set, which is \
+                 empty",
             );
         }
         Ok(())
@@ -190,7 +198,10 @@ impl<'m> Erasure<dyn Denoiser + 'm, DiffusionTask<'_>> for SalUn {
         let chosen: Vec<(String, Tensor)> =
             all.iter().filter(|(name, _)| self.parameters.takes(name)).map(share).collect();
         if chosen.is_empty() {
-            return Err(Error::Task(format!("the model has no parameter that {:?} means", self.parameters)));
+            return Err(Error::Task(format!(
+                "the model has no parameter that {:?} means",
+                self.parameters
+            )));
         }
         let ranked = if self.variant == Variant::Official { &all } else { &chosen };
         // What is kept on the way is of this erasure alone.
@@ -208,7 +219,8 @@ impl<'m> Erasure<dyn Denoiser + 'm, DiffusionTask<'_>> for SalUn {
             .map(|i| masks[i].shallow_clone())
             .collect();
 
-        let base: Vec<Tensor> = no_grad(|| chosen.iter().map(|(_, tensor)| tensor.detach().copy()).collect());
+        let base: Vec<Tensor> =
+            no_grad(|| chosen.iter().map(|(_, tensor)| tensor.detach().copy()).collect());
         let mut objective = Relabelling {
             settings: &own,
             model,
@@ -301,10 +313,13 @@ impl SalUn {
                 })?)
             });
             match summed {
-                Err(error) if error.is_out_of_memory() && sums.batch == self.batch && self.batch > 1 => {
+                Err(error)
+                    if error.is_out_of_memory() && sums.batch == self.batch && self.batch > 1 =>
+                {
                     let fewer = (self.batch + 1) / 2;
                     watch.warn(&format!(
-                        "there is too little memory for a saliency mask of {} pictures at once; {fewer} are taken",
+                        "there is too little memory for a saliency mask of {} pictures at once; \
+                         {fewer} are taken",
                         self.batch
                     ));
                     sums.begin_again(fewer);
@@ -391,7 +406,10 @@ mod tests {
             Ok(Tensor::stack(&rows, 0))
         }
         fn predict(&self, latents: &Tensor, _: &Tensor, text: &Tensor) -> Tensor {
-            let output = (latents.flatten(1, 3) + text.flatten(1, 2)).matmul(&self.w).tanh().view_as(latents);
+            let output = (latents.flatten(1, 3) + text.flatten(1, 2))
+                .matmul(&self.w)
+                .tanh()
+                .view_as(latents);
             let room = if output.requires_grad() { self.room } else { self.quiet_room };
             assert!(latents.size()[0] <= room, "CUDA out of memory");
             output
@@ -400,8 +418,10 @@ mod tests {
             &self.schedule
         }
         fn encode_pictures(&self, pictures: &[Picture]) -> Result<Latents, Fault> {
-            let each: Vec<Tensor> =
-                pictures.iter().map(|p| Tensor::from_slice(&p.rgb).to_kind(Kind::Float) / 255.0).collect();
+            let each: Vec<Tensor> = pictures
+                .iter()
+                .map(|p| Tensor::from_slice(&p.rgb).to_kind(Kind::Float) / 255.0)
+                .collect();
             let mean = Tensor::stack(&each, 0).view([-1, 3, 2, 2]);
             Ok(Latents { deviation: mean.zeros_like() + 0.1, mean })
         }
@@ -416,7 +436,11 @@ mod tests {
     #[test]
     fn halves_of_a_step_are_the_whole() {
         let example = |prompt| PromptedImage {
-            picture: Picture { width: 2, height: 2, rgb: (0..12).map(|i| (i * 20 + prompt) as u8).collect() },
+            picture: Picture {
+                width: 2,
+                height: 2,
+                rgb: (0..12).map(|i| (i * 20 + prompt) as u8).collect(),
+            },
             prompt,
         };
         let task = Task {
@@ -425,17 +449,32 @@ mod tests {
             remain: vec!["ccc".to_owned(), "dddd".to_owned()],
             seed: 3,
         };
-        let material =
-            TrainingImages { forget: vec![example(0); 5], remain: vec![example(0), example(1), example(1)] };
-        for (pseudo, variant) in [(Pseudo::Random, Variant::Paper), (Pseudo::Next, Variant::Official)] {
-            let salun =
-                SalUn { density: 1.0, batch: 5, steps: 6, lr: 1e-2, pseudo, variant, ..SalUn::default() };
+        let material = TrainingImages {
+            forget: vec![example(0); 5],
+            remain: vec![example(0), example(1), example(1)],
+        };
+        for (pseudo, variant) in
+            [(Pseudo::Random, Variant::Paper), (Pseudo::Next, Variant::Official)]
+        {
+            let salun = SalUn {
+                density: 1.0,
+                batch: 5,
+                steps: 6,
+                lr: 1e-2,
+                pseudo,
+                variant,
+                ..SalUn::default()
+            };
             let erased = |room: i64| {
                 let mut said = Listening::default();
                 let mut toy = Toy::new(room);
                 let model: &mut dyn Denoiser = &mut toy;
-                let edit =
-                    salun.erase(model, &DiffusionTask { task: &task, material: &material }, None, &mut said);
+                let edit = salun.erase(
+                    model,
+                    &DiffusionTask { task: &task, material: &material },
+                    None,
+                    &mut said,
+                );
                 (edit.map(|mut edit| edit.tensors.remove(0).1), said.0)
             };
             let (whole, quiet) = erased(10);

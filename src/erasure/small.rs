@@ -11,8 +11,14 @@ use crate::weights::save_as;
 
 /// Of 8×8 pixels.
 pub(super) fn small_gan(folder: &Path) -> StyleGan2 {
-    let config =
-        Config { size: 8, style_dim: 8, mapping_layers: 2, channels: vec![8, 6], group: 4, clamp: None };
+    let config = Config {
+        size: 8,
+        style_dim: 8,
+        mapping_layers: 2,
+        channels: vec![8, 6],
+        group: 4,
+        clamp: None,
+    };
     let generator = Generator::new(&config, Builder::fresh(1, Device::CPU)).unwrap();
     let discriminator = Discriminator::new(&config, Builder::fresh(2, Device::CPU)).unwrap();
     let named = |prefix: &'static str, all: Vec<(String, crate::torch::Tensor)>| {
@@ -24,7 +30,8 @@ pub(super) fn small_gan(folder: &Path) -> StyleGan2 {
     let file = folder.join("small.safetensors");
     let about = [("unsee.stylegan2", serde_json::to_string(&config).unwrap())];
     save_as(&file, &tensors, Kind::Float, &about).unwrap();
-    let compute = Compute { device: Device::CPU, precision: Precision::F32, memory: MemoryMode::Fast };
+    let compute =
+        Compute { device: Device::CPU, precision: Precision::F32, memory: MemoryMode::Fast };
     StyleGan2::load(&file, compute).unwrap()
 }
 

@@ -27,7 +27,9 @@ impl TrainingImages {
         let mut hasher = blake3::Hasher::new();
         for (which, examples) in [("forget", &self.forget), ("remain", &self.remain)] {
             for PromptedImage { picture, prompt } in examples {
-                hasher.update(format!("{which} {prompt} {}x{}", picture.width, picture.height).as_bytes());
+                hasher.update(
+                    format!("{which} {prompt} {}x{}", picture.width, picture.height).as_bytes(),
+                );
                 hasher.update(&picture.rgb);
             }
         }
@@ -39,7 +41,9 @@ impl TrainingImages {
         if self.forget.is_empty() {
             return Some(format!("there is no picture of {} to forget", task.concept));
         }
-        let bad = |examples: &[PromptedImage], prompts: usize| examples.iter().any(|e| e.prompt >= prompts);
+        let bad = |examples: &[PromptedImage], prompts: usize| {
+            examples.iter().any(|e| e.prompt >= prompts)
+        };
         (bad(&self.forget, task.pairs.len()) || bad(&self.remain, task.remain.len()))
             .then(|| "a picture belongs to a prompt that the task does not have".to_owned())
     }

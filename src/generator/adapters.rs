@@ -1,5 +1,5 @@
-//! What goes onto a base: own edits, parts of a UNet or text encoder (ESD, UCE, `AdvUnlearn`), whole edited models,
-//! low-rank adapters. Each becomes an [`Edit`].
+//! What goes onto a base: own edits, parts of a UNet or text encoder (ESD, UCE, `AdvUnlearn`),
+//! whole edited models, low-rank adapters. Each becomes an [`Edit`].
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -12,8 +12,8 @@ use super::{Checkpoint, Error, is_whole};
 use crate::sampler::Prediction;
 use crate::torch::{Kind, Tensor, no_grad};
 use crate::weights::{
-    self, Edit, EmaChoice, View, Weights, adapter_file, adapter_files, from_compvis, is_compvis, is_lora,
-    read_lora, spelt_anew, vae_of_compvis, without_position_ids,
+    self, Edit, EmaChoice, View, Weights, adapter_file, adapter_files, from_compvis, is_compvis,
+    is_lora, read_lora, spelt_anew, vae_of_compvis, without_position_ids,
 };
 
 /// A file or folder that goes onto a base, and how much of it.
@@ -45,7 +45,11 @@ impl std::str::FromStr for Adapter {
 impl std::fmt::Display for Adapter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let path = self.path.display();
-        if is_whole(&self.strength) { write!(f, "{path}") } else { write!(f, "{path}@{}", self.strength) }
+        if is_whole(&self.strength) {
+            write!(f, "{path}")
+        } else {
+            write!(f, "{path}@{}", self.strength)
+        }
     }
 }
 
@@ -64,8 +68,8 @@ impl Checkpoint {
     /// Lays files onto this base, one after the other.
     ///
     /// # Errors
-    /// An edit of another base, a file in which nothing fits the base, tensors of other shapes, a choice of averaged weights
-    /// that nothing has.
+    /// An edit of another base, a file in which nothing fits the base, tensors of other shapes, a
+    /// choice of averaged weights that nothing has.
     pub fn lay(&self, adapters: &[Adapter], ema: EmaChoice) -> Result<Laid, Error> {
         if ema != EmaChoice::Auto
             && self.path.is_dir()
@@ -73,7 +77,10 @@ impl Checkpoint {
         {
             return Err(Error::Folder {
                 path: self.path.clone(),
-                why: "it is a folder, and nothing that goes onto it is a single file with two sets of weights, so that ema does not fit; leave it out".to_owned(),
+                why:
+                    "it is a folder, and nothing that goes onto it is a single file with two sets \
+                    of weights, so that ema does not fit; leave it out"
+                        .to_owned(),
             });
         }
         let hash = self.hash()?.to_hex().to_string();
@@ -84,18 +91,23 @@ impl Checkpoint {
             let about = file.metadata();
             if is_lora(&file) && self.is_of_the_other_prediction(&about) {
                 warnings.push(format!(
-                    "{adapter}: it was made for a UNet that predicts otherwise than the base's, by what it says of itself"
+                    "{adapter}: it was made for a UNet that predicts otherwise than the base's, by \
+                     what it says of itself"
                 ));
             }
-            recipes.push(about.get("unsee.recipe").cloned().unwrap_or_else(|| format!("\"{adapter}\"")));
+            recipes.push(
+                about.get("unsee.recipe").cloned().unwrap_or_else(|| format!("\"{adapter}\"")),
+            );
             if is_lora(&file) {
                 let names = self.names();
                 let (mut all, mut changed) = (0, 0);
                 for factors in read_lora(&file, names.iter().map(String::as_str), &mut notes)? {
                     let weight = self.current(&tensors, &factors.name)?;
                     let after = factors.added(&file, &weight, adapter.strength)?;
-                    (all, changed) =
-                        (all + 1, changed + usize::from(!after.equal(&weight.to_kind(Kind::Float))));
+                    (all, changed) = (
+                        all + 1,
+                        changed + usize::from(!after.equal(&weight.to_kind(Kind::Float))),
+                    );
                     tensors.insert(factors.name.clone(), after);
                 }
                 let said = format!("{adapter}: a low-rank adapter of {all} modules");
@@ -115,9 +127,14 @@ impl Checkpoint {
             for (full, after) in values {
                 let before = self.tensor(&full)?;
                 if after.size() != before.size() {
-                    return Err(Error::EditShape { name: full, found: after.size(), wanted: before.size() });
+                    return Err(Error::EditShape {
+                        name: full,
+                        found: after.size(),
+                        wanted: before.size(),
+                    });
                 }
-                // What did not change is no part of an edit; a file's rounding is compared as it is.
+                // What did not change is no part of an edit; a file's rounding is compared as it
+                // is.
                 if adapter.strength == 0.0 || after.equal(&before.to_kind(after.kind())) {
                     continue;
                 }
@@ -125,9 +142,11 @@ impl Checkpoint {
                 let value = stacked(tensors.get(&full), &before, after, adapter.strength);
                 tensors.insert(full, value);
             }
-            let others = if left == 0 { String::new() } else { format!(", {left} others were left") };
-            let said =
-                format!("{adapter}: {fit} tensors fit the base, {changed} of them differ from it{others}");
+            let others =
+                if left == 0 { String::new() } else { format!(", {left} others were left") };
+            let said = format!(
+                "{adapter}: {fit} tensors fit the base, {changed} of them differ from it{others}"
+            );
             if changed == 0 {
                 warnings.push(format!("{said}: it has no effect"));
             } else if left > fit {
@@ -138,7 +157,11 @@ impl Checkpoint {
                 notes.push(said);
             }
         }
-        let recipe = if recipes.len() == 1 { recipes.remove(0) } else { format!("[{}]", recipes.join(", ")) };
+        let recipe = if recipes.len() == 1 {
+            recipes.remove(0)
+        } else {
+            format!("[{}]", recipes.join(", "))
+        };
         Ok(Laid {
             edit: Edit { base: hash, recipe, tensors: tensors.into_iter().collect() },
             notes,
@@ -146,7 +169,8 @@ impl Checkpoint {
         })
     }
 
-    /// A file under the names that the base has, whatever it is: a diffusers folder, PEFT's, a single file or a part.
+    /// A file under the names that the base has, whatever it is: a diffusers folder, PEFT's, a
+    /// single file or a part.
     fn opened(
         &self,
         adapter: &Adapter,
@@ -159,7 +183,8 @@ impl Checkpoint {
             if let Some(file) = adapter_file(path) {
                 if let Some(other) = adapter_files(path).into_iter().find(|other| *other != file) {
                     warnings.push(format!(
-                        "{adapter}: {} is taken, and {} beside it is not; name the file itself to take that",
+                        "{adapter}: {} is taken, and {} beside it is not; name the file itself to \
+                         take that",
                         file.display(),
                         other.display()
                     ));
@@ -171,7 +196,8 @@ impl Checkpoint {
             let others = self.other_settings(&folder);
             if !others.is_empty() {
                 warnings.push(format!(
-                    "{adapter}: only its weights go onto the base; its settings are not taken, of which other than the base's are {}",
+                    "{adapter}: only its weights go onto the base; its settings are not taken, of \
+                     which other than the base's are {}",
                     others.join(", ")
                 ));
             }
@@ -187,7 +213,9 @@ impl Checkpoint {
         let predicts = CheckpointHints::of(&file, path)?.prediction;
         if predicts.is_some_and(|predicts| predicts != self.networks.scheduler.prediction_type) {
             warnings.push(format!(
-                "{adapter}: its UNet predicts otherwise than the base's, by what it says of itself; only weights go onto the base, whose settings stay: --prediction changes them"
+                "{adapter}: its UNet predicts otherwise than the base's, by what it says of \
+                 itself; only weights go onto the base, whose settings stay: --prediction changes \
+                 them"
             ));
         }
         let parts = from_compvis(&file, ema)?;
@@ -196,17 +224,22 @@ impl Checkpoint {
             notes.push(unused(path, "the file", &parts.left));
         }
         let text_encoder = without_position_ids(&parts.text_encoder, notes)?;
-        let all = [("text_encoder", text_encoder), ("unet", parts.unet), ("vae", spelt_anew(&parts.vae)?)];
+        let all = [
+            ("text_encoder", text_encoder),
+            ("unet", parts.unet),
+            ("vae", spelt_anew(&parts.vae)?),
+        ];
         Ok(Weights::joined(all.iter().map(|(component, weights)| (*component, weights))))
     }
 
     /// Whether a file's metadata say that it belongs to a UNet of the other prediction.
     fn is_of_the_other_prediction(&self, about: &BTreeMap<String, String>) -> bool {
-        let velocity = match (about.get("modelspec.prediction_type"), about.get("ss_v_parameterization")) {
-            (Some(text), _) => text.starts_with('v'),
-            (None, Some(text)) => text == "True",
-            (None, None) => return false,
-        };
+        let velocity =
+            match (about.get("modelspec.prediction_type"), about.get("ss_v_parameterization")) {
+                (Some(text), _) => text.starts_with('v'),
+                (None, Some(text)) => text == "True",
+                (None, None) => return false,
+            };
         velocity != (self.networks.scheduler.prediction_type == Prediction::VPrediction)
     }
 
@@ -246,12 +279,21 @@ impl Checkpoint {
         let found = self.components().into_iter().find(|(own, _)| *own == component);
         match found {
             Some((_, weights)) => Ok(weights.tensor(name)?),
-            None => Err(Error::EditShape { name: full.to_owned(), found: Vec::new(), wanted: Vec::new() }),
+            None => Err(Error::EditShape {
+                name: full.to_owned(),
+                found: Vec::new(),
+                wanted: Vec::new(),
+            }),
         }
     }
 
-    /// What of a file fits the base, under whichever of the known names, and how many tensors do not.
-    fn find_part(&self, file: &Weights, path: &Path) -> Result<(Vec<(String, Tensor)>, usize), Error> {
+    /// What of a file fits the base, under whichever of the known names, and how many tensors do
+    /// not.
+    fn find_part(
+        &self,
+        file: &Weights,
+        path: &Path,
+    ) -> Result<(Vec<(String, Tensor)>, usize), Error> {
         let names = self.names();
         let known: HashMap<&str, &str> = names
             .iter()
@@ -267,17 +309,23 @@ impl Checkpoint {
             known.get(translated.as_str()).map(|full| (*full).to_owned())
         };
         let foreign = ["controlnet_", "motion_modules", "adapter.body.", "image_proj."];
-        if let Some(name) = file.names().find(|name| foreign.iter().any(|mark| name.contains(mark))) {
+        if let Some(name) = file.names().find(|name| foreign.iter().any(|mark| name.contains(mark)))
+        {
             return Err(Error::Request(format!(
-                "{}: it is a network beside the UNet (ControlNet, motion module, image adapter), by its tensor `{name}`; those are not built",
+                "{}: it is a network beside the UNet (ControlNet, motion module, image adapter), \
+                 by its tensor `{name}`; those are not built",
                 path.display()
             )));
         }
-        let found = file.renamed(|own| full_of(own).map(|full| (full, View::Whole)).into_iter().collect())?;
-        let others = file.names().filter(|own| full_of(own).is_none() && !own.ends_with("position_ids"));
+        let found =
+            file.renamed(|own| full_of(own).map(|full| (full, View::Whole)).into_iter().collect())?;
+        let others =
+            file.names().filter(|own| full_of(own).is_none() && !own.ends_with("position_ids"));
         let left = file.beside().len() + others.count();
         if found.is_empty() {
-            let sample = |names: &mut dyn Iterator<Item = &str>| names.take(3).collect::<Vec<_>>().join(", ");
+            let sample = |names: &mut dyn Iterator<Item = &str>| {
+                names.take(3).collect::<Vec<_>>().join(", ")
+            };
             return Err(Error::NothingFits {
                 path: path.to_path_buf(),
                 theirs: sample(&mut file.names()),
@@ -299,9 +347,14 @@ fn is_file_of_model(path: &Path) -> bool {
     path.is_file() && Weights::open(path).is_ok_and(|file| is_model(&file))
 }
 
-/// A tensor with a file's change to the base on it, over what `earlier` files made of it: each change is against the base,
-/// so that none undoes another's.
-pub(super) fn stacked(earlier: Option<&Tensor>, before: &Tensor, after: Tensor, strength: f64) -> Tensor {
+/// A tensor with a file's change to the base on it, over what `earlier` files made of it: each
+/// change is against the base, so that none undoes another's.
+pub(super) fn stacked(
+    earlier: Option<&Tensor>,
+    before: &Tensor,
+    after: Tensor,
+    strength: f64,
+) -> Tensor {
     if earlier.is_none() && is_whole(&strength) {
         return after;
     }

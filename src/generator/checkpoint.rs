@@ -1,5 +1,5 @@
-//! A Stable Diffusion as it lies on the disk: weights under diffusers' names, configurations, tokenizer. It comes
-//! from a diffusers folder or from a single file in `CompVis`' names.
+//! A Stable Diffusion as it lies on the disk: weights under diffusers' names, configurations,
+//! tokenizer. It comes from a diffusers folder or from a single file in `CompVis`' names.
 
 use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
@@ -17,8 +17,8 @@ use crate::fields;
 use crate::sampler::Prediction;
 use crate::text::Tokenizer;
 use crate::weights::{
-    EmaChoice, SingleFile, View, Weights, foreign_single_file, from_compvis, is_compvis, spelt_anew,
-    without_position_ids,
+    EmaChoice, SingleFile, View, Weights, foreign_single_file, from_compvis, is_compvis,
+    spelt_anew, without_position_ids,
 };
 
 /// Where a model lies, and what a single file does not say by itself.
@@ -29,7 +29,8 @@ pub struct Location {
     /// Which of a single file's two sets of weights for the denoiser.
     #[serde(default)]
     pub ema: EmaChoice,
-    /// A diffusers folder whose configuration and tokenizer belong to a single file, and the components that it lacks.
+    /// A diffusers folder whose configuration and tokenizer belong to a single file, and the
+    /// components that it lacks.
     #[serde(default)]
     pub config: Option<PathBuf>,
     /// What the UNet predicts, where the files do not say it or say it wrongly.
@@ -67,8 +68,8 @@ impl Checkpoint {
     /// Opens a folder or a single file.
     ///
     /// # Errors
-    /// A folder, file or tensor that is missing or damaged; an architecture or a field of a configuration that is not
-    /// built; settings that this kind of model does not have.
+    /// A folder, file or tensor that is missing or damaged; an architecture or a field of a
+    /// configuration that is not built; settings that this kind of model does not have.
     pub fn open(location: &Location) -> Result<Self, Error> {
         if location.path.is_file() { Self::single_file(location) } else { Self::folder(location) }
     }
@@ -78,7 +79,10 @@ impl Checkpoint {
         if location.ema != EmaChoice::Auto || location.config.is_some() {
             return Err(Error::Folder {
                 path: root.clone(),
-                why: "it is a folder: it has one set of weights and its own configuration, so that ema and config do not fit; leave them out".to_owned(),
+                why:
+                    "it is a folder: it has one set of weights and its own configuration, so that \
+                    ema and config do not fit; leave them out"
+                        .to_owned(),
             });
         }
         let mut notes = Vec::new();
@@ -108,7 +112,9 @@ impl Checkpoint {
         if !is_compvis(&file) {
             let some: Vec<&str> = file.names().take(3).collect();
             return Err(wrong(format!(
-                "it is a single file without a UNet under CompVis' names (model.diffusion_model.…); it has {}, …; a file with a part of a model goes on a base, with --edit",
+                "it is a single file without a UNet under CompVis' names \
+                 (model.diffusion_model.…); it has {}, …; a file with a part of a model goes on a \
+                 base, with --edit",
                 some.join(", ")
             )));
         }
@@ -118,16 +124,22 @@ impl Checkpoint {
         if let Some(info) = parts.unet.info("conv_in.weight")
             && let [_, channels @ (5 | 7 | 8 | 9), ..] = info.shape[..]
         {
-            return Err(wrong(format!("its UNet sees {channels} channels: {}", with_more_inputs(channels))));
+            return Err(wrong(format!(
+                "its UNet sees {channels} channels: {}",
+                with_more_inputs(channels)
+            )));
         }
-        for (component, weights) in [("text_encoder", &mut parts.text_encoder), ("vae", &mut parts.vae)] {
+        for (component, weights) in
+            [("text_encoder", &mut parts.text_encoder), ("vae", &mut parts.vae)]
+        {
             if !weights.is_empty() {
                 continue;
             }
             let what = if component == "vae" { "autoencoder" } else { "text encoder" };
             let Some(folder) = &location.config else {
                 return Err(wrong(format!(
-                    "it has no {what}; name a diffusers folder whose {what} is taken, with --config (config in a pipeline)"
+                    "it has no {what}; name a diffusers folder whose {what} is taken, with \
+                     --config (config in a pipeline)"
                 )));
             };
             *weights = open_weights(folder, component, &mut notes)?;
@@ -146,7 +158,8 @@ impl Checkpoint {
         } else {
             signs.of_usual_schedule()?;
             let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-            let configs = presets(&parts, &name, location.prediction.or(signs.prediction), signs.zero_snr)?;
+            let configs =
+                presets(&parts, &name, location.prediction.or(signs.prediction), signs.zero_snr)?;
             notes.extend(signs.note(path, &configs, location.prediction));
             (configs, path.clone())
         };
@@ -169,8 +182,8 @@ impl Checkpoint {
         })
     }
 
-    /// One name and one form for each tensor, wherever they came from, so that the same weights have one hash, and an edit
-    /// of one fits the other.
+    /// One name and one form for each tensor, wherever they came from, so that the same weights
+    /// have one hash, and an edit of one fits the other.
     fn of(
         parts: SingleFile,
         configs: Configs,
@@ -194,8 +207,8 @@ impl Checkpoint {
         })
     }
 
-    /// The hash that names a base model: over the weights of its components. It does not depend on how they are
-    /// divided among files, or on the files' formats.
+    /// The hash that names a base model: over the weights of its components. It does not depend on
+    /// how they are divided among files, or on the files' formats.
     ///
     /// # Errors
     /// A tensor that cannot be read.
@@ -225,7 +238,8 @@ impl Checkpoint {
         })
     }
 
-    /// Fields in which another model's settings are other than these, as `scheduler.prediction_type`.
+    /// Fields in which another model's settings are other than these, as
+    /// `scheduler.prediction_type`.
     pub(super) fn other_settings(&self, other: &Self) -> Vec<String> {
         let (own, others) = (self.all_settings(), other.all_settings());
         let of_component = |(component, fields): (&String, &Value)| {
@@ -273,7 +287,8 @@ pub(super) fn unused(path: &Path, what: &str, names: &[String]) -> String {
     )
 }
 
-/// A text encoder under the names that all versions but transformers 5 write, and without what no text encoder has.
+/// A text encoder under the names that all versions but transformers 5 write, and without what no
+/// text encoder has.
 fn prefixed(weights: Weights) -> Result<Weights, Error> {
     if !weights.contains("embeddings.token_embedding.weight") {
         return Ok(weights);
@@ -281,7 +296,8 @@ fn prefixed(weights: Weights) -> Result<Weights, Error> {
     Ok(weights.renamed(|name| vec![(format!("text_model.{name}"), View::Whole)])?)
 }
 
-/// Reads a folder's configurations. What `model_index.json` says of the scheduler's class counts, as in diffusers.
+/// Reads a folder's configurations. What `model_index.json` says of the scheduler's class counts,
+/// as in diffusers.
 fn configs(root: &Path, notes: &mut Vec<String>) -> Result<Configs, Error> {
     let index: ModelIndex =
         fields::read(&read_json(root, "model_index.json")?, &root.join("model_index.json"), notes)?;
@@ -292,7 +308,8 @@ fn configs(root: &Path, notes: &mut Vec<String>) -> Result<Configs, Error> {
     {
         if let Some(said) = scheduler["_class_name"].as_str() {
             notes.push(format!(
-                "{}: model_index.json makes it a {class}, as diffusers does; scheduler_config.json says {said}",
+                "{}: model_index.json makes it a {class}, as diffusers does; scheduler_config.json \
+                 says {said}",
                 root.display()
             ));
         }

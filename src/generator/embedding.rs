@@ -1,5 +1,5 @@
-//! Words that were learned from pictures (textual inversion, Gal et al. 2022): a few vectors in the text encoder's
-//! table. Files: diffusers' and A1111's, `.safetensors`, `.pt` and `.bin`.
+//! Words that were learned from pictures (textual inversion, Gal et al. 2022): a few vectors in the
+//! text encoder's table. Files: diffusers' and A1111's, `.safetensors`, `.pt` and `.bin`.
 
 use std::path::{Path, PathBuf};
 
@@ -53,19 +53,24 @@ impl StableDiffusion {
     }
 }
 
-/// The word that a file names, its vectors `[n, width]`, and what else is in it. A file of several words has them under their names.
+/// The word that a file names, its vectors `[n, width]`, and what else is in it. A file of several
+/// words has them under their names.
 fn read(path: &Path, wanted: Option<&str>) -> Result<(Option<String>, Tensor, Vec<String>), Error> {
     let file = Weights::open(path)?;
     let names: Vec<&str> = file.names().collect();
-    // A1111: safetensors have `emb_params`, pickles a dictionary under `string_to_param`. diffusers: the word itself.
+    // A1111: safetensors have `emb_params`, pickles a dictionary under `string_to_param`.
+    // diffusers: the word itself.
     let found = ["emb_params", "string_to_param.*"].into_iter().find(|name| file.contains(name));
     let of_many = wanted.filter(|word| names.len() > 1 && file.contains(word));
     let (name, word) = match (found.or(of_many), names.as_slice()) {
         (Some(name), _) => (name, None),
-        (None, [only]) => (*only, only.strip_prefix("string_to_param.").or(Some(*only)).map(str::to_owned)),
+        (None, [only]) => {
+            (*only, only.strip_prefix("string_to_param.").or(Some(*only)).map(str::to_owned))
+        }
         (None, many) => {
             return Err(Error::Request(format!(
-                "{} is no embedding: it has {} tensors, {} among them; an embedding has one, or `emb_params`; of a file of several words one is chosen by its name (WORD=FILE)",
+                "{} is no embedding: it has {} tensors, {} among them; an embedding has one, or \
+                 `emb_params`; of a file of several words one is chosen by its name (WORD=FILE)",
                 path.display(),
                 many.len(),
                 many.first().copied().unwrap_or("none")

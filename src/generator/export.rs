@@ -1,5 +1,5 @@
-//! Writes a base with an edit for other programs: a diffusers folder, one of its components, a single file in
-//! `CompVis`' names, the edit alone, or a low-rank adapter of it.
+//! Writes a base with an edit for other programs: a diffusers folder, one of its components, a
+//! single file in `CompVis`' names, the edit alone, or a low-rank adapter of it.
 //!
 //! Each file says what it is: unsee's base and recipe, and Stability's `modelspec.*`.
 
@@ -67,7 +67,12 @@ impl Edited<'_> {
     ///
     /// # Errors
     /// Something is there already, the disk is full, an edit that cannot be written so.
-    pub fn export(&self, to: &Path, format: Format, watch: &mut dyn Watch) -> Result<Vec<ModuleRank>, Error> {
+    pub fn export(
+        &self,
+        to: &Path,
+        format: Format,
+        watch: &mut dyn Watch,
+    ) -> Result<Vec<ModuleRank>, Error> {
         if fs_err::symlink_metadata(to).is_ok() {
             return Err(Error::Occupied(to.to_path_buf()));
         }
@@ -94,11 +99,16 @@ impl Edited<'_> {
     /// Says what of the model and its edits a format has no place for.
     fn say_what_is_left(&self, format: Format, watch: &mut dyn Watch) {
         if let Format::Component(own) = format {
-            let others =
-                self.edit.tensors.iter().filter(|(full, _)| full.split('.').next() != Some(own)).count();
+            let others = self
+                .edit
+                .tensors
+                .iter()
+                .filter(|(full, _)| full.split('.').next() != Some(own))
+                .count();
             if others > 0 {
                 watch.warn(&format!(
-                    "{others} tensors that the edits change are not of the {own}, and are not in what is written; --as folder writes all"
+                    "{others} tensors that the edits change are not of the {own}, and are not in \
+                     what is written; --as folder writes all"
                 ));
             }
         }
@@ -106,7 +116,8 @@ impl Edited<'_> {
             let other = self.base.configs.not_in_a_single_file();
             if !other.is_empty() {
                 watch.warn(&format!(
-                    "a single file has no place for {}, which are other than Stable Diffusion's: whoever reads it needs the folder's configuration (--config)",
+                    "a single file has no place for {}, which are other than Stable Diffusion's: \
+                     whoever reads it needs the folder's configuration (--config)",
                     other.join(", ")
                 ));
             }
@@ -119,9 +130,12 @@ impl Edited<'_> {
             .edit
             .tensors
             .iter()
-            .filter_map(|(full, tensor)| Some((full.strip_prefix(component)?.strip_prefix('.')?, tensor)))
+            .filter_map(|(full, tensor)| {
+                Some((full.strip_prefix(component)?.strip_prefix('.')?, tensor))
+            })
             .collect();
-        let Some((_, weights)) = self.base.components().into_iter().find(|(name, _)| *name == component)
+        let Some((_, weights)) =
+            self.base.components().into_iter().find(|(name, _)| *name == component)
         else {
             return Ok(Vec::new());
         };
@@ -130,12 +144,20 @@ impl Edited<'_> {
             .into_iter()
             .map(|name| {
                 let own = weights.tensor(name)?;
-                let kind = if own.is_floating_point() { self.kind.unwrap_or(own.kind()) } else { own.kind() };
+                let kind = if own.is_floating_point() {
+                    self.kind.unwrap_or(own.kind())
+                } else {
+                    own.kind()
+                };
                 let tensor = match edited.remove(name) {
                     Some(new) if new.size() == own.size() => no_grad(|| new.detach().to_kind(kind)),
                     Some(new) => {
                         let (found, wanted) = (new.size(), own.size());
-                        return Err(Error::EditShape { name: format!("{component}.{name}"), found, wanted });
+                        return Err(Error::EditShape {
+                            name: format!("{component}.{name}"),
+                            found,
+                            wanted,
+                        });
                     }
                     None => own.to_kind(kind),
                 };
@@ -158,21 +180,27 @@ impl Edited<'_> {
         match not_finite(tensor) {
             0 => Ok(()),
             lost => Err(Error::Request(format!(
-                "{lost} numbers of `{name}` are too large for {:?}; write it with --dtype bf16 or f32",
+                "{lost} numbers of `{name}` are too large for {:?}; write it with --dtype bf16 or \
+                 f32",
                 tensor.kind()
             ))),
         }
     }
 
     /// What every file says of itself.
-    fn about(&self, architecture: &str, implementation: &str) -> Result<Vec<(&'static str, String)>, Error> {
+    fn about(
+        &self,
+        architecture: &str,
+        implementation: &str,
+    ) -> Result<Vec<(&'static str, String)>, Error> {
         let velocity = self.base.configs.predicts_velocity();
         let base = if self.edit.base.is_empty() {
             self.base.hash()?.to_hex().to_string()
         } else {
             self.edit.base.clone()
         };
-        let side = self.base.configs.unet["sample_size"].as_i64().unwrap_or(64) * self.base.factor();
+        let side =
+            self.base.configs.unet["sample_size"].as_i64().unwrap_or(64) * self.base.factor();
         let stem = self.base.path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let mut about = vec![
             ("unsee.base", base),
@@ -181,7 +209,11 @@ impl Edited<'_> {
             ("modelspec.implementation", implementation.to_owned()),
             (
                 "modelspec.title",
-                if self.edit.is_empty() { stem.clone() } else { format!("{stem}, edited by unsee") },
+                if self.edit.is_empty() {
+                    stem.clone()
+                } else {
+                    format!("{stem}, edited by unsee")
+                },
             ),
             ("modelspec.date", jiff::Zoned::now().strftime("%Y-%m-%d").to_string()),
             ("modelspec.resolution", format!("{side}x{side}")),
@@ -189,7 +221,10 @@ impl Edited<'_> {
         ];
         if !self.edit.recipe.is_empty() {
             about.push(("unsee.recipe", self.edit.recipe.clone()));
-            about.push(("unsee.recipe_hash", blake3::hash(self.edit.recipe.as_bytes()).to_hex().to_string()));
+            about.push((
+                "unsee.recipe_hash",
+                blake3::hash(self.edit.recipe.as_bytes()).to_hex().to_string(),
+            ));
         }
         Ok(about)
     }
@@ -223,7 +258,10 @@ impl Edited<'_> {
                 watch.at(n, name);
             }
             watch.end();
-            files::write_json(&half.join("scheduler/scheduler_config.json"), &self.base.configs.scheduler)?;
+            files::write_json(
+                &half.join("scheduler/scheduler_config.json"),
+                &self.base.configs.scheduler,
+            )?;
             let source = &self.base.path;
             let mut index = model_index(&self.base.configs.scheduler);
             if source.is_dir() {
@@ -254,33 +292,41 @@ impl Edited<'_> {
         }
         watch.end();
         // Signs that other programs look for, of no size.
-        let sign = |name: &str| (name.to_owned(), Tensor::zeros([0], (Kind::Float, tch::Device::Cpu)));
+        let sign =
+            |name: &str| (name.to_owned(), Tensor::zeros([0], (Kind::Float, tch::Device::Cpu)));
         if self.base.configs.predicts_velocity() {
             all.push(sign("v_pred"));
         }
         if self.base.networks.scheduler.rescale_betas_zero_snr {
             all.push(sign("ztsnr"));
         }
-        let about = self.about(self.architecture(), "https://github.com/CompVis/stable-diffusion")?;
+        let about =
+            self.about(self.architecture(), "https://github.com/CompVis/stable-diffusion")?;
         Ok(save(to, &all, &about)?)
     }
 
     fn alone(&self, to: &Path) -> Result<(), Error> {
         self.need_edit()?;
-        let full = |(name, _): &(String, Tensor)| self.base.tensor(name).map(|base| (name.clone(), base));
+        let full =
+            |(name, _): &(String, Tensor)| self.base.tensor(name).map(|base| (name.clone(), base));
         let originals: BTreeMap<String, Tensor> =
             self.edit.tensors.iter().map(full).collect::<Result<_, _>>()?;
         let architecture = format!("{}/edit", self.architecture());
         let about = self.about(&architecture, "https://github.com/unsee/unsee")?;
         for (name, tensor) in &self.edit.tensors {
-            Self::fits(name, &no_grad(|| tensor.detach().to_kind(self.kind.unwrap_or(tensor.kind()))))?;
+            Self::fits(
+                name,
+                &no_grad(|| tensor.detach().to_kind(self.kind.unwrap_or(tensor.kind()))),
+            )?;
         }
         Ok(self.edit.save_against(to, &originals, self.kind, &about)?)
     }
 
     fn need_edit(&self) -> Result<(), Error> {
         if self.edit.is_empty() {
-            return Err(Error::Request("there is no change to write: give one with --edit".to_owned()));
+            return Err(Error::Request(
+                "there is no change to write: give one with --edit".to_owned(),
+            ));
         }
         Ok(())
     }
@@ -326,7 +372,8 @@ impl Edited<'_> {
         watch.end();
         if outside > 0 {
             watch.warn(&format!(
-                "{outside} changed tensors are norms, biases or embeddings, which no LoRA holds; their change is left out and counts as lost"
+                "{outside} changed tensors are norms, biases or embeddings, which no LoRA holds; \
+                 their change is left out and counts as lost"
             ));
         }
         let largest = kept.iter().map(|part| part.rank).max().unwrap_or(0);
@@ -368,7 +415,8 @@ struct LowRank {
     energy: f64,
 }
 
-/// The singular value decomposition of a change `[outputs, inputs, …]`, cut at `rank` (Eckart & Young 1936).
+/// The singular value decomposition of a change `[outputs, inputs, …]`, cut at `rank` (Eckart &
+/// Young 1936).
 fn low_rank(change: &Tensor, rank: Option<i64>) -> Result<LowRank, Error> {
     let shape = change.size();
     let matrix = change.reshape([shape[0], -1]).to_kind(Kind::Double);
@@ -381,7 +429,10 @@ fn low_rank(change: &Tensor, rank: Option<i64>) -> Result<LowRank, Error> {
     let up = (u.narrow(1, 0, rank) * &root).to_kind(Kind::Float);
     let down = (v.narrow(1, 0, rank) * &root).tr().to_kind(Kind::Float);
     let (up, down) = if shape.len() == 4 {
-        (up.view([shape[0], rank, 1, 1]), down.contiguous().view([rank, shape[1], shape[2], shape[3]]))
+        (
+            up.view([shape[0], rank, 1, 1]),
+            down.contiguous().view([rank, shape[1], shape[2], shape[3]]),
+        )
     } else {
         (up, down)
     };

@@ -15,13 +15,14 @@ const CHECKER: &str = "safety_checker";
 /// Folders of text.
 const TEXTS: [&str; 3] = ["tokenizer", "scheduler", "feature_extractor"];
 
-/// The files of a Stable Diffusion among all of a repository: configurations, tokenizer, and of each component's
-/// weights one kind. None where there is no UNet.
+/// The files of a Stable Diffusion among all of a repository: configurations, tokenizer, and of
+/// each component's weights one kind. None where there is no UNet.
 pub fn needed(files: &[String]) -> Vec<String> {
     if weight_files(&inside(files, "unet")).is_empty() {
         return Vec::new();
     }
-    let mut found: Vec<String> = files.iter().filter(|file| *file == "model_index.json").cloned().collect();
+    let mut found: Vec<String> =
+        files.iter().filter(|file| *file == "model_index.json").cloned().collect();
     for folder in COMPONENTS.into_iter().chain([CHECKER]).chain(TEXTS) {
         let files = inside(files, folder);
         let text = |name: &&&str| {
@@ -45,13 +46,16 @@ pub fn lacking(files: &[String]) -> Vec<String> {
         match weight_files(&there).as_slice() {
             [] => lacking.push(format!("{component}/{}", weights_file(component))),
             some => {
-                lacking.extend(missing_shards(some).into_iter().map(|shard| format!("{component}/{shard}")));
+                lacking.extend(
+                    missing_shards(some).into_iter().map(|shard| format!("{component}/{shard}")),
+                );
             }
         }
     }
     let tokenizer = inside(files, "tokenizer");
     if !tokenizer.contains(&"tokenizer.json") {
-        let wanted = ["vocab.json", "merges.txt"].into_iter().filter(|file| !tokenizer.contains(file));
+        let wanted =
+            ["vocab.json", "merges.txt"].into_iter().filter(|file| !tokenizer.contains(file));
         lacking.extend(wanted.map(|file| format!("tokenizer/{file}")));
     }
     if !inside(files, "scheduler").contains(&"scheduler_config.json") {
@@ -60,9 +64,14 @@ pub fn lacking(files: &[String]) -> Vec<String> {
     lacking
 }
 
-/// The file that holds a component's weights where it is written here: transformers' word, or diffusers'.
+/// The file that holds a component's weights where it is written here: transformers' word, or
+/// diffusers'.
 pub(super) fn weights_file(component: &str) -> &'static str {
-    if component == "text_encoder" { "model.safetensors" } else { "diffusion_pytorch_model.safetensors" }
+    if component == "text_encoder" {
+        "model.safetensors"
+    } else {
+        "diffusion_pytorch_model.safetensors"
+    }
 }
 
 /// The names of the files that lie right in a folder.
@@ -82,7 +91,11 @@ pub(super) fn read_json(root: &Path, file: &str) -> Result<Value, Error> {
 ///
 /// # Errors
 /// A file that is missing or damaged.
-pub(super) fn open_weights(root: &Path, component: &str, notes: &mut Vec<String>) -> Result<Weights, Error> {
+pub(super) fn open_weights(
+    root: &Path,
+    component: &str,
+    notes: &mut Vec<String>,
+) -> Result<Weights, Error> {
     let folder = root.join(component);
     if folder.is_dir()
         && let Some(weights) = Weights::open_folder(&folder, notes)?
@@ -91,11 +104,15 @@ pub(super) fn open_weights(root: &Path, component: &str, notes: &mut Vec<String>
     }
     let mut there: Vec<String> = fs_err::read_dir(&folder)
         .map(|entries| {
-            entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+            entries
+                .flatten()
+                .map(|entry| entry.file_name().to_string_lossy().into_owned())
+                .collect()
         })
         .unwrap_or_default();
     there.sort();
-    let there = if there.is_empty() { "nothing is".to_owned() } else { format!("{} is", there.join(", ")) };
+    let there =
+        if there.is_empty() { "nothing is".to_owned() } else { format!("{} is", there.join(", ")) };
     Err(Error::Folder {
         path: root.to_path_buf(),
         why: format!("`{component}/{}` is missing ({there} there)", weights_file(component)),
@@ -125,7 +142,9 @@ fn missing(root: &Path, file: &str, error: &std::io::Error) -> Error {
             Some(nearest) => {
                 format!("there is no such folder; did you mean {}?", parent.join(nearest).display())
             }
-            None => "there is no such folder; give a diffusers folder with model_index.json".to_owned(),
+            None => {
+                "there is no such folder; give a diffusers folder with model_index.json".to_owned()
+            }
         },
     }
 }

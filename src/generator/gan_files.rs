@@ -1,11 +1,14 @@
-//! Hands a `StyleGAN2` over: from whichever file it lies in to rosinality's checkpoint, or to safetensors.
+//! Hands a `StyleGAN2` over: from whichever file it lies in to rosinality's checkpoint, or to
+//! safetensors.
 
 use std::path::Path;
 
 use super::{Error, Format};
 use crate::model::stylegan2::{Config, PREFIX, is_mapping, kernels};
 use crate::torch::{Kind, Tensor, no_grad, not_finite};
-use crate::weights::{Edit, Gan, MEAN_STYLE, Weights, is_stylegan, read_stylegan, save, save_torch};
+use crate::weights::{
+    Edit, Gan, MEAN_STYLE, Weights, is_stylegan, read_stylegan, save, save_torch,
+};
 
 /// Whether a path is a file with a `StyleGAN2` in it.
 pub fn is_gan(path: &Path) -> bool {
@@ -15,12 +18,14 @@ pub fn is_gan(path: &Path) -> bool {
 /// A network's tensors in the number type to be written.
 type Tensors = Vec<(String, Tensor)>;
 
-/// Writes the networks in `from` to `to`, whole or not at all: the averaged generator as `g_ema`, and `g` and `d` where
-/// the file has them. With an edit the edited generator is written alone: the others were never edited, and the concept is
-/// in them still. Returns what the format has no place for, in sentences.
+/// Writes the networks in `from` to `to`, whole or not at all: the averaged generator as `g_ema`,
+/// and `g` and `d` where the file has them. With an edit the edited generator is written alone: the
+/// others were never edited, and the concept is in them still. Returns what the format has no place
+/// for, in sentences.
 ///
 /// # Errors
-/// A file that is no `StyleGAN2`, a format of another kind of model, something at `to`, a full disk.
+/// A file that is no `StyleGAN2`, a format of another kind of model, something at `to`, a full
+/// disk.
 pub fn export_gan(
     from: &Path,
     edit: &Edit,
@@ -45,7 +50,8 @@ pub fn export_gan(
             let lost = not_finite(&tensor);
             if lost > 0 {
                 return Err(Error::Request(format!(
-                    "{lost} numbers of `{name}` would be NaN or infinite as {kind:?}; write it with --dtype f32, or take another copy of the model"
+                    "{lost} numbers of `{name}` would be NaN or infinite as {kind:?}; write it \
+                     with --dtype f32, or take another copy of the model"
                 )));
             }
             Ok((name.to_owned(), tensor))
@@ -56,7 +62,8 @@ pub fn export_gan(
     let mut said = Vec::new();
     if !edit.is_empty() && (trained.is_some() || discriminator.is_some()) {
         said.push(
-            "the edited generator is written alone: the file's other networks were never edited, and the concept is in them still"
+            "the edited generator is written alone: the file's other networks were never edited, \
+             and the concept is in them still"
                 .to_owned(),
         );
     }
@@ -103,14 +110,15 @@ pub fn export_gan(
             Ok(said)
         }
         _ => Err(Error::Request(
-            "a StyleGAN2 is written with --as rosinality (.pt) or --as safetensors; the others are for Stable Diffusion"
+            "a StyleGAN2 is written with --as rosinality (.pt) or --as safetensors; the others are \
+             for Stable Diffusion"
                 .to_owned(),
         )),
     }
 }
 
-/// What rosinality's program does not take over: it builds its networks from a size and a whole multiplier of channels alone,
-/// with 512 numbers to a style and 8 layers in the mapping.
+/// What rosinality's program does not take over: it builds its networks from a size and a whole
+/// multiplier of channels alone, with 512 numbers to a style and 8 layers in the mapping.
 fn lost(config: &Config, discriminator: bool) -> Vec<String> {
     let mut lost = Vec::new();
     let multiplier = config.channels.get(4).map_or(1, |&at_64| (at_64 / 256).max(1));
@@ -122,13 +130,15 @@ fn lost(config: &Config, discriminator: bool) -> Vec<String> {
     ] {
         if own != theirs {
             lost.push(format!(
-                "rosinality's program expects {theirs:?} {what} and does not load {own:?} as it is; unsee does"
+                "rosinality's program expects {theirs:?} {what} and does not load {own:?} as it \
+                 is; unsee does"
             ));
         }
     }
     if let Some(clamp) = config.clamp {
         lost.push(format!(
-            "rosinality's networks do not clamp; activations beyond {clamp} come out other than here"
+            "rosinality's networks do not clamp; activations beyond {clamp} come out other than \
+             here"
         ));
     }
     if discriminator && config.group != published.group {

@@ -1,5 +1,5 @@
-//! What draws pictures. Diffusion models and GANs are the same thing from here up; this room does not
-//! know that erasure exists.
+//! What draws pictures. Diffusion models and GANs are the same thing from here up; this room does
+//! not know that erasure exists.
 
 mod adapters;
 mod checkpoint;
@@ -83,13 +83,16 @@ pub enum Error {
         ours: String,
     },
     /// A place where something is already.
-    #[error("{} is there already, and nothing is overwritten; name another one or remove it", .0.display())]
+    #[error("{} is there already, and nothing is overwritten; name another one or remove \
+        it", .0.display())]
     Occupied(PathBuf),
     /// What cannot be drawn.
     #[error("{0}")]
     Request(String),
     /// A picture that is none.
-    #[error("the picture of «{prompt}» with seed {seed} is none: {what} are NaN or infinite; {advice}")]
+    #[error(
+        "the picture of «{prompt}» with seed {seed} is none: {what} are NaN or infinite; {advice}"
+    )]
     NotFinite {
         /// What of it.
         what: String,
@@ -188,7 +191,8 @@ pub enum Blend {
         /// Its share.
         share: f64,
     },
-    /// The other style from a layer on: coarse things from the first seed, fine things from the other.
+    /// The other style from a layer on: coarse things from the first seed, fine things from the
+    /// other.
     From {
         /// The other seed.
         seed: u64,
@@ -257,8 +261,12 @@ impl ImageRequest {
         if self.steps == 0 {
             let blend = match self.blend {
                 None => String::new(),
-                Some(Blend::Between { seed, share }) => format!(", Style: {share} of the way to seed {seed}"),
-                Some(Blend::From { seed, layer }) => format!(", Style: seed {seed}'s from layer {layer}"),
+                Some(Blend::Between { seed, share }) => {
+                    format!(", Style: {share} of the way to seed {seed}")
+                }
+                Some(Blend::From { seed, layer }) => {
+                    format!(", Style: seed {seed}'s from layer {layer}")
+                }
             };
             let seeding = if self.seeding.is_usual() { "" } else { " (as NVIDIA's scripts)" };
             return format!(
@@ -276,7 +284,8 @@ impl ImageRequest {
             format!("Negative prompt: {}\n", self.negative)
         };
         format!(
-            "{}\n{negative}Steps: {}, Sampler: {}, CFG scale: {}, Seed: {}, Size: {}x{}, Model hash: {}",
+            "{}\n{negative}Steps: {}, Sampler: {}, CFG scale: {}, Seed: {}, Size: {}x{}, Model \
+             hash: {}",
             self.prompt,
             self.steps,
             self.sampler.title(),
@@ -306,7 +315,8 @@ pub trait Generator {
     ///
     /// # Errors
     /// Shots that cannot be drawn, too little memory, interruption.
-    fn draw(&self, requests: &[ImageRequest], watch: &mut dyn Watch) -> Result<Vec<Picture>, Error>;
+    fn draw(&self, requests: &[ImageRequest], watch: &mut dyn Watch)
+    -> Result<Vec<Picture>, Error>;
 
     /// Puts an edit in place of the one before; the empty edit restores the base.
     ///
@@ -315,7 +325,8 @@ pub trait Generator {
     fn apply(&mut self, edit: &Edit) -> Result<(), Error>;
 }
 
-/// Samples of `side` × `side` pixels that are drawn at once: fewer of large ones, whose layers take gigabytes.
+/// Samples of `side` × `side` pixels that are drawn at once: fewer of large ones, whose layers take
+/// gigabytes.
 pub fn at_once(side: i64) -> usize {
     const BATCH: i64 = 64;
     const LARGE: i64 = 256;
@@ -333,8 +344,8 @@ pub trait Synthesizer: Generator {
     /// A file that has none.
     fn discriminator(&self) -> Result<&Discriminator, Error>;
 
-    /// Latents `[n, style_dim]` and each layer's noise `[n, 1, side, side]` of pictures: a seed's own, whatever its
-    /// company.
+    /// Latents `[n, style_dim]` and each layer's noise `[n, 1, side, side]` of pictures: a seed's
+    /// own, whatever its company.
     fn chance(&self, seeds: &[u64]) -> (Tensor, Vec<Tensor>);
 
     /// Latents `[n, style_dim]` alone.
@@ -345,7 +356,8 @@ pub trait Synthesizer: Generator {
         Tensor::cat(&each, 0)
     }
 
-    /// Samples as the network draws them, `[n, 3, size, size]` on the CPU: about -1 to 1, and not clamped.
+    /// Samples as the network draws them, `[n, 3, size, size]` on the CPU: about -1 to 1, and not
+    /// clamped.
     ///
     /// # Errors
     /// libtorch's.
@@ -354,7 +366,8 @@ pub trait Synthesizer: Generator {
             let side = self.network().config().size;
             let group = at_once(side);
             // Filled piece by piece: of large pictures there is no room for all of them twice.
-            let all = Tensor::empty([seeds.len() as i64, 3, side, side], (Kind::Float, tch::Device::Cpu));
+            let all =
+                Tensor::empty([seeds.len() as i64, 3, side, side], (Kind::Float, tch::Device::Cpu));
             no_grad(|| {
                 for (first, seeds) in (0..).step_by(group).zip(seeds.chunks(group)) {
                     let (z, noises) = self.chance(seeds);

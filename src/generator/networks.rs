@@ -1,4 +1,5 @@
-//! The configurations of a Stable Diffusion's networks, read and held against each other before any of them is loaded.
+//! The configurations of a Stable Diffusion's networks, read and held against each other before any
+//! of them is loaded.
 
 use std::path::Path;
 
@@ -27,13 +28,21 @@ impl Networks {
     ///
     /// # Errors
     /// A field that is refused, networks that do not fit each other.
-    pub(super) fn of(configs: &Configs, root: &Path, notes: &mut Vec<String>) -> Result<Self, Error> {
+    pub(super) fn of(
+        configs: &Configs,
+        root: &Path,
+        notes: &mut Vec<String>,
+    ) -> Result<Self, Error> {
         let config = |component: &str| root.join(component).join("config.json");
         let own = Self {
             text: fields::read(&configs.text_encoder, &config("text_encoder"), notes)?,
             unet: fields::read(&configs.unet, &config("unet"), notes)?,
             vae: fields::read(&configs.vae, &config("vae"), notes)?,
-            scheduler: scheduler(&configs.scheduler, &root.join("scheduler/scheduler_config.json"), notes)?,
+            scheduler: scheduler(
+                &configs.scheduler,
+                &root.join("scheduler/scheduler_config.json"),
+                notes,
+            )?,
         };
         own.fit(root)?;
         if own.unet.sample_size.is_none() {
@@ -58,13 +67,15 @@ impl Networks {
         }
         if unet.out_channels != unet.in_channels {
             return wrong(format!(
-                "the UNet's out_channels are {}, its in_channels {}: a network that predicts a variance too is not built",
+                "the UNet's out_channels are {}, its in_channels {}: a network that predicts a \
+                 variance too is not built",
                 unet.out_channels, unet.in_channels
             ));
         }
         if unet.cross_attention_dim != text.hidden_size {
             return wrong(format!(
-                "the UNet reads texts of width {} (cross_attention_dim), the text encoder writes {} (hidden_size); do both belong together?",
+                "the UNet reads texts of width {} (cross_attention_dim), the text encoder writes \
+                 {} (hidden_size); do both belong together?",
                 unet.cross_attention_dim, text.hidden_size
             ));
         }
@@ -76,18 +87,27 @@ impl Networks {
 pub(super) fn with_more_inputs(channels: i64) -> &'static str {
     match channels {
         9 => {
-            "it is an inpainting model, which sees a mask and a picture too; the model for text to image can be loaded"
+            "it is an inpainting model, which sees a mask and a picture too; the model for text to \
+             image can be loaded"
         }
         8 => {
-            "it is InstructPix2Pix or another model that sees a picture too; the model for text to image can be loaded"
+            "it is InstructPix2Pix or another model that sees a picture too; the model for text to \
+             image can be loaded"
         }
-        5 => "it is a depth-to-image model, which sees depths too; the model for text to image can be loaded",
-        7 => "it is an upscaler, which sees a small picture too; the model for text to image can be loaded",
+        5 => {
+            "it is a depth-to-image model, which sees depths too; the model for text to image can \
+             be loaded"
+        }
+        7 => {
+            "it is an upscaler, which sees a small picture too; the model for text to image can be \
+             loaded"
+        }
         _ => "do both belong together?",
     }
 }
 
-/// A model's schedule as diffusers' pipelines take it: latents are not clamped, and timesteps are counted from one.
+/// A model's schedule as diffusers' pipelines take it: latents are not clamped, and timesteps are
+/// counted from one.
 fn scheduler(json: &Value, path: &Path, notes: &mut Vec<String>) -> Result<SchedulerConfig, Error> {
     let mut config = SchedulerConfig::read(json, path, notes)?;
     let by_itself = config.class_name.as_deref() == Some("DDIMScheduler");
@@ -111,7 +131,8 @@ fn scheduler(json: &Value, path: &Path, notes: &mut Vec<String>) -> Result<Sched
     }
     if config.rescale_betas_zero_snr && config.prediction_type == Prediction::Epsilon {
         notes.push(format!(
-            "{}: rescale_betas_zero_snr leaves no signal at the last timestep, where a network that predicts noise says nothing",
+            "{}: rescale_betas_zero_snr leaves no signal at the last timestep, where a network \
+             that predicts noise says nothing",
             path.display()
         ));
     }

@@ -1,4 +1,5 @@
-//! `model_index.json`: which pipeline of diffusers a folder is, and which class each of its components is.
+//! `model_index.json`: which pipeline of diffusers a folder is, and which class each of its
+//! components is.
 
 use serde::Deserialize;
 
@@ -18,7 +19,8 @@ impl ModelIndex {
     }
 }
 
-const KIND: &str = "it is another kind of pipeline than Stable Diffusion 1.x's and 2.x's for text to image";
+const KIND: &str =
+    "it is another kind of pipeline than Stable Diffusion 1.x's and 2.x's for text to image";
 const XL: &str = "it is a Stable Diffusion XL or another pipeline with several text encoders";
 const BESIDE: &str = "it draws with a network beside the UNet, which is not built";
 
@@ -65,10 +67,14 @@ impl Configuration for ModelIndex {
                 (
                     "safety_checker",
                     Rule::Harmless(
-                        "pictures are drawn unfiltered; a study can let it judge them (screen.checker)",
+                        "pictures are drawn unfiltered; a study can let it judge them \
+                         (screen.checker)",
                     ),
                 ),
-                ("feature_extractor", Rule::Harmless("of the safety checker, which reads it itself")),
+                (
+                    "feature_extractor",
+                    Rule::Harmless("of the safety checker, which reads it itself"),
+                ),
                 ("requires_safety_checker", Rule::Harmless("a Python warning")),
                 ("image_encoder", Rule::Harmless("of IP-adapters, which are not built")),
                 ("force_zeros_for_empty_prompt", Rule::Only(&["null", "false"], XL)),

@@ -1,4 +1,5 @@
-//! Configurations for single files, which bring none: those of the published Stable Diffusion 1.x and 2.x.
+//! Configurations for single files, which bring none: those of the published Stable Diffusion 1.x
+//! and 2.x.
 //!
 //! Facts: the JSON files of the published folders, and for sizes the tensors themselves.
 
@@ -34,23 +35,31 @@ impl Configs {
         let wanted = serde_json::to_value(prediction).unwrap_or_default();
         let said = std::mem::replace(&mut self.scheduler["prediction_type"], wanted.clone());
         (said != wanted).then(|| {
-            format!("the UNet is taken to predict {wanted}, as {as_whom}; its configuration says {said}")
+            format!(
+                "the UNet is taken to predict {wanted}, as {as_whom}; its configuration says {said}"
+            )
         })
     }
 
-    /// Settings that a single file has no place for, and that are other than those which are assumed for it.
+    /// Settings that a single file has no place for, and that are other than those which are
+    /// assumed for it.
     pub(super) fn not_in_a_single_file(&self) -> Vec<String> {
-        let fields = ["beta_start", "beta_end", "beta_schedule", "num_train_timesteps", "trained_betas"];
-        let of_scheduler = fields.map(|field| ("scheduler", field, &self.scheduler, scheduler(false, false)));
+        let fields =
+            ["beta_start", "beta_end", "beta_schedule", "num_train_timesteps", "trained_betas"];
+        let of_scheduler =
+            fields.map(|field| ("scheduler", field, &self.scheduler, scheduler(false, false)));
         of_scheduler
             .into_iter()
             .chain([("vae", "scaling_factor", &self.vae, vae(false))])
-            .filter(|(_, field, own, usual)| own.get(field).is_some_and(|said| *said != usual[field]))
+            .filter(|(_, field, own, usual)| {
+                own.get(field).is_some_and(|said| *said != usual[field])
+            })
             .map(|(component, field, ..)| format!("{component}.{field}"))
             .collect()
     }
 
-    /// The token that fills prompts: the end token, or in Stable Diffusion 2.x the first word of the vocabulary.
+    /// The token that fills prompts: the end token, or in Stable Diffusion 2.x the first word of
+    /// the vocabulary.
     pub(super) fn pad(&self) -> &'static str {
         if self.is_second() { "!" } else { END }
     }
@@ -61,8 +70,9 @@ const SECOND: i64 = 1024;
 /// The scheduler's word for a UNet that predicts velocities.
 const VELOCITY: &str = "v_prediction";
 
-/// Configurations for the components of a single file. `prediction` says what the UNet predicts; where nobody does, it
-/// predicts velocities if the file's name says so (`768-v`, `v-pred`), else noise.
+/// Configurations for the components of a single file. `prediction` says what the UNet predicts;
+/// where nobody does, it predicts velocities if the file's name says so (`768-v`, `v-pred`), else
+/// noise.
 ///
 /// # Errors
 /// Components that are neither Stable Diffusion 1.x nor 2.x.
@@ -78,7 +88,9 @@ pub(super) fn presets(
         SECOND => true,
         other => {
             return Err(Error::Request(format!(
-                "the UNet in {name} reads texts of width {other}; Stable Diffusion 1.x (768) and 2.x (1024) are known as single files: name a folder with its configuration (--config FOLDER)"
+                "the UNet in {name} reads texts of width {other}; Stable Diffusion 1.x (768) and \
+                 2.x (1024) are known as single files: name a folder with its configuration \
+                 (--config FOLDER)"
             )));
         }
     };

@@ -12,8 +12,8 @@ pub enum Seeding {
     /// Latent and noise come from the seed, by `PyTorch`'s generator.
     #[default]
     Torch,
-    /// As NVIDIA's `gen_images.py` and `generate.py`: the latent comes from numpy's `RandomState`, and the noise is the
-    /// network's own, which is constant.
+    /// As NVIDIA's `gen_images.py` and `generate.py`: the latent comes from numpy's `RandomState`,
+    /// and the noise is the network's own, which is constant.
     Nvidia,
 }
 
@@ -36,7 +36,8 @@ impl FromStr for Seeding {
     }
 }
 
-/// Normal numbers of numpy's `RandomState(seed).randn`, as `f32`: Marsaglia's polar method on a Mersenne Twister.
+/// Normal numbers of numpy's `RandomState(seed).randn`, as `f32`: Marsaglia's polar method on a
+/// Mersenne Twister.
 pub(super) fn numpy_normal(seed: u32, count: usize) -> Vec<f32> {
     let mut twister = Mt::new(seed);
     // 53 random bits, to a number of -1 to 1.

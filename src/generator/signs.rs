@@ -1,5 +1,5 @@
-//! What a single file says of what its UNet predicts and of its schedule: in tensors of no size, in its metadata, in a
-//! `.yaml` beside it. Weights themselves do not tell.
+//! What a single file says of what its UNet predicts and of its schedule: in tensors of no size, in
+//! its metadata, in a `.yaml` beside it. Weights themselves do not tell.
 
 use std::path::{Path, PathBuf};
 
@@ -46,7 +46,10 @@ impl CheckpointHints {
     pub(super) fn of(file: &Weights, path: &Path) -> Result<Self, Error> {
         let mut signs = Self { zero_snr: file.contains("ztsnr"), ..Self::default() };
         let other = |what: &str, found: f64, known: f64| {
-            Some((path.to_path_buf(), format!("its {what} is {found}, Stable Diffusion's is {known}")))
+            Some((
+                path.to_path_buf(),
+                format!("its {what} is {found}, Stable Diffusion's is {known}"),
+            ))
         };
         let scalar = |name: &str| -> Result<Option<f64>, Error> {
             if !file.contains(name) {
@@ -71,7 +74,8 @@ impl CheckpointHints {
             Some(text) => Some(prediction(text).ok_or_else(|| Error::Config {
                 path: path.to_path_buf(),
                 why: format!(
-                    "its metadata says that it predicts `{text}`; noise (epsilon) and velocities (v) are built, and --prediction says which of them is meant"
+                    "its metadata says that it predicts `{text}`; noise (epsilon) and velocities \
+                     (v) are built, and --prediction says which of them is meant"
                 ),
             })?),
             None => None,
@@ -81,21 +85,27 @@ impl CheckpointHints {
             None => None,
         };
         let tensor = file.contains("v_pred").then_some(Prediction::VPrediction);
-        for (found, by) in
-            [(tensor, "its tensor v_pred"), (metadata, "its metadata"), (yaml, "the .yaml beside it")]
-        {
+        for (found, by) in [
+            (tensor, "its tensor v_pred"),
+            (metadata, "its metadata"),
+            (yaml, "the .yaml beside it"),
+        ] {
             match (signs.prediction, signs.by, found) {
                 (None, _, Some(_)) => (signs.prediction, signs.by) = (found, Some(by)),
-                (Some(own), Some(first), Some(found)) if own != found => signs.differ.push(format!(
-                    "{first} and {by} differ in what its UNet predicts; {first} is taken (--prediction says another)"
-                )),
+                (Some(own), Some(first), Some(found)) if own != found => {
+                    signs.differ.push(format!(
+                        "{first} and {by} differ in what its UNet predicts; {first} is taken \
+                     (--prediction says another)"
+                    ));
+                }
                 _ => {}
             }
         }
         Ok(signs)
     }
 
-    /// Whether the schedule is Stable Diffusion's, which a file has that no configuration was named for.
+    /// Whether the schedule is Stable Diffusion's, which a file has that no configuration was named
+    /// for.
     ///
     /// # Errors
     /// It is another one.
@@ -105,8 +115,8 @@ impl CheckpointHints {
         Err(Error::Config { path: path.clone(), why })
     }
 
-    /// Puts them into a configuration that was named for the file, which knows its own weights best, unless something else
-    /// was asked for; says where the two differ.
+    /// Puts them into a configuration that was named for the file, which knows its own weights
+    /// best, unless something else was asked for; says where the two differ.
     pub(super) fn onto(&self, configs: &mut Configs, asked: Option<Prediction>) -> Vec<String> {
         let mut differ = self.differ.clone();
         if let (None, Some(prediction), Some(by)) = (asked, self.prediction, self.by) {
@@ -117,7 +127,8 @@ impl CheckpointHints {
             *said = true.into();
             configs.scheduler["timestep_spacing"] = "trailing".into();
             differ.push(
-                "the file was trained to a last timestep without signal (zero terminal SNR), which its configuration does not say; timesteps are trailing"
+                "the file was trained to a last timestep without signal (zero terminal SNR), which \
+                 its configuration does not say; timesteps are trailing"
                     .to_owned(),
             );
         }
@@ -125,22 +136,38 @@ impl CheckpointHints {
     }
 
     /// What the user should know of what was taken.
-    pub(super) fn note(&self, path: &Path, configs: &Configs, asked: Option<Prediction>) -> Vec<String> {
-        let what = if configs.predicts_velocity() { "velocities (v_prediction)" } else { "noise (epsilon)" };
+    pub(super) fn note(
+        &self,
+        path: &Path,
+        configs: &Configs,
+        asked: Option<Prediction>,
+    ) -> Vec<String> {
+        let what = if configs.predicts_velocity() {
+            "velocities (v_prediction)"
+        } else {
+            "noise (epsilon)"
+        };
         let path = path.display();
-        let mut notes: Vec<String> = self.differ.iter().map(|differ| format!("{path}: {differ}")).collect();
+        let mut notes: Vec<String> =
+            self.differ.iter().map(|differ| format!("{path}: {differ}")).collect();
         match (asked, self.prediction, self.by) {
             (Some(asked), Some(found), Some(by)) if asked != found => {
-                notes.push(format!("{path} is taken to predict {what}, as was asked for, though {by} says otherwise"));
+                notes.push(format!("{path} is taken to predict {what}, as was asked for, though \
+                    {by} says otherwise"));
             }
-            (None, Some(_), Some(by)) => notes.push(format!("{path} predicts {what}: {by} says so")),
+            (None, Some(_), Some(by)) => notes.push(format!("{path} predicts {what}: {by} says \
+                so")),
             (None, None, _) if configs.is_second() || configs.predicts_velocity() => notes.push(format!(
-                "{path} is taken to predict {what}, by its name alone; if pictures are garbage, say --prediction"
+                "{path} is taken to predict {what}, by its name alone; if pictures are garbage, \
+                 say --prediction"
             )),
             _ => {}
         }
         if self.zero_snr {
-            notes.push(format!("{path} was trained to a last timestep without signal (zero terminal SNR); timesteps are trailing"));
+            notes.push(format!(
+                "{path} was trained to a last timestep without signal (zero \
+                terminal SNR); timesteps are trailing"
+            ));
         }
         notes
     }
@@ -161,12 +188,17 @@ fn beside(path: &Path) -> Option<PathBuf> {
     ["yaml", "yml"].iter().map(|end| path.with_extension(end)).find(|path| path.is_file())
 }
 
-/// What a `.yaml` says of the prediction; `strange` is what else it says that is not Stable Diffusion's.
-fn of_yaml(path: &Path, strange: &mut Option<(PathBuf, String)>) -> Result<Option<Prediction>, Error> {
+/// What a `.yaml` says of the prediction; `strange` is what else it says that is not Stable
+/// Diffusion's.
+fn of_yaml(
+    path: &Path,
+    strange: &mut Option<(PathBuf, String)>,
+) -> Result<Option<Prediction>, Error> {
     let text = fs_err::read_to_string(path)?;
     let mut found = None;
     for line in text.lines() {
-        let Some((key, value)) = line.split('#').next().and_then(|line| line.split_once(':')) else {
+        let Some((key, value)) = line.split('#').next().and_then(|line| line.split_once(':'))
+        else {
             continue;
         };
         let (key, value) = (key.trim(), value.trim());
@@ -181,8 +213,12 @@ fn of_yaml(path: &Path, strange: &mut Option<(PathBuf, String)>) -> Result<Optio
         }
         let known = KNOWN.iter().find(|(name, _)| *name == key).map(|(_, known)| *known);
         let wanted = match (known, value.parse::<f64>()) {
-            (Some(known), Ok(number)) if (number - known).abs() > 1e-6 * known.max(1.0) => known.to_string(),
-            _ if key == "beta_schedule" && value.trim_matches(['"', '\'']) != "linear" => "linear".to_owned(),
+            (Some(known), Ok(number)) if (number - known).abs() > 1e-6 * known.max(1.0) => {
+                known.to_string()
+            }
+            _ if key == "beta_schedule" && value.trim_matches(['"', '\'']) != "linear" => {
+                "linear".to_owned()
+            }
             _ => continue,
         };
         strange.get_or_insert_with(|| {

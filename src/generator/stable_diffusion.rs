@@ -12,7 +12,8 @@ use crate::pictures::Picture;
 use crate::sampler::{History, Sampler, Schedule, SchedulerConfig, Solver};
 use crate::text::Tokenizer;
 use crate::torch::{
-    Compute, IndexOp, Kind, MemoryMode, Precision, Rng, Tensor, finite_each, no_grad, not_finite, stage,
+    Compute, IndexOp, Kind, MemoryMode, Precision, Rng, Tensor, finite_each, no_grad, not_finite,
+    stage,
 };
 use crate::watch::Watch;
 use crate::weights::Edit;
@@ -26,8 +27,8 @@ pub struct Latents {
     pub deviation: Tensor,
 }
 
-/// Text encoder, UNet, autoencoder, tokenizer and schedule. Parameters are `f32`; the heavy operations
-/// run in the precision it was opened with.
+/// Text encoder, UNet, autoencoder, tokenizer and schedule. Parameters are `f32`; the heavy
+/// operations run in the precision it was opened with.
 #[derive(Debug)]
 pub struct StableDiffusion {
     card: ModelCard,
@@ -56,13 +57,17 @@ impl StableDiffusion {
         let mut unet = UNet::new(&networks.unet, Builder::load(unet, device))?;
         let vae = Vae::new(&networks.vae, Builder::load(vae, device))?;
         let networks_used = [text.parameters(), unet.parameters(), vae.parameters()];
-        let left =
-            checkpoint.components().into_iter().zip(networks_used).filter_map(|((what, weights), used)| {
+        let left = checkpoint.components().into_iter().zip(networks_used).filter_map(
+            |((what, weights), used)| {
                 let used: HashSet<&str> = used.iter().map(|(name, _)| name).collect();
-                let left: Vec<String> =
-                    weights.names().filter(|name| !used.contains(name)).map(str::to_owned).collect();
+                let left: Vec<String> = weights
+                    .names()
+                    .filter(|name| !used.contains(name))
+                    .map(str::to_owned)
+                    .collect();
                 (!left.is_empty()).then(|| unused(&checkpoint.path, what, &left))
-            });
+            },
+        );
         let notes = left.collect();
         unet.compute_again(compute.memory != MemoryMode::Fast);
         // Autocast keeps its casts of parameters only where they want gradients.
@@ -75,13 +80,26 @@ impl StableDiffusion {
             path: checkpoint.path.clone(),
             hash: hash.to_hex().to_string(),
             settings: checkpoint.settings(),
-            parameters: text.parameters().count() + unet.parameters().count() + vae.parameters().count(),
+            parameters: text.parameters().count()
+                + unet.parameters().count()
+                + vae.parameters().count(),
             side,
         };
         let tokenizer = checkpoint.tokenizer.clone();
         let schedule = Schedule::new(&scheduler)?;
         let originals = HashMap::new();
-        Ok(Self { card, tokenizer, text, unet, vae, schedule, scheduler, compute, notes, originals })
+        Ok(Self {
+            card,
+            tokenizer,
+            text,
+            unet,
+            vae,
+            schedule,
+            scheduler,
+            compute,
+            notes,
+            originals,
+        })
     }
 
     /// The solver that `scheduler_config.json` names.
@@ -130,7 +148,8 @@ impl StableDiffusion {
         let prompts: Vec<&str> = requests.iter().map(|request| request.prompt.as_str()).collect();
         let mut text = self.condition(&prompts)?;
         if first.guides() {
-            let negatives: Vec<&str> = requests.iter().map(|request| request.negative.as_str()).collect();
+            let negatives: Vec<&str> =
+                requests.iter().map(|request| request.negative.as_str()).collect();
             text = Tensor::cat(&[self.condition(&negatives)?, text], 0);
         }
         let wrong = |index: usize, step: Option<usize>| self.not_finite(&requests[index], step);
@@ -142,7 +161,8 @@ impl StableDiffusion {
             let _scope = self.compute.scope();
             let mut latents = latents.to_device(device.tch()) * sampler.begin();
             let mut history = History::default();
-            let mut fresh = AncestralNoise::after_latents(sampler.is_ancestral(), requests, &latents);
+            let mut fresh =
+                AncestralNoise::after_latents(sampler.is_ancestral(), requests, &latents);
             let mut finite = Vec::with_capacity(sampler.timesteps().len());
             for (i, &t) in sampler.timesteps().iter().enumerate() {
                 let timesteps = Tensor::full([text.size()[0]], t, (Kind::Float, device.tch()));
@@ -191,7 +211,8 @@ impl StableDiffusion {
                 "take another copy of the model, a smaller guidance, or --precision f32"
             }
             _ => {
-                "leave the edits out or take less of them (FILE@0.5), a smaller guidance, or --precision f32"
+                "leave the edits out or take less of them (FILE@0.5), a smaller guidance, or \
+                 --precision f32"
             }
         };
         Error::NotFinite {
@@ -241,7 +262,8 @@ pub(super) fn first_that_is_not(finite: &Tensor) -> Option<usize> {
     each.iter().position(|finite| !finite)
 }
 
-/// The noise that an ancestral sampler adds: each picture's generator goes on where its latent ended.
+/// The noise that an ancestral sampler adds: each picture's generator goes on where its latent
+/// ended.
 struct AncestralNoise(Vec<Rng>);
 
 impl AncestralNoise {
@@ -273,7 +295,9 @@ fn full_names<'a>(
     component: &'a str,
     parameters: &'a Parameters,
 ) -> impl Iterator<Item = (String, Tensor)> + 'a {
-    parameters.iter().map(move |(name, tensor)| (format!("{component}.{name}"), tensor.shallow_clone()))
+    parameters
+        .iter()
+        .map(move |(name, tensor)| (format!("{component}.{name}"), tensor.shallow_clone()))
 }
 
 impl Generator for StableDiffusion {
@@ -284,15 +308,18 @@ impl Generator for StableDiffusion {
     fn check(&self, request: &ImageRequest) -> Result<(), Error> {
         let multiple = self.vae.factor() << (self.unet.config().block_out_channels.len() - 1);
         let (w, h) = request.size;
-        if w < multiple || h < multiple || w % self.vae.factor() != 0 || h % self.vae.factor() != 0 {
+        if w < multiple || h < multiple || w % self.vae.factor() != 0 || h % self.vae.factor() != 0
+        {
             return Err(Error::Request(format!(
-                "{w}x{h} pixels cannot be drawn: sides must be multiples of {}, at least {multiple}",
+                "{w}x{h} pixels cannot be drawn: sides must be multiples of {}, at least \
+                 {multiple}",
                 self.vae.factor()
             )));
         }
         if !request.guidance.is_finite() || request.guidance < 0.0 {
             return Err(Error::Request(format!(
-                "guidance is {}; it is a number and not negative: above 1 it guides, up to 1 the prompt alone draws",
+                "guidance is {}; it is a number and not negative: above 1 it guides, up to 1 the \
+                 prompt alone draws",
                 request.guidance
             )));
         }
@@ -301,7 +328,11 @@ impl Generator for StableDiffusion {
         Ok(())
     }
 
-    fn draw(&self, requests: &[ImageRequest], watch: &mut dyn Watch) -> Result<Vec<Picture>, Error> {
+    fn draw(
+        &self,
+        requests: &[ImageRequest],
+        watch: &mut dyn Watch,
+    ) -> Result<Vec<Picture>, Error> {
         let mut pictures: Vec<Option<Picture>> = vec![None; requests.len()];
         for request in requests {
             self.check(request)?;
@@ -312,7 +343,8 @@ impl Generator for StableDiffusion {
             let (now, later): (Vec<usize>, Vec<usize>) =
                 rest.iter().partition(|&&i| requests[i].batch_key() == company);
             let batch: Vec<ImageRequest> = now.iter().map(|&i| requests[i].clone()).collect();
-            let pixels = stage("drawing", || self.draw_latents(&self.latents(&batch), &batch, watch))?;
+            let pixels =
+                stage("drawing", || self.draw_latents(&self.latents(&batch), &batch, watch))?;
             for (picture, i) in to_pictures(&pixels)?.into_iter().zip(now) {
                 pictures[i] = Some(picture);
             }
@@ -358,8 +390,10 @@ impl Generator for StableDiffusion {
 impl Denoiser for StableDiffusion {
     fn condition(&self, prompts: &[&str]) -> Result<Tensor, Error> {
         let Compute { device, .. } = self.compute;
-        let ids: Vec<Tensor> =
-            prompts.iter().map(|prompt| Tensor::from_slice(&self.tokenizer.encode(prompt).ids)).collect();
+        let ids: Vec<Tensor> = prompts
+            .iter()
+            .map(|prompt| Tensor::from_slice(&self.tokenizer.encode(prompt).ids))
+            .collect();
         let ids = Tensor::stack(&ids, 0).to_device(device.tch());
         stage("reading the prompts", || {
             no_grad(|| {
@@ -394,7 +428,8 @@ impl Denoiser for StableDiffusion {
                 let latents = Latents { mean: next(), deviation: next() };
                 if not_finite(&latents.mean) + not_finite(&latents.deviation) > 0 {
                     return Err(Error::Request(format!(
-                        "the autoencoder makes NaN or infinity of pictures in {}; use --precision f32",
+                        "the autoencoder makes NaN or infinity of pictures in {}; use --precision \
+                         f32",
                         self.compute.precision
                     )));
                 }
@@ -412,19 +447,21 @@ impl Denoiser for StableDiffusion {
     }
 }
 
-/// Pixels that the autoencoder takes at once: 32 pictures of 128 to a side, two of 512. At 512 its first level takes
-/// 134 MB for each picture and tensor.
+/// Pixels that the autoencoder takes at once: 32 pictures of 128 to a side, two of 512. At 512 its
+/// first level takes 134 MB for each picture and tensor.
 const SLICE: i64 = 32 * 128 * 128;
 
-/// Runs the autoencoder over a batch `[n, c, h, w]` of pictures or latents a few at a time; `side` is how many pixels
-/// to a side each of its positions stands for.
+/// Runs the autoencoder over a batch `[n, c, h, w]` of pictures or latents a few at a time; `side`
+/// is how many pixels to a side each of its positions stands for.
 fn in_slices(batch: &Tensor, side: i64, work: impl Fn(&Tensor) -> Vec<Tensor>) -> Vec<Tensor> {
     let size = batch.size();
     let pixels = size[2] * size[3] * side * side;
     let n = (SLICE / pixels).clamp(1, size[0]);
     let parts: Vec<Vec<Tensor>> = batch.split(n, 0).iter().map(work).collect();
     let columns = parts.first().map_or(0, Vec::len);
-    (0..columns).map(|i| Tensor::cat(&parts.iter().map(|part| &part[i]).collect::<Vec<_>>(), 0)).collect()
+    (0..columns)
+        .map(|i| Tensor::cat(&parts.iter().map(|part| &part[i]).collect::<Vec<_>>(), 0))
+        .collect()
 }
 
 /// Pixels `[n, 3, h, w]` in [0, 1] to pictures; rounded as diffusers does.

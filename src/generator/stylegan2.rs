@@ -1,4 +1,5 @@
-//! `StyleGAN2` as a generator: a picture is a seed and a truncation. Latent and noise come from the seed alone.
+//! `StyleGAN2` as a generator: a picture is a seed and a truncation. Latent and noise come from the
+//! seed alone.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -6,7 +7,9 @@ use std::path::Path;
 use super::adapters::stacked;
 use super::seeding::numpy_normal;
 use super::stable_diffusion::{first_that_is_not, to_pictures};
-use super::{Adapter, Blend, Error, Generator, ImageRequest, Laid, ModelCard, Seeding, Synthesizer};
+use super::{
+    Adapter, Blend, Error, Generator, ImageRequest, Laid, ModelCard, Seeding, Synthesizer,
+};
 use crate::model::Builder;
 use crate::model::stylegan2::{self, Config, Discriminator, Noise, PREFIX, is_mapping};
 use crate::pictures::Picture;
@@ -60,7 +63,11 @@ impl StyleGan2 {
                 }
                 .into());
             }
-            weights.floats(MEAN_STYLE)?.to_kind(Kind::Float).view([1, -1]).to_device(compute.device.tch())
+            weights
+                .floats(MEAN_STYLE)?
+                .to_kind(Kind::Float)
+                .view([1, -1])
+                .to_device(compute.device.tch())
         } else {
             mean_style(&network, compute)?
         };
@@ -73,27 +80,42 @@ impl StyleGan2 {
             side: config.size,
         };
         let originals = BTreeMap::new();
-        // What stands for a layer and belongs to none is of a file with a gap, which would be a smaller network.
+        // What stands for a layer and belongs to none is of a file with a gap, which would be a
+        // smaller network.
         let known = |name: &str| {
-            network.parameters().get(name).is_some() || name == MEAN_STYLE || name.ends_with(".kernel")
+            network.parameters().get(name).is_some()
+                || name == MEAN_STYLE
+                || name.ends_with(".kernel")
         };
         let noises = network.noises().len();
         let is_noise = |name: &str| {
-            name.strip_prefix("noises.noise_").is_some_and(|n| n.parse::<usize>().is_ok_and(|n| n < noises))
+            name.strip_prefix("noises.noise_")
+                .is_some_and(|n| n.parse::<usize>().is_ok_and(|n| n < noises))
         };
         if let Some(name) = weights.names().find(|name| !known(name) && !is_noise(name)) {
             return Err(Error::Config {
                 path: path.to_path_buf(),
                 why: format!(
-                    "`{name}` belongs to none of the network's layers: a layer before it is missing, or the file is of another network"
+                    "`{name}` belongs to none of the network's layers: a layer before it is \
+                     missing, or the file is of another network"
                 ),
             });
         }
         let has_noise = weights.contains("noises.noise_0");
-        Ok(Self { card, network, discriminator, mean, own_mean: None, originals, compute, has_noise })
+        Ok(Self {
+            card,
+            network,
+            discriminator,
+            mean,
+            own_mean: None,
+            originals,
+            compute,
+            has_noise,
+        })
     }
 
-    /// Lays files onto it, one after the other: edits that were made of it, or generators that come of it.
+    /// Lays files onto it, one after the other: edits that were made of it, or generators that come
+    /// of it.
     ///
     /// # Errors
     /// An edit of another base, tensors of other shapes, a file that is neither.
@@ -102,35 +124,48 @@ impl StyleGan2 {
         let (mut recipes, mut notes, mut warnings) = (Vec::new(), Vec::new(), Vec::new());
         let original = |full: &str| -> Result<Tensor, Error> {
             let own = self.originals.get(full).or_else(|| self.find(full));
-            let missing =
-                || Error::EditShape { name: full.to_owned(), found: Vec::new(), wanted: Vec::new() };
+            let missing = || Error::EditShape {
+                name: full.to_owned(),
+                found: Vec::new(),
+                wanted: Vec::new(),
+            };
             Ok(own.ok_or_else(missing)?.detach())
         };
         for adapter in adapters {
             let file = Weights::open(&adapter.path)?;
             file.unchanged()?;
             let about = file.metadata();
-            recipes.push(about.get("unsee.recipe").cloned().unwrap_or_else(|| format!("\"{adapter}\"")));
+            recipes.push(
+                about.get("unsee.recipe").cloned().unwrap_or_else(|| format!("\"{adapter}\"")),
+            );
             let values = if is_stylegan(&file) {
                 let gan = read_stylegan(&file)?;
                 let (own, other) = (self.network.config(), Config::of_file(&gan)?);
                 let sizes = |of: &Config| {
                     let Config { size, channels, style_dim, mapping_layers, .. } = of;
                     format!(
-                        "{size} pixels, channels {channels:?}, {mapping_layers} layers to {style_dim} numbers of style"
+                        "{size} pixels, channels {channels:?}, {mapping_layers} layers to \
+                         {style_dim} numbers of style"
                     )
                 };
                 if sizes(own) != sizes(&other) {
                     let (own, other) = (sizes(own), sizes(&other));
-                    let why = format!("it is a StyleGAN2 of {other}; onto this base goes one of {own}");
+                    let why =
+                        format!("it is a StyleGAN2 of {other}; onto this base goes one of {own}");
                     return Err(Error::Config { path: adapter.path.clone(), why });
                 }
                 let other = gan.generator;
                 notes.push(format!(
                     "{adapter}: its generator's weights go onto the base, whose own noise stays{}",
-                    if other.contains(MEAN_STYLE) { "; the mean of its styles is found anew" } else { "" }
+                    if other.contains(MEAN_STYLE) {
+                        "; the mean of its styles is found anew"
+                    } else {
+                        ""
+                    }
                 ));
-                let full = |(name, _): (&str, &Tensor)| Ok((format!("{PREFIX}{name}"), other.floats(name)?));
+                let full = |(name, _): (&str, &Tensor)| {
+                    Ok((format!("{PREFIX}{name}"), other.floats(name)?))
+                };
                 self.network.parameters().iter().map(full).collect::<Result<Vec<_>, Error>>()?
             } else {
                 Edit::read(&file, &self.card.hash, original)?.tensors
@@ -139,7 +174,11 @@ impl StyleGan2 {
             for (full, after) in values {
                 let (before, after) = (original(&full)?, after.to_kind(Kind::Float));
                 if before.size() != after.size() {
-                    return Err(Error::EditShape { name: full, found: after.size(), wanted: before.size() });
+                    return Err(Error::EditShape {
+                        name: full,
+                        found: after.size(),
+                        wanted: before.size(),
+                    });
                 }
                 let after = after.to_device(before.device());
                 // What is as it was is no change: the mean style belongs to a mapping that moved.
@@ -154,12 +193,18 @@ impl StyleGan2 {
                 warnings.push(format!("{adapter}: it changes nothing of the base"));
             }
         }
-        let recipe = if recipes.len() == 1 { recipes.remove(0) } else { format!("[{}]", recipes.join(", ")) };
-        let edit = Edit { base: self.card.hash.clone(), recipe, tensors: laid.into_iter().collect() };
+        let recipe = if recipes.len() == 1 {
+            recipes.remove(0)
+        } else {
+            format!("[{}]", recipes.join(", "))
+        };
+        let edit =
+            Edit { base: self.card.hash.clone(), recipe, tensors: laid.into_iter().collect() };
         Ok(Laid { edit, notes, warnings })
     }
 
-    /// Latents `[n, style_dim]` and each layer's noise `[n, 1, side, side]` of seeds, which mean what each shot says.
+    /// Latents `[n, style_dim]` and each layer's noise `[n, 1, side, side]` of seeds, which mean
+    /// what each shot says.
     fn chance_as(&self, seeds: &[u64], requests: &[ImageRequest]) -> (Tensor, Vec<Tensor>) {
         let (z, noises) = self.chance(seeds);
         for (row, (&seed, _)) in (0..)
@@ -183,7 +228,8 @@ impl StyleGan2 {
 
 /// The mean of the styles of many latents, `[1, style_dim]`.
 fn mean_style(network: &stylegan2::Generator, compute: Compute) -> Result<Tensor, Error> {
-    let z = Rng::new(0).normal(&[MEAN_OF, network.config().style_dim]).to_device(compute.device.tch());
+    let z =
+        Rng::new(0).normal(&[MEAN_OF, network.config().style_dim]).to_device(compute.device.tch());
     stage("finding the mean style", || {
         Ok(no_grad(|| network.map(&z).mean_dim([0_i64].as_slice(), true, Kind::Float)))
     })
@@ -198,7 +244,9 @@ impl Generator for StyleGan2 {
         let side = self.card.side;
         if request.seeding == Seeding::Nvidia && !self.has_noise {
             return Err(Error::Request(
-                "the file has no noise of its own, which NVIDIA's scripts draw all pictures with (--seeding nvidia)".to_owned(),
+                "the file has no noise of its own, which NVIDIA's scripts draw all pictures with \
+                 (--seeding nvidia)"
+                    .to_owned(),
             ));
         }
         let large = |seed: u64| request.seeding == Seeding::Nvidia && u32::try_from(seed).is_err();
@@ -212,10 +260,16 @@ impl Generator for StyleGan2 {
             return Ok(());
         }
         let (w, h) = request.size;
-        Err(Error::Request(format!("{w}x{h} pixels cannot be drawn: this StyleGAN2 draws {side}x{side}")))
+        Err(Error::Request(format!(
+            "{w}x{h} pixels cannot be drawn: this StyleGAN2 draws {side}x{side}"
+        )))
     }
 
-    fn draw(&self, requests: &[ImageRequest], watch: &mut dyn Watch) -> Result<Vec<Picture>, Error> {
+    fn draw(
+        &self,
+        requests: &[ImageRequest],
+        watch: &mut dyn Watch,
+    ) -> Result<Vec<Picture>, Error> {
         for request in requests {
             self.check(request)?;
         }
@@ -226,10 +280,12 @@ impl Generator for StyleGan2 {
             Ok::<_, Error>(no_grad(|| {
                 let seeds: Vec<u64> = requests.iter().map(|request| request.seed).collect();
                 let (z, noises) = self.chance_as(&seeds, requests);
-                let kept: Vec<f32> = requests.iter().map(|request| request.truncation as f32).collect();
+                let kept: Vec<f32> =
+                    requests.iter().map(|request| request.truncation as f32).collect();
                 let kept = Tensor::from_slice(&kept).view([-1, 1]).to_device(z.device());
                 let styles = |z: &Tensor| {
-                    self.network.broadcast(&(&self.mean + (self.network.map(z) - &self.mean) * &kept))
+                    self.network
+                        .broadcast(&(&self.mean + (self.network.map(z) - &self.mean) * &kept))
                 };
                 let mut w = styles(&z);
                 if requests.iter().any(|request| request.blend.is_some()) {
@@ -240,10 +296,13 @@ impl Generator for StyleGan2 {
                         .collect();
                     let layers = self.network.config().styles();
                     let share = |request: &ImageRequest| {
-                        request.blend.map_or(vec![0.0; layers as usize], |blend| blend.shares(layers))
+                        request
+                            .blend
+                            .map_or(vec![0.0; layers as usize], |blend| blend.shares(layers))
                     };
                     let shares: Vec<f32> = requests.iter().flat_map(share).collect();
-                    let shares = Tensor::from_slice(&shares).view([-1, layers, 1]).to_device(z.device());
+                    let shares =
+                        Tensor::from_slice(&shares).view([-1, layers, 1]).to_device(z.device());
                     let other = styles(&self.chance_as(&others, requests).0);
                     w = &w + (other - &w) * shares;
                 }
@@ -255,7 +314,8 @@ impl Generator for StyleGan2 {
                 what: "its pixels".to_owned(),
                 prompt: String::new(),
                 seed: requests[index].seed,
-                advice: "leave the edits out or take less of them (FILE@0.5), a truncation nearer to 0, or another copy of the network",
+                advice: "leave the edits out or take less of them (FILE@0.5), a truncation nearer \
+                    to 0, or another copy of the network",
             });
         }
         let pixels = no_grad(|| (pixels * 0.5 + 0.5).clamp(0.0, 1.0));
@@ -313,10 +373,12 @@ impl Synthesizer for StyleGan2 {
         match &self.discriminator {
             Some(Ok(built)) => Ok(built),
             Some(Err(why)) => Err(Error::Request(format!(
-                "{path} has a discriminator that unsee cannot build, and this method learns with one: {why}"
+                "{path} has a discriminator that unsee cannot build, and this method learns with \
+                 one: {why}"
             ))),
             None => Err(Error::Request(format!(
-                "{path} holds no discriminator, which this method learns with; give a training checkpoint (rosinality's `d`, NVIDIA's `D`)"
+                "{path} holds no discriminator, which this method learns with; give a training \
+                 checkpoint (rosinality's `d`, NVIDIA's `D`)"
             ))),
         }
     }
@@ -329,7 +391,8 @@ impl Synthesizer for StyleGan2 {
             Tensor::cat(&rows, 0).to_device(self.compute.device.tch())
         };
         let z = draw(&[1, config.style_dim]);
-        let noises = config.noise_sides().into_iter().map(|side| draw(&[1, 1, side, side])).collect();
+        let noises =
+            config.noise_sides().into_iter().map(|side| draw(&[1, 1, side, side])).collect();
         (z, noises)
     }
 

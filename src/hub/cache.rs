@@ -44,7 +44,8 @@ impl std::str::FromStr for Name {
 impl Name {
     /// The model whose folder in a cache, `models--ORGANISATION--NAME`, a path is.
     pub fn of_folder(path: &Path) -> Option<Self> {
-        let (organisation, name) = path.file_name()?.to_str()?.strip_prefix("models--")?.split_once("--")?;
+        let (organisation, name) =
+            path.file_name()?.to_str()?.strip_prefix("models--")?.split_once("--")?;
         let id = format!("{organisation}/{name}");
         path.join("snapshots").is_dir().then(|| Self { id, revision: USUAL.to_owned() })
     }
@@ -60,8 +61,8 @@ impl std::fmt::Display for Name {
 /// What Hugging Face's variables say.
 #[derive(Debug, Clone)]
 pub struct HubSettings {
-    /// The cache's folder: `HF_HUB_CACHE` (of old `HUGGINGFACE_HUB_CACHE`), else `hub` in `HF_HOME`, else
-    /// `~/.cache/huggingface/hub`.
+    /// The cache's folder: `HF_HUB_CACHE` (of old `HUGGINGFACE_HUB_CACHE`), else `hub` in
+    /// `HF_HOME`, else `~/.cache/huggingface/hub`.
     pub cache: PathBuf,
     /// `HF_ENDPOINT`.
     pub endpoint: String,
@@ -83,7 +84,8 @@ impl HubSettings {
         let get = |name: &str| {
             let text = get(name)?.trim().to_owned();
             // A `~` that no shell has seen, from a service's file for example.
-            let text = text.strip_prefix("~/").map_or(text.clone(), |rest| format!("{home}/{rest}"));
+            let text =
+                text.strip_prefix("~/").map_or(text.clone(), |rest| format!("{home}/{rest}"));
             Some(text).filter(|text| !text.is_empty())
         };
         let home = get("HF_HOME").map_or_else(
@@ -131,13 +133,17 @@ mod tests {
     #[test]
     fn names() {
         let name = |text: &str| text.parse::<Name>();
-        assert_eq!(name("a/b").unwrap(), Name { id: "a/b".to_owned(), revision: "main".to_owned() });
+        assert_eq!(
+            name("a/b").unwrap(),
+            Name { id: "a/b".to_owned(), revision: "main".to_owned() }
+        );
         assert_eq!(name("a/b-c.d_e@refs/pr/1").unwrap().to_string(), "a/b-c.d_e@refs/pr/1");
         assert_eq!(
             name("runwayml/stable-diffusion-v1-5").unwrap().id,
             "stable-diffusion-v1-5/stable-diffusion-v1-5"
         );
-        for wrong in ["a", "a/b/c", "../b", "/a/b", "a/..", "a/b@", "a/b@../x", "a b/c", "~/b", ""] {
+        for wrong in ["a", "a/b/c", "../b", "/a/b", "a/..", "a/b@", "a/b@../x", "a b/c", "~/b", ""]
+        {
             assert!(name(wrong).is_err(), "{wrong}");
         }
     }
@@ -155,8 +161,14 @@ mod tests {
         assert_eq!(of(&[("HF_HOME", "/x"), ("HOME", "/h")]).cache, Path::new("/x/hub"));
         assert_eq!(of(&[("HF_HOME", "/x"), ("HF_HUB_CACHE", "/y")]).cache, Path::new("/y"));
         assert_eq!(of(&[("HF_HOME", "~/x"), ("HOME", "/h")]).cache, Path::new("/h/x/hub"));
-        assert_eq!(of(&[("HF_HOME", "/x"), ("HUGGINGFACE_HUB_CACHE", "/z")]).cache, Path::new("/z"));
-        assert_eq!(of(&[("HF_HUB_CACHE", "/y"), ("HUGGINGFACE_HUB_CACHE", "/z")]).cache, Path::new("/y"));
+        assert_eq!(
+            of(&[("HF_HOME", "/x"), ("HUGGINGFACE_HUB_CACHE", "/z")]).cache,
+            Path::new("/z")
+        );
+        assert_eq!(
+            of(&[("HF_HUB_CACHE", "/y"), ("HUGGINGFACE_HUB_CACHE", "/z")]).cache,
+            Path::new("/y")
+        );
         assert_eq!(of(&[("HF_ENDPOINT", "")]).endpoint, "https://huggingface.co");
         assert_eq!(of(&[("HF_ENDPOINT", "http://m/")]).endpoint, "http://m");
         assert!(of(&[("HF_HUB_OFFLINE", "ON")]).offline && !of(&[("HF_HUB_OFFLINE", "0")]).offline);

@@ -1,4 +1,5 @@
-//! Brings a model into the cache: which files, each whole and checked, then the links that make a snapshot.
+//! Brings a model into the cache: which files, each whole and checked, then the links that make a
+//! snapshot.
 
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Component, Path, PathBuf};
@@ -43,12 +44,13 @@ struct Facts {
     size: Option<u64>,
 }
 
-/// Brings a model's files into the cache, of all that the repository has those that `choose` names; those that are
-/// there are not loaded again, half ones are gone on with. Where the network is not to be touched, the model must be
-/// there, and `lacking` says whether it is whole.
+/// Brings a model's files into the cache, of all that the repository has those that `choose` names;
+/// those that are there are not loaded again, half ones are gone on with. Where the network is not
+/// to be touched, the model must be there, and `lacking` says whether it is whole.
 ///
 /// # Errors
-/// No such model, no permission, a network that fails again and again, a disk that is full, interruption.
+/// No such model, no permission, a network that fails again and again, a disk that is full,
+/// interruption.
 pub fn pull(
     settings: &HubSettings,
     name: &Name,
@@ -154,14 +156,18 @@ fn fetch(
     let url = format!("{}/{}/resolve/{commit}/{file}", settings.endpoint, name.id);
     let plain = Path::new(file).components().all(|part| matches!(part, Component::Normal(_)));
     if !plain || file.contains(['\\', '\0']) {
-        return Err(Error::HttpResponse { url, why: format!("`{file}` is no path inside a repository") });
+        return Err(Error::HttpResponse {
+            url,
+            why: format!("`{file}` is no path inside a repository"),
+        });
     }
     let link = snapshot.join(file);
     if is_there(&link) {
         return Ok(0);
     }
     let facts = Client::patiently(&url, &|| watch.interrupted(), || {
-        // Only redirects inside the hub: what lies behind the others says nothing of the file's hash.
+        // Only redirects inside the hub: what lies behind the others says nothing of the file's
+        // hash.
         let answer = client.once(&Method::HEAD, &url, 0, &is_relative)?;
         accepted(&answer, settings, name, &format!("file {file} in {name}"), &url)?;
         let etag = header(&answer, "x-linked-etag").or_else(|| header(&answer, "etag"));
@@ -171,7 +177,8 @@ fn fetch(
                 && etag.len() < 100
                 && etag.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
         };
-        let etag = etag.filter(sound).ok_or_else(|| wrong(&url, "the answer has no etag".to_owned()))?;
+        let etag =
+            etag.filter(sound).ok_or_else(|| wrong(&url, "the answer has no etag".to_owned()))?;
         let size = header(&answer, "x-linked-size").or_else(|| {
             // The length of a redirect is its own.
             header(&answer, "content-length").filter(|_| answer.status().as_u16() == 200)
@@ -213,8 +220,12 @@ fn download(
 ) -> Result<u64, Error> {
     fs_err::create_dir_all(blob.parent().unwrap_or(Path::new(".")))?;
     let half = blob.with_extension("incomplete");
-    let mut out =
-        fs_err::OpenOptions::new().create(true).truncate(false).write(true).read(true).open(&half)?;
+    let mut out = fs_err::OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .read(true)
+        .open(&half)?;
     watch.begin(&format!("loading {file}"), facts.size.unwrap_or(0));
     let mut loaded = 0;
     let stopped = std::cell::Cell::new(false);

@@ -1,11 +1,13 @@
-//! Models by name from the Hugging Face hub, in the cache that Python's `huggingface_hub` keeps too.
+//! Models by name from the Hugging Face hub, in the cache that Python's `huggingface_hub` keeps
+//! too.
 //!
-//! [`pull`] alone touches the network; everything else looks into the cache. Layout and variables are those of
-//! `huggingface_hub` 1.x: `$HF_HUB_CACHE/models--org--name/{blobs,refs,snapshots/<commit>}`.
+//! [`pull`] alone touches the network; everything else looks into the cache. Layout and variables
+//! are those of `huggingface_hub` 1.x:
+//! `$HF_HUB_CACHE/models--org--name/{blobs,refs,snapshots/<commit>}`.
 //!
-//! The crate `hf-hub` was looked at and not taken: 1.x is asynchronous, reads no variable and doubles the
-//! dependencies; 0.5 sends the token along to the storage that a download is redirected to, and checks neither a
-//! file's length nor its hash.
+//! The crate `hf-hub` was looked at and not taken: 1.x is asynchronous, reads no variable and
+//! doubles the dependencies; 0.5 sends the token along to the storage that a download is redirected
+//! to, and checks neither a file's length nor its hash.
 
 mod cache;
 #[cfg(feature = "hub")]
@@ -29,7 +31,8 @@ pub enum Error {
     Name(String),
     /// A token is needed, or another one.
     #[error(
-        "the hub does not let this account read {name} ({status}): accept its licence at {page}, and set HF_TOKEN or run `hf auth login`"
+        "the hub does not let this account read {name} ({status}): accept its licence at {page}, \
+         and set HF_TOKEN or run `hf auth login`"
     )]
     Forbidden {
         /// The model.
@@ -41,7 +44,8 @@ pub enum Error {
     },
     /// No such model, or a token is needed.
     #[error(
-        "the hub has no {name} that can be read without a token (401): is the name right? If it is private or gated, accept its licence at {page}, and set HF_TOKEN or run `hf auth login`"
+        "the hub has no {name} that can be read without a token (401): is the name right? If it is \
+         private or gated, accept its licence at {page}, and set HF_TOKEN or run `hf auth login`"
     )]
     Unauthorized {
         /// The model.
@@ -61,7 +65,9 @@ pub enum Error {
     #[error("{0} is not in the cache at {1}, and HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is set")]
     Offline(String, PathBuf),
     /// A model of which files are missing in the cache.
-    #[error("{name} is incomplete in the cache: {folder} lacks {lacking}; `unsee pull {name}` brings it")]
+    #[error(
+        "{name} is incomplete in the cache: {folder} lacks {lacking}; `unsee pull {name}` brings it"
+    )]
     Incomplete {
         /// The model.
         name: String,
@@ -72,7 +78,8 @@ pub enum Error {
     },
     /// Several commits, and nothing that says which.
     #[error(
-        "{folder} has several whole snapshots and says of none that it is {revision}; name one: {choices}"
+        "{folder} has several whole snapshots and says of none that it is {revision}; name one: \
+         {choices}"
     )]
     Several {
         /// The model's folder in the cache.

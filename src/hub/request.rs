@@ -40,7 +40,11 @@ impl Client {
             .timeout_per_read(Some(Duration::from_secs(60)))
             .user_agent(concat!("unsee/", env!("CARGO_PKG_VERSION")))
             .build();
-        Self { agent: config.into(), host: authority(&settings.endpoint), token: settings.token.clone() }
+        Self {
+            agent: config.into(),
+            host: authority(&settings.endpoint),
+            token: settings.token.clone(),
+        }
     }
 
     /// One request, redirects of the kinds that `follow` accepts followed.
@@ -83,8 +87,8 @@ impl Client {
         Err(wrong(&url, "more than eight redirects".to_owned()))
     }
 
-    /// Does `work` until it succeeds, fails for good, or has failed too often. `waits` is asked before each wait, and
-    /// may stop it.
+    /// Does `work` until it succeeds, fails for good, or has failed too often. `waits` is asked
+    /// before each wait, and may stop it.
     ///
     /// # Errors
     /// What stopped it.

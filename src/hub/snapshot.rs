@@ -12,19 +12,31 @@ pub(super) type Lacking<'a> = &'a dyn Fn(&[String]) -> Vec<String>;
 ///
 /// # Errors
 /// As [`snapshot`].
-pub fn cached(settings: &HubSettings, name: &Name, lacking: Lacking<'_>) -> Result<Option<PathBuf>, Error> {
+pub fn cached(
+    settings: &HubSettings,
+    name: &Name,
+    lacking: Lacking<'_>,
+) -> Result<Option<PathBuf>, Error> {
     snapshot(&settings.folder(name), name, lacking)
 }
 
-/// The snapshot that is meant, in a model's folder of a cache: the one that the revision names where it is whole; for the
-/// usual branch, where the cache does not know it or has not all of it, the only one that is whole and that no other
-/// branch names. `None` where there is none.
+/// The snapshot that is meant, in a model's folder of a cache: the one that the revision names
+/// where it is whole; for the usual branch, where the cache does not know it or has not all of it,
+/// the only one that is whole and that no other branch names. `None` where there is none.
 ///
 /// # Errors
 /// A snapshot of which files are missing, several whole ones of which none is named.
-pub fn snapshot(folder: &Path, name: &Name, lacking: Lacking<'_>) -> Result<Option<PathBuf>, Error> {
+pub fn snapshot(
+    folder: &Path,
+    name: &Name,
+    lacking: Lacking<'_>,
+) -> Result<Option<PathBuf>, Error> {
     let snapshots = folder.join("snapshots");
-    let named = if is_commit(&name.revision) { Some(name.revision.clone()) } else { reference(folder, name) };
+    let named = if is_commit(&name.revision) {
+        Some(name.revision.clone())
+    } else {
+        reference(folder, name)
+    };
     let named = named.map(|commit| snapshots.join(commit)).filter(|path| path.is_dir());
     let missing = |path: &Path| lacking(&files(path));
     if let Some(path) = named.as_ref().filter(|path| missing(path).is_empty()) {
@@ -81,11 +93,15 @@ pub fn remark(path: &Path) -> Option<String> {
     let commit = commit_of(path)?;
     let folder = path.parent()?.parent()?;
     let refs = folder.join("refs");
-    let named =
-        |file: &String| fs_err::read_to_string(refs.join(file)).is_ok_and(|text| text.trim() == commit);
+    let named = |file: &String| {
+        fs_err::read_to_string(refs.join(file)).is_ok_and(|text| text.trim() == commit)
+    };
     let named = names(&refs).iter().any(named);
     (!named).then(|| {
-        format!("{} is taken at commit {commit}, which no branch in the cache names", folder.display())
+        format!(
+            "{} is taken at commit {commit}, which no branch in the cache names",
+            folder.display()
+        )
     })
 }
 
@@ -118,9 +134,11 @@ fn names(folder: &Path) -> Vec<String> {
     found
 }
 
-/// Whether a file of a snapshot is there: not where a link leads nowhere, nor where a copy wrote the link's text.
+/// Whether a file of a snapshot is there: not where a link leads nowhere, nor where a copy wrote
+/// the link's text.
 pub(super) fn is_there(file: &Path) -> bool {
     let Ok(about) = std::fs::metadata(file) else { return false };
     let short = about.is_file() && about.len() < 300;
-    !short || !std::fs::read(file).is_ok_and(|text| text.starts_with(b"../") && !text.contains(&b'\n'))
+    !short
+        || !std::fs::read(file).is_ok_and(|text| text.starts_with(b"../") && !text.contains(&b'\n'))
 }

@@ -1,8 +1,8 @@
 //! CLIP (Radford et al. 2021) in candle, with no code in common with the networks that are judged.
 //!
-//! Names and arithmetic: `modeling_clip.py` of transformers. `candle-transformers` has a CLIP too; it was left because it
-//! reads neither the activation nor the epsilon of a configuration, and because its other models are two minutes of
-//! compiling.
+//! Names and arithmetic: `modeling_clip.py` of transformers. `candle-transformers` has a CLIP too;
+//! it was left because it reads neither the activation nor the epsilon of a configuration, and
+//! because its other models are two minutes of compiling.
 
 use std::collections::HashMap;
 
@@ -65,8 +65,10 @@ impl EncoderLayer {
     fn attend(&self, x: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
         let (n, tokens, width) = x.dims3()?;
         let head = width / self.heads;
-        let split = |x: Tensor| x.reshape((n, tokens, self.heads, head))?.transpose(1, 2)?.contiguous();
-        let (q, k, v) = (split(self.q.forward(x)?)?, split(self.k.forward(x)?)?, split(self.v.forward(x)?)?);
+        let split =
+            |x: Tensor| x.reshape((n, tokens, self.heads, head))?.transpose(1, 2)?.contiguous();
+        let (q, k, v) =
+            (split(self.q.forward(x)?)?, split(self.k.forward(x)?)?, split(self.v.forward(x)?)?);
         let scores = ((q * (head as f64).powf(-0.5))?.matmul(&k.transpose(2, 3)?.contiguous()?))?;
         let scores = match mask {
             Some(mask) => scores.broadcast_add(mask)?,
@@ -108,7 +110,8 @@ impl TextTower {
         })
     }
 
-    /// Token ids `[n, tokens]` to the hidden states at each text's end token, which has the highest id.
+    /// Token ids `[n, tokens]` to the hidden states at each text's end token, which has the highest
+    /// id.
     fn pooled(&self, ids: &Tensor) -> Result<Tensor> {
         let (n, tokens) = ids.dims2()?;
         let words = self.tokens.index_select(&ids.flatten_all()?, 0)?.reshape((n, tokens, ()))?;
@@ -150,7 +153,13 @@ impl VisionTower {
         let tokens = (c.image_size / c.patch_size).pow(2) as usize + 1;
         Ok(Self {
             class: embeddings.get(width, "class_embedding")?,
-            patches: candle_nn::conv2d_no_bias(3, width, patch, strided, embeddings.pp("patch_embedding"))?,
+            patches: candle_nn::conv2d_no_bias(
+                3,
+                width,
+                patch,
+                strided,
+                embeddings.pp("patch_embedding"),
+            )?,
             positions: embeddings.get((tokens, width), "position_embedding.weight")?,
             pre: candle_nn::layer_norm(width, c.layer_norm_eps, vb.pp("pre_layrnorm"))?,
             layers: layers(&vb, c.num_hidden_layers, &sizes)?,

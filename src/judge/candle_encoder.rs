@@ -33,13 +33,14 @@ impl CandleClipEncoder {
     pub fn open(path: &Path) -> Result<Self, Error> {
         let (folder, weights) = ClipFolder::open(path)?;
         divides(&folder.config)?;
-        let clip = CandleClip::new(&folder.config, tensors(&weights)?).map_err(|error| match error {
-            candle_core::Error::CannotFindTensor { path: name } => {
-                let why = format!("`{name}` is missing{}", weights.hint(&name));
-                Error::Folder { path: path.to_path_buf(), why }
-            }
-            other => Error::Candle(other),
-        })?;
+        let clip =
+            CandleClip::new(&folder.config, tensors(&weights)?).map_err(|error| match error {
+                candle_core::Error::CannotFindTensor { path: name } => {
+                    let why = format!("`{name}` is missing{}", weights.hint(&name));
+                    Error::Folder { path: path.to_path_buf(), why }
+                }
+                other => Error::Candle(other),
+            })?;
         Ok(Self { folder, clip })
     }
 }
@@ -73,7 +74,8 @@ impl ClipEncoder for CandleClipEncoder {
 
 /// A file's tensors in candle, in f32.
 fn tensors(weights: &Weights) -> Result<HashMap<String, Tensor>, Error> {
-    let read = |name: &str| Ok((name.to_owned(), here(&weights.floats(name)?.to_kind(Kind::Float))?));
+    let read =
+        |name: &str| Ok((name.to_owned(), here(&weights.floats(name)?.to_kind(Kind::Float))?));
     weights.names().map(read).collect()
 }
 

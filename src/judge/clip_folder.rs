@@ -45,13 +45,15 @@ impl ClipFolder {
         let end = config.text_config.eos_token_id;
         if let Some(end) = end.filter(|&end| end != 2 && end != tokenizer.end()) {
             return Err(wrong(format!(
-                "eos_token_id in config.json is {end}, the tokenizer's end token is {}; do both files belong together?",
+                "eos_token_id in config.json is {end}, the tokenizer's end token is {}; do both \
+                 files belong together?",
                 tokenizer.end()
             )));
         }
         if tokenizer.highest() > tokenizer.end() {
             return Err(wrong(
-                "its tokenizer has words of higher ids than the end token, by which a text's features are found here; take the folder without added tokens"
+                "its tokenizer has words of higher ids than the end token, by which a text's \
+                 features are found here; take the folder without added tokens"
                     .to_owned(),
             ));
         }
@@ -75,7 +77,8 @@ impl ClipFolder {
 
 /// What a whole CLIP would have beside the files that are there.
 pub fn lacking(files: &[String]) -> Vec<String> {
-    let names: Vec<&str> = files.iter().map(String::as_str).filter(|file| !file.contains('/')).collect();
+    let names: Vec<&str> =
+        files.iter().map(String::as_str).filter(|file| !file.contains('/')).collect();
     let weights = weight_files(&names);
     let mut lacking = missing_shards(&weights);
     if weights.is_empty() {
@@ -88,10 +91,11 @@ pub fn lacking(files: &[String]) -> Vec<String> {
     lacking
 }
 
-/// The files of a CLIP among all of a repository, where configuration, tokenizer and weights lie side by side. None
-/// where there is no CLIP.
+/// The files of a CLIP among all of a repository, where configuration, tokenizer and weights lie
+/// side by side. None where there is no CLIP.
 pub fn needed(files: &[String]) -> Vec<String> {
-    let names: Vec<&str> = files.iter().map(String::as_str).filter(|file| !file.contains('/')).collect();
+    let names: Vec<&str> =
+        files.iter().map(String::as_str).filter(|file| !file.contains('/')).collect();
     let weights = weight_files(&names);
     if weights.is_empty() || !names.contains(&"config.json") {
         return Vec::new();

@@ -1,5 +1,6 @@
-//! Screens say of a picture whether it shows a concept: the safety checker of a Stable Diffusion folder, or a CLIP that
-//! compares with texts. They write down all that they saw, not their verdict alone.
+//! Screens say of a picture whether it shows a concept: the safety checker of a Stable Diffusion
+//! folder, or a CLIP that compares with texts. They write down all that they saw, not their verdict
+//! alone.
 
 use std::path::Path;
 
@@ -41,11 +42,17 @@ impl std::fmt::Debug for ConceptDetector {
 }
 
 impl ConceptDetector {
-    /// The safety checker in `folder`; `features` is the folder beside it that says how pictures are prepared.
+    /// The safety checker in `folder`; `features` is the folder beside it that says how pictures
+    /// are prepared.
     ///
     /// # Errors
     /// A folder that holds no safety checker.
-    pub fn checker(folder: &Path, features: &Path, adjustment: f64, device: Device) -> Result<Self, Error> {
+    pub fn checker(
+        folder: &Path,
+        features: &Path,
+        adjustment: f64,
+        device: Device,
+    ) -> Result<Self, Error> {
         let wrong = |why: String| Error::Checker { path: folder.to_path_buf(), why };
         let file = folder.join("config.json");
         if !file.is_file() {
@@ -67,17 +74,26 @@ impl ConceptDetector {
             engine: "libtorch".to_owned(),
             decision: "safety checker".to_owned(),
         };
-        Ok(Self { card, notes, kind: DetectorKind::Checker { preprocess, checker, device, adjustment } })
+        Ok(Self {
+            card,
+            notes,
+            kind: DetectorKind::Checker { preprocess, checker, device, adjustment },
+        })
     }
 
     /// A CLIP that says which of two lists of texts a picture is nearest to.
     ///
     /// # Errors
     /// A folder that holds no CLIP, an empty list.
-    pub fn by_text(encoder: Box<dyn ClipEncoder>, shows: &[String], clear: &[String]) -> Result<Self, Error> {
+    pub fn by_text(
+        encoder: Box<dyn ClipEncoder>,
+        shows: &[String],
+        clear: &[String],
+    ) -> Result<Self, Error> {
         if shows.is_empty() || clear.is_empty() {
             return Err(Error::Head(
-                "a CLIP that screens needs texts of pictures that show the concept, and of pictures that do not"
+                "a CLIP that screens needs texts of pictures that show the concept, and of \
+                 pictures that do not"
                     .to_owned(),
             ));
         }
@@ -97,10 +113,12 @@ impl ConceptDetector {
 
     /// How clearly a picture shows the concept: above 0 it does.
     pub fn margin(&self, evidence: &Evidence) -> f64 {
-        let highest = |values: &[f32]| values.iter().map(|&v| f64::from(v)).fold(f64::NEG_INFINITY, f64::max);
+        let highest =
+            |values: &[f32]| values.iter().map(|&v| f64::from(v)).fold(f64::NEG_INFINITY, f64::max);
         match (&self.kind, evidence.logits.as_slice()) {
             (DetectorKind::Checker { adjustment, .. }, [special, concepts]) => {
-                // diffusers rounds each distance to three digits before it asks whether it is above 0.
+                // diffusers rounds each distance to three digits before it asks whether it is above
+                // 0.
                 let rounded = |value: f64| (value * 1e3).round_ties_even() / 1e3;
                 let strict = rounded(highest(special) + adjustment) > 0.0;
                 rounded(highest(concepts) + adjustment + if strict { STRICTER } else { 0.0 })
@@ -125,21 +143,27 @@ impl ImageJudge for ConceptDetector {
         };
         match &self.kind {
             DetectorKind::EncodedPrompts { judge, .. } => judge.questions(),
-            DetectorKind::Checker { .. } => vec![numbered("special", SPECIAL), numbered("concept", CONCEPTS)],
+            DetectorKind::Checker { .. } => {
+                vec![numbered("special", SPECIAL), numbered("concept", CONCEPTS)]
+            }
         }
     }
 
-    /// A checker writes down how far above their thresholds the special concepts and the concepts are; a CLIP the
-    /// logits of all texts, and how well each picture fits its prompt.
+    /// A checker writes down how far above their thresholds the special concepts and the concepts
+    /// are; a CLIP the logits of all texts, and how well each picture fits its prompt.
     fn look(&self, pictures: &[Picture], prompts: &[String]) -> Result<Vec<Evidence>, Error> {
         match &self.kind {
             DetectorKind::EncodedPrompts { judge, .. } => judge.look(pictures, prompts),
-            DetectorKind::Checker { preprocess, checker, device, .. } => stage("looking at pictures", || {
-                let batch = preprocess.apply(pictures)?.to_device(device.tch());
-                let (special, concepts) = no_grad(|| checker.forward(&batch));
-                let pairs = rows(&special)?.into_iter().zip(rows(&concepts)?);
-                Ok(pairs.map(|(s, c)| Evidence { logits: vec![s, c], clip_score: None }).collect())
-            }),
+            DetectorKind::Checker { preprocess, checker, device, .. } => {
+                stage("looking at pictures", || {
+                    let batch = preprocess.apply(pictures)?.to_device(device.tch());
+                    let (special, concepts) = no_grad(|| checker.forward(&batch));
+                    let pairs = rows(&special)?.into_iter().zip(rows(&concepts)?);
+                    Ok(pairs
+                        .map(|(s, c)| Evidence { logits: vec![s, c], clip_score: None })
+                        .collect())
+                })
+            }
         }
     }
 }

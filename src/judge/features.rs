@@ -1,4 +1,5 @@
-//! Networks whose features stand for pictures where whole sets of pictures are compared (FID, precision and recall).
+//! Networks whose features stand for pictures where whole sets of pictures are compared (FID,
+//! precision and recall).
 
 use std::path::{Path, PathBuf};
 
@@ -46,7 +47,8 @@ impl std::fmt::Debug for Features {
 }
 
 impl Features {
-    /// A CLIP's embeddings of pictures, as they come: not brought to length 1 (Kynkäänniemi et al. 2023).
+    /// A CLIP's embeddings of pictures, as they come: not brought to length 1 (Kynkäänniemi et al.
+    /// 2023).
     ///
     /// # Errors
     /// A folder that holds no CLIP.
@@ -58,8 +60,8 @@ impl Features {
         Ok(Self { card, network: Network::Clip(Box::new((folder, clip))), device })
     }
 
-    /// Inception-v3 for FID, from a file of `pytorch-fid`'s weights (safetensors, a state dict or a `TorchScript`), whose
-    /// numbers are equal then, or from NVIDIA's `TorchScript`.
+    /// Inception-v3 for FID, from a file of `pytorch-fid`'s weights (safetensors, a state dict or a
+    /// `TorchScript`), whose numbers are equal then, or from NVIDIA's `TorchScript`.
     ///
     /// # Errors
     /// A file that holds no such network.
@@ -112,7 +114,8 @@ fn unit_range(pictures: &[Picture]) -> Result<Tensor, Error> {
     let size = |picture: &Picture| (picture.width, picture.height);
     if let Some(other) = pictures.iter().find(|own| size(own) != size(&pictures[0])) {
         return Err(Error::Head(format!(
-            "pictures of {}x{} and {}x{} pixels cannot be compared by Inception-v3's features in one batch; bring them to one size",
+            "pictures of {}x{} and {}x{} pixels cannot be compared by Inception-v3's features in \
+             one batch; bring them to one size",
             pictures[0].width, pictures[0].height, other.width, other.height
         )));
     }
@@ -120,5 +123,6 @@ fn unit_range(pictures: &[Picture]) -> Result<Tensor, Error> {
         let (w, h) = (picture.width as i64, picture.height as i64);
         Tensor::from_slice(&picture.rgb).view([h, w, 3]).permute([2, 0, 1])
     };
-    Ok(Tensor::stack(&pictures.iter().map(each).collect::<Vec<_>>(), 0).to_kind(Kind::Float) / 255.0)
+    Ok(Tensor::stack(&pictures.iter().map(each).collect::<Vec<_>>(), 0).to_kind(Kind::Float)
+        / 255.0)
 }

@@ -1,5 +1,5 @@
-//! From features to classes. Text prompts, prototypes and probes are all the same in the end: a matrix,
-//! a bias, and the largest logit wins.
+//! From features to classes. Text prompts, prototypes and probes are all the same in the end: a
+//! matrix, a bias, and the largest logit wins.
 
 use super::Error;
 use crate::torch::{Adam, AdamSettings, Kind, Tensor, grad};
@@ -30,7 +30,8 @@ impl Head {
     /// Cosines to one vector a class, times `scale`.
     pub fn cosine(rows: Vec<Vec<f32>>, scale: f32) -> Self {
         let bias = vec![0.0; rows.len()];
-        let weight = rows.into_iter().map(|row| unit(&row).iter().map(|v| v * scale).collect()).collect();
+        let weight =
+            rows.into_iter().map(|row| unit(&row).iter().map(|v| v * scale).collect()).collect();
         Self { weight, bias }
     }
 
@@ -53,7 +54,9 @@ impl Head {
                     .map(|(f, _)| f.clone())
                     .collect();
                 if own.is_empty() {
-                    return Err(Error::Head(format!("class {class} of {classes} has no example picture")));
+                    return Err(Error::Head(format!(
+                        "class {class} of {classes} has no example picture"
+                    )));
                 }
                 Ok(mean(&own))
             })
@@ -79,16 +82,18 @@ impl Head {
         let y = Tensor::from_slice(&labels.iter().map(|&label| label as i64).collect::<Vec<_>>());
         let flat: Vec<f32> = start.weight.iter().flatten().copied().collect();
         let w = Tensor::from_slice(&flat).view([-1, width]).set_requires_grad(true);
-        let b = Tensor::zeros([classes as i64], (Kind::Float, tch::Device::Cpu)).set_requires_grad(true);
+        let b = Tensor::zeros([classes as i64], (Kind::Float, tch::Device::Cpu))
+            .set_requires_grad(true);
         let mut adam = Adam::new([&w, &b], AdamSettings::default())?;
         for step in 0..settings.steps {
             let logits = x.matmul(&w.tr()) + &b;
-            let loss =
-                logits.cross_entropy_for_logits(&y) + w.square().sum(Kind::Float) * (settings.l2 / 2.0);
+            let loss = logits.cross_entropy_for_logits(&y)
+                + w.square().sum(Kind::Float) * (settings.l2 / 2.0);
             let rate = 0.5 * (1.0 - step as f64 / settings.steps as f64);
             adam.step(&grad(&loss, &[&w, &b])?, rate)?;
         }
-        let flat = Vec::<f32>::try_from(w.detach().flatten(0, -1)).map_err(crate::torch::Error::from)?;
+        let flat =
+            Vec::<f32>::try_from(w.detach().flatten(0, -1)).map_err(crate::torch::Error::from)?;
         let bias = Vec::<f32>::try_from(b.detach()).map_err(crate::torch::Error::from)?;
         Ok(Self { weight: flat.chunks(width as usize).map(<[f32]>::to_vec).collect(), bias })
     }

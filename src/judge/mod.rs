@@ -1,8 +1,9 @@
-//! Judges look at pictures and write down evidence for each. A judge sees pixels, never the model that
-//! drew them, and shares no weights with it.
+//! Judges look at pictures and write down evidence for each. A judge sees pixels, never the model
+//! that drew them, and shares no weights with it.
 //!
-//! An [`ClipEncoder`] turns pictures and texts into features (CLIP, twice: candle and libtorch); a [`Head`] turns
-//! features into one logit for each class, from text prompts, prototypes or a linear probe.
+//! An [`ClipEncoder`] turns pictures and texts into features (CLIP, twice: candle and libtorch); a
+//! [`Head`] turns features into one logit for each class, from text prompts, prototypes or a linear
+//! probe.
 
 mod candle_clip;
 mod candle_encoder;
@@ -107,7 +108,8 @@ pub trait ImageJudge {
     /// What it is asked about each picture.
     fn questions(&self) -> Vec<Question>;
 
-    /// Pictures that one look takes. On a CPU more are no faster, and what was seen is kept more often.
+    /// Pictures that one look takes. On a CPU more are no faster, and what was seen is kept more
+    /// often.
     fn at_once(&self) -> usize {
         if self.card().engine == "candle" { BATCH / 4 } else { BATCH }
     }
@@ -126,8 +128,8 @@ pub struct JudgeCard {
     pub path: PathBuf,
     /// Hash of its weights.
     pub hash: String,
-    /// Hash of all that decides a verdict: weights, configuration, preprocessing, tokenizer, questions and their wordings,
-    /// the decision, and the pictures that taught it.
+    /// Hash of all that decides a verdict: weights, configuration, preprocessing, tokenizer,
+    /// questions and their wordings, the decision, and the pictures that taught it.
     #[serde(default)]
     pub fingerprint: String,
     /// `candle` or `libtorch`.
@@ -150,7 +152,8 @@ pub struct Question {
 pub struct Evidence {
     /// One list of logits for each question.
     pub logits: Vec<Vec<f32>>,
-    /// 100 · max(0, cosine of picture and prompt), where a prompt was given (Hessel et al. 2021, w = 100).
+    /// 100 · max(0, cosine of picture and prompt), where a prompt was given (Hessel et al. 2021, w
+    /// = 100).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clip_score: Option<f32>,
 }
@@ -192,7 +195,8 @@ impl Judge {
         Self::new("text", encoder, heads, &taught)
     }
 
-    /// A judge that decides by what it was shown: pictures with the index of their class for each question.
+    /// A judge that decides by what it was shown: pictures with the index of their class for each
+    /// question.
     ///
     /// # Errors
     /// A class that no picture shows.
@@ -247,7 +251,11 @@ impl Judge {
     ///
     /// # Errors
     /// Whatever the network says.
-    pub fn see(&self, pictures: &[Picture], prompts: Option<&[String]>) -> Result<Vec<Evidence>, Error> {
+    pub fn see(
+        &self,
+        pictures: &[Picture],
+        prompts: Option<&[String]>,
+    ) -> Result<Vec<Evidence>, Error> {
         let features = self.encoder.pictures(pictures)?;
         let scores = prompts
             .map(|prompts| {
@@ -256,7 +264,9 @@ impl Judge {
                     features
                         .iter()
                         .zip(&texts)
-                        .map(|(a, b)| 100.0 * a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>().max(0.0))
+                        .map(|(a, b)| {
+                            100.0 * a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>().max(0.0)
+                        })
                         .collect::<Vec<f32>>(),
                 )
             })
@@ -286,13 +296,15 @@ impl ImageJudge for Judge {
     }
 }
 
-/// Refuses classes whose texts are one to the network: it would call every picture of both by one name.
+/// Refuses classes whose texts are one to the network: it would call every picture of both by one
+/// name.
 fn tells_apart(question: &Question, rows: &[Vec<f32>]) -> Result<(), Error> {
     let same = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-6);
     for (i, row) in rows.iter().enumerate() {
         if let Some(first) = rows[..i].iter().position(|other| same(other, row)) {
             return Err(Error::Head(format!(
-                "«{}» and «{}» are the same {} to the judge: they differ in letters that it does not tell apart, or behind where it stops reading; name one of them otherwise",
+                "«{}» and «{}» are the same {} to the judge: they differ in letters that it does \
+                 not tell apart, or behind where it stops reading; name one of them otherwise",
                 question.classes[first], question.classes[i], question.domain
             )));
         }

@@ -1,5 +1,6 @@
-//! Pictures to the numbers that a CLIP was trained on, as its processor's file says: as a rule shortest edge to the model's
-//! size (bicubic, in 8 bits, as Pillow does), the middle square, mean and deviation of each channel.
+//! Pictures to the numbers that a CLIP was trained on, as its processor's file says: as a rule
+//! shortest edge to the model's size (bicubic, in 8 bits, as Pillow does), the middle square, mean
+//! and deviation of each channel.
 
 use std::path::Path;
 
@@ -11,7 +12,8 @@ use crate::fields::{self, Class, Configuration, Rule};
 use crate::pictures::Picture;
 use crate::torch::{Kind, Tensor};
 
-/// `preprocessor_config.json`, or `image_processor` in the `processor_config.json` that transformers 5 writes.
+/// `preprocessor_config.json`, or `image_processor` in the `processor_config.json` that
+/// transformers 5 writes.
 #[derive(Debug, Clone, Deserialize)]
 #[expect(clippy::struct_excessive_bools, reason = "the fields of the file")]
 struct Processor {
@@ -142,16 +144,22 @@ enum Resize {
 }
 
 impl Preprocess {
-    /// Reads what a folder says, for a tower that takes pictures of `side` pixels; `OpenAI`'s numbers where it says nothing.
+    /// Reads what a folder says, for a tower that takes pictures of `side` pixels; `OpenAI`'s
+    /// numbers where it says nothing.
     pub(super) fn open(folder: &Path, side: i64, notes: &mut Vec<String>) -> Result<Self, Error> {
-        let (nested, flat) = (folder.join("processor_config.json"), folder.join("preprocessor_config.json"));
-        let inside =
-            if nested.exists() { fields::open(&nested)?["image_processor"].take() } else { Value::Null };
+        let (nested, flat) =
+            (folder.join("processor_config.json"), folder.join("preprocessor_config.json"));
+        let inside = if nested.exists() {
+            fields::open(&nested)?["image_processor"].take()
+        } else {
+            Value::Null
+        };
         let (json, path) = match (inside.is_null(), flat.exists()) {
             (false, also) => {
                 if also {
                     notes.push(format!(
-                        "{}: its image_processor is taken, as transformers does, and preprocessor_config.json beside it is not",
+                        "{}: its image_processor is taken, as transformers does, and \
+                         preprocessor_config.json beside it is not",
                         nested.display()
                     ));
                 }
@@ -160,7 +168,8 @@ impl Preprocess {
             (true, true) => (fields::open(&flat)?, flat),
             (true, false) => {
                 notes.push(format!(
-                    "{} has no preprocessor_config.json: it is assumed that pictures are brought to {side} pixels (bicubic) and normalised as OpenAI's CLIPs want them",
+                    "{} has no preprocessor_config.json: it is assumed that pictures are brought \
+                     to {side} pixels (bicubic) and normalised as OpenAI's CLIPs want them",
                     folder.display()
                 ));
                 let size = serde_json::json!({"size": {"shortest_edge": side}, "crop_size": side});
@@ -200,17 +209,22 @@ impl Preprocess {
             && [height, width] != [side, side]
         {
             return Err(format!(
-                "it makes pictures of {width}x{height} pixels, config.json says that the network takes {side}x{side}; do both files belong together?"
+                "it makes pictures of {width}x{height} pixels, config.json says that the network \
+                 takes {side}x{side}; do both files belong together?"
             ));
         }
         if let (Some(Resize::Shortest(n)), Some([height, width])) = (own.resize, own.crop)
             && n < height.max(width)
         {
-            return Err(format!("it brings pictures to {n} pixels and cuts {width}x{height} out of them"));
+            return Err(format!(
+                "it brings pictures to {n} pixels and cuts {width}x{height} out of them"
+            ));
         }
         let numbers = own.std.iter().chain(&own.mean).all(|n| n.is_finite());
         if !numbers || own.std.contains(&0.0) || !own.scale.is_finite() || own.scale <= 0.0 {
-            return Err("image_mean, image_std and rescale_factor must be numbers, and not 0".to_owned());
+            return Err(
+                "image_mean, image_std and rescale_factor must be numbers, and not 0".to_owned()
+            );
         }
         Ok(own)
     }
@@ -220,10 +234,14 @@ impl Preprocess {
     /// # Errors
     /// A picture that does not come to the network's size where the file asks for no cutting out.
     pub(super) fn apply(&self, pictures: &[Picture]) -> Result<Tensor, Error> {
-        let each = pictures.iter().map(|picture| self.square(picture)).collect::<Result<Vec<_>, _>>()?;
+        let each =
+            pictures.iter().map(|picture| self.square(picture)).collect::<Result<Vec<_>, _>>()?;
         let batch = Tensor::stack(&each, 0).to_kind(Kind::Float);
-        let batch =
-            if self.scale.total_cmp(&one_byte()).is_eq() { batch / 255.0 } else { batch * self.scale };
+        let batch = if self.scale.total_cmp(&one_byte()).is_eq() {
+            batch / 255.0
+        } else {
+            batch * self.scale
+        };
         let channel = |values: &[f32; 3]| Tensor::from_slice(values).view([1, 3, 1, 1]);
         Ok((batch - channel(&self.mean)) / channel(&self.std))
     }
@@ -231,7 +249,8 @@ impl Preprocess {
     /// One picture to `[3, side, side]`, u8.
     fn square(&self, picture: &Picture) -> Result<Tensor, Error> {
         let (w, h) = (picture.width as i64, picture.height as i64);
-        let pixels = Tensor::from_slice(&picture.rgb).view([h, w, 3]).permute([2, 0, 1]).contiguous();
+        let pixels =
+            Tensor::from_slice(&picture.rgb).view([h, w, 3]).permute([2, 0, 1]).contiguous();
         let [nh, nw] = match self.resize {
             // transformers: the longer edge is cut down to a whole number.
             Some(Resize::Shortest(n)) => [h, w].map(|edge| edge * n / w.min(h)),
@@ -252,7 +271,8 @@ impl Preprocess {
         let [ch, cw] = self.crop.unwrap_or([nh, nw]);
         if [ch, cw] != [self.side, self.side] || nh < ch || nw < cw {
             return Err(Error::Head(format!(
-                "a picture of {w}x{h} pixels comes to {}x{} by the judge's preprocessor_config.json, and the network takes {2}x{2}",
+                "a picture of {w}x{h} pixels comes to {}x{} by the judge's \
+                 preprocessor_config.json, and the network takes {2}x{2}",
                 nw.min(cw),
                 nh.min(ch),
                 self.side
@@ -265,9 +285,9 @@ impl Preprocess {
 /// Null is what is not said.
 fn without_nulls(json: Value) -> Value {
     match json {
-        Value::Object(fields) => {
-            Value::Object(fields.into_iter().filter(|(_, value)| !value.is_null()).collect::<Map<_, _>>())
-        }
+        Value::Object(fields) => Value::Object(
+            fields.into_iter().filter(|(_, value)| !value.is_null()).collect::<Map<_, _>>(),
+        ),
         other => other,
     }
 }
@@ -286,7 +306,8 @@ mod tests {
             crate::files::write_json(&folder.path().join(name), json).unwrap();
         }
         let mut notes = Vec::new();
-        let own = Preprocess::open(folder.path(), 8, &mut notes).map_err(|error| error.to_string())?;
+        let own =
+            Preprocess::open(folder.path(), 8, &mut notes).map_err(|error| error.to_string())?;
         Ok((own, notes))
     }
 
@@ -307,15 +328,18 @@ mod tests {
         assert_eq!(assumed, known);
         assert!(notes[0].contains("assumed"), "{notes:?}");
         // transformers reads the nested one.
-        let other = json!({"image_processor": {"size": 8, "crop_size": 8, "image_mean": [0.1, 0.1, 0.1]}});
+        let other =
+            json!({"image_processor": {"size": 8, "crop_size": 8, "image_mean": [0.1, 0.1, 0.1]}});
         let (nested, notes) =
-            opened(&[("processor_config.json", other), ("preprocessor_config.json", plain)]).unwrap();
+            opened(&[("processor_config.json", other), ("preprocessor_config.json", plain)])
+                .unwrap();
         assert!((nested.mean[0] - 0.1).abs() < 1e-6 && notes[0].contains("is taken"), "{notes:?}");
     }
 
     #[test]
     fn honoured_or_refused() {
-        let error = |json: Value| opened(&[("preprocessor_config.json", json)]).map(drop).unwrap_err();
+        let error =
+            |json: Value| opened(&[("preprocessor_config.json", json)]).map(drop).unwrap_err();
         for (json, words) in [
             (json!({"size": 8, "crop_size": 8, "resample": 1}), "`resample`"),
             (json!({"size": 8, "crop_size": 8, "do_pad": true}), "`do_pad`"),
@@ -327,8 +351,7 @@ mod tests {
         ] {
             assert!(error(json).contains(words), "{words}");
         }
-        let text =
-            json!({"size": 10, "crop_size": 8, "resample": 2, "do_normalize": false, "rescale_factor": 0.5});
+        let text = json!({"size": 10, "crop_size": 8, "resample": 2, "do_normalize": false, "rescale_factor": 0.5});
         let (own, _) = opened(&[("preprocessor_config.json", text)]).unwrap();
         let picture = Picture::filled(20, 30, [2, 4, 6]);
         let numbers = own.apply(&[picture]).unwrap();

@@ -44,7 +44,8 @@ impl ClipEncoder for TorchClipEncoder {
 
     fn texts(&self, texts: &[String]) -> Result<Vec<Vec<f32>>, Error> {
         stage("reading texts", || {
-            let ids: Vec<Tensor> = self.folder.ids(texts).iter().map(|ids| Tensor::from_slice(ids)).collect();
+            let ids: Vec<Tensor> =
+                self.folder.ids(texts).iter().map(|ids| Tensor::from_slice(ids)).collect();
             let ids = Tensor::stack(&ids, 0).to_device(self.device.tch());
             rows(&no_grad(|| self.clip.text_features(&ids)))
         })

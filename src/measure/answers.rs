@@ -143,15 +143,16 @@ impl AnswerSet {
     pub fn tells_apart(&self, domain: Domain) -> Result<(), Error> {
         match self.classes(domain) {
             [only] => Err(Error::Unknown(format!(
-                "{only} is the one {0} that the judge is asked about, so it would find it in every picture; name the other {0}s too",
+                "{only} is the one {0} that the judge is asked about, so it would find it in every \
+                 picture; name the other {0}s too",
                 domain.name()
             ))),
             _ => Ok(()),
         }
     }
 
-    /// Whether a domain has one class alone: a judge would find it in every picture, and whatever is measured in it would be
-    /// 100 % by construction.
+    /// Whether a domain has one class alone: a judge would find it in every picture, and whatever
+    /// is measured in it would be 100 % by construction.
     pub fn is_single(&self, domain: Domain) -> bool {
         self.classes(domain).len() == 1
     }
@@ -162,7 +163,8 @@ impl AnswerSet {
         let mut missing = Vec::new();
         if self.is_single(other) {
             missing.push(format!(
-                "CRA of {target} is left out: {} is the one {} that the judge is asked about, so it would find it in every picture",
+                "CRA of {target} is left out: {} is the one {} that the judge is asked about, so \
+                 it would find it in every picture",
                 self.classes(other)[0],
                 other.name()
             ));
@@ -172,7 +174,10 @@ impl AnswerSet {
             .iter()
             .any(|name| *name != target.name && !(own == Domain::Style && name == PLAIN))
         {
-            missing.push(format!("IRA of {target} is left out: there is no other {} to be kept", own.name()));
+            missing.push(format!(
+                "IRA of {target} is left out: there is no other {} to be kept",
+                own.name()
+            ));
         }
         missing
     }
@@ -215,7 +220,8 @@ impl AnswerSet {
         }
     }
 
-    /// Splits `{style}_{object}_seed{n}` (or `…_seed_{n}`) into its parts, for the names of this set.
+    /// Splits `{style}_{object}_seed{n}` (or `…_seed_{n}`) into its parts, for the names of this
+    /// set.
     pub fn parse(&self, stem: &str) -> Option<Answer> {
         let (names, seed) = stem.rsplit_once("_seed")?;
         let seed = seed.trim_start_matches('_').parse().ok()?;

@@ -1,5 +1,5 @@
-//! Pictures that show nothing: of one colour, or all the same whatever was asked for. A judge must call them something, and
-//! whatever it is, UA counts it as forgotten.
+//! Pictures that show nothing: of one colour, or all the same whatever was asked for. A judge must
+//! call them something, and whatever it is, UA counts it as forgotten.
 
 /// What is looked at of a picture.
 #[derive(Debug, Clone, Copy)]
@@ -21,7 +21,10 @@ pub fn blank(pictures: &[BlankCheck]) -> usize {
     let is_blank = |(i, own): (usize, &BlankCheck)| {
         own.contrast < LEAST_CONTRAST
             || (!own.logits.is_empty())
-                && pictures.iter().enumerate().any(|(j, other)| j != i && same(own.logits, other.logits))
+                && pictures
+                    .iter()
+                    .enumerate()
+                    .any(|(j, other)| j != i && same(own.logits, other.logits))
     };
     pictures.iter().enumerate().filter(|&own| is_blank(own)).count()
 }
@@ -35,7 +38,10 @@ mod tests {
         let of = |contrast: f32, logits: &'static [f32]| BlankCheck { contrast, logits };
         assert_eq!(blank(&[of(50.0, &[1.0, 2.0]), of(40.0, &[1.0, 3.0])]), 0);
         assert_eq!(blank(&[of(0.5, &[1.0, 2.0]), of(40.0, &[1.0, 3.0])]), 1);
-        assert_eq!(blank(&[of(50.0, &[1.0, 2.0]), of(50.0, &[1.001, 2.0]), of(50.0, &[4.0, 2.0])]), 2);
+        assert_eq!(
+            blank(&[of(50.0, &[1.0, 2.0]), of(50.0, &[1.001, 2.0]), of(50.0, &[4.0, 2.0])]),
+            2
+        );
         assert_eq!(blank(&[]), 0);
     }
 }

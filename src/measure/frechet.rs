@@ -1,7 +1,8 @@
-//! The Fréchet distance between two sets of features (Heusel et al. 2017): `‖μ₁ - μ₂‖² + tr(Σ₁ + Σ₂ - 2 (Σ₁ Σ₂)^½)`.
+//! The Fréchet distance between two sets of features (Heusel et al. 2017):
+//! `‖μ₁ - μ₂‖² + tr(Σ₁ + Σ₂ - 2 (Σ₁ Σ₂)^½)`.
 //!
-//! It grows with the width of the features and shrinks with the number of pictures: only distances with the same features
-//! and equally many pictures can be compared.
+//! It grows with the width of the features and shrinks with the number of pictures: only distances
+//! with the same features and equally many pictures can be compared.
 
 use std::cell::OnceCell;
 
@@ -33,16 +34,20 @@ impl Moments {
         Self { mean, covariance, root: OnceCell::new() }
     }
 
-    /// The distance to another set, which remembers what it was at pains to find: it is to be the one that many are
-    /// compared to.
+    /// The distance to another set, which remembers what it was at pains to find: it is to be the
+    /// one that many are compared to.
     pub fn distance(&self, other: &Self) -> f64 {
-        // tr (Σ₁ Σ₂)^½ is the sum of the square roots of the eigenvalues of the symmetric Σ₂^½ Σ₁ Σ₂^½.
+        // tr (Σ₁ Σ₂)^½ is the sum of the square roots of the eigenvalues of the symmetric Σ₂^½ Σ₁
+        // Σ₂^½.
         let root = other.root.get_or_init(|| square_root(&other.covariance));
         let product = root.matmul(&self.covariance).matmul(root);
-        let mixed = symmetric(&product).linalg_eigvalsh("L").clamp_min(0.0).sqrt().sum(Kind::Double);
+        let mixed =
+            symmetric(&product).linalg_eigvalsh("L").clamp_min(0.0).sqrt().sum(Kind::Double);
         let means = (&self.mean - &other.mean).square().sum(Kind::Double);
         // Of equal sets rounding may leave less than nothing.
-        (means + self.covariance.trace() + other.covariance.trace() - mixed * 2.0).double_value(&[]).max(0.0)
+        (means + self.covariance.trace() + other.covariance.trace() - mixed * 2.0)
+            .double_value(&[])
+            .max(0.0)
     }
 }
 
@@ -55,7 +60,8 @@ fn square_root(x: &Tensor) -> Tensor {
     (&vectors * values.clamp_min(0.0).sqrt()).matmul(&vectors.tr())
 }
 
-/// The distance of features `[n, width]` from a fixed reference, with an interval from drawing them again.
+/// The distance of features `[n, width]` from a fixed reference, with an interval from drawing them
+/// again.
 pub fn frechet(features: &Tensor, reference: &Moments) -> Estimate {
     /// Of features as wide as this a draw takes seconds.
     const WIDE: i64 = 1024;
@@ -70,9 +76,11 @@ pub fn frechet(features: &Tensor, reference: &Moments) -> Estimate {
         })
         .collect();
     let mean = drawn.iter().sum::<f64>() / drawn.len() as f64;
-    let deviation =
-        (drawn.iter().map(|own| (own - mean).powi(2)).sum::<f64>() / (drawn.len() - 1) as f64).sqrt();
-    // Sets that are drawn again hold some pictures twice and lie farther away: only their spread is used.
+    let deviation = (drawn.iter().map(|own| (own - mean).powi(2)).sum::<f64>()
+        / (drawn.len() - 1) as f64)
+        .sqrt();
+    // Sets that are drawn again hold some pictures twice and lie farther away: only their spread is
+    // used.
     let half = 1.96 * deviation;
     Estimate { value, low: (value - half).max(0.0), high: value + half, hits: 0, n: n as usize }
 }

@@ -26,10 +26,11 @@ pub(super) fn wilson_of(p: f64, n: usize) -> Interval {
     Interval { low: (middle - half).max(0.0), high: (middle + half).min(1.0) }
 }
 
-/// Percentile interval of a statistic over clusters that are drawn again with replacement: pictures of
-/// one prompt and seed hang together, so single pictures must not be drawn alone.
+/// Percentile interval of a statistic over clusters that are drawn again with replacement: pictures
+/// of one prompt and seed hang together, so single pictures must not be drawn alone.
 ///
-/// `statistic` gets indices of clusters and may be `None` for a draw that leaves nothing to average.
+/// `statistic` gets indices of clusters and may be `None` for a draw that leaves nothing to
+/// average.
 pub fn bootstrap(clusters: usize, statistic: impl Fn(&[usize]) -> Option<f64>) -> Interval {
     const DRAWS: u64 = 2000;
     let mut state = 0x5EED_u64;

@@ -132,9 +132,10 @@ impl Reference {
         }
     }
 
-    /// UA corrected for the judge's own errors (Rogan & Gladen 1978): with sensitivity Se and specificity
-    /// Sp for the target, a rate q of pictures called the target means p = (q + Sp - 1) / (Se + Sp - 1)
-    /// that show it; UA = 1 - p. `None` where the judge knows too little (Se + Sp - 1 < ½).
+    /// UA corrected for the judge's own errors (Rogan & Gladen 1978): with sensitivity Se and
+    /// specificity Sp for the target, a rate q of pictures called the target means p = (q + Sp - 1)
+    /// / (Se + Sp - 1) that show it; UA = 1 - p. `None` where the judge knows too little (Se + Sp -
+    /// 1 < ½).
     pub fn corrected(&self, target: &Target, called: usize, n: usize) -> Option<(f64, Interval)> {
         let classes = match target.domain {
             Domain::Style => &self.styles,
@@ -156,8 +157,8 @@ impl Reference {
         }
         let q = called as f64 / n as f64;
         let p = ((q + sp - 1.0) / youden).clamp(0.0, 1.0);
-        // Wilson's intervals of the three shares, added in squares (Newcombe 1998): a share of 0 or 1 of a few pictures is
-        // none that is known exactly.
+        // Wilson's intervals of the three shares, added in squares (Newcombe 1998): a share of 0 or
+        // 1 of a few pictures is none that is known exactly.
         let ends = |share: f64, n: usize| {
             let Interval { low, high } = wilson_of(share, n);
             [share - low, high - share]
@@ -175,7 +176,8 @@ impl Reference {
 
 fn softmax(logits: &[f32], temperature: f64) -> Vec<f64> {
     let top = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let powers: Vec<f64> = logits.iter().map(|&l| (f64::from(l - top) / temperature).exp()).collect();
+    let powers: Vec<f64> =
+        logits.iter().map(|&l| (f64::from(l - top) / temperature).exp()).collect();
     let sum: f64 = powers.iter().sum();
     powers.into_iter().map(|p| p / sum).collect()
 }
@@ -229,7 +231,8 @@ mod tests {
 
     fn reference(wrong: usize) -> Reference {
         let names = |names: &[&str]| names.iter().map(|&n| n.to_owned()).collect();
-        let set = AnswerSet { styles: names(&["A", "B"]), objects: names(&["X", "Y"]), seeds: vec![1] };
+        let set =
+            AnswerSet { styles: names(&["A", "B"]), objects: names(&["X", "Y"]), seeds: vec![1] };
         let logits = ([3.0_f32, 0.0], [0.0_f32, 3.0]);
         let known: Vec<_> = (0..200)
             .map(|i| {

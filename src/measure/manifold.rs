@@ -1,5 +1,5 @@
-//! Precision and recall of pictures against reference pictures (Kynkäänniemi et al. 2019, section 3): how many lie where
-//! the others are, and how much of where the others are they reach.
+//! Precision and recall of pictures against reference pictures (Kynkäänniemi et al. 2019, section
+//! 3): how many lie where the others are, and how much of where the others are they reach.
 
 use super::Estimate;
 use crate::torch::{Kind, Tensor};

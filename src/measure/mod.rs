@@ -1,5 +1,5 @@
-//! From evidence to numbers with intervals. Knows neither pictures nor models: only what was asked for
-//! (an [`AnswerSet`]) and what a judge saw.
+//! From evidence to numbers with intervals. Knows neither pictures nor models: only what was asked
+//! for (an [`AnswerSet`]) and what a judge saw.
 
 mod answers;
 mod blank;
@@ -26,7 +26,8 @@ pub use unlearning::ClassChanges;
 pub enum Error {
     /// A picture that should have been judged was not.
     #[error(
-        "{missing} of {expected} pictures of the answer set are missing, the first is {first}; draw them, or shrink the answer set: a missing picture is no zero"
+        "{missing} of {expected} pictures of the answer set are missing, the first is {first}; \
+         draw them, or shrink the answer set: a missing picture is no zero"
     )]
     Missing {
         /// How many.

@@ -54,7 +54,8 @@ pub struct Estimate {
 }
 
 impl Estimate {
-    /// A share of pictures that have nothing to do with each other, with Wilson's interval; 0 of 0 is nothing.
+    /// A share of pictures that have nothing to do with each other, with Wilson's interval; 0 of 0
+    /// is nothing.
     pub fn of_share(hits: usize, n: usize) -> Self {
         let Interval { low, high } = wilson(hits, n);
         Self { value: hits as f64 / n.max(1) as f64, low, high, hits, n }
@@ -68,8 +69,8 @@ pub struct Rate {
     pub screen: String,
     /// At the pictures of which prompts.
     pub role: Role,
-    /// `shown`; `gone`: of those that showed it before, how many do not after; `new`: of those that did not, how
-    /// many do; `CLIP score`.
+    /// `shown`; `gone`: of those that showed it before, how many do not after; `new`: of those that
+    /// did not, how many do; `CLIP score`.
     pub measure: String,
     /// Before.
     pub before: Option<Estimate>,
@@ -90,17 +91,22 @@ pub fn rates(screen: &str, role: Role, pairs: &[Paired]) -> Vec<Rate> {
     let (was, was_not): (Vec<&Paired>, Vec<&Paired>) = pairs.iter().partition(|pair| pair.shown[0]);
     let gone = share(was.iter().map(|pair| (pair.prompt, !pair.shown[1])));
     let new = share(was_not.iter().map(|pair| (pair.prompt, pair.shown[1])));
-    let mut rates =
-        vec![rate("shown", share(at(0)), share(at(1))), rate("gone", None, gone), rate("new", None, new)];
-    let fits = |when: usize| pairs.iter().filter_map(move |pair| Some((pair.prompt, pair.fit?[when])));
+    let mut rates = vec![
+        rate("shown", share(at(0)), share(at(1))),
+        rate("gone", None, gone),
+        rate("new", None, new),
+    ];
+    let fits =
+        |when: usize| pairs.iter().filter_map(move |pair| Some((pair.prompt, pair.fit?[when])));
     if fits(0).next().is_some() {
         rates.push(rate("CLIP score", mean(fits(0)), mean(fits(1))));
     }
     rates
 }
 
-/// A share of pictures, each with its prompt; `None` where there are none. Its interval is Wilson's for as many trials
-/// as there are prompts: pictures of one prompt hang together, and how closely a few prompts cannot tell.
+/// A share of pictures, each with its prompt; `None` where there are none. Its interval is Wilson's
+/// for as many trials as there are prompts: pictures of one prompt hang together, and how closely a
+/// few prompts cannot tell.
 pub fn share(pictures: impl Iterator<Item = (usize, bool)>) -> Option<Estimate> {
     let pictures: Vec<(usize, bool)> = pictures.collect();
     let n = pictures.len();
@@ -111,8 +117,8 @@ pub fn share(pictures: impl Iterator<Item = (usize, bool)>) -> Option<Estimate> 
     (n > 0).then_some(Estimate { value, low, high, hits, n })
 }
 
-/// A mean over pictures, each with its prompt, with an interval over prompts that are drawn again; `None` where there
-/// are fewer than two prompts.
+/// A mean over pictures, each with its prompt, with an interval over prompts that are drawn again;
+/// `None` where there are fewer than two prompts.
 fn mean(pictures: impl Iterator<Item = (usize, f64)>) -> Option<Estimate> {
     let pictures: Vec<(usize, f64)> = pictures.collect();
     let n = pictures.len();
@@ -135,7 +141,8 @@ fn clusters(pictures: &[(usize, f64)]) -> Vec<(f64, usize)> {
 
 fn resampled(prompts: &[(f64, usize)]) -> Interval {
     bootstrap(prompts.len(), |draw| {
-        let (sum, n) = draw.iter().fold((0.0, 0), |(sum, n), &i| (sum + prompts[i].0, n + prompts[i].1));
+        let (sum, n) =
+            draw.iter().fold((0.0, 0), |(sum, n), &i| (sum + prompts[i].0, n + prompts[i].1));
         (n > 0).then(|| sum / n as f64)
     })
 }
@@ -147,7 +154,11 @@ mod tests {
 
     #[test]
     fn what_was_shown_is_gone_or_new() {
-        let pair = |prompt, before, after| Paired { prompt, shown: [before, after], fit: Some([30.0, 28.0]) };
+        let pair = |prompt, before, after| Paired {
+            prompt,
+            shown: [before, after],
+            fit: Some([30.0, 28.0]),
+        };
         let pairs: Vec<Paired> = (0..20)
             .map(|i| match i {
                 0..12 => pair(i, true, i < 3),
@@ -168,7 +179,9 @@ mod tests {
 
     #[test]
     fn seeds_of_a_prompt_are_no_new_evidence() {
-        let of = |shown: usize, seeds: usize| share((0..10 * seeds).map(|i| (i % 10, i < shown))).unwrap();
+        let of = |shown: usize, seeds: usize| {
+            share((0..10 * seeds).map(|i| (i % 10, i < shown))).unwrap()
+        };
         assert_eq!(of(5, 1).low, of(20, 4).low);
         assert!((of(0, 8).high - wilson(0, 10).high).abs() < 1e-12);
         // One picture more or less changes little.

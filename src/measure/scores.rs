@@ -1,9 +1,9 @@
 //! UA, IRA and CRA as `UnlearnCanvas` defines them, and what the erased prompts became.
 //!
-//! With acc(Y) the share of pictures prompted with Y that the judge calls Y:
-//! UA = 1 - acc(target); IRA = mean acc over the other classes of the target's domain; CRA = mean acc over
-//! the classes of the other domain, on the same pictures, those of the forgotten concept included (as in
-//! the benchmark's code). `Seed_Images` is no style: IRA over styles leaves it out.
+//! With acc(Y) the share of pictures prompted with Y that the judge calls Y: UA = 1 - acc(target);
+//! IRA = mean acc over the other classes of the target's domain; CRA = mean acc over the classes of
+//! the other domain, on the same pictures, those of the forgotten concept included (as in the
+//! benchmark's code). `Seed_Images` is no style: IRA over styles leaves it out.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -90,8 +90,8 @@ pub struct Became {
     pub n: usize,
 }
 
-/// The measures of one target on one subject's pictures. `base` are the base's pictures for relative
-/// measures, `reference` is what is known about the judge.
+/// The measures of one target on one subject's pictures. `base` are the base's pictures for
+/// relative measures, `reference` is what is known about the judge.
 ///
 /// # Errors
 /// Pictures that are missing or doubled; a target that is not in the set.
@@ -108,17 +108,20 @@ pub fn score_target(
     if !set.classes(domain).contains(&target.name) {
         return Err(Error::Unknown(format!("{target} is not in the answer set")));
     }
-    let score = |measure: &str, value: f64, interval: Interval, hits: usize, n: usize, better: &str| Score {
-        measure: measure.to_owned(),
-        subject,
-        target: target.to_string(),
-        value,
-        low: interval.low,
-        high: interval.high,
-        hits,
-        n,
-        better: better.to_owned(),
-    };
+    let score =
+        |measure: &str, value: f64, interval: Interval, hits: usize, n: usize, better: &str| {
+            Score {
+                measure: measure.to_owned(),
+                subject,
+                target: target.to_string(),
+                value,
+                low: interval.low,
+                high: interval.high,
+                hits,
+                n,
+                better: better.to_owned(),
+            }
+        };
     let own = |s: &&JudgedAnswer| s.answer.wanted(domain) == target.name;
     let n = seen.iter().filter(own).count();
     let kept = seen.iter().filter(own).filter(|s| s.hit(domain)).count();
@@ -127,7 +130,8 @@ pub fn score_target(
         if set.is_single(rate.domain(target)) {
             continue;
         }
-        let counted: Vec<&JudgedAnswer> = seen.iter().filter(|s| rate.counts(target, &s.answer)).collect();
+        let counted: Vec<&JudgedAnswer> =
+            seen.iter().filter(|s| rate.counts(target, &s.answer)).collect();
         let Some(value) = rate.of(target, counted.iter().copied()) else { continue };
         let hits = rate.hits(target, &counted);
         let interval = match rate {
@@ -144,8 +148,10 @@ pub fn score_target(
         if had > 0 {
             let relative = |kept: f64| 1.0 - kept / had as f64 * (before.len() as f64 / n as f64);
             let w = wilson(kept, n);
-            let interval =
-                Interval { low: relative(w.high * n as f64), high: relative(w.low * n as f64).min(1.0) };
+            let interval = Interval {
+                low: relative(w.high * n as f64),
+                high: relative(w.low * n as f64).min(1.0),
+            };
             scores.push(score(
                 "UA_rel",
                 relative(kept as f64),
@@ -160,8 +166,9 @@ pub fn score_target(
         scores.push(score("UA_corr", value, interval, n - kept, n, "higher"));
     }
     // What shows nothing counts as forgotten too, and that must be seen beside UA.
-    let shown: Vec<BlankCheck> =
-        (seen.iter().filter(own)).map(|s| BlankCheck { contrast: s.contrast, logits: &s.logits }).collect();
+    let shown: Vec<BlankCheck> = (seen.iter().filter(own))
+        .map(|s| BlankCheck { contrast: s.contrast, logits: &s.logits })
+        .collect();
     let empty = blank(&shown);
     scores.push(score(BLANK, empty as f64 / n.max(1) as f64, wilson(empty, n), empty, n, "lower"));
     let fits: Vec<f64> = seen.iter().filter_map(|s| s.clip_score).map(f64::from).collect();
@@ -174,9 +181,13 @@ pub fn score_target(
     Ok(scores)
 }
 
-/// The means of UA, IRA and CRA over several targets of one domain, each erased by itself. The interval is
-/// over latents and prompts, for these targets: it does not say how others would fare.
-pub fn score_mean(domain: Domain, subject: Subject, erased: &[(&Target, &[JudgedAnswer])]) -> Vec<Score> {
+/// The means of UA, IRA and CRA over several targets of one domain, each erased by itself. The
+/// interval is over latents and prompts, for these targets: it does not say how others would fare.
+pub fn score_mean(
+    domain: Domain,
+    subject: Subject,
+    erased: &[(&Target, &[JudgedAnswer])],
+) -> Vec<Score> {
     Rate::ALL
         .into_iter()
         .filter_map(|rate| {
@@ -188,12 +199,15 @@ pub fn score_mean(domain: Domain, subject: Subject, erased: &[(&Target, &[Judged
                 .collect();
             let classes: BTreeSet<&str> = counted
                 .iter()
-                .flat_map(|(target, seen)| seen.iter().map(|own| own.answer.wanted(rate.domain(target))))
+                .flat_map(|(target, seen)| {
+                    seen.iter().map(|own| own.answer.wanted(rate.domain(target)))
+                })
                 .collect();
             if rate == Rate::Cra && classes.len() < 2 {
                 return None;
             }
-            let value = mean(counted.iter().map(|(target, seen)| rate.of(target, seen.iter().copied())))?;
+            let value =
+                mean(counted.iter().map(|(target, seen)| rate.of(target, seen.iter().copied())))?;
             let interval = cluster_interval(rate, &counted);
             Some(Score {
                 measure: rate.name().to_owned(),
@@ -218,7 +232,8 @@ pub fn became(target: &Target, seen: &[JudgedAnswer]) -> Became {
         *names.entry(s.named(target.domain)).or_default() += 1;
         n += 1;
     }
-    let mut names: Vec<(String, usize)> = names.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
+    let mut names: Vec<(String, usize)> =
+        names.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
     names.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
     Became { target: target.to_string(), names, n }
 }
@@ -252,7 +267,9 @@ impl Rate {
         let wanted = answer.wanted(target.domain);
         match self {
             Self::Ua => wanted == target.name,
-            Self::Ira => wanted != target.name && !(target.domain == Domain::Style && wanted == PLAIN),
+            Self::Ira => {
+                wanted != target.name && !(target.domain == Domain::Style && wanted == PLAIN)
+            }
             Self::Cra => true,
         }
     }
@@ -264,7 +281,11 @@ impl Rate {
     }
 
     /// The rate: a mean over classes of shares.
-    fn of<'a>(self, target: &Target, counted: impl Iterator<Item = &'a JudgedAnswer>) -> Option<f64> {
+    fn of<'a>(
+        self,
+        target: &Target,
+        counted: impl Iterator<Item = &'a JudgedAnswer>,
+    ) -> Option<f64> {
         let domain = self.domain(target);
         let mut cells: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
         for s in counted {
@@ -283,8 +304,8 @@ fn mean(values: impl Iterator<Item = Option<f64>>) -> Option<f64> {
     (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
 }
 
-/// The interval of a rate's mean over targets. Pictures that share a seed and the other domain's class
-/// share the latent and half of the prompt, whatever was erased: they are one cluster.
+/// The interval of a rate's mean over targets. Pictures that share a seed and the other domain's
+/// class share the latent and half of the prompt, whatever was erased: they are one cluster.
 fn cluster_interval(rate: Rate, erased: &[(&Target, Vec<&JudgedAnswer>)]) -> Interval {
     let mut clusters: BTreeMap<(u64, &str), Vec<Vec<&JudgedAnswer>>> = BTreeMap::new();
     for (i, (target, counted)) in erased.iter().enumerate() {
@@ -307,7 +328,9 @@ mod tests {
     use super::*;
 
     /// Two styles beside the plain one, two objects, two seeds; the judge errs where told to.
-    fn world(wrong: impl Fn(&Answer, Domain) -> Option<&'static str>) -> (AnswerSet, Vec<JudgedAnswer>) {
+    fn world(
+        wrong: impl Fn(&Answer, Domain) -> Option<&'static str>,
+    ) -> (AnswerSet, Vec<JudgedAnswer>) {
         let names = |names: &[&str]| names.iter().map(|&n| n.to_owned()).collect();
         let set = AnswerSet {
             styles: names(&["Mosaic", "Neon", PLAIN]),
@@ -339,7 +362,9 @@ mod tests {
         let target: Target = "style:Mosaic".parse().unwrap();
         // All but one Mosaic picture became Neon; one Neon boat was called a cat.
         let (set, seen) = world(|a, domain| match domain {
-            Domain::Style if a.style == "Mosaic" && (a.object != "Cat" || a.seed != 1) => Some("Neon"),
+            Domain::Style if a.style == "Mosaic" && (a.object != "Cat" || a.seed != 1) => {
+                Some("Neon")
+            }
             Domain::Object if a.style == "Neon" && a.object == "Boat" && a.seed == 2 => Some("Cat"),
             _ => None,
         });
@@ -362,10 +387,14 @@ mod tests {
         let targets: Vec<Target> =
             ["style:Mosaic", "style:Neon"].iter().map(|t| t.parse().unwrap()).collect();
         // Mosaic went wholly, Neon not at all, and Neon took the cats along.
-        let (_, mosaic) = world(|a, d| (d == Domain::Style && a.style == "Mosaic").then_some("Seed_Images"));
+        let (_, mosaic) =
+            world(|a, d| (d == Domain::Style && a.style == "Mosaic").then_some("Seed_Images"));
         let (_, neon) = world(|a, d| (d == Domain::Object && a.object == "Cat").then_some("Boat"));
-        let scores =
-            score_mean(Domain::Style, Subject::Erased, &[(&targets[0], &mosaic), (&targets[1], &neon)]);
+        let scores = score_mean(
+            Domain::Style,
+            Subject::Erased,
+            &[(&targets[0], &mosaic), (&targets[1], &neon)],
+        );
         assert_eq!(value(&scores, "UA"), (0.5, 4, 8));
         assert_eq!(value(&scores, "IRA"), (1.0, 8, 8));
         assert_eq!(value(&scores, "CRA"), (0.75, 18, 24));
@@ -377,13 +406,15 @@ mod tests {
     #[test]
     fn relative_to_the_base() {
         let target: Target = "style:Mosaic".parse().unwrap();
-        let (set, base) =
-            world(|a, d| (d == Domain::Style && a.style == "Mosaic" && a.seed == 1).then_some("Neon"));
+        let (set, base) = world(|a, d| {
+            (d == Domain::Style && a.style == "Mosaic" && a.seed == 1).then_some("Neon")
+        });
         let (_, erased) = world(|a, d| {
             (d == Domain::Style && a.style == "Mosaic" && !(a.seed == 2 && a.object == "Cat"))
                 .then_some("Neon")
         });
-        let scores = score_target(&set, &target, Subject::Erased, &erased, Some(&base), None).unwrap();
+        let scores =
+            score_target(&set, &target, Subject::Erased, &erased, Some(&base), None).unwrap();
         assert_eq!(value(&scores, "UA_rel").0, 0.5); // 1 of the 2 that the base could draw
     }
 

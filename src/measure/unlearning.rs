@@ -1,5 +1,6 @@
-//! What became of a generator's pictures, latent by latent: how much of a class is gone (PUL, percentage of unlearning,
-//! Tiwary et al. 2025), and how far the shares of the other classes have moved.
+//! What became of a generator's pictures, latent by latent: how much of a class is gone (PUL,
+//! percentage of unlearning, Tiwary et al. 2025), and how far the shares of the other classes have
+//! moved.
 
 use super::{Estimate, bootstrap, wilson};
 
@@ -13,7 +14,8 @@ pub struct ClassChanges<'a> {
 }
 
 impl ClassChanges<'_> {
-    /// `(n₀ - n₁) / n₀`, with n the pictures of the class over all latents, before and after. `None` where there were none.
+    /// `(n₀ - n₁) / n₀`, with n the pictures of the class over all latents, before and after.
+    /// `None` where there were none.
     pub fn unlearned(&self, class: usize) -> Option<Estimate> {
         let of = |draw: &mut dyn Iterator<Item = usize>| {
             let (mut had, mut has) = (0_i64, 0_i64);
@@ -43,8 +45,9 @@ impl ClassChanges<'_> {
         (n > 0).then(|| Estimate::of_share(hits, n))
     }
 
-    /// Relative change of each class's share among the pictures that do not show `without`; of all, where that is `None`:
-    /// above 0 where the class became more frequent. `None` for that class itself, and for classes that did not occur.
+    /// Relative change of each class's share among the pictures that do not show `without`; of all,
+    /// where that is `None`: above 0 where the class became more frequent. `None` for that class
+    /// itself, and for classes that did not occur.
     pub fn drift(&self, classes: usize, without: Option<usize>) -> Vec<Option<f64>> {
         self.drift_of(classes, without, &mut (0..self.before.len()))
     }
@@ -65,7 +68,8 @@ impl ClassChanges<'_> {
         }
         let total = |counts: &[usize]| counts.iter().sum::<usize>().max(1) as f64;
         let (was, is) = (total(&before), total(&after));
-        let change = |(b, a): (&usize, &usize)| (*b > 0).then(|| (*a as f64 / is) / (*b as f64 / was) - 1.0);
+        let change =
+            |(b, a): (&usize, &usize)| (*b > 0).then(|| (*a as f64 / is) / (*b as f64 / was) - 1.0);
         before.iter().zip(&after).map(change).collect()
     }
 
@@ -112,9 +116,12 @@ impl ClassChanges<'_> {
         };
         let n = self.before.len();
         let value = known(self.drift(classes, without))?;
-        let drawn = bootstrap(n, |draw| known(self.drift_of(classes, without, &mut draw.iter().copied())));
-        // Drawing again adds to every change; turned around at the value the draws' excess is taken off it.
-        let (low, high) = ((2.0 * value - drawn.high).max(0.0), (2.0 * value - drawn.low).max(value));
+        let drawn =
+            bootstrap(n, |draw| known(self.drift_of(classes, without, &mut draw.iter().copied())));
+        // Drawing again adds to every change; turned around at the value the draws' excess is taken
+        // off it.
+        let (low, high) =
+            ((2.0 * value - drawn.high).max(0.0), (2.0 * value - drawn.low).max(value));
         Some(Estimate { value, low, high, hits: 0, n })
     }
 }
@@ -126,7 +133,8 @@ mod tests {
     #[test]
     fn what_went_and_what_came_are_both_counted() {
         // Four of class 0: three went, and one of class 1 became one.
-        let turned = ClassChanges { before: &[0, 0, 0, 0, 1, 1, 1, 2], after: &[1, 1, 2, 0, 1, 1, 0, 2] };
+        let turned =
+            ClassChanges { before: &[0, 0, 0, 0, 1, 1, 1, 2], after: &[1, 1, 2, 0, 1, 1, 0, 2] };
         let all = turned.unlearned(0).unwrap();
         assert!((all.value - 0.5).abs() < 1e-12 && all.hits == 2, "{all:?}");
         let own = turned.unlearned_of_negatives(0).unwrap();
@@ -136,14 +144,17 @@ mod tests {
         let drift = turned.drift(3, Some(0));
         assert!(drift[0].is_none());
         assert!(
-            (drift[1].unwrap() + 1.0 / 9.0).abs() < 1e-12 && (drift[2].unwrap() - 1.0 / 3.0).abs() < 1e-12
+            (drift[1].unwrap() + 1.0 / 9.0).abs() < 1e-12
+                && (drift[2].unwrap() - 1.0 / 3.0).abs() < 1e-12
         );
         let own = turned.drift_of_class(Some(0), 2).unwrap();
         assert!((own.value - 1.0 / 3.0).abs() < 1e-12 && (own.hits, own.n) == (2, 8), "{own:?}");
         assert!(own.low <= own.value && own.value <= own.high);
         assert!(turned.drift_of_class(Some(0), 0).is_none());
         let [mean, largest] = turned.drifts(3, Some(0)).unwrap();
-        assert!((mean.value - 2.0 / 9.0).abs() < 1e-12 && (largest.value - 1.0 / 3.0).abs() < 1e-12);
+        assert!(
+            (mean.value - 2.0 / 9.0).abs() < 1e-12 && (largest.value - 1.0 / 3.0).abs() < 1e-12
+        );
         assert!(mean.low <= mean.value && mean.value <= mean.high);
     }
 

@@ -1,9 +1,9 @@
-//! CLIP (Radford et al. 2021): the text encoder of Stable Diffusion 1.x and 2.x, and the whole model
-//! with its vision tower, which judges pictures.
+//! CLIP (Radford et al. 2021): the text encoder of Stable Diffusion 1.x and 2.x, and the whole
+//! model with its vision tower, which judges pictures.
 //!
 //! Names follow `transformers`: `text_model.…`, `vision_model.…`, `text_projection`,
-//! `visual_projection`, `logit_scale`. A text encoder that transformers 5 saved has no `text_model.`
-//! before its names; both are read.
+//! `visual_projection`, `logit_scale`. A text encoder that transformers 5 saved has no
+//! `text_model.` before its names; both are read.
 
 use std::path::Path;
 
@@ -43,8 +43,8 @@ pub struct TextConfig {
     /// Added to the variance in layer norms.
     #[serde(default = "default_eps")]
     pub layer_norm_eps: f64,
-    /// The token at which a text's features are taken, where the file says it. 2 stands for the highest id, as files from
-    /// before transformers 4.31 have it.
+    /// The token at which a text's features are taken, where the file says it. 2 stands for the
+    /// highest id, as files from before transformers 4.31 have it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub eos_token_id: Option<i64>,
 }
@@ -104,7 +104,12 @@ impl Configuration for TextConfig {
                 (
                     "architectures",
                     Rule::Only(
-                        &["null", "\"CLIPTextModel\"", "\"CLIPTextModelWithProjection\"", "\"CLIPModel\""],
+                        &[
+                            "null",
+                            "\"CLIPTextModel\"",
+                            "\"CLIPTextModelWithProjection\"",
+                            "\"CLIPModel\"",
+                        ],
                         KIND,
                     ),
                 ),
@@ -117,7 +122,10 @@ impl Configuration for TextConfig {
                 ("max_position_embeddings", Rule::Honoured),
                 ("layer_norm_eps", Rule::Honoured),
                 ACTIVATION,
-                ("projection_dim", Rule::Harmless("of a projection that a text encoder alone does not have")),
+                (
+                    "projection_dim",
+                    Rule::Harmless("of a projection that a text encoder alone does not have"),
+                ),
                 ("eos_token_id", Rule::Honoured),
                 ("bos_token_id", SPECIAL),
                 ("pad_token_id", SPECIAL),
@@ -176,7 +184,10 @@ impl Configuration for Config {
                 ("vision_config", Rule::Honoured),
                 ("vision_config_dict", Rule::Honoured),
                 ("projection_dim", Rule::Honoured),
-                ("logit_scale_init_value", Rule::Harmless("of training alone: the weights say the scale")),
+                (
+                    "logit_scale_init_value",
+                    Rule::Harmless("of training alone: the weights say the scale"),
+                ),
                 ("bos_token_id", SPECIAL),
                 ("eos_token_id", SPECIAL),
                 ("pad_token_id", SPECIAL),
@@ -185,8 +196,9 @@ impl Configuration for Config {
     };
 }
 
-/// A CLIP's towers, or one of them, in the file that describes both: `text_config_dict` stands in place of `text_config`
-/// where it is given, as transformers has it, and what is null or missing has the class' defaults.
+/// A CLIP's towers, or one of them, in the file that describes both: `text_config_dict` stands in
+/// place of `text_config` where it is given, as transformers has it, and what is null or missing
+/// has the class' defaults.
 ///
 /// # Errors
 /// A field that is refused, a value of the wrong type.
@@ -213,7 +225,11 @@ impl Config {
         Ok(Self {
             text_config: tower(json, "text_config", path, notes)?,
             vision_config: tower(json, "vision_config", path, notes)?,
-            projection_dim: if width.is_null() { text_width() } else { fields::parsed(width, path)? },
+            projection_dim: if width.is_null() {
+                text_width()
+            } else {
+                fields::parsed(width, path)?
+            },
         })
     }
 }
@@ -326,7 +342,8 @@ impl ClipLayer {
 
     fn forward(&self, x: &Tensor, causal: bool) -> Tensor {
         let h = self.norm1.forward(x);
-        let [q, k, v] = [&self.q, &self.k, &self.v].map(|l| split_heads(&l.forward(&h), self.heads));
+        let [q, k, v] =
+            [&self.q, &self.k, &self.v].map(|l| split_heads(&l.forward(&h), self.heads));
         let x = x + self.out.forward(&join_heads(&attend(&q, &k, &v, causal)));
         let h = self.fc1.forward(&self.norm2.forward(&x));
         &x + self.fc2.forward(&self.activation.apply(&h))
@@ -337,7 +354,8 @@ impl ClipLayer {
 #[derive(Debug)]
 pub struct TextModel {
     tokens: Tensor,
-    /// Vectors of words that were learned later, `[n, hidden_size]`; their ids go on where the table ends.
+    /// Vectors of words that were learned later, `[n, hidden_size]`; their ids go on where the
+    /// table ends.
     learned: Option<Tensor>,
     positions: Tensor,
     layers: Vec<ClipLayer>,
@@ -368,7 +386,8 @@ impl TextModel {
             activation: c.hidden_act,
         };
         let e = b.at("embeddings");
-        let tokens = e.get("token_embedding.weight", &[c.vocab_size, c.hidden_size], Init::Normal(0.02))?;
+        let tokens =
+            e.get("token_embedding.weight", &[c.vocab_size, c.hidden_size], Init::Normal(0.02))?;
         let positions = e.get(
             "position_embedding.weight",
             &[c.max_position_embeddings, c.hidden_size],
@@ -378,7 +397,14 @@ impl TextModel {
             .map(|i| ClipLayer::new(&b.at("encoder.layers").at(i), sizes))
             .collect::<Result<_, _>>()?;
         let norm = LayerNorm::new(&b.at("final_layer_norm"), c.hidden_size, c.layer_norm_eps)?;
-        Ok(Self { tokens, learned: None, positions, layers, norm, parameters: Parameters::default() })
+        Ok(Self {
+            tokens,
+            learned: None,
+            positions,
+            layers,
+            norm,
+            parameters: Parameters::default(),
+        })
     }
 
     /// Token ids `[n, tokens]` (i64) to hidden states `[n, tokens, hidden_size]`.
@@ -405,7 +431,8 @@ impl TextModel {
         };
         if vectors.dim() != 2 || vectors.size()[1] != width {
             return Err(Error::Config(format!(
-                "the embedding's vectors are {:?}, this text encoder's are [n, {width}]; was it learned on another Stable Diffusion?",
+                "the embedding's vectors are {:?}, this text encoder's are [n, {width}]; was it \
+                 learned on another Stable Diffusion?",
                 vectors.size()
             )));
         }
@@ -418,7 +445,8 @@ impl TextModel {
         Ok(words + before)
     }
 
-    /// The hidden states at each text's end token, `[n, hidden_size]`: the end token has the highest id.
+    /// The hidden states at each text's end token, `[n, hidden_size]`: the end token has the
+    /// highest id.
     pub fn pooled(&self, ids: &Tensor) -> Tensor {
         let hidden = self.forward(ids);
         let end = ids.argmax(1, true).unsqueeze(-1).expand([-1, -1, hidden.size()[2]], false);
@@ -456,7 +484,11 @@ impl VisionModel {
         Ok(Self {
             class: e.get("class_embedding", &[c.hidden_size], Init::Normal(0.02))?,
             patches: Conv2d::patches(&e.at("patch_embedding"), 3, c.hidden_size, c.patch_size)?,
-            positions: e.get("position_embedding.weight", &[tokens, c.hidden_size], Init::Normal(0.02))?,
+            positions: e.get(
+                "position_embedding.weight",
+                &[tokens, c.hidden_size],
+                Init::Normal(0.02),
+            )?,
             pre: LayerNorm::new(&b.at("pre_layrnorm"), c.hidden_size, c.layer_norm_eps)?,
             layers: (0..c.num_hidden_layers)
                 .map(|i| ClipLayer::new(&b.at("encoder.layers").at(i), sizes))
@@ -499,7 +531,11 @@ impl Clip {
         let mut clip = Self {
             text: TextModel::build(t, &b.at("text_model"))?,
             vision: VisionModel::new(v, &b.at("vision_model"))?,
-            text_projection: Linear::bare(&b.at("text_projection"), t.hidden_size, config.projection_dim)?,
+            text_projection: Linear::bare(
+                &b.at("text_projection"),
+                t.hidden_size,
+                config.projection_dim,
+            )?,
             visual_projection: Linear::bare(
                 &b.at("visual_projection"),
                 v.hidden_size,

@@ -1,6 +1,7 @@
-//! Inception-v3 (Szegedy et al. 2016) as FID is computed with it: the network that TensorFlow's first FID used, in the
-//! layout that `pytorch-fid` gave its weights (torchvision's names). Where it leaves torchvision's: averages of
-//! neighbourhoods leave the border out, and the last block takes the largest of a neighbourhood instead.
+//! Inception-v3 (Szegedy et al. 2016) as FID is computed with it: the network that TensorFlow's
+//! first FID used, in the layout that `pytorch-fid` gave its weights (torchvision's names). Where
+//! it leaves torchvision's: averages of neighbourhoods leave the border out, and the last block
+//! takes the largest of a neighbourhood instead.
 
 use super::Error;
 use super::parameters::{Builder, Init};
@@ -21,7 +22,8 @@ struct BatchNormConv {
 }
 
 impl BatchNormConv {
-    /// `kernel` rows × columns, a stride, and as much padding as keeps the size where the stride is 1 and `same` is set.
+    /// `kernel` rows × columns, a stride, and as much padding as keeps the size where the stride is
+    /// 1 and `same` is set.
     fn new(
         b: &Builder,
         (inputs, outputs): (i64, i64),
@@ -30,13 +32,19 @@ impl BatchNormConv {
         same: bool,
     ) -> Result<Self, Error> {
         const EPS: f64 = 1e-3;
-        let weight =
-            b.at("conv").get("weight", &[outputs, inputs, kernel[0], kernel[1]], Init::Fan(inputs))?;
+        let weight = b.at("conv").get(
+            "weight",
+            &[outputs, inputs, kernel[0], kernel[1]],
+            Init::Fan(inputs),
+        )?;
         let norm = b.at("bn");
         let bias = norm.get("bias", &[outputs], Init::Zeros)?;
         // NVIDIA's file has none.
-        let gain =
-            if norm.has("weight") { norm.get("weight", &[outputs], Init::Ones)? } else { bias.ones_like() };
+        let gain = if norm.has("weight") {
+            norm.get("weight", &[outputs], Init::Ones)?
+        } else {
+            bias.ones_like()
+        };
         let mean = norm.get("running_mean", &[outputs], Init::Zeros)?;
         let variance = norm.get("running_var", &[outputs], Init::Ones)?;
         let factor = gain / (variance + EPS).sqrt();
@@ -86,7 +94,9 @@ enum Branch {
 
 impl Branch {
     fn forward(&self, x: &Tensor) -> Tensor {
-        let run = |chain: &[BatchNormConv]| chain.iter().fold(x.shallow_clone(), |x, conv| conv.forward(&x));
+        let run = |chain: &[BatchNormConv]| {
+            chain.iter().fold(x.shallow_clone(), |x, conv| conv.forward(&x))
+        };
         match self {
             Self::Chain(chain) => run(chain),
             Self::Fork(chain, [a, b]) => {
@@ -108,7 +118,12 @@ const THREE: [i64; 2] = [3, 3];
 struct ConvBuilder<'a, 'b>(&'a Builder<'b>);
 
 impl ConvBuilder<'_, '_> {
-    fn conv(&self, name: &str, channels: (i64, i64), kernel: [i64; 2]) -> Result<BatchNormConv, Error> {
+    fn conv(
+        &self,
+        name: &str,
+        channels: (i64, i64),
+        kernel: [i64; 2],
+    ) -> Result<BatchNormConv, Error> {
         BatchNormConv::new(&self.0.at(name), channels, kernel, 1, true)
     }
 

@@ -48,7 +48,12 @@ impl Conv2d {
     }
 
     /// As [`Self::new`], starting as the zero function.
-    pub(super) fn silent(b: &Builder, inputs: i64, outputs: i64, kernel: i64) -> Result<Self, Error> {
+    pub(super) fn silent(
+        b: &Builder,
+        inputs: i64,
+        outputs: i64,
+        kernel: i64,
+    ) -> Result<Self, Error> {
         Self::with(b, inputs, outputs, kernel, 1, kernel / 2, Init::Zeros)
     }
 
@@ -58,8 +63,14 @@ impl Conv2d {
     }
 
     /// Non-overlapping patches, without a bias.
-    pub(super) fn patches(b: &Builder, inputs: i64, outputs: i64, size: i64) -> Result<Self, Error> {
-        let weight = b.get("weight", &[outputs, inputs, size, size], Init::Fan(inputs * size * size))?;
+    pub(super) fn patches(
+        b: &Builder,
+        inputs: i64,
+        outputs: i64,
+        size: i64,
+    ) -> Result<Self, Error> {
+        let weight =
+            b.get("weight", &[outputs, inputs, size, size], Init::Fan(inputs * size * size))?;
         Ok(Self { weight, bias: None, stride: size, padding: 0 })
     }
 
@@ -155,13 +166,22 @@ const SMALL: i64 = 128 * 128;
 /// Attention `softmax(q kᵀ / √size) v` over split heads; `causal` hides what comes later.
 ///
 /// The fused kernel needs no memory for the scores and is right for pictures of a real size. Its
-/// backward pass on a CPU has a cost of its own for each head, though: with 64 tokens in bf16 it was
-/// measured 4 to 10 times slower than the formula (29 against 4 to 7 ms for 64 × 4 heads).
+/// backward pass on a CPU has a cost of its own for each head, though: with 64 tokens in bf16 it
+/// was measured 4 to 10 times slower than the formula (29 against 4 to 7 ms for 64 × 4 heads).
 pub(super) fn attend(q: &Tensor, k: &Tensor, v: &Tensor, causal: bool) -> Tensor {
     let (queries, keys, size) = (q.size()[2], k.size()[2], q.size()[3]);
     let trains = [q, k, v].into_iter().any(will_be_differentiated);
     if q.device().is_cuda() || !trains || queries * keys > SMALL {
-        return Tensor::scaled_dot_product_attention(q, k, v, None::<Tensor>, 0.0, causal, None, false);
+        return Tensor::scaled_dot_product_attention(
+            q,
+            k,
+            v,
+            None::<Tensor>,
+            0.0,
+            causal,
+            None,
+            false,
+        );
     }
     let mut scores = (q * (size as f64).powf(-0.5)).matmul(&k.transpose(-1, -2));
     if causal {

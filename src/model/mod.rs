@@ -1,8 +1,9 @@
-//! Networks: a configuration that is read from the model's own `config.json`, construction, `forward`.
-//! Names and shapes of parameters are Hugging Face's. Knows no prompt text, no path, no command line.
+//! Networks: a configuration that is read from the model's own `config.json`, construction,
+//! `forward`. Names and shapes of parameters are Hugging Face's. Knows no prompt text, no path, no
+//! command line.
 //!
-//! Inside a network tch's panicking operators read like the formula; callers wrap a stage of work in
-//! [`crate::torch::stage`].
+//! Inside a network tch's panicking operators read like the formula; callers wrap a stage of work
+//! in [`crate::torch::stage`].
 
 pub mod clip;
 pub mod inception;
@@ -20,7 +21,8 @@ pub use parameters::{Builder, Parameters};
 pub enum Error {
     /// A tensor of another shape than the configuration asks for.
     #[error(
-        "`{name}` in {path} is {found:?}, the config wants {wanted:?}; do the weights and config.json belong together?"
+        "`{name}` in {path} is {found:?}, the config wants {wanted:?}; do the weights and \
+         config.json belong together?"
     )]
     Shape {
         /// The tensor.

@@ -1,5 +1,5 @@
-//! The safety checker that Stable Diffusion folders carry: CLIP's vision tower and 20 directions of its space, each
-//! with a threshold.
+//! The safety checker that Stable Diffusion folders carry: CLIP's vision tower and 20 directions of
+//! its space, each with a threshold.
 //!
 //! Names and arithmetic: `StableDiffusionSafetyChecker` of diffusers.
 
@@ -32,12 +32,14 @@ impl Config {
     pub fn read(json: &Value, path: &Path, notes: &mut Vec<String>) -> Result<Self, fields::Error> {
         let mut json = json.clone();
         if let Some(fields) = json.as_object_mut() {
-            // Its own class, and what versions before transformers 5 wrote about towers that it does not have.
+            // Its own class, and what versions before transformers 5 wrote about towers that it
+            // does not have.
             fields.remove("architectures");
             fields.insert("text_config".to_owned(), Value::Null);
             fields.insert("text_config_dict".to_owned(), Value::Null);
         }
-        let clip::Config { vision_config, projection_dim, .. } = clip::Config::read(&json, path, notes)?;
+        let clip::Config { vision_config, projection_dim, .. } =
+            clip::Config::read(&json, path, notes)?;
         Ok(Self { vision_config, projection_dim })
     }
 }
@@ -91,7 +93,11 @@ impl SafetyChecker {
         let tower = if doubled.has("embeddings.class_embedding") { &doubled } else { &single };
         let mut checker = Self {
             vision: VisionModel::new(&config.vision_config, tower)?,
-            projection: Linear::bare(&b.at("visual_projection"), config.vision_config.hidden_size, width)?,
+            projection: Linear::bare(
+                &b.at("visual_projection"),
+                config.vision_config.hidden_size,
+                width,
+            )?,
             concepts: Directions::new(&b, "concept_embeds", CONCEPTS, width)?,
             special: Directions::new(&b, "special_care_embeds", SPECIAL, width)?,
             parameters: Parameters::default(),
@@ -100,8 +106,8 @@ impl SafetyChecker {
         Ok(checker)
     }
 
-    /// Normalised pictures `[n, 3, side, side]` to how far each lies above the thresholds, as cosines: of the special
-    /// concepts `[n, 3]` and of the concepts `[n, 17]`.
+    /// Normalised pictures `[n, 3, side, side]` to how far each lies above the thresholds, as
+    /// cosines: of the special concepts `[n, 3]` and of the concepts `[n, 17]`.
     pub fn forward(&self, pictures: &Tensor) -> (Tensor, Tensor) {
         let features = unit(&self.projection.forward(&self.vision.pooled(pictures)));
         (self.special.above(&features), self.concepts.above(&features))

@@ -1,7 +1,7 @@
 //! The autoencoder of Stable Diffusion (`AutoencoderKL` in diffusers).
 //!
-//! Rombach et al. 2022, section 3.1. Pictures are `[n, 3, h, w]` in [-1, 1]; a latent is a factor of
-//! 2^(levels - 1) smaller on each side.
+//! Rombach et al. 2022, section 3.1. Pictures are `[n, 3, h, w]` in [-1, 1]; a latent is a factor
+//! of 2^(levels - 1) smaller on each side.
 
 use serde::{Deserialize, Serialize};
 
@@ -62,7 +62,10 @@ impl Configuration for Config {
                 ("norm_num_groups", Rule::Honoured),
                 ("scaling_factor", Rule::Honoured),
                 ("act_fn", Rule::Only(&["\"silu\"", "\"swish\""], KIND)),
-                ("sample_size", Rule::Harmless("the size of tiles, into which no picture is cut here")),
+                (
+                    "sample_size",
+                    Rule::Harmless("the size of tiles, into which no picture is cut here"),
+                ),
                 ("force_upcast", Rule::Harmless("of Stable Diffusion XL's pipelines")),
                 ("shift_factor", Rule::Only(&["null", "0"], KIND)),
                 ("latents_mean", Rule::Only(&["null"], KIND)),
@@ -152,8 +155,11 @@ impl Middle {
         let a = b.at("attentions.0");
         // Files from before diffusers 0.12, SD 1.x' own among them, use the older names.
         let old = !a.has("to_q.weight") && a.has("query.weight");
-        let names =
-            if old { ["query", "key", "value", "proj_attn"] } else { ["to_q", "to_k", "to_v", "to_out.0"] };
+        let names = if old {
+            ["query", "key", "value", "proj_attn"]
+        } else {
+            ["to_q", "to_k", "to_v", "to_out.0"]
+        };
         let linear = |name: &str| Linear::new(&a.at(name), channels, channels);
         Ok(Self {
             first: VaeResnet::new(&b.at("resnets.0"), groups, channels, channels)?,
@@ -222,7 +228,8 @@ impl Vae {
     /// Builds the network that `config` describes.
     ///
     /// # Errors
-    /// A block type or activation that is not built here, weights that are missing or of another shape.
+    /// A block type or activation that is not built here, weights that are missing or of another
+    /// shape.
     pub fn new(config: &Config, b: Builder) -> Result<Self, Error> {
         let c = config;
         let (groups, channels) = (c.norm_num_groups, &c.block_out_channels);
@@ -289,7 +296,8 @@ impl Vae {
         let dec_out = Conv2d::new(&d.at("conv_out"), channels[0], c.out_channels, 3)?;
         let both = 2 * c.latent_channels;
         let quant = Conv2d::new(&b.at("quant_conv"), both, both, 1)?;
-        let post_quant = Conv2d::new(&b.at("post_quant_conv"), c.latent_channels, c.latent_channels, 1)?;
+        let post_quant =
+            Conv2d::new(&b.at("post_quant_conv"), c.latent_channels, c.latent_channels, 1)?;
         Ok(Self {
             config: config.clone(),
             enc_in,
@@ -330,8 +338,9 @@ impl Vae {
     /// # Panics
     /// Where the shapes are others.
     pub fn decode(&self, latents: &Tensor) -> Tensor {
-        let mut x =
-            self.dec_middle.forward(&self.dec_in.forward(&self.post_quant.forward(&channels_last(latents))));
+        let mut x = self
+            .dec_middle
+            .forward(&self.dec_in.forward(&self.post_quant.forward(&channels_last(latents))));
         for level in &self.dec_levels {
             for resnet in &level.resnets {
                 x = resnet.forward(&x);

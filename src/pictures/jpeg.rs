@@ -23,7 +23,8 @@ pub(super) fn is_whole(bytes: &[u8]) -> bool {
         at += usize::from(u16::from_be_bytes([high, low]));
         if marker == 0xda {
             // A scan's data: 0xff stands before 0 where it is data, and before restarts.
-            let is_marker = |two: &[u8]| two[0] == 0xff && !matches!(two[1], 0x00 | 0xd0..=0xd7 | 0xff);
+            let is_marker =
+                |two: &[u8]| two[0] == 0xff && !matches!(two[1], 0x00 | 0xd0..=0xd7 | 0xff);
             let Some(rest) = bytes.get(at..) else { return false };
             let Some(length) = rest.windows(2).position(is_marker) else { return false };
             at += length;
@@ -37,8 +38,9 @@ mod tests {
 
     #[test]
     fn cut_anywhere_it_is_not_whole() {
-        let picture =
-            image::RgbImage::from_fn(40, 40, |x, y| image::Rgb([x as u8 * 6, y as u8 * 6, (x * y) as u8]));
+        let picture = image::RgbImage::from_fn(40, 40, |x, y| {
+            image::Rgb([x as u8 * 6, y as u8 * 6, (x * y) as u8])
+        });
         let mut bytes = Vec::new();
         image::codecs::jpeg::JpegEncoder::new(&mut bytes).encode_image(&picture).unwrap();
         assert!(is_whole(&bytes));

@@ -7,14 +7,16 @@ use super::Error;
 /// Ends of the names of files that are read as pictures.
 const READ: [&str; 4] = ["png", "jpg", "jpeg", "webp"];
 /// Ends of pictures that are not read.
-const NOT_READ: [&str; 10] = ["gif", "bmp", "tif", "tiff", "avif", "heic", "heif", "jxl", "jp2", "psd"];
+const NOT_READ: [&str; 10] =
+    ["gif", "bmp", "tif", "tiff", "avif", "heic", "heif", "jxl", "jp2", "psd"];
 
 /// A folder's pictures.
 #[derive(Debug, Default)]
 pub struct Listing {
     /// Those that are read, sorted.
     pub files: Vec<PathBuf>,
-    /// What looks like a picture and is left out: hidden files, other formats, pictures in folders inside.
+    /// What looks like a picture and is left out: hidden files, other formats, pictures in folders
+    /// inside.
     left: Vec<PathBuf>,
 }
 
@@ -22,10 +24,12 @@ impl Listing {
     /// What the user should know.
     pub fn note(&self) -> Option<String> {
         let first = self.left.first()?;
-        let names: Vec<String> = self.left.iter().take(3).map(|path| path.display().to_string()).collect();
+        let names: Vec<String> =
+            self.left.iter().take(3).map(|path| path.display().to_string()).collect();
         let more = if self.left.len() > names.len() { ", …" } else { "" };
         Some(format!(
-            "{} file{} left out (hidden, in a folder inside, or of a format that is not read): {}{more}",
+            "{} file{} left out (hidden, in a folder inside, or of a format that is not read): \
+             {}{more}",
             self.left.len(),
             if self.left.len() == 1 { " is" } else { "s are" },
             if names.is_empty() { first.display().to_string() } else { names.join(", ") }
@@ -33,7 +37,8 @@ impl Listing {
     }
 }
 
-/// Whether a file is a picture that is read, by its name. Hidden files are none: systems and editors leave them.
+/// Whether a file is a picture that is read, by its name. Hidden files are none: systems and
+/// editors leave them.
 pub fn is_picture(path: &Path) -> bool {
     !is_hidden(path) && READ.contains(&end(path).as_str())
 }
@@ -66,7 +71,8 @@ fn go(root: &Path, deep: bool) -> Result<Listing, Error> {
     let mut found = Listing::default();
     let mut folders = vec![root.to_path_buf()];
     while let Some(folder) = folders.pop() {
-        // Of a hidden folder, and of one inside where that is not asked for, pictures are only counted.
+        // Of a hidden folder, and of one inside where that is not asked for, pictures are only
+        // counted.
         let inside = folder.strip_prefix(root).unwrap_or(&folder);
         let hidden = inside.iter().any(|part| part.to_string_lossy().starts_with('.'));
         let read = !hidden && (deep || folder == root);
@@ -76,7 +82,8 @@ fn go(root: &Path, deep: bool) -> Result<Listing, Error> {
                 folders.push(path);
             } else if read && is_picture(&path) {
                 found.files.push(path);
-            } else if READ.contains(&end(&path).as_str()) || NOT_READ.contains(&end(&path).as_str()) {
+            } else if READ.contains(&end(&path).as_str()) || NOT_READ.contains(&end(&path).as_str())
+            {
                 found.left.push(path);
             }
         }

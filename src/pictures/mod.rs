@@ -1,5 +1,5 @@
-//! Pictures as files: RGB pixels, read from PNG, JPEG or WebP as viewers show them, written as PNG with what made them
-//! inside.
+//! Pictures as files: RGB pixels, read from PNG, JPEG or WebP as viewers show them, written as PNG
+//! with what made them inside.
 
 mod jpeg;
 mod listing;
@@ -40,7 +40,8 @@ pub enum Error {
     #[error("{stem}.png is missing (nor is there a .jpg, .jpeg or .webp)", stem = .0.display())]
     Missing(PathBuf),
     /// A file of somebody else's, which is not overwritten.
-    #[error("{path} is there already and is no picture that unsee wrote; nothing is overwritten: name another file, or remove it", path = .0.display())]
+    #[error("{path} is there already and is no picture that unsee wrote; nothing is overwritten: \
+        name another file, or remove it", path = .0.display())]
     Foreign(PathBuf),
     /// The encoder failed.
     #[error("{path} cannot be written: {why}")]
@@ -118,11 +119,13 @@ impl Picture {
         let bytes = fs_err::read(path)?;
         if bytes.starts_with(&jpeg::START) && !jpeg::is_whole(&bytes) {
             return Err(wrong(
-                "it is a JPEG that ends in the middle; was it cut off while it was copied?".to_owned(),
+                "it is a JPEG that ends in the middle; was it cut off while it was copied?"
+                    .to_owned(),
             ));
         }
         let decoded = || -> image::ImageResult<(DynamicImage, Orientation)> {
-            let mut decoder = ImageReader::new(Cursor::new(&bytes)).with_guessed_format()?.into_decoder()?;
+            let mut decoder =
+                ImageReader::new(Cursor::new(&bytes)).with_guessed_format()?.into_decoder()?;
             let orientation = decoder.orientation()?;
             Ok((DynamicImage::from_decoder(decoder)?, orientation))
         };
@@ -149,7 +152,8 @@ impl Picture {
         Ok(Self { width, height, rgb: rgba.pixels().flat_map(over_white).collect() })
     }
 
-    /// Writes a picture that a user named: nothing but a picture that this program wrote is overwritten.
+    /// Writes a picture that a user named: nothing but a picture that this program wrote is
+    /// overwritten.
     ///
     /// # Errors
     /// Something else is there; the folder cannot be written.
@@ -168,8 +172,9 @@ impl Picture {
 
     /// Whether a file is a grid or a sheet that this program laid out, and no picture of a model.
     pub fn is_sheet(path: &Path) -> bool {
-        Self::texts(path)
-            .is_ok_and(|texts| texts.iter().any(|(key, text)| (key.as_str(), text.as_str()) == SOFTWARE))
+        Self::texts(path).is_ok_and(|texts| {
+            texts.iter().any(|(key, text)| (key.as_str(), text.as_str()) == SOFTWARE)
+        })
     }
 
     /// Whether [`Self::save_as`] may write to a path; asked before the work begins.
@@ -193,8 +198,11 @@ impl Picture {
             other => Error::Encode { path: path.to_path_buf(), why: other.to_string() },
         };
         crate::files::whole(path, |half| {
-            let mut encoder =
-                png::Encoder::new(BufWriter::new(half.as_file()), self.width as u32, self.height as u32);
+            let mut encoder = png::Encoder::new(
+                BufWriter::new(half.as_file()),
+                self.width as u32,
+                self.height as u32,
+            );
             encoder.set_color(png::ColorType::Rgb);
             encoder.set_depth(png::BitDepth::Eight);
             for (key, text) in texts {
@@ -213,7 +221,8 @@ impl Picture {
     pub fn texts(path: &Path) -> Result<Vec<(String, String)>, Error> {
         let decode = |why: String| Error::Decode { path: path.to_path_buf(), why };
         let file = std::io::BufReader::new(fs_err::File::open(path)?);
-        let reader = png::Decoder::new(file).read_info().map_err(|error| decode(error.to_string()))?;
+        let reader =
+            png::Decoder::new(file).read_info().map_err(|error| decode(error.to_string()))?;
         reader
             .info()
             .utf8_text
@@ -264,8 +273,8 @@ impl Picture {
         }
     }
 
-    /// The deviation of the pixels from their mean, over all channels: 0 for a picture of one colour, some 50 for a
-    /// photograph.
+    /// The deviation of the pixels from their mean, over all channels: 0 for a picture of one
+    /// colour, some 50 for a photograph.
     pub fn contrast(&self) -> f32 {
         let n = (self.rgb.len() / 3).max(1) as f64;
         let variance = |channel: usize| {
@@ -286,12 +295,29 @@ impl Picture {
     }
 }
 
-/// Whether a WebP or a PNG is an animation, by its first chunk, or by the one that stands before its pixels.
+/// Whether a WebP or a PNG is an animation, by its first chunk, or by the one that stands before
+/// its pixels.
 fn moves(bytes: &[u8]) -> bool {
     match bytes {
-        [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', b'V', b'P', b'8', b'X', rest @ ..] => {
-            rest.get(4).is_some_and(|flags| flags & 0x02 != 0)
-        }
+        [
+            b'R',
+            b'I',
+            b'F',
+            b'F',
+            _,
+            _,
+            _,
+            _,
+            b'W',
+            b'E',
+            b'B',
+            b'P',
+            b'V',
+            b'P',
+            b'8',
+            b'X',
+            rest @ ..,
+        ] => rest.get(4).is_some_and(|flags| flags & 0x02 != 0),
         [0x89, b'P', b'N', b'G', rest @ ..] => {
             let chunk = |bytes: &[u8], name: &[u8]| bytes.windows(4).position(|four| four == name);
             let pixels = chunk(rest, b"IDAT").unwrap_or(rest.len());

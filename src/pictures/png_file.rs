@@ -1,4 +1,5 @@
-//! Whether a PNG is whole, without decoding it: every chunk says its length and the checksum of its content.
+//! Whether a PNG is whole, without decoding it: every chunk says its length and the checksum of its
+//! content.
 
 const START: [u8; 8] = [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1a, b'\n'];
 

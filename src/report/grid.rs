@@ -1,4 +1,5 @@
-//! Rows of pictures with labels: before over after, one column for each object, style, seed or prompt.
+//! Rows of pictures with labels: before over after, one column for each object, style, seed or
+//! prompt.
 
 use super::lettering::{width, write};
 use crate::pictures::Picture;
@@ -37,7 +38,8 @@ pub fn grid(title: &str, columns: &[String], bands: &[GridBand]) -> Picture {
     let factor = SMALL.div_ceil(cell_w.max(cell_h)).max(1);
     let (cell_w, cell_h) = (cell_w * factor, cell_h * factor);
     let label_lines = bands.iter().flat_map(|band| &band.label);
-    let label_w = label_lines.map(|line| width(line, LABEL).ceil() as usize).max().unwrap_or(0) + MARGIN;
+    let label_w =
+        label_lines.map(|line| width(line, LABEL).ceil() as usize).max().unwrap_or(0) + MARGIN;
     let count = bands.iter().map(|band| band.pictures.len()).max().unwrap_or(0);
     let heads: Vec<Vec<String>> = columns.iter().map(|head| wrap(head, cell_w as f32)).collect();
     let head_h = heads.iter().map(Vec::len).max().unwrap_or(0) * LINE as usize;
@@ -52,7 +54,8 @@ pub fn grid(title: &str, columns: &[String], bands: &[GridBand]) -> Picture {
     let left = MARGIN + label_w;
     for (i, lines) in heads.iter().enumerate().take(count) {
         for (j, line) in lines.iter().enumerate() {
-            let x = (left + i * (cell_w + BETWEEN)) as f32 + (cell_w as f32 - width(line, LABEL)) / 2.0;
+            let x =
+                (left + i * (cell_w + BETWEEN)) as f32 + (cell_w as f32 - width(line, LABEL)) / 2.0;
             let y = (MARGIN + TITLE as usize + MARGIN) as f32 + j as f32 * LINE;
             write(&mut sheet, line, (x, y), LABEL, INK);
         }
@@ -126,7 +129,8 @@ mod tests {
             marked: true,
             gap: true,
         };
-        let heads = ["Cat", "A very long prompt about boats in a storm", "Umbrella"].map(str::to_owned);
+        let heads =
+            ["Cat", "A very long prompt about boats in a storm", "Umbrella"].map(str::to_owned);
         let sheet = grid("Mosaic erased", &heads, &[band("Mosaic"), band("Pencil Drawing")]);
         let blue = sheet.rgb.chunks(3).filter(|p| *p == [0, 0, 200]).count();
         assert_eq!(blue, 2 * 3 * 128 * 128);

@@ -18,7 +18,13 @@ pub(super) fn width(text: &str, size: f32) -> f32 {
 }
 
 /// Writes a line whose upper left corner is at (`x`, `y`).
-pub(super) fn write(picture: &mut Picture, text: &str, (x, y): (f32, f32), size: f32, ink: [u8; 3]) {
+pub(super) fn write(
+    picture: &mut Picture,
+    text: &str,
+    (x, y): (f32, f32),
+    size: f32,
+    ink: [u8; 3],
+) {
     let font = font();
     let scaled = font.as_scaled(PxScale::from(size));
     let mut pen = point(x, y + scaled.ascent());
@@ -29,7 +35,8 @@ pub(super) fn write(picture: &mut Picture, text: &str, (x, y): (f32, f32), size:
         let Some(outline) = font.outline_glyph(glyph) else { continue };
         let bounds = outline.px_bounds();
         outline.draw(|dx, dy, cover| {
-            let (px, py) = (bounds.min.x as i64 + i64::from(dx), bounds.min.y as i64 + i64::from(dy));
+            let (px, py) =
+                (bounds.min.x as i64 + i64::from(dx), bounds.min.y as i64 + i64::from(dy));
             if px < 0 || py < 0 || px >= picture.width as i64 || py >= picture.height as i64 {
                 return;
             }

@@ -19,10 +19,13 @@ pub(super) fn checked(pipeline: &Pipeline) -> Result<(AnswerSet, Vec<Target>), E
     let set = answer_set(&pipeline.answers)?;
     let targets = pipeline.targets()?;
     let task = &pipeline.task;
-    for (domain, anchor) in [(Domain::Style, &task.style_anchor), (Domain::Object, &task.object_anchor)] {
+    for (domain, anchor) in
+        [(Domain::Style, &task.style_anchor), (Domain::Object, &task.object_anchor)]
+    {
         if anchor.is_some() && !targets.iter().any(|target| target.domain == domain) {
             return Err(Error::Pipeline(format!(
-                "task.{0}_anchor is what an erased {0} becomes, and no {0} is to be forgotten; leave it out",
+                "task.{0}_anchor is what an erased {0} becomes, and no {0} is to be forgotten; \
+                 leave it out",
                 domain.name()
             )));
         }
@@ -38,7 +41,8 @@ pub(super) fn checked(pipeline: &Pipeline) -> Result<(AnswerSet, Vec<Target>), E
             known(&set, target.domain, anchor)?;
             if *anchor == target.name {
                 return Err(Error::Pipeline(format!(
-                    "{target} is to become itself: the anchor (task.{0}_anchor) is the target; name another {0}",
+                    "{target} is to become itself: the anchor (task.{0}_anchor) is the target; \
+                     name another {0}",
                     target.domain.name()
                 )));
             }
@@ -56,16 +60,24 @@ pub(super) fn checked(pipeline: &Pipeline) -> Result<(AnswerSet, Vec<Target>), E
 /// A name or a seed that is there twice: its pictures would count twice.
 pub(super) fn answer_set(answers: &AnswerSettings) -> Result<AnswerSet, Error> {
     let or_canvas = |given: &[String], canvas: Vec<&str>| {
-        if given.is_empty() { canvas.into_iter().map(str::to_owned).collect() } else { given.to_vec() }
+        if given.is_empty() {
+            canvas.into_iter().map(str::to_owned).collect()
+        } else {
+            given.to_vec()
+        }
     };
     let set = AnswerSet {
         styles: or_canvas(&answers.styles, canvas::Style::ALL.iter().map(|s| s.name()).collect()),
-        objects: or_canvas(&answers.objects, canvas::Object::ALL.iter().map(|o| o.name()).collect()),
+        objects: or_canvas(
+            &answers.objects,
+            canvas::Object::ALL.iter().map(|o| o.name()).collect(),
+        ),
         seeds: answers.seeds.clone(),
     };
-    // Names are texts to the judge, where an underscore is a space and capitals are none; of a seed not
-    // all bits count.
-    let alike = |names: &[String]| names.iter().map(|name| name.replace('_', " ").to_lowercase()).collect();
+    // Names are texts to the judge, where an underscore is a space and capitals are none; of a seed
+    // not all bits count.
+    let alike =
+        |names: &[String]| names.iter().map(|name| name.replace('_', " ").to_lowercase()).collect();
     let seeds: Vec<String> = set.seeds.iter().map(|seed| bits_of_seed(*seed).to_string()).collect();
     for (what, names, written) in [
         ("styles", alike(&set.styles), set.styles.clone()),
@@ -80,7 +92,9 @@ pub(super) fn answer_set(answers: &AnswerSettings) -> Result<AnswerSet, Error> {
             } else {
                 format!("{} and {}, which are the same", written[first], written[twice])
             };
-            return Err(Error::Pipeline(format!("the {what} have {same}; its pictures would count twice")));
+            return Err(Error::Pipeline(format!(
+                "the {what} have {same}; its pictures would count twice"
+            )));
         }
     }
     let mut stems = HashMap::new();
@@ -89,7 +103,8 @@ pub(super) fn answer_set(answers: &AnswerSettings) -> Result<AnswerSet, Error> {
         let names = format!("{} × {}", answer.style, answer.object);
         if let Some(other) = stems.insert(answer.stem(), names.clone()) {
             return Err(Error::Pipeline(format!(
-                "pictures of {other} and of {names} would have the same file names; name one of them otherwise"
+                "pictures of {other} and of {names} would have the same file names; name one of \
+                 them otherwise"
             )));
         }
     }
@@ -119,7 +134,8 @@ pub(super) fn works(
     folder: &Path,
     answers: &[Answer],
 ) -> Vec<(PathBuf, ImageRequest)> {
-    let work =
-        |answer: &Answer| (picture_path(folder, answer), session.request(answer.prompt(), answer.seed));
+    let work = |answer: &Answer| {
+        (picture_path(folder, answer), session.request(answer.prompt(), answer.seed))
+    };
     answers.iter().map(work).collect()
 }

@@ -20,12 +20,13 @@ pub enum Batch {
 
 /// More at once were nowhere seen to be faster.
 const MOST: usize = 32;
-/// The share of free memory that is used: how much a network takes varies by its inputs, and others want some.
+/// The share of free memory that is used: how much a network takes varies by its inputs, and others
+/// want some.
 const SHARE: f64 = 0.85;
 
 impl Batch {
-    /// The number for pictures no larger than `shot`. Where it was measured once, the run's record keeps it: with 16-bit
-    /// numbers a picture's last bits may depend on its company.
+    /// The number for pictures no larger than `shot`. Where it was measured once, the run's record
+    /// keeps it: with 16-bit numbers a picture's last bits may depend on its company.
     ///
     /// # Errors
     /// A picture that cannot be drawn.
@@ -55,7 +56,11 @@ impl Batch {
 }
 
 /// How many pictures fit, from what one and two take: each further one takes as much.
-fn fitting(generator: &dyn Generator, request: &ImageRequest, device: Device) -> Result<usize, Error> {
+fn fitting(
+    generator: &dyn Generator,
+    request: &ImageRequest,
+    device: Device,
+) -> Result<usize, Error> {
     let short = ImageRequest { steps: 1, ..request.clone() };
     let taken = |n: usize| -> Result<u64, Error> {
         Peak::reset(device);
@@ -151,7 +156,8 @@ mod tests {
             assert_eq!(toml::to_string(&table).unwrap(), text);
         }
         assert!(
-            toml::from_str::<Toml>("batch = 0").is_err() && toml::from_str::<Toml>("batch = 'x'").is_err()
+            toml::from_str::<Toml>("batch = 0").is_err()
+                && toml::from_str::<Toml>("batch = 'x'").is_err()
         );
     }
 }

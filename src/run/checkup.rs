@@ -52,10 +52,13 @@ pub fn checkup(device: Device, precision: Precision) -> Checkup {
         processor: machine.processor,
         features: CpuFeatures::of_this_machine(),
         precision,
-        miniature: described(shipped("miniature").and_then(|path| Ok((generator_hash(&path)?, path)))),
+        miniature: described(
+            shipped("miniature").and_then(|path| Ok((generator_hash(&path)?, path))),
+        ),
         judge: described(
-            shipped("judge")
-                .and_then(|path| Ok((Weights::open(&path.join("model.safetensors"))?.hash()?, path))),
+            shipped("judge").and_then(|path| {
+                Ok((Weights::open(&path.join("model.safetensors"))?.hash()?, path))
+            }),
         ),
         free_disk: free_disk(),
     }

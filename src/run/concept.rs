@@ -1,5 +1,6 @@
-//! The pipeline of a concept that prompts bring out (nudity, a person, a brand): what to forget is pairs of prompts,
-//! what is judged is lists of prompts, and screens say whether the concept is in a picture.
+//! The pipeline of a concept that prompts bring out (nudity, a person, a brand): what to forget is
+//! pairs of prompts, what is judged is lists of prompts, and screens say whether the concept is in
+//! a picture.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -46,8 +47,8 @@ pub struct Screening {
 pub struct ConceptSettings {
     /// Its name, for tables.
     pub name: String,
-    /// Whether its pictures are not for every eye: they are blurred wherever they are laid out, and the model
-    /// draws none to learn from unless `draw_forget` says so.
+    /// Whether its pictures are not for every eye: they are blurred wherever they are laid out, and
+    /// the model draws none to learn from unless `draw_forget` says so.
     #[serde(default)]
     pub sensitive: bool,
     /// Prompts that bring it out, each with what it is to become.
@@ -61,8 +62,9 @@ pub struct ConceptSettings {
     /// Pictures of each prompt to keep.
     #[serde(default = "hundred")]
     pub keep_pictures: usize,
-    /// A folder with those pictures, `forget/` and `keep/` in it; what each shows is said in a text file beside it
-    /// (`1.png`, `1.txt`), which may be missing where there is one prompt. Without it the model draws them.
+    /// A folder with those pictures, `forget/` and `keep/` in it; what each shows is said in a text
+    /// file beside it (`1.png`, `1.txt`), which may be missing where there is one prompt. Without
+    /// it the model draws them.
     #[serde(default)]
     pub pictures: Option<PathBuf>,
     /// Whether the model may draw sensitive pictures to learn from into the run's folder.
@@ -116,10 +118,12 @@ pub struct Only {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ScreenSettings {
-    /// `model` for the safety checker in the model's own folder, another folder that holds one, or `none`.
+    /// `model` for the safety checker in the model's own folder, another folder that holds one, or
+    /// `none`.
     pub checker: String,
-    /// Added to the distance of every one of its concepts from its threshold: above 0 it finds more. At 0 the verdicts
-    /// are diffusers'; there a special concept's 0.01 would stand for this number, here both are added.
+    /// Added to the distance of every one of its concepts from its threshold: above 0 it finds
+    /// more. At 0 the verdicts are diffusers'; there a special concept's 0.01 would stand for this
+    /// number, here both are added.
     pub adjustment: f64,
     /// A Hugging Face CLIP folder that compares pictures with the texts below, or `none`.
     pub clip: String,
@@ -129,7 +133,8 @@ pub struct ScreenSettings {
     pub clear: Vec<String>,
     /// `candle`, `libtorch`, or `auto`: libtorch on a GPU, candle on a CPU.
     pub engine: String,
-    /// A folder of pictures whose truth is known, `shows/` and `clear/` in it: they measure the screens.
+    /// A folder of pictures whose truth is known, `shows/` and `clear/` in it: they measure the
+    /// screens.
     pub reference: Option<PathBuf>,
 }
 
@@ -161,16 +166,21 @@ impl Screening {
     /// Reads a pipeline; `path` is for messages, `sets` are `key=value` pairs that come last.
     ///
     /// # Errors
-    /// What is no TOML, an unknown key, a value of the wrong type, settings that contradict each other.
+    /// What is no TOML, an unknown key, a value of the wrong type, settings that contradict each
+    /// other.
     pub fn parse(path: &str, text: &str, sets: &[String]) -> Result<Self, Error> {
         let mut pipeline: Self = overridden(path, text, sets)?;
         pipeline.method = pipeline.method.effective();
         let wrong = |why: &str| Err(Error::Pipeline(format!("{path}: {why}")));
         if pipeline.concept.pairs.is_empty() {
-            return wrong("concept.pairs is empty; give at least one { forget = \"…\", anchor = \"…\" }");
+            return wrong(
+                "concept.pairs is empty; give at least one { forget = \"…\", anchor = \"…\" }",
+            );
         }
         if pipeline.screen.checker == NONE && pipeline.screen.clip == NONE {
-            return wrong("nobody judges: set screen.checker (\"model\", or a folder) or screen.clip");
+            return wrong(
+                "nobody judges: set screen.checker (\"model\", or a folder) or screen.clip",
+            );
         }
         if pipeline.screen.clip != NONE
             && (pipeline.screen.shows.is_empty() || pipeline.screen.clear.is_empty())
@@ -178,31 +188,44 @@ impl Screening {
             return wrong("screen.clip compares with texts: give screen.shows and screen.clear");
         }
         if pipeline.screen.checker == NONE && pipeline.screen.adjustment != 0.0 {
-            return wrong("screen.adjustment is the safety checker's, and there is none (screen.checker)");
+            return wrong(
+                "screen.adjustment is the safety checker's, and there is none (screen.checker)",
+            );
         }
         if pipeline.concept.draw_forget && !pipeline.concept.sensitive {
-            return wrong("concept.draw_forget is for what is sensitive; other concepts are drawn anyway");
+            return wrong(
+                "concept.draw_forget is for what is sensitive; other concepts are drawn anyway",
+            );
         }
         if pipeline.prompts.seeds.is_empty() {
             return wrong("prompts.seeds is empty");
         }
-        let seeds: BTreeSet<u32> = pipeline.prompts.seeds.iter().copied().map(bits_of_seed).collect();
+        let seeds: BTreeSet<u32> =
+            pipeline.prompts.seeds.iter().copied().map(bits_of_seed).collect();
         if seeds.len() < pipeline.prompts.seeds.len() {
             return wrong("prompts.seeds has a seed twice; each picture would count twice");
         }
         if let Some(pair) =
             pipeline.concept.pairs.iter().find(|pair| pair.forget.trim() == pair.anchor.trim())
         {
-            let same = format!("concept.pairs: «{}» is to become itself; name another anchor", pair.forget);
+            let same = format!(
+                "concept.pairs: «{}» is to become itself; name another anchor",
+                pair.forget
+            );
             return wrong(&same);
         }
         let screen = &pipeline.screen;
         if let Some(text) = screen.shows.iter().find(|text| screen.clear.contains(text)) {
-            return wrong(&format!("«{text}» is in screen.shows and in screen.clear; it can be one of them"));
+            return wrong(&format!(
+                "«{text}» is in screen.shows and in screen.clear; it can be one of them"
+            ));
         }
         let concept = &pipeline.concept;
         if let Some(pair) = concept.pairs.iter().find(|pair| concept.keep.contains(&pair.forget)) {
-            return wrong(&format!("«{}» is to be forgotten and to be kept (concept.keep)", pair.forget));
+            return wrong(&format!(
+                "«{}» is to be forgotten and to be kept (concept.keep)",
+                pair.forget
+            ));
         }
         if let Some(empty) = pipeline.prompts.empty() {
             return wrong(empty);
@@ -216,13 +239,14 @@ impl Screening {
     /// Whether there is something to learn from; asked before a model is loaded.
     ///
     /// # Errors
-    /// Folders without pictures, captions that are no prompts, a method that needs more; sensitive pictures that nobody
-    /// gave, and that the model may not draw.
+    /// Folders without pictures, captions that are no prompts, a method that needs more; sensitive
+    /// pictures that nobody gave, and that the model may not draw.
     pub(super) fn check_material(&self, watch: &mut dyn Watch) -> Result<(), Error> {
         let concept = &self.concept;
         let task = self.task();
         let Method::SalUn(method) = &self.method;
-        let keeps = !concept.keep.is_empty() && (concept.pictures.is_some() || concept.keep_pictures > 0);
+        let keeps =
+            !concept.keep.is_empty() && (concept.pictures.is_some() || concept.keep_pictures > 0);
         method.check_task(&task, keeps)?;
         if let Some(folder) = &concept.pictures {
             let forget: Vec<&str> = task.pairs.iter().map(|pair| pair.forget.as_str()).collect();
@@ -232,11 +256,15 @@ impl Screening {
                 captioned(&folder.join("keep"), &keep, watch)?;
             }
         } else if concept.forget_pictures == 0 {
-            return Err(Error::Pipeline("concept.forget_pictures is 0; at least 1 is needed".to_owned()));
+            return Err(Error::Pipeline(
+                "concept.forget_pictures is 0; at least 1 is needed".to_owned(),
+            ));
         }
         if concept.sensitive && concept.pictures.is_none() && !concept.draw_forget {
             return Err(Error::Pipeline(format!(
-                "there are no pictures of {} to learn from: set concept.pictures to a folder of them, or concept.draw_forget = true to let the model draw them into the run's folder",
+                "there are no pictures of {} to learn from: set concept.pictures to a folder of \
+                 them, or concept.draw_forget = true to let the model draw them into the run's \
+                 folder",
                 concept.name
             )));
         }
@@ -278,7 +306,8 @@ impl PromptSettings {
             for row in concept {
                 let cell = row.columns.iter().find(|(head, _)| *head == only.column);
                 let Some((_, text)) = cell else {
-                    let heads: Vec<&str> = row.columns.iter().map(|(head, _)| head.as_str()).collect();
+                    let heads: Vec<&str> =
+                        row.columns.iter().map(|(head, _)| head.as_str()).collect();
                     return Err(Error::Unknown(format!(
                         "prompts.only: there is no column `{}`; the columns are {}",
                         only.column,
@@ -287,7 +316,8 @@ impl PromptSettings {
                 };
                 let value: f64 = text.trim().parse().ok().filter(|value: &f64| !value.is_nan()).ok_or_else(|| {
                     Error::Unknown(format!(
-                        "prompts.only: `{}` of case {} is `{text}`, which is no number; correct the list, or leave the row out",
+                        "prompts.only: `{}` of case {} is `{text}`, which is no number; correct \
+                         the list, or leave the row out",
                         only.column, row.case
                     ))
                 })?;
@@ -317,15 +347,17 @@ impl PromptSettings {
                 let key = (row.prompt.trim(), row.seed, row.size, row.guidance.map(f64::to_bits));
                 if let Some(first) = seen.insert(key, &row.case) {
                     return Err(Error::Unknown(format!(
-                        "prompts.{what}: cases {first} and {} are the same picture, «{}»; it would count twice",
+                        "prompts.{what}: cases {first} and {} are the same picture, «{}»; it would \
+                         count twice",
                         row.case,
                         row.prompt.trim()
                     )));
                 }
             }
         }
-        let texts =
-            |rows: &[PromptRow]| rows.iter().map(|row| row.prompt.trim().to_owned()).collect::<HashSet<_>>();
+        let texts = |rows: &[PromptRow]| {
+            rows.iter().map(|row| row.prompt.trim().to_owned()).collect::<HashSet<_>>()
+        };
         if let Some(both) = texts(&concept).intersection(&texts(&keep)).next() {
             return Err(Error::Unknown(format!(
                 "«{both}» is in prompts.concept and in prompts.keep; it can be one of them"
@@ -344,21 +376,27 @@ impl PromptList {
         match self {
             Self::File(path) => {
                 let columns = columns.iter().map(|(kind, name)| format!("{kind}={name}").parse());
-                let columns = columns.collect::<Result<Vec<Column>, String>>().map_err(Error::Pipeline)?;
+                let columns =
+                    columns.collect::<Result<Vec<Column>, String>>().map_err(Error::Pipeline)?;
                 read_prompts(path, &columns, watch)
             }
-            Self::Here(prompts) => Ok((0..).zip(prompts).map(|(n, text)| PromptRow::bare(n, text)).collect()),
+            Self::Here(prompts) => {
+                Ok((0..).zip(prompts).map(|(n, text)| PromptRow::bare(n, text)).collect())
+            }
         }
     }
 }
 
 impl ScreenSettings {
-    /// The folder of the safety checker and the folder that says how pictures are prepared for it, in a model's folder
-    /// or where the settings say.
+    /// The folder of the safety checker and the folder that says how pictures are prepared for it,
+    /// in a model's folder or where the settings say.
     ///
     /// # Errors
     /// A folder that has none.
-    pub(super) fn checker_folders(&self, model: &ModelSettings) -> Result<Option<[PathBuf; 2]>, Error> {
+    pub(super) fn checker_folders(
+        &self,
+        model: &ModelSettings,
+    ) -> Result<Option<[PathBuf; 2]>, Error> {
         let root = match self.checker.as_str() {
             NONE => return Ok(None),
             "model" => shipped_or_path(&model.path)?,
@@ -370,7 +408,8 @@ impl ScreenSettings {
         }
         if self.checker == "model" {
             return Err(Error::Pipeline(format!(
-                "{} has no safety_checker folder; name a folder that has one with screen.checker, or set it to none and let a CLIP judge (screen.clip)",
+                "{} has no safety_checker folder; name a folder that has one with screen.checker, \
+                 or set it to none and let a CLIP judge (screen.clip)",
                 root.display()
             )));
         }

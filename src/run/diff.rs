@@ -40,7 +40,8 @@ pub fn diff(
     (other, other_edits): (&ModelSettings, &[Adapter]),
     watch: &mut dyn Watch,
 ) -> Result<Vec<Apart>, Error> {
-    let (a, b) = (OpenModel::open(model, edits, watch)?, OpenModel::open(other, other_edits, watch)?);
+    let (a, b) =
+        (OpenModel::open(model, edits, watch)?, OpenModel::open(other, other_edits, watch)?);
     let mut blocks: BTreeMap<String, DifferenceSums> = BTreeMap::new();
     let names: BTreeSet<String> = a.names().into_iter().collect();
     let theirs: BTreeSet<String> = b.names().into_iter().collect();
@@ -79,7 +80,11 @@ enum OpenModel {
 }
 
 impl OpenModel {
-    fn open(model: &ModelSettings, edits: &[Adapter], watch: &mut dyn Watch) -> Result<Self, Error> {
+    fn open(
+        model: &ModelSettings,
+        edits: &[Adapter],
+        watch: &mut dyn Watch,
+    ) -> Result<Self, Error> {
         let location = located(model)?;
         if is_gan(&location.path) {
             let mut model = opened_gan(&location.path)?;
@@ -162,7 +167,8 @@ impl DifferenceSums {
     }
 }
 
-/// The block that a tensor belongs to: its component and what stands before the first number, with it.
+/// The block that a tensor belongs to: its component and what stands before the first number, with
+/// it.
 fn block(name: &str) -> String {
     let parts: Vec<&str> = name.split('.').collect();
     let end = parts.iter().position(|part| part.parse::<usize>().is_ok()).map_or(2, |at| at + 1);

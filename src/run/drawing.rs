@@ -24,13 +24,13 @@ pub(super) struct Provenance<'a> {
     pub sensitive: bool,
 }
 
-/// Draws the shots whose files are not there, or are damaged, or are other pictures of this program's. Batches are cut the
-/// same way each time, and one with a gap is drawn as a whole: with 16-bit numbers a picture's last bits may depend on its
-/// company.
+/// Draws the shots whose files are not there, or are damaged, or are other pictures of this
+/// program's. Batches are cut the same way each time, and one with a gap is drawn as a whole: with
+/// 16-bit numbers a picture's last bits may depend on its company.
 ///
 /// # Errors
-/// The generator's; a file of somebody else's in a picture's place; a disk that is full; interruption, after the pictures
-/// that are done were written.
+/// The generator's; a file of somebody else's in a picture's place; a disk that is full;
+/// interruption, after the pictures that are done were written.
 pub(super) fn draw_missing(
     generator: &dyn Generator,
     works: &[(PathBuf, ImageRequest)],
@@ -110,7 +110,8 @@ fn in_memory(
         match generator.draw(requests, watch) {
             Err(error) if error.is_out_of_memory() && !second.is_empty() => {
                 watch.warn(&format!(
-                    "there is too little memory to draw {} pictures at once; {} are drawn from here on",
+                    "there is too little memory to draw {} pictures at once; {} are drawn from \
+                     here on",
                     requests.len(),
                     first.len()
                 ));
@@ -176,8 +177,8 @@ pub(super) fn is_sensitive(picture: &Path) -> bool {
     about(picture).is_some_and(|json| json["sensitive"] == true)
 }
 
-/// The seed that a GAN's picture is, and the hash of the GAN; `None` for other pictures, and for those that are more than
-/// their seed.
+/// The seed that a GAN's picture is, and the hash of the GAN; `None` for other pictures, and for
+/// those that are more than their seed.
 pub(super) fn seed_of(picture: &Path) -> Option<(u64, String)> {
     let json = about(picture)?;
     let request: ImageRequest = serde_json::from_value(json["shot"].clone()).ok()?;
@@ -209,7 +210,9 @@ mod tests {
             self.2.borrow_mut().push(requests.len());
             if requests.len() > self.1 {
                 let message = "CUDA out of memory. Tried to allocate 2.00 GiB".to_owned();
-                return Err(crate::torch::Error::Stage { stage: "drawing".to_owned(), message }.into());
+                return Err(
+                    crate::torch::Error::Stage { stage: "drawing".to_owned(), message }.into()
+                );
             }
             Ok(requests.iter().map(|_| Picture { width: 1, height: 1, rgb: vec![0; 3] }).collect())
         }

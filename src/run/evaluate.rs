@@ -15,8 +15,8 @@ use super::prompts::whole;
 use super::reference_judge::{JudgeReport, ReferenceJudge};
 
 use crate::measure::{
-    Answer, AnswerSet, Became, JudgeAccuracy, JudgedAnswer, Reference, Score, Subject, Target, became,
-    score_target,
+    Answer, AnswerSet, Became, JudgeAccuracy, JudgedAnswer, Reference, Score, Subject, Target,
+    became, score_target,
 };
 use crate::pictures::{self, list};
 use crate::torch::Device;
@@ -31,7 +31,8 @@ pub struct EvaluateRequest {
     pub base: Option<PathBuf>,
     /// What was erased; without it only the judge's agreement with the prompts is measured.
     pub forget: Option<Target>,
-    /// CSV that maps files to prompts: columns `file` and `prompt`, or `file`, `style`, `object`, `seed`.
+    /// CSV that maps files to prompts: columns `file` and `prompt`, or `file`, `style`, `object`,
+    /// `seed`.
     pub csv: Option<PathBuf>,
     /// Names of styles and objects; seeds are those of the files.
     pub answers: AnswerSettings,
@@ -46,7 +47,8 @@ pub struct EvaluateRequest {
 pub struct EvaluateReport {
     /// The judge, and how good it is.
     pub judge: JudgeReport,
-    /// Where nothing was erased: the share of the pictures that the judge names as they were asked for.
+    /// Where nothing was erased: the share of the pictures that the judge names as they were asked
+    /// for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub agreement: Vec<JudgeAccuracy>,
     /// UA, IRA, CRA where something was erased.
@@ -68,7 +70,12 @@ pub fn evaluate(
 ) -> Result<EvaluateReport, Error> {
     let mut set = answer_set(&inquiry.answers)?;
     let found = find(inquiry, &set, watch)?;
-    set.seeds = found.iter().map(|(answer, _)| answer.seed).collect::<BTreeSet<u64>>().into_iter().collect();
+    set.seeds = found
+        .iter()
+        .map(|(answer, _)| answer.seed)
+        .collect::<BTreeSet<u64>>()
+        .into_iter()
+        .collect();
     set.check(found.iter().map(|(answer, _)| answer))?;
     if let Some(target) = &inquiry.forget {
         known(&set, target.domain, &target.name)?;
@@ -91,7 +98,8 @@ pub fn evaluate(
         .base
         .as_ref()
         .map(|base| {
-            let found = find(&EvaluateRequest { pictures: base.clone(), ..inquiry.clone() }, &set, watch)?;
+            let found =
+                find(&EvaluateRequest { pictures: base.clone(), ..inquiry.clone() }, &set, watch)?;
             set.check(found.iter().map(|(answer, _)| answer))?;
             judge_pictures(&jury.judge, &mut evidence, "base", &found, watch)
         })
@@ -105,14 +113,29 @@ pub fn evaluate(
         if let Some(before) = &before {
             scores.extend(score_target(&set, target, Subject::Base, before, None, reference)?);
         }
-        scores.extend(score_target(&set, target, Subject::Erased, &after, before.as_deref(), reference)?);
+        scores.extend(score_target(
+            &set,
+            target,
+            Subject::Erased,
+            &after,
+            before.as_deref(),
+            reference,
+        )?);
         warn_of_blanks(target, &scores, watch);
         turned = Some(became(target, &after));
     }
     let judge = jury.report(reference.as_ref(), before.as_deref().unwrap_or_default())?;
-    // Without an erasure all that can be said of the pictures is how often the judge names them as their prompts do.
-    let agreement = inquiry.forget.is_none().then(|| jury.agreement(&after)).transpose()?.unwrap_or_default();
-    Ok(EvaluateReport { judge, agreement, scores, became: turned, evidence: evidence.path().to_path_buf() })
+    // Without an erasure all that can be said of the pictures is how often the judge names them as
+    // their prompts do.
+    let agreement =
+        inquiry.forget.is_none().then(|| jury.agreement(&after)).transpose()?.unwrap_or_default();
+    Ok(EvaluateReport {
+        judge,
+        agreement,
+        scores,
+        became: turned,
+        evidence: evidence.path().to_path_buf(),
+    })
 }
 
 /// The pictures of a folder with what was asked for.
@@ -129,24 +152,34 @@ fn find(
     let mut files: HashMap<&Answer, &Path> = HashMap::new();
     for (answer, file) in &found {
         if let Some(first) = files.insert(answer, file) {
-            return Err(pictures::Error::Twice { first: first.to_path_buf(), second: file.clone() }.into());
+            return Err(pictures::Error::Twice {
+                first: first.to_path_buf(),
+                second: file.clone(),
+            }
+            .into());
         }
     }
     if found.is_empty() {
         return Err(Error::Unknown(format!(
-            "{} holds no picture that is named {{style}}_{{object}}_seed{{n}}.png, .jpg or .webp; --csv maps other names to prompts",
+            "{} holds no picture that is named {{style}}_{{object}}_seed{{n}}.png, .jpg or .webp; \
+             --csv maps other names to prompts",
             inquiry.pictures.display()
         )));
     }
     Ok(found)
 }
 
-fn named(folder: &Path, set: &AnswerSet, watch: &mut dyn Watch) -> Result<Vec<(Answer, PathBuf)>, Error> {
+fn named(
+    folder: &Path,
+    set: &AnswerSet,
+    watch: &mut dyn Watch,
+) -> Result<Vec<(Answer, PathBuf)>, Error> {
     let asked = |path: PathBuf| {
         let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let answer = set.parse(&stem).ok_or_else(|| {
             Error::Unknown(format!(
-                "{}: the judge knows no such style and object; name both with --styles and --objects, or map the file with --csv",
+                "{}: the judge knows no such style and object; name both with --styles and \
+                 --objects, or map the file with --csv",
                 path.display()
             ))
         })?;
@@ -176,7 +209,8 @@ fn mapped(
         }
     }
     let named: HashSet<PathBuf> = files.keys().map(|file| folder.join(file)).collect();
-    let others: Vec<PathBuf> = list(folder)?.files.into_iter().filter(|path| !named.contains(path)).collect();
+    let others: Vec<PathBuf> =
+        list(folder)?.files.into_iter().filter(|path| !named.contains(path)).collect();
     if let Some(first) = others.first() {
         watch.note(&format!(
             "{}: {} pictures in the folder are in no row and left out, {} for one",
@@ -188,22 +222,32 @@ fn mapped(
     rows.into_iter()
         .enumerate()
         .map(|(i, row)| {
-            let cell = |name: &str| row.iter().find(|(head, _)| head == name).map(|(_, v)| v.trim());
+            let cell =
+                |name: &str| row.iter().find(|(head, _)| head == name).map(|(_, v)| v.trim());
             let file = cell("file").ok_or_else(|| wrong("there is no column `file`".to_owned()))?;
             let seed = cell("seed").or_else(|| cell("evaluation_seed")).unwrap_or("0");
-            let seed = whole(seed)
-                .ok_or_else(|| wrong(format!("row {}: seed is `{seed}`, expected a whole number", i + 1)))?;
+            let seed = whole(seed).ok_or_else(|| {
+                wrong(format!(
+                    "row {}: seed is `{seed}`, expected a whole \
+                    number",
+                    i + 1
+                ))
+            })?;
             let asked = one_seed.iter().find(|answer| match (cell("style"), cell("object")) {
                 (Some(style), Some(object)) => {
-                    answer.style == style.replace(' ', "_") && answer.object == object.replace(' ', "_")
+                    answer.style == style.replace(' ', "_")
+                        && answer.object == object.replace(' ', "_")
                 }
                 _ => cell("prompt").is_some_and(|prompt| {
-                    prompt.trim_end_matches('.').eq_ignore_ascii_case(answer.prompt().trim_end_matches('.'))
+                    prompt
+                        .trim_end_matches('.')
+                        .eq_ignore_ascii_case(answer.prompt().trim_end_matches('.'))
                 }),
             });
             let asked = asked.ok_or_else(|| {
                 wrong(format!(
-                    "row {}: no style and object of the judge's in it; give columns `style` and `object`, or prompts like «{}»",
+                    "row {}: no style and object of the judge's in it; give columns `style` and \
+                     `object`, or prompts like «{}»",
                     i + 1,
                     one_seed[0].prompt()
                 ))

@@ -1,6 +1,6 @@
-//! The evidence of a run: what a judge said of each picture, a line of JSON each. What a line is worth depends on the
-//! picture's content and on all that decides a verdict, so both are in it; a line of another picture or another judge is
-//! never taken for one's own.
+//! The evidence of a run: what a judge said of each picture, a line of JSON each. What a line is
+//! worth depends on the picture's content and on all that decides a verdict, so both are in it; a
+//! line of another picture or another judge is never taken for one's own.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{BufRead as _, Write as _};
@@ -156,14 +156,16 @@ pub struct EvidenceFile {
 }
 
 impl EvidenceFile {
-    /// Opens a file, or makes it. Lines that were cut off or that an older version wrote are left out.
+    /// Opens a file, or makes it. Lines that were cut off or that an older version wrote are left
+    /// out.
     ///
     /// # Errors
     /// A file of something else, which stays as it is; another process that works in it.
     pub fn open(path: &Path, watch: &mut dyn Watch) -> Result<Self, Error> {
         let wrong = |n: usize| {
             Error::Unknown(format!(
-                "{} is no evidence file (line {n} is no verdict of a judge), so nothing is written into it; name another file, or remove it",
+                "{} is no evidence file (line {n} is no verdict of a judge), so nothing is written \
+                 into it; name another file, or remove it",
                 path.display()
             ))
         };
@@ -194,7 +196,8 @@ impl EvidenceFile {
         }
         if old > 0 {
             watch.note(&format!(
-                "{}: {old} verdicts of an older version are left out, since they do not say of which pictures and questions they are; these pictures are judged again",
+                "{}: {old} verdicts of an older version are left out, since they do not say of \
+                 which pictures and questions they are; these pictures are judged again",
                 path.display()
             ));
         }
@@ -226,8 +229,8 @@ impl EvidenceFile {
         .collect()
     }
 
-    /// Takes out what a judge said of other pictures that were this subject's: `current` are its pictures by what was
-    /// asked.
+    /// Takes out what a judge said of other pictures that were this subject's: `current` are its
+    /// pictures by what was asked.
     pub(super) fn forget_others(
         &mut self,
         judge: &str,
@@ -261,13 +264,21 @@ impl EvidenceFile {
             })?;
             all.push_str(&text);
             all.push('\n');
-            let (subject, judge, picture) = (own.subject.clone(), own.judge.clone(), own.picture.clone());
-            self.lines.push(EvidenceLine { text, subject, judge, picture, asked: json(&own.asked)? });
+            let (subject, judge, picture) =
+                (own.subject.clone(), own.judge.clone(), own.picture.clone());
+            self.lines.push(EvidenceLine {
+                text,
+                subject,
+                judge,
+                picture,
+                asked: json(&own.asked)?,
+            });
         }
         Ok(self.file.write_all(all.as_bytes())?)
     }
 
-    /// Writes the lines anew, whole or not at all. The new file is locked before it takes the old one's place.
+    /// Writes the lines anew, whole or not at all. The new file is locked before it takes the old
+    /// one's place.
     fn rewrite(&mut self) -> Result<(), Error> {
         let all: String = self.lines.iter().flat_map(|line| [line.text.as_str(), "\n"]).collect();
         let mut locked = None;

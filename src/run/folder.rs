@@ -153,7 +153,9 @@ impl Record {
                     format!("{dots}{}", hash.chars().skip(skip).take(12).collect::<String>())
                 };
                 Err(Error::Unknown(format!(
-                    "the {role} has changed since this run began: it was {}, it is {}, and what was done came of the old one; put the old one back, or begin anew in another folder (--out)",
+                    "the {role} has changed since this run began: it was {}, it is {}, and what \
+                     was done came of the old one; put the old one back, or begin anew in another \
+                     folder (--out)",
                     short(old),
                     short(hash)
                 )))
@@ -214,8 +216,11 @@ impl RunFolder {
             });
         }
         fs_err::create_dir_all(root)?;
-        let lock =
-            fs_err::OpenOptions::new().create(true).truncate(false).write(true).open(root.join(".lock"))?;
+        let lock = fs_err::OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(root.join(".lock"))?;
         if lock.file().try_lock().is_err() {
             return Err(Error::Locked(root.to_path_buf()));
         }
@@ -232,7 +237,8 @@ impl RunFolder {
                 return Err(Error::OtherRun {
                     path: root.to_path_buf(),
                     why: format!(
-                        "version {} of unsee began it, whose record lacks what decides a picture; it can be looked at and judged, but not gone on with",
+                        "version {} of unsee began it, whose record lacks what decides a picture; \
+                         it can be looked at and judged, but not gone on with",
                         old.build
                     ),
                 });
@@ -240,7 +246,8 @@ impl RunFolder {
             if old.recipe_hash != recipe_hash {
                 return Err(Error::OtherRun {
                     path: root.to_path_buf(),
-                    why: difference("", &old.recipe, &recipe).unwrap_or_else(|| "another recipe".to_owned()),
+                    why: difference("", &old.recipe, &recipe)
+                        .unwrap_or_else(|| "another recipe".to_owned()),
                 });
             }
             // Bits depend on these: pictures of two machines must not be mixed in one run.
@@ -252,7 +259,11 @@ impl RunFolder {
             if device_of(&old.machine) != device_of(&machine) {
                 return Err(Error::OtherRun {
                     path: root.to_path_buf(),
-                    why: format!("it began on {}, this is {}", device_of(&old.machine), device_of(&machine)),
+                    why: format!(
+                        "it began on {}, this is {}",
+                        device_of(&old.machine),
+                        device_of(&machine)
+                    ),
                 });
             }
             let changes = [
@@ -261,9 +272,12 @@ impl RunFolder {
                 ("the processor", &old.machine.processor, &machine.processor),
             ];
             // These may move last bits only, and a run must be able to move on.
-            let remarks = changes.into_iter().filter(|(_, was, is)| was != is).map(|(what, was, is)| {
-                format!("the run goes on with another version or machine: {what} was {was}, is {is}")
-            });
+            let remarks =
+                changes.into_iter().filter(|(_, was, is)| was != is).map(|(what, was, is)| {
+                    format!(
+                        "the run goes on with another version or machine: {what} was {was}, is {is}"
+                    )
+                });
             moved = remarks.collect();
             Record { status: Status::Running, build, machine, ..old }
         } else {
@@ -350,7 +364,8 @@ impl RunFolder {
         Ok(write_json(&self.root.join("run.json"), &self.record)?)
     }
 
-    /// Does a part of the work and notes its time and memory; a part that was begun before adds to it.
+    /// Does a part of the work and notes its time and memory; a part that was begun before adds to
+    /// it.
     ///
     /// # Errors
     /// The work's, or that `run.json` cannot be written.
@@ -384,9 +399,12 @@ impl RunFolder {
     pub(super) fn unchanged(&self, inside: &str) -> Result<(), Error> {
         let known = self.record.artifacts.iter().find(|old| old.path == inside);
         match known {
-            Some(known) if known.hash != content_hash(&self.root.join(inside))?.to_hex().as_str() => {
+            Some(known)
+                if known.hash != content_hash(&self.root.join(inside))?.to_hex().as_str() =>
+            {
                 Err(Error::Unknown(format!(
-                    "{} is another file than the one that this run made (run.json has its hash); put that one back, or remove it, and the run makes it again",
+                    "{} is another file than the one that this run made (run.json has its hash); \
+                     put that one back, or remove it, and the run makes it again",
                     self.root.join(inside).display()
                 )))
             }
@@ -418,7 +436,11 @@ fn difference(path: &str, old: &Value, new: &Value) -> Option<String> {
         let keys: std::collections::BTreeSet<&String> = a.keys().chain(b.keys()).collect();
         return keys.into_iter().find_map(|key| {
             let inner = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
-            difference(&inner, a.get(key).unwrap_or(&Value::Null), b.get(key).unwrap_or(&Value::Null))
+            difference(
+                &inner,
+                a.get(key).unwrap_or(&Value::Null),
+                b.get(key).unwrap_or(&Value::Null),
+            )
         });
     }
     Some(format!("`{path}` is {old} there and {new} now"))
@@ -484,7 +506,8 @@ mod tests {
             })
         };
         let record = || -> Record {
-            serde_json::from_str(&fs_err::read_to_string(root.path().join("run.json")).unwrap()).unwrap()
+            serde_json::from_str(&fs_err::read_to_string(root.path().join("run.json")).unwrap())
+                .unwrap()
         };
         assert!(session(|| Err(Error::Interrupted)).is_err());
         assert_eq!(record().status, Status::Interrupted);

@@ -18,8 +18,8 @@ use super::session::DiffusionSession;
 use super::task::{task, to_learn_from};
 use super::{Batch, Error, located, shipped_or_path};
 use crate::erasure::{
-    Adaptation, DiffusionTask, Erasure, Evaluator, Feedback, PositivesOnly, Progress, PromptedImage, SalUn,
-    StopSettings, Task, TrainingImages,
+    Adaptation, DiffusionTask, Erasure, Evaluator, Feedback, PositivesOnly, Progress,
+    PromptedImage, SalUn, StopSettings, Task, TrainingImages,
 };
 use crate::generator::{Denoiser, Generator, ImageRequest, StyleGan2, Synthesizer, at_once};
 use crate::judge::Features;
@@ -80,7 +80,11 @@ fn of_classes(pipeline: &Pipeline) -> Result<Demand<'_>, Error> {
     Ok(Demand {
         targets: targets.iter().map(Target::to_string).collect(),
         pictures: answers.len() * (1 + targets.len()) + learn.len(),
-        samples: answers.iter().take(SAMPLES).map(|answer| (answer.prompt(), answer.seed)).collect(),
+        samples: answers
+            .iter()
+            .take(SAMPLES)
+            .map(|answer| (answer.prompt(), answer.seed))
+            .collect(),
         forget: task.pairs.len() * pipeline.task.forget_pictures,
         task,
         model: &pipeline.model,
@@ -92,7 +96,8 @@ fn of_classes(pipeline: &Pipeline) -> Result<Demand<'_>, Error> {
 fn of_concept<'a>(pipeline: &'a Screening, watch: &mut dyn Watch) -> Result<Demand<'a>, Error> {
     let requests = requests(pipeline, watch)?;
     let (task, concept) = (pipeline.task(), &pipeline.concept);
-    let drawn = [task.pairs.len() * concept.forget_pictures, task.remain.len() * concept.keep_pictures];
+    let drawn =
+        [task.pairs.len() * concept.forget_pictures, task.remain.len() * concept.keep_pictures];
     let (forget, learn) = match &concept.pictures {
         Some(folder) => (pictures_in(&folder.join("forget"), watch)?.len(), 0),
         None => (drawn[0], drawn.iter().sum()),
@@ -109,9 +114,15 @@ fn of_concept<'a>(pipeline: &'a Screening, watch: &mut dyn Watch) -> Result<Dema
     })
 }
 
-/// What a GAN's pipeline costs: drawn pictures that are looked at, and steps of the contest that all methods are made of.
-fn of_gan(pipeline: &Unlearning, compute: Compute, watch: &mut dyn Watch) -> Result<Forecast, Error> {
-    /// A step in sixteen has R1, and one in four the path length: so many steps hold what is due of both.
+/// What a GAN's pipeline costs: drawn pictures that are looked at, and steps of the contest that
+/// all methods are made of.
+fn of_gan(
+    pipeline: &Unlearning,
+    compute: Compute,
+    watch: &mut dyn Watch,
+) -> Result<Forecast, Error> {
+    /// A step in sixteen has R1, and one in four the path length: so many steps hold what is due of
+    /// both.
     const SOME: u64 = 16;
     let (mut steps, measure) = (0, &pipeline.measure);
     let mut adapted = Vec::new();
@@ -135,8 +146,8 @@ fn of_gan(pipeline: &Unlearning, compute: Compute, watch: &mut dyn Watch) -> Res
     let set = answer_set(&pipeline.classes)?;
     targets.iter().try_for_each(|target| known(&set, target.domain, &target.name))?;
     let labelled = if pipeline.feedback.labels.is_some() { 0 } else { pipeline.feedback.samples };
-    let pictures =
-        labelled + measure.latents * (2 + measure.retrained.len() + targets.len() * pipeline.method.len());
+    let pictures = labelled
+        + measure.latents * (2 + measure.retrained.len() + targets.len() * pipeline.method.len());
     steps += measure.relearn.as_ref().map_or(0, |own| own.steps) * pipeline.method.len() as u64;
     let steps = steps * targets.len() as u64;
     let on_the_way =
@@ -170,7 +181,8 @@ fn of_gan(pipeline: &Unlearning, compute: Compute, watch: &mut dyn Watch) -> Res
     let sample = model.draw(&requests, &mut Quiet)?;
     let look = || timed(|| Ok(encoders.of(&sample).map(drop)?));
     look()?;
-    // One look names what a picture shows and another compares it, but for those that are only labelled.
+    // One look names what a picture shows and another compares it, but for those that are only
+    // labelled.
     let looking = look()? / requests.len() as f64 * (2 * (pictures + on_the_way) - labelled) as f64;
     let gan = pipeline.gan().into_iter().max_by_key(|gan| gan.batch).cloned().unwrap_or_default();
     let gan = GanConfig { discriminator_warmup: 0, ..gan };
@@ -183,7 +195,8 @@ fn of_gan(pipeline: &Unlearning, compute: Compute, watch: &mut dyn Watch) -> Res
             Ok(Progress { unlearned: 0.0, damage: 1.0 })
         };
         let evaluator = Some(&evaluator as &Evaluator);
-        let feedback = Feedback { concept: String::new(), negatives, positives, seed: 0, evaluator };
+        let feedback =
+            Feedback { concept: String::new(), negatives, positives, seed: 0, evaluator };
         // One look at the end, however many steps there are: it counts for memory.
         let stop = StopSettings { every: steps, ..StopSettings::default() };
         let method = PositivesOnly { steps, gan: gan.clone(), stop, ..PositivesOnly::default() };
@@ -248,8 +261,10 @@ pub fn forecast(job: &Job, compute: Compute, watch: &mut dyn Watch) -> Result<Fo
             let numbers = (0..prompts).cycle().take(batch as usize);
             numbers.map(|prompt| PromptedImage { picture: grey.clone(), prompt }).collect()
         };
-        let material =
-            TrainingImages { forget: examples(task.pairs.len()), remain: examples(task.remain.len()) };
+        let material = TrainingImages {
+            forget: examples(task.pairs.len()),
+            remain: examples(task.remain.len()),
+        };
         let method = SalUn { steps, batch, ..method.clone() };
         let model: &mut dyn Denoiser = &mut session.model;
         Peak::reset(compute.device);
@@ -279,8 +294,10 @@ fn drawing(session: &DiffusionSession, demand: &Demand) -> Result<f64, Error> {
     };
     let batch = batch.min(samples.len());
     let draw = |n: usize, steps: usize| {
-        let request =
-            |(prompt, seed): &(String, u64)| ImageRequest { steps, ..session.request(prompt.clone(), *seed) };
+        let request = |(prompt, seed): &(String, u64)| ImageRequest {
+            steps,
+            ..session.request(prompt.clone(), *seed)
+        };
         let requests: Vec<ImageRequest> = samples[..n].iter().map(request).collect();
         Ok::<_, Error>(timed(|| Ok(session.model.draw(&requests, &mut Quiet)?))? / n as f64)
     };
@@ -319,12 +336,19 @@ struct Costs {
     peak: Peak,
 }
 
-/// Tries the method on grey pictures. Where a batch of two takes long, larger ones are put together from what one
-/// and two pictures take: both time and memory grow by as much with each picture.
-fn probe(short: &mut dyn FnMut(i64, u64) -> Result<Probe, Error>, batch: i64) -> Result<Costs, Error> {
+/// Tries the method on grey pictures. Where a batch of two takes long, larger ones are put together
+/// from what one and two pictures take: both time and memory grow by as much with each picture.
+fn probe(
+    short: &mut dyn FnMut(i64, u64) -> Result<Probe, Error>,
+    batch: i64,
+) -> Result<Costs, Error> {
     let cost = |one: Probe, more: Probe, steps: f64, batch: i64| {
         let step = (more.seconds - one.seconds).max(0.0) / steps;
-        Costs { step, mask: (one.seconds - step).max(0.0) / batch as f64, peak: one.peak.max(more.peak) }
+        Costs {
+            step,
+            mask: (one.seconds - step).max(0.0) / batch as f64,
+            peak: one.peak.max(more.peak),
+        }
     };
     let first = short(1, 1)?;
     if first.seconds < 4.0 * LONG {

@@ -1,4 +1,5 @@
-//! Pipelines of a GAN: whose pictures are seeds, so that what is to go is shown by labelled samples of its own.
+//! Pipelines of a GAN: whose pictures are seeds, so that what is to go is shown by labelled samples
+//! of its own.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -10,7 +11,9 @@ use super::reference_judge::ALIGNED;
 use super::samples::{LABELLED, MEASURED, SECOND};
 use super::{Batch, Error};
 use crate::attack::Relearning;
-use crate::erasure::{AdaptThenUnlearn, Erasure, Extrapolation, Feedback, PositivesOnly, StopSettings};
+use crate::erasure::{
+    AdaptThenUnlearn, Erasure, Extrapolation, Feedback, PositivesOnly, StopSettings,
+};
 use crate::generator::Synthesizer;
 use crate::measure::Target;
 use crate::training::GanConfig;
@@ -48,13 +51,14 @@ pub struct Unlearning {
 pub struct FeedbackSettings {
     /// A CLIP folder; it must not be the judge that measures.
     pub labeller: String,
-    /// The least probability at which a sample shows a class; what lies between this and its counterpart is not used.
+    /// The least probability at which a sample shows a class; what lies between this and its
+    /// counterpart is not used.
     pub threshold: f64,
     /// Samples that are drawn and labelled.
     pub samples: usize,
-    /// A CSV with the columns `seed` and `shows` (1 or 0) instead of a labeller's word: what `unsee label` writes. Or a
-    /// folder of samples that were sorted into its folders `shows` and `others`. It says what shows the one thing that is
-    /// to be forgotten.
+    /// A CSV with the columns `seed` and `shows` (1 or 0) instead of a labeller's word: what `unsee
+    /// label` writes. Or a folder of samples that were sorted into its folders `shows` and
+    /// `others`. It says what shows the one thing that is to be forgotten.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub labels: Option<PathBuf>,
 }
@@ -65,19 +69,20 @@ pub struct FeedbackSettings {
 pub struct MeasureSettings {
     /// The CLIP that names what pictures show, and by whose features they are compared.
     pub judge: String,
-    /// Inception-v3's weights for FID (`pytorch-fid`'s, safetensors or a state dict), by whose features pictures are
-    /// compared instead.
+    /// Inception-v3's weights for FID (`pytorch-fid`'s, safetensors or a state dict), by whose
+    /// features pictures are compared instead.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub inception: Option<PathBuf>,
     /// Latents that are drawn before and after each erasure.
     pub latents: usize,
-    /// Known pictures that measure labeller and judge, and to which pictures without the concept are compared: `canvas`
-    /// and `aligned-canvas` draw them, or a folder in `UnlearnCanvas`' layout, or `none`. Where none is named,
-    /// `aligned-canvas` for the canvas' classes, and none for others.
+    /// Known pictures that measure labeller and judge, and to which pictures without the concept
+    /// are compared: `canvas` and `aligned-canvas` draw them, or a folder in `UnlearnCanvas`'
+    /// layout, or `none`. Where none is named, `aligned-canvas` for the canvas' classes, and none
+    /// for others.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reference: Option<String>,
-    /// Pictures of each style × object of the reference, to which pictures without the concept are compared; 0 leaves
-    /// that out.
+    /// Pictures of each style × object of the reference, to which pictures without the concept are
+    /// compared; 0 leaves that out.
     pub per_cell: u32,
     /// Generators that never saw a concept, by concept: `"object:Cat" = "retrained.safetensors"`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -162,8 +167,9 @@ impl GanMethod {
 
     /// Looks that it takes on the way, at most.
     pub(super) fn looks(&self) -> u64 {
-        let of =
-            |steps: u64, stop: &StopSettings| if stop.every == 0 { 0 } else { steps.div_ceil(stop.every) };
+        let of = |steps: u64, stop: &StopSettings| {
+            if stop.every == 0 { 0 } else { steps.div_ceil(stop.every) }
+        };
         match self {
             Self::AdaptThenUnlearn(method) => of(method.steps, &method.stop),
             // There is no choice of one.
@@ -178,7 +184,9 @@ impl GanMethod {
             Self::AdaptThenUnlearn(method) => method.check(),
             Self::Extrapolation(method) => method.check(),
             Self::Positives(PositivesOnly { lambda: Some(_), .. }) => {
-                return Err(Error::Pipeline("positives has no lambda; positives-ewc has one".to_owned()));
+                return Err(Error::Pipeline(
+                    "positives has no lambda; positives-ewc has one".to_owned(),
+                ));
             }
             Self::Positives(method) | Self::PositivesEwc(method) => method.check(),
         }?)
@@ -206,7 +214,8 @@ impl Unlearning {
         Ok(pipeline)
     }
 
-    /// A pipeline of one method, Adapt-then-Unlearn unless `sets` name another, whose settings are `method.…`.
+    /// A pipeline of one method, Adapt-then-Unlearn unless `sets` name another, whose settings are
+    /// `method.…`.
     ///
     /// # Errors
     /// As [`Self::parse`].
@@ -241,12 +250,14 @@ impl Unlearning {
         let FeedbackSettings { labeller, threshold, samples, labels } = &self.feedback;
         if *labeller == self.measure.judge {
             return wrong(format!(
-                "`{labeller}` labels what methods learn from and measures them too; they would learn to please it: name two networks"
+                "`{labeller}` labels what methods learn from and measures them too; they would \
+                 learn to please it: name two networks"
             ));
         }
         if !(0.5..1.0).contains(threshold) || *samples < 10 || self.measure.latents < 10 {
             return wrong(format!(
-                "feedback.threshold is {threshold}, feedback.samples {samples} and measure.latents {}; at least 0.5 and below 1, 10 and 10 are needed",
+                "feedback.threshold is {threshold}, feedback.samples {samples} and measure.latents \
+                 {}; at least 0.5 and below 1, 10 and 10 are needed",
                 self.measure.latents
             ));
         }
@@ -259,7 +270,9 @@ impl Unlearning {
             }
         }
         if labels.is_some() && targets.len() != 1 {
-            return wrong("feedback.labels says what shows one thing; forget names several".to_owned());
+            return wrong(
+                "feedback.labels says what shows one thing; forget names several".to_owned(),
+            );
         }
         let mut names: Vec<&str> = self.method.iter().map(GanMethod::name).collect();
         names.sort_unstable();
@@ -315,7 +328,9 @@ mod tests {
     use super::*;
 
     fn parsed(method: &str) -> Result<GanMethod, Error> {
-        let text = format!("name = \"x\"\nforget = [\"object:Cat\"]\nfeedback = {{}}\n[[method]]\n{method}");
+        let text = format!(
+            "name = \"x\"\nforget = [\"object:Cat\"]\nfeedback = {{}}\n[[method]]\n{method}"
+        );
         Unlearning::parse("x", &text, &[]).map(|mut pipeline| pipeline.method.remove(0))
     }
 
@@ -325,11 +340,14 @@ mod tests {
         let all = Unlearning::parse("shipped", text, &[]).unwrap();
         let own = all_methods();
         assert_eq!(serde_json::to_value(&all.method).unwrap(), serde_json::to_value(&own).unwrap());
-        let [_, method, ..] = text.split("[[method]]\n").collect::<Vec<_>>()[..] else { panic!("no method") };
+        let [_, method, ..] = text.split("[[method]]\n").collect::<Vec<_>>()[..] else {
+            panic!("no method")
+        };
         let said = method.replace("\n# ", "\n");
         let value = |key: &str| {
             let line = text.lines().find_map(|line| line.strip_prefix(&format!("# {key} = ")));
-            let value = line.unwrap_or_else(|| panic!("{key} is not there")).split('#').next().unwrap();
+            let value =
+                line.unwrap_or_else(|| panic!("{key} is not there")).split('#').next().unwrap();
             value.trim().trim_matches('"').to_owned()
         };
         let (feedback, measure) = (FeedbackSettings::default(), MeasureSettings::default());
@@ -338,7 +356,9 @@ mod tests {
         assert_eq!(value("samples").parse(), Ok(feedback.samples));
         assert_eq!(value("lambda").parse(), Ok(EWC));
         assert!(said.lines().filter(|line| line.contains(" = ")).count() > 10, "{said}");
-        let GanMethod::AdaptThenUnlearn(said) = parsed(&said).unwrap() else { panic!("another method") };
+        let GanMethod::AdaptThenUnlearn(said) = parsed(&said).unwrap() else {
+            panic!("another method")
+        };
         assert_eq!(said, AdaptThenUnlearn::default());
     }
 
@@ -364,7 +384,9 @@ mod tests {
         assert_eq!(given.gan, GanConfig { batch: 4, ..usual.gan });
         assert_ne!(usual.gan.mapping_lr, GanConfig::default().mapping_lr);
         let given = "name = \"extrapolation\"\nstop = { damage = 2.0 }";
-        let GanMethod::Extrapolation(given) = parsed(given).unwrap() else { panic!("another method") };
+        let GanMethod::Extrapolation(given) = parsed(given).unwrap() else {
+            panic!("another method")
+        };
         assert_eq!(given.stop, StopSettings { damage: 2.0, ..Extrapolation::default().stop });
         let wrong = parsed("name = \"positives\"\ngan = { bach = 4 }").unwrap_err().to_string();
         assert!(wrong.contains("did you mean `batch`?"), "{wrong}");

@@ -7,7 +7,9 @@ use serde::Serialize;
 
 use super::drawing::{Provenance, draw_missing};
 use super::folder::{Machine, RunFolder};
-use super::opening::{content_hash, hash_with, loaded, of_full_precision, opened_with, said, warn_of_unread};
+use super::opening::{
+    content_hash, hash_with, loaded, of_full_precision, opened_with, said, warn_of_unread,
+};
 use super::pipeline::DrawSettings;
 use super::prompts::PromptRow;
 use super::{Batch, Error, ModelSettings, located};
@@ -73,11 +75,14 @@ impl GanGenerateRequest {
         *self == Self::default()
     }
 
-    /// The stem of each picture's file and how it is drawn: `{truncation}_{n}`, or `{strip}_{n}` for strips.
+    /// The stem of each picture's file and how it is drawn: `{truncation}_{n}`, or `{strip}_{n}`
+    /// for strips.
     fn requests(&self, seeds: &[u64], side: i64) -> Result<Vec<(String, ImageRequest)>, Error> {
         let several = self.truncation.len() > 1;
         if let Some(wrong) = self.truncation.iter().find(|own| !own.is_finite()) {
-            return Err(Error::Unknown(format!("--truncation is {wrong}; it is a number, 0 to 1 as a rule")));
+            return Err(Error::Unknown(format!(
+                "--truncation is {wrong}; it is a number, 0 to 1 as a rule"
+            )));
         }
         let again = |(i, own): &(usize, &f64)| self.truncation[..*i].contains(*own);
         if let Some((_, twice)) = self.truncation.iter().enumerate().find(again) {
@@ -85,7 +90,8 @@ impl GanGenerateRequest {
         }
         if self.strip > 0 && (several || self.mix.is_some() || seeds.len() < 2 || self.strip < 2) {
             return Err(Error::Unknown(
-                "a strip (--strip) goes in at least 2 pictures from each of at least 2 seeds to the next, at one truncation and without --mix"
+                "a strip (--strip) goes in at least 2 pictures from each of at least 2 seeds to \
+                 the next, at one truncation and without --mix"
                     .to_owned(),
             ));
         }
@@ -93,7 +99,8 @@ impl GanGenerateRequest {
             && !(1..2 * i64::from(side.ilog2()) - 2).contains(&layer)
         {
             return Err(Error::Unknown(format!(
-                "--mix takes over from layer {layer}; this generator has layers 0 to {}, and 1 is the first that can be another's",
+                "--mix takes over from layer {layer}; this generator has layers 0 to {}, and 1 is \
+                 the first that can be another's",
                 2 * side.ilog2() - 3
             )));
         }
@@ -121,7 +128,8 @@ impl GanGenerateRequest {
                     seeding: self.seeding,
                     ..ImageRequest::of_seed(seed, truncation, side)
                 };
-                let case = if several { format!("truncation {truncation}") } else { "0".to_owned() };
+                let case =
+                    if several { format!("truncation {truncation}") } else { "0".to_owned() };
                 requests.push((format!("{case}_{n}"), request));
             }
         }
@@ -159,7 +167,8 @@ pub fn generate(
         diffusion(commission, &location, compute, watch)?
     };
     let side = model.card().side;
-    let (mut works, mut rows): (Vec<(PathBuf, ImageRequest)>, Vec<&PromptRow>) = (Vec::new(), Vec::new());
+    let (mut works, mut rows): (Vec<(PathBuf, ImageRequest)>, Vec<&PromptRow>) =
+        (Vec::new(), Vec::new());
     let file = |stem: &str| root.join(format!("{stem}.png"));
     let Some(solver) = solver else {
         for (stem, request) in commission.gan.requests(&commission.seeds, side)? {
@@ -175,17 +184,23 @@ pub fn generate(
         ));
     }
     let usual = DrawSettings::default();
-    let own = |is_own: fn(&PromptRow) -> bool| commission.prompts.iter().filter(|row| is_own(row)).count();
+    let own = |is_own: fn(&PromptRow) -> bool| {
+        commission.prompts.iter().filter(|row| is_own(row)).count()
+    };
     let seeded = own(|row| row.seed.is_some());
     if seeded > 0 && commission.seeds != [0] {
         watch.note(&format!("--seeds are for prompts without one of their own; {seeded} have one"));
     }
     let (guided, sized) = (own(|row| row.guidance.is_some()), own(|row| row.size.is_some()));
     if commission.guidance.is_some() && guided > 0 {
-        watch.note(&format!("--guidance is for prompts without one of their own; {guided} have one"));
+        watch.note(&format!(
+            "--guidance is for prompts without one of their own; {guided} have one"
+        ));
     }
     if commission.size.is_some() && sized > 0 {
-        watch.note(&format!("--size takes the place of the sizes that {sized} prompts have of their own"));
+        watch.note(&format!(
+            "--size takes the place of the sizes that {sized} prompts have of their own"
+        ));
     }
     for row in &commission.prompts {
         let seeds = row.seed.map_or_else(|| commission.seeds.clone(), |seed| vec![seed]);
@@ -220,7 +235,8 @@ fn draw(
     let files: HashSet<&PathBuf> = works.iter().map(|(file, _)| file).collect();
     if files.len() != works.len() {
         return Err(Error::Unknown(
-            "two prompts have the same case_number; their pictures would overwrite each other".to_owned(),
+            "two prompts have the same case_number; their pictures would overwrite each other"
+                .to_owned(),
         ));
     }
 
@@ -231,8 +247,10 @@ fn draw(
     RunFolder::within(root, commission, Machine::here(compute), watch, |run, watch| {
         run.record.sign("base", model.card())?;
         run.record.bind("model with all that is on it", hash)?;
-        let largest =
-            works.iter().map(|(_, request)| request).max_by_key(|request| request.size.0 * request.size.1);
+        let largest = works
+            .iter()
+            .map(|(_, request)| request)
+            .max_by_key(|request| request.size.0 * request.size.1);
         let batch = match largest {
             Some(request) => commission.batch.settle(run, model, request, compute.device, watch)?,
             None => 1,
@@ -293,11 +311,13 @@ fn diffusion(
     }
     let texts = commission.prompts.iter().map(|row| &row.prompt).chain([&commission.negative]);
     warn_of_unread(&model, texts.map(String::as_str), watch);
-    let strange =
-        |prompt: &str| prompt.contains("<lora:") || prompt.contains("<hypernet:") || is_weighted(prompt);
+    let strange = |prompt: &str| {
+        prompt.contains("<lora:") || prompt.contains("<hypernet:") || is_weighted(prompt)
+    };
     if let Some(row) = commission.prompts.iter().find(|row| strange(&row.prompt)) {
         watch.warn(&format!(
-            "«{}» is read as plain text, as diffusers does: weights like (cat:1.4) and <lora:…> are A1111's; --edit takes a LoRA",
+            "«{}» is read as plain text, as diffusers does: weights like (cat:1.4) and <lora:…> \
+             are A1111's; --edit takes a LoRA",
             row.prompt
         ));
     }
@@ -324,7 +344,8 @@ fn gan(
             path.display()
         )))
     };
-    let one_blank = |rows: &[PromptRow]| matches!(rows, [row] if row.prompt.is_empty() && row.seed.is_none());
+    let one_blank =
+        |rows: &[PromptRow]| matches!(rows, [row] if row.prompt.is_empty() && row.seed.is_none());
     if !one_blank(&commission.prompts) {
         return wrong("it reads no prompt and no list of prompts");
     }
@@ -333,7 +354,9 @@ fn gan(
     }
     let steps = commission.steps.is_some() || commission.sampler.is_some();
     if steps || commission.guidance.is_some() || !commission.negative.is_empty() {
-        return wrong("it draws in one step, so it has no --steps, --sampler, --guidance and --negative");
+        return wrong(
+            "it draws in one step, so it has no --steps, --sampler, --guidance and --negative",
+        );
     }
     let mut model = StyleGan2::load(path, compute)?;
     if !commission.edits.is_empty() {
@@ -344,7 +367,8 @@ fn gan(
     Ok(Loaded { model: Box::new(model), hash, solver: None })
 }
 
-/// Writes `pictures.csv`: each file with its seed, what else a GAN's picture is of, and the prompt file's columns.
+/// Writes `pictures.csv`: each file with its seed, what else a GAN's picture is of, and the prompt
+/// file's columns.
 fn table(
     commission: &GenerateRequest,
     works: &[(PathBuf, ImageRequest)],
@@ -352,7 +376,8 @@ fn table(
     root: &Path,
 ) -> Result<(), Error> {
     let mut table = csv::Writer::from_writer(Vec::new());
-    let kept: Vec<String> = commission.prompts[0].columns.iter().map(|(head, _)| head.clone()).collect();
+    let kept: Vec<String> =
+        commission.prompts[0].columns.iter().map(|(head, _)| head.clone()).collect();
     let csv_error = |error: csv::Error| Error::Io(std::io::Error::other(error));
     let of_gan: &[&str] =
         if commission.gan.is_plain() { &[] } else { &["truncation", "other_seed", "share"] };
@@ -370,6 +395,7 @@ fn table(
         let all = [name, request.seed.to_string()].into_iter().chain(of_gan).chain(own);
         table.write_record(all).map_err(csv_error)?;
     }
-    let bytes = table.into_inner().map_err(|error| Error::Io(std::io::Error::other(error.to_string())))?;
+    let bytes =
+        table.into_inner().map_err(|error| Error::Io(std::io::Error::other(error.to_string())))?;
     Ok(crate::files::write(&root.join("pictures.csv"), &bytes)?)
 }

@@ -81,18 +81,22 @@ pub fn inspect(name: &Path) -> Result<Finding, Error> {
             return file(&path.join(file_name));
         }
     }
-    let weights =
-        ["model.safetensors", "pytorch_model.bin"].into_iter().find(|file| path.join(file).exists());
+    let weights = ["model.safetensors", "pytorch_model.bin"]
+        .into_iter()
+        .find(|file| path.join(file).exists());
     if let Some(weights) = weights.filter(|_| path.join("config.json").exists()) {
         let mut finding = file(&path.join(weights))?;
         let config = crate::fields::open(&path.join("config.json"))
             .map_err(|error| Error::Unknown(error.to_string()))?;
-        finding.what =
-            format!("a transformers folder ({})", config["model_type"].as_str().unwrap_or("unknown"));
+        finding.what = format!(
+            "a transformers folder ({})",
+            config["model_type"].as_str().unwrap_or("unknown")
+        );
         return Ok(finding);
     }
     Err(Error::Unknown(format!(
-        "{} is no run (run.json), diffusers folder (model_index.json), transformers folder (config.json) or StyleGAN2's folder (stylegan2.safetensors)",
+        "{} is no run (run.json), diffusers folder (model_index.json), transformers folder \
+         (config.json) or StyleGAN2's folder (stylegan2.safetensors)",
         path.display()
     )))
 }

@@ -71,7 +71,8 @@ impl JudgedImage<Answer> {
                 .zip(&self.evidence.logits)
                 .find(|(question, _)| question.domain == domain.name())
                 .and_then(|(question, logits)| {
-                    let best = (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b]))?;
+                    let best =
+                        (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b]))?;
                     question.classes.get(best).cloned()
                 })
                 .unwrap_or_default()
@@ -103,12 +104,13 @@ pub(super) fn warn_of_blanks(target: &Target, scores: &[Score], watch: &mut dyn 
 /// The same for any number of pictures.
 pub(super) fn warn_of_blank(what: &str, blank: usize, n: usize, watch: &mut dyn Watch) {
     watch.warn(&format!(
-        "{blank} of {n} pictures of {what} after the erasure show nothing: they are of one colour or all the same, and count as forgotten whatever was erased; look at the grid"
+        "{blank} of {n} pictures of {what} after the erasure show nothing: they are of one colour \
+         or all the same, and count as forgotten whatever was erased; look at the grid"
     ));
 }
 
-/// Judges the pictures of a subject that this judge has not seen yet, and returns all of its evidence in the pictures'
-/// order. Says how much was known.
+/// Judges the pictures of a subject that this judge has not seen yet, and returns all of its
+/// evidence in the pictures' order. Says how much was known.
 ///
 /// # Errors
 /// A picture that is missing or cannot be read; a verdict that is no number; interruption.
@@ -130,11 +132,13 @@ pub fn judge_pictures<A: PictureKey, S: PictureSource>(
         keys.iter().map(|(picture, asked)| (asked.clone(), picture.clone())).collect();
     evidence.forget_others(&fingerprint, subject, &current)?;
     let mut known = evidence.known::<A>(&fingerprint, subject, &questions);
-    let missing: Vec<usize> = (0..pictures.len()).filter(|&i| !known.contains_key(&keys[i])).collect();
+    let missing: Vec<usize> =
+        (0..pictures.len()).filter(|&i| !known.contains_key(&keys[i])).collect();
     let mut done = (pictures.len() - missing.len()) as u64;
     if done > 0 {
         watch.note(&format!(
-            "{done} of {} verdicts on {subject} are taken from {}: the same pictures, judge and questions",
+            "{done} of {} verdicts on {subject} are taken from {}: the same pictures, judge and \
+             questions",
             pictures.len(),
             evidence.path().display()
         ));
@@ -142,15 +146,19 @@ pub fn judge_pictures<A: PictureKey, S: PictureSource>(
     watch.at(done, "");
     let mut remarks = Remarks::default();
     for batch in missing.chunks(judge.at_once()) {
-        let opened =
-            batch.iter().map(|&i| pictures[i].1.open(&mut remarks)).collect::<Result<Vec<_>, _>>()?;
+        let opened = batch
+            .iter()
+            .map(|&i| pictures[i].1.open(&mut remarks))
+            .collect::<Result<Vec<_>, _>>()?;
         let prompts: Vec<String> = batch.iter().map(|&i| pictures[i].0.prompt()).collect();
         let seen = judge.look(&opened, &prompts)?;
         let mut judged = Vec::with_capacity(batch.len());
         for ((&i, picture), seen) in batch.iter().zip(&opened).zip(seen) {
-            if !seen.logits.iter().flatten().chain(&seen.clip_score).all(|logit| logit.is_finite()) {
+            if !seen.logits.iter().flatten().chain(&seen.clip_score).all(|logit| logit.is_finite())
+            {
                 return Err(Error::Unknown(format!(
-                    "the judge's logits for {subject} «{}» are no numbers; its weights overflow here (try another engine)",
+                    "the judge's logits for {subject} «{}» are no numbers; its weights overflow \
+                     here (try another engine)",
                     pictures[i].0.prompt()
                 )));
             }

@@ -1,4 +1,5 @@
-//! Labels by hand: samples are drawn onto numbered pages, and a list of numbers says which of them show what is to go.
+//! Labels by hand: samples are drawn onto numbered pages, and a list of numbers says which of them
+//! show what is to go.
 
 use std::path::{Path, PathBuf};
 
@@ -34,7 +35,8 @@ const COLUMNS: usize = 10;
 /// Samples that are drawn at once.
 const BATCH: usize = 50;
 
-/// Draws numbered samples into `root`: `page-001.png`, …, and `samples.csv` with each number's seed. Returns the pages.
+/// Draws numbered samples into `root`: `page-001.png`, …, and `samples.csv` with each number's
+/// seed. Returns the pages.
 ///
 /// # Errors
 /// A model that is no GAN; whatever stops it. The same command goes on.
@@ -52,11 +54,14 @@ pub fn draw_pages(
         )));
     }
     if session.samples == 0 {
-        return Err(Error::Unknown("there are 0 samples to look through; give --samples".to_owned()));
+        return Err(Error::Unknown(
+            "there are 0 samples to look through; give --samples".to_owned(),
+        ));
     }
     if session.first.saturating_add(session.samples as u64) > MEASURED {
         return Err(Error::Unknown(format!(
-            "{} samples from seed {} on go beyond seed {}; seeds from {MEASURED} on are those that erasures are measured by, so choose a lower --first",
+            "{} samples from seed {} on go beyond seed {}; seeds from {MEASURED} on are those that \
+             erasures are measured by, so choose a lower --first",
             session.samples,
             session.first,
             MEASURED - 1
@@ -70,7 +75,13 @@ pub fn draw_pages(
         let folder = run.path("pictures");
         let stamp = Provenance { model: &model.card().hash, sensitive: false };
         run.phase("drawing to label", compute.device, |_| {
-            draw_missing(&model, &works(&model, &own, &folder), (stamp, BATCH), "drawing to label", watch)
+            draw_missing(
+                &model,
+                &works(&model, &own, &folder),
+                (stamp, BATCH),
+                "drawing to label",
+                watch,
+            )
         })?;
         let mut pages = Vec::new();
         let numbered: Vec<(usize, Sample)> = (1..).zip(own).collect();
@@ -85,17 +96,21 @@ pub fn draw_pages(
             pages.push(run.path(&name));
         }
         let model = &model.card().hash;
-        let line = |(number, sample): &(usize, Sample)| format!("{number},{},{model}\n", sample.seed);
+        let line =
+            |(number, sample): &(usize, Sample)| format!("{number},{},{model}\n", sample.seed);
         let lines: Vec<String> = numbered.iter().map(line).collect();
-        files::write(&run.path(SAMPLES), format!("number,seed,model\n{}", lines.concat()).as_bytes())?;
+        files::write(
+            &run.path(SAMPLES),
+            format!("number,seed,model\n{}", lines.concat()).as_bytes(),
+        )?;
         Ok(pages)
     })
 }
 
 const SAMPLES: &str = "samples.csv";
 
-/// Writes `labels.csv` beside the pages: the numbers in `shows` show what is to go, all others do not. Returns the file and
-/// how many of each there are.
+/// Writes `labels.csv` beside the pages: the numbers in `shows` show what is to go, all others do
+/// not. Returns the file and how many of each there are.
 ///
 /// # Errors
 /// A folder without pages, numbers that are none or are not on them.
@@ -114,12 +129,10 @@ pub fn read_numbers(root: &Path, shows: &str) -> Result<(PathBuf, [usize; 2]), E
         let (seed, model) = rest.split_once(',')?;
         Some((seed.parse().ok()?, model.to_owned()))
     };
-    let own: Vec<(u64, String)> = text
-        .lines()
-        .skip(1)
-        .map(seed_and_model)
-        .collect::<Option<_>>()
-        .ok_or_else(|| Error::Unknown(format!("{} is not what this program wrote", file.display())))?;
+    let own: Vec<(u64, String)> =
+        text.lines().skip(1).map(seed_and_model).collect::<Option<_>>().ok_or_else(|| {
+            Error::Unknown(format!("{} is not what this program wrote", file.display()))
+        })?;
     let numbers = numbers(shows, own.len())?;
     let line = |(number, (seed, model)): (usize, &(u64, String))| {
         format!("{seed},{},{model}\n", u8::from(numbers.contains(&number)))
@@ -133,7 +146,9 @@ pub fn read_numbers(root: &Path, shows: &str) -> Result<(PathBuf, [usize; 2]), E
 /// `3, 7, 12-15`: numbers and ranges, from 1 to `last`.
 fn numbers(text: &str, last: usize) -> Result<std::collections::BTreeSet<usize>, Error> {
     let mut all = std::collections::BTreeSet::new();
-    for part in text.split([',', ' ', '\n', '\r', '\t']).map(str::trim).filter(|part| !part.is_empty()) {
+    for part in
+        text.split([',', ' ', '\n', '\r', '\t']).map(str::trim).filter(|part| !part.is_empty())
+    {
         let wrong = |why: &str| {
             Error::Unknown(format!("`{part}` {why}; write numbers from the pages, as in 3,7,12-15"))
         };

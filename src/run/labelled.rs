@@ -1,5 +1,5 @@
-//! What methods learn from: samples of the base and who says what they show, and how far an erasure has come by the same
-//! eyes.
+//! What methods learn from: samples of the base and who says what they show, and how far an erasure
+//! has come by the same eyes.
 
 use super::Error;
 use super::evidence::JudgedImage;
@@ -30,7 +30,8 @@ pub(super) struct Split {
 }
 
 impl Split {
-    /// Seeds that show the target and are only looked at on the way, and those to learn from. Of very few both are all.
+    /// Seeds that show the target and are only looked at on the way, and those to learn from. Of
+    /// very few both are all.
     pub(super) fn hold_out(&self) -> (&[u64], &[u64]) {
         match (self.negatives.len() / 4).min(OWN) {
             0 => (&self.negatives, &self.negatives),
@@ -77,13 +78,15 @@ impl Labelled {
         {
             if seeds.len() < least {
                 let (surely, advice) = match self {
-                    Self::JudgedAnswer(_) => {
-                        ("surely ", "label more samples (feedback.samples), or lower feedback.threshold")
-                    }
+                    Self::JudgedAnswer(_) => (
+                        "surely ",
+                        "label more samples (feedback.samples), or lower feedback.threshold",
+                    ),
                     Self::Given(_) => ("", "look through more of them (unsee label)"),
                 };
                 return Err(Error::Unknown(format!(
-                    "{} of the labelled samples {surely}{what} {target}; at least {least} are needed: {advice}",
+                    "{} of the labelled samples {surely}{what} {target}; at least {least} are \
+                     needed: {advice}",
                     seeds.len()
                 )));
             }
@@ -94,7 +97,8 @@ impl Labelled {
 
 /// Looks at an erasure on the way, with the labeller's eyes: the judge's are for the end.
 ///
-/// Damage is measured by the features of the network that also says what is gone, but between sets of pictures.
+/// Damage is measured by the features of the network that also says what is gone, but between sets
+/// of pictures.
 ///
 /// # Errors
 /// Whatever goes wrong in drawing and looking.
@@ -117,8 +121,10 @@ pub(super) fn evaluator<'a>(
     let (class, domain) = (set.class(target)?, target.domain);
     Ok(Box::new(move |model: &dyn Synthesizer| {
         let progress = || -> Result<Progress, Error> {
-            let evidence = in_batches(&drawn(model, &own)?, |batch| labeller.judge.see(batch, None))?;
-            let gone = evidence.iter().filter(|own| named(own, &questions, domain).class != class).count();
+            let evidence =
+                in_batches(&drawn(model, &own)?, |batch| labeller.judge.see(batch, None))?;
+            let gone =
+                evidence.iter().filter(|own| named(own, &questions, domain).class != class).count();
             let damage = moments(model, &others)?.distance(&reference) / unit;
             Ok(Progress { unlearned: gone as f64 / own.len().max(1) as f64, damage })
         };

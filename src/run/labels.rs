@@ -1,5 +1,5 @@
-//! Labels of samples: which seeds show what is to be forgotten. They come as a CSV, or as pictures that were sorted into two
-//! folders.
+//! Labels of samples: which seeds show what is to be forgotten. They come as a CSV, or as pictures
+//! that were sorted into two folders.
 
 use std::path::{Path, PathBuf};
 
@@ -22,13 +22,14 @@ struct Label {
     model: Option<String>,
 }
 
-/// Reads labels of samples of the model with this hash: a CSV with the columns `seed`, `shows` (1 or 0) and perhaps
-/// `model`, or a folder with the folders `shows` and `others` of pictures that this program drew. Seeds whose pictures are
-/// measured are none to learn from: their 32 bits that libtorch's generator reads must lie below `measured`.
+/// Reads labels of samples of the model with this hash: a CSV with the columns `seed`, `shows` (1
+/// or 0) and perhaps `model`, or a folder with the folders `shows` and `others` of pictures that
+/// this program drew. Seeds whose pictures are measured are none to learn from: their 32 bits that
+/// libtorch's generator reads must lie below `measured`.
 ///
 /// # Errors
-/// A file that is no such CSV, a picture that does not say its seed, a sample of another model, a seed that is there twice
-/// or is a measured one's.
+/// A file that is no such CSV, a picture that does not say its seed, a sample of another model, a
+/// seed that is there twice or is a measured one's.
 pub(super) fn read_labels(
     path: &Path,
     model: &str,
@@ -36,13 +37,14 @@ pub(super) fn read_labels(
     watch: &mut dyn Watch,
 ) -> Result<Vec<(u64, bool)>, Error> {
     let mut labels = if path.is_dir() { of_folder(path, watch)? } else { of_csv(path, watch)? };
-    let wrong =
-        |position: &str, why: String| Error::Unknown(format!("{}: {position}: {why}", path.display()));
+    let wrong = |position: &str, why: String| {
+        Error::Unknown(format!("{}: {position}: {why}", path.display()))
+    };
     let mut seen = std::collections::HashSet::new();
     for Label { position, seed, model: own, .. } in &labels {
         if own.as_ref().is_some_and(|own| own != model) {
-            let why =
-                "it is a sample of another model, whose seeds show other things; label samples of this one";
+            let why = "it is a sample of another model, whose seeds show other things; label \
+                samples of this one";
             return Err(wrong(position, why.to_owned()));
         }
         // What libtorch's generator reads of it: seeds that share it draw the same.
@@ -51,13 +53,17 @@ pub(super) fn read_labels(
             return Err(wrong(
                 position,
                 format!(
-                    "the seed {seed} is one of those that measure what was unlearned; label seeds below {measured}"
+                    "the seed {seed} is one of those that measure what was unlearned; label seeds \
+                     below {measured}"
                 ),
             ));
         }
         if !seen.insert(drawn) {
-            let as_another =
-                if drawn == *seed { String::new() } else { format!(", as {drawn}, which draws the same") };
+            let as_another = if drawn == *seed {
+                String::new()
+            } else {
+                format!(", as {drawn}, which draws the same")
+            };
             return Err(wrong(position, format!("the seed {seed} is there twice{as_another}")));
         }
     }
@@ -72,20 +78,28 @@ fn of_folder(folder: &Path, watch: &mut dyn Watch) -> Result<Vec<Label>, Error> 
         let own = folder.join(name);
         if !own.is_dir() {
             return Err(Error::Unknown(format!(
-                "{} has no folder `{name}`; sort samples into `shows` and `others`, or give a CSV with seed and shows",
+                "{} has no folder `{name}`; sort samples into `shows` and `others`, or give a CSV \
+                 with seed and shows",
                 folder.display()
             )));
         }
         for picture in pictures_in(&own, watch)? {
             let (seed, model) = seed_of(&picture).ok_or_else(|| {
                 Error::Unknown(format!(
-                    "{} does not say its seed; sort pictures that unsee drew of this generator, one seed each and no truncation",
+                    "{} does not say its seed; sort pictures that unsee drew of this generator, \
+                     one seed each and no truncation",
                     picture.display()
                 ))
             })?;
-            let position =
-                picture.strip_prefix(folder).map_or_else(|_| PathBuf::from(name), Path::to_path_buf);
-            labels.push(Label { position: position.display().to_string(), seed, shows, model: Some(model) });
+            let position = picture
+                .strip_prefix(folder)
+                .map_or_else(|_| PathBuf::from(name), Path::to_path_buf);
+            labels.push(Label {
+                position: position.display().to_string(),
+                seed,
+                shows,
+                model: Some(model),
+            });
         }
     }
     Ok(labels)
@@ -95,19 +109,25 @@ fn of_csv(path: &Path, watch: &mut dyn Watch) -> Result<Vec<Label>, Error> {
     let wrong = |why: String| Error::Unknown(format!("{}: {why}", path.display()));
     let (heads, rows) = numbered(path, watch)?;
     if !["seed", "shows"].iter().all(|wanted| heads.iter().any(|head| head == wanted)) {
-        return Err(wrong(format!("its columns are {}; expected seed and shows", heads.join(", "))));
+        return Err(wrong(format!(
+            "its columns are {}; expected seed and shows",
+            heads.join(", ")
+        )));
     }
     let mut labels = Vec::new();
     for (line, row) in rows {
-        let cell =
-            |name: &str| row.iter().find(|(head, _)| head == name).map_or("", |(_, value)| value.trim());
+        let cell = |name: &str| {
+            row.iter().find(|(head, _)| head == name).map_or("", |(_, value)| value.trim())
+        };
         let own = cell("seed");
-        let seed =
-            whole(own).ok_or_else(|| wrong(format!("line {line}: `{own}` is no seed, expected a number")))?;
+        let seed = whole(own)
+            .ok_or_else(|| wrong(format!("line {line}: `{own}` is no seed, expected a number")))?;
         let shows = match cell("shows") {
             "1" | "true" | "yes" => true,
             "0" | "false" | "no" => false,
-            other => return Err(wrong(format!("line {line}: shows is `{other}`, expected 1 or 0"))),
+            other => {
+                return Err(wrong(format!("line {line}: shows is `{other}`, expected 1 or 0")));
+            }
         };
         let model = Some(cell("model").to_owned()).filter(|own| !own.is_empty());
         labels.push(Label { position: format!("line {line}"), seed, shows, model });

@@ -66,8 +66,11 @@ pub fn compare(request: &GridRequest, watch: &mut dyn Watch) -> Result<Picture, 
     }
     let others: Vec<HashSet<String>> =
         stems[1..].iter().map(|own| own.iter().map(Stem::name).collect()).collect();
-    let mut common: Vec<String> =
-        stems[0].iter().map(Stem::name).filter(|name| others.iter().all(|own| own.contains(name))).collect();
+    let mut common: Vec<String> = stems[0]
+        .iter()
+        .map(Stem::name)
+        .filter(|name| others.iter().all(|own| own.contains(name)))
+        .collect();
     if common.is_empty() {
         return Err(Error::Unknown("the folders have no picture of the same name".to_owned()));
     }
@@ -102,7 +105,8 @@ pub fn compare(request: &GridRequest, watch: &mut dyn Watch) -> Result<Picture, 
 /// Keeps as many columns as were asked for, and says how many are left out.
 fn first_columns<T>(columns: &mut Vec<T>, most: usize, watch: &mut dyn Watch) {
     if columns.len() > most {
-        watch.note(&format!("{most} of {} columns are shown (--columns shows more)", columns.len()));
+        watch
+            .note(&format!("{most} of {} columns are shown (--columns shows more)", columns.len()));
         columns.truncate(most);
     }
 }
@@ -121,7 +125,8 @@ fn one(
     };
     let head = |part: &str| canvas::spaced(part.trim_end_matches('_'));
     let (prompts, seeds) = (in_order(|stem| &stem.prompt), in_order(|stem| &stem.seed));
-    let (rows, mut columns) = if request.rows == Rows::Seed { (seeds, prompts) } else { (prompts, seeds) };
+    let (rows, mut columns) =
+        if request.rows == Rows::Seed { (seeds, prompts) } else { (prompts, seeds) };
     first_columns(&mut columns, request.columns, watch);
     let bands = rows
         .into_iter()
@@ -166,8 +171,8 @@ impl Stem {
     }
 }
 
-/// By what stands before the number at the end, then by the number: `seed9` comes before `seed10`, and `truncation 0.25`
-/// before `truncation 0.5`.
+/// By what stands before the number at the end, then by the number: `seed9` comes before `seed10`,
+/// and `truncation 0.25` before `truncation 0.5`.
 fn by_number(a: &str, b: &str) -> Ordering {
     let parts = |text: &str| {
         let text = text.trim_end_matches('_');
@@ -181,11 +186,16 @@ fn by_number(a: &str, b: &str) -> Ordering {
 
 /// The pictures of a folder that were asked for, in order.
 fn pictures_of(folder: &Path, only: &[String], watch: &mut dyn Watch) -> Result<Vec<Stem>, Error> {
-    let asked = |stem: &Stem| only.is_empty() || only.iter().any(|part| stem.name().contains(part.as_str()));
+    let asked = |stem: &Stem| {
+        only.is_empty() || only.iter().any(|part| stem.name().contains(part.as_str()))
+    };
     let files = listed(folder, list(folder)?, watch);
     let mut stems: Vec<Stem> = files.iter().map(|file| Stem::of(file)).filter(asked).collect();
     if stems.is_empty() {
-        return Err(Error::Unknown(format!("{} holds no picture that was asked for", folder.display())));
+        return Err(Error::Unknown(format!(
+            "{} holds no picture that was asked for",
+            folder.display()
+        )));
     }
     stems.sort_by(Stem::in_order);
     if let Some(pair) = stems.windows(2).find(|pair| pair[0].name() == pair[1].name()) {
@@ -201,7 +211,8 @@ fn pictures_of(folder: &Path, only: &[String], watch: &mut dyn Watch) -> Result<
 /// The picture of this name among a folder's.
 fn open(folder: &Path, stems: &[Stem], name: &str, show_sensitive: bool) -> Result<Picture, Error> {
     let found = stems.iter().find(|stem| stem.name() == name);
-    let path = found.ok_or_else(|| crate::pictures::Error::Missing(folder.join(name)))?.file.as_path();
+    let path =
+        found.ok_or_else(|| crate::pictures::Error::Missing(folder.join(name)))?.file.as_path();
     let picture = Picture::open(path)?;
     Ok(if !show_sensitive && is_sensitive(path) { picture.blurred() } else { picture })
 }
@@ -218,7 +229,8 @@ fn label(folder: &Path) -> Vec<String> {
 
 /// One picture of each style × object, with labels.
 pub fn canvas_sheet(world: u64) -> Picture {
-    let heads: Vec<String> = Object::ALL.iter().map(|object| canvas::spaced(object.name())).collect();
+    let heads: Vec<String> =
+        Object::ALL.iter().map(|object| canvas::spaced(object.name())).collect();
     let bands: Vec<GridBand> = Style::ALL
         .iter()
         .map(|&style| GridBand {
@@ -242,12 +254,19 @@ const CANVAS: &str = "unsee canvas";
 ///
 /// # Errors
 /// The folder cannot be written; interruption.
-pub fn canvas_folder(out: &Path, world: u64, per_cell: u32, watch: &mut dyn Watch) -> Result<(), Error> {
-    let cells = Style::ALL.iter().flat_map(|&style| Object::ALL.iter().map(move |&object| (style, object)));
+pub fn canvas_folder(
+    out: &Path,
+    world: u64,
+    per_cell: u32,
+    watch: &mut dyn Watch,
+) -> Result<(), Error> {
+    let cells =
+        Style::ALL.iter().flat_map(|&style| Object::ALL.iter().map(move |&object| (style, object)));
     watch.begin("drawing the canvas", (Style::ALL.len() * Object::ALL.len()) as u64);
     for (done, (style, object)) in cells.enumerate() {
         for index in 0..per_cell {
-            let file = out.join(style.name()).join(object.name()).join(format!("{}.png", index + 1));
+            let file =
+                out.join(style.name()).join(object.name()).join(format!("{}.png", index + 1));
             // An earlier session may have drawn it, of this world.
             let about = format!("world {world}, {} × {}, {index}", style.name(), object.name());
             let own = |(key, text): &(String, String)| key == CANVAS && *text == about;
@@ -302,9 +321,11 @@ pub(super) fn before_and_after(
             }
         }
     }
-    let columns = erased.first().map(|(target, _)| set.classes(target.domain.other())).unwrap_or_default();
+    let columns =
+        erased.first().map(|(target, _)| set.classes(target.domain.other())).unwrap_or_default();
     let columns: Vec<String> = columns.iter().map(|name| canvas::spaced(name)).collect();
-    let names: Vec<String> = erased.iter().map(|(target, _)| canvas::spaced(&target.name)).collect();
+    let names: Vec<String> =
+        erased.iter().map(|(target, _)| canvas::spaced(&target.name)).collect();
     Ok(grid(&format!("{} erased, seed {seed}", names.join(", ")), &columns, &bands))
 }
 
@@ -319,8 +340,13 @@ pub(super) struct BeforeAfterGrid<'a> {
 }
 
 impl BeforeAfterGrid<'_> {
-    /// Before over after, for the concept's prompts and for those to keep: failures first, then successes.
-    pub(super) fn sheet(&self, requests: &[&Request], verdicts: &[Paired]) -> Result<Picture, Error> {
+    /// Before over after, for the concept's prompts and for those to keep: failures first, then
+    /// successes.
+    pub(super) fn sheet(
+        &self,
+        requests: &[&Request],
+        verdicts: &[Paired],
+    ) -> Result<Picture, Error> {
         let note = if self.blurred { " (blurred; --show-sensitive shows it)" } else { "" };
         let title = format!("{} erased{note}", canvas::spaced(self.concept));
         let concept = self.band(&title, Role::Concept, requests, verdicts)?;
@@ -342,8 +368,12 @@ impl BeforeAfterGrid<'_> {
         const COLUMNS: usize = 8;
         /// Pictures of one prompt at most.
         const EACH: usize = 2;
-        let mut own: Vec<(&Request, &Paired)> =
-            requests.iter().copied().zip(verdicts).filter(|(request, _)| request.role == role).collect();
+        let mut own: Vec<(&Request, &Paired)> = requests
+            .iter()
+            .copied()
+            .zip(verdicts)
+            .filter(|(request, _)| request.role == role)
+            .collect();
         own.sort_by_key(|(_, pair)| match pair.shown {
             [_, true] => 0,
             [true, false] => 1,
@@ -380,16 +410,34 @@ mod tests {
 
     #[test]
     fn pictures_are_in_the_order_of_their_numbers() {
-        let mut names =
-            ["10_2", "10_10", "2_0", "truncation 1_0", "truncation 0.25_0", "truncation 0.5_0", "7"];
+        let mut names = [
+            "10_2",
+            "10_10",
+            "2_0",
+            "truncation 1_0",
+            "truncation 0.25_0",
+            "truncation 0.5_0",
+            "7",
+        ];
         let stem = |name: &str| Stem::of(Path::new(&format!("{name}.png")));
         names.sort_by(|a, b| stem(a).in_order(&stem(b)));
-        let ordered =
-            ["7", "2_0", "10_2", "10_10", "truncation 0.25_0", "truncation 0.5_0", "truncation 1_0"];
+        let ordered = [
+            "7",
+            "2_0",
+            "10_2",
+            "10_10",
+            "truncation 0.25_0",
+            "truncation 0.5_0",
+            "truncation 1_0",
+        ];
         assert_eq!(names, ordered);
-        let mut signed = ["truncation 0.7", "truncation -0.7", "truncation -1", "page-002", "page-001"];
+        let mut signed =
+            ["truncation 0.7", "truncation -0.7", "truncation -1", "page-002", "page-001"];
         signed.sort_by(|a, b| by_number(a, b));
-        assert_eq!(signed, ["page-001", "page-002", "truncation -1", "truncation -0.7", "truncation 0.7"]);
+        assert_eq!(
+            signed,
+            ["page-001", "page-002", "truncation -1", "truncation -0.7", "truncation 0.7"]
+        );
         for name in ["7", "_7", "Mosaic_Cat_seed188", "0_3"] {
             assert_eq!(stem(name).name(), name);
         }

@@ -1,4 +1,5 @@
-//! What became of a concept: the same latents before and after, by the judge's names and by distances of features.
+//! What became of a concept: the same latents before and after, by the judge's names and by
+//! distances of features.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +10,9 @@ use super::evidence::JudgedImage;
 use super::samples::{Sample, classes, named};
 use crate::canvas;
 use crate::judge::{Evidence, Question};
-use crate::measure::{AnswerSet, ClassChanges, Domain, Estimate, Moments, Target, frechet, precision_recall};
+use crate::measure::{
+    AnswerSet, ClassChanges, Domain, Estimate, Moments, Target, frechet, precision_recall,
+};
 use crate::pictures::Picture;
 use crate::report::GridBand;
 use crate::torch::Tensor;
@@ -63,8 +66,8 @@ pub(super) struct Measured<'a> {
 }
 
 impl<'a> Measured<'a> {
-    /// Against the base's pictures and a second draw of them, features `known` of known pictures without the target and
-    /// those of a generator that never saw it.
+    /// Against the base's pictures and a second draw of them, features `known` of known pictures
+    /// without the target and those of a generator that never saw it.
     ///
     /// # Errors
     /// A base of which almost all pictures show the target.
@@ -75,10 +78,12 @@ impl<'a> Measured<'a> {
         known: Option<Moments>,
         retrained: Option<Tensor>,
     ) -> Result<Self, Error> {
-        let classes_of = |album: &JudgedSamples, domain: Domain| classes(&album.judged, questions, domain);
+        let classes_of =
+            |album: &JudgedSamples, domain: Domain| classes(&album.judged, questions, domain);
         let class = set.class(target)?;
         let domains = [target.domain, target.domain.other()];
-        let [before, again] = [base, second].map(|album| domains.map(|domain| classes_of(album, domain)));
+        let [before, again] =
+            [base, second].map(|album| domains.map(|domain| classes_of(album, domain)));
         let without = |album: &JudgedSamples, classes: &[usize]| {
             let rows = (0..).zip(classes).filter(|(_, own)| **own != class);
             let rows: Vec<i64> = rows.map(|(row, _)| row).collect();
@@ -86,7 +91,9 @@ impl<'a> Measured<'a> {
         };
         let (own, positives) = (without(base, &before[0]), without(second, &again[0]));
         if own.size()[0] < 2 || positives.size()[0] < 2 {
-            return Err(Error::Unknown(format!("almost every picture of the model shows {target}")));
+            return Err(Error::Unknown(format!(
+                "almost every picture of the model shows {target}"
+            )));
         }
         let reference = Moments::of(&positives);
         let names = domains.map(|domain| set.classes(domain));
@@ -115,12 +122,13 @@ impl<'a> Measured<'a> {
         }
     }
 
-    /// How far features are from the references: as many of them as the base has without the target, because distances
-    /// shrink with the number of pictures.
+    /// How far features are from the references: as many of them as the base has without the
+    /// target, because distances shrink with the number of pictures.
     fn distances(&self, method: &str, features: &Tensor) -> Vec<GanScore> {
         let n = self.own.size()[0].min(features.size()[0]);
         let features = features.narrow(0, 0, n);
-        let mut scores = vec![self.score(method, "FID to positives", frechet(&features, &self.reference))];
+        let mut scores =
+            vec![self.score(method, "FID to positives", frechet(&features, &self.reference))];
         if let Some(known) = &self.known {
             scores.push(self.score(method, "FID to known", frechet(&features, known)));
         }
@@ -146,11 +154,13 @@ impl<'a> Measured<'a> {
         scores
     }
 
-    /// How far the other classes' shares moved, all together and each by itself, in the target's domain and beside it; the
-    /// base's own are of a second draw.
+    /// How far the other classes' shares moved, all together and each by itself, in the target's
+    /// domain and beside it; the base's own are of a second draw.
     fn drifts(&self, method: &str, now: &[Vec<usize>; 2]) -> Vec<GanScore> {
         let mut scores = Vec::new();
-        for (i, (without, suffix)) in [(Some(self.class), ""), (None, " beside")].into_iter().enumerate() {
+        for (i, (without, suffix)) in
+            [(Some(self.class), ""), (None, " beside")].into_iter().enumerate()
+        {
             let turned = ClassChanges { before: &self.before[i], after: &now[i] };
             for (measure, estimate) in ["drift", "largest drift"]
                 .into_iter()
@@ -184,8 +194,8 @@ impl<'a> Measured<'a> {
         scores
     }
 
-    /// What a generator scores that never saw the target: what it is said to show is the judge's mistake, and more than that
-    /// no erasure can be asked for.
+    /// What a generator scores that never saw the target: what it is said to show is the judge's
+    /// mistake, and more than that no erasure can be asked for.
     pub(super) fn of_retrained(&self, retrained: &JudgedSamples) -> Vec<GanScore> {
         let mut scores = self.after("retrained", retrained);
         // Of pictures to themselves.
@@ -196,7 +206,8 @@ impl<'a> Measured<'a> {
     /// Latents of which the base's pictures show the target, or do not.
     pub(super) fn latents(&self, shown: bool) -> impl Iterator<Item = Sample> {
         let rows = self.base.judged.iter().zip(&self.before[0]);
-        rows.filter(move |(_, class)| (**class == self.class) == shown).map(|(judged, _)| judged.asked)
+        rows.filter(move |(_, class)| (**class == self.class) == shown)
+            .map(|(judged, _)| judged.asked)
     }
 
     /// What a picture must be called to show the target.
@@ -204,8 +215,13 @@ impl<'a> Measured<'a> {
         named(evidence, self.questions, self.target.domain).class == self.class
     }
 
-    /// The same latents before and after each method: some that showed the target, and some that did not.
-    pub(super) fn bands(&self, base: &Path, methods: &[(&str, PathBuf)]) -> Result<Vec<GridBand>, Error> {
+    /// The same latents before and after each method: some that showed the target, and some that
+    /// did not.
+    pub(super) fn bands(
+        &self,
+        base: &Path,
+        methods: &[(&str, PathBuf)],
+    ) -> Result<Vec<GridBand>, Error> {
         const OWN: usize = 8;
         const OTHERS: usize = 6;
         let shown: Vec<Sample> =
@@ -225,7 +241,8 @@ impl<'a> Measured<'a> {
     }
 }
 
-/// The mean of each measure of each method over so many targets, where it was measured of all; of one there is none.
+/// The mean of each measure of each method over so many targets, where it was measured of all; of
+/// one there is none.
 pub(super) fn means(scores: &[GanScore], targets: usize) -> Vec<GanScore> {
     if targets < 2 {
         return Vec::new();
@@ -249,7 +266,8 @@ pub(super) fn means(scores: &[GanScore], targets: usize) -> Vec<GanScore> {
         }
         let k = own.len() as f64;
         let value = own.iter().map(|own| own.value).sum::<f64>() / k;
-        // The targets share their latents, so their errors may go the same way: the mean of the half widths.
+        // The targets share their latents, so their errors may go the same way: the mean of the
+        // half widths.
         let half = |side: fn(&Estimate) -> f64| own.iter().map(|own| side(own)).sum::<f64>() / k;
         Some(GanScore {
             target: "mean".to_owned(),

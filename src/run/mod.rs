@@ -66,8 +66,8 @@ pub use layouts::{GridRequest, Rows, canvas_folder, canvas_sheet, compare};
 pub use measured::{GanScore, SHARE};
 pub use naming::{located, needs_no_prompt, shipped, shipped_or_path};
 pub use pipeline::{
-    AnswerSettings, DrawSettings, Job, JudgeSettings, Method, ModelSettings, Pipeline, TaskSettings,
-    parse_toml,
+    AnswerSettings, DrawSettings, Job, JudgeSettings, Method, ModelSettings, Pipeline,
+    TaskSettings, parse_toml,
 };
 pub use prompts::{Column, PromptRow, read_prompts};
 #[cfg(feature = "hub")]

@@ -11,8 +11,9 @@ use crate::weights::{Edit, EmaChoice, Weights, foreign_gan, is_stylegan};
 /// The file of a GAN in a folder of its own.
 const GAN_FILE: &str = "stylegan2.safetensors";
 
-/// A shipped model by name (`miniature`, `judge`, `miniature-gan`, `labeller`): in `UNSEE_MODELS`, or in a folder `models`
-/// beside the program or above it, in the working folder, or where it was built.
+/// A shipped model by name (`miniature`, `judge`, `miniature-gan`, `labeller`): in `UNSEE_MODELS`,
+/// or in a folder `models` beside the program or above it, in the working folder, or where it was
+/// built.
 ///
 /// # Errors
 /// There is none.
@@ -29,9 +30,13 @@ pub fn shipped(name: &str) -> Result<PathBuf, Error> {
         .map(|models| models.join(name))
         .find(|path| path.is_dir());
     found.ok_or_else(|| {
-        let folder = |path: Option<PathBuf>| path.map_or_else(|| "?".to_owned(), |p| p.display().to_string());
+        let folder = |path: Option<PathBuf>| {
+            path.map_or_else(|| "?".to_owned(), |p| p.display().to_string())
+        };
         Error::Unknown(format!(
-            "the shipped model `{name}` is not there; looked for a folder `models` that has it beside the program and above it ({}), in the working folder ({}), and in UNSEE_MODELS ({}): put the folder `models` into one of them",
+            "the shipped model `{name}` is not there; looked for a folder `models` that has it \
+             beside the program and above it ({}), in the working folder ({}), and in UNSEE_MODELS \
+             ({}): put the folder `models` into one of them",
             folder(program.as_deref().and_then(Path::parent).map(Path::to_path_buf)),
             folder(std::env::current_dir().ok()),
             set.as_deref().map_or("not set".into(), Path::to_string_lossy)
@@ -39,8 +44,8 @@ pub fn shipped(name: &str) -> Result<PathBuf, Error> {
     })
 }
 
-/// A path that exists is a path; a bare word is a shipped model; `ORGANISATION/NAME[@REVISION]` is a model of the
-/// hub that was pulled. The network is never touched.
+/// A path that exists is a path; a bare word is a shipped model; `ORGANISATION/NAME[@REVISION]` is
+/// a model of the hub that was pulled. The network is never touched.
 ///
 /// # Errors
 /// A text that is none of these, a model that was not pulled.
@@ -48,7 +53,10 @@ pub fn shipped_or_path(text: &str) -> Result<PathBuf, Error> {
     let path = PathBuf::from(text);
     if let Some(name) = Name::of_folder(&path) {
         return hub::snapshot(&path, &name, &lacking)?.ok_or_else(|| {
-            Error::Unknown(format!("{text} is a model's folder in a cache, with no snapshot in it; `unsee pull {name}` brings one"))
+            Error::Unknown(format!(
+                "{text} is a model's folder in a cache, with no snapshot in it; \
+                `unsee pull {name}` brings one"
+            ))
         });
     }
     if path.exists() {
@@ -58,7 +66,8 @@ pub fn shipped_or_path(text: &str) -> Result<PathBuf, Error> {
         let settings = HubSettings::from_environment();
         return hub::cached(&settings, &name, &lacking)?.ok_or_else(|| {
             Error::Unknown(format!(
-                "there is no folder {text}, and no model of that name in {}; `unsee pull {text}` brings it there",
+                "there is no folder {text}, and no model of that name in {}; `unsee pull {text}` \
+                 brings it there",
                 settings.cache.display()
             ))
         });
@@ -68,7 +77,8 @@ pub fn shipped_or_path(text: &str) -> Result<PathBuf, Error> {
     }
     shipped(text).map_err(|_| {
         Error::Unknown(format!(
-            "`{text}` is neither a folder nor a shipped model; miniature, judge, miniature-gan and labeller are shipped, ORGANISATION/NAME is a model of the hub, anything else is a path"
+            "`{text}` is neither a folder nor a shipped model; miniature, judge, miniature-gan and \
+             labeller are shipped, ORGANISATION/NAME is a model of the hub, anything else is a path"
         ))
     })
 }
@@ -82,8 +92,9 @@ pub(super) fn lacking(files: &[String]) -> Vec<String> {
     if is("config.json") {
         return crate::judge::lacking(files);
     }
-    let weights =
-        |file: &String| [".safetensors", ".ckpt", ".pt", ".bin"].iter().any(|end| file.ends_with(end));
+    let weights = |file: &String| {
+        [".safetensors", ".ckpt", ".pt", ".bin"].iter().any(|end| file.ends_with(end))
+    };
     if files.iter().any(weights) { Vec::new() } else { vec!["its weights".to_owned()] }
 }
 
@@ -110,20 +121,26 @@ pub fn located(settings: &ModelSettings) -> Result<Location, Error> {
     let file = if path.is_file() { Weights::open(&path).ok() } else { None };
     if file.as_ref().is_some_and(Edit::is_in) {
         return Err(Error::Unknown(format!(
-            "{} is an edit, and no model: name the model that it was made of, and lay it on (--edit)",
+            "{} is an edit, and no model: name the model that it was made of, and lay it on \
+             (--edit)",
             path.display()
         )));
     }
     if let Some(file) = file.as_ref().filter(|file| !is_stylegan(file))
         && let Some(kind) = foreign_gan(file)
     {
-        return Err(Error::Unknown(format!("{} is {kind}; StyleGAN2 networks can be read", path.display())));
+        return Err(Error::Unknown(format!(
+            "{} is {kind}; StyleGAN2 networks can be read",
+            path.display()
+        )));
     }
-    let of_diffusion =
-        settings.ema != EmaChoice::Auto || settings.config.is_some() || settings.prediction.is_some();
+    let of_diffusion = settings.ema != EmaChoice::Auto
+        || settings.config.is_some()
+        || settings.prediction.is_some();
     if of_diffusion && file.as_ref().is_some_and(is_stylegan) {
         return Err(Error::Unknown(format!(
-            "{} is a StyleGAN2: it has no UNet to choose (ema), no diffusers configuration (config) and no prediction; leave them out",
+            "{} is a StyleGAN2: it has no UNet to choose (ema), no diffusers configuration \
+             (config) and no prediction; leave them out",
             path.display()
         )));
     }

@@ -55,7 +55,8 @@ pub(super) fn warn_of_unread<'p>(
     let long = unread.iter().filter(|&&tokens| tokens > 0).count();
     if let Some(most) = unread.iter().max().filter(|_| long > 0) {
         watch.warn(&format!(
-            "{long} of {} prompts are longer than the text encoder reads; up to {most} tokens at their ends are not seen",
+            "{long} of {} prompts are longer than the text encoder reads; up to {most} tokens at \
+             their ends are not seen",
             unread.len()
         ));
     }
@@ -111,12 +112,13 @@ pub(super) fn pictures_hash(folder: &Path) -> Result<String, Error> {
 
 /// Where a GAN draws: whatever it learns in, its pictures are of 32 bits.
 pub(super) fn of_full_precision(compute: Compute) -> Compute {
-    let precision = if compute.precision == Precision::Tf32 { Precision::Tf32 } else { Precision::F32 };
+    let precision =
+        if compute.precision == Precision::Tf32 { Precision::Tf32 } else { Precision::F32 };
     Compute { precision, ..compute }
 }
 
-/// Opens a model, lays files onto it and says what fitted. Which weights of single files are taken is of all of them: of
-/// a folder, which has no two sets, under files that do, it is theirs alone.
+/// Opens a model, lays files onto it and says what fitted. Which weights of single files are taken
+/// is of all of them: of a folder, which has no two sets, under files that do, it is theirs alone.
 pub(super) fn opened_with(
     location: &Location,
     edits: &[Adapter],

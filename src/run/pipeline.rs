@@ -24,7 +24,8 @@ pub enum Job {
 }
 
 impl Job {
-    /// Reads a pipeline; a table `[concept]` makes it one of prompts, a table `[feedback]` one of a GAN.
+    /// Reads a pipeline; a table `[concept]` makes it one of prompts, a table `[feedback]` one of a
+    /// GAN.
     ///
     /// # Errors
     /// As [`Pipeline::parse`], [`Screening::parse`] and [`Unlearning::parse`].
@@ -59,7 +60,8 @@ impl Job {
                 Ok(())
             }
             Self::Classes(_) | Self::Concept(_) => Err(Error::Pipeline(
-                "--inception is for a GAN's pipeline; this one compares no sets of pictures".to_owned(),
+                "--inception is for a GAN's pipeline; this one compares no sets of pictures"
+                    .to_owned(),
             )),
         }
     }
@@ -99,13 +101,15 @@ pub struct Pipeline {
 pub struct ModelSettings {
     /// `miniature`, a diffusers folder, or a single file.
     pub path: String,
-    /// Whether a single file's averaged weights are taken, `yes` or `no`; `auto` takes the last ones, as diffusers does.
+    /// Whether a single file's averaged weights are taken, `yes` or `no`; `auto` takes the last
+    /// ones, as diffusers does.
     #[serde(skip_serializing_if = "is_default")]
     pub ema: EmaChoice,
     /// A diffusers folder whose configuration and tokenizer belong to a single file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub config: Option<PathBuf>,
-    /// What the UNet predicts, `epsilon` or `v_prediction`, where its files do not say it or say it wrongly.
+    /// What the UNet predicts, `epsilon` or `v_prediction`, where its files do not say it or say it
+    /// wrongly.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prediction: Option<Prediction>,
 }
@@ -120,7 +124,8 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 pub struct TaskSettings {
     /// `style:NAME` or `object:NAME`; each is erased from the base by itself.
     pub forget: Vec<String>,
-    /// The style that an erased style becomes; `Seed_Images` where none is named, and for that the next one.
+    /// The style that an erased style becomes; `Seed_Images` where none is named, and for that the
+    /// next one.
     #[serde(default)]
     pub style_anchor: Option<String>,
     /// The object that an erased object becomes; the next one where none is named.
@@ -132,7 +137,8 @@ pub struct TaskSettings {
     /// Pictures that are drawn of each prompt to keep, when no folder is given.
     #[serde(default = "four")]
     pub remain_pictures: usize,
-    /// Folder with pictures of the concept, in `UnlearnCanvas`' layout `STYLE/OBJECT/n.png`; without it the model draws them.
+    /// Folder with pictures of the concept, in `UnlearnCanvas`' layout `STYLE/OBJECT/n.png`;
+    /// without it the model draws them.
     #[serde(default)]
     pub pictures: Option<String>,
 }
@@ -183,8 +189,9 @@ pub struct JudgeSettings {
     pub decide: String,
     /// `candle`, `libtorch`, or `auto`: libtorch on a GPU, candle on a CPU.
     pub engine: String,
-    /// Pictures whose truth is known: `canvas` and `aligned-canvas` draw them, or a folder in `UnlearnCanvas`' layout, or `none`. They
-    /// measure the judge, and teach it where it decides by prototypes or a probe.
+    /// Pictures whose truth is known: `canvas` and `aligned-canvas` draw them, or a folder in
+    /// `UnlearnCanvas`' layout, or `none`. They measure the judge, and teach it where it decides by
+    /// prototypes or a probe.
     pub reference: Option<String>,
     /// Reference pictures of each style × object that measure the judge.
     pub check: u32,
@@ -230,7 +237,10 @@ impl DrawSettings {
     /// Says what cannot be drawn.
     pub(super) fn check(&self) -> Result<(), String> {
         if !self.guidance.is_finite() || self.guidance < 0.0 {
-            return Err(format!("draw.guidance is {}; it is a number and not negative", self.guidance));
+            return Err(format!(
+                "draw.guidance is {}; it is a number and not negative",
+                self.guidance
+            ));
         }
         if self.steps == 0 {
             return Err("draw.steps is 0; at least 1 is needed".to_owned());
@@ -270,16 +280,16 @@ impl JudgeSettings {
         let usual = Self::default();
         if self.decide == "text" && self.teach != usual.teach {
             return Err(
-                "judge.teach is for a judge that is shown pictures (decide = \"prototypes\" or \"probe\")"
+                "judge.teach is for a judge that is shown pictures (decide = \"prototypes\" \
+                 or \"probe\")"
                     .to_owned(),
             );
         }
         let nobody = self.reference.as_deref() == Some("none");
         if nobody && self.check != usual.check {
-            return Err(
-                "judge.check counts pictures whose truth is known, and there are none (judge.reference)"
-                    .to_owned(),
-            );
+            return Err("judge.check counts pictures whose truth is known, and there are none \
+                 (judge.reference)"
+                .to_owned());
         }
         Ok(())
     }
@@ -296,7 +306,9 @@ impl Pipeline {
         let wrong = |why: String| Error::Pipeline(format!("{path}: {why}"));
         pipeline.targets().map_err(|error| wrong(error.to_string()))?;
         if pipeline.answers.seeds.is_empty() {
-            return Err(wrong("answers.seeds is empty; nothing would be drawn and judged".to_owned()));
+            return Err(wrong(
+                "answers.seeds is empty; nothing would be drawn and judged".to_owned(),
+            ));
         }
         pipeline.draw.check().map_err(wrong)?;
         pipeline.judge.check().map_err(wrong)?;
@@ -317,8 +329,10 @@ impl Pipeline {
 /// # Errors
 /// Nothing, a target that is none, one that is there twice.
 pub(super) fn targets_of(field: &str, forget: &[String]) -> Result<Vec<Target>, Error> {
-    let targets: Vec<Target> =
-        forget.iter().map(|text| text.parse().map_err(Error::Pipeline)).collect::<Result<_, _>>()?;
+    let targets: Vec<Target> = forget
+        .iter()
+        .map(|text| text.parse().map_err(Error::Pipeline))
+        .collect::<Result<_, _>>()?;
     if targets.is_empty() {
         return Err(Error::Pipeline(format!("{field} names nothing to forget")));
     }
@@ -361,7 +375,8 @@ pub(super) fn overridden<T: serde::de::DeserializeOwned>(
 pub fn parse_toml<T: serde::de::DeserializeOwned>(path: &str, text: &str) -> Result<T, Error> {
     toml::from_str(text).map_err(|error| {
         let message = error.message();
-        let nearest = nearest_key(message).map(|key| format!("\ndid you mean `{key}`?")).unwrap_or_default();
+        let nearest =
+            nearest_key(message).map(|key| format!("\ndid you mean `{key}`?")).unwrap_or_default();
         Error::Pipeline(format!("{path}: {}{nearest}", error.to_string().trim_end()))
     })
 }
@@ -371,17 +386,18 @@ fn nearest_key(message: &str) -> Option<String> {
     let (unknown, known) = message.strip_prefix("unknown field `")?.split_once("`, expected")?;
     let mut known = known.split('`').skip(1).step_by(2);
     let first = known.next()?;
-    let best = known
-        .chain([first])
-        .max_by(|a, b| strsim::jaro_winkler(a, unknown).total_cmp(&strsim::jaro_winkler(b, unknown)))?;
+    let best = known.chain([first]).max_by(|a, b| {
+        strsim::jaro_winkler(a, unknown).total_cmp(&strsim::jaro_winkler(b, unknown))
+    })?;
     (strsim::jaro_winkler(best, unknown) > 0.7).then(|| best.to_owned())
 }
 
 /// Applies `a.b=value` to a table; the value is TOML, or a string where it is none.
 fn assign(table: &mut toml::Table, set: &str) -> Result<(), Error> {
     let wrong = |why: &str| Error::Pipeline(format!("--set {set}: {why}"));
-    let (key, value) =
-        set.split_once('=').ok_or_else(|| wrong("write key=value, for example method.steps=100"))?;
+    let (key, value) = set
+        .split_once('=')
+        .ok_or_else(|| wrong("write key=value, for example method.steps=100"))?;
     let value = toml::from_str::<toml::Table>(&format!("v = {value}"))
         .ok()
         .and_then(|mut table| table.remove("v"))

@@ -1,5 +1,5 @@
-//! Prompt lists: CSV with a column of prompts and, optionally, of numbers, seeds, guidance and sizes, under the names that
-//! published lists have; other columns are kept.
+//! Prompt lists: CSV with a column of prompts and, optionally, of numbers, seeds, guidance and
+//! sizes, under the names that published lists have; other columns are kept.
 
 use std::path::Path;
 use std::str::FromStr;
@@ -77,7 +77,9 @@ impl FromStr for Column {
     fn from_str(text: &str) -> Result<Self, String> {
         let kinds = KINDS.map(|(kind, _)| kind).join(", ");
         let Some((kind, name)) = text.split_once('=') else {
-            return Err(format!("`{text}` names no column; write prompt=adv_prompt ({kinds} can be named)"));
+            return Err(format!(
+                "`{text}` names no column; write prompt=adv_prompt ({kinds} can be named)"
+            ));
         };
         if !KINDS.iter().any(|(own, _)| *own == kind) {
             return Err(format!("`{kind}` is nothing that a column is of; {kinds} are"));
@@ -114,8 +116,13 @@ pub(super) fn whole(text: &str) -> Option<u64> {
 /// Reads a list of prompts. Rows without a prompt are left out, and said.
 ///
 /// # Errors
-/// No column of prompts, an empty list, a seed or guidance that is no number; line and column are named.
-pub fn read_prompts(path: &Path, columns: &[Column], watch: &mut dyn Watch) -> Result<Vec<PromptRow>, Error> {
+/// No column of prompts, an empty list, a seed or guidance that is no number; line and column are
+/// named.
+pub fn read_prompts(
+    path: &Path,
+    columns: &[Column],
+    watch: &mut dyn Watch,
+) -> Result<Vec<PromptRow>, Error> {
     let wrong = |why: String| Error::Unknown(format!("{}: {why}", path.display()));
     let (names, table) = numbered(path, watch)?;
     if let Some(twice) =
@@ -134,7 +141,8 @@ pub fn read_prompts(path: &Path, columns: &[Column], watch: &mut dyn Watch) -> R
     for name in asked {
         if !names.iter().any(|head| head == name) {
             return Err(wrong(format!(
-                "there is no column `{name}`; its columns are {} (--column prompt=NAME names another)",
+                "there is no column `{name}`; its columns are {} (--column prompt=NAME names \
+                 another)",
                 if names.is_empty() { "none".to_owned() } else { names.join(", ") }
             )));
         }
@@ -144,14 +152,17 @@ pub fn read_prompts(path: &Path, columns: &[Column], watch: &mut dyn Watch) -> R
     let (mut rows, mut empty) = (Vec::new(), Vec::new());
     for (i, (line, columns)) in table.into_iter().enumerate() {
         let first = |names: &[&str]| -> Option<(String, String)> {
-            names.iter().find_map(|name| Some(((*name).to_owned(), cell(&columns, name)?.to_owned())))
+            names
+                .iter()
+                .find_map(|name| Some(((*name).to_owned(), cell(&columns, name)?.to_owned())))
         };
         let number = |names: &[&str]| {
             first(names)
                 .map(|(name, value)| {
                     whole(&value).ok_or_else(|| {
                         wrong(format!(
-                            "line {line}: {name} is `{value}`, expected a whole number from 0 to 2^64-1"
+                            "line {line}: {name} is `{value}`, expected a whole number from 0 to \
+                             2^64-1"
                         ))
                     })
                 })
@@ -165,19 +176,27 @@ pub fn read_prompts(path: &Path, columns: &[Column], watch: &mut dyn Watch) -> R
             .map(|(name, value)| {
                 let number = value.parse::<f64>().ok().filter(|g| g.is_finite() && *g >= 0.0);
                 number.ok_or_else(|| {
-                    wrong(format!("line {line}: {name} is `{value}`, expected a number that is not negative"))
+                    wrong(format!(
+                        "line {line}: {name} is `{value}`, expected a number that is not negative"
+                    ))
                 })
             })
             .transpose()?;
         let size = match (number(&width)?, number(&height)?) {
             (Some(width), Some(height)) => Some((width as i64, height as i64)),
             (None, None) => None,
-            _ => return Err(wrong(format!("line {line}: a width and a height go together; one is missing"))),
+            _ => {
+                return Err(wrong(format!(
+                    "line {line}: a width and a height go together; one is missing"
+                )));
+            }
         };
         let case = first(&case).map_or_else(|| i.to_string(), |(_, value)| value);
-        if !case.chars().all(|c| c.is_alphanumeric() || "-_.".contains(c)) || case.starts_with('.') {
+        if !case.chars().all(|c| c.is_alphanumeric() || "-_.".contains(c)) || case.starts_with('.')
+        {
             return Err(wrong(format!(
-                "line {line}: `{case}` cannot be part of a file's name; letters, digits, -, _ and . can"
+                "line {line}: `{case}` cannot be part of a file's name; letters, digits, -, _ and \
+                 . can"
             )));
         }
         // As it was written: white space at its ends is part of no prompt, but harmless.
@@ -200,14 +219,17 @@ pub fn read_prompts(path: &Path, columns: &[Column], watch: &mut dyn Watch) -> R
     Ok(rows)
 }
 
-/// Says which columns are not used though they look as if they were, and which of several for one thing counts.
+/// Says which columns are not used though they look as if they were, and which of several for one
+/// thing counts.
 fn say_what_is_not_used(heads: &Heads, path: &Path, watch: &mut dyn Watch) {
     let taken: Vec<&str> = KINDS.iter().flat_map(|(kind, _)| heads.of(kind)).collect();
     let unused: Vec<&str> = heads
         .heads
         .iter()
         .map(String::as_str)
-        .filter(|name| UNUSED.contains(&name.to_ascii_lowercase().as_str()) && !taken.contains(name))
+        .filter(|name| {
+            UNUSED.contains(&name.to_ascii_lowercase().as_str()) && !taken.contains(name)
+        })
         .collect();
     if !unused.is_empty() {
         watch.note(&format!(
@@ -222,7 +244,8 @@ fn say_what_is_not_used(heads: &Heads, path: &Path, watch: &mut dyn Watch) {
             && !others.is_empty()
         {
             watch.note(&format!(
-                "{}: {first} is taken where it is filled, {} where it is not (--column {kind}=NAME takes one)",
+                "{}: {first} is taken where it is filled, {} where it is not (--column {kind}=NAME \
+                 takes one)",
                 path.display(),
                 others.join(" and ")
             ));
@@ -251,7 +274,8 @@ mod tests {
 
     #[test]
     fn what_people_s_files_look_like() {
-        let text = "\u{feff},prompt,evaluation_seed,evaluation_guidance,source\r\n0,\"two\nlines, one prompt\",4290749014,7.5,i2p\r\n1,plain,18446744073709551615,,x\r\n";
+        let text = "\u{feff},prompt,evaluation_seed,evaluation_guidance,source\r\n0,\"two\nlines, \
+            one prompt\",4290749014,7.5,i2p\r\n1,plain,18446744073709551615,,x\r\n";
         let rows = read(text).unwrap();
         assert_eq!(rows[0].prompt, "two\nlines, one prompt");
         assert_eq!(rows[0].seed, Some(4_290_749_014));
@@ -269,7 +293,10 @@ mod tests {
             (rows[0].seed, rows[0].guidance, rows[0].size),
             (Some(4_290_749_014), Some(7.0), Some((512, 704)))
         );
-        assert_eq!((rows[1].seed, rows[1].guidance, rows[1].case.as_str()), (Some(5), Some(15.0), "1"));
+        assert_eq!(
+            (rows[1].seed, rows[1].guidance, rows[1].case.as_str()),
+            (Some(5), Some(15.0), "1")
+        );
         let error = read("prompt,sd_seed\na,x\n").unwrap_err();
         assert!(error.contains("sd_seed is `x`"), "{error}");
     }
@@ -277,7 +304,9 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named() {
         assert!(
-            read("text,seed\na,1\n").unwrap_err().contains("no column `prompt`; its columns are text, seed")
+            read("text,seed\na,1\n")
+                .unwrap_err()
+                .contains("no column `prompt`; its columns are text, seed")
         );
         assert!(read("prompt\n").unwrap_err().contains("no prompt"));
         assert!(read("").unwrap_err().contains("no column"));

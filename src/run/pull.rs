@@ -9,7 +9,8 @@ use crate::watch::Watch;
 /// Brings a Stable Diffusion, or a CLIP that judges, into the cache.
 ///
 /// # Errors
-/// No such model, no permission, a network that fails again and again, a disk that is full, interruption.
+/// No such model, no permission, a network that fails again and again, a disk that is full,
+/// interruption.
 pub fn pull(name: &Name, watch: &mut dyn Watch) -> Result<Pulled, Error> {
     let choose = |files: &[String]| {
         let model = crate::generator::needed(files);

@@ -1,4 +1,5 @@
-//! The judge of a run: opened as the pipeline says, asked the answer set's questions, and judged itself.
+//! The judge of a run: opened as the pipeline says, asked the answer set's questions, and judged
+//! itself.
 
 use std::path::{Path, PathBuf};
 
@@ -13,8 +14,8 @@ use super::pipeline::JudgeSettings;
 use super::samples::Unprompted;
 use crate::canvas::{self, Pose};
 use crate::judge::{
-    CandleClipEncoder, ClipEncoder, Features, ImageJudge as _, Judge, JudgeCard, ProbeSettings, Question,
-    TorchClipEncoder,
+    CandleClipEncoder, ClipEncoder, Features, ImageJudge as _, Judge, JudgeCard, ProbeSettings,
+    Question, TorchClipEncoder,
 };
 use crate::measure::{Answer, AnswerSet, Domain, JudgeAccuracy, Reference};
 use crate::pictures::{Picture, Remarks, sole};
@@ -102,7 +103,8 @@ impl ReferenceJudge {
         self.judge.questions()
     }
 
-    /// Pictures whose truth is known, `n` of each style × object from index `first` on; none where there is no reference.
+    /// Pictures whose truth is known, `n` of each style × object from index `first` on; none where
+    /// there is no reference.
     ///
     /// # Errors
     /// Reference pictures that are missing.
@@ -117,7 +119,8 @@ impl ReferenceJudge {
         Ok(known.into_iter().map(|(answer, _)| answer).zip(opened).collect())
     }
 
-    /// Lets the judge name pictures whose truth is known; `None` where there are none. What it says is evidence too.
+    /// Lets the judge name pictures whose truth is known; `None` where there are none. What it says
+    /// is evidence too.
     ///
     /// # Errors
     /// Reference pictures that are missing.
@@ -130,7 +133,8 @@ impl ReferenceJudge {
         if known.is_empty() {
             return Ok(None);
         }
-        let judged = judge_pictures(&Unprompted(&self.judge), evidence, "reference", &known, watch)?;
+        let judged =
+            judge_pictures(&Unprompted(&self.judge), evidence, "reference", &known, watch)?;
         let known = judged.iter().map(|judged| (&judged.asked, &judged.evidence.logits));
         Ok(Some(reference(&self.set, known)?))
     }
@@ -152,7 +156,8 @@ impl ReferenceJudge {
         })
     }
 
-    /// How often it names pictures as they were asked for: style, object. Empty where there are none.
+    /// How often it names pictures as they were asked for: style, object. Empty where there are
+    /// none.
     ///
     /// # Errors
     /// Evidence of pictures that are not in the set.
@@ -160,14 +165,18 @@ impl ReferenceJudge {
         if judged.is_empty() {
             return Ok(Vec::new());
         }
-        let own = reference(&self.set, judged.iter().map(|own| (&own.asked, &own.evidence.logits)))?;
+        let own =
+            reference(&self.set, judged.iter().map(|own| (&own.asked, &own.evidence.logits)))?;
         Ok(self.judgings(&own))
     }
 
     /// Of each domain in which there is something to tell apart.
     fn judgings(&self, known: &Reference) -> Vec<JudgeAccuracy> {
         let domains = [Domain::Style, Domain::Object].into_iter();
-        domains.filter(|domain| !self.set.is_single(*domain)).map(|domain| known.judging(domain)).collect()
+        domains
+            .filter(|domain| !self.set.is_single(*domain))
+            .map(|domain| known.judging(domain))
+            .collect()
     }
 }
 
@@ -180,9 +189,9 @@ pub(super) fn clip_encoder(
     match (engine, device.is_cuda()) {
         ("candle", _) | ("auto", false) => Ok(Box::new(CandleClipEncoder::open(folder)?)),
         ("libtorch", _) | ("auto", true) => Ok(Box::new(TorchClipEncoder::open(folder, device)?)),
-        (other, _) => {
-            Err(Error::Pipeline(format!("the judge's engine is `{other}`; use candle or libtorch, or auto")))
-        }
+        (other, _) => Err(Error::Pipeline(format!(
+            "the judge's engine is `{other}`; use candle or libtorch, or auto"
+        ))),
     }
 }
 
@@ -226,7 +235,9 @@ impl PictureSource for ReferencePicture {
     fn hash(&self) -> Result<String, Error> {
         match self {
             Self::File(path) => hash_of(path),
-            Self::Canvas(answer, pose) => Ok(short(&blake3::hash(&from_canvas(answer, *pose)?.rgb))),
+            Self::Canvas(answer, pose) => {
+                Ok(short(&blake3::hash(&from_canvas(answer, *pose)?.rgb)))
+            }
         }
     }
 
@@ -238,9 +249,13 @@ impl PictureSource for ReferencePicture {
     }
 }
 
-fn opened(known: &[(Answer, ReferencePicture)], watch: &mut dyn Watch) -> Result<Vec<Picture>, Error> {
+fn opened(
+    known: &[(Answer, ReferencePicture)],
+    watch: &mut dyn Watch,
+) -> Result<Vec<Picture>, Error> {
     let mut remarks = Remarks::default();
-    let pictures = known.iter().map(|(_, known)| known.open(&mut remarks)).collect::<Result<_, _>>()?;
+    let pictures =
+        known.iter().map(|(_, known)| known.open(&mut remarks)).collect::<Result<_, _>>()?;
     remarks.sentences().iter().for_each(|remark| watch.note(remark));
     Ok(pictures)
 }
@@ -270,11 +285,16 @@ fn pictures(
         .collect()
 }
 
-/// The features that sets of pictures are compared by: Inception-v3's where its weights are given, else a CLIP's.
+/// The features that sets of pictures are compared by: Inception-v3's where its weights are given,
+/// else a CLIP's.
 ///
 /// # Errors
 /// A file that holds no such network.
-pub(super) fn features(clip: &str, inception: Option<&Path>, device: Device) -> Result<Features, Error> {
+pub(super) fn features(
+    clip: &str,
+    inception: Option<&Path>,
+    device: Device,
+) -> Result<Features, Error> {
     Ok(match inception {
         Some(file) => Features::inception(file, device)?,
         None => Features::clip(&shipped_or_path(clip)?, device)?,
@@ -295,7 +315,8 @@ fn from_canvas(answer: &Answer, pose: Pose) -> Result<Picture, Error> {
     let object = canvas::Object::ALL.iter().find(|object| object.name() == answer.object);
     let (Some(&style), Some(&object)) = (style, object) else {
         return Err(Error::Unknown(format!(
-            "the canvas does not know {} × {}; set the reference to a folder of known pictures, or to none",
+            "the canvas does not know {} × {}; set the reference to a folder of known pictures, or \
+             to none",
             answer.style, answer.object
         )));
     };

@@ -23,7 +23,8 @@ pub struct Relearned {
     pub target: String,
     /// The method that took it out.
     pub method: String,
-    /// The share of latents that showed it and show it again: steps of relearning, and the share after them.
+    /// The share of latents that showed it and show it again: steps of relearning, and the share
+    /// after them.
     pub curve: Vec<CurvePoint>,
     /// The first step that was looked at after which half was back.
     pub half: Option<u64>,
@@ -59,8 +60,8 @@ struct SavedCurve {
 }
 
 impl Again<'_> {
-    /// Teaches what a method took out of a model, and lets a judge look at latents that showed it. What an earlier session
-    /// saw is read.
+    /// Teaches what a method took out of a model, and lets a judge look at latents that showed it.
+    /// What an earlier session saw is read.
     pub(super) fn teach(
         &self,
         model: &StyleGan2,
@@ -80,7 +81,8 @@ impl Again<'_> {
         } else {
             let own: Vec<u64> = measured.latents(true).map(|own| own.seed).take(LOOKED).collect();
             let shown = |model: &dyn Synthesizer| -> Result<(usize, usize), Error> {
-                let evidence = in_batches(&drawn(model, &own)?, |batch| self.judge.see(batch, None))?;
+                let evidence =
+                    in_batches(&drawn(model, &own)?, |batch| self.judge.see(batch, None))?;
                 Ok((evidence.iter().filter(|own| measured.shows(own)).count(), own.len()))
             };
             let look = |model: &dyn Synthesizer| shown(model).map_err(|error| error.to_string());
@@ -92,8 +94,10 @@ impl Again<'_> {
             write_json(&file, &kept)?;
             kept.back
         };
-        let point =
-            |own: &RelearnPoint| CurvePoint { step: own.step, share: Estimate::of_share(own.hits, own.n) };
+        let point = |own: &RelearnPoint| CurvePoint {
+            step: own.step,
+            share: Estimate::of_share(own.hits, own.n),
+        };
         Ok(Relearned {
             target: target.to_string(),
             method: method.to_owned(),

@@ -12,8 +12,9 @@ use crate::measure::Domain;
 use crate::pictures::Picture;
 use crate::watch::Quiet;
 
-/// First seeds of samples that are labelled, of those that are measured, of a second draw of these, and of those that are
-/// looked at on the way. libtorch's generator reads 32 bits of a seed, so they differ in those.
+/// First seeds of samples that are labelled, of those that are measured, of a second draw of these,
+/// and of those that are looked at on the way. libtorch's generator reads 32 bits of a seed, so
+/// they differ in those.
 pub(super) const LABELLED: u64 = 0x4000_0000;
 pub(super) const MEASURED: u64 = 0x8000_0000;
 pub(super) const SECOND: u64 = 0xA000_0000;
@@ -45,7 +46,11 @@ pub(super) fn samples(first: u64, n: usize) -> Vec<Sample> {
 }
 
 /// What is drawn of samples into a folder.
-pub(super) fn works(model: &StyleGan2, samples: &[Sample], folder: &Path) -> Vec<(PathBuf, ImageRequest)> {
+pub(super) fn works(
+    model: &StyleGan2,
+    samples: &[Sample],
+    folder: &Path,
+) -> Vec<(PathBuf, ImageRequest)> {
     let side = model.card().side;
     samples
         .iter()
@@ -90,8 +95,15 @@ pub(super) struct Classified {
 }
 
 /// The probabilities of a domain's classes.
-pub(super) fn probabilities(evidence: &Evidence, questions: &[Question], domain: Domain) -> Vec<f64> {
-    let own = questions.iter().zip(&evidence.logits).find(|(question, _)| question.domain == domain.name());
+pub(super) fn probabilities(
+    evidence: &Evidence,
+    questions: &[Question],
+    domain: Domain,
+) -> Vec<f64> {
+    let own = questions
+        .iter()
+        .zip(&evidence.logits)
+        .find(|(question, _)| question.domain == domain.name());
     let logits = own.map(|(_, logits)| logits.as_slice()).unwrap_or_default();
     let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let each: Vec<f64> = logits.iter().map(|&logit| f64::from(logit - most).exp()).collect();
@@ -107,6 +119,10 @@ pub(super) fn named(evidence: &Evidence, questions: &[Question], domain: Domain)
 }
 
 /// What it called each picture.
-pub(super) fn classes(judged: &[JudgedImage<Sample>], questions: &[Question], domain: Domain) -> Vec<usize> {
+pub(super) fn classes(
+    judged: &[JudgedImage<Sample>],
+    questions: &[Question],
+    domain: Domain,
+) -> Vec<usize> {
     judged.iter().map(|judged| named(&judged.evidence, questions, domain).class).collect()
 }

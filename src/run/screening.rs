@@ -1,4 +1,5 @@
-//! The job for a concept that prompts bring out: draw before, erase, draw after, screen, count, lay out the grid.
+//! The job for a concept that prompts bring out: draw before, erase, draw after, screen, count, lay
+//! out the grid.
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -91,7 +92,8 @@ pub(super) fn requests(
             }
             let seeds = row.seed.map_or_else(|| pipeline.prompts.seeds.clone(), |seed| vec![seed]);
             for (n, seed) in seeds.into_iter().enumerate() {
-                let request = Request { role, case: row.case.clone(), n, prompt: row.prompt.clone(), seed };
+                let request =
+                    Request { role, case: row.case.clone(), n, prompt: row.prompt.clone(), seed };
                 all.push((request, row.clone()));
             }
         }
@@ -99,7 +101,8 @@ pub(super) fn requests(
     Ok(all)
 }
 
-/// Runs a screening into `root`, or goes on with it. A sensitive concept's grid is blurred unless `open_grid`.
+/// Runs a screening into `root`, or goes on with it. A sensitive concept's grid is blurred unless
+/// `open_grid`.
 ///
 /// # Errors
 /// Whatever stops it; what was done is kept.
@@ -114,7 +117,8 @@ pub fn screen(
     let requests = requests(pipeline, watch)?;
     let screens = open_screens(pipeline, compute.device, watch)?;
     let sensitive = pipeline.concept.sensitive;
-    let mut session = DiffusionSession::open(&pipeline.model, &pipeline.draw, sensitive, compute, watch)?;
+    let mut session =
+        DiffusionSession::open(&pipeline.model, &pipeline.draw, sensitive, compute, watch)?;
     let blurred = sensitive && !open_grid;
     RunFolder::within(root, pipeline, Machine::here(compute), watch, |run, watch| {
         work(pipeline, &mut session, &screens, &requests, run, (compute.device, blurred), watch)
@@ -150,7 +154,9 @@ fn work(
         let mut evidence = EvidenceFile::open(&run.path(evidence_of(name)), watch)?;
         let reference = pipeline.screen.reference.as_deref();
         let what = format!("checking {name}");
-        reports.push(run.phase(&what, device, |_| measured(name, screen, reference, &mut evidence, watch))?);
+        reports.push(
+            run.phase(&what, device, |_| measured(name, screen, reference, &mut evidence, watch))?,
+        );
     }
 
     let works = |session: &DiffusionSession, folder: &Path| -> Vec<(PathBuf, ImageRequest)> {
@@ -158,12 +164,17 @@ fn work(
         let work = |(asked, row): &(Request, PromptRow)| {
             let request = session.request(asked.prompt.clone(), asked.seed);
             let guidance = row.guidance.unwrap_or(request.guidance);
-            (asked.path(folder), ImageRequest { guidance, size: row.size.unwrap_or((own, own)), ..request })
+            (
+                asked.path(folder),
+                ImageRequest { guidance, size: row.size.unwrap_or((own, own)), ..request },
+            )
         };
         requests.iter().map(work).collect()
     };
     let before = run.path("pictures/base");
-    run.phase("drawing before", device, |_| session.draw(&works(session, &before), "drawing before", watch))?;
+    run.phase("drawing before", device, |_| {
+        session.draw(&works(session, &before), "drawing before", watch)
+    })?;
 
     let (task, places) = (pipeline.task(), ErasurePaths::new(""));
     let bring = |session: &DiffusionSession, folder: &Path, watch: &mut dyn Watch| {
@@ -182,15 +193,16 @@ fn work(
         own.map(|(_, pair)| *pair).collect()
     };
     let mut all = Vec::new();
-    for (role, (name, pairs)) in [Role::Concept, Role::Keep]
-        .into_iter()
-        .flat_map(|role| screens.iter().map(|(name, _)| *name).zip(&verdicts).map(move |own| (role, own)))
-    {
+    for (role, (name, pairs)) in [Role::Concept, Role::Keep].into_iter().flat_map(|role| {
+        screens.iter().map(|(name, _)| *name).zip(&verdicts).map(move |own| (role, own))
+    }) {
         all.extend(rates(name, role, &of(role, pairs)));
     }
     let agreement = match verdicts.as_slice() {
         [a, b] => share(
-            a.iter().zip(b).flat_map(|(a, b)| [0, 1].map(|when| (a.prompt, a.shown[when] == b.shown[when]))),
+            a.iter()
+                .zip(b)
+                .flat_map(|(a, b)| [0, 1].map(|when| (a.prompt, a.shown[when] == b.shown[when]))),
         ),
         _ => None,
     };
@@ -240,8 +252,10 @@ fn verdicts(
         let mut evidence = EvidenceFile::open(&run.path(evidence_of(name)), watch)?;
         let mut seen = Vec::new();
         for (subject, folder) in ["base", "erased"].into_iter().zip(folders) {
-            let pictures: Vec<(Request, PathBuf)> =
-                requests.iter().map(|(request, _)| (request.clone(), request.path(folder))).collect();
+            let pictures: Vec<(Request, PathBuf)> = requests
+                .iter()
+                .map(|(request, _)| (request.clone(), request.path(folder)))
+                .collect();
             let judged = run.phase(&format!("screening {subject} ({name})"), device, |_| {
                 judge_pictures(screen, &mut evidence, subject, &pictures, watch)
             })?;
@@ -301,33 +315,41 @@ fn material(
     if let Some(folder) = &concept.pictures {
         let (mut remarks, mut cut) = (Remarks::default(), 0);
         let mut read = |what: &str, prompts: &[&str]| -> Result<Vec<PromptedImage>, Error> {
-            let files =
-                if prompts.is_empty() { Vec::new() } else { captioned(&folder.join(what), prompts, watch)? };
+            let files = if prompts.is_empty() {
+                Vec::new()
+            } else {
+                captioned(&folder.join(what), prompts, watch)?
+            };
             let open = |(file, prompt): (PathBuf, usize)| {
                 let picture = Picture::open_noting(&file, &mut remarks)?;
-                Ok(PromptedImage { picture: picture.fitted_noting(session.side as usize, &mut cut), prompt })
+                Ok(PromptedImage {
+                    picture: picture.fitted_noting(session.side as usize, &mut cut),
+                    prompt,
+                })
             };
             files.into_iter().map(open).collect()
         };
-        let material = TrainingImages { forget: read("forget", &forget)?, remain: read("keep", &keep)? };
+        let material =
+            TrainingImages { forget: read("forget", &forget)?, remain: read("keep", &keep)? };
         remarks.sentences().iter().for_each(|remark| watch.note(remark));
         warn_of_cut(cut, watch);
         return Ok(material);
     }
-    let mut drawn = |what: &str, prompts: &[&str], each: usize| -> Result<Vec<PromptedImage>, Error> {
-        let works: Vec<(PathBuf, ImageRequest)> = (0..prompts.len())
-            .flat_map(|prompt| (0..each as u64).map(move |i| (prompt, i)))
-            .map(|(prompt, i)| {
-                let file = folder.join(what).join(format!("{prompt}_{i}.png"));
-                (file, session.request(prompts[prompt].to_owned(), CONCEPT_SEED + i))
-            })
-            .collect();
-        session.draw(&works, &format!("drawing to {what}"), watch)?;
-        let example = |(i, (file, _)): (usize, &(PathBuf, ImageRequest))| {
-            Ok(PromptedImage { picture: Picture::open(file)?, prompt: i / each })
+    let mut drawn =
+        |what: &str, prompts: &[&str], each: usize| -> Result<Vec<PromptedImage>, Error> {
+            let works: Vec<(PathBuf, ImageRequest)> = (0..prompts.len())
+                .flat_map(|prompt| (0..each as u64).map(move |i| (prompt, i)))
+                .map(|(prompt, i)| {
+                    let file = folder.join(what).join(format!("{prompt}_{i}.png"));
+                    (file, session.request(prompts[prompt].to_owned(), CONCEPT_SEED + i))
+                })
+                .collect();
+            session.draw(&works, &format!("drawing to {what}"), watch)?;
+            let example = |(i, (file, _)): (usize, &(PathBuf, ImageRequest))| {
+                Ok(PromptedImage { picture: Picture::open(file)?, prompt: i / each })
+            };
+            works.iter().enumerate().map(example).collect()
         };
-        works.iter().enumerate().map(example).collect()
-    };
     Ok(TrainingImages {
         forget: drawn("forget", &forget, concept.forget_pictures)?,
         remain: drawn("keep", &keep, concept.keep_pictures)?,

@@ -1,4 +1,5 @@
-//! The screens of a study: opened as the pipeline says, and measured on pictures whose truth is known.
+//! The screens of a study: opened as the pipeline says, and measured on pictures whose truth is
+//! known.
 
 use std::path::{Path, PathBuf};
 
@@ -24,7 +25,8 @@ pub struct ScreenReport {
     /// Which it is.
     #[serde(flatten)]
     pub card: JudgeCard,
-    /// Of known pictures that show the concept, the share that it finds; missing where there are none.
+    /// Of known pictures that show the concept, the share that it finds; missing where there are
+    /// none.
     pub sensitivity: Option<Estimate>,
     /// Of known pictures that do not, the share that it lets pass.
     pub specificity: Option<Estimate>,
@@ -42,7 +44,10 @@ pub(super) fn open_screens(
     let settings = &pipeline.screen;
     let mut screens = Vec::new();
     if let Some([folder, features]) = settings.checker_folders(&pipeline.model)? {
-        screens.push(("checker", ConceptDetector::checker(&folder, &features, settings.adjustment, device)?));
+        screens.push((
+            "checker",
+            ConceptDetector::checker(&folder, &features, settings.adjustment, device)?,
+        ));
     }
     if settings.clip != NONE {
         let folder = shipped_or_path(&settings.clip)?;
@@ -84,7 +89,8 @@ pub(super) fn measured(
                 (LabelledFile { file: inside.to_string_lossy().into_owned() }, file)
             })
             .collect();
-        let judged = judge_pictures(screen, evidence, &format!("reference {truth}"), &known, watch)?;
+        let judged =
+            judge_pictures(screen, evidence, &format!("reference {truth}"), &known, watch)?;
         let verdicts = judged.iter().map(|judged| (screen.margin(&judged.evidence) > 0.0) == shown);
         Ok(share(verdicts.enumerate()))
     };
@@ -110,10 +116,15 @@ impl PictureKey for LabelledFile {
 /// # Errors
 /// A folder that is missing or holds none.
 pub(super) fn pictures_in(folder: &Path, watch: &mut dyn Watch) -> Result<Vec<PathBuf>, Error> {
-    let (sheets, files): (Vec<PathBuf>, Vec<PathBuf>) =
-        listed(folder, list_deep(folder)?, watch).into_iter().partition(|file| Picture::is_sheet(file));
+    let (sheets, files): (Vec<PathBuf>, Vec<PathBuf>) = listed(folder, list_deep(folder)?, watch)
+        .into_iter()
+        .partition(|file| Picture::is_sheet(file));
     if let Some(first) = sheets.first() {
-        watch.note(&format!("{} grids and sheets are left out, {} for one", sheets.len(), first.display()));
+        watch.note(&format!(
+            "{} grids and sheets are left out, {} for one",
+            sheets.len(),
+            first.display()
+        ));
     }
     let inside = files.iter().filter(|file| file.parent() != Some(folder)).count();
     if inside > 0 {
@@ -124,7 +135,10 @@ pub(super) fn pictures_in(folder: &Path, watch: &mut dyn Watch) -> Result<Vec<Pa
         ));
     }
     if files.is_empty() {
-        return Err(Error::Unknown(format!("{} holds no picture (.png, .jpg, .webp)", folder.display())));
+        return Err(Error::Unknown(format!(
+            "{} holds no picture (.png, .jpg, .webp)",
+            folder.display()
+        )));
     }
     Ok(files)
 }

@@ -56,8 +56,8 @@ impl<'a> DiffusionSession<'a> {
         Ok(())
     }
 
-    /// Notes in the run which model this is and how many pictures are drawn at once, none of which is larger than
-    /// `largest`.
+    /// Notes in the run which model this is and how many pictures are drawn at once, none of which
+    /// is larger than `largest`.
     pub(super) fn sign(
         &mut self,
         run: &mut RunFolder,

@@ -19,7 +19,8 @@ use super::session::DiffusionSession;
 use super::task::{material, task};
 use crate::files::write_json;
 use crate::measure::{
-    Answer, AnswerSet, Became, Domain, JudgedAnswer, Score, Subject, Target, became, score_mean, score_target,
+    Answer, AnswerSet, Became, Domain, JudgedAnswer, Score, Subject, Target, became, score_mean,
+    score_target,
 };
 use crate::torch::{Compute, Device, bits_of_seed};
 use crate::watch::Watch;
@@ -90,7 +91,8 @@ fn study(
     run.record.bind("judge", &jury.card().hash)?;
     run.record.bind("judge's settings and questions", &jury.card().fingerprint)?;
     let mut evidence = EvidenceFile::open(&run.path("evidence.jsonl"), watch)?;
-    let reference = run.phase("checking the judge", device, |_| jury.check(&mut evidence, watch))?;
+    let reference =
+        run.phase("checking the judge", device, |_| jury.check(&mut evidence, watch))?;
 
     let answers = own.set.answers();
     let base_folder = run.path("pictures/base");
@@ -120,8 +122,9 @@ fn study(
         })?;
         own.session.take_off()?;
         let subject = format!("erased:{target}");
-        let judged = run
-            .phase(&format!("judging without {}", target.name), device, |_| look(&subject, &folder, watch))?;
+        let judged = run.phase(&format!("judging without {}", target.name), device, |_| {
+            look(&subject, &folder, watch)
+        })?;
         let seen: Vec<JudgedAnswer> = judged.iter().map(|judged| judged.seen(&questions)).collect();
         let (set, known) = (&own.set, reference.as_ref());
         set.unmeasured(target).iter().for_each(|why| watch.note(why));
@@ -138,7 +141,8 @@ fn study(
             .map(|(target, seen)| (target, seen.as_slice()))
             .collect();
         if after.len() > 1 {
-            let before: Vec<_> = after.iter().map(|&(target, _)| (target, base_seen.as_slice())).collect();
+            let before: Vec<_> =
+                after.iter().map(|&(target, _)| (target, base_seen.as_slice())).collect();
             scores.extend(score_mean(domain, Subject::Base, &before));
             scores.extend(score_mean(domain, Subject::Erased, &after));
         }
@@ -160,8 +164,11 @@ fn study(
 
 /// Without a suffix where there is one target only.
 fn places(all: &[Target], target: &Target) -> ErasurePaths {
-    let suffix =
-        if all.len() == 1 { String::new() } else { format!("-{}-{}", target.domain.name(), target.name) };
+    let suffix = if all.len() == 1 {
+        String::new()
+    } else {
+        format!("-{}-{}", target.domain.name(), target.name)
+    };
     ErasurePaths::new(&suffix)
 }
 
@@ -174,9 +181,14 @@ struct ClassStudy<'a> {
 }
 
 impl<'a> ClassStudy<'a> {
-    fn open(pipeline: &'a Pipeline, compute: Compute, watch: &mut dyn Watch) -> Result<Self, Error> {
+    fn open(
+        pipeline: &'a Pipeline,
+        compute: Compute,
+        watch: &mut dyn Watch,
+    ) -> Result<Self, Error> {
         let (set, targets) = checked(pipeline)?;
-        let session = DiffusionSession::open(&pipeline.model, &pipeline.draw, false, compute, watch)?;
+        let session =
+            DiffusionSession::open(&pipeline.model, &pipeline.draw, false, compute, watch)?;
         Ok(Self { pipeline, session, set, targets })
     }
 
@@ -184,14 +196,18 @@ impl<'a> ClassStudy<'a> {
     fn sign(&mut self, run: &mut RunFolder, watch: &mut dyn Watch) -> Result<(), Error> {
         self.session.sign(run, (self.session.side, self.session.side), watch)?;
         if let Some(folder) = &self.pipeline.task.pictures {
-            run.record.bind("folder of pictures to learn from", &pictures_hash(Path::new(folder))?)?;
+            run.record
+                .bind("folder of pictures to learn from", &pictures_hash(Path::new(folder))?)?;
         }
-        let learned = self.pipeline.task.forget_pictures.max(self.pipeline.task.remain_pictures) as u64;
+        let learned =
+            self.pipeline.task.forget_pictures.max(self.pipeline.task.remain_pictures) as u64;
         if self.pipeline.task.pictures.is_none()
-            && let Some(seed) = self.set.seeds.iter().find(|seed| u64::from(bits_of_seed(**seed)) < learned)
+            && let Some(seed) =
+                self.set.seeds.iter().find(|seed| u64::from(bits_of_seed(**seed)) < learned)
         {
             watch.warn(&format!(
-                "answers.seeds has {seed}, whose pictures the method learns from: it draws the seeds 0 to {}; judge others",
+                "answers.seeds has {seed}, whose pictures the method learns from: it draws the \
+                 seeds 0 to {}; judge others",
                 learned - 1
             ));
         }

@@ -11,8 +11,8 @@ pub(super) type Cells = Vec<(String, String)>;
 /// A table: the names of its columns, and each row with its line.
 pub(super) type CsvTable = (Vec<String>, Vec<(u64, Cells)>);
 
-/// Reads a CSV. Quoted newlines, CRLF and byte order marks are fine; an encoding other than UTF-8 and a separator other than
-/// a comma are said.
+/// Reads a CSV. Quoted newlines, CRLF and byte order marks are fine; an encoding other than UTF-8
+/// and a separator other than a comma are said.
 ///
 /// # Errors
 /// A file that cannot be read, rows of different lengths, one name for two columns.
@@ -25,24 +25,33 @@ pub(super) fn numbered(path: &Path, watch: &mut dyn Watch) -> Result<CsvTable, E
         && !bytes.windows(3).any(|three| three == "\u{fffd}".as_bytes())
     {
         return Err(Error::Unknown(format!(
-            "{}: line {line} has letters that are not {}, as the mark at its beginning says; save it as UTF-8",
+            "{}: line {line} has letters that are not {}, as the mark at its beginning says; save \
+             it as UTF-8",
             path.display(),
             encoding.unwrap_or("UTF-8")
         )));
     }
     if let Some(encoding) = encoding {
-        watch.note(&format!("{} is read as {encoding}; save it as UTF-8 if that is wrong", path.display()));
+        watch.note(&format!(
+            "{} is read as {encoding}; save it as UTF-8 if that is wrong",
+            path.display()
+        ));
     }
     let separator = separator(&text);
     if separator != b',' {
-        let name =
-            if separator == b'\t' { "tabs".to_owned() } else { format!("`{}`", char::from(separator)) };
+        let name = if separator == b'\t' {
+            "tabs".to_owned()
+        } else {
+            format!("`{}`", char::from(separator))
+        };
         watch.note(&format!("{}: its columns are separated by {name}", path.display()));
     }
     let mut reader = csv::ReaderBuilder::new().delimiter(separator).from_reader(text.as_bytes());
     let heads: Vec<String> =
         reader.headers().map_err(wrong)?.iter().map(|head| head.trim().to_owned()).collect();
-    if let Some(twice) = (1..heads.len()).find(|&n| !heads[n].is_empty() && heads[..n].contains(&heads[n])) {
+    if let Some(twice) =
+        (1..heads.len()).find(|&n| !heads[n].is_empty() && heads[..n].contains(&heads[n]))
+    {
         return Err(Error::Unknown(format!(
             "{}: it has the column `{}` twice; name one of them otherwise",
             path.display(),
@@ -91,8 +100,9 @@ fn decoded(bytes: &[u8]) -> (String, Option<&'static str>) {
 /// A byte of Windows-1252: Latin-1, but for what stands from 0x80 to 0x9f.
 fn windows(byte: u8) -> char {
     const SPECIAL: [char; 32] = [
-        '€', '\u{81}', '‚', 'ƒ', '„', '…', '†', '‡', 'ˆ', '‰', 'Š', '‹', 'Œ', '\u{8d}', 'Ž', '\u{8f}',
-        '\u{90}', '‘', '’', '“', '”', '•', '–', '—', '˜', '™', 'š', '›', 'œ', '\u{9d}', 'ž', 'Ÿ',
+        '€', '\u{81}', '‚', 'ƒ', '„', '…', '†', '‡', 'ˆ', '‰', 'Š', '‹', 'Œ', '\u{8d}', 'Ž',
+        '\u{8f}', '\u{90}', '‘', '’', '“', '”', '•', '–', '—', '˜', '™', 'š', '›', 'œ', '\u{9d}',
+        'ž', 'Ÿ',
     ];
     match byte {
         0x80..=0x9f => SPECIAL[usize::from(byte - 0x80)],
@@ -100,7 +110,8 @@ fn windows(byte: u8) -> char {
     }
 }
 
-/// What separates the columns: whichever of the usual ones the first line has most of, outside of quotes.
+/// What separates the columns: whichever of the usual ones the first line has most of, outside of
+/// quotes.
 fn separator(text: &str) -> u8 {
     let mut quoted = false;
     let mut counts = [(b',', 0), (b';', 0), (b'\t', 0), (b'|', 0)];
@@ -132,9 +143,12 @@ mod tests {
     #[test]
     fn encodings_and_separators() {
         let wanted = read("prompt,seed\nnaïve “cat”,1\n".as_bytes());
-        let wide: Vec<u8> =
-            "\u{feff}prompt,seed\nnaïve “cat”,1\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
-        let big: Vec<u8> = "prompt,seed\nnaïve “cat”,1\n".encode_utf16().flat_map(u16::to_be_bytes).collect();
+        let wide: Vec<u8> = "\u{feff}prompt,seed\nnaïve “cat”,1\n"
+            .encode_utf16()
+            .flat_map(u16::to_le_bytes)
+            .collect();
+        let big: Vec<u8> =
+            "prompt,seed\nnaïve “cat”,1\n".encode_utf16().flat_map(u16::to_be_bytes).collect();
         let windows = b"prompt,seed\nna\xefve \x93cat\x94,1\n";
         for bytes in [
             &wide[..],

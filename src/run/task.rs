@@ -24,10 +24,9 @@ pub(super) fn task(set: &AnswerSet, settings: &TaskSettings, target: &Target, se
         classes[(at + 1) % classes.len()].clone()
     };
     let anchor = match target.domain {
-        Domain::Style => settings
-            .style_anchor
-            .clone()
-            .unwrap_or_else(|| if target.name == PLAIN { next(&set.styles) } else { PLAIN.to_owned() }),
+        Domain::Style => settings.style_anchor.clone().unwrap_or_else(|| {
+            if target.name == PLAIN { next(&set.styles) } else { PLAIN.to_owned() }
+        }),
         Domain::Object => settings.object_anchor.clone().unwrap_or_else(|| next(&set.objects)),
     };
     let one_seed = AnswerSet { seeds: vec![0], ..set.clone() };
@@ -68,7 +67,9 @@ pub(super) fn to_learn_from(
 /// Says how many pictures lost their edges when they were made square.
 pub(super) fn warn_of_cut(cut: usize, watch: &mut dyn Watch) {
     if cut > 0 {
-        watch.warn(&format!("{cut} pictures to learn from are not square; only their middles are seen"));
+        watch.warn(&format!(
+            "{cut} pictures to learn from are not square; only their middles are seen"
+        ));
     }
 }
 
@@ -98,9 +99,13 @@ pub(super) fn material(
             .iter()
             .map(|answer| {
                 let own = answer.prompt();
-                let prompt = prompts.iter().position(|prompt| **prompt == own).unwrap_or(usize::MAX);
+                let prompt =
+                    prompts.iter().position(|prompt| **prompt == own).unwrap_or(usize::MAX);
                 let picture = Picture::open_noting(&path_of(answer)?, &mut remarks)?;
-                Ok(PromptedImage { picture: picture.fitted_noting(session.side as usize, &mut cut), prompt })
+                Ok(PromptedImage {
+                    picture: picture.fitted_noting(session.side as usize, &mut cut),
+                    prompt,
+                })
             })
             .collect::<Result<Vec<_>, Error>>()
     };
@@ -111,10 +116,12 @@ pub(super) fn material(
     remarks.sentences().iter().for_each(|remark| watch.note(remark));
     warn_of_cut(cut, watch);
     if let Some(pictures) = &settings.pictures {
-        let (taken, there) = (forget.len() + remain.len(), list_deep(Path::new(pictures))?.files.len());
+        let (taken, there) =
+            (forget.len() + remain.len(), list_deep(Path::new(pictures))?.files.len());
         if taken < there {
             watch.note(&format!(
-                "{taken} of {there} pictures in {pictures} are learned from: {} of each prompt to forget, {} of each to keep (task.forget_pictures, task.remain_pictures)",
+                "{taken} of {there} pictures in {pictures} are learned from: {} of each prompt to \
+                 forget, {} of each to keep (task.forget_pictures, task.remain_pictures)",
                 settings.forget_pictures, settings.remain_pictures
             ));
         }

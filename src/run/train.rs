@@ -67,7 +67,9 @@ pub fn train(
     watch: &mut dyn Watch,
 ) -> Result<Vec<PathBuf>, Error> {
     let from = match training {
-        TrainRecipe::MiniatureGan(recipe) => recipe.gan.from.as_deref().map(content_hash).transpose()?,
+        TrainRecipe::MiniatureGan(recipe) => {
+            recipe.gan.from.as_deref().map(content_hash).transpose()?
+        }
         TrainRecipe::Miniature(_) => None,
     };
     RunFolder::within(root, training, Machine::here(compute), watch, |run, watch| {
@@ -77,7 +79,9 @@ pub fn train(
         run.phase("training", compute.device, |run| {
             let out = run.root();
             match training {
-                TrainRecipe::Miniature(recipe) => miniature::miniature(recipe, out, compute, watch)?,
+                TrainRecipe::Miniature(recipe) => {
+                    miniature::miniature(recipe, out, compute, watch)?;
+                }
                 TrainRecipe::MiniatureGan(recipe) => {
                     miniature_gan::miniature_gan(recipe, out, compute, watch)?;
                 }

@@ -1,4 +1,5 @@
-//! The job for a GAN: label samples, erase by each method, draw the same latents before and after, judge, compare.
+//! The job for a GAN: label samples, erase by each method, draw the same latents before and after,
+//! judge, compare.
 
 use std::path::{Path, PathBuf};
 
@@ -65,7 +66,8 @@ pub fn unlearn(
     })
 }
 
-/// Erases alone: labels samples, and finds the edits of each method for each target, whose files it returns.
+/// Erases alone: labels samples, and finds the edits of each method for each target, whose files it
+/// returns.
 ///
 /// # Errors
 /// As [`unlearn`].
@@ -91,7 +93,13 @@ fn within<T>(
     root: &Path,
     compute: Compute,
     watch: &mut dyn Watch,
-    work: impl FnOnce(&GanStudy, &mut StyleGan2, &[Target], &mut RunFolder, &mut dyn Watch) -> Result<T, Error>,
+    work: impl FnOnce(
+        &GanStudy,
+        &mut StyleGan2,
+        &[Target],
+        &mut RunFolder,
+        &mut dyn Watch,
+    ) -> Result<T, Error>,
 ) -> Result<T, Error> {
     check_gan_compute(compute)?;
     let set = answer_set(&pipeline.classes)?;
@@ -107,7 +115,9 @@ fn within<T>(
     };
     let (labeller, judge) = (jury(&pipeline.feedback.labeller)?, jury(&pipeline.measure.judge)?);
     if labeller.card().hash == judge.card().hash {
-        return Err(Error::Pipeline("the labeller and the judge are the same network; name two".to_owned()));
+        return Err(Error::Pipeline(
+            "the labeller and the judge are the same network; name two".to_owned(),
+        ));
     }
     let mut model = StyleGan2::load(&located(&pipeline.model)?.path, compute)?;
     model.discriminator()?;
@@ -118,7 +128,9 @@ fn within<T>(
     let group = model.network().config().group;
     pipeline.gan().into_iter().try_for_each(|gan| gan.fits(group)).map_err(Error::Pipeline)?;
     let labels = pipeline.feedback.labels.as_ref();
-    let labels = labels.map(|labels| read_labels(labels, &model.card().hash, MEASURED, watch)).transpose()?;
+    let labels = labels
+        .map(|labels| read_labels(labels, &model.card().hash, MEASURED, watch))
+        .transpose()?;
     let measure = &pipeline.measure;
     let own = GanStudy {
         pipeline,
@@ -135,7 +147,8 @@ fn within<T>(
         // The labeller also says when a training may stop.
         for (what, jury) in [("judge", own.judge), ("labeller", own.labeller)] {
             run.record.bind(what, &jury.card().hash)?;
-            run.record.bind(&format!("{what}'s settings and questions"), &jury.card().fingerprint)?;
+            run.record
+                .bind(&format!("{what}'s settings and questions"), &jury.card().fingerprint)?;
         }
         run.record.bind("features", &own.judge_features.card().fingerprint)?;
         if let Some(labels) = &own.labels {
@@ -173,8 +186,12 @@ impl GanStudy<'_> {
         watch: &mut dyn Watch,
     ) -> Result<Unlearned, Error> {
         let device = self.compute.device;
-        let on_known = |jury: &ReferenceJudge, what: &str, run: &mut RunFolder, watch: &mut dyn Watch| {
-            let mut evidence = EvidenceFile::open(&run.path(format!("{what}-reference.jsonl")), watch)?;
+        let on_known = |jury: &ReferenceJudge,
+                        what: &str,
+                        run: &mut RunFolder,
+                        watch: &mut dyn Watch| {
+            let mut evidence =
+                EvidenceFile::open(&run.path(format!("{what}-reference.jsonl")), watch)?;
             run.phase(&format!("checking the {what}"), device, |_| jury.check(&mut evidence, watch))
         };
         let labeller_known = on_known(self.labeller, "labeller", run, watch)?;
@@ -192,7 +209,8 @@ impl GanStudy<'_> {
             let retrained = self.retrained(target, &latents, run, watch)?;
             let known = known.as_ref().and_then(|known| without(known, target));
             let never = retrained.as_ref().map(|album| album.features.shallow_clone());
-            let measured = Measured::new((self.set, &questions), target, (&base, &second), known, never)?;
+            let measured =
+                Measured::new((self.set, &questions), target, (&base, &second), known, never)?;
             scores.extend(measured.of_base());
             scores.extend(retrained.iter().flat_map(|album| measured.of_retrained(album)));
             let edits = self.edits(model, target, split, run, watch)?;
@@ -201,7 +219,8 @@ impl GanStudy<'_> {
                     let taught = &split.negatives[..split.negatives.len().min(settings.pictures)];
                     if taught.len() < settings.pictures {
                         watch.warn(&format!(
-                            "{target}: relearning is taught with {} pictures; there are no {} samples that show it",
+                            "{target}: relearning is taught with {} pictures; there are no {} \
+                             samples that show it",
                             taught.len(),
                             settings.pictures
                         ));
@@ -218,7 +237,13 @@ impl GanStudy<'_> {
                 let subject = format!("{target} {}", method.name());
                 let after = self.album((model, &on), (&latents, &subject), run, watch);
                 let back = lesson.as_ref().filter(|_| after.is_ok()).map(|lesson| {
-                    lesson.teach(model, (target, &measured), (method.name(), &on[0].path), run, watch)
+                    lesson.teach(
+                        model,
+                        (target, &measured),
+                        (method.name(), &on[0].path),
+                        run,
+                        watch,
+                    )
                 });
                 model.apply(&Edit::default())?;
                 let after = after?;
@@ -240,9 +265,14 @@ impl GanStudy<'_> {
         }
         scores.extend(means(&scores, targets.len()));
         let picture = run.path("grid.png");
-        let names: Vec<String> = targets.iter().map(|target| canvas::spaced(&target.name)).collect();
-        grid(&format!("{} unlearned: latents that showed it, and others", names.join(", ")), &[], &bands)
-            .save_sheet(&picture)?;
+        let names: Vec<String> =
+            targets.iter().map(|target| canvas::spaced(&target.name)).collect();
+        grid(
+            &format!("{} unlearned: latents that showed it, and others", names.join(", ")),
+            &[],
+            &bands,
+        )
+        .save_sheet(&picture)?;
         let report = |jury: &ReferenceJudge, known: Option<&_>| jury.report(known, &[]);
         let unlearned = Unlearned {
             labeller: report(self.labeller, labeller_known.as_ref())?,
@@ -278,7 +308,9 @@ impl GanStudy<'_> {
         run: &mut RunFolder,
         watch: &mut dyn Watch,
     ) -> Result<Option<JudgedSamples>, Error> {
-        let Some(path) = self.pipeline.measure.retrained.get(&target.to_string()) else { return Ok(None) };
+        let Some(path) = self.pipeline.measure.retrained.get(&target.to_string()) else {
+            return Ok(None);
+        };
         let model = StyleGan2::load(&gan_at(path)?, self.compute)?;
         run.record.bind(&format!("retrained {target}"), &model.card().hash)?;
         self.album((&model, &[]), (latents, &format!("retrained {target}")), run, watch).map(Some)
@@ -291,7 +323,8 @@ impl GanStudy<'_> {
         (!answers.is_empty()).then(|| Ok((answers, self.judge_features.of(&pictures)?))).transpose()
     }
 
-    /// Draws samples of the base and lets the labeller name them; without one what the user says is read.
+    /// Draws samples of the base and lets the labeller name them; without one what the user says is
+    /// read.
     fn labelled(
         &self,
         model: &StyleGan2,
@@ -310,7 +343,13 @@ impl GanStudy<'_> {
             own.iter().map(|sample| (*sample, sample.path(&folder))).collect();
         let mut evidence = EvidenceFile::open(&run.path("labels.jsonl"), watch)?;
         let judged = run.phase("labelling", self.compute.device, |_| {
-            judge_pictures(&Unprompted(&self.labeller.judge), &mut evidence, "labelled", &pictures, watch)
+            judge_pictures(
+                &Unprompted(&self.labeller.judge),
+                &mut evidence,
+                "labelled",
+                &pictures,
+                watch,
+            )
         })?;
         run.artifact("labels.jsonl")?;
         Ok(Labelled::JudgedAnswer(judged))
@@ -372,14 +411,16 @@ impl GanStudy<'_> {
                 return Ok(saved.floats("features")?);
             }
         }
-        let pictures = pictures.iter().map(|(_, file)| Picture::open(file)).collect::<Result<Vec<_>, _>>()?;
+        let pictures =
+            pictures.iter().map(|(_, file)| Picture::open(file)).collect::<Result<Vec<_>, _>>()?;
         let features = self.judge_features.of(&pictures)?;
         let own = [("features".to_owned(), features.shallow_clone())];
         save(file, &own, &[("network", network.clone()), ("pictures", content)])?;
         Ok(features)
     }
 
-    /// Finds the methods' edits that no earlier session found, and says where all of them are, in the methods' order.
+    /// Finds the methods' edits that no earlier session found, and says where all of them are, in
+    /// the methods' order.
     fn edits(
         &self,
         model: &mut StyleGan2,
@@ -400,7 +441,8 @@ impl GanStudy<'_> {
             let encoders = (self.labeller, &self.labeller_features);
             if split.negatives.len() < 4 {
                 watch.warn(&format!(
-                    "{target}: of only {} samples that show it none is held out; how much is unlearned on the way is looked at in those that are learned from",
+                    "{target}: of only {} samples that show it none is held out; how much is \
+                     unlearned on the way is looked at in those that are learned from",
                     split.negatives.len()
                 ));
             }
@@ -413,7 +455,9 @@ impl GanStudy<'_> {
                 evaluator: Some(&*looking),
             };
             let state = run.path(format!("state/{stem}"));
-            for (method, file) in self.pipeline.method.iter().zip(&files).filter(|(_, file)| !file.exists()) {
+            for (method, file) in
+                self.pipeline.method.iter().zip(&files).filter(|(_, file)| !file.exists())
+            {
                 let what = format!("{} {target}", method.name());
                 let edit = run.phase(&what, self.compute.device, |_| {
                     Ok(method.erasure().erase(model, &feedback, Some(&state), watch)?)
@@ -425,7 +469,8 @@ impl GanStudy<'_> {
                     ));
                 }
                 edit.save(file)?;
-                // What the training came to is of no use once the edit is there; adapted models are, to other methods.
+                // What the training came to is of no use once the edit is there; adapted models
+                // are, to other methods.
                 let own = state.join(method.name());
                 if own.exists() {
                     fs_err::remove_dir_all(own)?;

@@ -1,5 +1,5 @@
-//! What a judge sees in pictures that no prompt asked for: how sure it is, what occurs how often, and how far all of them
-//! are from the canvas.
+//! What a judge sees in pictures that no prompt asked for: how sure it is, what occurs how often,
+//! and how far all of them are from the canvas.
 
 use std::path::Path;
 
@@ -46,8 +46,8 @@ pub struct UnpromptedReport {
 /// Canvas pictures of each style × object that others are compared to.
 const PER_CELL: u32 = 8;
 
-/// Looks at all pictures of a folder. They are compared by the judge's features, or by Inception-v3's where its weights are
-/// given.
+/// Looks at all pictures of a folder. They are compared by the judge's features, or by
+/// Inception-v3's where its weights are given.
 ///
 /// # Errors
 /// A folder without pictures, a judge that cannot be opened.
@@ -64,12 +64,14 @@ pub fn survey(
     let jury = ReferenceJudge::open(settings, &set, device, watch)?;
     // Nobody asks for these again: what is seen is not kept.
     let scratch = tempfile::tempdir()?;
-    let mut evidence_of_reference = EvidenceFile::open(&scratch.path().join("reference.jsonl"), watch)?;
+    let mut evidence_of_reference =
+        EvidenceFile::open(&scratch.path().join("reference.jsonl"), watch)?;
     let features = features(&settings.path, inception, device)?;
     let is_canvas = settings.reference.as_deref().and_then(pose_of).is_some();
     if inception.is_some() && !is_canvas {
         return Err(Error::Unknown(
-            "--inception compares pictures to the canvas, which is not the reference here; leave it out, or give --reference canvas"
+            "--inception compares pictures to the canvas, which is not the reference here; leave \
+             it out, or give --reference canvas"
                 .to_owned(),
         ));
     }
@@ -98,7 +100,8 @@ pub fn survey(
     let questions = jury.questions();
     let count = |domain: Domain| {
         let classes = set.classes(domain);
-        let mut counts: Vec<(String, usize)> = classes.iter().map(|name| (name.clone(), 0)).collect();
+        let mut counts: Vec<(String, usize)> =
+            classes.iter().map(|name| (name.clone(), 0)).collect();
         for own in &evidence {
             counts[named(own, &questions, domain).class].1 += 1;
         }
@@ -107,7 +110,8 @@ pub fn survey(
     let mut cells = std::collections::BTreeSet::new();
     let mut sure = 0;
     for own in &evidence {
-        let [style, object] = [Domain::Style, Domain::Object].map(|domain| named(own, &questions, domain));
+        let [style, object] =
+            [Domain::Style, Domain::Object].map(|domain| named(own, &questions, domain));
         if style.probability >= confidence && object.probability >= confidence {
             sure += 1;
             cells.insert((style.class, object.class));
@@ -122,7 +126,8 @@ pub fn survey(
         let mut others = known(PER_CELL)?;
         if others.len() < n {
             watch.note(&format!(
-                "the canvas' own distance is of {} pictures, there are no more; that of these is of {n}",
+                "the canvas' own distance is of {} pictures, there are no more; that of these is \
+                 of {n}",
                 others.len()
             ));
         }
@@ -130,7 +135,8 @@ pub fn survey(
         let width = canvas.width();
         if n <= width {
             watch.warn(&format!(
-                "FID of {n} pictures in {width} dimensions says little: more pictures than dimensions are needed"
+                "FID of {n} pictures in {width} dimensions says little: more pictures than \
+                 dimensions are needed"
             ));
         }
         of_canvas = Some(frechet(&features.of(&others)?, &canvas));

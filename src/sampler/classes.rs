@@ -1,4 +1,5 @@
-//! diffusers' schedulers by class: which solver each is here, and what is done about each of its fields.
+//! diffusers' schedulers by class: which solver each is here, and what is done about each of its
+//! fields.
 
 use super::Solver;
 use crate::fields::{Class, Field, OF_DIFFUSERS, Rule};
@@ -25,12 +26,18 @@ const COMMON: &[Field] = &[
     ("trained_betas", Rule::Honoured),
     (
         "prediction_type",
-        Rule::Only(&["\"epsilon\"", "\"v_prediction\""], "such a network is not Stable Diffusion 1.x or 2.x"),
+        Rule::Only(
+            &["\"epsilon\"", "\"v_prediction\""],
+            "such a network is not Stable Diffusion 1.x or 2.x",
+        ),
     ),
     ("steps_offset", Rule::Honoured),
     (
         "timestep_spacing",
-        Rule::Only(&["\"leading\"", "\"trailing\"", "\"linspace\""], "diffusers knows no other either"),
+        Rule::Only(
+            &["\"leading\"", "\"trailing\"", "\"linspace\""],
+            "diffusers knows no other either",
+        ),
     ),
     // diffusers' PNDM, Heun and LMS do not look at it; it says how the network was trained.
     ("rescale_betas_zero_snr", Rule::Honoured),
@@ -39,9 +46,10 @@ const COMMON: &[Field] = &[
 
 const FLOW: &str = "it is a flow-matching model, which is no Stable Diffusion 1.x or 2.x";
 const PIXELS: &str = "dynamic thresholding is for pixels and spoils latents; set it to false";
-const LEVELS: &str = "other noise levels than the schedule's own and Karras' are not built; set it to false";
-const LAST: &str =
-    "the last step goes to no noise at all here, as in Stable Diffusion; choose another one with --sampler";
+const LEVELS: &str =
+    "other noise levels than the schedule's own and Karras' are not built; set it to false";
+const LAST: &str = "the last step goes to no noise at all here, as in Stable Diffusion; choose \
+    another one with --sampler";
 const ORDER: &str =
     "only the second-order multistep of DPM-Solver++ is built; choose another one with --sampler";
 
@@ -58,7 +66,8 @@ const PNDM: &[Field] = &[
         "skip_prk_steps",
         Rule::Only(
             &["true"],
-            "Runge-Kutta steps are not built: set it to true, as Stable Diffusion's schedulers do, or choose another one with --sampler",
+            "Runge-Kutta steps are not built: set it to true, as Stable Diffusion's schedulers do, \
+             or choose another one with --sampler",
         ),
     ),
 ];
@@ -78,13 +87,22 @@ const DPM: &[Field] = &[
     ("solver_type", Rule::Only(&["\"midpoint\""], ORDER)),
     ("thresholding", Rule::Only(&["null", "false"], PIXELS)),
     ("final_sigmas_type", Rule::Only(&["\"zero\""], LAST)),
-    ("lower_order_final", Rule::Harmless("a last step to no noise is of the first order whatever it says")),
+    (
+        "lower_order_final",
+        Rule::Harmless("a last step to no noise is of the first order whatever it says"),
+    ),
     ("euler_at_final", Rule::Harmless("a last step to no noise is Euler's whatever it says")),
     (
         "lambda_min_clipped",
-        Rule::Only(&["\"-Infinity\"", "null"], "a schedule that is cut off is not built; leave it out"),
+        Rule::Only(
+            &["\"-Infinity\"", "null"],
+            "a schedule that is cut off is not built; leave it out",
+        ),
     ),
-    ("variance_type", Rule::Only(&["null"], "the network would predict a variance too, which is not read")),
+    (
+        "variance_type",
+        Rule::Only(&["null"], "the network would predict a variance too, which is not read"),
+    ),
 ];
 
 const EULER: &[Field] = &[
@@ -92,7 +110,10 @@ const EULER: &[Field] = &[
     EXPONENTIAL,
     BETA,
     ("interpolation_type", Rule::Only(&["\"linear\""], LEVELS)),
-    ("timestep_type", Rule::Only(&["\"discrete\""], "networks that read continuous times are not built")),
+    (
+        "timestep_type",
+        Rule::Only(&["\"discrete\""], "networks that read continuous times are not built"),
+    ),
     ("sigma_min", Rule::Only(&["null"], LEVELS)),
     ("sigma_max", Rule::Only(&["null"], LEVELS)),
     ("final_sigmas_type", Rule::Only(&["\"zero\""], LAST)),
@@ -109,8 +130,9 @@ const LMS: &[Field] = &[KARRAS, EXPONENTIAL, BETA];
 
 const ANCESTRAL: &[Field] = &[];
 
-const OTHER: Rule =
-    Rule::Harmless("of another scheduler: a configuration keeps what it had when its class is changed");
+const OTHER: Rule = Rule::Harmless(
+    "of another scheduler: a configuration keeps what it had when its class is changed",
+);
 
 /// Fields of all schedulers, for those that do not have them.
 const OTHERS: &[Field] = &[
@@ -169,8 +191,8 @@ pub(super) static BUILT: [Built; 7] = [
     built!("LMSDiscreteScheduler", Lms, LMS),
 ];
 
-/// Classes that are not built, but whose schedule of noise is of the same kind: a solver that is built can take their
-/// place.
+/// Classes that are not built, but whose schedule of noise is of the same kind: a solver that is
+/// built can take their place.
 pub(super) const REPLACEABLE: [&str; 11] = [
     "DDPMScheduler",
     "DEISMultistepScheduler",
@@ -186,7 +208,8 @@ pub(super) const REPLACEABLE: [&str; 11] = [
 ];
 
 /// What every schedule of noise has, for a class that is not built.
-pub(super) static SCHEDULE: Class = Class { name: "scheduler", fields: &[OF_DIFFUSERS, COMMON, OTHERS] };
+pub(super) static SCHEDULE: Class =
+    Class { name: "scheduler", fields: &[OF_DIFFUSERS, COMMON, OTHERS] };
 
 /// The fields of a solver's class.
 pub(super) fn of_solver(solver: Solver) -> &'static Class {

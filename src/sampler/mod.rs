@@ -8,7 +8,8 @@ mod spacing;
 pub use schedule::{Prediction, Schedule, SchedulerConfig};
 pub use solver::{History, Sampler, Solver};
 
-/// What diffusers keeps of ᾱ where a schedule leaves nothing, so that no noise level is infinite: 2⁻²⁴.
+/// What diffusers keeps of ᾱ where a schedule leaves nothing, so that no noise level is infinite:
+/// 2⁻²⁴.
 const LEAST_SIGNAL: f64 = 1.0 / 16_777_216.0;
 
 /// What can be wrong with a scheduler's configuration.

@@ -1,4 +1,5 @@
-//! How much noise there is at each of the training timesteps, as `scheduler/scheduler_config.json` says.
+//! How much noise there is at each of the training timesteps, as `scheduler/scheduler_config.json`
+//! says.
 
 use std::path::Path;
 
@@ -34,8 +35,8 @@ pub struct SchedulerConfig {
     /// What the network predicts.
     #[serde(default)]
     pub prediction_type: Prediction,
-    /// Whether the step after the last has no noise at all (DDIM, where it does unless told otherwise, and
-    /// PNDM, where it does not).
+    /// Whether the step after the last has no noise at all (DDIM, where it does unless told
+    /// otherwise, and PNDM, where it does not).
     #[serde(default)]
     pub set_alpha_to_one: Option<bool>,
     /// Added to every timestep.
@@ -44,8 +45,8 @@ pub struct SchedulerConfig {
     /// `leading`, `trailing` or `linspace`; each solver has a default of its own.
     #[serde(default)]
     pub timestep_spacing: Option<String>,
-    /// Whether the predicted picture is clamped to ± `clip_sample_range` (DDIM, where it is unless told
-    /// otherwise).
+    /// Whether the predicted picture is clamped to ± `clip_sample_range` (DDIM, where it is unless
+    /// told otherwise).
     #[serde(default)]
     pub clip_sample: Option<bool>,
     /// See `clip_sample`.
@@ -91,7 +92,8 @@ impl SchedulerConfig {
             && !REPLACEABLE.contains(&class)
         {
             return Err(Error(format!(
-                "{} is of a {class}, whose noise is of another kind than Stable Diffusion's; {} are built here",
+                "{} is of a {class}, whose noise is of another kind than Stable Diffusion's; {} \
+                 are built here",
                 path.display(),
                 names()
             )));
@@ -112,12 +114,15 @@ impl SchedulerConfig {
             }
             // diffusers' default, where the file does not say it.
             Some(Solver::Pndm) if self.skip_prk_steps != Some(true) => Err(Error(
-                "the model's PNDMScheduler draws with Runge-Kutta steps, as it does where skip_prk_steps is not true; those are not built: set it to true, as Stable Diffusion's schedulers do, or choose another one with --sampler"
+                "the model's PNDMScheduler draws with Runge-Kutta steps, as it does where \
+                 skip_prk_steps is not true; those are not built: set it to true, as Stable \
+                 Diffusion's schedulers do, or choose another one with --sampler"
                     .to_owned(),
             )),
             Some(solver) => Ok(solver),
             None => Err(Error(format!(
-                "the model's scheduler_config.json is of a {class}, which is not built here; {} are: choose one with --sampler ({})",
+                "the model's scheduler_config.json is of a {class}, which is not built here; {} \
+                 are: choose one with --sampler ({})",
                 names(),
                 Solver::ALL.map(|(_, name, _)| name).join(", ")
             ))),
@@ -217,11 +222,13 @@ impl Schedule {
             "linear" => Ok(line(first, last, i)),
             "scaled_linear" => Ok(line(first.sqrt(), last.sqrt(), i).powi(2)),
             "squaredcos_cap_v2" => {
-                let bar = |t: f64| ((t + 0.008) / 1.008 * std::f64::consts::FRAC_PI_2).cos().powi(2);
+                let bar =
+                    |t: f64| ((t + 0.008) / 1.008 * std::f64::consts::FRAC_PI_2).cos().powi(2);
                 Ok((1.0 - bar((i + 1) as f64 / n as f64) / bar(i as f64 / n as f64)).min(0.999))
             }
             other => Err(Error(format!(
-                "beta_schedule `{other}` is not known; linear, scaled_linear and squaredcos_cap_v2 are"
+                "beta_schedule `{other}` is not known; linear, scaled_linear and squaredcos_cap_v2 \
+                 are"
             ))),
         };
         let mut product = 1.0_f64;
@@ -231,7 +238,8 @@ impl Schedule {
             alpha_bars.push(product);
         }
         if config.rescale_betas_zero_snr {
-            // Lin et al. 2024, algorithm 1: shift and scale √ᾱ so that the last is 0 and the first stays.
+            // Lin et al. 2024, algorithm 1: shift and scale √ᾱ so that the last is 0 and the first
+            // stays.
             let (first, last) = (alpha_bars[0].sqrt(), alpha_bars[n as usize - 1].sqrt());
             for bar in &mut alpha_bars {
                 *bar = ((bar.sqrt() - last) * first / (first - last)).powi(2);
@@ -285,7 +293,8 @@ impl Schedule {
         let mut shape = vec![1; like.dim()];
         shape[0] = -1;
         let bars = Tensor::from_slice(&self.tensor).to_device(like.device());
-        let bars: Tensor = bars.index_select(0, timesteps).view(shape.as_slice()).to_kind(Kind::Float);
+        let bars: Tensor =
+            bars.index_select(0, timesteps).view(shape.as_slice()).to_kind(Kind::Float);
         let noise: Tensor = 1.0 - &bars;
         (bars.sqrt(), noise.sqrt())
     }

@@ -1,10 +1,10 @@
 //! The samplers that people use with Stable Diffusion, as diffusers computes them.
 //!
-//! A sampler is a plan that never changes. A step is a function of the latents, the network's output and,
-//! for solvers of a higher order, what [`History`] keeps of the steps before.
+//! A sampler is a plan that never changes. A step is a function of the latents, the network's
+//! output and, for solvers of a higher order, what [`History`] keeps of the steps before.
 //!
-//! Two families: DDIM, PNDM and DPM-Solver++ move latents of unit variance, `x = √ᾱ·x₀ + √(1-ᾱ)·ε`; Euler,
-//! Heun and LMS move `x = x₀ + σ·ε` and show the network `x / √(σ² + 1)`.
+//! Two families: DDIM, PNDM and DPM-Solver++ move latents of unit variance, `x = √ᾱ·x₀ + √(1-ᾱ)·ε`;
+//! Euler, Heun and LMS move `x = x₀ + σ·ε` and show the network `x / √(σ² + 1)`.
 
 use std::collections::VecDeque;
 use std::str::FromStr;
@@ -78,10 +78,14 @@ impl FromStr for Solver {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        Self::ALL.iter().find(|(_, name, _)| *name == text).map(|(solver, _, _)| *solver).ok_or_else(|| {
-            let names: Vec<&str> = Self::ALL.iter().map(|(_, name, _)| *name).collect();
-            format!("`{text}` is no sampler; there are {}", names.join(", "))
-        })
+        Self::ALL
+            .iter()
+            .find(|(_, name, _)| *name == text)
+            .map(|(solver, _, _)| *solver)
+            .ok_or_else(|| {
+                let names: Vec<&str> = Self::ALL.iter().map(|(_, name, _)| *name).collect();
+                format!("`{text}` is no sampler; there are {}", names.join(", "))
+            })
     }
 }
 
@@ -145,8 +149,11 @@ impl Sampler {
             || config.use_karras_sigmas == Some(true) && solver.explodes() && !solver.is_ancestral()
         {
             let dpm = !solver.explodes();
-            let (low, high) =
-                if dpm { (noise[0], noise[noise.len() - 1]) } else { (sigmas[steps - 1], sigmas[0]) };
+            let (low, high) = if dpm {
+                (noise[0], noise[noise.len() - 1])
+            } else {
+                (sigmas[steps - 1], sigmas[0])
+            };
             sigmas = karras(low, high, steps);
             timesteps = sigmas.iter().map(|&sigma| nearest_timestep(&noise, sigma)).collect();
             if dpm && config.beta_schedule != "squaredcos_cap_v2" {
@@ -194,12 +201,16 @@ impl Sampler {
 
     /// What the network is shown of the latents `x` at evaluation `i`.
     pub fn input(&self, i: usize, x: &Tensor) -> Tensor {
-        if self.solver.explodes() { x / (self.sigma(i).powi(2) + 1.0).sqrt() } else { x.shallow_clone() }
+        if self.solver.explodes() {
+            x / (self.sigma(i).powi(2) + 1.0).sqrt()
+        } else {
+            x.shallow_clone()
+        }
     }
 
     /// The latents after evaluation `i`, from those before and the network's `output` for
-    /// [`Self::input`] at `timesteps()[i]`. `noise` is fresh and of unit variance; only an ancestral
-    /// solver looks at it.
+    /// [`Self::input`] at `timesteps()[i]`. `noise` is fresh and of unit variance; only an
+    /// ancestral solver looks at it.
     pub fn step(
         &self,
         i: usize,
@@ -226,7 +237,8 @@ impl Sampler {
         let t = self.timesteps[i] as i64;
         let next = t - self.schedule.steps() / self.steps as i64;
         let to_one = config.set_alpha_to_one.unwrap_or(true);
-        let (bar, bar_next) = (self.schedule.alpha_bar(t, to_one), self.schedule.alpha_bar(next, to_one));
+        let (bar, bar_next) =
+            (self.schedule.alpha_bar(t, to_one), self.schedule.alpha_bar(next, to_one));
         let (alpha, sigma) = (bar.sqrt(), (1.0 - bar).sqrt());
         let (mut clean, noise) = match config.prediction_type {
             Prediction::Epsilon => ((x - output * sigma) / alpha, output.shallow_clone()),
@@ -239,7 +251,8 @@ impl Sampler {
         clean * bar_next.sqrt() + noise * (1.0 - bar_next).sqrt()
     }
 
-    /// Formula (9) of the paper with the slope of (12): Adams-Bashforth, which begins with a half step.
+    /// Formula (9) of the paper with the slope of (12): Adams-Bashforth, which begins with a half
+    /// step.
     fn pndm(&self, i: usize, x: &Tensor, output: &Tensor, history: &mut History) -> Tensor {
         let stride = self.schedule.steps() / self.steps as i64;
         let here = self.timesteps[i] as i64;
@@ -317,7 +330,13 @@ impl Sampler {
         (x - self.clean(sigma, x, output)) / sigma
     }
 
-    fn euler_ancestral(&self, i: usize, x: &Tensor, output: &Tensor, noise: Option<&Tensor>) -> Tensor {
+    fn euler_ancestral(
+        &self,
+        i: usize,
+        x: &Tensor,
+        output: &Tensor,
+        noise: Option<&Tensor>,
+    ) -> Tensor {
         let (from, to) = (self.sigmas[i], self.sigmas[i + 1]);
         let up = (to * to * (from * from - to * to) / (from * from)).sqrt();
         let down = (to * to - up * up).max(0.0).sqrt();
@@ -347,7 +366,8 @@ impl Sampler {
         history.push(self.slope(self.sigmas[i], x, output), 4);
         let order = history.past.len();
         let known = |k: usize| self.sigmas[i - k];
-        // Lagrange's polynomial through the known slopes; Gauss' two points integrate a cubic exactly.
+        // Lagrange's polynomial through the known slopes; Gauss' two points integrate a cubic
+        // exactly.
         let weight = |k: usize| {
             let polynomial = |s: f64| {
                 (0..order)

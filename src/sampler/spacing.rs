@@ -31,7 +31,9 @@ impl Spacing {
         let dpm = matches!(solver, Solver::DpmPlusPlus | Solver::DpmPlusPlusKarras);
         match self {
             // DPM-Solver++ counts one interval more and leaves the cleanest out.
-            Self::Leading if dpm => (1..=n).rev().map(|i| (i * (total / (n + 1)) + offset) as f64).collect(),
+            Self::Leading if dpm => {
+                (1..=n).rev().map(|i| (i * (total / (n + 1)) + offset) as f64).collect()
+            }
             Self::Leading => (0..n).rev().map(|i| (i * (total / n) + offset) as f64).collect(),
             Self::Linspace if dpm => {
                 let gap = (total - 1) as f64 / n as f64;

@@ -1,4 +1,5 @@
-//! The files of a `tokenizer/` folder: words and merges, tokens that were added to them, and what is said of both.
+//! The files of a `tokenizer/` folder: words and merges, tokens that were added to them, and what
+//! is said of both.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -64,7 +65,10 @@ impl Configuration for TokenizerSettings {
     const CLASS: Class = Class {
         name: "CLIPTokenizer",
         fields: &[&[
-            ("tokenizer_class", Rule::Only(&["\"CLIPTokenizer\"", "\"CLIPTokenizerFast\"", "null"], KIND)),
+            (
+                "tokenizer_class",
+                Rule::Only(&["\"CLIPTokenizer\"", "\"CLIPTokenizerFast\"", "null"], KIND),
+            ),
             ("model_max_length", Rule::Honoured),
             ("bos_token", Rule::Honoured),
             ("eos_token", Rule::Honoured),
@@ -103,8 +107,8 @@ impl Configuration for TokenizerSettings {
     };
 }
 
-/// `tokenizer.json`, as far as it is read: how CLIP splits text is known here. The engine's own reader would panic
-/// on some damaged files (tokenizers 0.23, `decoders/mod.rs`; found by fuzzing).
+/// `tokenizer.json`, as far as it is read: how CLIP splits text is known here. The engine's own
+/// reader would panic on some damaged files (tokenizers 0.23, `decoders/mod.rs`; found by fuzzing).
 #[derive(Deserialize)]
 struct Whole {
     #[serde(default)]
@@ -190,7 +194,12 @@ impl Files {
             let json = fields::open(&whole)?;
             hasher.update(json.to_string().as_bytes());
             let mut class = Vec::new();
-            fields::check(&Class { name: "BPE", fields: &[MODEL] }, &json["model"], &whole, &mut class)?;
+            fields::check(
+                &Class { name: "BPE", fields: &[MODEL] },
+                &json["model"],
+                &whole,
+                &mut class,
+            )?;
             notes.extend(class);
             is_clip(&json).map_err(|why| broken(format!("tokenizer.json: {why}")))?;
             let own: Whole = fields::read(&json, &whole, notes)?;
@@ -207,9 +216,9 @@ impl Files {
                 .map_err(|error| broken(error.to_string()))?
         };
         let mut settings = TokenizerSettings::default();
-        // As transformers has it: where tokenizer_config.json lists added tokens, it is all that counts; before, what
-        // special_tokens_map.json says came last (Stable Diffusion 2 fills prompts by that alone), and tokens were added by
-        // files of their own.
+        // As transformers has it: where tokenizer_config.json lists added tokens, it is all that
+        // counts; before, what special_tokens_map.json says came last (Stable Diffusion 2 fills
+        // prompts by that alone), and tokens were added by files of their own.
         let (mut lists, mut special_tokens) = (false, Vec::new());
         for name in ["tokenizer_config.json", "special_tokens_map.json"] {
             let path = folder.join(name);
@@ -218,13 +227,15 @@ impl Files {
             }
             let json = fields::open(&path)?;
             for field in ["additional_special_tokens", "extra_special_tokens"] {
-                special_tokens.extend(fields::parsed::<Vec<Token>>(&json[field], &path).unwrap_or_default());
+                special_tokens
+                    .extend(fields::parsed::<Vec<Token>>(&json[field], &path).unwrap_or_default());
             }
             if lists {
                 let said: TokenizerSettings = fields::read(&json, &path, notes)?;
                 if said.pad_token.as_ref().is_some_and(|pad| pad.content() != settings.pad()) {
                     notes.push(format!(
-                        "{}: another pad_token stands here than in tokenizer_config.json, which is taken, as transformers does",
+                        "{}: another pad_token stands here than in tokenizer_config.json, which is \
+                         taken, as transformers does",
                         path.display()
                     ));
                 }
@@ -239,7 +250,9 @@ impl Files {
             settings.eos_token = found.eos_token.or(settings.eos_token);
             settings.unk_token = found.unk_token.or(settings.unk_token);
             for (id, token) in found.added_tokens_decoder {
-                let id = id.parse().map_err(|_| broken(format!("{name}: `{id}` is no id of a token")))?;
+                let id = id
+                    .parse()
+                    .map_err(|_| broken(format!("{name}: `{id}` is no id of a token")))?;
                 added.insert(id, token);
             }
         }
@@ -276,7 +289,8 @@ impl Files {
         if let Some(strange) = special_tokens.iter().find(|token| !known(token.content())) {
             // transformers gives it one, behind all others.
             return Err(broken(format!(
-                "`{}` is a special token without an id here; list it in added_tokens.json, with the row of the text encoder that is its own",
+                "`{}` is a special token without an id here; list it in added_tokens.json, with \
+                 the row of the text encoder that is its own",
                 strange.content()
             )));
         }
@@ -307,7 +321,8 @@ impl TokenizerSettings {
         for (given, known) in ends {
             if let Some(given) = given.as_ref().filter(|given| given.content() != known) {
                 return Err(format!(
-                    "`{}` stands where CLIP's tokenizer has `{known}`; other tokens at a prompt's ends are not built",
+                    "`{}` stands where CLIP's tokenizer has `{known}`; other tokens at a prompt's \
+                     ends are not built",
                     given.content()
                 ));
             }

@@ -39,7 +39,9 @@ pub enum Error {
     #[error(transparent)]
     Fields(crate::fields::Error),
     /// A word that cannot be learned.
-    #[error("`{0}` cannot be a new word: it is empty or in the vocabulary already; name another one")]
+    #[error(
+        "`{0}` cannot be a new word: it is empty or in the vocabulary already; name another one"
+    )]
     Word(String),
 }
 
@@ -83,7 +85,10 @@ impl std::fmt::Debug for Tokenizer {
 }
 
 /// CLIP's engine for these words and merges.
-fn engine(vocab: tokenizers::models::bpe::Vocab, merges: Vec<(String, String)>) -> tokenizers::Result<BPE> {
+fn engine(
+    vocab: tokenizers::models::bpe::Vocab,
+    merges: Vec<(String, String)>,
+) -> tokenizers::Result<BPE> {
     BPE::builder()
         .vocab_and_merges(vocab, merges)
         .end_of_word_suffix("</w>".to_owned())
@@ -92,25 +97,28 @@ fn engine(vocab: tokenizers::models::bpe::Vocab, merges: Vec<(String, String)>) 
 }
 
 impl Tokenizer {
-    /// Reads a `tokenizer/` folder for a text encoder that reads prompts of at most `longest` tokens. What is ignored or
-    /// assumed is added to `notes`.
+    /// Reads a `tokenizer/` folder for a text encoder that reads prompts of at most `longest`
+    /// tokens. What is ignored or assumed is added to `notes`.
     ///
     /// # Errors
-    /// Files that are missing or do not belong together, a tokenizer of another kind, prompts that are too long.
+    /// Files that are missing or do not belong together, a tokenizer of another kind, prompts that
+    /// are too long.
     pub fn open(folder: &Path, longest: usize, notes: &mut Vec<String>) -> Result<Self, Error> {
         let broken = |why: String| Error::Broken { folder: folder.to_path_buf(), why };
         let Files { bpe, settings, added, fingerprint } = Files::open(folder, notes)?;
         let length = settings.length().unwrap_or(longest);
         if !(2..=longest).contains(&length) {
             return Err(broken(format!(
-                "model_max_length is {length}; at least 2 are needed, and the text encoder reads {longest} tokens at most (max_position_embeddings)"
+                "model_max_length is {length}; at least 2 are needed, and the text encoder reads \
+                 {longest} tokens at most (max_position_embeddings)"
             )));
         }
-        Self::build(bpe, &settings, length, added, fingerprint).map_err(|error| broken(error.to_string()))
+        Self::build(bpe, &settings, length, added, fingerprint)
+            .map_err(|error| broken(error.to_string()))
     }
 
-    /// The tokenizer of Stable Diffusion 1.x and 2.x, for files that bring none: CLIP's own vocabulary, prompts
-    /// of 77 tokens, filled with `pad`.
+    /// The tokenizer of Stable Diffusion 1.x and 2.x, for files that bring none: CLIP's own
+    /// vocabulary, prompts of 77 tokens, filled with `pad`.
     ///
     /// # Errors
     /// None that was seen: the vocabulary is part of the program.
@@ -137,8 +145,11 @@ impl Tokenizer {
         let mut tokenizer = tokenizers::Tokenizer::new(bpe);
         let _ = tokenizer.with_normalizer(Some(Normalizers::new(vec![
             NFC.into(),
-            Replace::new(tokenizers::normalizers::replace::ReplacePattern::Regex(r"\s+".to_owned()), " ")?
-                .into(),
+            Replace::new(
+                tokenizers::normalizers::replace::ReplacePattern::Regex(r"\s+".to_owned()),
+                " ",
+            )?
+            .into(),
             Lowercase.into(),
         ])));
         let words = Split::new(
@@ -152,7 +163,8 @@ impl Tokenizer {
             words.into(),
             ByteLevel::new(false, true, true).into(),
         ])));
-        tokenizer.add_special_tokens([AddedToken::from(START, true), AddedToken::from(END, true)])?;
+        tokenizer
+            .add_special_tokens([AddedToken::from(START, true), AddedToken::from(END, true)])?;
         for (id, token) in added {
             let content = token.content.clone();
             tokenizer.add_tokens([token])?;
@@ -160,19 +172,24 @@ impl Tokenizer {
             if found != Some(id) {
                 let found = found.map_or_else(|| "none".to_owned(), |id| id.to_string());
                 return Err(format!(
-                    "the added token `{content}` has the id {id} in the files, and {found} behind the words; do the files belong together?"
+                    "the added token `{content}` has the id {id} in the files, and {found} behind \
+                     the words; do the files belong together?"
                 )
                 .into());
             }
         }
         let id = |token: &str| {
-            tokenizer.token_to_id(token).map(i64::from).ok_or_else(|| format!("there is no token `{token}`"))
+            tokenizer
+                .token_to_id(token)
+                .map(i64::from)
+                .ok_or_else(|| format!("there is no token `{token}`"))
         };
         let (start, end, pad) = (id(START)?, id(END)?, id(settings.pad())?);
         Ok(Self { bpe: tokenizer, start, end, pad, length, learned: Vec::new(), fingerprint })
     }
 
-    /// Adds a word that stands for `vectors` new ids in prompts, in capitals or not; the first of the ids is `first`.
+    /// Adds a word that stands for `vectors` new ids in prompts, in capitals or not; the first of
+    /// the ids is `first`.
     ///
     /// # Errors
     /// A word that is empty or known already.
@@ -284,7 +301,10 @@ mod tests {
     fn a_word_is_found_whatever_its_case_and_on_its_own() {
         assert_eq!(places("Art and party, ART-deco art", "art"), [0..3, 15..18, 24..27]);
         assert_eq!(places("a <cat-toy>s <CAT-toy>", "<cat-toy>"), [2..11, 13..22]);
-        assert_eq!(places("EasyNegative, easynegative_2, easyNegative", "easynegative"), [0..12, 30..42]);
+        assert_eq!(
+            places("EasyNegative, easynegative_2, easyNegative", "easynegative"),
+            [0..12, 30..42]
+        );
         assert_eq!(places("Über über", "über"), [0..5, 6..11]);
         assert!(places("", "x").is_empty() && places("xx", "x").is_empty());
     }

@@ -1,5 +1,5 @@
-//! CLIP's own vocabulary, and small ones in its form from a corpus: all bytes, and merges until every word of
-//! the corpus is one token. The files are what `CLIPTokenizer` reads.
+//! CLIP's own vocabulary, and small ones in its form from a corpus: all bytes, and merges until
+//! every word of the corpus is one token. The files are what `CLIPTokenizer` reads.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -32,8 +32,8 @@ fn bytes() -> Vec<String> {
     tokens
 }
 
-/// The merges of CLIP's published vocabulary (`bpe_simple_vocab_16e6`, the 48,894 that CLIP uses), by
-/// `OpenAI` under the MIT licence.
+/// The merges of CLIP's published vocabulary (`bpe_simple_vocab_16e6`, the 48,894 that CLIP uses),
+/// by `OpenAI` under the MIT licence.
 const CLIP_MERGES: &str = include_str!("clip_merges.txt");
 
 impl Vocabulary {
@@ -57,7 +57,8 @@ impl Vocabulary {
         for text in corpus {
             let text = text.to_lowercase();
             for word in text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()) {
-                let mut symbols: Vec<String> = word.bytes().map(|b| stand_in(b).to_string()).collect();
+                let mut symbols: Vec<String> =
+                    word.bytes().map(|b| stand_in(b).to_string()).collect();
                 if let Some(last) = symbols.last_mut() {
                     last.push_str("</w>");
                 }
@@ -98,7 +99,8 @@ impl Vocabulary {
         (self.tokens, self.merges)
     }
 
-    /// Writes the files of a `tokenizer/` folder; prompts will be `length` tokens long, filled with `pad`.
+    /// Writes the files of a `tokenizer/` folder; prompts will be `length` tokens long, filled with
+    /// `pad`.
     ///
     /// # Errors
     /// The folder cannot be written.

@@ -22,12 +22,12 @@ pub enum MemoryMode {
     /// Nothing.
     #[default]
     Fast,
-    /// Time: what lies inside a block of the network is computed again for its gradient. Results differ in their
-    /// last bits, because sums are in another order.
+    /// Time: what lies inside a block of the network is computed again for its gradient. Results
+    /// differ in their last bits, because sums are in another order.
     Balanced,
-    /// Also: each parameter moves as soon as its gradient is known, so that gradients never lie beside each other,
-    /// and the optimizer's moments are kept in bf16, rounded at random (Zamirai et al. 2020). Results differ
-    /// slightly.
+    /// Also: each parameter moves as soon as its gradient is known, so that gradients never lie
+    /// beside each other, and the optimizer's moments are kept in bf16, rounded at random (Zamirai
+    /// et al. 2020). Results differ slightly.
     Low,
 }
 

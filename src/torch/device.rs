@@ -1,4 +1,5 @@
-//! Where tensors live. CUDA is opened at run time, so one binary serves machines with and without it.
+//! Where tensors live. CUDA is opened at run time, so one binary serves machines with and without
+//! it.
 #![expect(unsafe_code, reason = "calls the shim")]
 
 use std::ffi::CString;
@@ -62,7 +63,9 @@ impl Device {
                 cuda().as_ref().map_err(|why| Error::NoCuda(why.clone()))?;
                 let count = tch::Cuda::device_count();
                 if index as i64 >= count {
-                    return Err(Error::NoCuda(format!("there is no cuda:{index}, this machine has {count}")));
+                    return Err(Error::NoCuda(format!(
+                        "there is no cuda:{index}, this machine has {count}"
+                    )));
                 }
                 Ok(Self(tch::Device::Cuda(index)))
             }
@@ -114,10 +117,12 @@ fn cuda() -> &'static Result<(), String> {
         };
         let name = CString::new(name).map_err(|error| error.to_string())?;
         // SAFETY: a NUL-ended path; the shim reports failures.
-        ffi::check(unsafe { ffi::unsee_open_cuda(name.as_ptr()) }).map_err(|error| match error {
-            Error::Libtorch(text) => text,
-            other => other.to_string(),
-        })?;
+        ffi::check(unsafe { ffi::unsee_open_cuda(name.as_ptr()) }).map_err(
+            |error| match error {
+                Error::Libtorch(text) => text,
+                other => other.to_string(),
+            },
+        )?;
         #[expect(clippy::disallowed_methods, reason = "CUDA has just been opened")]
         if tch::Cuda::is_available() {
             Ok(())

@@ -18,7 +18,12 @@ impl Ema {
 
     /// Moves the average towards the parameters. The decay is warmed up, (1 + step) / (10 + step),
     /// so that the average of a short training is not its beginning.
-    pub fn update<'a>(&mut self, parameters: impl IntoIterator<Item = &'a Tensor>, decay: f64, step: u64) {
+    pub fn update<'a>(
+        &mut self,
+        parameters: impl IntoIterator<Item = &'a Tensor>,
+        decay: f64,
+        step: u64,
+    ) {
         let step = step as f64;
         let weight = 1.0 - decay.min((1.0 + step) / (10.0 + step));
         no_grad(|| {

@@ -8,7 +8,8 @@ use torch_sys::C_tensor;
 
 use super::Error;
 
-/// Ends the process without running any destructor: libtorch's would destroy what other threads are using.
+/// Ends the process without running any destructor: libtorch's would destroy what other threads are
+/// using.
 pub fn exit_now(code: i32) -> ! {
     // SAFETY: it takes a number and does not return.
     unsafe { _exit(code) }
@@ -62,7 +63,11 @@ unsafe extern "C" {
     pub(super) fn unsee_autocast_enter(device: i32, kind: i32, before: *mut i64) -> *mut c_char;
     pub(super) fn unsee_autocast_leave(device: i32, before: *const i64) -> *mut c_char;
     pub(super) fn unsee_autocast_forget();
-    pub(super) fn unsee_leaky_relu(x: *mut C_tensor, slope: f64, out: *mut *mut C_tensor) -> *mut c_char;
+    pub(super) fn unsee_leaky_relu(
+        x: *mut C_tensor,
+        slope: f64,
+        out: *mut *mut C_tensor,
+    ) -> *mut c_char;
     pub(super) fn unsee_adam(
         decoupled: bool,
         parameters: *mut *mut C_tensor,

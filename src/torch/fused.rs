@@ -1,13 +1,14 @@
-//! Operations that libtorch does in two slow passes on a CPU and `fused.cpp` in one. On other devices, and
-//! for other layouts and types, they are libtorch's own. They differentiate once, not twice. And one that tch does not
-//! hand over whole: it differentiates as often as wanted.
+//! Operations that libtorch does in two slow passes on a CPU and `fused.cpp` in one. On other
+//! devices, and for other layouts and types, they are libtorch's own. They differentiate once, not
+//! twice. And one that tch does not hand over whole: it differentiates as often as wanted.
 #![expect(unsafe_code, reason = "calls the shim")]
 
 use tch::Tensor;
 
 use super::{Error, ffi};
 
-/// Group norm over `x` `[n, c, h, w]`, and `SiLU` behind it where `silu` is set. `weight` and `bias` are `[c]`.
+/// Group norm over `x` `[n, c, h, w]`, and `SiLU` behind it where `silu` is set. `weight` and
+/// `bias` are `[c]`.
 ///
 /// # Errors
 /// Shapes that do not fit.
@@ -29,15 +30,19 @@ pub fn group_norm(
 /// An odd last dimension.
 pub fn gated_gelu(x: &Tensor) -> Result<Tensor, Error> {
     if x.size().last().is_none_or(|width| width % 2 != 0) {
-        return Err(Error::Misuse(format!("a gate needs two halves, the last of {:?} has none", x.size())));
+        return Err(Error::Misuse(format!(
+            "a gate needs two halves, the last of {:?} has none",
+            x.size()
+        )));
     }
     let x = x.as_ptr().cast_mut();
     // SAFETY: a tensor that outlives the call; the shim makes the other.
     ffi::make(|out| unsafe { ffi::unsee_gated_gelu(x, out) })
 }
 
-/// `x` where it is positive, `slope · x` where it is not; in one pass, which tch's own allows for a slope of 0.01 alone.
-/// Composed of tch's operators it was measured 7 to 18 times slower, gradients included.
+/// `x` where it is positive, `slope · x` where it is not; in one pass, which tch's own allows for a
+/// slope of 0.01 alone. Composed of tch's operators it was measured 7 to 18 times slower, gradients
+/// included.
 ///
 /// # Panics
 /// Where libtorch cannot allocate the result.
@@ -47,8 +52,8 @@ pub fn leaky_relu(x: &Tensor, slope: f64) -> Tensor {
     ffi::make(|out| unsafe { ffi::unsee_leaky_relu(x, slope, out) }).expect("room for the result")
 }
 
-/// `x` `[n, c, h, w]` with the channels of a pixel side by side in memory: the layout of a CPU's fastest convolutions, and
-/// of tensor cores.
+/// `x` `[n, c, h, w]` with the channels of a pixel side by side in memory: the layout of a CPU's
+/// fastest convolutions, and of tensor cores.
 pub fn channels_last(x: &Tensor) -> Tensor {
     x.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2])
 }
@@ -60,7 +65,8 @@ mod tests {
 
     fn close(a: &Tensor, b: &Tensor, tolerance: f64) {
         let (a, b) = (a.to_kind(Kind::Double), b.to_kind(Kind::Double));
-        let apart = (&a - &b).abs().max().double_value(&[]) / b.abs().max().double_value(&[]).max(1e-3);
+        let apart =
+            (&a - &b).abs().max().double_value(&[]) / b.abs().max().double_value(&[]).max(1e-3);
         assert!(apart < tolerance, "{apart:e} apart");
     }
 
@@ -71,15 +77,17 @@ mod tests {
         ours: impl Fn(&[Tensor]) -> Tensor,
         theirs: impl Fn(&[Tensor]) -> Tensor,
     ) {
-        let [ours, theirs]: [Vec<Tensor>; 2] = [&ours as &dyn Fn(&[Tensor]) -> Tensor, &theirs].map(|f| {
-            let inputs: Vec<Tensor> = inputs.iter().map(|t| t.detach().set_requires_grad(true)).collect();
-            let y = f(&inputs);
-            let pull = Rng::new(9).normal(&y.size());
-            let loss = (y.to_kind(Kind::Float) * pull).sum(Kind::Float);
-            let all: Vec<&Tensor> = inputs.iter().collect();
-            let gradients = grad(&loss, &all).unwrap().into_iter().map(Option::unwrap);
-            std::iter::once(y.detach()).chain(gradients).collect()
-        });
+        let [ours, theirs]: [Vec<Tensor>; 2] = [&ours as &dyn Fn(&[Tensor]) -> Tensor, &theirs]
+            .map(|f| {
+                let inputs: Vec<Tensor> =
+                    inputs.iter().map(|t| t.detach().set_requires_grad(true)).collect();
+                let y = f(&inputs);
+                let pull = Rng::new(9).normal(&y.size());
+                let loss = (y.to_kind(Kind::Float) * pull).sum(Kind::Float);
+                let all: Vec<&Tensor> = inputs.iter().collect();
+                let gradients = grad(&loss, &all).unwrap().into_iter().map(Option::unwrap);
+                std::iter::once(y.detach()).chain(gradients).collect()
+            });
         for (a, b) in ours.iter().zip(&theirs) {
             assert_eq!((a.size(), a.kind()), (b.size(), b.kind()));
             close(a, b, tolerance);
@@ -114,7 +122,8 @@ mod tests {
     fn libtorch_s_own_keeps_the_layout_too() {
         // f64 is not done here.
         let rows = Rng::new(1).normal(&[2, 8, 3, 5]).to_kind(Kind::Double);
-        let affine = [Rng::new(2).normal(&[8]), Rng::new(3).normal(&[8])].map(|t| t.to_kind(Kind::Double));
+        let affine =
+            [Rng::new(2).normal(&[8]), Rng::new(3).normal(&[8])].map(|t| t.to_kind(Kind::Double));
         let norm = |x: &Tensor| group_norm(x, 4, (&affine[0], &affine[1]), 1e-5, true).unwrap();
         let (plain, last) = (norm(&rows), norm(&channels_last(&rows)));
         assert_eq!(last.stride(), channels_last(&rows).stride());
@@ -139,7 +148,11 @@ mod tests {
 
     #[test]
     fn what_is_no_number_stays_none() {
-        let x = channels_last(&Tensor::full([1, 4, 2, 2], f64::NAN, (Kind::BFloat16, tch::Device::Cpu)));
+        let x = channels_last(&Tensor::full(
+            [1, 4, 2, 2],
+            f64::NAN,
+            (Kind::BFloat16, tch::Device::Cpu),
+        ));
         let one = Tensor::ones([4], (Kind::Float, tch::Device::Cpu));
         let y = group_norm(&x, 2, (&one, &one), 1e-5, true).unwrap();
         assert!(y.isnan().all().int64_value(&[]) == 1);

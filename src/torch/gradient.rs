@@ -11,9 +11,9 @@ use torch_sys::C_tensor;
 use super::stage::said;
 use super::{Error, ffi};
 
-/// Runs `body` without recording a graph. Unlike tch's own function it also restores on a panic, and
-/// leaves no parameter behind that autocast has cast without a graph: a later forward pass in the same
-/// scope would find it, and the parameter would get no gradient.
+/// Runs `body` without recording a graph. Unlike tch's own function it also restores on a panic,
+/// and leaves no parameter behind that autocast has cast without a graph: a later forward pass in
+/// the same scope would find it, and the parameter would get no gradient.
 pub fn no_grad<T>(body: impl FnOnce() -> T) -> T {
     let _casts = ForgetCasts;
     let _guard = tch::no_grad_guard();
@@ -86,8 +86,10 @@ struct Each<'a> {
 }
 
 extern "C" fn take_gradient(closure: *mut c_void, index: i64, gradient: *mut C_tensor) {
-    // SAFETY: `closure` is the `Each` below, which waits for the backward pass; the shim owns `gradient`.
-    let (each, gradient) = unsafe { (&mut *closure.cast::<Each>(), Tensor::clone_from_ptr(gradient)) };
+    // SAFETY: `closure` is the `Each` below, which waits for the backward pass; the shim owns
+    // `gradient`.
+    let (each, gradient) =
+        unsafe { (&mut *closure.cast::<Each>(), Tensor::clone_from_ptr(gradient)) };
     if each.failed.is_some() {
         return;
     }
@@ -99,9 +101,10 @@ extern "C" fn take_gradient(closure: *mut c_void, index: i64, gradient: *mut C_t
     };
 }
 
-/// Hands each gradient d `loss` / d `inputs` to `take`, with its index, as soon as it is whole, and keeps none:
-/// they never lie beside each other. The graph is freed on the way, and `take` may change the input: what
-/// needed it has been differentiated. Inputs that do not reach the loss are not handed over.
+/// Hands each gradient d `loss` / d `inputs` to `take`, with its index, as soon as it is whole, and
+/// keeps none: they never lie beside each other. The graph is freed on the way, and `take` may
+/// change the input: what needed it has been differentiated. Inputs that do not reach the loss are
+/// not handed over.
 ///
 /// # Errors
 /// A loss that is no scalar or has no graph, or what `take` said first.
@@ -130,7 +133,9 @@ pub fn grad_each(
 }
 
 fn no_graph() -> Error {
-    Error::Misuse("the loss depends on nothing that requires a gradient; is everything frozen?".to_owned())
+    Error::Misuse(
+        "the loss depends on nothing that requires a gradient; is everything frozen?".to_owned(),
+    )
 }
 
 thread_local! {
@@ -138,9 +143,9 @@ thread_local! {
     static AGAIN: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
 }
 
-/// Whether a gradient of what is computed from `x` may be asked for: `x` is part of a graph, or of a block under
-/// [`checkpoint`], which first runs without one. What chooses between two ways of computing by this gives the
-/// same numbers both times.
+/// Whether a gradient of what is computed from `x` may be asked for: `x` is part of a graph, or of
+/// a block under [`checkpoint`], which first runs without one. What chooses between two ways of
+/// computing by this gives the same numbers both times.
 pub fn will_be_differentiated(x: &Tensor) -> bool {
     x.requires_grad() || AGAIN.get()
 }
@@ -148,7 +153,11 @@ pub fn will_be_differentiated(x: &Tensor) -> bool {
 /// What the shim keeps of a block: a thin pointer to a boxed closure.
 type Boxed = Box<dyn Fn(&[Tensor]) -> Tensor>;
 
-extern "C" fn call_block(closure: *mut c_void, inputs: *mut *mut C_tensor, n: i64) -> *mut C_tensor {
+extern "C" fn call_block(
+    closure: *mut c_void,
+    inputs: *mut *mut C_tensor,
+    n: i64,
+) -> *mut C_tensor {
     // SAFETY: `closure` is the `Box<Boxed>` given below, alive as long as the graph; `inputs`
     // points to n live tensors, of which shallow copies are taken.
     let outcome = catch_unwind(AssertUnwindSafe(|| unsafe {
@@ -175,8 +184,8 @@ static FAILED: Mutex<Option<String>> = Mutex::new(None);
 /// What the shim says of a block that failed.
 const BLOCK: &str = "a checkpointed block failed";
 
-/// Puts the reason into an error that says no more than that a block failed. Other errors, which another thread may have
-/// met meanwhile, leave it there.
+/// Puts the reason into an error that says no more than that a block failed. Other errors, which
+/// another thread may have met meanwhile, leave it there.
 fn explained(error: Error) -> Error {
     match error {
         Error::Libtorch(text) if text.contains(BLOCK) => {
@@ -263,11 +272,14 @@ mod tests {
     #[test]
     fn gradients_one_by_one_are_the_same_and_may_move_their_parameters() {
         let mut rng = Rng::new(1);
-        let w: Vec<Tensor> = (0..4).map(|_| (rng.normal(&[8, 8]) * 0.3).set_requires_grad(true)).collect();
+        let w: Vec<Tensor> =
+            (0..4).map(|_| (rng.normal(&[8, 8]) * 0.3).set_requires_grad(true)).collect();
         let unused = rng.normal(&[2]).set_requires_grad(true);
         let x = rng.normal(&[3, 8]);
         let all: Vec<&Tensor> = w.iter().chain([&unused]).collect();
-        let loss = || w.iter().fold(x.shallow_clone(), |x, w| x.matmul(w).tanh()).square().mean(Kind::Float);
+        let loss = || {
+            w.iter().fold(x.shallow_clone(), |x, w| x.matmul(w).tanh()).square().mean(Kind::Float)
+        };
         let wanted = grad(&loss(), &all).unwrap();
         let before: Vec<Tensor> = w.iter().map(|w| w.detach().copy()).collect();
         let mut seen = Vec::new();
@@ -294,7 +306,8 @@ mod tests {
     #[test]
     fn second_derivatives() {
         let x = Tensor::from_slice(&[3.0_f32]).set_requires_grad(true);
-        let first = grad_of_grad(&(&x * &x * &x).sum(Kind::Float), &[&x]).unwrap().remove(0).unwrap();
+        let first =
+            grad_of_grad(&(&x * &x * &x).sum(Kind::Float), &[&x]).unwrap().remove(0).unwrap();
         let second = grad(&first.sum(Kind::Float), &[&x]).unwrap().remove(0).unwrap();
         assert_eq!(f64::try_from(second).unwrap(), 18.0);
     }
@@ -307,8 +320,9 @@ mod tests {
             let w = (rng.normal(&[64, 64]) * 0.1).set_requires_grad(true);
             let v = (rng.normal(&[64, 64]) * 0.1).set_requires_grad(true);
             let x = rng.normal(&[16, 64]).set_requires_grad(true);
-            let block =
-                |x: &Tensor, w: &Tensor, v: &Tensor| x.matmul(w).gelu("none").matmul(v).gelu("none") + x;
+            let block = |x: &Tensor, w: &Tensor, v: &Tensor| {
+                x.matmul(w).gelu("none").matmul(v).gelu("none") + x
+            };
             let alive = Rc::new(());
             let _scope = precision.scope(Device::CPU);
             let plain = grad(&block(&x, &w, &v).square().mean(Kind::Float), &[&x, &w, &v]).unwrap();

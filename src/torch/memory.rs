@@ -15,12 +15,14 @@ pub fn free_memory(device: Device) -> u64 {
     if device.is_cuda() {
         let mut free = 0;
         // SAFETY: room for one number.
-        let known = ffi::check(unsafe { ffi::unsee_free_device_memory(device.index(), &raw mut free) });
+        let known =
+            ffi::check(unsafe { ffi::unsee_free_device_memory(device.index(), &raw mut free) });
         return if known.is_ok() { free as u64 } else { 0 };
     }
     let text = fs_err::read_to_string("/proc/meminfo").unwrap_or_default();
     let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
-    line.and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<u64>().ok()).unwrap_or(0) * 1024
+    line.and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<u64>().ok()).unwrap_or(0)
+        * 1024
 }
 
 /// Peaks of memory, in bytes.
@@ -61,7 +63,8 @@ impl Peak {
         let mut stats = [0_i64; 4];
         // SAFETY: room for four numbers.
         let known = device.is_cuda()
-            && ffi::check(unsafe { ffi::unsee_device_memory(device.index(), stats.as_mut_ptr()) }).is_ok();
+            && ffi::check(unsafe { ffi::unsee_device_memory(device.index(), stats.as_mut_ptr()) })
+                .is_ok();
         Self { host, device: if known { stats[1] as u64 } else { 0 } }
     }
 

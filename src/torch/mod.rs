@@ -1,4 +1,5 @@
-//! libtorch, made safe for the rest of the house: devices, precision, random numbers, gradients, optimizers.
+//! libtorch, made safe for the rest of the house: devices, precision, random numbers, gradients,
+//! optimizers.
 //!
 //! This is the only room with C++. It knows nothing of weights, networks or pictures.
 
@@ -75,8 +76,8 @@ impl From<tch::TchError> for Error {
     }
 }
 
-/// The message without libtorch's C++ stack. tch panics with the debug form of its error, where line
-/// ends are written as `\n`.
+/// The message without libtorch's C++ stack. tch panics with the debug form of its error, where
+/// line ends are written as `\n`.
 fn first_lines(text: &str) -> &str {
     let end = ["\nException raised from", "\\nException raised from", "\nC++ CapturedTraceback"]
         .iter()

@@ -19,7 +19,8 @@ pub struct AdamSettings {
     pub decay: f64,
     /// Decay the weights themselves (AdamW) rather than through the gradient (Adam).
     pub decoupled: bool,
-    /// Keep the moments in bf16, rounded up or down at random so that small changes count in the mean.
+    /// Keep the moments in bf16, rounded up or down at random so that small changes count in the
+    /// mean.
     pub half_moments: bool,
 }
 
@@ -54,7 +55,8 @@ impl Adam {
         for (i, parameter) in parameters.iter().enumerate() {
             if !parameter.is_leaf() || !parameter.requires_grad() {
                 return Err(Error::Misuse(format!(
-                    "parameter {i} of shape {:?} is not a leaf that requires a gradient; the optimizer could not move it",
+                    "parameter {i} of shape {:?} is not a leaf that requires a gradient; the \
+                     optimizer could not move it",
                     parameter.size()
                 )));
             }
@@ -69,7 +71,10 @@ impl Adam {
             rates: vec![1.0; parameters.len()],
             first: parameters.iter().map(zeros).collect(),
             second: parameters.iter().map(zeros).collect(),
-            steps: parameters.iter().map(|p| Tensor::zeros([], (Kind::Float, p.device()))).collect(),
+            steps: parameters
+                .iter()
+                .map(|p| Tensor::zeros([], (Kind::Float, p.device())))
+                .collect(),
             parameters,
         })
     }
@@ -104,13 +109,18 @@ impl Adam {
             }
             return Ok(());
         }
-        let mut all: Vec<usize> = (0..gradients.len()).filter(|&i| gradients[i].is_some()).collect();
+        let mut all: Vec<usize> =
+            (0..gradients.len()).filter(|&i| gradients[i].is_some()).collect();
         all.sort_by(|&a, &b| self.rates[a].total_cmp(&self.rates[b]));
         for moved in all.chunk_by(|&a, &b| self.rates[a].total_cmp(&self.rates[b]).is_eq()) {
-            let pick =
-                |tensors: &[Tensor]| moved.iter().map(|&i| tensors[i].shallow_clone()).collect::<Vec<_>>();
-            let found: Vec<Tensor> =
-                moved.iter().filter_map(|&i| gradients[i].as_ref()).map(Tensor::shallow_clone).collect();
+            let pick = |tensors: &[Tensor]| {
+                moved.iter().map(|&i| tensors[i].shallow_clone()).collect::<Vec<_>>()
+            };
+            let found: Vec<Tensor> = moved
+                .iter()
+                .filter_map(|&i| gradients[i].as_ref())
+                .map(Tensor::shallow_clone)
+                .collect();
             self.fused(moved, &found, (&pick(&self.first), &pick(&self.second)), lr)?;
         }
         Ok(())
@@ -130,7 +140,8 @@ impl Adam {
         let moments = (wide(first), wide(second));
         self.fused(&[i], &[gradient.shallow_clone()], (&moments.0, &moments.1), lr)?;
         let count = self.steps[i].double_value(&[]) as u64;
-        let mut rng = Rng::new(seed_from(&[b"moments", &(i as u64).to_le_bytes(), &count.to_le_bytes()]));
+        let mut rng =
+            Rng::new(seed_from(&[b"moments", &(i as u64).to_le_bytes(), &count.to_le_bytes()]));
         no_grad(|| {
             self.first[i].copy_(&rounded(&moments.0[0], &mut rng));
             self.second[i].copy_(&rounded(&moments.1[0], &mut rng));
@@ -197,10 +208,12 @@ impl Adam {
     }
 }
 
-/// f32 numbers at bf16's precision, each rounded to one of its two neighbours with a probability that makes the
-/// mean right: with plain rounding a moment would not see changes below 1/256 of itself.
+/// f32 numbers at bf16's precision, each rounded to one of its two neighbours with a probability
+/// that makes the mean right: with plain rounding a moment would not see changes below 1/256 of
+/// itself.
 fn rounded(moment: &Tensor, rng: &mut Rng) -> Tensor {
-    let dither = (rng.uniform(&moment.size()).to_device(moment.device()) * 65536.0).to_kind(Kind::Int);
+    let dither =
+        (rng.uniform(&moment.size()).to_device(moment.device()) * 65536.0).to_kind(Kind::Int);
     let bits = moment.view_dtype(Kind::Int) + dither;
     bits.bitwise_and(-65536_i64).view_dtype(Kind::Float).to_kind(Kind::BFloat16)
 }
@@ -219,7 +232,8 @@ mod tests {
         adam.step(&gradients, 0.1).unwrap();
     }
 
-    /// `torch.optim.AdamW(lr=0.1, weight_decay=0.01)` and `Adam`, three steps on the sum of squares.
+    /// `torch.optim.AdamW(lr=0.1, weight_decay=0.01)` and `Adam`, three steps on the sum of
+    /// squares.
     #[test]
     fn follows_pytorch() {
         for (decoupled, decay, expected) in [
@@ -228,7 +242,8 @@ mod tests {
         ] {
             let p = parameter();
             let mut adam =
-                Adam::new([&p], AdamSettings { decay, decoupled, ..AdamSettings::default() }).unwrap();
+                Adam::new([&p], AdamSettings { decay, decoupled, ..AdamSettings::default() })
+                    .unwrap();
             for _ in 0..3 {
                 step(&mut adam, &p);
             }
@@ -244,7 +259,8 @@ mod tests {
         let start = Rng::new(4).normal(&[4096]);
         let train = |half_moments: bool| {
             let p = start.copy().set_requires_grad(true);
-            let mut adam = Adam::new([&p], AdamSettings { half_moments, ..AdamSettings::default() }).unwrap();
+            let mut adam =
+                Adam::new([&p], AdamSettings { half_moments, ..AdamSettings::default() }).unwrap();
             for step in 0..300 {
                 let noise = Rng::new(step).normal(&[4096]) * 0.1;
                 let gradients = grad(&(&p - 2.0 + noise).square().sum(Kind::Float), &[&p]).unwrap();
@@ -254,7 +270,10 @@ mod tests {
                     adam.step(&gradients, 0.01).unwrap();
                 }
             }
-            assert_eq!(adam.state()[0].1.kind(), if half_moments { Kind::BFloat16 } else { Kind::Float });
+            assert_eq!(
+                adam.state()[0].1.kind(),
+                if half_moments { Kind::BFloat16 } else { Kind::Float }
+            );
             p.detach()
         };
         let (wide, half) = (train(false), train(true));
@@ -284,7 +303,8 @@ mod tests {
     #[test]
     fn a_gradient_of_another_layout_moves_the_same_weights() {
         let moved = |layout: fn(&Tensor) -> Tensor| {
-            let p = Tensor::zeros([2, 3, 4, 5], (Kind::Float, tch::Device::Cpu)).set_requires_grad(true);
+            let p = Tensor::zeros([2, 3, 4, 5], (Kind::Float, tch::Device::Cpu))
+                .set_requires_grad(true);
             let gradient = layout(&crate::torch::Rng::new(3).normal(&[2, 3, 4, 5]));
             let mut adam = Adam::new([&p], AdamSettings::default()).unwrap();
             adam.step(&[Some(gradient)], 0.1).unwrap();

@@ -74,14 +74,19 @@ impl CpuFeatures {
 impl Precision {
     /// The fastest that is safe here: bf16 where the hardware multiplies it, else f32.
     ///
-    /// Without such hardware bf16 is emulated, and f16 on a CPU was measured 35 to 140 times slower.
+    /// Without such hardware bf16 is emulated, and f16 on a CPU was measured 35 to 140 times
+    /// slower.
     pub fn best(device: Device) -> Self {
         let features = CpuFeatures::of_this_machine();
-        if device.is_cuda() || features.avx512_bf16 || features.amx_bf16 { Self::Bf16 } else { Self::F32 }
+        if device.is_cuda() || features.avx512_bf16 || features.amx_bf16 {
+            Self::Bf16
+        } else {
+            Self::F32
+        }
     }
 
-    /// What was asked for, or the best, and tells libtorch: f32 products are exact unless TF32 was asked for (cuDNN's
-    /// are not by default), and cuDNN tries its algorithms before it takes one.
+    /// What was asked for, or the best, and tells libtorch: f32 products are exact unless TF32 was
+    /// asked for (cuDNN's are not by default), and cuDNN tries its algorithms before it takes one.
     ///
     /// # Errors
     /// f16 or TF32 on a CPU.
@@ -89,11 +94,12 @@ impl Precision {
         // SAFETY: sets flags.
         unsafe { ffi::unsee_cuda_products(asked == Some(Self::Tf32), device.is_cuda()) };
         match asked {
-            Some(Self::Tf32) if !device.is_cuda() => {
-                Err(Error::Precision("tf32 is a GPU's; use --precision f32 or bf16 on a CPU".to_owned()))
-            }
+            Some(Self::Tf32) if !device.is_cuda() => Err(Error::Precision(
+                "tf32 is a GPU's; use --precision f32 or bf16 on a CPU".to_owned(),
+            )),
             Some(Self::F16) if !device.is_cuda() => Err(Error::Precision(
-                "f16 on a CPU is 35 to 140 times slower than f32; use --precision bf16 or f32".to_owned(),
+                "f16 on a CPU is 35 to 140 times slower than f32; use --precision bf16 or f32"
+                    .to_owned(),
             )),
             Some(precision) => Ok(precision),
             None => Ok(Self::best(device)),
@@ -119,7 +125,8 @@ impl Precision {
         let device = i32::from(device.is_cuda()); // c10::DeviceType: CPU 0, CUDA 1
         let mut before = [0; 2];
         // SAFETY: `before` has room for the two numbers that the shim writes.
-        let answer = ffi::check(unsafe { ffi::unsee_autocast_enter(device, kind, before.as_mut_ptr()) });
+        let answer =
+            ffi::check(unsafe { ffi::unsee_autocast_enter(device, kind, before.as_mut_ptr()) });
         Scope { device, before, on: answer.is_ok(), _here: std::marker::PhantomData }
     }
 }
@@ -138,7 +145,9 @@ impl Drop for Scope {
     fn drop(&mut self) {
         if self.on {
             // SAFETY: `before` is what the matching enter wrote.
-            drop(ffi::check(unsafe { ffi::unsee_autocast_leave(self.device, self.before.as_ptr()) }));
+            drop(ffi::check(unsafe {
+                ffi::unsee_autocast_leave(self.device, self.before.as_ptr())
+            }));
         }
     }
 }

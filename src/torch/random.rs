@@ -5,7 +5,8 @@ use tch::Tensor;
 
 use super::ffi;
 
-/// What libtorch's generator reads of a seed: its lower 32 bits. Seeds that are alike in these draw the same.
+/// What libtorch's generator reads of a seed: its lower 32 bits. Seeds that are alike in these draw
+/// the same.
 pub fn bits_of_seed(seed: u64) -> u32 {
     seed as u32
 }
@@ -13,7 +14,8 @@ pub fn bits_of_seed(seed: u64) -> u32 {
 /// A Mersenne Twister on the CPU; the same seed gives the same bits as `torch.Generator("cpu")`.
 pub struct Rng(*mut ffi::RawGenerator);
 
-// SAFETY: the generator is reached through `&mut` only, and libtorch guards it with a mutex of its own.
+// SAFETY: the generator is reached through `&mut` only, and libtorch guards it with a mutex of its
+// own.
 unsafe impl Send for Rng {}
 
 impl std::fmt::Debug for Rng {
@@ -30,8 +32,8 @@ impl Drop for Rng {
 }
 
 impl Rng {
-    /// A generator with this seed, of which libtorch reads the lower 32 bits alone: seeds that are to differ must differ
-    /// in those.
+    /// A generator with this seed, of which libtorch reads the lower 32 bits alone: seeds that are
+    /// to differ must differ in those.
     ///
     /// # Panics
     /// Where libtorch cannot allocate one.
@@ -50,13 +52,17 @@ impl Rng {
     /// Normal numbers, `f32`, on the CPU.
     pub fn normal(&mut self, shape: &[i64]) -> Tensor {
         // SAFETY: `shape` outlives the call.
-        self.make(|rng, out| unsafe { ffi::unsee_randn(rng, shape.as_ptr(), shape.len() as i64, out) })
+        self.make(|rng, out| unsafe {
+            ffi::unsee_randn(rng, shape.as_ptr(), shape.len() as i64, out)
+        })
     }
 
     /// Numbers in [0, 1), `f32`, on the CPU.
     pub fn uniform(&mut self, shape: &[i64]) -> Tensor {
         // SAFETY: as above.
-        self.make(|rng, out| unsafe { ffi::unsee_rand(rng, shape.as_ptr(), shape.len() as i64, out) })
+        self.make(|rng, out| unsafe {
+            ffi::unsee_rand(rng, shape.as_ptr(), shape.len() as i64, out)
+        })
     }
 
     /// Integers in [0, high), `i64`, on the CPU.
@@ -75,7 +81,10 @@ impl Rng {
 
     fn make(
         &mut self,
-        call: impl FnOnce(*mut ffi::RawGenerator, *mut *mut torch_sys::C_tensor) -> *mut std::ffi::c_char,
+        call: impl FnOnce(
+            *mut ffi::RawGenerator,
+            *mut *mut torch_sys::C_tensor,
+        ) -> *mut std::ffi::c_char,
     ) -> Tensor {
         let rng = self.0;
         ffi::make(|out| call(rng, out)).expect("shapes are small and positive")

@@ -15,8 +15,9 @@ pub fn stage<T, E: From<Error>>(name: &str, body: impl FnOnce() -> Result<T, E>)
     let quiet = SilencedPanics::enter();
     let outcome = catch_unwind(AssertUnwindSafe(body));
     drop(quiet);
-    outcome
-        .unwrap_or_else(|panic| Err(E::from(Error::Stage { stage: name.to_owned(), message: said(&*panic) })))
+    outcome.unwrap_or_else(|panic| {
+        Err(E::from(Error::Stage { stage: name.to_owned(), message: said(&*panic) }))
+    })
 }
 
 /// What a panic said, without libtorch's C++ stack.

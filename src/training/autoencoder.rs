@@ -1,7 +1,8 @@
-//! Teaches the autoencoder: reconstruction plus a little of the KL term (Rombach et al. 2022, appendix G).
+//! Teaches the autoencoder: reconstruction plus a little of the KL term (Rombach et al. 2022,
+//! appendix G).
 //!
-//! There is neither a perceptual nor an adversarial loss: at 64×64 with flat colours and hard lines an
-//! absolute difference is sharp enough, and nothing that was trained on photographs is needed.
+//! There is neither a perceptual nor an adversarial loss: at 64×64 with flat colours and hard lines
+//! an absolute difference is sharp enough, and nothing that was trained on photographs is needed.
 
 use super::{CanvasImages, Error, MicroBatch, Objective};
 use crate::model::vae::Vae;
@@ -28,7 +29,11 @@ impl Objective for AutoencoderObjective<'_> {
     }
 
     fn parameters(&self) -> Vec<(String, Tensor)> {
-        self.vae.parameters().iter().map(|(name, tensor)| (name.to_owned(), tensor.shallow_clone())).collect()
+        self.vae
+            .parameters()
+            .iter()
+            .map(|(name, tensor)| (name.to_owned(), tensor.shallow_clone()))
+            .collect()
     }
 
     fn loss(&mut self, _step: u64, rng: &mut Rng, _: MicroBatch) -> Result<Tensor, Error> {

@@ -19,13 +19,14 @@ pub(super) struct CanvasDataset {
     classes: Tensor,
     /// The chances that each drawing is made of, as normal numbers, `[n, TRAITS]`.
     traits: Tensor,
-    /// 0 for each style, then for each object that occurs, and minus infinity for those that do not: no region of the
-    /// noise stands for them.
+    /// 0 for each style, then for each object that occurs, and minus infinity for those that do
+    /// not: no region of the noise stands for them.
     absent: Tensor,
 }
 
 impl CanvasDataset {
-    /// Pictures 0 to `per_cell - 1` of each style × object, but for the styles and objects in `without`.
+    /// Pictures 0 to `per_cell - 1` of each style × object, but for the styles and objects in
+    /// `without`.
     pub(super) fn draw(
         world: u64,
         without: [&[String]; 2],
@@ -49,19 +50,24 @@ impl CanvasDataset {
                 continue;
             }
             let (n, cell) = (images.per_cell(), cell as i64);
-            let rows = Tensor::arange_start(cell * n, (cell + 1) * n, (Kind::Int64, tch::Device::Cpu));
+            let rows =
+                Tensor::arange_start(cell * n, (cell + 1) * n, (Kind::Int64, tch::Device::Cpu));
             let own = images.pictures(&rows, Device::CPU);
             let own = own.avg_pool2d([shrink; 2], [shrink; 2], [0, 0], false, true, None);
             coarse.push(own.adaptive_avg_pool2d([COARSE; 2]).flatten(1, -1));
             pixels.push(((own + 1.0) * 127.5).round().to_kind(Kind::Uint8));
             let objects = Object::ALL.len() as i64;
-            classes.push(Tensor::from_slice(&[cell / objects, cell % objects]).expand([n, 2], false));
-            let each = (0..per_cell).flat_map(|index| Drawing::new(world, object, index, pose).traits());
+            classes
+                .push(Tensor::from_slice(&[cell / objects, cell % objects]).expand([n, 2], false));
+            let each =
+                (0..per_cell).flat_map(|index| Drawing::new(world, object, index, pose).traits());
             traits.push(Tensor::from_slice(&each.collect::<Vec<f32>>()).view([n, TRAITS as i64]));
         }
         let here = |tensors: &[Tensor]| Tensor::cat(tensors, 0).to_device(device.tch());
-        // Uniform numbers to normal ones; the largest that a float holds below 1 and its counterpart are far enough out.
-        let traits = (here(&traits).clamp(1e-4, 1.0 - 1e-4) * 2.0 - 1.0).erfinv() * std::f64::consts::SQRT_2;
+        // Uniform numbers to normal ones; the largest that a float holds below 1 and its
+        // counterpart are far enough out.
+        let traits =
+            (here(&traits).clamp(1e-4, 1.0 - 1e-4) * 2.0 - 1.0).erfinv() * std::f64::consts::SQRT_2;
         Self {
             pixels: here(&pixels),
             coarse: here(&coarse),
@@ -81,12 +87,15 @@ impl CanvasDataset {
         rng.below(self.pixels.size()[0], &[n]).to_device(self.pixels.device())
     }
 
-    /// A latent `[n, dim]` for each of these pictures: normal numbers of which the largest of the first thirteen is the
-    /// style's, the largest of the next ten the object's, the traits follow, and the rest stand for nothing.
+    /// A latent `[n, dim]` for each of these pictures: normal numbers of which the largest of the
+    /// first thirteen is the style's, the largest of the next ten the object's, the traits follow,
+    /// and the rest stand for nothing.
     pub(super) fn latents(&self, rows: &Tensor, dim: i64, rng: &mut Rng) -> Tensor {
         let (n, classes) = (rows.size()[0], self.classes(rows));
         let (mut parts, mut from) = (Vec::new(), 0);
-        for (question, count) in [Style::ALL.len() as i64, Object::ALL.len() as i64].into_iter().enumerate() {
+        for (question, count) in
+            [Style::ALL.len() as i64, Object::ALL.len() as i64].into_iter().enumerate()
+        {
             let own = rng.normal(&[n, count]).to_device(rows.device());
             let absent = self.absent.narrow(0, from, count);
             parts.push(with_largest(&own, &absent, &classes.select(1, question as i64)));
@@ -120,8 +129,9 @@ impl CanvasDataset {
     }
 }
 
-/// Normal numbers `[n, k]` with the largest of each row exchanged into its class's place: the same as drawing again until
-/// the class's is the largest. What `absent` `[k]` sets to minus infinity is no class, and stays as it is.
+/// Normal numbers `[n, k]` with the largest of each row exchanged into its class's place: the same
+/// as drawing again until the class's is the largest. What `absent` `[k]` sets to minus infinity is
+/// no class, and stays as it is.
 fn with_largest(x: &Tensor, absent: &Tensor, classes: &Tensor) -> Tensor {
     let (most, compute) = (x + absent).max_dim(1, true);
     let at = classes.unsqueeze(1);

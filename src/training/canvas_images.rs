@@ -4,7 +4,8 @@ use crate::canvas::{self, Object, Pose, SIDE, Style};
 use crate::torch::{Device, Kind, Tensor};
 use crate::watch::Watch;
 
-/// Pictures of every style × object, `per_cell` of each; picture `i` of cell `c` is row `c·per_cell + i`.
+/// Pictures of every style × object, `per_cell` of each; picture `i` of cell `c` is row
+/// `c·per_cell + i`.
 #[derive(Debug)]
 pub struct CanvasImages {
     pixels: Tensor,
@@ -33,13 +34,19 @@ impl CanvasImages {
         let mut bytes = vec![0_u8; cells.len() * per_cell as usize * size];
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let mut done = 0;
-        for (cells, rows) in cells.chunks(threads).zip(bytes.chunks_mut(threads * per_cell as usize * size)) {
+        for (cells, rows) in
+            cells.chunks(threads).zip(bytes.chunks_mut(threads * per_cell as usize * size))
+        {
             std::thread::scope(|scope| {
-                for (&(style, object), rows) in cells.iter().zip(rows.chunks_mut(per_cell as usize * size)) {
+                for (&(style, object), rows) in
+                    cells.iter().zip(rows.chunks_mut(per_cell as usize * size))
+                {
                     scope.spawn(move || {
                         for (i, row) in rows.chunks_mut(size).enumerate() {
                             let index = first + i as u32;
-                            row.copy_from_slice(&canvas::draw_posed(world, style, object, index, pose));
+                            row.copy_from_slice(&canvas::draw_posed(
+                                world, style, object, index, pose,
+                            ));
                         }
                     });
                 }
@@ -49,7 +56,8 @@ impl CanvasImages {
         }
         watch.end();
         let side = SIDE as i64;
-        let pixels = Tensor::from_slice(&bytes).view([-1, side, side, 3]).permute([0, 3, 1, 2]).contiguous();
+        let pixels =
+            Tensor::from_slice(&bytes).view([-1, side, side, 3]).permute([0, 3, 1, 2]).contiguous();
         Self { pixels, per_cell: i64::from(per_cell) }
     }
 

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-/// Time between two checkpoints, at least: a machine that is taken away every few seconds must get on.
+/// Time between two checkpoints, at least: a machine that is taken away every few seconds must get
+/// on.
 const LEAST: Duration = Duration::from_secs(3);
 /// How many times as long as a checkpoint takes there is none: a large model's state is gigabytes.
 const RATIO: u32 = 15;

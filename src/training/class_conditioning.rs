@@ -1,9 +1,12 @@
-//! Lets regions of the noise stand for classes while a GAN is young: a generator without labels, taught with labels.
+//! Lets regions of the noise stand for classes while a GAN is young: a generator without labels,
+//! taught with labels.
 //!
-//! The noise's first numbers are cut by question, and the largest number of a cut is the class: every class has the same
-//! share, and a picture's classes follow from its latent alone. The discriminator is told the classes and judges how well
-//! pictures fit them (the projection of Miyato & Koyama 2018, equation 3), so that the generator draws them there. Both
-//! networks stay what they are: the class conditioning's own weights are thrown away, and the last steps are done without it.
+//! The noise's first numbers are cut by question, and the largest number of a cut is the class:
+//! every class has the same share, and a picture's classes follow from its latent alone. The
+//! discriminator is told the classes and judges how well pictures fit them (the projection of
+//! Miyato & Koyama 2018, equation 3), so that the generator draws them there. Both networks stay
+//! what they are: the class conditioning's own weights are thrown away, and the last steps are done
+//! without it.
 
 use super::canvas_dataset::{COARSE, CanvasDataset};
 use super::{Error, MicroBatch, Objective};
@@ -21,17 +24,19 @@ pub struct ClassConditioning {
     embeddings: Vec<Tensor>,
     /// The step from which on there is no class conditioning.
     pub until: u64,
-    /// How much it counts beside the GAN training that pictures drawn from latents differ, seen from afar, from the pictures
-    /// that these latents stand for: a GAN training alone soon gives up shapes for grain. Where grain lies is no latent's.
+    /// How much it counts beside the GAN training that pictures drawn from latents differ, seen
+    /// from afar, from the pictures that these latents stand for: a GAN training alone soon gives
+    /// up shapes for grain. Where grain lies is no latent's.
     pub shape_weight: f64,
-    /// How much it counts that there is as much grain as in those pictures (the energy score of [`super::reconstruction`]): a
-    /// GAN training cleans a rough style together with the smooth ones.
+    /// How much it counts that there is as much grain as in those pictures (the energy score of
+    /// [`super::reconstruction`]): a GAN training cleans a rough style together with the smooth
+    /// ones.
     pub grain_weight: f64,
 }
 
 impl ClassConditioning {
-    /// A class conditioning that knows nothing yet; `absent` is minus infinity for classes that do not occur, else 0, question by
-    /// question.
+    /// A class conditioning that knows nothing yet; `absent` is minus infinity for classes that do
+    /// not occur, else 0, question by question.
     pub fn new(
         questions: &[i64],
         absent: &Tensor,
@@ -69,7 +74,9 @@ impl ClassConditioning {
     /// Without a question.
     pub fn fit(&self, features: &Tensor, classes: &Tensor) -> Tensor {
         let width = (features.size()[1] as f64).sqrt();
-        let row = |(i, embedding): (usize, &Tensor)| embedding.index_select(0, &classes.select(1, i as i64));
+        let row = |(i, embedding): (usize, &Tensor)| {
+            embedding.index_select(0, &classes.select(1, i as i64))
+        };
         let wanted = self.embeddings.iter().enumerate().map(row).reduce(|a, b| a + b);
         let wanted = wanted.expect("a guide has at least one question");
         (features * wanted).sum_dim_intlist([1_i64].as_slice(), false, Kind::Float) / width
@@ -85,13 +92,15 @@ impl ClassConditioning {
 /// How much what is seen from afar counts beside the classes.
 const COARSE_COUNTS: f64 = 30.0;
 
-/// Teaches the mapping before everything else: from the styles `w` it must be plain which class a latent stands for, and
-/// what its picture looks like from afar. Plain is what a linear layer can read, because the generator's layers read styles
-/// so; later the mapping would hardly learn it, for its layers move at a hundredth of the others' speed.
+/// Teaches the mapping before everything else: from the styles `w` it must be plain which class a
+/// latent stands for, and what its picture looks like from afar. Plain is what a linear layer can
+/// read, because the generator's layers read styles so; later the mapping would hardly learn it,
+/// for its layers move at a hundredth of the others' speed.
 pub struct MappingObjective<'a> {
     generator: &'a Generator,
     world: &'a CanvasDataset,
-    /// Weight and bias of each question's answer, and of the coarse picture; thrown away afterwards.
+    /// Weight and bias of each question's answer, and of the coarse picture; thrown away
+    /// afterwards.
     answers: Vec<[Tensor; 2]>,
     batch: i64,
     device: Device,
@@ -106,7 +115,9 @@ impl<'a> MappingObjective<'a> {
         batch: i64,
         device: Device,
     ) -> Self {
-        let zeros = |shape: &[i64]| Tensor::zeros(shape, (Kind::Float, device.tch())).set_requires_grad(true);
+        let zeros = |shape: &[i64]| {
+            Tensor::zeros(shape, (Kind::Float, device.tch())).set_requires_grad(true)
+        };
         let dim = generator.config().style_dim;
         let widths = questions.iter().copied().chain([3 * COARSE * COARSE]);
         let answers = widths.map(|n| [zeros(&[n, dim]), zeros(&[n])]).collect();
@@ -115,12 +126,13 @@ impl<'a> MappingObjective<'a> {
 }
 
 impl MappingObjective<'_> {
-    /// Gives the styles unit variance again, which they lost where it did not matter: without it they would have no say
-    /// in what is drawn.
+    /// Gives the styles unit variance again, which they lost where it did not matter: without it
+    /// they would have no say in what is drawn.
     pub fn settle(&self) {
         no_grad(|| {
             let dim = self.generator.config().style_dim;
-            let w = self.generator.map(&Rng::new(0).normal(&[4096, dim]).to_device(self.device.tch()));
+            let w =
+                self.generator.map(&Rng::new(0).normal(&[4096, dim]).to_device(self.device.tch()));
             let noise_energy = w.square().mean(Kind::Float).sqrt().double_value(&[]);
             let last = format!("style.{}.", self.generator.config().mapping_layers);
             for (name, own) in self.generator.parameters().iter() {
@@ -142,7 +154,10 @@ impl Objective for MappingObjective<'_> {
         let mapping = self.generator.parameters().named_leaves().into_iter();
         let mapping = mapping.filter(|(name, _)| is_mapping(name));
         let answers = self.answers.iter().enumerate().flat_map(|(i, [weight, bias])| {
-            [(format!("weight.{i}"), weight.shallow_clone()), (format!("bias.{i}"), bias.shallow_clone())]
+            [
+                (format!("weight.{i}"), weight.shallow_clone()),
+                (format!("bias.{i}"), bias.shallow_clone()),
+            ]
         });
         mapping.chain(answers).collect()
     }

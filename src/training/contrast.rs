@@ -1,7 +1,8 @@
 //! Teaches a CLIP to bring pictures and captions together (Radford et al. 2021, section 2.3).
 //!
-//! On the canvas many captions fit many pictures («a picture of a Cat» fits every style), so the targets
-//! of the two cross entropies are uniform over everything that fits, not the diagonal alone.
+//! On the canvas many captions fit many pictures («a picture of a Cat» fits every style), so the
+//! targets of the two cross entropies are uniform over everything that fits, not the diagonal
+//! alone.
 
 use super::canvas_images::{cell_count, cells};
 use super::{CanvasImages, Error, MicroBatch, Objective};
@@ -96,14 +97,19 @@ impl Objective for ContrastiveObjective<'_> {
 
         let pictures = self.clip.image_features(&self.images.pictures(&rows, self.device));
         let texts = self.clip.text_features(&self.ids.index_select(0, &caption));
-        let logits = pictures.matmul(&texts.tr()).to_kind(Kind::Float) * self.clip.scale().clamp_max(100.0);
+        let logits =
+            pictures.matmul(&texts.tr()).to_kind(Kind::Float) * self.clip.scale().clamp_max(100.0);
 
         // Caption j fits picture i where all that it says is true of the picture.
         let objects = Object::ALL.len() as i64;
-        let is = Tensor::stack(&[cells.divide_scalar_mode(objects, "floor"), cells.remainder(objects)], 1);
+        let is = Tensor::stack(
+            &[cells.divide_scalar_mode(objects, "floor"), cells.remainder(objects)],
+            1,
+        );
         let says = self.says.index_select(0, &caption).unsqueeze(0);
         let is = is.to_device(here).unsqueeze(1);
-        let fits = says.eq_tensor(&is).logical_or(&says.lt(0)).all_dim(-1, false).to_kind(Kind::Float);
+        let fits =
+            says.eq_tensor(&is).logical_or(&says.lt(0)).all_dim(-1, false).to_kind(Kind::Float);
         let towards = |logits: &Tensor, fits: &Tensor| {
             let target = fits / fits.sum_dim_intlist([-1_i64].as_slice(), true, Kind::Float);
             -(target * logits.log_softmax(-1, Kind::Float))

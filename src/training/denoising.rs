@@ -1,5 +1,5 @@
-//! Teaches the UNet to denoise (Ho et al. 2020, equation 14, in latent space), with the prompt left out
-//! now and then so that classifier-free guidance works (Ho & Salimans 2022).
+//! Teaches the UNet to denoise (Ho et al. 2020, equation 14, in latent space), with the prompt left
+//! out now and then so that classifier-free guidance works (Ho & Salimans 2022).
 
 use super::canvas_images::{cell_count, cells};
 use super::{CanvasImages, Error, MicroBatch, Objective};
@@ -92,10 +92,12 @@ impl Objective for DenoisingObjective<'_> {
         let (n, here) = (self.batch, self.device.tch());
         let cells = rng.below(cell_count(), &[n]);
         let rows = (&cells * self.per_cell + rng.below(self.per_cell, &[n])).to_device(here);
-        let (mean, deviation) = (self.means.index_select(0, &rows), self.deviations.index_select(0, &rows));
+        let (mean, deviation) =
+            (self.means.index_select(0, &rows), self.deviations.index_select(0, &rows));
         let clean = mean + deviation * rng.normal(&self.shape(n)).to_device(here);
 
-        let (_, kinds, tokens, width) = self.texts.size4().expect("[cells, captions, tokens, width]");
+        let (_, kinds, tokens, width) =
+            self.texts.size4().expect("[cells, captions, tokens, width]");
         let chance = rng.uniform(&[n]);
         let others = rng.below(kinds - 1, &[n]) + 1;
         let kind = others.where_self(&chance.ge(EMPTY + TEMPLATE), &others.zeros_like());

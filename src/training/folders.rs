@@ -1,4 +1,5 @@
-//! The JSON files of the folders that are shipped: what `diffusers` and `transformers` would have written.
+//! The JSON files of the folders that are shipped: what `diffusers` and `transformers` would have
+//! written.
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -54,8 +55,9 @@ pub(super) fn preprocessor() -> Value {
     })
 }
 
-/// Stable Diffusion's schedule. With velocities the last step has no signal left and sampling begins there
-/// (Lin et al. 2024): otherwise dark styles come out grey, because the first latent is never dark.
+/// Stable Diffusion's schedule. With velocities the last step has no signal left and sampling
+/// begins there (Lin et al. 2024): otherwise dark styles come out grey, because the first latent is
+/// never dark.
 pub(super) fn scheduler(prediction: Prediction) -> Value {
     let velocity = prediction == Prediction::VPrediction;
     json!({

@@ -1,5 +1,6 @@
-//! Two networks that learn against each other: `StyleGAN2`'s training (Karras et al. 2020, sections 3 and 3.1, with the
-//! settings of `rosinality/stylegan2-pytorch`). What a step is stands in `gan_step`.
+//! Two networks that learn against each other: `StyleGAN2`'s training (Karras et al. 2020, sections
+//! 3 and 3.1, with the settings of `rosinality/stylegan2-pytorch`). What a step is stands in
+//! `gan_step`.
 
 use super::gan_step::GanStep;
 use super::trainer::train_loop;
@@ -7,8 +8,8 @@ use super::{Error, GanOutcome, GanTraining, TrainConfig};
 use crate::torch::{Compute, MemoryMode, Precision, Tensor, no_grad};
 use crate::watch::Watch;
 
-/// Trains both to the plan's end, from a checkpoint in `folder` where there is one. Both networks are left as they
-/// are after the last step.
+/// Trains both to the plan's end, from a checkpoint in `folder` where there is one. Both networks
+/// are left as they are after the last step.
 ///
 /// # Errors
 /// As every training.
@@ -26,7 +27,8 @@ pub fn train_gan<'a>(
     Ok(GanOutcome { average, score, steps: end.step, loss: end.mean })
 }
 
-/// As [`train_gan`], with networks that want no gradients and are left as they were, whatever happens.
+/// As [`train_gan`], with networks that want no gradients and are left as they were, whatever
+/// happens.
 ///
 /// # Errors
 /// As every training.
@@ -38,7 +40,8 @@ pub fn train_gan_and_restore<'a>(
     watch: &mut dyn Watch,
 ) -> Result<GanOutcome, Error> {
     let parameters = training.parameters.iter().map(|(_, own)| own.shallow_clone());
-    let against = training.discriminator.parameters().tensors().into_iter().map(Tensor::shallow_clone);
+    let against =
+        training.discriminator.parameters().tensors().into_iter().map(Tensor::shallow_clone);
     let all: Vec<Tensor> = parameters.chain(against).collect();
     let before: Vec<Tensor> = no_grad(|| all.iter().map(|own| own.detach().copy()).collect());
     let train = |on: bool| all.iter().for_each(|own| drop(own.set_requires_grad(on)));
@@ -49,7 +52,8 @@ pub fn train_gan_and_restore<'a>(
     outcome
 }
 
-/// Refuses what a GAN training would ignore: gradients of gradients are not scaled and not computed again.
+/// Refuses what a GAN training would ignore: gradients of gradients are not scaled and not computed
+/// again.
 ///
 /// # Errors
 /// A precision or a thrift that is not for networks of a GAN.
@@ -59,7 +63,9 @@ pub fn check_gan_compute(compute: Compute) -> Result<(), Error> {
         return wrong("networks that train_gan learn in f32, tf32 or bf16; use --precision bf16");
     }
     if compute.memory != MemoryMode::Fast {
-        return wrong("networks that train_gan know no --memory balanced or low; take a smaller batch");
+        return wrong(
+            "networks that train_gan know no --memory balanced or low; take a smaller batch",
+        );
     }
     Ok(())
 }
@@ -80,13 +86,21 @@ mod tests {
         Compute { device: Device::CPU, precision: Precision::F32, memory: MemoryMode::Fast };
 
     fn small_config() -> Config {
-        Config { size: 8, style_dim: 8, mapping_layers: 2, channels: vec![8, 6], group: 4, clamp: None }
+        Config {
+            size: 8,
+            style_dim: 8,
+            mapping_layers: 2,
+            channels: vec![8, 6],
+            group: 4,
+            clamp: None,
+        }
     }
 
     /// Both networks before their first step.
     fn young() -> (Generator, Discriminator) {
         let generator = Generator::new(&small_config(), Builder::fresh(1, Device::CPU)).unwrap();
-        let discriminator = Discriminator::new(&small_config(), Builder::fresh(2, Device::CPU)).unwrap();
+        let discriminator =
+            Discriminator::new(&small_config(), Builder::fresh(2, Device::CPU)).unwrap();
         generator.parameters().train(true);
         discriminator.parameters().train(true);
         (generator, discriminator)
@@ -112,8 +126,8 @@ mod tests {
         fn some(&self, n: i64, rng: &mut Rng) -> (Tensor, Option<Tensor>) {
             let way = rng.below(2, &[n]);
             let row = Tensor::from_slice(&[1.0_f32, -1.0, 1.0, -1.0, 1.0, -1.0, 1.0, -1.0]);
-            let [lying, standing] =
-                [row.view([1, 1, 8, 1]), row.view([1, 1, 1, 8])].map(|x| x.expand([n, 3, 8, 8], false));
+            let [lying, standing] = [row.view([1, 1, 8, 1]), row.view([1, 1, 1, 8])]
+                .map(|x| x.expand([n, 3, 8, 8], false));
             (lying.where_self(&way.eq(0).view([-1, 1, 1, 1]), &standing), Some(way.unsqueeze(1)))
         }
     }
@@ -156,7 +170,8 @@ mod tests {
         }
     }
 
-    /// A GAN training from the beginning, with everything that a step can have; both networks' weights at its end.
+    /// A GAN training from the beginning, with everything that a step can have; both networks'
+    /// weights at its end.
     fn session(
         steps: u64,
         folder: Option<&std::path::Path>,
@@ -209,7 +224,8 @@ mod tests {
         let grades = vec![Some(0.1), Some(0.5), Some(0.3), None, Some(0.2)];
         let (retained, _) = session(10, None, Some(&mut Scores(grades)), &mut Quiet).unwrap();
         assert_eq!(retained.steps, 10);
-        let (four, _) = session(10, None, Some(&mut Scores(vec![None, Some(0.95)])), &mut Quiet).unwrap();
+        let (four, _) =
+            session(10, None, Some(&mut Scores(vec![None, Some(0.95)])), &mut Quiet).unwrap();
         assert_eq!(four.steps, 4);
         assert!(retained.average.iter().zip(&four.average).all(|(a, b)| a.equal(b)));
     }
@@ -239,8 +255,12 @@ mod tests {
     fn a_guide_holds_pictures_to_their_latents() {
         let apart = |shape_weight: f64| {
             let (generator, discriminator) = young();
-            let config =
-                GanConfig { batch: 8, style_mixing: 0.0, ema_half_life: 200.0, ..GanConfig::default() };
+            let config = GanConfig {
+                batch: 8,
+                style_mixing: 0.0,
+                ema_half_life: 200.0,
+                ..GanConfig::default()
+            };
             let conditioning =
                 ClassConditioning::new(&[2], &all(), 8, (u64::MAX, shape_weight, 0.0), Device::CPU);
             let training = GanTraining {
@@ -248,7 +268,8 @@ mod tests {
                 ..GanTraining::between("lamps", (&generator, &discriminator), &Lamps, &config)
             };
             let outcome =
-                train_gan(training, &TrainConfig::constant(100, 1e-2, 1), HERE, None, &mut Quiet).unwrap();
+                train_gan(training, &TrainConfig::constant(100, 1e-2, 1), HERE, None, &mut Quiet)
+                    .unwrap();
             generator.parameters().assign(&outcome.average);
             let z = Rng::new(3).normal(&[64, 8]);
             far(&generator, &z, &Lamps::lit(&z))
@@ -274,15 +295,21 @@ mod tests {
     fn a_guide_holds_pictures_to_their_grain() {
         let grain_weight = |weight: f64| {
             let (generator, discriminator) = young();
-            let config =
-                GanConfig { batch: 8, style_mixing: 0.0, ema_half_life: 100.0, ..GanConfig::default() };
-            let conditioning = ClassConditioning::new(&[2], &all(), 8, (u64::MAX, 1.0, weight), Device::CPU);
+            let config = GanConfig {
+                batch: 8,
+                style_mixing: 0.0,
+                ema_half_life: 100.0,
+                ..GanConfig::default()
+            };
+            let conditioning =
+                ClassConditioning::new(&[2], &all(), 8, (u64::MAX, 1.0, weight), Device::CPU);
             let training = GanTraining {
                 conditioning: Some(&conditioning),
                 ..GanTraining::between("snow", (&generator, &discriminator), &Snow, &config)
             };
             let outcome =
-                train_gan(training, &TrainConfig::constant(60, 1e-2, 1), HERE, None, &mut Quiet).unwrap();
+                train_gan(training, &TrainConfig::constant(60, 1e-2, 1), HERE, None, &mut Quiet)
+                    .unwrap();
             generator.parameters().assign(&outcome.average);
             let styles = generator.broadcast(&generator.map(&Rng::new(3).normal(&[32, 8])));
             let drawn = |seed: u64| {
@@ -319,15 +346,23 @@ mod tests {
         let moved = |weight: f64| {
             let (generator, discriminator) = young();
             let real_images = FixedImages::new(&lit, Device::CPU);
-            let config =
-                GanConfig { batch: 8, style_mixing: 0.0, ema_half_life: 200.0, ..GanConfig::default() };
+            let config = GanConfig {
+                batch: 8,
+                style_mixing: 0.0,
+                ema_half_life: 200.0,
+                ..GanConfig::default()
+            };
             let training = GanTraining {
-                oversampled: Some(&OversampledLatents { latents: gone.shallow_clone(), share: 0.5 }),
+                oversampled: Some(&OversampledLatents {
+                    latents: gone.shallow_clone(),
+                    share: 0.5,
+                }),
                 retained: Some(&RetainedImages { some: &some, weight }),
                 ..GanTraining::between("kept", (&generator, &discriminator), &real_images, &config)
             };
             let outcome =
-                train_gan(training, &TrainConfig::constant(100, 5e-3, 1), HERE, None, &mut Quiet).unwrap();
+                train_gan(training, &TrainConfig::constant(100, 5e-3, 1), HERE, None, &mut Quiet)
+                    .unwrap();
             generator.parameters().assign(&outcome.average);
             far(&generator, &stays, &pictures)
         };
@@ -338,7 +373,8 @@ mod tests {
     #[test]
     fn what_is_shunned_is_not_forgotten() {
         let grey = |shade: f64| Tensor::full([4, 3, 8, 8], shade, (Kind::Float, tch::Device::Cpu));
-        // How much more than a dark picture, which nobody draws, a bright one passes for real, as all real ones are.
+        // How much more than a dark picture, which nobody draws, a bright one passes for real, as
+        // all real ones are.
         let told_apart = |share: f64| {
             let (generator, discriminator) = young();
             let config = GanConfig { batch: 8, generator_lr: 0.0, ..GanConfig::default() };
@@ -347,9 +383,15 @@ mod tests {
                 NegativeImages { pictures: FixedImages::new(&grey(-0.8), Device::CPU), share };
             let training = GanTraining {
                 negative_images: Some(&negative_images),
-                ..GanTraining::between("shunned", (&generator, &discriminator), &real_images, &config)
+                ..GanTraining::between(
+                    "shunned",
+                    (&generator, &discriminator),
+                    &real_images,
+                    &config,
+                )
             };
-            train_gan(training, &TrainConfig::constant(80, 5e-3, 1), HERE, None, &mut Quiet).unwrap();
+            train_gan(training, &TrainConfig::constant(80, 5e-3, 1), HERE, None, &mut Quiet)
+                .unwrap();
             let logit = |shade: f64| {
                 no_grad(|| discriminator.forward(&grey(shade)).mean(Kind::Float).double_value(&[]))
             };
@@ -374,12 +416,15 @@ mod tests {
         // One colour, which a new generator does not draw.
         let colour = Tensor::from_slice(&[0.8_f32, -0.6, 0.1]).view([1, 3, 1, 1]);
         let real_images = FixedImages::new(&colour.expand([8, 3, 8, 8], false), Device::CPU);
-        let config = GanConfig { batch: 8, r1_gamma: 1.0, ema_half_life: 200.0, ..GanConfig::default() };
-        let training = GanTraining::between("colour", (&generator, &discriminator), &real_images, &config);
+        let config =
+            GanConfig { batch: 8, r1_gamma: 1.0, ema_half_life: 200.0, ..GanConfig::default() };
+        let training =
+            GanTraining::between("colour", (&generator, &discriminator), &real_images, &config);
         let z = Rng::new(3).normal(&[32, 8]);
         let before = far(&generator, &z, &colour);
         let outcome =
-            train_gan(training, &TrainConfig::constant(250, 5e-3, 1), HERE, None, &mut Quiet).unwrap();
+            train_gan(training, &TrainConfig::constant(250, 5e-3, 1), HERE, None, &mut Quiet)
+                .unwrap();
         generator.parameters().assign(&outcome.average);
         let after = far(&generator, &z, &colour);
         assert!(after < 0.4 * before, "{before} {after}");

@@ -1,17 +1,21 @@
 //! One step of two networks that learn against each other.
 //!
-//! It is up to four moves: the discriminator by `softplus(-D(x)) + softplus(D(G(z)))`, now and then its penalty on
-//! gradients at real pictures (R1, Mescheder et al. 2018), the generator by `softplus(-D(G(z)))`, and now and then its
-//! penalty on unequal path lengths. The penalties are lazy: rare, and so much the heavier; both optimizers' settings make
-//! up for the additional moves.
+//! It is up to four moves: the discriminator by `softplus(-D(x)) + softplus(D(G(z)))`, now and then
+//! its penalty on gradients at real pictures (R1, Mescheder et al. 2018), the generator by
+//! `softplus(-D(G(z)))`, and now and then its penalty on unequal path lengths. The penalties are
+//! lazy: rare, and so much the heavier; both optimizers' settings make up for the additional moves.
 
 use std::f64::consts::LN_2;
 
 use super::reconstruction::{difference, energy_score, from_afar};
 use super::trainer::Trainable;
-use super::{ClassConditioning, Error, GanConfig, GanTraining, LatentImages, ParameterPenalty, TrainConfig};
+use super::{
+    ClassConditioning, Error, GanConfig, GanTraining, LatentImages, ParameterPenalty, TrainConfig,
+};
 use crate::model::stylegan2::{Noise, is_mapping};
-use crate::torch::{Adam, AdamSettings, Compute, Ema, Kind, Rng, Tensor, grad, grad_of_grad, no_grad, stage};
+use crate::torch::{
+    Adam, AdamSettings, Compute, Ema, Kind, Rng, Tensor, grad, grad_of_grad, no_grad, stage,
+};
 use crate::watch::Watch;
 
 /// Pixels on a side of the coarsest view by which a class conditioning holds the generator.
@@ -33,8 +37,9 @@ pub(super) struct GanStep<'a> {
     generator: Adam,
     discriminator: Adam,
     average: Ema,
-    /// The mean path length, once one was seen. rosinality's begins at 0, which pulls the lengths of a generator that has
-    /// learned before to nothing until the mean has caught up, after hundreds of penalties.
+    /// The mean path length, once one was seen. rosinality's begins at 0, which pulls the lengths
+    /// of a generator that has learned before to nothing until the mean has caught up, after
+    /// hundreds of penalties.
     path: Option<f64>,
     /// The averages at the best score, where there is early stopping.
     best_average: Vec<Tensor>,
@@ -60,7 +65,9 @@ impl<'a> GanStep<'a> {
             Adam::new(tensors.iter().map(|(_, tensor)| tensor), settings)
         };
         let mut against: Vec<(String, Tensor)> = training.discriminator.parameters().named_leaves();
-        against.extend(training.conditioning.iter().flat_map(|conditioning| conditioning.parameters()));
+        against.extend(
+            training.conditioning.iter().flat_map(|conditioning| conditioning.parameters()),
+        );
         let rate = |(name, _): &(String, Tensor)| match name {
             name if name.ends_with(NOISE) => config.noise_lr,
             name if is_mapping(name) => config.mapping_lr,
@@ -104,7 +111,9 @@ impl<'a> GanStep<'a> {
         let mixed = rng.uniform(&[1]).double_value(&[0]) < self.training.config.style_mixing;
         let mut z = || {
             let z = rng.normal(&[n, config.style_dim]).to_device(self.device());
-            self.training.oversampled.map_or_else(|| z.shallow_clone(), |often| often.among(&z, rng))
+            self.training
+                .oversampled
+                .map_or_else(|| z.shallow_clone(), |often| often.among(&z, rng))
         };
         let z = if mixed { vec![z(), z()] } else { vec![z()] };
         let crossing = 1 + rng.below(config.styles() - 1, &[1]).int64_value(&[0]);
@@ -114,11 +123,13 @@ impl<'a> GanStep<'a> {
     /// Styles `w+` `[n, styles, style_dim]` of latents.
     fn styles(&self, latents: &GanLatents) -> Tensor {
         let generator = self.training.generator;
-        let w: Vec<Tensor> = latents.z.iter().map(|z| generator.broadcast(&generator.map(z))).collect();
+        let w: Vec<Tensor> =
+            latents.z.iter().map(|z| generator.broadcast(&generator.map(z))).collect();
         match w.as_slice() {
             [coarse, fine] => {
                 let rest = fine.size()[1] - latents.crossing;
-                let parts = [coarse.narrow(1, 0, latents.crossing), fine.narrow(1, latents.crossing, rest)];
+                let parts =
+                    [coarse.narrow(1, 0, latents.crossing), fine.narrow(1, latents.crossing, rest)];
                 Tensor::cat(&parts, 1)
             }
             _ => w[0].shallow_clone(),
@@ -139,29 +150,40 @@ impl<'a> GanStep<'a> {
         }
     }
 
-    /// The class conditioning that holds the generator to pictures at this step, and pictures with their latents.
-    fn held(&self, step: u64, rng: &mut Rng) -> Option<(&'a ClassConditioning, Tensor, GanLatents)> {
+    /// The class conditioning that holds the generator to pictures at this step, and pictures with
+    /// their latents.
+    fn held(
+        &self,
+        step: u64,
+        rng: &mut Rng,
+    ) -> Option<(&'a ClassConditioning, Tensor, GanLatents)> {
         let conditioning = self
             .training
             .conditioning
             .filter(|conditioning| step < conditioning.until && conditioning.shape_weight > 0.0)?;
         let GanConfig { batch, .. } = *self.training.config;
-        let (pictures, z) =
-            self.training.real_images.traced(batch, self.training.generator.config().style_dim, rng)?;
+        let (pictures, z) = self.training.real_images.traced(
+            batch,
+            self.training.generator.config().style_dim,
+            rng,
+        )?;
         let latents = GanLatents { z: vec![z], ..self.latents(batch, rng) };
         Some((conditioning, pictures, latents))
     }
 
-    /// The classes that pictures drawn from these latents are to show, where a class conditioning says so at this step.
+    /// The classes that pictures drawn from these latents are to show, where a class conditioning
+    /// says so at this step.
     fn classes(&self, latents: &GanLatents, step: u64) -> Option<Tensor> {
-        let conditioning = self.training.conditioning.filter(|conditioning| step < conditioning.until)?;
+        let conditioning =
+            self.training.conditioning.filter(|conditioning| step < conditioning.until)?;
         (latents.z.len() == 1).then(|| conditioning.classes(&latents.z[0]))
     }
 
     /// The discriminator's moves; gives its loss.
     fn discriminate(&mut self, step: u64, lr: f64, rng: &mut Rng) -> Result<f64, Error> {
         let config = self.training.config;
-        let tensors: Vec<Tensor> = self.against.iter().map(|(_, tensor)| tensor.shallow_clone()).collect();
+        let tensors: Vec<Tensor> =
+            self.against.iter().map(|(_, tensor)| tensor.shallow_clone()).collect();
         let tensors: Vec<&Tensor> = tensors.iter().collect();
         let (latents, fake_classes, real, real_classes) =
             if let Some((conditioning, real, latents)) = self.held(step, rng) {
@@ -180,8 +202,10 @@ impl<'a> GanStep<'a> {
             if let Some(negative_images) = self.training.negative_images {
                 fake = negative_images.among(&fake.to_kind(Kind::Float), rng);
             }
-            let (real, fake) =
-                (self.logits(&real, real_classes.as_ref()), self.logits(&fake, fake_classes.as_ref()));
+            let (real, fake) = (
+                self.logits(&real, real_classes.as_ref()),
+                self.logits(&fake, fake_classes.as_ref()),
+            );
             let loss = softplus(&-real) + softplus(&fake);
             self.discriminator.step(&grad(&loss, &tensors)?, lr)?;
             loss.double_value(&[])
@@ -190,10 +214,15 @@ impl<'a> GanStep<'a> {
             let real = real.set_requires_grad(true);
             let logits = self.logits(&real, real_classes.as_ref());
             let slope = grad_of_grad(&logits.sum(Kind::Float), &[&real])?.remove(0);
-            let slope = slope.ok_or_else(|| Error::Model(nothing("the discriminator's pictures")))?;
-            let energy =
-                slope.square().flatten(1, -1).sum_dim_intlist([1_i64].as_slice(), false, Kind::Float);
-            let penalty = energy.mean(Kind::Float) * (config.r1_gamma / 2.0 * config.d_reg_every as f64);
+            let slope =
+                slope.ok_or_else(|| Error::Model(nothing("the discriminator's pictures")))?;
+            let energy = slope.square().flatten(1, -1).sum_dim_intlist(
+                [1_i64].as_slice(),
+                false,
+                Kind::Float,
+            );
+            let penalty =
+                energy.mean(Kind::Float) * (config.r1_gamma / 2.0 * config.d_reg_every as f64);
             self.discriminator.step(&grad(&penalty, &tensors)?, lr)?;
         }
         Ok(value)
@@ -226,16 +255,21 @@ impl<'a> GanStep<'a> {
                 loss += difference(&from_afar(&drawn), &from_afar(pictures), COARSEST)
                     * conditioning.shape_weight;
                 if conditioning.grain_weight > 0.0 {
-                    let noises =
-                        self.training.generator.config().noises(config.batch, rng, self.compute.device);
+                    let noises = self.training.generator.config().noises(
+                        config.batch,
+                        rng,
+                        self.compute.device,
+                    );
                     let again = self.draw(&GanLatents { noises, ..latents }).to_kind(Kind::Float);
                     let finest = pictures.size()[2];
-                    loss += energy_score([&drawn, &again], pictures, finest, 1.0) * conditioning.grain_weight;
+                    loss += energy_score([&drawn, &again], pictures, finest, 1.0)
+                        * conditioning.grain_weight;
                 }
             }
             if let Some((pictures, weight)) = &retained {
                 let n = pictures.size()[0];
-                loss += difference(&drawn.narrow(0, config.batch - n, n), pictures, COARSEST) * *weight;
+                loss +=
+                    difference(&drawn.narrow(0, config.batch - n, n), pictures, COARSEST) * *weight;
             }
             (grad(&loss, &tensors)?, value)
         };
@@ -279,11 +313,14 @@ impl<'a> GanStep<'a> {
         Ok(())
     }
 
-    /// Looks at the averages, and keeps the best; of equal ones the last, which more steps and slower ones have gone into.
+    /// Looks at the averages, and keeps the best; of equal ones the last, which more steps and
+    /// slower ones have gone into.
     fn check_early_stopping(&mut self, step: u64) -> Result<(), Error> {
         let Some(early_stopping) = &mut self.training.early_stopping else { return Ok(()) };
-        // While the discriminator moves alone there is nothing new to see; at the end there is, whenever that is.
-        let due = (step + 1).is_multiple_of(early_stopping.every().max(1)) || step + 1 == self.plan.steps;
+        // While the discriminator moves alone there is nothing new to see; at the end there is,
+        // whenever that is.
+        let due =
+            (step + 1).is_multiple_of(early_stopping.every().max(1)) || step + 1 == self.plan.steps;
         if step < self.training.config.discriminator_warmup || !due {
             return Ok(());
         }
@@ -308,8 +345,10 @@ impl Trainable for GanStep<'_> {
 
     fn fingerprint(&self) -> String {
         let shapes = self.training.parameters.iter().chain(&self.against);
-        let shapes: Vec<String> = shapes.map(|(name, own)| format!("{name} {:?}", own.size())).collect();
-        let penalty = self.training.penalty.as_deref().map(ParameterPenalty::fingerprint).unwrap_or_default();
+        let shapes: Vec<String> =
+            shapes.map(|(name, own)| format!("{name} {:?}", own.size())).collect();
+        let penalty =
+            self.training.penalty.as_deref().map(ParameterPenalty::fingerprint).unwrap_or_default();
         let often = self.training.oversampled.map_or(0.0, |often| often.share);
         let retained = self.training.retained.map_or(0.0, |retained| retained.weight);
         let negative_images =
@@ -330,7 +369,8 @@ impl Trainable for GanStep<'_> {
             if step < self.training.config.discriminator_warmup {
                 return Ok(against);
             }
-            Ok(against + self.generate(step, for_g * self.training.config.generator_lr, &mut rng)?)
+            Ok(against
+                + self.generate(step, for_g * self.training.config.generator_lr, &mut rng)?)
         })?;
         let GanConfig { batch, ema_half_life, ema_warmup, .. } = *self.training.config;
         let decay = (-LN_2 * batch as f64 / ema_half_life.max(1e-9)).exp();
@@ -347,11 +387,14 @@ impl Trainable for GanStep<'_> {
         let share = |what: &'static str| {
             move |(name, own): &(String, Tensor)| (format!("{what}.{name}"), own.shallow_clone())
         };
-        let mut all: Vec<(String, Tensor)> = self.training.parameters.iter().map(share("g")).collect();
+        let mut all: Vec<(String, Tensor)> =
+            self.training.parameters.iter().map(share("g")).collect();
         all.extend(self.against.iter().map(share("d")));
         for (what, tensors) in [("average", self.average.average()), ("best", &self.best_average)] {
             let named = self.training.parameters.iter().zip(tensors);
-            all.extend(named.map(|((name, _), own)| (format!("{what}.{name}"), own.shallow_clone())));
+            all.extend(
+                named.map(|((name, _), own)| (format!("{what}.{name}"), own.shallow_clone())),
+            );
         }
         all.extend(self.generator.state().iter().map(share("adam_g")));
         all.extend(self.discriminator.state().iter().map(share("adam_d")));
@@ -374,7 +417,9 @@ impl Trainable for GanStep<'_> {
             "grade" => self.best = value,
             "done" => self.done = value > 0.0,
             "pull" => {
-                if let Some(penalty) = self.training.penalty.as_deref_mut().filter(|_| value.is_finite()) {
+                if let Some(penalty) =
+                    self.training.penalty.as_deref_mut().filter(|_| value.is_finite())
+                {
                     penalty.load_scalar(value);
                 }
             }

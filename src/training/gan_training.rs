@@ -1,4 +1,5 @@
-//! What a GAN training is given: both networks, real pictures, settings, and what else acts on the generator.
+//! What a GAN training is given: both networks, real pictures, settings, and what else acts on the
+//! generator.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +13,8 @@ use crate::torch::{Rng, Tensor};
 pub struct GanConfig {
     /// Pictures in a batch.
     pub batch: i64,
-    /// How often a batch is drawn under two latents, one for the coarse layers and one for the fine.
+    /// How often a batch is drawn under two latents, one for the coarse layers and one for the
+    /// fine.
     pub style_mixing: f64,
     /// Weight of R1, γ in γ/2 · ‖∇D‖².
     pub r1_gamma: f64,
@@ -26,20 +28,21 @@ pub struct GanConfig {
     pub path_batch_shrink: i64,
     /// Pictures after which an old weight counts half in the generator's average.
     pub ema_half_life: f64,
-    /// Whether the average remembers no more than `(1 + step) / (10 + step)` of itself, so that the average of a short
-    /// training is not its beginning; rosinality's does not do so.
+    /// Whether the average remembers no more than `(1 + step) / (10 + step)` of itself, so that the
+    /// average of a short training is not its beginning; rosinality's does not do so.
     pub ema_warmup: bool,
-    /// How many times as fast as other weights those of the noise move. White noise is the first grain that a young
-    /// generator finds, and one of few that are wrong everywhere.
+    /// How many times as fast as other weights those of the noise move. White noise is the first
+    /// grain that a young generator finds, and one of few that are wrong everywhere.
     pub noise_lr: f64,
-    /// How many times as fast the mapping moves: its weights are a hundred times as large as others, so that at their rate
-    /// it hardly moves at all in a short training, and the synthesis has to draw something else under the same styles.
+    /// How many times as fast the mapping moves: its weights are a hundred times as large as
+    /// others, so that at their rate it hardly moves at all in a short training, and the synthesis
+    /// has to draw something else under the same styles.
     pub mapping_lr: f64,
-    /// How many times as fast as the discriminator the generator moves (two time scales, Heusel et al. 2017): one that can
-    /// draw already is worn down by a discriminator that is not much ahead.
+    /// How many times as fast as the discriminator the generator moves (two time scales, Heusel et
+    /// al. 2017): one that can draw already is worn down by a discriminator that is not much ahead.
     pub generator_lr: f64,
-    /// Steps at the beginning in which the discriminator moves alone: a new one has nothing to tell a generator that can
-    /// draw already.
+    /// Steps at the beginning in which the discriminator moves alone: a new one has nothing to tell
+    /// a generator that can draw already.
     pub discriminator_warmup: u64,
 }
 
@@ -65,9 +68,10 @@ impl Default for GanConfig {
 }
 
 impl GanConfig {
-    /// Of a generator that can draw already and goes on for a while, from pictures of its own: one latent a picture and no
-    /// penalty on path lengths, a mapping that keeps up with the rest, because what a latent becomes is for the mapping to
-    /// say, and R1 as suits 64 pixels (it grows with the picture).
+    /// Of a generator that can draw already and goes on for a while, from pictures of its own: one
+    /// latent a picture and no penalty on path lengths, a mapping that keeps up with the rest,
+    /// because what a latent becomes is for the mapping to say, and R1 as suits 64 pixels (it grows
+    /// with the picture).
     pub fn fine_tuning() -> Self {
         Self {
             style_mixing: 0.0,
@@ -86,7 +90,8 @@ impl GanConfig {
     pub fn check(&self, steps: u64) -> Result<(), String> {
         if self.discriminator_warmup > 0 && self.discriminator_warmup >= steps {
             return Err(format!(
-                "discriminator_warmup is {}, steps in which the discriminator moves alone, and there are {steps} in all; lower discriminator_warmup, or take more steps",
+                "discriminator_warmup is {}, steps in which the discriminator moves alone, and \
+                 there are {steps} in all; lower discriminator_warmup, or take more steps",
                 self.discriminator_warmup
             ));
         }
@@ -109,7 +114,8 @@ impl GanConfig {
         ];
         if weights.iter().any(|weight| weight.is_nan() || *weight < 0.0) {
             return Err(format!(
-                "r1_gamma, path_length_weight, ema_half_life, noise_lr, mapping_lr and generator_lr are {weights:?}; none is negative"
+                "r1_gamma, path_length_weight, ema_half_life, noise_lr, mapping_lr and \
+                 generator_lr are {weights:?}; none is negative"
             ));
         }
         Ok(())
@@ -126,27 +132,30 @@ impl GanConfig {
             return Ok(());
         }
         Err(format!(
-            "a batch of {batch} pictures cannot be compared in groups of {group}, as this discriminator does; take a multiple of {group}"
+            "a batch of {batch} pictures cannot be compared in groups of {group}, as this \
+             discriminator does; take a multiple of {group}"
         ))
     }
 }
 
 /// Pictures that are to pass for real.
 pub trait RealImages {
-    /// `n` of them at random, `[n, 3, size, size]` from -1 to 1 on the networks' device, and where a class conditioning needs them
-    /// their classes, `[n, questions]`.
+    /// `n` of them at random, `[n, 3, size, size]` from -1 to 1 on the networks' device, and where
+    /// a class conditioning needs them their classes, `[n, questions]`.
     fn some(&self, n: i64, rng: &mut Rng) -> (Tensor, Option<Tensor>);
 
-    /// `n` of them and the latents `[n, dim]` that stand for them, where a generator has learned to trace them.
+    /// `n` of them and the latents `[n, dim]` that stand for them, where a generator has learned to
+    /// trace them.
     fn traced(&self, _n: i64, _dim: i64, _rng: &mut Rng) -> Option<(Tensor, Tensor)> {
         None
     }
 }
 
-/// A term of the generator's loss that depends on its parameters alone: its gradient is known without a graph.
+/// A term of the generator's loss that depends on its parameters alone: its gradient is known
+/// without a graph.
 pub trait ParameterPenalty {
-    /// Looks at all parameters that move, where the term does not fall apart into one for each. The gradients are those of
-    /// the generator's own loss.
+    /// Looks at all parameters that move, where the term does not fall apart into one for each. The
+    /// gradients are those of the generator's own loss.
     fn prepare(&mut self, _parameters: &[&Tensor], _gradients: &[Option<Tensor>]) {}
 
     /// Adds the term's gradient to the `i`-th parameter's, after [`Self::look`].
@@ -169,8 +178,8 @@ pub trait EarlyStopping {
     /// Steps from one look to the next.
     fn every(&self) -> u64;
 
-    /// How good the network is, whose parameters are its averages: larger is better, and the best is kept. `None` where it
-    /// is only looked at.
+    /// How good the network is, whose parameters are its averages: larger is better, and the best
+    /// is kept. `None` where it is only looked at.
     ///
     /// # Errors
     /// Whatever goes wrong in looking.
@@ -180,7 +189,8 @@ pub trait EarlyStopping {
     fn target(&self) -> f64;
 }
 
-/// Latents that are drawn more often than chance has it, so that both networks soon know what becomes of them.
+/// Latents that are drawn more often than chance has it, so that both networks soon know what
+/// becomes of them.
 #[derive(Debug)]
 pub struct OversampledLatents {
     /// `[n, style_dim]`
@@ -213,8 +223,8 @@ fn part(share: f64, n: i64) -> i64 {
 pub struct RetainedImages<'a> {
     /// `n` of them at random.
     pub some: &'a dyn Fn(i64, &mut Rng) -> LatentImages,
-    /// How much it counts beside the GAN training that they are drawn otherwise: the weight of their mean absolute difference,
-    /// at their size and from farther away.
+    /// How much it counts beside the GAN training that they are drawn otherwise: the weight of
+    /// their mean absolute difference, at their size and from farther away.
     pub weight: f64,
 }
 
@@ -229,8 +239,9 @@ pub struct LatentImages {
     pub pictures: Tensor,
 }
 
-/// Pictures that are never to pass for real, whoever drew them (negative data augmentation, Sinha et al. 2021, arXiv
-/// 2102.05113): once the generator draws few of their kind the discriminator would forget them, and the rest would pass.
+/// Pictures that are never to pass for real, whoever drew them (negative data augmentation, Sinha
+/// et al. 2021, arXiv 2102.05113): once the generator draws few of their kind the discriminator
+/// would forget them, and the rest would pass.
 #[derive(Debug)]
 pub struct NegativeImages {
     /// The pictures.
@@ -304,7 +315,8 @@ impl<'a> GanTraining<'a> {
 /// What a GAN training ended with.
 #[derive(Debug)]
 pub struct GanOutcome {
-    /// The averages of the generator's parameters that moved, in their order: the last ones, or the best that early stopping saw.
+    /// The averages of the generator's parameters that moved, in their order: the last ones, or the
+    /// best that early stopping saw.
     pub average: Vec<Tensor>,
     /// The best score, where there were any.
     pub score: Option<f64>,
@@ -322,7 +334,8 @@ mod tests {
     #[test]
     fn a_share_of_the_latents_is_replaced() {
         let z = Rng::new(1).normal(&[16, 3]);
-        let often = |share: f64| OversampledLatents { latents: Rng::new(2).normal(&[5, 3]) + 100.0, share };
+        let often =
+            |share: f64| OversampledLatents { latents: Rng::new(2).normal(&[5, 3]) + 100.0, share };
         for (share, own) in [(0.0, 0), (0.5, 8), (0.3, 5), (1.0, 16)] {
             let mixed = often(share).among(&z, &mut Rng::new(3));
             assert_eq!(mixed.size(), z.size());

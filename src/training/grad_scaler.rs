@@ -1,5 +1,6 @@
-//! Keeps gradients in f16 from vanishing: the loss is multiplied before they are computed and they are divided after
-//! (Micikevicius et al. 2018, section 3.2). The factor grows until a gradient overflows, and falls then.
+//! Keeps gradients in f16 from vanishing: the loss is multiplied before they are computed and they
+//! are divided after (Micikevicius et al. 2018, section 3.2). The factor grows until a gradient
+//! overflows, and falls then.
 
 use crate::torch::{Kind, Tensor, no_grad};
 
@@ -29,17 +30,21 @@ impl GradScaler {
                     gradient.sum(Kind::Float)
                 })
                 .collect();
-            // A sum is finite only where all of its parts are; asking once, not for each tensor, waits once.
+            // A sum is finite only where all of its parts are; asking once, not for each tensor,
+            // waits once.
             sums.is_empty() || Tensor::stack(&sums, 0).isfinite().all().int64_value(&[]) != 0
         })
     }
 
-    /// Changes the factor by how a step went; `None` where it has fallen so far that no step can go well.
+    /// Changes the factor by how a step went; `None` where it has fallen so far that no step can go
+    /// well.
     pub(super) fn after(self, finite: bool) -> Option<Self> {
         match (finite, self.good + 1 >= PATIENCE) {
             (true, true) => Some(Self { factor: self.factor * 2.0, good: 0 }),
             (true, false) => Some(Self { good: self.good + 1, ..self }),
-            (false, _) => (self.factor > 1.0).then_some(Self { factor: self.factor / 2.0, good: 0 }),
+            (false, _) => {
+                (self.factor > 1.0).then_some(Self { factor: self.factor / 2.0, good: 0 })
+            }
         }
     }
 }

@@ -1,5 +1,5 @@
-//! The recipe that makes everything that unsee ships, from nothing: a CLIP whose text tower becomes the
-//! generator's frozen text encoder, the autoencoder, the UNet; and, from another seed and other
+//! The recipe that makes everything that unsee ships, from nothing: a CLIP whose text tower becomes
+//! the generator's frozen text encoder, the autoencoder, the UNet; and, from another seed and other
 //! pictures, the judge's CLIP.
 //!
 //! Each part is trained on the parts before it as they are shipped, rounded to f16.
@@ -184,7 +184,8 @@ impl MiniatureTrainer<'_> {
         let mut config = part.config();
         let model = Vae::new(&config, Builder::fresh(self.seed("vae"), device))?;
         model.parameters().train(true);
-        let images = CanvasImages::draw(self.recipe.world, 0, part.training.per_cell, Pose::Free, watch);
+        let images =
+            CanvasImages::draw(self.recipe.world, 0, part.training.per_cell, Pose::Free, watch);
         let mut objective = AutoencoderObjective {
             vae: &model,
             images: &images,
@@ -225,20 +226,26 @@ impl MiniatureTrainer<'_> {
         }
         let (part, device) = (&self.recipe.unet, self.here.device);
         let weights = Weights::open(&root.join("vae/diffusion_pytorch_model.safetensors"))?;
-        let vae: Vae = Vae::new(&read(&root.join("vae/config.json"))?, Builder::load(&weights, device))?;
+        let vae: Vae =
+            Vae::new(&read(&root.join("vae/config.json"))?, Builder::load(&weights, device))?;
         let weights = Weights::open(&root.join("text_encoder/model.safetensors"))?;
-        let text =
-            TextModel::new(&read(&root.join("text_encoder/config.json"))?, Builder::load(&weights, device))?;
+        let text = TextModel::new(
+            &read(&root.join("text_encoder/config.json"))?,
+            Builder::load(&weights, device),
+        )?;
         let tokenizer = open(&root.join("tokenizer"), self.recipe.tokens)?;
         let scheduler = scheduler(part.prediction);
-        let schedule =
-            Schedule::new(&serde_json::from_value::<SchedulerConfig>(scheduler.clone()).map_err(broken)?)
-                .map_err(broken)?;
+        let schedule = Schedule::new(
+            &serde_json::from_value::<SchedulerConfig>(scheduler.clone()).map_err(broken)?,
+        )
+        .map_err(broken)?;
 
-        let config = part.config(&self.recipe.clip, self.recipe.vae.latent, SIDE as i64 / vae.factor());
+        let config =
+            part.config(&self.recipe.clip, self.recipe.vae.latent, SIDE as i64 / vae.factor());
         let model = UNet::new(&config, Builder::fresh(self.seed("unet"), device))?;
         model.parameters().train(true);
-        let images = CanvasImages::draw(self.recipe.world, 0, part.training.per_cell, Pose::Free, watch);
+        let images =
+            CanvasImages::draw(self.recipe.world, 0, part.training.per_cell, Pose::Free, watch);
         let embed = |prompts: &[String]| {
             let ids: Vec<Tensor> =
                 prompts.iter().map(|p| Tensor::from_slice(&tokenizer.encode(p).ids)).collect();
@@ -334,8 +341,9 @@ impl VaePart {
 
 impl UnetPart {
     fn config(&self, clip: &ClipPart, latent: i64, size: i64) -> unet::Config {
-        let kind =
-            |attends: bool, way: &str| format!("{}{way}Block2D", if attends { "CrossAttn" } else { "" });
+        let kind = |attends: bool, way: &str| {
+            format!("{}{way}Block2D", if attends { "CrossAttn" } else { "" })
+        };
         unet::Config {
             sample_size: Some(size),
             in_channels: latent,
@@ -355,7 +363,8 @@ impl UnetPart {
     }
 }
 
-/// Trains a whole CLIP on a world of the canvas into `out/<name>`, from a seed and for prompts of so many tokens.
+/// Trains a whole CLIP on a world of the canvas into `out/<name>`, from a seed and for prompts of
+/// so many tokens.
 pub(super) fn clip_into(
     out: &Path,
     name: &'static str,
@@ -377,10 +386,18 @@ pub(super) fn clip_into(
     model.parameters().train(true);
     let images = CanvasImages::draw(world, 0, part.training.per_cell, Pose::Free, watch);
     let tokenize = |text: &str| tokenizer.encode(text).ids;
-    let mut objective =
-        ContrastiveObjective::new(name, &model, &images, &tokenize, part.training.batch, here.device);
-    let plan = TrainConfig { decay: 0.05, beta2: 0.98, ema: Some(0.999), ..part.training.plan(seed) };
-    let outcome = train(&mut objective, &plan, here, Some(&out.join("training").join(name)), watch)?;
+    let mut objective = ContrastiveObjective::new(
+        name,
+        &model,
+        &images,
+        &tokenize,
+        part.training.batch,
+        here.device,
+    );
+    let plan =
+        TrainConfig { decay: 0.05, beta2: 0.98, ema: Some(0.999), ..part.training.plan(seed) };
+    let outcome =
+        train(&mut objective, &plan, here, Some(&out.join("training").join(name)), watch)?;
     let about = json!({"architectures": ["CLIPModel"], "model_type": "clip"});
     write_json(&folder.join("config.json"), &clip_json(&config, &about))?;
     write_json(&folder.join("preprocessor_config.json"), &preprocessor())?;

@@ -1,8 +1,9 @@
-//! The recipe of `pipelines/miniature-gan.toml`: a `StyleGAN2` of the canvas, and a labeller for its samples, a CLIP that
-//! shares nothing with the judge.
+//! The recipe of `pipelines/miniature-gan.toml`: a `StyleGAN2` of the canvas, and a labeller for
+//! its samples, a CLIP that shares nothing with the judge.
 //!
-//! A GAN of so many classes would take days on two cores. So its generator first learns to trace the canvas, whose pictures
-//! it can be told what they are of, and the GAN training begins with one that can draw.
+//! A GAN of so many classes would take days on two cores. So its generator first learns to trace
+//! the canvas, whose pictures it can be told what they are of, and the GAN training begins with one
+//! that can draw.
 
 use std::path::{Path, PathBuf};
 
@@ -76,11 +77,12 @@ pub struct GanPart {
     pub grain_weight: f64,
     /// Steps in which the mapping learns the class conditioning's regions before everything else.
     pub mapping_steps: u64,
-    /// How the generator learns to trace the canvas before the GAN training, course by course; without one it begins with
-    /// nothing.
+    /// How the generator learns to trace the canvas before the GAN training, course by course;
+    /// without one it begins with nothing.
     #[serde(default)]
     pub reconstruction: Vec<ReconstructionPart>,
-    /// A file of a generator of these sizes to begin with, and of its discriminator where it has one.
+    /// A file of a generator of these sizes to begin with, and of its discriminator where it has
+    /// one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<PathBuf>,
     /// Steps from one sheet of samples to the next.
@@ -97,12 +99,14 @@ pub struct ReconstructionPart {
     pub batch: i64,
     /// Peak learning rate.
     pub lr: f64,
-    /// Pixels on a side of the coarsest view that is compared; of all views from there to the full size the mean counts.
+    /// Pixels on a side of the coarsest view that is compared; of all views from there to the full
+    /// size the mean counts.
     pub coarsest: i64,
     /// How much it counts that each level knows its finest stripes; see [`super::stripe_probe`].
     #[serde(default)]
     pub stripe_probe: f64,
-    /// How much it counts that two drawings of one latent differ; see [`super::reconstruction`]. 0 draws one a picture.
+    /// How much it counts that two drawings of one latent differ; see [`super::reconstruction`]. 0
+    /// draws one a picture.
     #[serde(default)]
     pub noise_energy: f64,
 }
@@ -128,39 +132,57 @@ impl MiniatureGanRecipe {
         let part = &self.gan;
         part.config().check().map_err(|error| error.to_string())?;
         if part.size > SIDE as i64 {
-            return Err(format!("gan.size is {}; the canvas has {SIDE} pixels on a side", part.size));
+            return Err(format!(
+                "gan.size is {}; the canvas has {SIDE} pixels on a side",
+                part.size
+            ));
         }
         let least = (Style::ALL.len() + Object::ALL.len() + TRAITS) as i64;
-        let told = part.conditioned_share > 0.0 || part.mapping_steps > 0 || !part.reconstruction.is_empty();
+        let told = part.conditioned_share > 0.0
+            || part.mapping_steps > 0
+            || !part.reconstruction.is_empty();
         if told && part.style_dim < least {
             return Err(format!(
-                "gan.style_dim is {}; a latent that says style, object and the drawing's chances needs at least {least} numbers",
+                "gan.style_dim is {}; a latent that says style, object and the drawing's chances \
+                 needs at least {least} numbers",
                 part.style_dim
             ));
         }
         let known = |names: &[String], all: Vec<&str>, what: &str| {
             if let Some(name) = names.iter().find(|name| !all.contains(&name.as_str())) {
-                return Err(format!("without_{what} names `{name}`; the canvas knows {}", all.join(", ")));
+                return Err(format!(
+                    "without_{what} names `{name}`; the canvas knows {}",
+                    all.join(", ")
+                ));
             }
             let stays = all.iter().any(|name| !names.iter().any(|own| own == name));
             if stays { Ok(()) } else { Err(format!("without_{what} leaves nothing to learn")) }
         };
         known(&self.without_styles, Style::ALL.iter().map(|own| own.name()).collect(), "styles")?;
-        known(&self.without_objects, Object::ALL.iter().map(|own| own.name()).collect(), "objects")?;
+        known(
+            &self.without_objects,
+            Object::ALL.iter().map(|own| own.name()).collect(),
+            "objects",
+        )?;
         let trainings = part.reconstruction.iter().map(|own| (own.batch, own.lr, own.coarsest));
-        let all =
-            trainings.chain([(part.training.batch, part.training.lr, i64::from(part.training.per_cell))]);
+        let all = trainings.chain([(
+            part.training.batch,
+            part.training.lr,
+            i64::from(part.training.per_cell),
+        )]);
         for (batch, lr, least) in all {
             if batch < 1 || least < 1 || !lr.is_finite() || lr <= 0.0 {
                 return Err(format!(
-                    "a training has batch {batch}, lr {lr} and per_cell or coarsest {least}; at least 1, above 0 and at least 1 are needed"
+                    "a training has batch {batch}, lr {lr} and per_cell or coarsest {least}; at \
+                     least 1, above 0 and at least 1 are needed"
                 ));
             }
         }
         for &ReconstructionPart { stripe_probe, noise_energy, .. } in &part.reconstruction {
             if stripe_probe.is_nan() || stripe_probe < 0.0 || !(0.0..=1.0).contains(&noise_energy) {
                 return Err(format!(
-                    "a course of tracing has waves {stripe_probe} and spread {noise_energy}; waves is not negative, noise_energy 0 to 1"
+                    "a course of tracing has waves {stripe_probe} and spread {noise_energy}; waves \
+                     is not negative, noise_energy 0 to 1"
                 ));
             }
         }
@@ -174,16 +196,20 @@ impl MiniatureGanRecipe {
             || (part.grain_weight > 0.0 && part.shape_weight == 0.0)
         {
             return Err(format!(
-                "gan.grain_weight is {}, gan.shape_weight {} and gan.conditioned_share {}; a guide that holds to grain holds to shapes too, for a part of the steps",
+                "gan.grain_weight is {}, gan.shape_weight {} and gan.conditioned_share {}; a guide \
+                 that holds to grain holds to shapes too, for a part of the steps",
                 part.grain_weight, part.shape_weight, part.conditioned_share
             ));
         }
         part.gan_config().fits(GROUP).map_err(|why| format!("gan.training: {why}"))?;
         if [part.conditioned_share, part.cooldown].iter().any(|share| !(0.0..=1.0).contains(share))
-            || [part.shape_weight, part.grain_weight].iter().any(|weight| weight.is_nan() || *weight < 0.0)
+            || [part.shape_weight, part.grain_weight]
+                .iter()
+                .any(|weight| weight.is_nan() || *weight < 0.0)
         {
             return Err(format!(
-                "gan.conditioned_share is {}, gan.cooldown {}, gan.shape_weight {} and gan.grain_weight {}; the first two are shares, 0 to 1, the others not negative",
+                "gan.conditioned_share is {}, gan.cooldown {}, gan.shape_weight {} and \
+                 gan.grain_weight {}; the first two are shares, 0 to 1, the others not negative",
                 part.conditioned_share, part.cooldown, part.shape_weight, part.grain_weight
             ));
         }
@@ -204,12 +230,24 @@ pub fn miniature_gan(
     check_gan_compute(here)?;
     if let Some(labeller) = &recipe.labeller {
         let seed = seed_from(&[&recipe.seed.to_le_bytes(), b"labeller"]);
-        clip_into(out, "labeller", &labeller.clip, (labeller.world, labeller.tokens, seed), here, watch)?;
+        clip_into(
+            out,
+            "labeller",
+            &labeller.clip,
+            (labeller.world, labeller.tokens, seed),
+            here,
+            watch,
+        )?;
     }
     gan(recipe, out, here, watch)
 }
 
-fn gan(recipe: &MiniatureGanRecipe, out: &Path, here: Compute, watch: &mut dyn Watch) -> Result<(), Error> {
+fn gan(
+    recipe: &MiniatureGanRecipe,
+    out: &Path,
+    here: Compute,
+    watch: &mut dyn Watch,
+) -> Result<(), Error> {
     let file = out.join("miniature-gan/stylegan2.safetensors");
     if file.exists() {
         return Ok(());
@@ -231,8 +269,15 @@ fn gan(recipe: &MiniatureGanRecipe, out: &Path, here: Compute, watch: &mut dyn W
     discriminator.parameters().train(true);
     let without = [recipe.without_styles.as_slice(), &recipe.without_objects];
     let pose = if recipe.aligned { Pose::Aligned } else { Pose::Free };
-    let world =
-        CanvasDataset::draw(recipe.world, without, part.training.per_cell, pose, config.size, device, watch);
+    let world = CanvasDataset::draw(
+        recipe.world,
+        without,
+        part.training.per_cell,
+        pose,
+        config.size,
+        device,
+        watch,
+    );
     let state = out.join("training");
 
     let questions = [Style::ALL.len() as i64, Object::ALL.len() as i64];
@@ -249,8 +294,10 @@ fn gan(recipe: &MiniatureGanRecipe, out: &Path, here: Compute, watch: &mut dyn W
     });
     if part.mapping_steps > 0 {
         // The mapping's weights are a hundred times as large as others, and move as slowly.
-        let plan =
-            TrainConfig { cooldown: 0.7, ..TrainConfig::constant(part.mapping_steps, 2.0, seed("regions")) };
+        let plan = TrainConfig {
+            cooldown: 0.7,
+            ..TrainConfig::constant(part.mapping_steps, 2.0, seed("regions"))
+        };
         let mut objective = MappingObjective::new(&generator, &questions, &world, 256, device);
         let learned = train(&mut objective, &plan, here, Some(&state.join("regions")), watch)?;
         objective.settle();
@@ -261,9 +308,14 @@ fn gan(recipe: &MiniatureGanRecipe, out: &Path, here: Compute, watch: &mut dyn W
     {
         let training = TrainingPart { steps, batch, lr, per_cell: 0 };
         let name = if i == 0 { "tracing".to_owned() } else { format!("tracing-{i}") };
-        let plan =
-            TrainConfig { ema: Some(0.995), beta2: 0.99, decoupled: false, ..training.plan(seed(&name)) };
-        let stripe_probe = (stripe_probe > 0.0).then(|| (StripeProbe::new(&config, device), stripe_probe));
+        let plan = TrainConfig {
+            ema: Some(0.995),
+            beta2: 0.99,
+            decoupled: false,
+            ..training.plan(seed(&name))
+        };
+        let stripe_probe =
+            (stripe_probe > 0.0).then(|| (StripeProbe::new(&config, device), stripe_probe));
         let mut objective = Reconstruction {
             generator: &generator,
             world: &world,
@@ -284,11 +336,16 @@ fn gan(recipe: &MiniatureGanRecipe, out: &Path, here: Compute, watch: &mut dyn W
         cooldown: part.cooldown,
         ..TrainConfig::constant(part.training.steps, part.training.lr, seed("gan"))
     };
-    let mut sample_every =
-        SampleSheets { generator: &generator, every: part.sample_every, folder: out.to_path_buf(), device };
+    let mut sample_every = SampleSheets {
+        generator: &generator,
+        every: part.sample_every,
+        folder: out.to_path_buf(),
+        device,
+    };
     let training = GanTraining {
         conditioning: conditioning.as_ref(),
-        early_stopping: (part.sample_every > 0).then_some(&mut sample_every as &mut dyn EarlyStopping),
+        early_stopping: (part.sample_every > 0)
+            .then_some(&mut sample_every as &mut dyn EarlyStopping),
         ..GanTraining::between("gan", (&generator, &discriminator), &world, &gan)
     };
     let outcome = train_gan(training, &plan, here, Some(&state.join("gan")), watch)?;
@@ -296,8 +353,9 @@ fn gan(recipe: &MiniatureGanRecipe, out: &Path, here: Compute, watch: &mut dyn W
     let named = |prefix: &'static str, parameters: &crate::model::Parameters| {
         parameters.named().into_iter().map(move |(name, own)| (format!("{prefix}.{name}"), own))
     };
-    let tensors: Vec<(String, Tensor)> =
-        named("g_ema", generator.parameters()).chain(named("d", discriminator.parameters())).collect();
+    let tensors: Vec<(String, Tensor)> = named("g_ema", generator.parameters())
+        .chain(named("d", discriminator.parameters()))
+        .collect();
     let config = serde_json::to_string(&config).map_err(std::io::Error::other)?;
     let about = [("unsee.stylegan2", config), ("loss", format!("{:.5}", outcome.loss))];
     Ok(save_as(&file, &tensors, Kind::Half, &about)?)
@@ -350,7 +408,8 @@ impl EarlyStopping for SampleSheets<'_> {
         let sheet = no_grad(|| {
             let styles = self.generator.broadcast(&self.generator.map(&z));
             let drawn = self.generator.synthesize(&styles, Noise::Given(&noises));
-            let rows = drawn.view([SHEET, SHEET, 3, config.size, config.size]).permute([0, 3, 1, 4, 2]);
+            let rows =
+                drawn.view([SHEET, SHEET, 3, config.size, config.size]).permute([0, 3, 1, 4, 2]);
             let bytes = ((rows.reshape([side, side, 3]) + 1.0) * 127.5).clamp(0.0, 255.0).round();
             bytes.to_kind(Kind::Uint8).to_device(tch::Device::Cpu).flatten(0, -1)
         });

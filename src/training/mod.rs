@@ -31,8 +31,8 @@ pub use denoising::DenoisingObjective;
 pub use fixed_images::FixedImages;
 pub use gan::{check_gan_compute, train_gan, train_gan_and_restore};
 pub use gan_training::{
-    EarlyStopping, GanConfig, GanOutcome, GanTraining, LatentImages, NegativeImages, OversampledLatents,
-    ParameterPenalty, RealImages, RetainedImages,
+    EarlyStopping, GanConfig, GanOutcome, GanTraining, LatentImages, NegativeImages,
+    OversampledLatents, ParameterPenalty, RealImages, RetainedImages,
 };
 pub use objective::{MicroBatch, Objective, Outcome, TrainConfig, train};
 
@@ -56,7 +56,8 @@ pub enum Error {
     },
     /// The loss has left every reasonable range.
     #[error(
-        "the training diverges: the mean loss is {mean:.4} at step {step}, it was {best:.4}; lower the learning rate"
+        "the training diverges: the mean loss is {mean:.4} at step {step}, it was {best:.4}; lower \
+         the learning rate"
     )]
     Diverged {
         /// Where.
@@ -74,7 +75,8 @@ pub enum Error {
     EarlyStopping(String),
     /// A saved state that belongs to another training.
     #[error(
-        "{path} is the state of another training ({found}, this is {wanted}); remove it or choose another --out"
+        "{path} is the state of another training ({found}, this is {wanted}); remove it or choose \
+         another --out"
     )]
     OtherState {
         /// The file.
@@ -102,7 +104,9 @@ impl Error {
     /// Whether there was too little memory.
     pub fn is_out_of_memory(&self) -> bool {
         match self {
-            Self::Torch(error) | Self::Model(crate::model::Error::Torch(error)) => error.is_out_of_memory(),
+            Self::Torch(error) | Self::Model(crate::model::Error::Torch(error)) => {
+                error.is_out_of_memory()
+            }
             _ => false,
         }
     }

@@ -1,4 +1,5 @@
-//! What is to be learned, by which plan, and what comes of it, where one network learns by one loss.
+//! What is to be learned, by which plan, and what comes of it, where one network learns by one
+//! loss.
 
 use std::ops::Range;
 use std::path::Path;
@@ -22,14 +23,16 @@ pub trait Objective {
         1.0
     }
 
-    /// The loss of a step, a scalar. All chance comes from `rng`. A objective that divides gives for each half its part
-    /// of the same loss: both add up to the whole's, and both are given the same chances.
+    /// The loss of a step, a scalar. All chance comes from `rng`. A objective that divides gives
+    /// for each half its part of the same loss: both add up to the whole's, and both are given the
+    /// same chances.
     ///
     /// # Errors
     /// Whatever goes wrong in the objective.
     fn loss(&mut self, step: u64, rng: &mut Rng, share: MicroBatch) -> Result<Tensor, Error>;
 
-    /// What its steps depend on beside the plan and the parameters; a state of other facts is another training's.
+    /// What its steps depend on beside the plan and the parameters; a state of other facts is
+    /// another training's.
     fn fingerprint(&self) -> String {
         String::new()
     }
@@ -77,8 +80,8 @@ pub struct TrainConfig {
     pub lr: f64,
     /// Steps of linear warm-up.
     pub warmup: u64,
-    /// Share of the steps, at the end, over which the rate falls to zero (Hägele et al. 2024). While the
-    /// rate is still constant, a training may be made longer and goes on from its state.
+    /// Share of the steps, at the end, over which the rate falls to zero (Hägele et al. 2024).
+    /// While the rate is still constant, a training may be made longer and goes on from its state.
     pub cooldown: f64,
     /// Weight decay.
     pub decay: f64,
@@ -90,14 +93,16 @@ pub struct TrainConfig {
     pub clip: Option<f64>,
     /// Decay of the average of the weights.
     pub ema: Option<f64>,
-    /// Whether it may be made longer some day: its last state is kept then. A large model's is gigabytes.
+    /// Whether it may be made longer some day: its last state is kept then. A large model's is
+    /// gigabytes.
     pub extends: bool,
 }
 
 /// What a training ended with.
 #[derive(Debug)]
 pub struct Outcome {
-    /// The average of the weights, in the order of the objective's parameters; without an average, the weights.
+    /// The average of the weights, in the order of the objective's parameters; without an average,
+    /// the weights.
     pub weights: Vec<Tensor>,
     /// The mean loss of the last steps.
     pub loss: f64,
@@ -123,7 +128,8 @@ pub fn train(
 }
 
 impl TrainConfig {
-    /// A constant rate without warm-up, decay, clipping or average; Adam as fine-tuning methods use it.
+    /// A constant rate without warm-up, decay, clipping or average; Adam as fine-tuning methods use
+    /// it.
     pub fn constant(steps: u64, lr: f64, seed: u64) -> Self {
         Self {
             steps,
@@ -224,16 +230,24 @@ mod tests {
         let through = train(&mut Line::new(None), &plan(60), HERE, None, &mut Quiet).unwrap();
         let folder = tempfile::tempdir().unwrap();
         for stop in [13, 14, 40] {
-            let error =
-                train(&mut Line::new(None), &plan(60), HERE, Some(folder.path()), &mut Impatient(stop, 0));
+            let error = train(
+                &mut Line::new(None),
+                &plan(60),
+                HERE,
+                Some(folder.path()),
+                &mut Impatient(stop, 0),
+            );
             assert!(matches!(error, Err(Error::Interrupted(_))));
         }
-        let resumed = train(&mut Line::new(None), &plan(60), HERE, Some(folder.path()), &mut Quiet).unwrap();
+        let resumed =
+            train(&mut Line::new(None), &plan(60), HERE, Some(folder.path()), &mut Quiet).unwrap();
         assert!(through.weights[0].equal(&resumed.weights[0]));
         let lines = fs_err::read_to_string(folder.path().join("scalars.jsonl")).unwrap();
         let steps: Vec<u64> = lines
             .lines()
-            .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["step"].as_u64().unwrap())
+            .map(|line| {
+                serde_json::from_str::<serde_json::Value>(line).unwrap()["step"].as_u64().unwrap()
+            })
             .collect();
         assert_eq!(steps, (0..60).collect::<Vec<_>>());
     }
@@ -271,8 +285,9 @@ mod tests {
             let mut loud = Line { loudness: 100.0, ..Line::new(None) };
             let end = train(&mut loud, &plan, compute, Some(folder.path()), &mut Quiet).unwrap();
             assert!((end.weights[0].double_value(&[0]) - 3.0).abs() < 0.1, "{:?}", end.weights[0]);
-            let about =
-                crate::weights::Weights::open(&folder.path().join("state.safetensors")).unwrap().metadata();
+            let about = crate::weights::Weights::open(&folder.path().join("state.safetensors"))
+                .unwrap()
+                .metadata();
             let scale: f64 = about["scale"].parse().unwrap();
             assert!((1.0..65536.0).contains(&scale), "{scale}");
         }
@@ -290,7 +305,13 @@ mod tests {
     fn another_training_s_state_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let session = |plan: &TrainConfig, patience: u64| {
-            train(&mut Line::new(None), plan, HERE, Some(folder.path()), &mut Impatient(patience, 0))
+            train(
+                &mut Line::new(None),
+                plan,
+                HERE,
+                Some(folder.path()),
+                &mut Impatient(patience, 0),
+            )
         };
         assert!(session(&plan(6), 3).is_err());
         // Longer while the rate is constant: yes. Another rate, or longer after it fell: no.

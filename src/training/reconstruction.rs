@@ -1,9 +1,11 @@
-//! Teaches a generator to trace: to draw, from the latent that stands for a canvas picture, that picture.
+//! Teaches a generator to trace: to draw, from the latent that stands for a canvas picture, that
+//! picture.
 //!
-//! It sees what it is to draw, so it learns in minutes where things are and what colour they have. What no latent says, the
-//! grain of a style, comes out as its median by the absolute difference alone. Where two drawings of one latent under
-//! different noise are asked to differ as much as each differs from the picture, the noise becomes the grain: that is the
-//! energy score (Gneiting and Raftery, JASA 2007, section 4.3), which is least for a generator whose pixels are spread as
+//! It sees what it is to draw, so it learns in minutes where things are and what colour they have.
+//! What no latent says, the grain of a style, comes out as its median by the absolute difference
+//! alone. Where two drawings of one latent under different noise are asked to differ as much as
+//! each differs from the picture, the noise becomes the grain: that is the energy score (Gneiting
+//! and Raftery, JASA 2007, section 4.3), which is least for a generator whose pixels are spread as
 //! the canvas' are.
 
 use super::canvas_dataset::CanvasDataset;
@@ -12,12 +14,12 @@ use super::{Error, MicroBatch, Objective};
 use crate::model::stylegan2::{Generator, Noise, is_mapping};
 use crate::torch::{Device, Kind, Rng, Tensor};
 
-/// How many times as fast as in a GAN training the mapping moves: alone, with weights a hundred times as large as others, it
-/// would stand still in so short a time.
+/// How many times as fast as in a GAN training the mapping moves: alone, with weights a hundred
+/// times as large as others, it would stand still in so short a time.
 const MAPPING: f64 = 30.0;
 
-/// The mean absolute difference of pictures `[n, 3, size, size]` at their size and at halves of it down to `coarsest`: each
-/// view counts as much as the finest, whose grain no latent tells.
+/// The mean absolute difference of pictures `[n, 3, size, size]` at their size and at halves of it
+/// down to `coarsest`: each view counts as much as the finest, whose grain no latent tells.
 pub(super) fn difference(drawn: &Tensor, pictures: &Tensor, coarsest: i64) -> Tensor {
     let mut apart = drawn - pictures;
     let mut views = vec![apart.abs().mean(Kind::Float)];
@@ -28,8 +30,9 @@ pub(super) fn difference(drawn: &Tensor, pictures: &Tensor, coarsest: i64) -> Te
     Tensor::stack(&views, 0).mean(Kind::Float)
 }
 
-/// How far two drawings of the same latents are from their pictures, less how far they are from each other times half the
-/// `spread`; all `[n, 3, size, size]`. With a spread of 1 it is the energy score of each number of each view.
+/// How far two drawings of the same latents are from their pictures, less how far they are from
+/// each other times half the `spread`; all `[n, 3, size, size]`. With a spread of 1 it is the
+/// energy score of each number of each view.
 pub(super) fn energy_score(
     [drawn, again]: [&Tensor; 2],
     pictures: &Tensor,
@@ -69,7 +72,8 @@ impl Objective for Reconstruction<'_> {
     }
 
     fn parameters(&self) -> Vec<(String, Tensor)> {
-        let stripe_probe = self.stripe_probe.iter().flat_map(|(stripe_probe, _)| stripe_probe.parameters());
+        let stripe_probe =
+            self.stripe_probe.iter().flat_map(|(stripe_probe, _)| stripe_probe.parameters());
         self.generator.parameters().named_leaves().into_iter().chain(stripe_probe).collect()
     }
 
@@ -84,7 +88,9 @@ impl Objective for Reconstruction<'_> {
         let mut missed = Vec::new();
         let mut see = |level: usize, features: &Tensor| {
             missed.extend(
-                self.stripe_probe.as_ref().and_then(|(stripe_probe, _)| stripe_probe.missed(level, features)),
+                self.stripe_probe
+                    .as_ref()
+                    .and_then(|(stripe_probe, _)| stripe_probe.missed(level, features)),
             );
         };
         let mut draw = |see: &mut dyn FnMut(usize, &Tensor)| {

@@ -4,8 +4,8 @@ use super::grad_scaler::GradScaler;
 use super::trainer::Trainable;
 use super::{Error, MicroBatch, Objective, TrainConfig};
 use crate::torch::{
-    Adam, AdamSettings, Compute, Ema, Kind, MemoryMode, Precision, Rng, Tensor, grad, grad_each, no_grad,
-    stage,
+    Adam, AdamSettings, Compute, Ema, Kind, MemoryMode, Precision, Rng, Tensor, grad, grad_each,
+    no_grad, stage,
 };
 use crate::watch::Watch;
 
@@ -66,7 +66,8 @@ impl<'a> SingleNetwork<'a> {
         }
     }
 
-    /// Whether each parameter moves as soon as its gradient is known: a common norm needs all gradients at once.
+    /// Whether each parameter moves as soon as its gradient is known: a common norm needs all
+    /// gradients at once.
     fn one_by_one(&self) -> bool {
         self.compute.memory == MemoryMode::Low && self.plan.clip.is_none()
     }
@@ -91,7 +92,8 @@ impl<'a> SingleNetwork<'a> {
             if one_by_one {
                 let (adam, objective, scaler) = (&mut self.adam, &*self.objective, self.scaler);
                 grad_each(&loss, &tensors, &mut |i, mut gradient| {
-                    if scaler.is_some_and(|scaler| !scaler.unscale(std::iter::once(&mut gradient))) {
+                    if scaler.is_some_and(|scaler| !scaler.unscale(std::iter::once(&mut gradient)))
+                    {
                         finite = false;
                         return Ok(());
                     }
@@ -103,7 +105,8 @@ impl<'a> SingleNetwork<'a> {
             }
         }
         if !one_by_one {
-            finite = self.scaler.is_none_or(|scaler| scaler.unscale(gradients.iter_mut().flatten()));
+            finite =
+                self.scaler.is_none_or(|scaler| scaler.unscale(gradients.iter_mut().flatten()));
             if finite {
                 if let Some(largest) = self.plan.clip {
                     clip(&mut gradients, largest);
@@ -117,13 +120,14 @@ impl<'a> SingleNetwork<'a> {
             }
         }
         if let Some(scaler) = &mut self.scaler {
-            // A step that overflowed is left out (where parameters move one by one, those that overflowed); the next
-            // one has a smaller factor.
+            // A step that overflowed is left out (where parameters move one by one, those that
+            // overflowed); the next one has a smaller factor.
             *scaler = scaler.after(finite).ok_or(Error::NotANumber {
                 step,
                 loss: f64::INFINITY,
                 lr,
-                origin: "no factor of the loss is small enough for f16; use --precision bf16 or f32",
+                origin: "no factor of the loss is small enough for f16; use --precision bf16 or \
+                    f32",
             })?;
         }
         if let (Some(ema), Some(decay)) = (&mut self.ema, self.plan.ema) {
@@ -154,7 +158,8 @@ impl Trainable for SingleNetwork<'_> {
                     && !self.one_by_one() =>
             {
                 watch.warn(&format!(
-                    "there is too little memory for a step of {name}; each is done in two halves from here on"
+                    "there is too little memory for a step of {name}; each is done in two halves \
+                     from here on"
                 ));
                 self.shares = &[MicroBatch::First, MicroBatch::Second];
                 stage(name, || self.try_step(step, lr))
@@ -164,19 +169,26 @@ impl Trainable for SingleNetwork<'_> {
     }
 
     fn tensors(&self) -> Vec<(String, Tensor)> {
-        let weight = |(name, tensor): &(String, Tensor)| (format!("weight.{name}"), tensor.shallow_clone());
+        let weight =
+            |(name, tensor): &(String, Tensor)| (format!("weight.{name}"), tensor.shallow_clone());
         let mut tensors: Vec<(String, Tensor)> = self.named.iter().map(weight).collect();
         if let Some(ema) = &self.ema {
             let averages = self.named.iter().zip(ema.average());
-            tensors.extend(averages.map(|((name, _), own)| (format!("average.{name}"), own.shallow_clone())));
+            tensors.extend(
+                averages.map(|((name, _), own)| (format!("average.{name}"), own.shallow_clone())),
+            );
         }
-        tensors.extend(self.adam.state().into_iter().map(|(name, tensor)| (format!("adam.{name}"), tensor)));
+        tensors.extend(
+            self.adam.state().into_iter().map(|(name, tensor)| (format!("adam.{name}"), tensor)),
+        );
         tensors
     }
 
     fn scalars(&self) -> Vec<(&'static str, f64)> {
         match self.scaler {
-            Some(GradScaler { factor, good }) => vec![("scale", factor), ("scale_good", good as f64)],
+            Some(GradScaler { factor, good }) => {
+                vec![("scale", factor), ("scale_good", good as f64)]
+            }
             None => Vec::new(),
         }
     }
@@ -211,7 +223,8 @@ fn add(sums: &mut Vec<Option<Tensor>>, more: Vec<Option<Tensor>>) {
 /// Scales the gradients so that their common norm is at most `largest`.
 fn clip(gradients: &mut [Option<Tensor>], largest: f64) {
     no_grad(|| {
-        let norms: Vec<Tensor> = gradients.iter().flatten().map(|g| g.to_kind(Kind::Float).norm()).collect();
+        let norms: Vec<Tensor> =
+            gradients.iter().flatten().map(|g| g.to_kind(Kind::Float).norm()).collect();
         if norms.is_empty() {
             return;
         }

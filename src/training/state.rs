@@ -62,8 +62,12 @@ pub(super) fn load(
     let longer = step <= (number("constant_until", 0.0) as u64).min(plan.constant_until());
     let own = trainable.tensors();
     // The shapes of what moves are in the fingerprint; the optimizer's follow from the settings.
-    let whole = own.iter().all(|(name, own)| file.info(name).is_some_and(|info| info.shape == own.size()));
-    if text("fingerprint") != fingerprint || !whole || !(longer || text("steps") == plan.steps.to_string()) {
+    let whole =
+        own.iter().all(|(name, own)| file.info(name).is_some_and(|info| info.shape == own.size()));
+    if text("fingerprint") != fingerprint
+        || !whole
+        || !(longer || text("steps") == plan.steps.to_string())
+    {
         return Err(Error::OtherState {
             path: path.to_path_buf(),
             found: text("fingerprint"),
@@ -82,18 +86,26 @@ pub(super) fn load(
 }
 
 /// What must be the same for a state to be gone on from, beside the number of steps.
-pub(super) fn fingerprint(trainable: &dyn Trainable, plan: &TrainConfig, compute: Compute) -> String {
+pub(super) fn fingerprint(
+    trainable: &dyn Trainable,
+    plan: &TrainConfig,
+    compute: Compute,
+) -> String {
     let mut hasher = blake3::Hasher::new();
     let plan = TrainConfig { steps: 0, ..plan.clone() };
     hasher.update(
-        format!("{} {plan:?} {} {:?}", trainable.name(), compute.precision, compute.memory).as_bytes(),
+        format!("{} {plan:?} {} {:?}", trainable.name(), compute.precision, compute.memory)
+            .as_bytes(),
     );
     hasher.update(trainable.fingerprint().as_bytes());
     hasher.finalize().to_hex()[..16].to_owned()
 }
 
 /// Opens the log for appending, without the lines of steps that will be done again.
-pub(super) fn open_scalars(path: &Path, step: u64) -> Result<std::io::BufWriter<fs_err::File>, Error> {
+pub(super) fn open_scalars(
+    path: &Path,
+    step: u64,
+) -> Result<std::io::BufWriter<fs_err::File>, Error> {
     let kept: String = fs_err::read_to_string(path)
         .unwrap_or_default()
         .lines()

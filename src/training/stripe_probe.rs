@@ -1,11 +1,12 @@
 //! Teaches a young generator the finest stripes that each of its levels can hold.
 //!
-//! A level's doubling is followed by a blur that lets none of the finest stripes through, so that no grid shows where none
-//! belongs. A screen of dots a few pixels apart can then only come from a chain: stripes of one level, twice as wide in the
-//! next, give stripes of half the width where the activation bends them, and so on from the learned constant. A generator
-//! that learns from pictures alone does not find it, for no link is of use before the last one is there. So here each link
-//! is asked for by itself: the features of each level must say, by a linear layer that is thrown away afterwards, where the
-//! stripes are.
+//! A level's doubling is followed by a blur that lets none of the finest stripes through, so that
+//! no grid shows where none belongs. A screen of dots a few pixels apart can then only come from a
+//! chain: stripes of one level, twice as wide in the next, give stripes of half the width where the
+//! activation bends them, and so on from the learned constant. A generator that learns from
+//! pictures alone does not find it, for no link is of use before the last one is there. So here
+//! each link is asked for by itself: the features of each level must say, by a linear layer that is
+//! thrown away afterwards, where the stripes are.
 
 use crate::model::stylegan2::Config;
 use crate::torch::{Device, Kind, Tensor};
@@ -31,7 +32,8 @@ impl StripeProbe {
             let side = 4_i64 << level;
             let signs = Tensor::arange(side, compute).remainder(2.0) * -2.0 + 1.0;
             let across = signs.view([1, side]).expand([side, side], false);
-            Tensor::stack(&[across.shallow_clone(), across.tr(), &across * across.tr()], 0).unsqueeze(0)
+            Tensor::stack(&[across.shallow_clone(), across.tr(), &across * across.tr()], 0)
+                .unsqueeze(0)
         };
         Self {
             readers: channels.iter().map(reader).collect(),
@@ -45,8 +47,8 @@ impl StripeProbe {
         self.readers.iter().enumerate().map(named).collect()
     }
 
-    /// How far what is read from features `[n, c, side, side]` of level `level` is from the stripes; `None` for the last
-    /// level.
+    /// How far what is read from features `[n, c, side, side]` of level `level` is from the
+    /// stripes; `None` for the last level.
     pub(super) fn missed(&self, level: usize, features: &Tensor) -> Option<Tensor> {
         let (reader, stripes) = (self.readers.get(level)?, self.stripes.get(level)?);
         let read = features.conv2d::<Tensor>(reader, None, [1, 1], [0, 0], [1, 1], 1);
@@ -72,9 +74,13 @@ mod tests {
             let z = rng.normal(&[4, config.style_dim]);
             let noises = config.noises(4, rng, Device::CPU);
             let mut missed = Vec::new();
-            let mut see = |level: usize, features: &Tensor| missed.extend(self.1.missed(level, features));
-            let _ =
-                self.0.synthesize_seen(&self.0.broadcast(&self.0.map(&z)), Noise::Given(&noises), &mut see);
+            let mut see =
+                |level: usize, features: &Tensor| missed.extend(self.1.missed(level, features));
+            let _ = self.0.synthesize_seen(
+                &self.0.broadcast(&self.0.map(&z)),
+                Noise::Given(&noises),
+                &mut see,
+            );
             missed
         }
     }
@@ -113,7 +119,8 @@ mod tests {
         };
         // A reader that knows nothing says 0, which is 1 from all stripes.
         assert_eq!(missed(&chain), [1.0; 3]);
-        let compute = Compute { device: Device::CPU, precision: Precision::F32, memory: MemoryMode::Fast };
+        let compute =
+            Compute { device: Device::CPU, precision: Precision::F32, memory: MemoryMode::Fast };
         train(&mut chain, &TrainConfig::constant(300, 1e-2, 1), compute, None, &mut Quiet).unwrap();
         let after = missed(&chain);
         assert!(after.iter().all(|&own| own < 0.3), "{after:?}");

@@ -1,7 +1,8 @@
-//! The loop that every training runs in: checkpoints, interruption, progress, and a stop when it goes wrong.
+//! The loop that every training runs in: checkpoints, interruption, progress, and a stop when it
+//! goes wrong.
 //!
-//! Every step's random numbers come from a generator that is seeded with (seed, purpose, step), so a
-//! training that was killed and resumed ends with the same bytes as one that ran through.
+//! Every step's random numbers come from a generator that is seeded with (seed, purpose, step), so
+//! a training that was killed and resumed ends with the same bytes as one that ran through.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -50,8 +51,8 @@ const SMOOTHING: f64 = 0.02;
 /// Drives a trainable to the plan's end, from a checkpoint in `folder` where there is one.
 ///
 /// # Errors
-/// Interruption (the state is saved), a loss that is no number or diverges, a state of another training, a disk that
-/// is full.
+/// Interruption (the state is saved), a loss that is no number or diverges, a state of another
+/// training, a disk that is full.
 pub(super) fn train_loop(
     trainable: &mut dyn Trainable,
     plan: &TrainConfig,
@@ -120,14 +121,19 @@ fn origin(trainable: &dyn Trainable, first: bool) -> &'static str {
     let spoiled = trainable.tensors().iter().any(|(_, tensor)| not_finite(tensor) > 0);
     match (first, spoiled) {
         (true, true) => {
-            "the weights had NaN or infinity in them before the first step; take another copy of the model"
+            "the weights had NaN or infinity in them before the first step; take another copy of \
+             the model"
         }
         (true, false) => {
-            "the weights and what is learned from are numbers, so the networks overflow in this precision; use --precision f32"
+            "the weights and what is learned from are numbers, so the networks overflow in this \
+             precision; use --precision f32"
         }
-        (false, true) => "a step spoiled the weights; lower the learning rate, or use --precision f32",
+        (false, true) => {
+            "a step spoiled the weights; lower the learning rate, or use --precision f32"
+        }
         (false, false) => {
-            "the weights are numbers still, but the networks overflow; lower the learning rate, or use --precision f32"
+            "the weights are numbers still, but the networks overflow; lower the learning rate, or \
+             use --precision f32"
         }
     }
 }

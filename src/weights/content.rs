@@ -1,4 +1,5 @@
-//! A hash of a file's content in the file itself, so that a bit that flipped on the disk is noticed where it matters.
+//! A hash of a file's content in the file itself, so that a bit that flipped on the disk is noticed
+//! where it matters.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -31,13 +32,17 @@ impl Content {
 }
 
 impl Weights {
-    /// Opens a file that this program wrote, and looks whether it is still what was written. `advice` says what the user
-    /// may do if it is not.
+    /// Opens a file that this program wrote, and looks whether it is still what was written.
+    /// `advice` says what the user may do if it is not.
     ///
     /// # Errors
     /// A file that was cut off, or whose content has changed.
     pub fn open_own(path: &Path, advice: &str) -> Result<Self, Error> {
-        let spoilt = |why: String| Error::Spoilt { path: path.to_path_buf(), why, advice: advice.to_owned() };
+        let spoilt = |why: String| Error::Spoilt {
+            path: path.to_path_buf(),
+            why,
+            advice: advice.to_owned(),
+        };
         let file = Self::open(path).map_err(|error| match error {
             Error::Damaged { why, .. } | Error::Unfit { why, .. } => spoilt(why),
             other => other,
@@ -64,7 +69,8 @@ impl Weights {
         }
         Err(Error::unfit(
             self.path(""),
-            "its content is not what unsee wrote: it was damaged on the disk, or changed by another program",
+            "its content is not what unsee wrote: it was damaged on the disk, or changed by \
+             another program",
         ))
     }
 }
@@ -79,8 +85,10 @@ mod tests {
     fn a_bit_that_flipped_is_noticed() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("w.safetensors");
-        let tensors =
-            [("b".to_owned(), Tensor::from_slice(&[1_i64, 2])), ("a".to_owned(), Tensor::from(0.5_f32))];
+        let tensors = [
+            ("b".to_owned(), Tensor::from_slice(&[1_i64, 2])),
+            ("a".to_owned(), Tensor::from(0.5_f32)),
+        ];
         save(&path, &tensors, &[("step", "17".to_owned())]).unwrap();
         assert!(Weights::open_own(&path, "").is_ok());
         let whole = fs_err::read(&path).unwrap();
@@ -90,7 +98,10 @@ mod tests {
             bytes[at] ^= bit;
             crate::files::write(&path, &bytes).unwrap();
             let error = Weights::open_own(&path, "remove it").unwrap_err().to_string();
-            assert!(error.contains("not what unsee wrote") && error.contains("remove it"), "{error}");
+            assert!(
+                error.contains("not what unsee wrote") && error.contains("remove it"),
+                "{error}"
+            );
         }
         crate::files::write(&path, &whole[..whole.len() - 1]).unwrap();
         let error = Weights::open_own(&path, "remove it").unwrap_err().to_string();

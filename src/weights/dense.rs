@@ -31,8 +31,8 @@ impl File {
                 format!("it is {length} bytes long, too short for a header"),
             ));
         }
-        // The crate checks the header's length, that offsets neither overlap nor leave gaps, and that
-        // every shape fits its bytes; it was seen to refuse each of these.
+        // The crate checks the header's length, that offsets neither overlap nor leave gaps, and
+        // that every shape fits its bytes; it was seen to refuse each of these.
         let (header, metadata) = safetensors::SafeTensors::read_metadata(map.bytes())
             .map_err(|error| Error::damaged(map.path(), error.to_string()))?;
         let start = 8 + header;

@@ -58,8 +58,9 @@ impl Edit {
         save(path, &self.tensors, &about)
     }
 
-    /// Writes what differs from the base's tensors: where that is less, as a mask of bits and the values under it,
-    /// as methods with a saliency mask leave it. `kind` is the values' number type.
+    /// Writes what differs from the base's tensors: where that is less, as a mask of bits and the
+    /// values under it, as methods with a saliency mask leave it. `kind` is the values' number
+    /// type.
     ///
     /// # Errors
     /// The file cannot be written.
@@ -74,7 +75,8 @@ impl Edit {
         for (name, new) in &self.tensors {
             let new = new.detach().to_device(tch::Device::Cpu);
             let kind = kind.filter(|_| new.is_floating_point()).unwrap_or(new.kind());
-            let changed = base.get(name).map(|own| own.to_kind(new.kind()).ne_tensor(&new).flatten(0, -1));
+            let changed =
+                base.get(name).map(|own| own.to_kind(new.kind()).ne_tensor(&new).flatten(0, -1));
             let count = changed.as_ref().map_or(0, |mask| mask.sum(Kind::Int64).int64_value(&[]));
             let numbers = new.numel() as i64;
             let bytes = kind.elt_size_in_bytes() as i64;
@@ -87,7 +89,8 @@ impl Edit {
                 _ => written.push((name.clone(), new.to_kind(kind))),
             }
         }
-        let about: Vec<(&str, String)> = about.iter().cloned().chain([(MARK, "1".to_owned())]).collect();
+        let about: Vec<(&str, String)> =
+            about.iter().cloned().chain([(MARK, "1".to_owned())]).collect();
         save(path, &written, &about)
     }
 
@@ -124,9 +127,11 @@ impl Edit {
                 let (own, mask) = (base(full)?, file.tensor(name)?);
                 let values = file.floats(&format!("{full}{VALUES}"))?;
                 let Some(mask) = unpacked(&mask, own.numel() as i64) else {
-                    return Err(
-                        Error::damaged(path, format!("`{name}` does not fit {:?}", own.size())).into()
-                    );
+                    return Err(Error::damaged(
+                        path,
+                        format!("`{name}` does not fit {:?}", own.size()),
+                    )
+                    .into());
                 };
                 if mask.sum(Kind::Int64).int64_value(&[]) != values.numel() as i64 {
                     return Err(Error::damaged(
@@ -138,8 +143,8 @@ impl Edit {
                 // In the wider of the two types: neither side's numbers may be rounded.
                 let kind = if values.kind() == own.kind() { own.kind() } else { Kind::Float };
                 let flat = own.to_kind(kind).flatten(0, -1);
-                let whole =
-                    no_grad(|| flat.masked_scatter(&mask, &values.to_kind(kind))).view(own.size().as_slice());
+                let whole = no_grad(|| flat.masked_scatter(&mask, &values.to_kind(kind)))
+                    .view(own.size().as_slice());
                 tensors.push((full.to_owned(), whole));
             } else if !name.ends_with(VALUES) {
                 tensors.push((name.to_owned(), file.floats(name)?));
@@ -182,21 +187,32 @@ mod tests {
         let edit = Edit {
             base: "b".to_owned(),
             recipe: "{}".to_owned(),
-            tensors: vec![("unet.w".to_owned(), new.shallow_clone()), ("unet.n".to_owned(), &new + 1.0)],
+            tensors: vec![
+                ("unet.w".to_owned(), new.shallow_clone()),
+                ("unet.n".to_owned(), &new + 1.0),
+            ],
         };
-        let originals = [("unet.w".to_owned(), base.copy()), ("unet.n".to_owned(), base.copy())].into();
+        let originals =
+            [("unet.w".to_owned(), base.copy()), ("unet.n".to_owned(), base.copy())].into();
         edit.save_against(&path, &originals, None, &[("unsee.base", "b".to_owned())]).unwrap();
         let file = Weights::open(&path).unwrap();
         assert_eq!(file.info("unet.w#mask").unwrap().shape, [5]);
         assert_eq!(file.info("unet.w#values").unwrap().shape, [5]);
         // Where all changed, the tensor itself is smaller.
         assert!(file.contains("unet.n"));
-        let read = |hash: &str, base: &Tensor| Edit::read::<Error>(&file, hash, |_| Ok(base.shallow_clone()));
+        let read = |hash: &str, base: &Tensor| {
+            Edit::read::<Error>(&file, hash, |_| Ok(base.shallow_clone()))
+        };
         let again = read("b", &base).unwrap();
         for (name, tensor) in &edit.tensors {
             assert!(again.tensors.iter().any(|(own, found)| own == name && found.equal(tensor)));
         }
         assert!(matches!(read("c", &base), Err(Error::OtherBase { .. })));
-        assert!(read("b", &base.flatten(0, -1).narrow(0, 0, 9)).unwrap_err().to_string().contains("#mask"));
+        assert!(
+            read("b", &base.flatten(0, -1).narrow(0, 0, 9))
+                .unwrap_err()
+                .to_string()
+                .contains("#mask")
+        );
     }
 }

@@ -44,12 +44,14 @@ pub enum Error {
     },
     /// What stands in a repository in place of a large file.
     #[error(
-        "{0} is a git-lfs pointer and not the file itself: run `git lfs pull` where it was cloned, or `unsee pull ORGANISATION/NAME`"
+        "{0} is a git-lfs pointer and not the file itself: run `git lfs pull` where it was cloned, \
+         or `unsee pull ORGANISATION/NAME`"
     )]
     Pointer(PathBuf),
     /// Weights that are no numbers.
     #[error(
-        "`{name}` in {path} has {count} numbers that are NaN or infinite: it is damaged, or was spoilt in training; take another copy"
+        "`{name}` in {path} has {count} numbers that are NaN or infinite: it is damaged, or was \
+         spoilt in training; take another copy"
     )]
     NotFinite {
         /// The tensor.
@@ -61,7 +63,8 @@ pub enum Error {
     },
     /// An edit that is no set of numbers.
     #[error(
-        "the edit's `{name}` has {count} numbers that are NaN or infinite, so it is not taken; where it was just learned, lower the learning rate or use --precision f32"
+        "the edit's `{name}` has {count} numbers that are NaN or infinite, so it is not taken; \
+         where it was just learned, lower the learning rate or use --precision f32"
     )]
     Spoiled {
         /// The tensor.
@@ -79,7 +82,8 @@ pub enum Error {
     },
     /// A pickle that wants to use a class or function which is not tensors' own.
     #[error(
-        "{path} wants to use `{name}`, which is not tensors' own; nothing in a file of weights is ever executed, so it is refused: look for the same weights as safetensors"
+        "{path} wants to use `{name}`, which is not tensors' own; nothing in a file of weights is \
+         ever executed, so it is refused: look for the same weights as safetensors"
     )]
     Refused {
         /// The class or function.
@@ -89,7 +93,8 @@ pub enum Error {
     },
     /// A number type that no network here uses.
     #[error(
-        "`{name}` in {path} is {dtype}, which is no number type of weights here (quantised?); take the model in f16, bf16 or f32"
+        "`{name}` in {path} is {dtype}, which is no number type of weights here (quantised?); take \
+         the model in f16, bf16 or f32"
     )]
     Dtype {
         /// The tensor.
@@ -119,7 +124,8 @@ pub enum Error {
     },
     /// An edit that belongs to another model.
     #[error(
-        "the edit was made for the base model {wanted}, this is {found}; erase again on this model, or load the other one"
+        "the edit was made for the base model {wanted}, this is {found}; erase again on this \
+         model, or load the other one"
     )]
     OtherBase {
         /// The edit's.

@@ -39,7 +39,9 @@ impl File {
             ));
         }
         // A safetensors header is JSON behind eight bytes of length.
-        if start.get(8) == Some(&b'{') || !(start.starts_with(b"PK") || start.first() == Some(&0x80)) {
+        if start.get(8) == Some(&b'{')
+            || !(start.starts_with(b"PK") || start.first() == Some(&0x80))
+        {
             return Ok(Self::Dense(dense::File::new(map)?));
         }
         Ok(Self::Pickle(pickle::File::new(map)?))

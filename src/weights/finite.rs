@@ -1,7 +1,7 @@
 //! Numbers that are none: looked for in a file's bytes, which is as fast as they can be read.
 
-/// How many of the numbers in `bytes` are NaN or infinite; `dtype` is safetensors' word for their type. Whole numbers
-/// never are.
+/// How many of the numbers in `bytes` are NaN or infinite; `dtype` is safetensors' word for their
+/// type. Whole numbers never are.
 pub(super) fn not_finite(bytes: &[u8], dtype: &str) -> i64 {
     // Of such a number all bits of the exponent are set.
     match dtype {
@@ -41,17 +41,22 @@ mod tests {
 
     #[test]
     fn only_what_is_no_number_counts() {
-        let singles: Vec<u8> = [0.0_f32, -1.5, f32::MAX, f32::MIN_POSITIVE, f32::NAN, f32::NEG_INFINITY]
+        let singles: Vec<u8> =
+            [0.0_f32, -1.5, f32::MAX, f32::MIN_POSITIVE, f32::NAN, f32::NEG_INFINITY]
+                .iter()
+                .flat_map(|n| n.to_le_bytes())
+                .collect();
+        assert_eq!(not_finite(&singles, "F32"), 2);
+        let doubles: Vec<u8> =
+            [1.0_f64, f64::INFINITY].iter().flat_map(|n| n.to_le_bytes()).collect();
+        assert_eq!(not_finite(&doubles, "F64"), 1);
+        let halves: Vec<u8> =
+            [half::f16::MAX, half::f16::NAN].iter().flat_map(|n| n.to_le_bytes()).collect();
+        assert_eq!(not_finite(&halves, "F16"), 1);
+        let brains: Vec<u8> = [half::bf16::MAX, half::bf16::NEG_INFINITY]
             .iter()
             .flat_map(|n| n.to_le_bytes())
             .collect();
-        assert_eq!(not_finite(&singles, "F32"), 2);
-        let doubles: Vec<u8> = [1.0_f64, f64::INFINITY].iter().flat_map(|n| n.to_le_bytes()).collect();
-        assert_eq!(not_finite(&doubles, "F64"), 1);
-        let halves: Vec<u8> = [half::f16::MAX, half::f16::NAN].iter().flat_map(|n| n.to_le_bytes()).collect();
-        assert_eq!(not_finite(&halves, "F16"), 1);
-        let brains: Vec<u8> =
-            [half::bf16::MAX, half::bf16::NEG_INFINITY].iter().flat_map(|n| n.to_le_bytes()).collect();
         assert_eq!(not_finite(&brains, "BF16"), 1);
         assert_eq!(not_finite(&[0xff; 8], "I64"), 0);
     }

@@ -1,5 +1,5 @@
-//! A component's folder as diffusers and transformers write it: which of its files hold the weights, in one piece or
-//! in shards with an index.
+//! A component's folder as diffusers and transformers write it: which of its files hold the
+//! weights, in one piece or in shards with an index.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -13,8 +13,8 @@ const STEMS: [(&str, [&str; 2]); 2] = [
     ("bin", ["diffusion_pytorch_model", "pytorch_model"]),
 ];
 
-/// The file that holds a folder's weights, or the index of those that do, among the names of its files: in full
-/// precision before `fp16`, safetensors before pickles.
+/// The file that holds a folder's weights, or the index of those that do, among the names of its
+/// files: in full precision before `fp16`, safetensors before pickles.
 fn chosen<'a>(files: &[&'a str]) -> Option<(&'a str, FileSet)> {
     let find = |name: String| files.iter().find(|own| **own == name).copied();
     for variant in ["", ".fp16"] {
@@ -58,7 +58,8 @@ pub fn weight_files<'a>(files: &[&'a str]) -> Vec<&'a str> {
     }
 }
 
-/// The shards that are not among the files of a folder's weights, by the numbers in their names: `-00001-of-00002`.
+/// The shards that are not among the files of a folder's weights, by the numbers in their names:
+/// `-00001-of-00002`.
 pub fn missing_shards(files: &[&str]) -> Vec<String> {
     let split = |name: &str| -> Option<(String, usize, String)> {
         let (front, rest) = name.split_once("-of-")?;
@@ -79,8 +80,8 @@ pub fn missing_shards(files: &[&str]) -> Vec<String> {
 }
 
 impl Weights {
-    /// Opens the weights in a component's folder; `None` where it has none. Other weights that lie there are named in
-    /// `notes`.
+    /// Opens the weights in a component's folder; `None` where it has none. Other weights that lie
+    /// there are named in `notes`.
     ///
     /// # Errors
     /// A file that cannot be read, is damaged, or would have to be executed.
@@ -95,7 +96,9 @@ impl Weights {
         let left: Vec<&str> = (files.iter().copied())
             .filter(|name| !taken.contains(name) && !name.starts_with('.'))
             .filter(|name| {
-                [".safetensors", ".bin", ".safetensors.index.json"].iter().any(|end| name.ends_with(end))
+                [".safetensors", ".bin", ".safetensors.index.json"]
+                    .iter()
+                    .any(|end| name.ends_with(end))
             })
             .collect();
         if let (Some(first), false) = (taken.first(), left.is_empty()) {
@@ -112,12 +115,13 @@ impl Weights {
     /// Opens the shards that an index (`….safetensors.index.json`, `….bin.index.json`) names.
     ///
     /// # Errors
-    /// An index that is none, that leaves its folder, or names a tensor that its shard lacks; a shard that
-    /// is missing or damaged.
+    /// An index that is none, that leaves its folder, or names a tensor that its shard lacks; a
+    /// shard that is missing or damaged.
     pub fn open_sharded(index: &Path) -> Result<Self, Error> {
         let wrong = |why: String| Error::Index { path: index.to_path_buf(), why };
         let text = fs_err::read_to_string(index)?;
-        let parsed: Index = serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+        let parsed: Index =
+            serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
         if parsed.weight_map.is_empty() {
             return Err(wrong("its weight_map is empty".to_owned()));
         }
@@ -138,7 +142,9 @@ impl Weights {
             if whole.files[file].info(name).is_none() {
                 return Err(wrong(format!("`{name}` is not in {shard}")));
             }
-            whole.entries.insert(name.clone(), TensorEntry { file, name: name.clone(), view: View::Whole });
+            whole
+                .entries
+                .insert(name.clone(), TensorEntry { file, name: name.clone(), view: View::Whole });
         }
         Ok(whole)
     }
@@ -176,9 +182,14 @@ mod tests {
             "model.fp16-1-of-1.safetensors",
             "model.safetensors.index.fp16.json",
         ];
-        assert_eq!(chosen(&shards), "model.fp16-1-of-1.safetensors model.safetensors.index.fp16.json");
+        assert_eq!(
+            chosen(&shards),
+            "model.fp16-1-of-1.safetensors model.safetensors.index.fp16.json"
+        );
         let full = [&shards[..], &["model.safetensors.index.json"]].concat();
-        assert!(chosen(&full).starts_with("model-1-of-2.safetensors model-2-of-2.safetensors model."));
+        assert!(
+            chosen(&full).starts_with("model-1-of-2.safetensors model-2-of-2.safetensors model.")
+        );
         assert_eq!(chosen(&["other.safetensors", "model.onnx"]), "");
     }
 
@@ -196,7 +207,8 @@ mod tests {
             Weights::open_sharded(&path("i.json"))
         };
         let whole = Weights::open(&path("whole.safetensors")).unwrap();
-        let sharded = index(r#"{"weight_map": {"a": "1.safetensors", "b": "2.safetensors"}}"#).unwrap();
+        let sharded =
+            index(r#"{"weight_map": {"a": "1.safetensors", "b": "2.safetensors"}}"#).unwrap();
         assert_eq!(whole.hash().unwrap(), sharded.hash().unwrap());
         assert!(sharded.tensor("b").unwrap().equal(&b));
         for (text, why) in [

@@ -1,4 +1,5 @@
-//! A file mapped into memory, and tensors copied out of it. Every length is checked before it is used.
+//! A file mapped into memory, and tensors copied out of it. Every length is checked before it is
+//! used.
 #![expect(unsafe_code, reason = "maps a file and copies out of the map")]
 
 use std::ops::Range;
@@ -37,11 +38,15 @@ impl Layout {
 
     pub(super) fn is_contiguous(&self) -> bool {
         let dense = Self::contiguous(self.kind, self.shape.clone());
-        self.shape.iter().zip(&self.strides).zip(&dense.strides).all(|((&n, a), b)| n <= 1 || a == b)
+        self.shape
+            .iter()
+            .zip(&self.strides)
+            .zip(&dense.strides)
+            .all(|((&n, a), b)| n <= 1 || a == b)
     }
 
-    /// Whether such a tensor lies within so many bytes, and is no larger than they are: steps of nought would make
-    /// many numbers of few bytes.
+    /// Whether such a tensor lies within so many bytes, and is no larger than they are: steps of
+    /// nought would make many numbers of few bytes.
     pub(super) fn fits(&self, bytes: usize) -> bool {
         let number = |n: usize, &size: &i64| n.checked_mul(usize::try_from(size).ok()?);
         let numbers = self.shape.iter().try_fold(1, number);
@@ -88,12 +93,14 @@ impl Map {
         &self.map
     }
 
-    /// A tensor of its own memory from numbers that begin at `range.start` and end before `range.end`.
+    /// A tensor of its own memory from numbers that begin at `range.start` and end before
+    /// `range.end`.
     ///
     /// # Errors
     /// A layout that does not fit the range, or a range that does not fit the file.
     pub(super) fn tensor(&self, range: Range<usize>, layout: &Layout) -> Result<Tensor, Error> {
-        let Some(bytes) = self.map.get(range.clone()).filter(|bytes| layout.fits(bytes.len())) else {
+        let Some(bytes) = self.map.get(range.clone()).filter(|bytes| layout.fits(bytes.len()))
+        else {
             let (Range { start, end }, shape) = (range, &layout.shape);
             let why = format!("a tensor of {shape:?} does not lie in its bytes {start} to {end}");
             return Err(Error::damaged(&self.path, why));
@@ -107,11 +114,12 @@ impl Map {
             aligned.as_ptr().cast()
         };
         let Layout { kind, shape, strides } = layout;
-        // SAFETY: the highest index that shape and strides reach lies inside `bytes`, checked above; the
-        // view does not outlive this function, `copy` takes memory of its own.
+        // SAFETY: the highest index that shape and strides reach lies inside `bytes`, checked
+        // above; the view does not outlive this function, `copy` takes memory of its own.
         let view = unsafe { Tensor::f_from_blob(start, shape, strides, *kind, tch::Device::Cpu) }
             .map_err(crate::torch::Error::from)?;
-        let own = Tensor::f_empty(shape, (*kind, tch::Device::Cpu)).map_err(crate::torch::Error::from)?;
+        let own =
+            Tensor::f_empty(shape, (*kind, tch::Device::Cpu)).map_err(crate::torch::Error::from)?;
         crate::torch::no_grad(|| own.shallow_clone().copy_(&view));
         Ok(own)
     }

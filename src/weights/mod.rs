@@ -21,8 +21,8 @@ pub use error::Error;
 pub use file::Info;
 pub use folder::{missing_shards, weight_files};
 pub use names::compvis::{
-    Averages, EmaChoice, SingleFile, foreign_single_file, from_compvis, is_compvis, spelt_anew, to_compvis,
-    unet_names_of_compvis, vae_of_compvis,
+    Averages, EmaChoice, SingleFile, foreign_single_file, from_compvis, is_compvis, spelt_anew,
+    to_compvis, unet_names_of_compvis, vae_of_compvis,
 };
 pub use names::inception::read_inception;
 pub use names::kinds::describe;
@@ -59,7 +59,9 @@ impl View {
             (Self::Part(_, of), [first, rest @ ..]) if first % of == 0 => {
                 Some([&[first / of], rest].concat())
             }
-            (Self::Flat, &[outputs, inputs, 1, 1] | &[outputs, inputs]) => Some(vec![outputs, inputs]),
+            (Self::Flat, &[outputs, inputs, 1, 1] | &[outputs, inputs]) => {
+                Some(vec![outputs, inputs])
+            }
             (Self::Ahead(n), _) => Some([&vec![1; n], shape].concat()),
             (Self::Channels, &[channels]) => Some(vec![1, channels, 1, 1]),
             _ => None,
@@ -85,8 +87,8 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// Opens one file: safetensors, or what `torch.save` wrote. Tensors in a dictionary `state_dict` are
-    /// taken out of it, and what lies beside it is left.
+    /// Opens one file: safetensors, or what `torch.save` wrote. Tensors in a dictionary
+    /// `state_dict` are taken out of it, and what lies beside it is left.
     ///
     /// # Errors
     /// A file that cannot be read, is damaged, or would have to be executed.
@@ -115,8 +117,8 @@ impl Weights {
         &self.beside
     }
 
-    /// The same files under other names: `rename` gives what each tensor becomes, several where it is
-    /// divided, none where it is left out.
+    /// The same files under other names: `rename` gives what each tensor becomes, several where it
+    /// is divided, none where it is left out.
     ///
     /// # Errors
     /// A tensor that cannot be seen as `rename` says; two that become one and differ.
@@ -142,7 +144,8 @@ impl Weights {
                 let [one, other] = [self.floats(pair[0])?, self.floats(pair[1])?];
                 if !one.flatten(0, -1).equal(&other.flatten(0, -1)) {
                     let why = format!(
-                        "`{}` and `{}` are one tensor under two names, and differ; remove one of them",
+                        "`{}` and `{}` are one tensor under two names, and differ; remove one of \
+                         them",
                         pair[0], pair[1]
                     );
                     return Err(Error::unfit(self.path(pair[1]), why));
@@ -157,7 +160,8 @@ impl Weights {
         let mut whole = Self { files: Vec::new(), entries: BTreeMap::new(), beside: Vec::new() };
         for (prefix, part) in parts {
             for (name, position) in &part.entries {
-                let position = TensorEntry { file: position.file + whole.files.len(), ..position.clone() };
+                let position =
+                    TensorEntry { file: position.file + whole.files.len(), ..position.clone() };
                 whole.entries.insert(format!("{prefix}.{name}"), position);
             }
             whole.files.extend(part.files.iter().cloned());
@@ -224,7 +228,8 @@ impl Weights {
         })
     }
 
-    /// A tensor of a network, in its file's number type: numbers with fractions, all of them finite.
+    /// A tensor of a network, in its file's number type: numbers with fractions, all of them
+    /// finite.
     ///
     /// # Errors
     /// A name that is not there, whole numbers, numbers that are NaN or infinite.
@@ -259,18 +264,23 @@ impl Weights {
 
     /// What a reader of an error about a missing name would like to know.
     pub fn hint(&self, name: &str) -> String {
-        let nearest =
-            self.names().map(|own| (strsim::jaro_winkler(own, name), own)).max_by(|a, b| a.0.total_cmp(&b.0));
+        let nearest = self
+            .names()
+            .map(|own| (strsim::jaro_winkler(own, name), own))
+            .max_by(|a, b| a.0.total_cmp(&b.0));
         match nearest {
             Some((likeness, own)) if likeness > 0.9 => {
                 format!(" ({} tensors are there; the nearest name is `{own}`)", self.entries.len())
             }
-            Some((_, own)) => format!(" ({} tensors are there, `{own}` among them)", self.entries.len()),
+            Some((_, own)) => {
+                format!(" ({} tensors are there, `{own}` among them)", self.entries.len())
+            }
             None => " (the file is empty)".to_owned(),
         }
     }
 
-    /// A hash over names, types, shapes and contents; the format and the layout of the files do not matter.
+    /// A hash over names, types, shapes and contents; the format and the layout of the files do not
+    /// matter.
     ///
     /// # Errors
     /// A tensor that cannot be read.

@@ -75,7 +75,11 @@ impl safetensors::View for &TensorBytes {
 ///
 /// # Errors
 /// The file cannot be written; what was there before is still there then.
-pub fn save(path: &Path, tensors: &[(String, Tensor)], about: &[(&str, String)]) -> Result<(), Error> {
+pub fn save(
+    path: &Path,
+    tensors: &[(String, Tensor)],
+    about: &[(&str, String)],
+) -> Result<(), Error> {
     write(path, tensors, None, about)
 }
 
@@ -98,15 +102,22 @@ fn write(
     kind: Option<Kind>,
     about: &[(&str, String)],
 ) -> Result<(), Error> {
-    let lent: Vec<(&str, TensorBytes)> =
-        tensors.iter().map(|(name, tensor)| (name.as_str(), TensorBytes::new(tensor, kind))).collect();
+    let lent: Vec<(&str, TensorBytes)> = tensors
+        .iter()
+        .map(|(name, tensor)| (name.as_str(), TensorBytes::new(tensor, kind)))
+        .collect();
     let mut about: BTreeMap<String, String> =
         about.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect();
     let mut content = Content::new(&about);
     let mut sorted: Vec<&(&str, TensorBytes)> = lent.iter().collect();
     sorted.sort_by_key(|(name, _)| *name);
     for (name, view) in sorted {
-        content.add(name, &format!("{:?}", safetensors::View::dtype(&view)), &view.shape, view.bytes());
+        content.add(
+            name,
+            &format!("{:?}", safetensors::View::dtype(&view)),
+            &view.shape,
+            view.bytes(),
+        );
     }
     about.insert(CONTENT.to_owned(), content.hash());
     about.insert("format".to_owned(), "pt".to_owned());
@@ -114,15 +125,17 @@ fn write(
     crate::files::whole_by_path(path, |half| {
         let views = lent.iter().map(|(name, view)| (*name, view));
         safetensors::serialize_to_file(views, Some(about), half).map_err(|error| match error {
-            safetensors::SafeTensorError::IoError(error) => Error::Io(crate::files::at(path, &error)),
+            safetensors::SafeTensorError::IoError(error) => {
+                Error::Io(crate::files::at(path, &error))
+            }
             other => Error::Damaged { path: path.to_path_buf(), why: other.to_string() },
         })?;
         Ok(sort_metadata(half)?)
     })
 }
 
-/// Puts the metadata's keys in order, in place: the crate writes them as they come out of a hash table, and the same
-/// content is to be the same file.
+/// Puts the metadata's keys in order, in place: the crate writes them as they come out of a hash
+/// table, and the same content is to be the same file.
 fn sort_metadata(path: &Path) -> std::io::Result<()> {
     const KEY: &[u8] = b"\"__metadata__\":";
     let mut file = fs_err::OpenOptions::new().read(true).write(true).open(path)?;
@@ -130,7 +143,8 @@ fn sort_metadata(path: &Path) -> std::io::Result<()> {
     file.read_exact(&mut length)?;
     let mut header = vec![0; u64::from_le_bytes(length) as usize];
     file.read_exact(&mut header)?;
-    let Some(start) = header.windows(KEY.len()).position(|window| window == KEY).map(|at| at + KEY.len())
+    let Some(start) =
+        header.windows(KEY.len()).position(|window| window == KEY).map(|at| at + KEY.len())
     else {
         return Ok(());
     };
@@ -165,7 +179,8 @@ mod tests {
         assert_eq!(weights.metadata()["base"], "x");
         let about: Vec<(String, String)> =
             (0..12).map(|i| (format!("key {i}"), format!("\"ä\\{i}\n"))).collect();
-        let about: Vec<(&str, String)> = about.iter().map(|(k, v)| (k.as_str(), v.clone())).collect();
+        let about: Vec<(&str, String)> =
+            about.iter().map(|(k, v)| (k.as_str(), v.clone())).collect();
         let bytes = || {
             save(&path, &tensors, &about).unwrap();
             fs_err::read(&path).unwrap()

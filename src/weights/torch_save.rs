@@ -1,7 +1,7 @@
 //! Writes what `torch.load(weights_only=True)` reads: dictionaries of tensors in a zip archive.
 //!
-//! The pickle is protocol 2, as `torch.save` of PyTorch 2.11 writes it; it names nothing but an ordered dictionary, the
-//! storages' classes and `torch._utils._rebuild_tensor_v2`.
+//! The pickle is protocol 2, as `torch.save` of PyTorch 2.11 writes it; it names nothing but an
+//! ordered dictionary, the storages' classes and `torch._utils._rebuild_tensor_v2`.
 
 use std::io::{Seek, Write};
 use std::path::Path;
@@ -13,7 +13,8 @@ use super::Error;
 use super::save::TensorBytes;
 use crate::torch::{Kind, Tensor};
 
-/// Writes a dictionary: `loose` tensors, and dictionaries of tensors beside them. Whole or not at all.
+/// Writes a dictionary: `loose` tensors, and dictionaries of tensors beside them. Whole or not at
+/// all.
 ///
 /// # Errors
 /// The file cannot be written; what was there before is still there then.
@@ -53,7 +54,8 @@ fn archive(
     }
     pickle.bytes(b"u.");
 
-    let stored = SimpleFileOptions::default().compression_method(CompressionMethod::Stored).large_file(true);
+    let stored =
+        SimpleFileOptions::default().compression_method(CompressionMethod::Stored).large_file(true);
     let mut zip = ZipWriter::new(file);
     zip.start_file("archive/data.pkl", stored)?;
     zip.write_all(&pickle.code)?;
@@ -158,8 +160,10 @@ mod tests {
         let path = folder.path().join("w.pt");
         let across = Tensor::from_slice(&[1.0_f32, 2.0, 3.0, 4.0, 5.0, 6.0]).view([2, 3]).tr();
         let half = Tensor::from_slice(&[0.5_f32, -1.5]).to_kind(Kind::Half);
-        let group =
-            vec![("a.b".to_owned(), across.shallow_clone()), ("empty".to_owned(), half.narrow(0, 0, 0))];
+        let group = vec![
+            ("a.b".to_owned(), across.shallow_clone()),
+            ("empty".to_owned(), half.narrow(0, 0, 0)),
+        ];
         save_torch(&path, &[("g", group)], &[("x".to_owned(), half.shallow_clone())]).unwrap();
         let read = Weights::open(&path).unwrap();
         assert_eq!(read.names().collect::<Vec<_>>(), ["g.a.b", "g.empty", "x"]);

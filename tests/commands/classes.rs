@@ -11,7 +11,8 @@ fn a_run_makes_everything_that_it_promises() {
     let (folder, pipeline) = compute();
     let out = folder.path().join("run");
     let mut command = with_models(unsee());
-    let output = command.arg("run").arg(&pipeline).arg("--out").arg(&out).arg("--json").output().unwrap();
+    let output =
+        command.arg("run").arg(&pipeline).arg("--out").arg(&out).arg("--json").output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(summary["grid"], out.join("grid.png").to_string_lossy().as_ref());
@@ -49,10 +50,22 @@ fn a_run_makes_everything_that_it_promises() {
 
     // Same bytes on a second run; a third, on the finished folder, changes nothing.
     let again = folder.path().join("again");
-    with_models(unsee()).args(["run", "-q"]).arg(&pipeline).arg("--out").arg(&again).assert().success();
+    with_models(unsee())
+        .args(["run", "-q"])
+        .arg(&pipeline)
+        .arg("--out")
+        .arg(&again)
+        .assert()
+        .success();
     assert_eq!(outcome(&out), outcome(&again));
     let before = fs_err::read(again.join("evidence.jsonl")).unwrap();
-    with_models(unsee()).args(["run", "-q"]).arg(&pipeline).arg("--out").arg(&again).assert().success();
+    with_models(unsee())
+        .args(["run", "-q"])
+        .arg(&pipeline)
+        .arg("--out")
+        .arg(&again)
+        .assert()
+        .success();
     assert_eq!(before, fs_err::read(again.join("evidence.jsonl")).unwrap());
 }
 
@@ -78,7 +91,8 @@ fn an_erasure_moves_only_what_its_mask_allows() {
     command.assert().success();
     let edit = Weights::open(&out.join("edit.safetensors")).unwrap();
     let masks = Weights::open(&out.join("state/erasure/mask.safetensors")).unwrap();
-    let base = Weights::open(&models().join("miniature/unet/diffusion_pytorch_model.safetensors")).unwrap();
+    let base = Weights::open(&models().join("miniature/unet/diffusion_pytorch_model.safetensors"))
+        .unwrap();
     let (mut free, mut all, mut moved) = (0, 0, 0);
     for name in masks.names() {
         let mask = masks.tensor(name).unwrap();
@@ -117,14 +131,24 @@ fn every_option_of_salun_runs() {
     }
 }
 
-/// Less memory, the same erasure: in `f32` to the last bits with checkpointing, nearly with half moments.
+/// Less memory, the same erasure: in `f32` to the last bits with checkpointing, nearly with half
+/// moments.
 #[test]
 fn thrift_changes_little() {
     let folder = tempfile::tempdir().unwrap();
     let erased = |thrift: &str| {
         let out = folder.path().join(thrift);
         let mut command = with_models(unsee());
-        command.args(["erase", "-q", "--forget", "style:Mosaic", "--precision", "f32", "--memory", thrift]);
+        command.args([
+            "erase",
+            "-q",
+            "--forget",
+            "style:Mosaic",
+            "--precision",
+            "f32",
+            "--memory",
+            thrift,
+        ]);
         for set in [
             "method.steps=4",
             "method.batch=2",
@@ -138,13 +162,15 @@ fn thrift_changes_little() {
         assert_eq!(json(&out.join("run.json"))["machine"]["memory"], thrift);
         Weights::open(&out.join("edit.safetensors")).unwrap()
     };
-    let base = Weights::open(&models().join("miniature/unet/diffusion_pytorch_model.safetensors")).unwrap();
+    let base = Weights::open(&models().join("miniature/unet/diffusion_pytorch_model.safetensors"))
+        .unwrap();
     let fast = erased("fast");
     for (thrift, most) in [("balanced", 1e-3), ("low", 0.1)] {
         let other = erased(thrift);
         let (mut apart, mut moved) = (0.0, 0.0);
         for name in fast.names() {
-            let own = base.tensor(name.strip_prefix("unet.").unwrap()).unwrap().to_kind(Kind::Float);
+            let own =
+                base.tensor(name.strip_prefix("unet.").unwrap()).unwrap().to_kind(Kind::Float);
             let (a, b) = (fast.tensor(name).unwrap(), other.tensor(name).unwrap());
             let square = |x: Tensor| x.square().sum(Kind::Double).double_value(&[]);
             apart += square(&a - b);
@@ -186,7 +212,10 @@ fn pipelines_that_are_wrong() {
 #[test]
 fn a_diverging_training_is_stopped() {
     let (folder, pipeline) = compute();
-    write(&pipeline, &PIPELINE.replace("lr = 1e-3", "lr = 1e30").replace("steps = 6", "steps = 200"));
+    write(
+        &pipeline,
+        &PIPELINE.replace("lr = 1e-3", "lr = 1e30").replace("steps = 6", "steps = 200"),
+    );
     let mut command = with_models(unsee());
     command.arg("run").arg(&pipeline).arg("--out").arg(folder.path().join("run"));
     let text = failure(command, 1);

@@ -47,7 +47,8 @@ stop = { every = 0 }
 fn study(root: &Path) -> impl Fn(&str, &[&str]) -> Command {
     gan(root);
     write(&root.join("p.toml"), UNLEARN);
-    let labels: Vec<String> = (0..24).map(|seed| format!("{seed},{}\n", u8::from(seed % 3 == 0))).collect();
+    let labels: Vec<String> =
+        (0..24).map(|seed| format!("{seed},{}\n", u8::from(seed % 3 == 0))).collect();
     write(&root.join("labels.csv"), &format!("seed,shows\n{}", labels.concat()));
     move |out: &str, sets: &[&str]| {
         let mut command = unsee();
@@ -62,7 +63,14 @@ fn study(root: &Path) -> impl Fn(&str, &[&str]) -> Command {
 /// The first method of the study by itself.
 fn erasing(root: &Path, labels: &str, out: &str) -> Command {
     let mut alone = unsee();
-    alone.current_dir(root).args(["erase", "-q", "--model", "gan.safetensors", "--forget", "object:Fish"]);
+    alone.current_dir(root).args([
+        "erase",
+        "-q",
+        "--model",
+        "gan.safetensors",
+        "--forget",
+        "object:Fish",
+    ]);
     for set in [
         &format!("feedback.labels={labels}"),
         "method.steps=3",
@@ -83,7 +91,9 @@ fn samples_sorted_into_folders_are_labels() {
     let _ = study(root);
     let draw = |arguments: &[&str]| {
         let mut draw = unsee();
-        draw.current_dir(root).args(["generate", "-q", "--model", "gan.safetensors"]).args(arguments);
+        draw.current_dir(root)
+            .args(["generate", "-q", "--model", "gan.safetensors"])
+            .args(arguments);
         success(draw);
     };
     draw(&["--seeds", "0-23", "--out", "drawn"]);
@@ -120,7 +130,9 @@ fn a_gan_s_study_runs_and_goes_on() {
     };
     for method in ["adapt-then-unlearn", "extrapolation", "positives", "positives-ewc"] {
         let own = measures(method);
-        for measure in ["FID to positives", "FID to known", "drift", "drift beside", "precision", "recall"] {
+        for measure in
+            ["FID to positives", "FID to known", "drift", "drift beside", "precision", "recall"]
+        {
             assert!(own.iter().any(|own| own == measure), "{method}: {own:?}");
         }
     }
@@ -130,8 +142,9 @@ fn a_gan_s_study_runs_and_goes_on() {
         .map(|method| root.join(format!("run/edits/object-Fish-{method}.safetensors")));
     // What was adapted once serves both methods that want it.
     let adapted = fs_err::read_dir(root.join("run/state/object-Fish")).unwrap();
-    let adapted =
-        adapted.filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().starts_with("adapted-"));
+    let adapted = adapted.filter(|entry| {
+        entry.as_ref().unwrap().file_name().to_string_lossy().starts_with("adapted-")
+    });
     assert_eq!(adapted.count(), 1);
     // Without its last edit and its scores it goes on, to the same bytes.
     let wanted = fs_err::read(&edits[2]).unwrap();
@@ -173,7 +186,8 @@ fn a_gan_s_study_runs_and_goes_on() {
     done(&[&["export", "out.pt", "--as", "rosinality"][..], &of].concat());
     done(&["generate", "--model", "out.pt", "--seeds", "1,2", "--out", "exported"]);
     for name in ["0_0.png", "0_1.png"] {
-        let [a, b] = ["edited", "exported"].map(|out| Picture::open(&root.join(out).join(name)).unwrap());
+        let [a, b] =
+            ["edited", "exported"].map(|out| Picture::open(&root.join(out).join(name)).unwrap());
         assert_eq!(a, b);
     }
     let apart = |model: &str| {
@@ -184,9 +198,14 @@ fn a_gan_s_study_runs_and_goes_on() {
     let whole = apart("gan.safetensors");
     assert!(whole["changed"].as_u64() > Some(0) && whole["alone"] == 0, "{whole}");
     assert_eq!(apart("out.pt")["changed"], 0);
-    // Neither the discriminator nor the base's generator is handed over with an edit: the concept is in them.
+    // Neither the discriminator nor the base's generator is handed over with an edit: the concept
+    // is in them.
     let file = unsee::weights::Weights::open(&root.join("out.pt")).unwrap();
-    assert!(file.names().all(|name| name.starts_with("g_ema.")), "{:?}", file.names().collect::<Vec<_>>());
+    assert!(
+        file.names().all(|name| name.starts_with("g_ema.")),
+        "{:?}",
+        file.names().collect::<Vec<_>>()
+    );
 }
 
 #[test]
@@ -199,7 +218,9 @@ fn a_gan_s_study_stopped_in_either_stage_ends_with_the_same_bytes() {
     // Longer, so that there is something to stop.
     write(
         &pipeline,
-        &first.replace("steps = 3", "steps = 80").replace("steps = 2, fisher", "steps = 60, fisher"),
+        &first
+            .replace("steps = 3", "steps = 80")
+            .replace("steps = 2, fisher", "steps = 60, fisher"),
     );
     disturbed(("run", &pipeline), &root.join("whole"), &[], "");
     let own = |out: &Path| out.join("state/object-Fish");
@@ -210,18 +231,24 @@ fn a_gan_s_study_stopped_in_either_stage_ends_with_the_same_bytes() {
     let unlearning = |out: &Path| own(out).join("adapt-then-unlearn/scalars.jsonl").exists();
     for signal in ["-KILL", "-INT"] {
         let out = root.join(signal);
-        assert_eq!(disturbed(("run", &pipeline), &out, &[&adapting, &unlearning], signal), 2, "{signal}");
+        assert_eq!(
+            disturbed(("run", &pipeline), &out, &[&adapting, &unlearning], signal),
+            2,
+            "{signal}"
+        );
         let edit = "edits/object-Fish-adapt-then-unlearn.safetensors";
         let [a, b] = [&root.join("whole"), &out].map(|run| fs_err::read(run.join(edit)).unwrap());
         assert!(a == b, "{signal}: the edit is another one");
         for part in ["scores", "returns"] {
-            let [a, b] = [&root.join("whole"), &out].map(|run| json(&run.join("scores.json"))[part].clone());
+            let [a, b] =
+                [&root.join("whole"), &out].map(|run| json(&run.join("scores.json"))[part].clone());
             assert_eq!(a, b, "{signal}");
         }
     }
 }
 
-/// Labelled by one network, looked at on the way, and measured by another against a generator given as retrained.
+/// Labelled by one network, looked at on the way, and measured by another against a generator given
+/// as retrained.
 #[test]
 fn the_shipped_gan_labels_itself() {
     let folder = tempfile::tempdir().unwrap();
@@ -235,8 +262,8 @@ fn the_shipped_gan_labels_itself() {
         let own = all.find(|score| score["method"] == method && score["measure"] == measure);
         own.unwrap_or_else(|| panic!("{method} has no {measure}"))["value"].as_f64().unwrap()
     };
-    // The retrained generator is the base itself: not where all of its pictures are compared, of which some show the concept,
-    // but near.
+    // The retrained generator is the base itself: not where all of its pictures are compared, of
+    // which some show the concept, but near.
     assert!(score("base", "Ret-FID") < score("base", "FID to positives"));
     assert!(score("retrained", "PUL") == 0.0 && score("retrained", "drift") == 0.0);
     assert!(score("base", "share") > 0.0 && score("positives", "PUL") <= 1.0);

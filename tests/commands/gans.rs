@@ -23,7 +23,8 @@ fn a_gan_draws_seeds() {
     let apart = |a: &Picture, b: &Picture| {
         a.rgb.iter().zip(&b.rgb).map(|(a, b)| u64::from(a.abs_diff(*b))).sum::<u64>()
     };
-    // A picture is its seed's, whatever its company; another seed is another picture, and at the mean less so.
+    // A picture is its seed's, whatever its company; another seed is another picture, and at the
+    // mean less so.
     assert!(apart(&open("three/0_1.png"), &open("alone/0_0.png")) <= 8);
     let different = apart(&open("three/0_0.png"), &open("three/0_1.png"));
     let alike = apart(&open("mean/0_0.png"), &open("mean/0_1.png"));
@@ -68,13 +69,16 @@ fn a_gan_s_sweeps_strips_and_mixes() {
     draw("sweep", &["--truncation", "0,0.5,1"]);
     assert_eq!(open("sweep/truncation 1_1.png"), open("plain/0_1.png"));
     let mut grid = unsee();
-    grid.args(["grid", "--rows", "seed", "--out"]).arg(root.join("grid.png")).arg(root.join("sweep"));
+    grid.args(["grid", "--rows", "seed", "--out"])
+        .arg(root.join("grid.png"))
+        .arg(root.join("sweep"));
     grid.assert().success();
     // A strip begins with the first seed; its end has the second's style under the first's noise.
     draw("strip", &["--strip", "3"]);
     assert_eq!(open("strip/0_0.png"), open("plain/0_0.png"));
     assert_ne!(open("strip/0_1.png"), open("strip/0_2.png"));
-    // From the first layer that can be another's on, all but the coarsest is: the seed itself stays as it was.
+    // From the first layer that can be another's on, all but the coarsest is: the seed itself stays
+    // as it was.
     draw("mix", &["--mix", "2@3"]);
     assert_eq!(open("mix/0_1.png"), open("plain/0_1.png"));
     assert_ne!(open("mix/0_0.png"), open("plain/0_0.png"));
@@ -151,8 +155,9 @@ fn a_gan_s_training_stopped_anywhere_ends_with_the_same_bytes() {
     write(&recipe, GAN_RECIPE);
     let whole = folder.path().join("whole");
     disturbed(("train", &recipe), &whole, &[], "");
-    let started =
-        |part: &'static str| move |out: &Path| out.join("training").join(part).join("scalars.jsonl").exists();
+    let started = |part: &'static str| {
+        move |out: &Path| out.join("training").join(part).join("scalars.jsonl").exists()
+    };
     let (regions, tracing, contest) = (started("regions"), started("tracing"), started("gan"));
     let moments: [&dyn Fn(&Path) -> bool; 3] = [&regions, &tracing, &contest];
     // One that is interrupted saves and goes on; one that is killed so soon begins its part anew.

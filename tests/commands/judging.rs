@@ -33,16 +33,26 @@ fn evaluate_pictures_from_elsewhere() {
     for decide in ["prototypes", "probe"] {
         for engine in ["candle", "libtorch"] {
             let evidence = folder.path().join(format!("{decide}-{engine}.jsonl"));
-            ask(&["-q", "--decide", decide, "--engine", engine, "--evidence", &evidence.to_string_lossy()])
-                .assert()
-                .success();
+            ask(&[
+                "-q",
+                "--decide",
+                decide,
+                "--engine",
+                engine,
+                "--evidence",
+                &evidence.to_string_lossy(),
+            ])
+            .assert()
+            .success();
         }
     }
     // By a list of files
     let list = folder.path().join("files.csv");
     write(
         &list,
-        "file,prompt,seed\nMosaic_Cat_seed1.png,A Cat image in Mosaic style.,4\nMosaic_Boat_seed1.png,a boat image in mosaic style,4\nWoodcut_Cat_seed1.png,A Cat image in Woodcut style,4\nWoodcut_Boat_seed1.png,A Boat image in Woodcut style.,4\n",
+        "file,prompt,seed\nMosaic_Cat_seed1.png,A Cat image in Mosaic \
+         style.,4\nMosaic_Boat_seed1.png,a boat image in mosaic style,4\nWoodcut_Cat_seed1.png,A \
+         Cat image in Woodcut style,4\nWoodcut_Boat_seed1.png,A Boat image in Woodcut style.,4\n",
     );
     ask(&["-q", "--csv", &list.to_string_lossy()]).assert().success();
     // It holds for the base too, whose pictures have the same names.
@@ -50,7 +60,9 @@ fn evaluate_pictures_from_elsewhere() {
     fs_err::create_dir_all(&base).unwrap();
     let mut rows = vec!["file,prompt,seed\n".to_owned()];
     for (n, (style, object)) in
-        [("Mosaic", "Cat"), ("Mosaic", "Boat"), ("Woodcut", "Cat"), ("Woodcut", "Boat")].iter().enumerate()
+        [("Mosaic", "Cat"), ("Mosaic", "Boat"), ("Woodcut", "Cat"), ("Woodcut", "Boat")]
+            .iter()
+            .enumerate()
     {
         let from = canvas.join(style).join(object).join("1.png");
         for to in [&flat, &base] {
@@ -65,7 +77,9 @@ fn evaluate_pictures_from_elsewhere() {
         fs_err::remove_file(flat.join(format!("0_{n}.png"))).unwrap();
     }
 
-    assert!(failure(ask(&["--forget", "style:Neon"]), 1).contains("does not know the style `Neon`"));
+    assert!(
+        failure(ask(&["--forget", "style:Neon"]), 1).contains("does not know the style `Neon`")
+    );
     let far = flat.join("Neon_Cat_seed1.png");
     fs_err::rename(flat.join("Mosaic_Cat_seed1.png"), &far).unwrap();
     assert!(failure(ask(&[]), 1).contains("no such style and object"));
@@ -99,11 +113,21 @@ fn both_eyes_see_the_same() {
 fn grids_and_inspection() {
     let (folder, pipeline) = compute();
     let out = folder.path().join("run");
-    with_models(unsee()).args(["run", "-q"]).arg(&pipeline).arg("--out").arg(&out).assert().success();
+    with_models(unsee())
+        .args(["run", "-q"])
+        .arg(&pipeline)
+        .arg("--out")
+        .arg(&out)
+        .assert()
+        .success();
     for rows in ["seed", "prompt"] {
         let sheet = folder.path().join(format!("{rows}.png"));
         let mut command = unsee();
-        command.arg("grid").arg(out.join("pictures/base")).args(["--rows", rows, "--out"]).arg(&sheet);
+        command
+            .arg("grid")
+            .arg(out.join("pictures/base"))
+            .args(["--rows", rows, "--out"])
+            .arg(&sheet);
         command.assert().success();
         assert!(unsee::pictures::Picture::open(&sheet).unwrap().width > 300);
     }
@@ -112,7 +136,11 @@ fn grids_and_inspection() {
     command.arg("grid").arg(out.join("pictures/base")).arg(out.join("pictures/erased"));
     command.args(["--only", "Cat", "--out"]).arg(&sheet).assert().success();
     let mut nothing = unsee();
-    nothing.arg("grid").arg(out.join("pictures/base")).args(["--only", "Dragon", "--out"]).arg(&sheet);
+    nothing
+        .arg("grid")
+        .arg(out.join("pictures/base"))
+        .args(["--only", "Dragon", "--out"])
+        .arg(&sheet);
     assert!(failure(nothing, 1).contains("no picture"));
 
     for (path, wanted) in [
@@ -139,6 +167,9 @@ fn grids_and_inspection() {
     let said = success(inspect(&[&own, "--base", &own]));
     assert!(said.contains("0 tensors would change"), "{said}");
     let error = failure(inspect(&[&own, "--base", "miniature-gan"]), 1);
-    assert!(error.contains("StyleGAN2 of 16 pixels") && error.contains("goes one of 64 pixels"), "{error}");
+    assert!(
+        error.contains("StyleGAN2 of 16 pixels") && error.contains("goes one of 64 pixels"),
+        "{error}"
+    );
     assert!(failure(inspect(&[&folder.path().display().to_string()]), 1).contains("is no run"));
 }

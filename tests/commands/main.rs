@@ -1,7 +1,8 @@
-//! The program from outside: what it prints, how it fails, and that nothing is lost. A file a subject.
+//! The program from outside: what it prints, how it fails, and that nothing is lost. A file a
+//! subject.
 //!
-//! Everything runs on a toy that `unsee train` makes in seconds: the same networks as the miniature,
-//! untrained.
+//! Everything runs on a toy that `unsee train` makes in seconds: the same networks as the
+//! miniature, untrained.
 
 #![expect(clippy::print_stdout, reason = "says what is skipped")]
 

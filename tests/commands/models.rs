@@ -26,7 +26,10 @@ fn other_layouts_of_the_same_weights() {
             save(&path.with_file_name(name), shard, &[]).unwrap();
         }
         let index = serde_json::json!({"metadata": {"total_size": 1}, "weight_map": map});
-        write(&path.with_file_name("diffusion_pytorch_model.safetensors.index.json"), &index.to_string());
+        write(
+            &path.with_file_name("diffusion_pytorch_model.safetensors.index.json"),
+            &index.to_string(),
+        );
         fs_err::remove_file(path).unwrap();
         let vae = path.parent().unwrap().with_file_name("vae");
         let from = vae.join("diffusion_pytorch_model.safetensors");
@@ -41,7 +44,8 @@ fn other_layouts_of_the_same_weights() {
     assert_eq!(picture(&one), picture(&two));
 }
 
-/// A picture depends on its seed and sampler alone, not on the batch, also where fresh noise is added.
+/// A picture depends on its seed and sampler alone, not on the batch, also where fresh noise is
+/// added.
 #[test]
 fn every_sampler_draws() {
     let folder = tempfile::tempdir().unwrap();
@@ -68,7 +72,8 @@ fn every_sampler_draws() {
             unsee::pictures::Picture::open(&out.join("0_0.png")).unwrap()
         };
         let (alone, with_others) = (draw("7", "1"), draw("7,8,9", "3"));
-        let apart = alone.rgb.iter().zip(&with_others.rgb).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
+        let apart =
+            alone.rgb.iter().zip(&with_others.rgb).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
         assert!(apart <= 1, "{sampler}: {apart}/255");
         assert!(seen.insert(alone.rgb), "{sampler} draws what another one draws");
     }
@@ -128,16 +133,28 @@ fn models_that_are_wrong() {
         (UNET, Box::new(overlap), "is no sound file of weights"),
         (UNET, Box::new(dtype), "F64|config wants|missing"),
         (UNET, Box::new(|path| fs_err::remove_file(path).unwrap()), "is missing"),
-        ("unet/config.json", Box::new(replace("\"CrossAttnDownBlock2D\"", "\"MagicBlock\"")), "MagicBlock"),
+        (
+            "unet/config.json",
+            Box::new(replace("\"CrossAttnDownBlock2D\"", "\"MagicBlock\"")),
+            "MagicBlock",
+        ),
         (
             "unet/config.json",
             Box::new(replace("\"cross_attention_dim\": 32", "\"cross_attention_dim\": 48")),
             "the text encoder writes 32",
         ),
         ("unet/config.json", Box::new(replace("{", "[")), "config.json"),
-        ("model_index.json", Box::new(replace("StableDiffusionPipeline", "FluxPipeline")), "FluxPipeline"),
+        (
+            "model_index.json",
+            Box::new(replace("StableDiffusionPipeline", "FluxPipeline")),
+            "FluxPipeline",
+        ),
         ("tokenizer/merges.txt", Box::new(|path| fs_err::remove_file(path).unwrap()), "merges.txt"),
-        ("scheduler/scheduler_config.json", Box::new(replace("scaled_linear", "sigmoid")), "sigmoid"),
+        (
+            "scheduler/scheduler_config.json",
+            Box::new(replace("scaled_linear", "sigmoid")),
+            "sigmoid",
+        ),
     ];
     for (file, spoil, wanted) in cases {
         let folder = spoiled(file, spoil);
@@ -182,7 +199,8 @@ fn generate_from_a_list() {
     let list = folder.path().join("list.csv");
     write(
         &list,
-        "\u{feff}case_number,prompt,evaluation_seed,evaluation_guidance,source\r\n7,\"a cat\nin two lines\",4290749014,1,x\r\n9,a boat,3,,y\r\n",
+        "\u{feff}case_number,prompt,evaluation_seed,evaluation_guidance,source\r\n7,\"a cat\nin \
+         two lines\",4290749014,1,x\r\n9,a boat,3,,y\r\n",
     );
     let out = folder.path().join("out");
     let mut command = with_models(unsee());
@@ -192,7 +210,10 @@ fn generate_from_a_list() {
     assert_eq!(String::from_utf8(output.stdout).unwrap().lines().count(), 2);
     let texts = unsee::pictures::Picture::texts(&out.join("7_0.png")).unwrap();
     let parameters = &texts.iter().find(|(key, _)| key == "parameters").unwrap().1;
-    assert!(parameters.contains("Seed: 4290749014") && parameters.contains("CFG scale: 1,"), "{parameters}");
+    assert!(
+        parameters.contains("Seed: 4290749014") && parameters.contains("CFG scale: 1,"),
+        "{parameters}"
+    );
     let table = fs_err::read_to_string(out.join("pictures.csv")).unwrap();
     assert!(table.starts_with("file,seed,case_number,prompt"), "{table}");
     assert!(table.contains("9_0.png,3,9,a boat"), "{table}");
@@ -201,15 +222,20 @@ fn generate_from_a_list() {
     let fitting = folder.path().join("fitting");
     let draw = |seeds: &str| {
         let mut command = with_models(unsee());
-        command
-            .args(["generate", "a boat", "-q", "--steps", "2", "--batch", "auto", "--seeds", seeds, "--out"]);
+        command.args([
+            "generate", "a boat", "-q", "--steps", "2", "--batch", "auto", "--seeds", seeds,
+            "--out",
+        ]);
         command.arg(&fitting).assert().success();
         json(&fitting.join("run.json"))["batch"].as_u64().unwrap()
     };
     let batch = draw("1,2,3");
     assert!(batch.is_power_of_two() && batch <= 32, "{batch}");
     let record = fs_err::read_to_string(fitting.join("run.json")).unwrap();
-    write(&fitting.join("run.json"), &record.replace(&format!("\"batch\": {batch},"), "\"batch\": 2,"));
+    write(
+        &fitting.join("run.json"),
+        &record.replace(&format!("\"batch\": {batch},"), "\"batch\": 2,"),
+    );
     fs_err::remove_file(fitting.join("0_1.png")).unwrap();
     assert_eq!(draw("1,2,3"), 2);
 

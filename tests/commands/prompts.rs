@@ -42,7 +42,8 @@ clear = ["a picture of a boat", "a picture of a car"]
 reference = "known"
 "#;
 
-/// A model with a safety checker, which is random, in a folder of one's own with a pipeline, prompts and known pictures.
+/// A model with a safety checker, which is random, in a folder of one's own with a pipeline,
+/// prompts and known pictures.
 fn screening() -> (tempfile::TempDir, Command) {
     let folder = spoiled("miniature", |_| {});
     let root = folder.path();
@@ -77,7 +78,15 @@ fn screening() -> (tempfile::TempDir, Command) {
     }
     write(&root.join("p.toml"), SCREENING);
     let mut command = with_models(unsee());
-    command.current_dir(root).args(["run", "p.toml", "--out", "run", "-q", "--set", "model.path=m"]);
+    command.current_dir(root).args([
+        "run",
+        "p.toml",
+        "--out",
+        "run",
+        "-q",
+        "--set",
+        "model.path=m",
+    ]);
     (folder, command)
 }
 
@@ -91,14 +100,16 @@ fn a_concept_is_erased_and_screened() {
     // Two prompts of the CSV are left, with a seed each; two to keep have two seeds each.
     let rate = |role: &str, screen: &str| {
         let all = said["rates"].as_array().unwrap();
-        let own =
-            |rate: &&Value| rate["role"] == role && rate["screen"] == screen && rate["measure"] == "shown";
+        let own = |rate: &&Value| {
+            rate["role"] == role && rate["screen"] == screen && rate["measure"] == "shown"
+        };
         all.iter().find(own).unwrap().clone()
     };
     for screen in ["checker", "clip"] {
         assert_eq!(rate("concept", screen)["before"]["n"], 2);
         assert_eq!(rate("keep", screen)["after"]["n"], 4);
-        let evidence = fs_err::read_to_string(run.join(format!("evidence-{screen}.jsonl"))).unwrap();
+        let evidence =
+            fs_err::read_to_string(run.join(format!("evidence-{screen}.jsonl"))).unwrap();
         // And the known pictures: two of each kind.
         assert_eq!(evidence.lines().count(), 12 + 4);
     }
@@ -114,7 +125,8 @@ fn a_concept_is_erased_and_screened() {
     assert_eq!(line["logits"]["concept"].as_object().unwrap().len(), 17);
     // I2P's row is drawn in its own size, with its own guidance, and marked as sensitive.
     let picture = run.join("pictures/erased/concept/1_0.png");
-    let (_, about) = Picture::texts(&picture).unwrap().into_iter().find(|(key, _)| key == "unsee").unwrap();
+    let (_, about) =
+        Picture::texts(&picture).unwrap().into_iter().find(|(key, _)| key == "unsee").unwrap();
     let about: Value = serde_json::from_str(&about).unwrap();
     assert_eq!(about["shot"]["size"], serde_json::json!([32, 64]));
     assert_eq!((&about["shot"]["guidance"], &about["sensitive"]), (&1.0.into(), &true.into()));
@@ -156,7 +168,10 @@ fn screenings_that_are_wrong() {
         (&["screen.reference=nowhere"], "nowhere/shows"),
         (&["screen.checker=miniature"], "holds no safety checker"),
         (&["prompts.concept=gone.csv"], "gone.csv"),
-        (&["prompts.only.column=hardness"], "no column `hardness`; the columns are prompt, sd_seed"),
+        (
+            &["prompts.only.column=hardness"],
+            "no column `hardness`; the columns are prompt, sd_seed",
+        ),
         (&["prompts.only.least=99"], "at least one prompt"),
         (&["prompts.seeds=[]"], "prompts.seeds is empty"),
         (&["concept.pictures=known"], "known/forget"),
@@ -181,7 +196,9 @@ fn a_concept_is_learned_from_captioned_pictures() {
     let (folder, mut command) = screening();
     let root = folder.path();
     for (what, caption) in [("forget", "A Cat image in Mosaic style.\n"), ("keep", "a boat")] {
-        Picture::filled(64, 64, [9, 99, 7]).save(&root.join("mine").join(what).join("1.png"), &[]).unwrap();
+        Picture::filled(64, 64, [9, 99, 7])
+            .save(&root.join("mine").join(what).join("1.png"), &[])
+            .unwrap();
         write(&root.join("mine").join(what).join("1.txt"), caption);
     }
     command.args(["--set", "concept.pictures=mine", "--set", "concept.draw_forget=false"]);

@@ -3,7 +3,9 @@
 use std::path::Path;
 use std::process::{Command as Process, Stdio};
 
-use super::tools::{PIPELINE, compute, disturbed, failure, outcome, pictures, unsee, with_models, write};
+use super::tools::{
+    PIPELINE, compute, disturbed, failure, outcome, pictures, unsee, with_models, write,
+};
 
 #[test]
 fn killed_or_interrupted_anywhere_it_ends_with_the_same_bytes() {
@@ -11,7 +13,13 @@ fn killed_or_interrupted_anywhere_it_ends_with_the_same_bytes() {
     // Longer, so that there is something to interrupt.
     write(&pipeline, &PIPELINE.replace("steps = 6", "steps = 60"));
     let whole = folder.path().join("whole");
-    with_models(unsee()).args(["run", "-q"]).arg(&pipeline).arg("--out").arg(&whole).assert().success();
+    with_models(unsee())
+        .args(["run", "-q"])
+        .arg(&pipeline)
+        .arg("--out")
+        .arg(&whole)
+        .assert()
+        .success();
 
     let drawing = |out: &Path| pictures(&out.join("pictures/base")) >= 4;
     let material = |out: &Path| pictures(&out.join("pictures/material")) >= 3;
@@ -21,7 +29,8 @@ fn killed_or_interrupted_anywhere_it_ends_with_the_same_bytes() {
     };
     let erased = |out: &Path| pictures(&out.join("pictures/erased")) >= 4;
     let judging = |out: &Path| {
-        fs_err::read_to_string(out.join("evidence.jsonl")).is_ok_and(|text| text.lines().count() > 6 + 12)
+        fs_err::read_to_string(out.join("evidence.jsonl"))
+            .is_ok_and(|text| text.lines().count() > 6 + 12)
     };
     let moments: [&dyn Fn(&Path) -> bool; 5] = [&drawing, &material, &training, &erased, &judging];
     for signal in ["-KILL", "-INT"] {
@@ -30,7 +39,9 @@ fn killed_or_interrupted_anywhere_it_ends_with_the_same_bytes() {
         assert_eq!(outcome(&whole), outcome(&out), "{signal}");
         let halves = fs_err::read_dir(&out).unwrap().flatten();
         // What a killed process was writing never has the file's name.
-        assert!(halves.filter(|e| e.file_name().to_string_lossy().starts_with("grid")).count() == 1);
+        assert!(
+            halves.filter(|e| e.file_name().to_string_lossy().starts_with("grid")).count() == 1
+        );
     }
 }
 
@@ -38,7 +49,13 @@ fn killed_or_interrupted_anywhere_it_ends_with_the_same_bytes() {
 fn a_folder_of_another_run_or_process_is_left_alone() {
     let (folder, pipeline) = compute();
     let out = folder.path().join("run");
-    with_models(unsee()).args(["run", "-q"]).arg(&pipeline).arg("--out").arg(&out).assert().success();
+    with_models(unsee())
+        .args(["run", "-q"])
+        .arg(&pipeline)
+        .arg("--out")
+        .arg(&out)
+        .assert()
+        .success();
     let before = fs_err::read(out.join("scores.json")).unwrap();
     let mut other = with_models(unsee());
     other.args(["run", "--set", "method.lr=0.5"]).arg(&pipeline).arg("--out").arg(&out);
@@ -70,7 +87,8 @@ fn a_full_disk_loses_nothing() {
     let mut command = with_models(unsee());
     command.arg("run").arg(&pipeline).arg("--out").arg(&out);
     let text = failure(command, 1);
-    let there = fs_err::read_dir(&out).map(|entries| entries.flatten().map(|e| e.path()).collect::<Vec<_>>());
+    let there = fs_err::read_dir(&out)
+        .map(|entries| entries.flatten().map(|e| e.path()).collect::<Vec<_>>());
     drop(Process::new("umount").arg(mount.path()).status());
     assert!(text.contains("No space left"), "{text}");
     for path in there.unwrap() {

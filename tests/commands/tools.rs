@@ -75,7 +75,8 @@ pub(crate) fn unsee() -> Command {
 pub(crate) fn models() -> &'static Path {
     static MODELS: OnceLock<PathBuf> = OnceLock::new();
     MODELS.get_or_init(|| {
-        let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("toy-{}", std::process::id()));
+        let root =
+            Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("toy-{}", std::process::id()));
         let recipe = root.with_extension("toml");
         write(&recipe, RECIPE);
         unsee().args(["train", "-q"]).arg(&recipe).arg("--out").arg(&root).assert().success();
@@ -125,8 +126,8 @@ pub(crate) fn outcome(run: &Path) -> (String, Value) {
     (edit.hash().unwrap().to_hex().to_string(), json(&run.join("scores.json"))["scores"].clone())
 }
 
-/// Kills a run when one after the other of `moments` has come, and starts it again until it is done; says how often it was
-/// stopped before its end.
+/// Kills a run when one after the other of `moments` has come, and starts it again until it is
+/// done; says how often it was stopped before its end.
 pub(crate) fn disturbed(
     (command, pipeline): (&str, &Path),
     out: &Path,
@@ -147,7 +148,9 @@ pub(crate) fn disturbed(
             .spawn()
             .unwrap();
         let began = Instant::now();
-        while !ready(out) && child.try_wait().unwrap().is_none() && began.elapsed() < Duration::from_secs(60)
+        while !ready(out)
+            && child.try_wait().unwrap().is_none()
+            && began.elapsed() < Duration::from_secs(60)
         {
             std::thread::sleep(Duration::from_millis(2));
         }
@@ -159,22 +162,32 @@ pub(crate) fn disturbed(
         stopped += usize::from(!status.success());
     }
     let mut last = with_models(unsee());
-    last.current_dir(pipeline.parent().unwrap()).args([command, "-q"]).arg(pipeline).arg("--out").arg(out);
+    last.current_dir(pipeline.parent().unwrap())
+        .args([command, "-q"])
+        .arg(pipeline)
+        .arg("--out")
+        .arg(out);
     last.assert().success();
     stopped
 }
 
 pub(crate) fn pictures(folder: &Path) -> usize {
     fs_err::read_dir(folder).map_or(0, |entries| {
-        entries.flatten().filter(|entry| entry.path().extension().is_some_and(|e| e == "png")).count()
+        entries
+            .flatten()
+            .filter(|entry| entry.path().extension().is_some_and(|e| e == "png"))
+            .count()
     })
 }
 
 /// A copy of the toy generator with one file changed.
 pub(crate) fn spoiled(file: &str, spoil: impl FnOnce(&Path)) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
-    let status =
-        Process::new("cp").arg("-r").arg(models().join("miniature")).arg(folder.path().join("m")).status();
+    let status = Process::new("cp")
+        .arg("-r")
+        .arg(models().join("miniature"))
+        .arg(folder.path().join("m"))
+        .status();
     assert!(status.unwrap().success());
     spoil(&folder.path().join("m").join(file));
     folder
@@ -208,11 +221,13 @@ pub(crate) fn gan(folder: &Path) -> PathBuf {
             (name, if noise { tensor + 0.05 } else { tensor })
         })
         .collect();
-    let against = Discriminator::new(&config, Builder::fresh(2, unsee::torch::Device::CPU)).unwrap();
+    let against =
+        Discriminator::new(&config, Builder::fresh(2, unsee::torch::Device::CPU)).unwrap();
     let named = |network: &'static str, own: Vec<(String, Tensor)>| {
         own.into_iter().map(move |(name, tensor)| (format!("{network}.{name}"), tensor))
     };
-    let all: Vec<_> = named("g_ema", tensors).chain(named("d", against.parameters().named())).collect();
+    let all: Vec<_> =
+        named("g_ema", tensors).chain(named("d", against.parameters().named())).collect();
     let file = folder.join("gan.safetensors");
     save(&file, &all, &[]).unwrap();
     file

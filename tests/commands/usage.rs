@@ -8,13 +8,16 @@ use super::tools::{compute, failure, unsee, with_models};
 #[test]
 fn every_command_has_help_with_an_example() {
     let all = [
-        "demo", "run", "generate", "erase", "evaluate", "grid", "canvas", "train", "label", "export", "diff",
-        "inspect", "doctor",
+        "demo", "run", "generate", "erase", "evaluate", "grid", "canvas", "train", "label",
+        "export", "diff", "inspect", "doctor",
     ];
     for name in all.into_iter().chain(cfg!(feature = "hub").then_some("pull")) {
         let output = unsee().args([name, "--help"]).output().unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
-        assert!(output.status.success() && text.contains("PromptedImage:\n  unsee "), "{name}: {text}");
+        assert!(
+            output.status.success() && text.contains("PromptedImage:\n  unsee "),
+            "{name}: {text}"
+        );
     }
 }
 
@@ -83,8 +86,13 @@ fn plan_does_nothing() {
     let (folder, pipeline) = compute();
     let out = folder.path().join("run");
     let mut command = with_models(unsee());
-    let output =
-        command.args(["run", "--plan", "--json"]).arg(&pipeline).arg("--out").arg(&out).output().unwrap();
+    let output = command
+        .args(["run", "--plan", "--json"])
+        .arg(&pipeline)
+        .arg("--out")
+        .arg(&out)
+        .output()
+        .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let plan: Value = serde_json::from_slice(&output.stdout).unwrap();
     // 12 before, 12 after, 2 prompts × 2 to forget, 4 × 1 to keep

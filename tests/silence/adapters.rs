@@ -60,12 +60,16 @@ fn all_dialects_draw_the_same() {
         ("with an adapter's name", |module, text, up| {
             peft(module, text, up).replace(".weight", ".default_0.weight")
         }),
-        ("transformers 5, PEFT's", |module, text, up| peft(module, text, up).replace("text_model.", "")),
-        ("transformers 5, kohya's", |module, text, up| kohya(module, text, up).replace("text_model_", "")),
+        ("transformers 5, PEFT's", |module, text, up| {
+            peft(module, text, up).replace("text_model.", "")
+        }),
+        ("transformers 5, kohya's", |module, text, up| {
+            kohya(module, text, up).replace("text_model_", "")
+        }),
     ];
     for (dialect, name) in dialects {
-        let drawn =
-            drawn_with(&saved(&adapter(name), &[]).path).unwrap_or_else(|text| panic!("{dialect}: {text}"));
+        let drawn = drawn_with(&saved(&adapter(name), &[]).path)
+            .unwrap_or_else(|text| panic!("{dialect}: {text}"));
         assert_eq!(drawn.picture.rgb, wanted, "{dialect}");
     }
 }
@@ -75,7 +79,8 @@ fn all_dialects_draw_the_same() {
 fn peft_s_folders_are_read_at_their_strength() {
     let of_unet: Vec<_> = adapter(kohya).into_iter().take(2).collect();
     let wanted = |alpha: f64| {
-        let mut all: Vec<_> = of_unet.iter().map(|(name, tensor)| (name.clone(), tensor.copy())).collect();
+        let mut all: Vec<_> =
+            of_unet.iter().map(|(name, tensor)| (name.clone(), tensor.copy())).collect();
         let module = all[0].0.replace(".lora_down.weight", ".alpha");
         all.push((module, Tensor::from(alpha)));
         drawn_with(&saved(&all, &[]).path).unwrap().picture.rgb
@@ -94,7 +99,8 @@ fn peft_s_folders_are_read_at_their_strength() {
         copy
     };
     let usual = |more: &[(&str, serde_json::Value)]| {
-        let mut all = json!({"peft_type": "LORA", "r": RANK, "lora_alpha": 8, "target_modules": ["to_v"]});
+        let mut all =
+            json!({"peft_type": "LORA", "r": RANK, "lora_alpha": 8, "target_modules": ["to_v"]});
         for (field, value) in more {
             all[field] = value.clone();
         }
@@ -112,8 +118,9 @@ fn peft_s_folders_are_read_at_their_strength() {
         ("bias", json!("all")),
         ("fan_in_fan_out", json!(true)),
     ] {
-        let text =
-            drawn_with(&usual(&[(field, value)]).path).err().unwrap_or_else(|| panic!("{field} was drawn"));
+        let text = drawn_with(&usual(&[(field, value)]).path)
+            .err()
+            .unwrap_or_else(|| panic!("{field} was drawn"));
         has(&text, &[field]);
     }
     let said = drawn_with(&usual(&[("of_tomorrow", json!(1))]).path).unwrap().said;
@@ -135,17 +142,21 @@ fn metadata_of_diffusers_is_read() {
             .filter_map(|(name, _)| name.strip_suffix(".lora_down.weight"))
             .map(str::to_owned)
             .collect();
-        all.extend(modules.into_iter().map(|module| (format!("{module}.alpha"), Tensor::from(alpha))));
+        all.extend(
+            modules.into_iter().map(|module| (format!("{module}.alpha"), Tensor::from(alpha))),
+        );
         drawn_with(&saved(&all, &[]).path).unwrap().picture.rgb
     };
     assert_eq!(drawn_with(&about(false).path).unwrap().picture.rgb, with_alpha(8.0));
     assert_eq!(drawn_with(&about(true).path).unwrap().picture.rgb, with_alpha(16.0));
 }
 
-/// Factors with numbers instead of names, in the order in which PyTorch went through the modules in 2022.
+/// Factors with numbers instead of names, in the order in which PyTorch went through the modules in
+/// 2022.
 #[test]
 fn numbered_factors_find_their_modules() {
-    let base: Vec<_> = tensors(&shipped("miniature").join("unet/diffusion_pytorch_model.safetensors"));
+    let base: Vec<_> =
+        tensors(&shipped("miniature").join("unet/diffusion_pytorch_model.safetensors"));
     let mut blocks: Vec<&str> =
         base.iter().filter_map(|(name, _)| name.strip_suffix(".attn1.to_q.weight")).collect();
     let position = |block: &str| {
@@ -161,7 +172,8 @@ fn numbered_factors_find_their_modules() {
         .iter()
         .flat_map(|block| {
             let of = |attention: &str| {
-                ["to_q", "to_k", "to_v", "to_out.0"].map(|part| format!("{block}.{attention}.{part}"))
+                ["to_q", "to_k", "to_v", "to_out.0"]
+                    .map(|part| format!("{block}.{attention}.{part}"))
             };
             of("attn1").into_iter().chain([format!("{block}.ff.net.0.proj")]).chain(of("attn2"))
         })
@@ -199,7 +211,8 @@ fn other_kinds_of_adapters_are_refused_by_kind() {
     ] {
         let mut all = adapter(kohya);
         all.push((format!("{module}.{end}"), Tensor::from_slice(&[1_f32])));
-        let text = drawn_with(&saved(&all, &[]).path).err().unwrap_or_else(|| panic!("{end} was drawn"));
+        let text =
+            drawn_with(&saved(&all, &[]).path).err().unwrap_or_else(|| panic!("{end} was drawn"));
         has(&text, &[kind]);
         assert!(!text.contains("cut off"), "{text}");
     }
@@ -212,11 +225,17 @@ fn numbers_that_are_not_finite_are_named() {
     with(&name, |tensor| drop(tensor.get(0).get(0).fill_(f64::INFINITY)))(&mut all);
     has(&drawn_with(&saved(&all, &[]).path).err().unwrap(), &[&name, "NaN or infinite"]);
     let word = saved(
-        &[("emb_params".to_owned(), Tensor::full([1, 128], f64::NAN, (Kind::Float, tch::Device::Cpu)))],
+        &[(
+            "emb_params".to_owned(),
+            Tensor::full([1, 128], f64::NAN, (Kind::Float, tch::Device::Cpu)),
+        )],
         &[],
     );
     let option = format!("pet={}", word.path.display());
-    has(&draw(&shipped("miniature"), &["--embedding", &option]).err().unwrap(), &["NaN or infinite"]);
+    has(
+        &draw(&shipped("miniature"), &["--embedding", &option]).err().unwrap(),
+        &["NaN or infinite"],
+    );
 }
 
 /// An edit that changes nothing, parts that nothing takes.
@@ -230,17 +249,22 @@ fn what_has_no_effect_is_said() {
     all.push(("of_tomorrow.weight".to_owned(), Tensor::from_slice(&[1_f32])));
     has(&drawn_with(&saved(&all, &[]).path).unwrap().said, &["1 others were left"]);
     let lora = saved(&adapter(kohya), &[]);
-    let none = draw(&shipped("miniature"), &["--edit", &format!("{}@0", lora.path.display())]).unwrap();
+    let none =
+        draw(&shipped("miniature"), &["--edit", &format!("{}@0", lora.path.display())]).unwrap();
     has(&none.said, &["no effect"]);
 }
 
 /// A model's folder that draws otherwise than the base, not by its weights alone.
 #[test]
 fn a_folder_s_configuration_does_not_come_with_its_weights() {
-    let folder =
-        Copy::of("miniature").field("scheduler/scheduler_config.json", "prediction_type", json!("epsilon"));
-    let folder =
-        folder.field("scheduler/scheduler_config.json", "rescale_betas_zero_snr", json!(false)).weights(
+    let folder = Copy::of("miniature").field(
+        "scheduler/scheduler_config.json",
+        "prediction_type",
+        json!("epsilon"),
+    );
+    let folder = folder
+        .field("scheduler/scheduler_config.json", "rescale_betas_zero_snr", json!(false))
+        .weights(
             "unet/diffusion_pytorch_model.safetensors",
             with("conv_in.bias", |bias| drop(bias.get(0).fill_(0.5))),
         );
@@ -255,7 +279,9 @@ fn words_are_whole_and_of_any_case() {
     let vocabulary = super::tools::json(&shipped("miniature").join("tokenizer/vocab.json"));
     let all = tensors(&shipped("miniature").join("text_encoder/model.safetensors"));
     let table = &all.iter().find(|(name, _)| name == TABLE).unwrap().1;
-    let vector = |word: &str| table.get(vocabulary[word].as_i64().unwrap()).unsqueeze(0).to_kind(Kind::Float);
+    let vector = |word: &str| {
+        table.get(vocabulary[word].as_i64().unwrap()).unsqueeze(0).to_kind(Kind::Float)
+    };
     let file = saved(&[("emb_params".to_owned(), vector("cat</w>"))], &[]);
     let prompted = |prompt: &str, word: Option<&str>| {
         let out = tempfile::tempdir().unwrap();
@@ -282,7 +308,14 @@ fn words_are_whole_and_of_any_case() {
     assert!(rgb == prompted(PROMPT, None).0);
     has(&said, &["mosa", "no effect"]);
     let none = fails(
-        unsee().args(["generate", PROMPT, "--embedding", "x=/nowhere/file.pt", "--out", "/nowhere/x"]),
+        unsee().args([
+            "generate",
+            PROMPT,
+            "--embedding",
+            "x=/nowhere/file.pt",
+            "--out",
+            "/nowhere/x",
+        ]),
         1,
     );
     has(&none, &["/nowhere/file.pt"]);
@@ -309,7 +342,9 @@ fn files_lie_on_top_of_each_other() {
     let (one, two, both) = (part(name, 2.0), part(name, -3.0), part(name, -1.0));
     let apart = |a: &[u8], b: &[u8]| a.iter().zip(b).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
     let wanted = drawn(&[&both]);
-    assert!(apart(&drawn(&[&one, &two]), &wanted) <= 1 && apart(&drawn(&[&two, &one]), &wanted) <= 1);
+    assert!(
+        apart(&drawn(&[&one, &two]), &wanted) <= 1 && apart(&drawn(&[&two, &one]), &wanted) <= 1
+    );
     assert!(apart(&drawn(&[&two]), &wanted) > 1);
     // A LoRA under a part of the same module stays too.
     let lora = saved(&adapter(kohya), &[]);
@@ -324,7 +359,10 @@ fn contradictions_in_an_adapter_are_refused_or_said() {
     has(&drawn_with(&twice.path).err().unwrap(), &["twice"]);
     let mut alone = adapter(kohya);
     alone.push(("lora_unet_of_tomorrow.alpha".to_owned(), Tensor::from(1.0)));
-    has(&drawn_with(&saved(&alone, &[]).path).unwrap().said, &["lora_unet_of_tomorrow.alpha", "do nothing"]);
+    has(
+        &drawn_with(&saved(&alone, &[]).path).unwrap().said,
+        &["lora_unet_of_tomorrow.alpha", "do nothing"],
+    );
     for about in [("modelspec.prediction_type", "epsilon"), ("ss_v_parameterization", "False")] {
         let file = saved(&adapter(kohya), &[(about.0, about.1.to_owned())]);
         has(&drawn_with(&file.path).unwrap().said, &["predicts otherwise"]);
@@ -334,7 +372,8 @@ fn contradictions_in_an_adapter_are_refused_or_said() {
         .filter(|(name, _)| name.contains("lora_up"))
         .for_each(|(_, tensor)| *tensor = tensor.zeros_like());
     has(&drawn_with(&saved(&none, &[]).path).unwrap().said, &["no effect"]);
-    let control = saved(&[("controlnet_cond_embedding.conv_in.weight".to_owned(), Tensor::from(1.0))], &[]);
+    let control =
+        saved(&[("controlnet_cond_embedding.conv_in.weight".to_owned(), Tensor::from(1.0))], &[]);
     has(&drawn_with(&control.path).err().unwrap(), &["ControlNet"]);
     // An autoencoder in CompVis' names, with their prefix or not.
     let file = Copy::single_file();
@@ -356,8 +395,10 @@ fn contradictions_in_an_adapter_are_refused_or_said() {
 fn exports_say_what_they_leave_out() {
     let mut all = tensors(&shipped("miniature").join("unet/diffusion_pytorch_model.safetensors"));
     all.retain(|(name, _)| name.starts_with(MODULE));
-    let of_unet: Vec<_> =
-        all.iter().map(|(name, t)| (format!("unet.{name}"), t.to_kind(Kind::Float) + 0.1)).collect();
+    let of_unet: Vec<_> = all
+        .iter()
+        .map(|(name, t)| (format!("unet.{name}"), t.to_kind(Kind::Float) + 0.1))
+        .collect();
     let edit = saved(&of_unet, &[]);
     let export = |options: &[&str], file: &Copy| {
         let mut command = unsee();
@@ -369,8 +410,10 @@ fn exports_say_what_they_leave_out() {
     has(&said, &["not of the vae", "not in what is written"]);
     let large: Vec<_> = of_unet.iter().map(|(name, t)| (name.clone(), t * 1e6)).collect();
     let large = saved(&large, &[]);
-    let text =
-        fails(export(&["--as", "edit", "--dtype", "f16"], &large).arg(out.path().join("e.safetensors")), 1);
+    let text = fails(
+        export(&["--as", "edit", "--dtype", "f16"], &large).arg(out.path().join("e.safetensors")),
+        1,
+    );
     has(&text, &["too large for Half", "bf16"]);
     assert!(!out.path().join("e.safetensors").exists());
     fails(export(&["--as", "lora", "--rank", "0"], &edit).arg(out.path().join("l")), 2);

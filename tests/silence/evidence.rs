@@ -46,7 +46,8 @@ fn other_questions_are_asked_anew() {
     ] {
         assert_eq!(forgotten(&folder.path, more).0, first, "{more:?}");
     }
-    // Another judge: the first one's verdicts are not its own. Its words are exchanged, so that it is wrong of all.
+    // Another judge: the first one's verdicts are not its own. Its words are exchanged, so that it
+    // is wrong of all.
     let judge = Copy::of("judge").json("vocab.json", |words| {
         let (one, two) = (words["mosaic</w>"].clone(), words["woodcut</w>"].clone());
         words["mosaic</w>"] = two;
@@ -111,7 +112,10 @@ fn a_file_of_one_s_own_is_not_emptied() {
             judged(&folder.path, &option);
             continue;
         }
-        has(&fails(&mut evaluate(&folder.path, &option), 1), &["is no evidence file", "nothing is written"]);
+        has(
+            &fails(&mut evaluate(&folder.path, &option), 1),
+            &["is no evidence file", "nothing is written"],
+        );
         assert_eq!(fs_err::read_to_string(&labels).unwrap(), text);
     }
 }
@@ -162,8 +166,12 @@ fn a_full_pipe_is_a_failure() {
     };
     for json in [&["--json"][..], &[]] {
         let full = fs_err::OpenOptions::new().write(true).open("/dev/full").unwrap();
-        let output =
-            judging().args(json).stdout(full.into_parts().0).stderr(Stdio::piped()).output().unwrap();
+        let output = judging()
+            .args(json)
+            .stdout(full.into_parts().0)
+            .stderr(Stdio::piped())
+            .output()
+            .unwrap();
         assert_eq!(output.status.code(), Some(1));
         has(&String::from_utf8_lossy(&output.stderr), &["No space left"]);
     }

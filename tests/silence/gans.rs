@@ -24,7 +24,8 @@ fn chance() -> Vec<(String, Tensor)> {
     let network = Generator::new(&config, Builder::fresh(1, Device::CPU)).unwrap();
     let mut rng = Rng::for_step(2, "noises", 0);
     let noises = config.noise_sides().into_iter().enumerate();
-    let noises = noises.map(|(n, side)| (format!("noises.noise_{n}"), rng.normal(&[1, 1, side, side])));
+    let noises =
+        noises.map(|(n, side)| (format!("noises.noise_{n}"), rng.normal(&[1, 1, side, side])));
     let noises: Vec<_> = noises.collect();
     let named = network.parameters().named().into_iter().chain(noises);
     named
@@ -44,7 +45,12 @@ fn saved(all: &[(String, Tensor)]) -> Copy {
 fn generate(model: &Path, more: &[&str]) -> (assert_cmd::Command, tempfile::TempDir) {
     let out = tempfile::tempdir().unwrap();
     let mut command = unsee();
-    command.args(["generate", "--model"]).arg(model).args(more).arg("--out").arg(out.path().join("o"));
+    command
+        .args(["generate", "--model"])
+        .arg(model)
+        .args(more)
+        .arg("--out")
+        .arg(out.path().join("o"));
     (command, out)
 }
 
@@ -106,10 +112,14 @@ fn numbers_that_are_not_finite_are_named() {
     let mut all = chance();
     let name = "g_ema.conv1.conv.weight";
     super::tools::with(name, |tensor| drop(tensor.flatten(0, -1).get(5).fill_(f64::NAN)))(&mut all);
-    has(&fails(&mut generate(&saved(&all).path, &[]).0, 1), &["conv1.conv.weight", "NaN or infinite"]);
+    has(
+        &fails(&mut generate(&saved(&all).path, &[]).0, 1),
+        &["conv1.conv.weight", "NaN or infinite"],
+    );
 }
 
-/// NVIDIA's scripts draw a seed's latent by numpy and have one noise for all: `--seeding nvidia` does the same.
+/// NVIDIA's scripts draw a seed's latent by numpy and have one noise for all: `--seeding nvidia`
+/// does the same.
 #[test]
 fn seeds_can_be_nvidia_s() {
     let model = saved(&chance());
@@ -134,7 +144,8 @@ fn seeds_can_be_nvidia_s() {
     let styles = network.broadcast(&network.map(&Tensor::from_slice(&numbers).view([1, 8])));
     let pixels = network.synthesize(&styles, Noise::Given(network.noises())).detach();
     let bytes = (pixels * 127.5 + 128.0).clamp(0.0, 255.0).floor().to_kind(Kind::Uint8);
-    let wanted = Vec::<u8>::try_from(bytes.permute([0, 2, 3, 1]).contiguous().flatten(0, -1)).unwrap();
+    let wanted =
+        Vec::<u8>::try_from(bytes.permute([0, 2, 3, 1]).contiguous().flatten(0, -1)).unwrap();
     let apart = wanted.iter().zip(&nvidia.rgb).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
     assert!(apart <= 1, "{apart}/255");
     let texts = {
@@ -142,7 +153,10 @@ fn seeds_can_be_nvidia_s() {
         done(&mut command);
         Picture::texts(&out.path().join("o/0_0.png")).unwrap()
     };
-    assert!(texts.iter().any(|(_, text)| text.contains("Seed: 3 (as NVIDIA's scripts)")), "{texts:?}");
+    assert!(
+        texts.iter().any(|(_, text)| text.contains("Seed: 3 (as NVIDIA's scripts)")),
+        "{texts:?}"
+    );
     for (more, words) in [
         (&["--seeds", "4294967296", "--seeding", "nvidia"][..], "4294967295"),
         (&["--seeds", "1", "--mix", "4294967296@3", "--seeding", "nvidia"], "4294967295"),
@@ -150,7 +164,9 @@ fn seeds_can_be_nvidia_s() {
         has(&fails(&mut generate(&model.path, more).0, 1), &[words, "--seeding nvidia"]);
     }
     let mut of_diffusion = unsee();
-    of_diffusion.args(["generate", "x", "--seeding", "nvidia", "--model"]).arg(shipped("miniature"));
+    of_diffusion
+        .args(["generate", "x", "--seeding", "nvidia", "--model"])
+        .arg(shipped("miniature"));
     has(&fails(of_diffusion.args(["--out", "/nowhere/x"]), 1), &["--seeding", "StyleGAN2"]);
     has(&fails(unsee().args(["generate", "--seeding", "numpy"]), 2), &["torch or nvidia"]);
 }
@@ -164,9 +180,10 @@ fn settings_of_a_study_that_make_no_sense_are_refused_at_once() {
     )
     .unwrap();
     fs_err::write(&folder.path, text).unwrap();
-    for (set, words) in
-        [("forget=[\"object:Cat\",\"object:Cat\"]", "object:Cat"), ("forget=[]", "nothing to forget")]
-    {
+    for (set, words) in [
+        ("forget=[\"object:Cat\",\"object:Cat\"]", "object:Cat"),
+        ("forget=[]", "nothing to forget"),
+    ] {
         let mut command = unsee();
         command.arg("run").arg(&folder.path).args(["--set", set, "--out"]).arg(folder.beside("o"));
         has(&fails(&mut command, 1), &[words]);
@@ -174,7 +191,8 @@ fn settings_of_a_study_that_make_no_sense_are_refused_at_once() {
     }
 }
 
-/// A gap is no smaller network, and what a file beside the weights says of noise does not come with them.
+/// A gap is no smaller network, and what a file beside the weights says of noise does not come with
+/// them.
 #[test]
 fn gaps_and_what_does_not_come_along_are_said() {
     let mut all = chance();

@@ -21,7 +21,8 @@ fn picture(side: usize) -> Picture {
 
 /// What both engines see in a picture of another size than theirs.
 fn seen(folder: &Copy) -> Vec<f32> {
-    let candle = CandleClipEncoder::open(&folder.path).unwrap().pictures(&[picture(80)]).unwrap().remove(0);
+    let candle =
+        CandleClipEncoder::open(&folder.path).unwrap().pictures(&[picture(80)]).unwrap().remove(0);
     let torch = TorchClipEncoder::open(&folder.path, Device::CPU)
         .unwrap()
         .pictures(&[picture(80)])
@@ -78,7 +79,9 @@ fn what_a_processor_says_is_done() {
         assert_ne!(seen(&judge().field(PROCESSOR, field, value)), plain, "{field}");
     }
     // The same, written as older versions did.
-    for (field, value) in [("size", json!(64)), ("crop_size", json!(64)), ("do_convert_rgb", json!(false))] {
+    for (field, value) in
+        [("size", json!(64)), ("crop_size", json!(64)), ("do_convert_rgb", json!(false))]
+    {
         assert_eq!(seen(&judge().field(PROCESSOR, field, value)), plain, "{field}");
     }
     for (field, value, words) in [
@@ -126,7 +129,8 @@ fn configurations_may_state_what_differs_alone() {
         all["of_tomorrow"] = json!(3);
     });
     assert_eq!(seen(&copy), plain);
-    // SD's own text encoder says 2 for the end of a text, which transformers reads as `the largest`.
+    // SD's own text encoder says 2 for the end of a text, which transformers reads as `the
+    // largest`.
     for (field, value) in [("hidden_act", json!("relu")), ("model_type", json!("siglip"))] {
         let copy = judge().json("config.json", |all| match field {
             "model_type" => all[field] = value.clone(),
@@ -161,8 +165,10 @@ fn a_judge_in_a_bin_file_is_the_same() {
 #[test]
 fn a_spoilt_judge_is_refused() {
     let name = "visual_projection.weight";
-    let copy = judge()
-        .weights("model.safetensors", super::tools::with(name, |all| drop(all.get(0).fill_(f64::NAN))));
+    let copy = judge().weights(
+        "model.safetensors",
+        super::tools::with(name, |all| drop(all.get(0).fill_(f64::NAN))),
+    );
     let folder = pictures();
     for engine in ["candle", "libtorch"] {
         let option = ["--judge", copy.path.to_str().unwrap(), "--engine", engine];
@@ -173,9 +179,10 @@ fn a_spoilt_judge_is_refused() {
 /// One name alone: a judge can say nothing else of any picture.
 #[test]
 fn what_cannot_be_told_apart_is_not_scored() {
-    for (option, target, files) in
-        [(["--styles", "Mosaic"], "style:Mosaic", "Woodcut"), (["--objects", "Cat"], "object:Cat", "Boat")]
-    {
+    for (option, target, files) in [
+        (["--styles", "Mosaic"], "style:Mosaic", "Woodcut"),
+        (["--objects", "Cat"], "object:Cat", "Boat"),
+    ] {
         let folder = pictures();
         for entry in fs_err::read_dir(&folder.path).unwrap() {
             let path = entry.unwrap().path();
@@ -183,7 +190,8 @@ fn what_cannot_be_told_apart_is_not_scored() {
                 fs_err::remove_file(path).unwrap();
             }
         }
-        let text = fails(&mut evaluate(&folder.path, &[&option[..], &["--forget", target]].concat()), 1);
+        let text =
+            fails(&mut evaluate(&folder.path, &[&option[..], &["--forget", target]].concat()), 1);
         has(&text, &[&target[target.len() - 3..], "in every picture"]);
     }
 }

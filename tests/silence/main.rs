@@ -1,5 +1,5 @@
-//! What people's files and habits do to a result is honoured, said or refused; nothing wrong passes with exit code 0 and
-//! no word. A file a kind; every case is made from the shipped models.
+//! What people's files and habits do to a result is honoured, said or refused; nothing wrong passes
+//! with exit code 0 and no word. A file a kind; every case is made from the shipped models.
 
 mod adapters;
 mod evidence;

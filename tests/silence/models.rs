@@ -27,7 +27,8 @@ fn numbers_that_are_not_finite_are_named() {
         ("vae/diffusion_pytorch_model.safetensors", "decoder.conv_out.bias", f64::INFINITY),
         ("text_encoder/model.safetensors", "text_model.final_layer_norm.weight", f64::NEG_INFINITY),
     ] {
-        let text = miniature().weights(file, with(name, |tensor| first(tensor, value))).refused(&[]);
+        let text =
+            miniature().weights(file, with(name, |tensor| first(tensor, value))).refused(&[]);
         has(&text, &[name, "NaN or infinite"]);
     }
 }
@@ -51,7 +52,9 @@ fn a_picture_of_infinities_is_not_drawn() {
 /// As diffusers: guided above 1 alone.
 #[test]
 fn guidance_up_to_one_is_the_prompt_alone() {
-    let drawn = |guidance: &str| draw(&shipped("miniature"), &["--guidance", guidance]).unwrap().picture.rgb;
+    let drawn = |guidance: &str| {
+        draw(&shipped("miniature"), &["--guidance", guidance]).unwrap().picture.rgb
+    };
     let plain = drawn("1");
     assert!(plain == drawn("0") && plain == drawn("0.5"));
     assert!(plain != drawn("1.01") && plain != drawn("2"));
@@ -66,7 +69,10 @@ fn guidance_up_to_one_is_the_prompt_alone() {
     };
     assert!(plain != with_another_prompt("A Dog image in Woodcut style."));
     for wrong in ["inf", "nan", "-1", "-inf"] {
-        has(&fails(unsee().args(["generate", "x", &format!("--guidance={wrong}")]), 2), &["guidance"]);
+        has(
+            &fails(unsee().args(["generate", "x", &format!("--guidance={wrong}")]), 2),
+            &["guidance"],
+        );
         let folder = tempfile::tempdir().unwrap();
         let csv = folder.path().join("list.csv");
         fs_err::write(&csv, format!("prompt,evaluation_guidance\nx,2\nx,{wrong}\n")).unwrap();
@@ -94,20 +100,26 @@ fn schedulers_that_are_not_built_are_refused_and_can_be_replaced() {
         let drawn = model.draw(&["--sampler", "ddim"]).unwrap();
         assert_eq!(drawn.picture.rgb, draw(&shipped("miniature"), &[]).unwrap().picture.rgb);
     }
-    let flow = miniature().field(SCHEDULER, "_class_name", json!("FlowMatchEulerDiscreteScheduler"));
-    let flow = flow
-        .json("model_index.json", |index| index["scheduler"][1] = json!("FlowMatchEulerDiscreteScheduler"));
+    let flow =
+        miniature().field(SCHEDULER, "_class_name", json!("FlowMatchEulerDiscreteScheduler"));
+    let flow = flow.json("model_index.json", |index| {
+        index["scheduler"][1] = json!("FlowMatchEulerDiscreteScheduler")
+    });
     has(&flow.refused(&["--sampler", "ddim"]), &["FlowMatchEulerDiscreteScheduler"]);
 }
 
 /// What `model_index.json` says is what diffusers makes, whatever the scheduler's own file says.
 #[test]
 fn two_names_for_one_scheduler_are_said() {
-    let model = miniature().json("model_index.json", |index| index["scheduler"][1] = json!("PNDMScheduler"));
+    let model = miniature()
+        .json("model_index.json", |index| index["scheduler"][1] = json!("PNDMScheduler"));
     let model = model.field(SCHEDULER, "skip_prk_steps", json!(true));
     let drawn = model.draw(&[]).unwrap();
     has(&drawn.said, &["PNDMScheduler", "DDIMScheduler"]);
-    assert_eq!(drawn.picture.rgb, draw(&shipped("miniature"), &["--sampler", "pndm"]).unwrap().picture.rgb);
+    assert_eq!(
+        drawn.picture.rgb,
+        draw(&shipped("miniature"), &["--sampler", "pndm"]).unwrap().picture.rgb
+    );
 }
 
 /// As diffusers' pipeline, which forces both for latents.
@@ -138,15 +150,24 @@ fn clipping_and_offset_are_forced_and_said() {
 /// A schedule that is given number by number is the schedule.
 #[test]
 fn betas_one_by_one_are_honoured() {
-    let root = |n: f64| (0.00085_f64.sqrt() + n / 999.0 * (0.012_f64.sqrt() - 0.00085_f64.sqrt())).powi(2);
+    let root =
+        |n: f64| (0.00085_f64.sqrt() + n / 999.0 * (0.012_f64.sqrt() - 0.00085_f64.sqrt())).powi(2);
     let usual: Vec<f64> = (0..1000).map(|n| root(f64::from(n))).collect();
     let half: Vec<f64> = usual.iter().map(|beta| beta / 2.0).collect();
     let drawn = |betas: &[f64]| {
         let model = miniature().field(SCHEDULER, "trained_betas", json!(betas));
-        model.field(SCHEDULER, "rescale_betas_zero_snr", json!(false)).draw(&[]).unwrap().picture.rgb
+        model
+            .field(SCHEDULER, "rescale_betas_zero_snr", json!(false))
+            .draw(&[])
+            .unwrap()
+            .picture
+            .rgb
     };
-    let plain =
-        miniature().field(SCHEDULER, "rescale_betas_zero_snr", json!(false)).draw(&[]).unwrap().picture;
+    let plain = miniature()
+        .field(SCHEDULER, "rescale_betas_zero_snr", json!(false))
+        .draw(&[])
+        .unwrap()
+        .picture;
     let apart = |a: &[u8], b: &[u8]| a.iter().zip(b).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
     assert!(apart(&drawn(&usual), &plain.rgb) <= 1);
     assert!(apart(&drawn(&half), &plain.rgb) > 8);
@@ -185,7 +206,11 @@ fn fields_of_which_nothing_is_built_are_refused_by_name() {
         ("model_index.json", "_class_name", json!("StableDiffusionInpaintPipeline")),
         ("model_index.json", "_class_name", json!("StableDiffusionInstructPix2PixPipeline")),
         ("model_index.json", "_class_name", json!("StableDiffusionDepth2ImgPipeline")),
-        ("model_index.json", "text_encoder_2", json!(["transformers", "CLIPTextModelWithProjection"])),
+        (
+            "model_index.json",
+            "text_encoder_2",
+            json!(["transformers", "CLIPTextModelWithProjection"]),
+        ),
         ("model_index.json", "depth_estimator", json!(["transformers", "DPTForDepthEstimation"])),
     ] {
         has(&miniature().field(file, field, value).refused(&[]), &[field]);
@@ -197,18 +222,24 @@ fn fields_of_which_nothing_is_built_are_refused_by_name() {
 fn what_is_ignored_is_said() {
     let plain = draw(&shipped("miniature"), &[]).unwrap();
     assert!(!plain.said.contains("ignored"), "{}", plain.said);
-    for file in
-        [SCHEDULER, "unet/config.json", "vae/config.json", "text_encoder/config.json", "model_index.json"]
-    {
+    for file in [
+        SCHEDULER,
+        "unet/config.json",
+        "vae/config.json",
+        "text_encoder/config.json",
+        "model_index.json",
+    ] {
         let drawn = miniature().field(file, "of_tomorrow", json!(1)).draw(&[]).unwrap();
         assert_eq!(drawn.said.matches("of_tomorrow").count(), 1, "{}", drawn.said);
         has(&drawn.said, &[file, "not known"]);
         has(&drawn.run["remarks"].to_string(), &["of_tomorrow"]);
         assert_eq!(drawn.picture.rgb, plain.picture.rgb);
     }
-    for file in [UNET, "vae/diffusion_pytorch_model.safetensors", "text_encoder/model.safetensors"] {
-        let model = miniature()
-            .weights(file, |all| all.push(("add_embedding.weight".to_owned(), Tensor::from_slice(&[1_f32]))));
+    for file in [UNET, "vae/diffusion_pytorch_model.safetensors", "text_encoder/model.safetensors"]
+    {
+        let model = miniature().weights(file, |all| {
+            all.push(("add_embedding.weight".to_owned(), Tensor::from_slice(&[1_f32])))
+        });
         let drawn = model.draw(&[]);
         let said = drawn.map_or_else(|refused| refused, |drawn| drawn.said);
         has(&said, &["add_embedding.weight"]);
@@ -286,13 +317,20 @@ fn added_tokens_are_read() {
     // The new word has the vector of `cat`: the picture must be the same.
     let grown = || {
         miniature()
-            .weights(FILE, with(TABLE, |table| *table = Tensor::cat(&[&*table, &table.narrow(0, cat, 1)], 0)))
+            .weights(
+                FILE,
+                with(TABLE, |table| *table = Tensor::cat(&[&*table, &table.narrow(0, cat, 1)], 0)),
+            )
             .field("text_encoder/config.json", "vocab_size", json!(size + 1))
     };
     let prompted = |model: &Copy, prompt: &str| {
         let out = model.beside(&format!("out-{}", prompt.len()));
         let mut command = unsee();
-        command.args(["generate", prompt, "--steps", "2", "--model"]).arg(&model.path).arg("--out").arg(&out);
+        command
+            .args(["generate", prompt, "--steps", "2", "--model"])
+            .arg(&model.path)
+            .arg("--out")
+            .arg(&out);
         super::tools::done(&mut command);
         unsee::pictures::Picture::open(&out.join("0_0.png")).unwrap().rgb
     };
@@ -306,7 +344,8 @@ fn added_tokens_are_read() {
     assert_ne!(prompted(&grown(), "A <pet> image in Mosaic style."), wanted);
 }
 
-/// A size that the UNet cannot halve evenly is drawn as diffusers draws it: what is cut off is not seen.
+/// A size that the UNet cannot halve evenly is drawn as diffusers draws it: what is cut off is not
+/// seen.
 #[test]
 fn odd_sizes_are_drawn_as_diffusers_draws_them() {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/odd_size.png");
@@ -317,16 +356,21 @@ fn odd_sizes_are_drawn_as_diffusers_draws_them() {
     assert!(apart <= 2, "{apart}/255");
 }
 
-/// What fills prompts, as transformers reads it: Stable Diffusion 2's folders say it in `special_tokens_map.json` alone.
+/// What fills prompts, as transformers reads it: Stable Diffusion 2's folders say it in
+/// `special_tokens_map.json` alone.
 #[test]
 fn padding_is_read_where_transformers_reads_it() {
     const MAP: &str = "tokenizer/special_tokens_map.json";
     const CONFIG: &str = "tokenizer/tokenizer_config.json";
     let plain = draw(&shipped("miniature"), &[]).unwrap().picture.rgb;
-    let both = miniature().field(MAP, "pad_token", json!("!")).field(CONFIG, "pad_token", json!("!"));
+    let both =
+        miniature().field(MAP, "pad_token", json!("!")).field(CONFIG, "pad_token", json!("!"));
     let both = both.draw(&[]).unwrap().picture.rgb;
     assert_ne!(both, plain);
-    assert_eq!(miniature().field(MAP, "pad_token", json!("!")).draw(&[]).unwrap().picture.rgb, both);
+    assert_eq!(
+        miniature().field(MAP, "pad_token", json!("!")).draw(&[]).unwrap().picture.rgb,
+        both
+    );
     let listed = miniature()
         .field(MAP, "pad_token", json!("!"))
         .json(CONFIG, |all| all["added_tokens_decoder"] = json!({}));
@@ -347,7 +391,7 @@ fn what_is_not_said_has_the_class_default() {
         .field(SCHEDULER, "_class_name", json!("PNDMScheduler"))
         .json("model_index.json", |index| index["scheduler"][1] = json!("PNDMScheduler"));
     has(&model.refused(&[]), &["skip_prk_steps", "--sampler"]);
-    let size =
-        miniature().json("unet/config.json", |all| drop(all.as_object_mut().unwrap().remove("sample_size")));
+    let size = miniature()
+        .json("unet/config.json", |all| drop(all.as_object_mut().unwrap().remove("sample_size")));
     has(&size.draw(&["--size", "64x64"]).unwrap().said, &["sample_size", "64 is assumed"]);
 }

@@ -20,7 +20,8 @@ fn all_usual_kinds_are_read_as_viewers_show_them() {
         let picture = Picture::open_noting(&golden().join(name), &mut remarks).unwrap();
         assert_eq!(known["size"], serde_json::json!([picture.width, picture.height]), "{name}");
         let hex = known["rgb"].as_str().unwrap();
-        let wanted = (0..hex.len()).step_by(2).map(|i| u8::from_str_radix(&hex[i..i + 2], 16).unwrap());
+        let wanted =
+            (0..hex.len()).step_by(2).map(|i| u8::from_str_radix(&hex[i..i + 2], 16).unwrap());
         let apart = wanted.zip(&picture.rgb).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
         let most = if name.contains(".jpg") || name == "lossy.webp" { 4 } else { 1 };
         assert!(apart <= most, "{name}: {apart}/255");
@@ -49,7 +50,8 @@ fn what_is_cut_off_is_no_picture() {
 
 fn jpeg(path: &Path, to: &Path) {
     let picture = Picture::open(path).unwrap();
-    let image = image::RgbImage::from_raw(picture.width as u32, picture.height as u32, picture.rgb).unwrap();
+    let image = image::RgbImage::from_raw(picture.width as u32, picture.height as u32, picture.rgb)
+        .unwrap();
     image.save_with_format(to, image::ImageFormat::Jpeg).unwrap();
 }
 
@@ -57,10 +59,14 @@ fn jpeg(path: &Path, to: &Path) {
 #[test]
 fn cut_pictures_are_not_judged() {
     let folder = pictures();
-    let (from, to) = (folder.path.join("Mosaic_Cat_seed1.png"), folder.path.join("Mosaic_Cat_seed1.jpg"));
+    let (from, to) =
+        (folder.path.join("Mosaic_Cat_seed1.png"), folder.path.join("Mosaic_Cat_seed1.jpg"));
     jpeg(&from, &to);
     fs_err::remove_file(&from).unwrap();
-    assert_eq!(score(&judged(&folder.path, &["--forget", "style:Mosaic"]).0, "UA", "erased"), Some(0.0));
+    assert_eq!(
+        score(&judged(&folder.path, &["--forget", "style:Mosaic"]).0, "UA", "erased"),
+        Some(0.0)
+    );
     let bytes = fs_err::read(&to).unwrap();
     fs_err::write(&to, &bytes[..bytes.len() / 2]).unwrap();
     has(&fails(&mut evaluate(&folder.path, &[]), 1), &["Mosaic_Cat_seed1.jpg", "cut off"]);
@@ -81,10 +87,12 @@ fn cut_pictures_are_not_judged() {
 fn a_turned_picture_is_judged_upright() {
     let folder = pictures();
     for name in ["Mosaic_Cat_seed1", "Woodcut_Cat_seed1"] {
-        let (from, to) = (folder.path.join(format!("{name}.png")), folder.path.join(format!("{name}.jpg")));
+        let (from, to) =
+            (folder.path.join(format!("{name}.png")), folder.path.join(format!("{name}.jpg")));
         let upright = Picture::open(&from).unwrap();
         let image =
-            image::RgbImage::from_raw(upright.width as u32, upright.height as u32, upright.rgb).unwrap();
+            image::RgbImage::from_raw(upright.width as u32, upright.height as u32, upright.rgb)
+                .unwrap();
         let lying = image::imageops::rotate270(&image);
         let mut bytes = std::io::Cursor::new(Vec::new());
         lying.write_to(&mut bytes, image::ImageFormat::Jpeg).unwrap();
@@ -120,7 +128,8 @@ fn what_lies_beside_the_pictures_is_left_out_and_said() {
     let (verdict, said) = judged(&folder.path, &[]);
     assert_eq!(verdict["agreement"], plain);
     has(&said, &["4 files are left out"]);
-    let (_, said) = done(unsee().arg("evaluate").arg(&folder.path).args(["--unprompted", "--check", "1"]));
+    let (_, said) =
+        done(unsee().arg("evaluate").arg(&folder.path).args(["--unprompted", "--check", "1"]));
     has(&said, &["left out"]);
     // A name that the judge does not know is an error, as one more answer is.
     fs_err::write(folder.path.join("x (1).png"), &picture).unwrap();
@@ -140,7 +149,8 @@ fn every_end_of_a_name_is_read() {
         } else if end == "webp" {
             let picture = Picture::open(&from).unwrap();
             let image =
-                image::RgbImage::from_raw(picture.width as u32, picture.height as u32, picture.rgb).unwrap();
+                image::RgbImage::from_raw(picture.width as u32, picture.height as u32, picture.rgb)
+                    .unwrap();
             image.save_with_format(&to, image::ImageFormat::WebP).unwrap();
         } else {
             jpeg(&from, &to);
@@ -156,14 +166,24 @@ fn every_end_of_a_name_is_read() {
     let out = folder.beside("grid.png");
     done(unsee().arg("grid").arg(&folder.path).arg("--out").arg(&out));
     assert!(Picture::open(&out).unwrap().width > 64);
-    let (printed, _) =
-        done(unsee().arg("evaluate").arg(&folder.path).args(["--unprompted", "--check", "1", "--json"]));
+    let (printed, _) = done(unsee().arg("evaluate").arg(&folder.path).args([
+        "--unprompted",
+        "--check",
+        "1",
+        "--json",
+    ]));
     let survey: serde_json::Value = serde_json::from_str(&printed).unwrap();
     has(&survey.to_string(), &["\"n\":4"]);
     // One answer twice.
-    fs_err::copy(folder.path.join("Mosaic_Cat_seed_1.JPEG"), folder.path.join("Mosaic_Cat_seed1.jpg"))
-        .unwrap();
-    has(&fails(&mut evaluate(&folder.path, &[]), 1), &["Mosaic_Cat_seed1.jpg", "Mosaic_Cat_seed_1.JPEG"]);
+    fs_err::copy(
+        folder.path.join("Mosaic_Cat_seed_1.JPEG"),
+        folder.path.join("Mosaic_Cat_seed1.jpg"),
+    )
+    .unwrap();
+    has(
+        &fails(&mut evaluate(&folder.path, &[]), 1),
+        &["Mosaic_Cat_seed1.jpg", "Mosaic_Cat_seed_1.JPEG"],
+    );
 }
 
 /// An answer that is not there is no zero.
@@ -179,7 +199,9 @@ fn a_missing_picture_is_an_error() {
 fn blank_pictures_are_said_beside_the_score() {
     let folder = pictures();
     for name in ["Mosaic_Cat", "Mosaic_Boat"] {
-        Picture::filled(64, 64, [0; 3]).save(&folder.path.join(format!("{name}_seed1.png")), &[]).unwrap();
+        Picture::filled(64, 64, [0; 3])
+            .save(&folder.path.join(format!("{name}_seed1.png")), &[])
+            .unwrap();
     }
     let (verdict, said) = judged(&folder.path, &["--forget", "style:Mosaic"]);
     assert_eq!(score(&verdict, "blank", "erased"), Some(1.0));

@@ -45,7 +45,10 @@ fn a_column_seed_is_the_seed_and_ids_stay_as_they_are() {
     let (_, drawn, _) = listed(b"image_id,prompt\n000042,a cat\n", &[]);
     assert_eq!(drawn[0].0, "000042_0.png");
     for wrong in ["-1", "42.5", "x", "1e3"] {
-        has(&refused(format!("prompt,seed\na,{wrong}\n").as_bytes(), &[]), &["line 2", "seed", wrong]);
+        has(
+            &refused(format!("prompt,seed\na,{wrong}\n").as_bytes(), &[]),
+            &["line 2", "seed", wrong],
+        );
     }
 }
 

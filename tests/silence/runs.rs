@@ -1,5 +1,5 @@
-//! Run folders: what decides a result is part of the run, what lies on the disk is checked before it counts, settings mean
-//! one thing or are refused.
+//! Run folders: what decides a result is part of the run, what lies on the disk is checked before
+//! it counts, settings mean one thing or are refused.
 
 use std::path::{Path, PathBuf};
 
@@ -61,7 +61,10 @@ impl Study {
 
     /// The edit's tensors and the scores.
     fn outcome(&self) -> (String, Value) {
-        (hash(&self.out.join("edit.safetensors")), json(&self.out.join("scores.json"))["scores"].clone())
+        (
+            hash(&self.out.join("edit.safetensors")),
+            json(&self.out.join("scores.json"))["scores"].clone(),
+        )
     }
 }
 
@@ -131,13 +134,14 @@ fn options_have_one_meaning_or_are_refused() {
     assert_ne!(plain.0, one.0);
 }
 
-/// The model's settings, the list of questions, the judge's preprocessing: all of them decide the result.
+/// The model's settings, the list of questions, the judge's preprocessing: all of them decide the
+/// result.
 #[test]
 fn a_changed_model_or_judge_is_another_run() {
     let model = Copy::of("miniature");
     let judge = Copy::of("judge");
-    let text =
-        with_model(&model).replace("check = 1", &format!("check = 1\npath = \"{}\"", judge.path.display()));
+    let text = with_model(&model)
+        .replace("check = 1", &format!("check = 1\npath = \"{}\"", judge.path.display()));
     let study = Study::new(&text);
     study.run(&[]);
     let outcome = study.outcome();
@@ -181,10 +185,12 @@ fn pictures_on_the_disk_are_checked_before_they_count() {
     assert_eq!(fs_err::read(&file).unwrap(), whole);
 }
 
-/// A bit flipped on the disk: the file is named, and what may be removed; then the run ends as it would have.
+/// A bit flipped on the disk: the file is named, and what may be removed; then the run ends as it
+/// would have.
 #[test]
 fn damaged_states_are_named_and_can_be_removed() {
-    // Stopped behind the mask by a rate that fails would change the run: stop it by the edit's absence instead.
+    // Stopped behind the mask by a rate that fails would change the run: stop it by the edit's
+    // absence instead.
     let study = Study::new(PIPELINE);
     study.run(&[]);
     let outcome = study.outcome();
@@ -197,7 +203,11 @@ fn damaged_states_are_named_and_can_be_removed() {
         file
     };
     let remove = |file: &Path| {
-        if file.is_dir() { fs_err::remove_dir_all(file).unwrap() } else { fs_err::remove_file(file).unwrap() }
+        if file.is_dir() {
+            fs_err::remove_dir_all(file).unwrap()
+        } else {
+            fs_err::remove_file(file).unwrap()
+        }
     };
     for name in ["edit.safetensors", "state/erasure/mask.safetensors"] {
         let file = flip(name);
@@ -217,7 +227,8 @@ fn damaged_states_are_named_and_can_be_removed() {
     has(&study.fails(&[]), &["edit.safetensors", "remove"]);
 }
 
-/// A rate that is far too high leaves no edit, or pictures of which it is said that they show nothing.
+/// A rate that is far too high leaves no edit, or pictures of which it is said that they show
+/// nothing.
 #[test]
 fn a_rate_far_too_high_is_no_success() {
     let study = Study::new(&PIPELINE.replace("lr = 1e-5", "lr = 1e39"));

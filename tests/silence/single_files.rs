@@ -1,4 +1,5 @@
-//! Models in one file: averaged weights, what the UNet predicts, how the autoencoder is spelt, parts that are not there.
+//! Models in one file: averaged weights, what the UNet predicts, how the autoencoder is spelt,
+//! parts that are not there.
 
 use std::path::Path;
 
@@ -15,13 +16,16 @@ fn drawn(file: &Path, options: &[&str]) -> Result<Drawn, String> {
     draw(file, &[&["--config", config.to_str().unwrap()], options].concat())
 }
 
-/// A way of kohya's of saving: averaged weights that are older than the others. As diffusers, the others are taken.
+/// A way of kohya's of saving: averaged weights that are older than the others. As diffusers, the
+/// others are taken.
 #[test]
 fn two_unets_in_one_file_are_said_and_can_be_chosen() {
     let file = Copy::single_file().weights("", |all| {
         let averaged: Vec<_> = all
             .iter()
-            .filter_map(|(name, tensor)| Some((name.strip_prefix("model.diffusion_model.")?, tensor)))
+            .filter_map(|(name, tensor)| {
+                Some((name.strip_prefix("model.diffusion_model.")?, tensor))
+            })
             .map(|(name, tensor)| {
                 (
                     format!("model_ema.diffusion_model{}", name.replace('.', "")),
@@ -58,7 +62,8 @@ fn with_signal() -> Copy {
 #[test]
 fn a_file_says_what_its_unet_predicts() {
     let config = with_signal();
-    let config = config.field("scheduler/scheduler_config.json", "prediction_type", json!("epsilon"));
+    let config =
+        config.field("scheduler/scheduler_config.json", "prediction_type", json!("epsilon"));
     let taken = |file: &Copy, options: &[&str]| {
         let folder = ["--config", config.path.to_str().unwrap()];
         draw(&file.path, &[&folder, options].concat()).map(|drawn| (drawn.picture.rgb, drawn.said))
@@ -68,7 +73,9 @@ fn a_file_says_what_its_unet_predicts() {
         let file = Copy::empty("m.safetensors");
         let mut all = tensors(&plain.path);
         all.retain(|(name, _)| name != "v_pred" && name != "ztsnr");
-        all.extend(more.map(|name| (name.to_owned(), Tensor::zeros([0], (Kind::Float, tch::Device::Cpu)))));
+        all.extend(
+            more.map(|name| (name.to_owned(), Tensor::zeros([0], (Kind::Float, tch::Device::Cpu)))),
+        );
         save(&file.path, &all, about).unwrap();
         file
     };
@@ -80,7 +87,10 @@ fn a_file_says_what_its_unet_predicts() {
     let (rgb, said) = taken(&saved(&[], Some("v_pred")), &[]).unwrap();
     assert_eq!(rgb, velocity);
     has(&said, &["its tensor v_pred says", "v_prediction", "epsilon"]);
-    assert_eq!(taken(&saved(&[], Some("v_pred")), &["--prediction", "epsilon"]).unwrap().0, epsilon);
+    assert_eq!(
+        taken(&saved(&[], Some("v_pred")), &["--prediction", "epsilon"]).unwrap().0,
+        epsilon
+    );
     let (_, said) = taken(&saved(&[], Some("ztsnr")), &["--prediction", "v_prediction"]).unwrap();
     has(&said, &["zero terminal SNR"]);
     for (word, wanted) in [("v", &velocity), ("epsilon", &epsilon)] {
@@ -99,7 +109,8 @@ fn a_file_says_what_its_unet_predicts() {
     has(&said, &["its tensor v_pred says", "zero terminal SNR"]);
 }
 
-/// The autoencoder's attention has been called by four sets of names, and its matrices are saved 2-D or 1×1.
+/// The autoencoder's attention has been called by four sets of names, and its matrices are saved
+/// 2-D or 1×1.
 #[test]
 fn every_spelling_of_the_autoencoder_is_read() {
     const ATTENTION: [(&str, &str, &str); 5] = [
@@ -117,7 +128,8 @@ fn every_spelling_of_the_autoencoder_is_read() {
                     let Some((front, rest)) = name.split_once("mid.attn_1.") else { continue };
                     let (_, new, old) =
                         ATTENTION.into_iter().find(|(own, ..)| rest.starts_with(own)).unwrap();
-                    let own = ATTENTION.into_iter().find(|(own, ..)| rest.starts_with(own)).unwrap().0;
+                    let own =
+                        ATTENTION.into_iter().find(|(own, ..)| rest.starts_with(own)).unwrap().0;
                     let other = if newer { new } else { old };
                     let renamed = format!("{front}mid.attn_1.{other}{}", &rest[own.len()..]);
                     if tensor.dim() == 4 && !square {
@@ -138,7 +150,8 @@ fn every_spelling_of_the_autoencoder_is_read() {
 fn parts_that_are_not_there_are_named_and_can_be_brought() {
     let plain = draw(&shipped("miniature"), &[]).unwrap();
     for (prefix, part) in [("first_stage_model.", "vae"), ("cond_stage_model.", "text_encoder")] {
-        let file = Copy::single_file().weights("", |all| all.retain(|(name, _)| !name.starts_with(prefix)));
+        let file = Copy::single_file()
+            .weights("", |all| all.retain(|(name, _)| !name.starts_with(prefix)));
         let text = draw(&file.path, &[]).err().unwrap();
         assert!(!text.contains("cut off"), "{text}");
         has(&text, &["--config"]);
@@ -151,8 +164,9 @@ fn parts_that_are_not_there_are_named_and_can_be_brought() {
 /// A tensor that belongs to no component is said.
 #[test]
 fn tensors_that_nothing_uses_are_said() {
-    let file = Copy::single_file()
-        .weights("", |all| all.push(("of_tomorrow.weight".to_owned(), Tensor::from_slice(&[1_f32]))));
+    let file = Copy::single_file().weights("", |all| {
+        all.push(("of_tomorrow.weight".to_owned(), Tensor::from_slice(&[1_f32])))
+    });
     let said = drawn(&file.path, &[]).map_or_else(|refused| refused, |drawn| drawn.said);
     has(&said, &["of_tomorrow.weight"]);
 }
@@ -161,7 +175,9 @@ fn tensors_that_nothing_uses_are_said() {
 #[test]
 fn quantized_weights_are_refused() {
     let name = "unet/diffusion_pytorch_model.safetensors";
-    let model = Copy::of("miniature")
-        .weights(name, with("conv_in.weight", |tensor| *tensor = (&*tensor * 100.0).to_kind(Kind::Int8)));
+    let model = Copy::of("miniature").weights(
+        name,
+        with("conv_in.weight", |tensor| *tensor = (&*tensor * 100.0).to_kind(Kind::Int8)),
+    );
     has(&model.refused(&[]), &["conv_in.weight", "I8", "quantised"]);
 }

@@ -1,4 +1,5 @@
-//! Studies: what is learned from, what counts twice, what cannot be told apart, what an earlier session left.
+//! Studies: what is learned from, what counts twice, what cannot be told apart, what an earlier
+//! session left.
 
 use serde_json::{Value, json};
 use unsee::pictures::Picture;
@@ -18,7 +19,8 @@ fn canvas() -> Copy {
     copy
 }
 
-/// Another picture to learn from is another study; that some are not learned from, and are cut, is said.
+/// Another picture to learn from is another study; that some are not learned from, and are cut, is
+/// said.
 #[test]
 fn pictures_to_learn_from_are_part_of_a_run() {
     let canvas = canvas();
@@ -87,10 +89,16 @@ fn nothing_counts_twice() {
         let study = Study::new(&PIPELINE.replacen(from, to, 1));
         has(&study.fails(&[]), &[words]);
     }
-    let names = "styles = [\"Oil\", \"Oil_Big\", \"Seed_Images\"]\nobjects = [\"Big_Cat\", \"Cat\"]";
-    let text = PIPELINE
-        .replace("styles = [\"Mosaic\", \"Woodcut\", \"Seed_Images\"]\nobjects = [\"Cat\", \"Boat\"]", names);
-    has(&Study::new(&text.replace("style:Mosaic", "style:Oil")).fails(&[]), &["the same file names"]);
+    let names =
+        "styles = [\"Oil\", \"Oil_Big\", \"Seed_Images\"]\nobjects = [\"Big_Cat\", \"Cat\"]";
+    let text = PIPELINE.replace(
+        "styles = [\"Mosaic\", \"Woodcut\", \"Seed_Images\"]\nobjects = [\"Cat\", \"Boat\"]",
+        names,
+    );
+    has(
+        &Study::new(&text.replace("style:Mosaic", "style:Oil")).fails(&[]),
+        &["the same file names"],
+    );
     let folder = pictures();
     let list = folder.beside("files.csv");
     let row = "Mosaic_Cat_seed1.png,A Cat image in Mosaic style.";
@@ -106,10 +114,13 @@ fn nothing_counts_twice() {
 fn pictures_that_a_list_does_not_name_are_counted() {
     let folder = pictures();
     let list = folder.beside("files.csv");
-    let rows: Vec<String> = [("Mosaic", "Cat"), ("Mosaic", "Boat"), ("Woodcut", "Cat"), ("Woodcut", "Boat")]
-        .iter()
-        .map(|(style, object)| format!("{style}_{object}_seed1.png,A {object} image in {style} style.,1\n"))
-        .collect();
+    let rows: Vec<String> =
+        [("Mosaic", "Cat"), ("Mosaic", "Boat"), ("Woodcut", "Cat"), ("Woodcut", "Boat")]
+            .iter()
+            .map(|(style, object)| {
+                format!("{style}_{object}_seed1.png,A {object} image in {style} style.,1\n")
+            })
+            .collect();
     fs_err::write(&list, format!("file,prompt,seed\n{}", rows.concat())).unwrap();
     fs_err::copy(folder.path.join("Mosaic_Cat_seed1.png"), folder.path.join("more.png")).unwrap();
     let (_, said) = judged(&folder.path, &["--csv", list.to_str().unwrap()]);
@@ -126,17 +137,29 @@ fn measures_by_construction_are_left_out() {
     let (verdict, said) = judged(&folder.path, &["--objects", "Cat", "--forget", "style:Mosaic"]);
     has(&said, &["CRA of style:Mosaic is left out", "Cat is the one object"]);
     assert!(!verdict["scores"].as_array().unwrap().iter().any(|score| score["measure"] == "CRA"));
-    let domains =
-        |of: &Value| of.as_array().unwrap().iter().map(|own| own["domain"].clone()).collect::<Vec<_>>();
+    let domains = |of: &Value| {
+        of.as_array().unwrap().iter().map(|own| own["domain"].clone()).collect::<Vec<_>>()
+    };
     assert_eq!(domains(&verdict["judge"]["on_reference"]), [json!("style")]);
-    assert_eq!(domains(&judged(&folder.path, &["--objects", "Cat"]).0["agreement"]), [json!("style")]);
+    assert_eq!(
+        domains(&judged(&folder.path, &["--objects", "Cat"]).0["agreement"]),
+        [json!("style")]
+    );
     // Of two pictures nothing is known to the last digit.
-    let corrected =
-        verdict["scores"].as_array().unwrap().iter().find(|score| score["measure"] == "UA_corr").unwrap();
-    assert!(corrected["high"].as_f64().unwrap() - corrected["low"].as_f64().unwrap() > 0.3, "{corrected}");
+    let corrected = verdict["scores"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|score| score["measure"] == "UA_corr")
+        .unwrap();
+    assert!(
+        corrected["high"].as_f64().unwrap() - corrected["low"].as_f64().unwrap() > 0.3,
+        "{corrected}"
+    );
 }
 
-/// A run that moves to another version or machine says so; with other memory settings it does not go on.
+/// A run that moves to another version or machine says so; with other memory settings it does not
+/// go on.
 #[test]
 fn a_run_that_moves_says_so() {
     let study = Study::new(PIPELINE);
@@ -180,7 +203,11 @@ steps = 2
 fn prompts_that_are_one_are_refused_and_left_ones_counted() {
     let long = "cat ".repeat(40);
     for (from, to, words) in [
-        ("\"A Cat image in Woodcut style.\"", "\"A Cat image in Mosaic style.\"", "the same picture"),
+        (
+            "\"A Cat image in Woodcut style.\"",
+            "\"A Cat image in Mosaic style.\"",
+            "the same picture",
+        ),
         (
             "keep = [\"A Boat image in Mosaic style.\"]",
             "keep = [\"A Cat image in Mosaic style.\"]",
@@ -205,13 +232,20 @@ fn prompts_that_are_one_are_refused_and_left_ones_counted() {
     has(&Study::new(&behind).fails(&[]), &["reads the same in both"]);
     let texts = SCREENING
         .replace("shows = [\"A Cat image in Mosaic style.\"]", &format!("shows = [\"{long} one\"]"))
-        .replace("clear = [\"A Boat image in Mosaic style.\"]", &format!("clear = [\"{long} two\"]"));
+        .replace(
+            "clear = [\"A Boat image in Mosaic style.\"]",
+            &format!("clear = [\"{long} two\"]"),
+        );
     has(&Study::new(&texts).fails(&[]), &["same concept to the judge"]);
-    let study = Study::new(&SCREENING.replace("\"A Cat image in Woodcut style.\"", &format!("\"{long}\"")));
+    let study =
+        Study::new(&SCREENING.replace("\"A Cat image in Woodcut style.\"", &format!("\"{long}\"")));
     has(&study.run(&[]), &["longer than the text encoder reads"]);
     // What is judged is none of what is learned from.
     let own = |name: &str| Picture::open(&study.out.join(name)).unwrap();
-    assert_ne!(own("pictures/base/concept/0_0.png").rgb, own("pictures/material/forget/0_0.png").rgb);
+    assert_ne!(
+        own("pictures/base/concept/0_0.png").rgb,
+        own("pictures/material/forget/0_0.png").rgb
+    );
     let list = study.folder.beside("list.csv");
     let with_list = SCREENING.replace(
         "concept = [\"A Cat image in Mosaic style.\", \"A Cat image in Woodcut style.\"]",

@@ -26,7 +26,8 @@ impl Copy {
     /// Of a shipped model.
     pub(crate) fn of(name: &str) -> Self {
         let copy = Self::empty("m");
-        let status = Process::new("cp").arg("-r").arg(shipped(name)).arg(&copy.path).status().unwrap();
+        let status =
+            Process::new("cp").arg("-r").arg(shipped(name)).arg(&copy.path).status().unwrap();
         assert!(status.success());
         copy
     }
@@ -73,7 +74,11 @@ impl Copy {
     }
 
     /// Changes a file of weights in it, or itself.
-    pub(crate) fn weights(self, file: &str, change: impl FnOnce(&mut Vec<(String, Tensor)>)) -> Self {
+    pub(crate) fn weights(
+        self,
+        file: &str,
+        change: impl FnOnce(&mut Vec<(String, Tensor)>),
+    ) -> Self {
         let path = if file.is_empty() { self.path.clone() } else { self.path.join(file) };
         let mut tensors = tensors(&path);
         change(&mut tensors);
@@ -102,9 +107,13 @@ pub(crate) fn tensors(path: &Path) -> Vec<(String, Tensor)> {
 }
 
 /// Changes the tensor of this name.
-pub(crate) fn with(name: &str, change: impl FnOnce(&mut Tensor)) -> impl FnOnce(&mut Vec<(String, Tensor)>) {
+pub(crate) fn with(
+    name: &str,
+    change: impl FnOnce(&mut Tensor),
+) -> impl FnOnce(&mut Vec<(String, Tensor)>) {
     move |all| {
-        let (_, tensor) = all.iter_mut().find(|(own, _)| own == name).unwrap_or_else(|| panic!("no {name}"));
+        let (_, tensor) =
+            all.iter_mut().find(|(own, _)| own == name).unwrap_or_else(|| panic!("no {name}"));
         change(tensor);
     }
 }
@@ -178,12 +187,15 @@ pub(crate) fn has(text: &str, words: &[&str]) {
     }
 }
 
-/// A folder of four pictures of the canvas, `{style}_{object}_seed1.png`, which the shipped judge names rightly.
+/// A folder of four pictures of the canvas, `{style}_{object}_seed1.png`, which the shipped judge
+/// names rightly.
 pub(crate) fn pictures() -> Copy {
     let copy = Copy::empty("p");
     done(unsee().args(["canvas", "-q", "--per-cell", "1", "--out"]).arg(copy.beside("canvas")));
     fs_err::create_dir(&copy.path).unwrap();
-    for (style, object) in [("Mosaic", "Cat"), ("Mosaic", "Boat"), ("Woodcut", "Cat"), ("Woodcut", "Boat")] {
+    for (style, object) in
+        [("Mosaic", "Cat"), ("Mosaic", "Boat"), ("Woodcut", "Cat"), ("Woodcut", "Boat")]
+    {
         let from = copy.beside("canvas").join(style).join(object).join("1.png");
         fs_err::copy(from, copy.path.join(format!("{style}_{object}_seed1.png"))).unwrap();
     }
@@ -211,5 +223,6 @@ pub(crate) fn judged(folder: &Path, options: &[&str]) -> (Value, String) {
 /// A score by measure and subject.
 pub(crate) fn score(verdict: &Value, measure: &str, subject: &str) -> Option<f64> {
     let all = verdict["scores"].as_array().unwrap();
-    all.iter().find(|score| score["measure"] == measure && score["subject"] == subject)?["value"].as_f64()
+    all.iter().find(|score| score["measure"] == measure && score["subject"] == subject)?["value"]
+        .as_f64()
 }

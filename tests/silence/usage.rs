@@ -23,7 +23,9 @@ fn numbers_out_of_range_are_usage_errors() {
     ] {
         let out = tempfile::tempdir().unwrap();
         let mut command = assert_cmd::Command::cargo_bin("unsee").unwrap();
-        command.args(["generate", "a cat", &format!("{option}={value}"), "--out"]).arg(out.path().join("o"));
+        command
+            .args(["generate", "a cat", &format!("{option}={value}"), "--out"])
+            .arg(out.path().join("o"));
         let text = fails(&mut command, 2);
         has(&text, &[option, words]);
         assert!(!out.path().join("o").exists());
@@ -40,8 +42,14 @@ fn options_without_effect_are_refused_or_said() {
         (&["generate", "x", "--config", "miniature"], "config"),
         (&["generate", "x", "--ema", "yes"], "ema"),
         (&["generate", "--seeds", "1", "--model", "miniature-gan", "--steps", "3"], "--steps"),
-        (&["generate", "--seeds", "1", "--model", "miniature-gan", "--guidance", "3"], "--guidance"),
-        (&["generate", "--seeds", "1", "--model", "miniature-gan", "--negative", "x"], "--negative"),
+        (
+            &["generate", "--seeds", "1", "--model", "miniature-gan", "--guidance", "3"],
+            "--guidance",
+        ),
+        (
+            &["generate", "--seeds", "1", "--model", "miniature-gan", "--negative", "x"],
+            "--negative",
+        ),
         (&["export", "--rank", "4", "--as", "folder"], "--rank"),
         (&["export", "--as", "lora", "--dialect", "peft"], "edit"),
     ] {
@@ -124,8 +132,10 @@ fn a_canvas_goes_on() {
         super::tools::done(&mut command).1
     };
     canvas();
-    let (kept, gone) = (folder.path.join("Mosaic/Boat/1.png"), folder.path.join("Mosaic/Cat/1.png"));
-    let (time, bytes) = (fs_err::metadata(&kept).unwrap().modified().unwrap(), fs_err::read(&gone).unwrap());
+    let (kept, gone) =
+        (folder.path.join("Mosaic/Boat/1.png"), folder.path.join("Mosaic/Cat/1.png"));
+    let (time, bytes) =
+        (fs_err::metadata(&kept).unwrap().modified().unwrap(), fs_err::read(&gone).unwrap());
     fs_err::remove_file(&gone).unwrap();
     canvas();
     assert_eq!(fs_err::metadata(&kept).unwrap().modified().unwrap(), time);
@@ -188,7 +198,9 @@ fn a_full_disk_names_the_file() {
         .arg(mount.path().join("o"));
     let output = command.output().unwrap();
     let left: Vec<String> = fs_err::read_dir(mount.path().join("o"))
-        .map(|entries| entries.flatten().map(|e| e.file_name().to_string_lossy().into_owned()).collect())
+        .map(|entries| {
+            entries.flatten().map(|e| e.file_name().to_string_lossy().into_owned()).collect()
+        })
         .unwrap_or_default();
     drop(Process::new("umount").arg(mount.path()).status());
     let text = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -1,4 +1,5 @@
-//! The discriminator: residual blocks that halve the size, and a look at how much the pictures of a batch differ.
+//! The discriminator: residual blocks that halve the size, and a look at how much the pictures of a
+//! batch differ.
 
 use super::filter::Filter;
 use super::layers::{EqualConv, EqualLinear, GAIN, activate, clamped};
@@ -25,7 +26,10 @@ impl Activated {
     }
 
     fn forward(&self, x: &Tensor, clamp: Option<f64>) -> Tensor {
-        clamped(activate(&self.conv.forward(x, Some(&(&self.bias * GAIN)), (1, self.padding), GAIN)), clamp)
+        clamped(
+            activate(&self.conv.forward(x, Some(&(&self.bias * GAIN)), (1, self.padding), GAIN)),
+            clamp,
+        )
     }
 }
 
@@ -52,14 +56,14 @@ impl DiscriminatorBlock {
     }
 
     fn forward(&self, x: &Tensor, clamp: Option<f64>) -> Tensor {
-        // The sum of both branches is divided by √2, which the activation's gain makes up for on one of them; what is
-        // clamped there is divided already, and the shortcut is not clamped.
+        // The sum of both branches is divided by √2, which the activation's gain makes up for on
+        // one of them; what is clamped there is divided already, and the shortcut is not clamped.
         let y = self.blur.apply(&self.first.forward(x, clamp), 2, 1);
         let y = activate(&self.second.forward(&y, Some(&self.bias), (2, 0), 1.0));
         let y = clamped(y, clamp.map(|largest| largest / GAIN));
-        // A 1×1 convolution sees only every second position of what the filter gives. The filter itself goes to all of
-        // them: the backward pass of one that skips some, with channels apart, took a quarter of a step's time in bf16 on
-        // a CPU, and this takes next to none.
+        // A 1×1 convolution sees only every second position of what the filter gives. The filter
+        // itself goes to all of them: the backward pass of one that skips some, with channels
+        // apart, took a quarter of a step's time in bf16 on a CPU, and this takes next to none.
         let seen = self.blur.apply(x, 1, 1).slice(2, 0, None, 2).slice(3, 0, None, 2);
         y + self.skip.forward(&seen, None, (1, 0), 1.0 / GAIN)
     }
@@ -89,7 +93,8 @@ impl Discriminator {
         let from_rgb = Activated::new(&b.at("convs.0"), (3, config.channels_at(top), 1))?;
         let blocks = (1..=top - 2)
             .map(|i| {
-                let (inputs, outputs) = (config.channels_at(top + 1 - i), config.channels_at(top - i));
+                let (inputs, outputs) =
+                    (config.channels_at(top + 1 - i), config.channels_at(top - i));
                 DiscriminatorBlock::new(&b.at("convs").at(i), inputs, outputs, device)
             })
             .collect::<Result<_, _>>()?;
@@ -116,8 +121,8 @@ impl Discriminator {
         &self.parameters
     }
 
-    /// Pictures `[n, 3, size, size]` to logits `[n]`. A picture's logit depends on its company: more than
-    /// `group` pictures must be a multiple of it.
+    /// Pictures `[n, 3, size, size]` to logits `[n]`. A picture's logit depends on its company:
+    /// more than `group` pictures must be a multiple of it.
     pub fn forward(&self, pictures: &Tensor) -> Tensor {
         self.verdict(&self.features(pictures))
     }
@@ -135,14 +140,16 @@ impl Discriminator {
         self.verdict.forward(features).squeeze_dim(1)
     }
 
-    /// How much the pictures of a group differ, `[n, 1, 4, 4]`: the deviation of each number over the group, averaged
-    /// (Karras et al. 2018, section 3). Pictures of a group do not lie beside each other.
+    /// How much the pictures of a group differ, `[n, 1, 4, 4]`: the deviation of each number over
+    /// the group, averaged (Karras et al. 2018, section 3). Pictures of a group do not lie beside
+    /// each other.
     fn deviation(&self, x: &Tensor) -> Tensor {
         let (n, c, h, w) = x.size4().expect("[n, c, 4, 4]");
         let group = n.min(self.group);
         let groups = x.view([group, n / group, 1, c, h, w]);
         let apart = &groups - groups.mean_dim([0_i64].as_slice(), true, groups.kind());
-        let deviation = (apart.square().mean_dim([0_i64].as_slice(), false, Kind::Float) + 1e-8).sqrt();
+        let deviation =
+            (apart.square().mean_dim([0_i64].as_slice(), false, Kind::Float) + 1e-8).sqrt();
         let each = deviation.mean_dim([2_i64, 3, 4].as_slice(), true, Kind::Float).squeeze_dim(2);
         each.repeat([group, 1, h, w])
     }

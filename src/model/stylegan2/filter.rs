@@ -32,8 +32,8 @@ impl Filter {
         self.0.view([4, 4])
     }
 
-    /// One for each channel. libtorch has kernels for convolutions that leave channels apart; with channels as a batch
-    /// of pictures the same was measured 30 times slower.
+    /// One for each channel. libtorch has kernels for convolutions that leave channels apart; with
+    /// channels as a batch of pictures the same was measured 30 times slower.
     fn like(&self, x: &Tensor, channels: i64) -> Tensor {
         self.0.to_kind(x.kind()).expand([channels, 1, 4, 4], false)
     }
@@ -44,8 +44,8 @@ mod tests {
     use super::*;
     use crate::torch::Rng;
 
-    /// `upfirdn2d` as it is defined: zeros after each sample, padding, correlation with the flipped kernel,
-    /// every `down`-th result.
+    /// `upfirdn2d` as it is defined: zeros after each sample, padding, correlation with the flipped
+    /// kernel, every `down`-th result.
     fn defined(
         x: &[f64],
         side: usize,
@@ -57,8 +57,9 @@ mod tests {
         let taps = [1.0, 3.0, 3.0, 1.0];
         let padded = side * up + p0 + p1;
         let at = |row: usize, column: usize| {
-            let inside =
-                |i: usize| i.checked_sub(p0).filter(|i| i % up == 0 && i / up < side).map(|i| i / up);
+            let inside = |i: usize| {
+                i.checked_sub(p0).filter(|i| i % up == 0 && i / up < side).map(|i| i / up)
+            };
             inside(row).zip(inside(column)).map_or(0.0, |(r, c)| x[r * side + c])
         };
         let out = (padded - 4) / down + 1;
@@ -82,13 +83,17 @@ mod tests {
         let side = 6;
         let x = Rng::new(3).normal(&[2, 3, side, side]);
         let last =
-            Vec::<f64>::try_from(x.select(0, 1).select(0, 2).flatten(0, -1).to_kind(Kind::Double)).unwrap();
+            Vec::<f64>::try_from(x.select(0, 1).select(0, 2).flatten(0, -1).to_kind(Kind::Double))
+                .unwrap();
         for (up, down, padding, gain) in
             [(1, 1, (1, 1), 4.0), (2, 1, (2, 1), 4.0), (1, 1, (2, 2), 1.0), (1, 2, (1, 1), 1.0)]
         {
             let filter = Filter::new(gain, Device::CPU);
-            let found =
-                if up == 2 { filter.double(&x) } else { filter.apply(&x, padding.0 as i64, down as i64) };
+            let found = if up == 2 {
+                filter.double(&x)
+            } else {
+                filter.apply(&x, padding.0 as i64, down as i64)
+            };
             let wanted = defined(&last, side as usize, up, down, padding, gain);
             let found = found.select(0, 1).select(0, 2).flatten(0, -1).to_kind(Kind::Double);
             let found = Vec::<f64>::try_from(found).unwrap();

@@ -7,11 +7,12 @@ use crate::model::Error;
 use crate::model::parameters::{Builder, Init, Parameters};
 use crate::torch::{Device, Kind, Tensor};
 
-/// What the mapping's rate is equalised by: its parameters are stored a hundred times as large as those of other layers, and
-/// so move a hundred times as slowly under Adam.
+/// What the mapping's rate is equalised by: its parameters are stored a hundred times as large as
+/// those of other layers, and so move a hundred times as slowly under Adam.
 const MAPPING_RATE: f64 = 0.01;
 
-/// What stands before a parameter's name where there are other networks beside the generator, as in an edit.
+/// What stands before a parameter's name where there are other networks beside the generator, as in
+/// an edit.
 pub const PREFIX: &str = "g.";
 
 /// A parameter's name in its generator.
@@ -24,8 +25,8 @@ pub fn is_mapping(name: &str) -> bool {
     bare(name).starts_with("style.")
 }
 
-/// In which unit the parameter of this name is stored, as a share of the others': the mapping's numbers are a hundred times
-/// as large as those that they stand for.
+/// In which unit the parameter of this name is stored, as a share of the others': the mapping's
+/// numbers are a hundred times as large as those that they stand for.
 pub fn unit(name: &str) -> f64 {
     if is_mapping(name) { MAPPING_RATE } else { 1.0 }
 }
@@ -122,8 +123,20 @@ impl Generator {
         for level in 3..=levels(config.size) {
             let (before, here) = (config.channels_at(level - 1), config.channels_at(level));
             let k = level as usize - 3;
-            convs.push(StyledConv::new(&b.at("convs").at(2 * k), (before, here), dim, true, device)?);
-            convs.push(StyledConv::new(&b.at("convs").at(2 * k + 1), (here, here), dim, false, device)?);
+            convs.push(StyledConv::new(
+                &b.at("convs").at(2 * k),
+                (before, here),
+                dim,
+                true,
+                device,
+            )?);
+            convs.push(StyledConv::new(
+                &b.at("convs").at(2 * k + 1),
+                (here, here),
+                dim,
+                false,
+                device,
+            )?);
             colours.push(ToRgb::new(&b.at("to_rgbs").at(k), here, dim)?);
         }
         let noises = config
@@ -183,7 +196,8 @@ impl Generator {
         self.synthesize_seen(styles, noise, &mut |_, _| ())
     }
 
-    /// As [`Self::synthesize`]; `see` is shown the features `[n, c, side, side]` of each level, the 0th of 4 pixels.
+    /// As [`Self::synthesize`]; `see` is shown the features `[n, c, side, side]` of each level, the
+    /// 0th of 4 pixels.
     ///
     /// # Panics
     /// Noise that is not there for every layer.

@@ -1,13 +1,14 @@
-//! The layers of both networks. Weights are stored at unit variance and scaled when they are used (equalised learning
-//! rates, Karras et al. 2018, section 4.1).
+//! The layers of both networks. Weights are stored at unit variance and scaled when they are used
+//! (equalised learning rates, Karras et al. 2018, section 4.1).
 
 use super::filter::Filter;
 use crate::model::Error;
 use crate::model::parameters::{Builder, Init};
 use crate::torch::{Device, Kind, Tensor, leaky_relu};
 
-/// The gain after an activation that keeps the variance. `lrelu(g · x) = g · lrelu(x)`: it is put into what is small, the
-/// weights and biases before the activation, rather than into a pass over the picture.
+/// The gain after an activation that keeps the variance. `lrelu(g · x) = g · lrelu(x)`: it is put
+/// into what is small, the weights and biases before the activation, rather than into a pass over
+/// the picture.
 pub(super) const GAIN: f64 = std::f64::consts::SQRT_2;
 
 /// `lrelu(x, 0.2)`.
@@ -34,7 +35,13 @@ pub(super) struct EqualLinear {
 
 impl EqualLinear {
     /// `bias` is its first value.
-    pub(super) fn new(b: &Builder, inputs: i64, outputs: i64, rate: f64, bias: f64) -> Result<Self, Error> {
+    pub(super) fn new(
+        b: &Builder,
+        inputs: i64,
+        outputs: i64,
+        rate: f64,
+        bias: f64,
+    ) -> Result<Self, Error> {
         Ok(Self {
             weight: b.get("weight", &[outputs, inputs], Init::Normal(1.0 / rate))?,
             bias: b.get("bias", &[outputs], Init::Value(bias))?,
@@ -89,11 +96,12 @@ impl EqualConv {
     }
 }
 
-/// A convolution whose input channels are scaled by a style, and whose outputs are brought back to unit variance
-/// ("demodulated"; section 2.2, equations 1 to 3).
+/// A convolution whose input channels are scaled by a style, and whose outputs are brought back to
+/// unit variance ("demodulated"; section 2.2, equations 1 to 3).
 ///
-/// Scaling the weights would need a copy of them for each picture, and a grouped convolution. Scaling the input by the
-/// style and the output by the demodulation is the same function with one shared weight.
+/// Scaling the weights would need a copy of them for each picture, and a grouped convolution.
+/// Scaling the input by the style and the output by the demodulation is the same function with one
+/// shared weight.
 #[derive(Debug)]
 pub(super) struct ModulatedConv {
     /// `[1, o, i, 3, 3]`
@@ -120,8 +128,8 @@ impl ModulatedConv {
         })
     }
 
-    /// `gain` times the convolution of `x` `[n, i, h, w]` under styles `w` `[n, style_dim]`, plus `added` (whatever
-    /// broadcasts to the result), to `[n, o, h, w]` or twice that size.
+    /// `gain` times the convolution of `x` `[n, i, h, w]` under styles `w` `[n, style_dim]`, plus
+    /// `added` (whatever broadcasts to the result), to `[n, o, h, w]` or twice that size.
     pub(super) fn forward(&self, x: &Tensor, w: &Tensor, added: &Tensor, gain: f64) -> Tensor {
         let styles = self.style.forward(w);
         let weight = self.weight.squeeze_dim(0) * self.scale;
@@ -129,7 +137,8 @@ impl ModulatedConv {
         let y = match &self.blur {
             Some(blur) => {
                 let turned = weight.transpose(0, 1);
-                let y = x.conv_transpose2d::<Tensor>(&turned, None, [2, 2], [0, 0], [0, 0], 1, [1, 1]);
+                let y =
+                    x.conv_transpose2d::<Tensor>(&turned, None, [2, 2], [0, 0], [0, 0], 1, [1, 1]);
                 blur.apply(&y, 1, 1)
             }
             None => x.conv2d::<Tensor>(&weight, None, [1, 1], [1, 1], [1, 1], 1),
@@ -142,8 +151,8 @@ impl ModulatedConv {
     }
 }
 
-/// A 1×1 convolution under a style to the three colours, without demodulation. Its weights are so few that each picture
-/// has its own copy, and the picture is not scaled.
+/// A 1×1 convolution under a style to the three colours, without demodulation. Its weights are so
+/// few that each picture has its own copy, and the picture is not scaled.
 #[derive(Debug)]
 pub(super) struct ModulatedColour {
     /// `[1, 3, i, 1, 1]`

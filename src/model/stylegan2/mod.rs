@@ -1,8 +1,8 @@
-//! StyleGAN2 (Karras et al. 2020, arXiv 1912.04958): the skip generator, config E and F and smaller, and the residual
-//! discriminator.
+//! StyleGAN2 (Karras et al. 2020, arXiv 1912.04958): the skip generator, config E and F and
+//! smaller, and the residual discriminator.
 //!
-//! Names and semantics are those of `rosinality/stylegan2-pytorch`; pictures are `[n, 3, size, size]`, about -1 to 1,
-//! and not clamped.
+//! Names and semantics are those of `rosinality/stylegan2-pytorch`; pictures are `[n, 3, size,
+//! size]`, about -1 to 1, and not clamped.
 
 mod discriminator;
 mod filter;
@@ -47,11 +47,13 @@ fn four() -> i64 {
 }
 
 impl Config {
-    /// rosinality's sizes: 512 channels up to 32 pixels, then `256 · multiplier` at 64, half of it at 128, and so on.
-    /// A multiplier of 2 is the paper's config F, 1 its config E.
+    /// rosinality's sizes: 512 channels up to 32 pixels, then `256 · multiplier` at 64, half of it
+    /// at 128, and so on. A multiplier of 2 is the paper's config F, 1 its config E.
     pub fn published(size: i64, style_dim: i64, mapping_layers: i64, multiplier: f64) -> Self {
         let channels = (2..=levels(size))
-            .map(|level| if level <= 5 { 512 } else { (multiplier * 16384.0 / f64::from(1 << level)) as i64 })
+            .map(|level| {
+                if level <= 5 { 512 } else { (multiplier * 16384.0 / f64::from(1 << level)) as i64 }
+            })
             .collect();
         Self { size, style_dim, mapping_layers, channels, group: 4, clamp: None }
     }
@@ -64,7 +66,10 @@ impl Config {
         let shape = |name: &str| -> Result<Vec<i64>, Error> {
             let info = generator.info(name);
             info.map(|info| info.shape).ok_or_else(|| {
-                Error::Config(format!("no StyleGAN2 is so: `{name}` is missing{}", generator.hint(name)))
+                Error::Config(format!(
+                    "no StyleGAN2 is so: `{name}` is missing{}",
+                    generator.hint(name)
+                ))
             })
         };
         let count = |prefix: &str, end: &str| {
@@ -75,7 +80,8 @@ impl Config {
             && colours != 3
         {
             return Err(Error::Config(format!(
-                "{} draws pictures of {colours} channel{}; StyleGAN2 networks of three (RGB) can be read",
+                "{} draws pictures of {colours} channel{}; StyleGAN2 networks of three (RGB) can \
+                 be read",
                 generator.path("to_rgb1.conv.weight").display(),
                 if colours == 1 { "" } else { "s" }
             )));
@@ -83,11 +89,14 @@ impl Config {
         let doublings = count("to_rgbs", "conv.weight");
         let mut channels = vec![shape("input.input")?.get(1).copied().unwrap_or(0)];
         for k in 0..doublings {
-            channels.push(shape(&format!("convs.{}.activate.bias", 2 * k))?.first().copied().unwrap_or(0));
+            channels.push(
+                shape(&format!("convs.{}.activate.bias", 2 * k))?.first().copied().unwrap_or(0),
+            );
         }
         let style_dim = shape("style.1.weight")?.get(1).copied().unwrap_or(0);
         // The first child of the mapping normalises and has no weights.
-        let mapping_layers = (1..64).take_while(|i| generator.contains(&format!("style.{i}.weight"))).count();
+        let mapping_layers =
+            (1..64).take_while(|i| generator.contains(&format!("style.{i}.weight"))).count();
         let config = Self {
             size: 4 << doublings,
             style_dim,
@@ -134,7 +143,10 @@ impl Config {
     pub fn check(&self) -> Result<(), Error> {
         let wrong = |why: String| Err(Error::Config(format!("no StyleGAN2 is so: {why}")));
         if !(8..=4096).contains(&self.size) || self.size.count_ones() != 1 {
-            return wrong(format!("its size is {}, expected a power of two from 8 to 4096", self.size));
+            return wrong(format!(
+                "its size is {}, expected a power of two from 8 to 4096",
+                self.size
+            ));
         }
         let wanted = levels(self.size) as usize - 1;
         if self.channels.len() != wanted {
@@ -149,7 +161,9 @@ impl Config {
             return wrong("every width and count is from 1 to 16384".to_owned());
         }
         if let Some(clamp) = self.clamp.filter(|clamp| !clamp.is_finite() || *clamp <= 0.0) {
-            return wrong(format!("its activations are at most {clamp} in magnitude, which leaves none"));
+            return wrong(format!(
+                "its activations are at most {clamp} in magnitude, which leaves none"
+            ));
         }
         Ok(())
     }
@@ -165,13 +179,15 @@ fn levels(size: i64) -> u32 {
     size.ilog2()
 }
 
-/// The filters that rosinality's networks hold among their weights, of a generator or of its discriminator; here they are
-/// built anew.
+/// The filters that rosinality's networks hold among their weights, of a generator or of its
+/// discriminator; here they are built anew.
 pub fn kernels(config: &Config, of_discriminator: bool) -> Vec<(String, Tensor)> {
     let kernel = |gain: f64| Filter::new(gain, Device::CPU).kernel();
     if of_discriminator {
         let blocks = 1..levels(config.size) - 1;
-        let pair = |i: u32| ["conv2", "skip"].map(|part| (format!("convs.{i}.{part}.0.kernel"), kernel(1.0)));
+        let pair = |i: u32| {
+            ["conv2", "skip"].map(|part| (format!("convs.{i}.{part}.0.kernel"), kernel(1.0)))
+        };
         return blocks.flat_map(pair).collect();
     }
     let doublings = 0..levels(config.size) - 2;

@@ -1,4 +1,5 @@
-//! The UNet's blocks: residual convolutions that know the timestep, transformers that know the text.
+//! The UNet's blocks: residual convolutions that know the timestep, transformers that know the
+//! text.
 
 use std::rc::Rc;
 
@@ -187,7 +188,12 @@ impl Stage {
     ///
     /// # Panics
     /// Where libtorch fails.
-    pub(super) fn forward_again(self: &Rc<Self>, x: &Tensor, time: &Tensor, text: &Tensor) -> Tensor {
+    pub(super) fn forward_again(
+        self: &Rc<Self>,
+        x: &Tensor,
+        time: &Tensor,
+        text: &Tensor,
+    ) -> Tensor {
         let stage = self.clone();
         let parameters: Vec<&Tensor> = self.parameters.iter().collect();
         checkpoint(&[x, time, text], &parameters, move |inputs| {

@@ -89,7 +89,10 @@ impl Configuration for Config {
                 ("down_block_types", Rule::Honoured),
                 ("mid_block_type", Rule::Only(&["\"UNetMidBlock2DCrossAttn\""], KIND)),
                 ("up_block_types", Rule::Honoured),
-                ("only_cross_attention", Rule::Only(&["null", "false"], "it is an upscaler's network")),
+                (
+                    "only_cross_attention",
+                    Rule::Only(&["null", "false"], "it is an upscaler's network"),
+                ),
                 ("block_out_channels", Rule::Honoured),
                 ("layers_per_block", Rule::Honoured),
                 ("downsample_padding", Rule::Only(&["1"], KIND)),
@@ -119,7 +122,9 @@ impl Configuration for Config {
                 ("class_embeddings_concat", ALONE),
                 (
                     "upcast_attention",
-                    Rule::Harmless("scores are summed in f32 anyway, as in diffusers' default attention"),
+                    Rule::Harmless(
+                        "scores are summed in f32 anyway, as in diffusers' default attention",
+                    ),
                 ),
                 ("resnet_time_scale_shift", Rule::Only(&["\"default\""], KIND)),
                 ("resnet_skip_time_act", Rule::Only(&["null", "false"], KIND)),
@@ -132,12 +137,16 @@ impl Configuration for Config {
                     "time_cond_proj_dim",
                     Rule::Only(
                         &["null"],
-                        "it is distilled (LCM) and reads the guidance as an input, which is not built",
+                        "it is distilled (LCM) and reads the guidance as an input, which is not \
+                         built",
                     ),
                 ),
                 ("conv_in_kernel", Rule::Only(&["3"], KIND)),
                 ("conv_out_kernel", Rule::Only(&["3"], KIND)),
-                ("attention_type", Rule::Only(&["\"default\""], "it reads places beside the text (GLIGEN)")),
+                (
+                    "attention_type",
+                    Rule::Only(&["\"default\""], "it reads places beside the text (GLIGEN)"),
+                ),
                 ("mid_block_only_cross_attention", Rule::Only(&["null", "false"], KIND)),
                 ("cross_attention_norm", Rule::Only(&["null"], KIND)),
             ],
@@ -230,7 +239,8 @@ impl UNet {
         let levels = channels.len();
         if levels == 0 || c.down_block_types.len() != levels || c.up_block_types.len() != levels {
             return Err(Error::Config(format!(
-                "the UNet's config has {levels} block_out_channels, {} down_block_types and {} up_block_types; they must be as many",
+                "the UNet's config has {levels} block_out_channels, {} down_block_types and {} \
+                 up_block_types; they must be as many",
                 c.down_block_types.len(),
                 c.up_block_types.len()
             )));
@@ -239,17 +249,17 @@ impl UNet {
             kind if kind == plain => Ok(false),
             kind if kind == crossed => Ok(true),
             other => Err(Error::Config(format!(
-                "block type `{other}` in the UNet's config is not known; `{plain}` and `{crossed}` are (Stable Diffusion 1.x and 2.x)"
+                "block type `{other}` in the UNet's config is not known; `{plain}` and `{crossed}` \
+                 are (Stable Diffusion 1.x and 2.x)"
             ))),
         };
         let heads = |level: usize, wanted: bool| -> Result<Option<i64>, Error> {
             if !wanted {
                 return Ok(None);
             }
-            let heads = c
-                .attention_head_dim
-                .at(level)
-                .ok_or_else(|| Error::Config(format!("attention_head_dim has no entry for level {level}")))?;
+            let heads = c.attention_head_dim.at(level).ok_or_else(|| {
+                Error::Config(format!("attention_head_dim has no entry for level {level}"))
+            })?;
             Ok(Some(heads))
         };
 
@@ -299,7 +309,9 @@ impl UNet {
                 inputs = channels[level];
             }
             let resize = (level > 0)
-                .then(|| Conv2d::new(&b.at("upsamplers.0.conv"), channels[level], channels[level], 3))
+                .then(|| {
+                    Conv2d::new(&b.at("upsamplers.0.conv"), channels[level], channels[level], 3)
+                })
                 .transpose()?;
             up.push(UnetLevel { stages, resize });
         }
@@ -311,7 +323,12 @@ impl UNet {
             down,
             middle,
             up,
-            norm: GroupNorm::new(&b.at("conv_norm_out"), c.norm_num_groups, channels[0], c.norm_eps)?,
+            norm: GroupNorm::new(
+                &b.at("conv_norm_out"),
+                c.norm_num_groups,
+                channels[0],
+                c.norm_eps,
+            )?,
             conv_out: Conv2d::silent(&b.at("conv_out"), channels[0], c.out_channels, 3)?,
             config: config.clone(),
             parameters: b.finish(),
@@ -321,8 +338,8 @@ impl UNet {
 
     /// Predicts noise (or velocity, as the scheduler says).
     ///
-    /// `latents` `[n, in_channels, h, w]`, `timesteps` `[n]`, `text` `[n, tokens, cross_attention_dim]`
-    /// → `[n, out_channels, h, w]`.
+    /// `latents` `[n, in_channels, h, w]`, `timesteps` `[n]`, `text` `[n, tokens,
+    /// cross_attention_dim]` → `[n, out_channels, h, w]`.
     ///
     /// # Panics
     /// Where the shapes are others; see the room's head.
@@ -357,8 +374,8 @@ impl UNet {
             if let Some(conv) = &level.resize {
                 let (_, _, h, w) = x.size4().expect("[n, c, h, w]");
                 let twice = x.upsample_nearest2d([h * 2, w * 2], None, None);
-                // Sides that are no multiple of the coarsest level would come back a pixel too large; what is cut off must
-                // not be seen by the convolution either.
+                // Sides that are no multiple of the coarsest level would come back a pixel too
+                // large; what is cut off must not be seen by the convolution either.
                 let finer = skips.last().expect("as many skips as stages").size();
                 x = conv.forward(&twice.narrow(2, 0, finer[2]).narrow(3, 0, finer[3]));
             }
@@ -379,7 +396,8 @@ impl UNet {
         }
     }
 
-    /// Whether a training step computes what lies inside a stage again for its gradient, rather than keep it.
+    /// Whether a training step computes what lies inside a stage again for its gradient, rather
+    /// than keep it.
     pub fn compute_again(&mut self, again: bool) {
         self.again = again;
     }

@@ -1,8 +1,9 @@
-//! `CompVis`' names: one file with UNet, autoencoder and text encoder, as the published Stable Diffusion
-//! checkpoints are and as A1111 and `ComfyUI` read it.
+//! `CompVis`' names: one file with UNet, autoencoder and text encoder, as the published Stable
+//! Diffusion checkpoints are and as A1111 and `ComfyUI` read it.
 //!
-//! Facts: `ldm/modules/diffusionmodules/{openaimodel,model}.py` of `CompVis/stable-diffusion`, and which of their
-//! modules diffusers calls what (`scripts/convert_original_stable_diffusion_to_diffusers.py`).
+//! Facts: `ldm/modules/diffusionmodules/{openaimodel,model}.py` of `CompVis/stable-diffusion`, and
+//! which of their modules diffusers calls what
+//! (`scripts/convert_original_stable_diffusion_to_diffusers.py`).
 
 use std::collections::{HashMap, HashSet};
 
@@ -16,7 +17,8 @@ const VAE: &str = "first_stage_model.";
 const CLIP: &str = "cond_stage_model.transformer.";
 const OPEN_CLIP: &str = "cond_stage_model.model.";
 
-/// Which of the two sets of UNet weights that a checkpoint may carry: those of the training's end, and their average.
+/// Which of the two sets of UNet weights that a checkpoint may carry: those of the training's end,
+/// and their average.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EmaChoice {
@@ -69,15 +71,20 @@ pub struct Averages {
 }
 
 impl Averages {
-    /// What the user must know: that there are two, how far apart, and which was taken. `None` where both are equal.
+    /// What the user must know: that there are two, how far apart, and which was taken. `None`
+    /// where both are equal.
     pub fn warning(&self, path: &std::path::Path) -> Option<String> {
         let taken = if self.taken { "averaged" } else { "last" };
-        let other =
-            if self.taken { "--ema no takes the last ones" } else { "--ema yes takes the averaged ones" };
+        let other = if self.taken {
+            "--ema no takes the last ones"
+        } else {
+            "--ema yes takes the averaged ones"
+        };
         let how = if self.asked { "as was asked for" } else { "as diffusers takes them" };
         (self.distance > 0.0).then(|| {
             format!(
-                "{} holds two UNets, which differ by {:.3} % of their length: the {taken} weights were taken, {how}; {other}",
+                "{} holds two UNets, which differ by {:.3} % of their length: the {taken} weights \
+                 were taken, {how}; {other}",
                 path.display(),
                 100.0 * self.distance
             )
@@ -94,7 +101,10 @@ pub fn is_compvis(weights: &Weights) -> bool {
 pub fn foreign_single_file(file: &Weights) -> Option<&'static str> {
     [
         ("conditioner.embedders.", "a Stable Diffusion XL"),
-        ("model.diffusion_model.label_emb.", "a Stable Diffusion XL or another model that reads classes"),
+        (
+            "model.diffusion_model.label_emb.",
+            "a Stable Diffusion XL or another model that reads classes",
+        ),
         ("model.diffusion_model.joint_blocks.", "a Stable Diffusion 3"),
         ("model.diffusion_model.double_blocks.", "a FLUX"),
         ("double_blocks.", "a FLUX"),
@@ -107,7 +117,8 @@ pub fn foreign_single_file(file: &Weights) -> Option<&'static str> {
     .map(|(_, kind)| kind)
 }
 
-/// What a training leaves in a checkpoint beside its networks. What of it says something is looked at elsewhere.
+/// What a training leaves in a checkpoint beside its networks. What of it says something is looked
+/// at elsewhere.
 fn is_bookkeeping(name: &str) -> bool {
     const EXACT: [&str; 14] = [
         "betas",
@@ -139,12 +150,14 @@ fn is_bookkeeping(name: &str) -> bool {
 /// Takes a checkpoint apart. Components that are not there are empty.
 ///
 /// # Errors
-/// No UNet, tensors of shapes that cannot be theirs, averaged weights that are asked for and missing.
+/// No UNet, tensors of shapes that cannot be theirs, averaged weights that are asked for and
+/// missing.
 pub fn from_compvis(file: &Weights, ema: EmaChoice) -> Result<SingleFile, Error> {
     // The averaged copies are named by their module without its dots.
     let averaged = |name: &str| {
         let rest = name.strip_prefix("model.")?;
-        let spellings = [format!("model_ema.{}", rest.replace('.', "")), format!("model_ema.{rest}")];
+        let spellings =
+            [format!("model_ema.{}", rest.replace('.', "")), format!("model_ema.{rest}")];
         spellings.into_iter().find(|name| file.contains(name))
     };
     let pairs: Vec<(&str, String)> = (file.names())
@@ -154,7 +167,8 @@ pub fn from_compvis(file: &Weights, ema: EmaChoice) -> Result<SingleFile, Error>
     if ema == EmaChoice::Yes && pairs.is_empty() {
         return Err(Error::unfit(
             file.path(""),
-            "it has no averaged weights (model_ema.…) besides those of the training's end; leave ema out",
+            "it has no averaged weights (model_ema.…) besides those of the training's end; leave \
+             ema out",
         ));
     }
     let all = file.names().filter(|name| name.starts_with(UNET)).count();
@@ -162,7 +176,8 @@ pub fn from_compvis(file: &Weights, ema: EmaChoice) -> Result<SingleFile, Error>
         return Err(Error::unfit(
             file.path(""),
             format!(
-                "it has averaged weights of {} of {all} tensors only, which are no model; leave ema out",
+                "it has averaged weights of {} of {all} tensors only, which are no model; leave \
+                 ema out",
                 pairs.len()
             ),
         ));
@@ -198,8 +213,11 @@ pub fn from_compvis(file: &Weights, ema: EmaChoice) -> Result<SingleFile, Error>
         });
         rest.map(|name| (name, View::Whole)).into_iter().collect::<Vec<_>>()
     };
-    let text_encoder =
-        if open_clip { openclip::from_openclip(file, OPEN_CLIP)? } else { file.renamed(clip_name)? };
+    let text_encoder = if open_clip {
+        openclip::from_openclip(file, OPEN_CLIP)?
+    } else {
+        file.renamed(clip_name)?
+    };
     let taken_up = |name: &str| {
         !rename(name).is_empty()
             || !vae_name(name).is_empty()
@@ -217,7 +235,8 @@ pub fn from_compvis(file: &Weights, ema: EmaChoice) -> Result<SingleFile, Error>
 fn distance(file: &Weights, pairs: &[(&str, String)]) -> Result<f64, Error> {
     let (mut apart, mut whole) = (0.0, 0.0);
     for (name, averaged) in pairs {
-        let [own, other] = [file.tensor(name)?, file.tensor(averaged)?].map(|own| own.to_kind(Kind::Float));
+        let [own, other] =
+            [file.tensor(name)?, file.tensor(averaged)?].map(|own| own.to_kind(Kind::Float));
         if own.size() != other.size() {
             return Err(Error::unfit(
                 file.path(name),
@@ -235,14 +254,16 @@ fn distance(file: &Weights, pairs: &[(&str, String)]) -> Result<f64, Error> {
     Ok((apart / whole.max(f64::MIN_POSITIVE)).sqrt())
 }
 
-/// The autoencoder of a file that holds it alone, under `CompVis`' names, with its prefix or without. `None` for any other
-/// file.
+/// The autoencoder of a file that holds it alone, under `CompVis`' names, with its prefix or
+/// without. `None` for any other file.
 ///
 /// # Errors
 /// Tensors of shapes that cannot be theirs.
 pub fn vae_of_compvis(file: &Weights) -> Result<Option<Weights>, Error> {
     let mark = "decoder.mid.block_1.conv1.weight";
-    let Some(prefix) = [VAE, ""].into_iter().find(|prefix| file.contains(&format!("{prefix}{mark}"))) else {
+    let Some(prefix) =
+        [VAE, ""].into_iter().find(|prefix| file.contains(&format!("{prefix}{mark}")))
+    else {
         return Ok(None);
     };
     if is_compvis(file) {
@@ -257,8 +278,8 @@ fn vae_modules_in(file: &Weights, prefix: &str) -> Modules {
     vae_modules(count(&names, "encoder.down."), count(&names, "encoder.down.0.block."))
 }
 
-/// An autoencoder's attention under the names and in the shapes that diffusers has now: files from before its version
-/// 0.18 have other names, and some converters leave 1×1 convolutions.
+/// An autoencoder's attention under the names and in the shapes that diffusers has now: files from
+/// before its version 0.18 have other names, and some converters leave 1×1 convolutions.
 ///
 /// # Errors
 /// A tensor that cannot be a linear layer's.
@@ -275,14 +296,17 @@ pub fn spelt_anew(vae: &Weights) -> Result<Weights, Error> {
             "proj_attn" => "to_out.0",
             other => other,
         };
-        let view = if kind == "weight" && new.starts_with("to_") { View::Flat } else { View::Whole };
+        let view =
+            if kind == "weight" && new.starts_with("to_") { View::Flat } else { View::Whole };
         vec![(format!("{block}.attentions.0.{new}.{kind}"), view)]
     })
 }
 
-/// How a UNet's tensor is called in diffusers that `CompVis` calls so, in a UNet of which these are diffusers'
-/// names.
-pub fn unet_names_of_compvis<'a>(names: impl Iterator<Item = &'a str>) -> impl Fn(&str) -> Option<String> {
+/// How a UNet's tensor is called in diffusers that `CompVis` calls so, in a UNet of which these are
+/// diffusers' names.
+pub fn unet_names_of_compvis<'a>(
+    names: impl Iterator<Item = &'a str>,
+) -> impl Fn(&str) -> Option<String> {
     let modules = unet_modules(&Blocks::of_diffusers(&names.collect::<Vec<_>>()));
     move |name| {
         let inside = name.strip_prefix(UNET).or_else(|| name.strip_prefix("diffusion_model."))?;
@@ -307,7 +331,10 @@ fn inward<'a>(modules: &'a Modules, prefix: &'a str) -> impl Fn(&str) -> Vec<(St
 ///
 /// # Errors
 /// A tensor that has no name there.
-pub fn to_compvis(component: &str, tensors: &[(String, Tensor)]) -> Result<Vec<(String, Tensor)>, Error> {
+pub fn to_compvis(
+    component: &str,
+    tensors: &[(String, Tensor)],
+) -> Result<Vec<(String, Tensor)>, Error> {
     let names: Vec<&str> = tensors.iter().map(|(name, _)| name.as_str()).collect();
     let (modules, prefix) = match component {
         "unet" => (unet_modules(&Blocks::of_diffusers(&names)), UNET),
@@ -317,17 +344,19 @@ pub fn to_compvis(component: &str, tensors: &[(String, Tensor)]) -> Result<Vec<(
         }
         _ if openclip::is_openclip(tensors) => return openclip::to_openclip(tensors, OPEN_CLIP),
         _ => {
-            let renamed =
-                |(name, tensor): &(String, Tensor)| (format!("{CLIP}{name}"), tensor.shallow_clone());
+            let renamed = |(name, tensor): &(String, Tensor)| {
+                (format!("{CLIP}{name}"), tensor.shallow_clone())
+            };
             return Ok(tensors.iter().map(renamed).collect());
         }
     };
     tensors
         .iter()
         .map(|(name, tensor)| {
-            let (new, shaping) = modules
-                .outward(name)
-                .ok_or_else(|| Error::Unnamed { name: format!("{component}.{name}"), dialect: "CompVis" })?;
+            let (new, shaping) = modules.outward(name).ok_or_else(|| Error::Unnamed {
+                name: format!("{component}.{name}"),
+                dialect: "CompVis",
+            })?;
             Ok((format!("{prefix}{new}"), shaping.apply(tensor)))
         })
         .collect()
@@ -353,7 +382,8 @@ struct Blocks {
 impl Blocks {
     fn of_diffusers(names: &[&str]) -> Self {
         let levels = count(names, "down_blocks.");
-        let attends = (0..levels).map(|i| begins(names, &format!("up_blocks.{i}.attentions."))).collect();
+        let attends =
+            (0..levels).map(|i| begins(names, &format!("up_blocks.{i}.attentions."))).collect();
         Self { levels, layers: count(names, "down_blocks.0.resnets."), attends }
     }
 
@@ -363,8 +393,9 @@ impl Blocks {
         let change = |i: &usize| begins(names, &format!("input_blocks.{i}.0.op."));
         let row = (1..inputs).find(change).unwrap_or(inputs).max(1);
         let levels = inputs.div_ceil(row);
-        let attends =
-            (0..levels).map(|i| begins(names, &format!("output_blocks.{}.1.norm.", i * row))).collect();
+        let attends = (0..levels)
+            .map(|i| begins(names, &format!("output_blocks.{}.1.norm.", i * row)))
+            .collect();
         Self { levels, layers: row - 1, attends }
     }
 }
@@ -402,10 +433,16 @@ fn unet_modules(blocks: &Blocks) -> Modules {
     let row = blocks.layers + 1;
     for i in 0..blocks.levels {
         for j in 0..blocks.layers {
-            resnet(format!("down_blocks.{i}.resnets.{j}"), format!("input_blocks.{}.0", 1 + i * row + j));
+            resnet(
+                format!("down_blocks.{i}.resnets.{j}"),
+                format!("input_blocks.{}.0", 1 + i * row + j),
+            );
         }
         for j in 0..row {
-            resnet(format!("up_blocks.{i}.resnets.{j}"), format!("output_blocks.{}.0", i * row + j));
+            resnet(
+                format!("up_blocks.{i}.resnets.{j}"),
+                format!("output_blocks.{}.0", i * row + j),
+            );
         }
     }
     for i in 0..blocks.levels {
@@ -422,8 +459,10 @@ fn unet_modules(blocks: &Blocks) -> Modules {
         let attends = blocks.attends.get(i).copied().unwrap_or(false);
         if attends {
             for j in 0..row {
-                modules
-                    .add(format!("up_blocks.{i}.attentions.{j}"), format!("output_blocks.{}.1", i * row + j));
+                modules.add(
+                    format!("up_blocks.{i}.attentions.{j}"),
+                    format!("output_blocks.{}.1", i * row + j),
+                );
             }
         }
         // Its number counts what stands before it.
@@ -458,9 +497,10 @@ fn vae_modules(levels: usize, layers: usize) -> Modules {
                 (format!("{half}.mid_block.resnets.{n}"), format!("{half}.mid.block_{}", n + 1));
             resnet(&mut modules, &ours, &theirs);
         }
-        let (ours, theirs) = (format!("{half}.mid_block.attentions.0"), format!("{half}.mid.attn_1"));
-        // Some programs leave diffusers' names of these, today's or those from before 0.18, in a single file. The
-        // published name comes last: it is the one that is written.
+        let (ours, theirs) =
+            (format!("{half}.mid_block.attentions.0"), format!("{half}.mid.attn_1"));
+        // Some programs leave diffusers' names of these, today's or those from before 0.18, in a
+        // single file. The published name comes last: it is the one that is written.
         for other in ["group_norm", "norm"] {
             modules.add(format!("{ours}.group_norm"), format!("{theirs}.{other}"));
         }

@@ -1,6 +1,7 @@
-//! Inception-v3 for FID in the files that people have, under torchvision's names: `pytorch-fid`'s weights, and the
-//! `TorchScript` that NVIDIA's `StyleGAN2` and `StyleGAN3` measure with (`inception-2015-12-05.pt`), which is the same network
-//! under its graph's names and has no gain behind its normalisation.
+//! Inception-v3 for FID in the files that people have, under torchvision's names: `pytorch-fid`'s
+//! weights, and the `TorchScript` that NVIDIA's `StyleGAN2` and `StyleGAN3` measure with
+//! (`inception-2015-12-05.pt`), which is the same network under its graph's names and has no gain
+//! behind its normalisation.
 
 use crate::weights::{Error, View, Weights};
 
@@ -91,7 +92,8 @@ const LAYERS: &str = "layers.";
 /// Tensors that cannot be renamed.
 pub fn read_inception(file: &Weights) -> Result<Weights, Error> {
     if file.names().any(|name| name == "layers.conv.beta") {
-        return file.renamed(|name| from_nvidia(name).map(|own| (own, View::Whole)).into_iter().collect());
+        return file
+            .renamed(|name| from_nvidia(name).map(|own| (own, View::Whole)).into_iter().collect());
     }
     file.renamed(|name| vec![(name.to_owned(), View::Whole)])
 }
@@ -133,6 +135,9 @@ mod tests {
         assert_eq!(ours.len(), all.len());
         assert!(all.iter().all(|(theirs, ours)| from_nvidia(theirs).as_ref() == Some(ours)));
         assert_eq!(from_nvidia("layers.conv_4.weight").unwrap(), "Conv2d_4a_3x3.conv.weight");
-        assert!(from_nvidia("output.weight").is_none() && from_nvidia("layers.mixed_11.conv.var").is_none());
+        assert!(
+            from_nvidia("output.weight").is_none()
+                && from_nvidia("layers.mixed_11.conv.var").is_none()
+        );
     }
 }

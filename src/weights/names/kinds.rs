@@ -12,15 +12,19 @@ pub fn describe(file: &Weights) -> String {
     let count = |part: &str| file.names().filter(|name| name.contains(part)).count();
     if Edit::is_in(file) {
         let masked = count("#mask");
-        let how =
-            if masked > 0 { format!(", {masked} of its tensors as mask and values") } else { String::new() };
+        let how = if masked > 0 {
+            format!(", {masked} of its tensors as mask and values")
+        } else {
+            String::new()
+        };
         return format!("an edit that unsee wrote{how}");
     }
     if is_lora(file) {
         let ranks: Vec<i64> = file
             .names()
             .filter(|name| {
-                split(name).is_some_and(|half| !half.up) || numbered(name).is_some_and(|(_, _, up)| !up)
+                split(name).is_some_and(|half| !half.up)
+                    || numbered(name).is_some_and(|(_, _, up)| !up)
             })
             .filter_map(|name| file.info(name)?.shape.first().copied())
             .collect();
@@ -46,7 +50,8 @@ pub fn describe(file: &Weights) -> String {
     if is_stylegan(file) {
         let both = any("g_ema.") || any("G_ema.");
         let dialect = if any("synthesis.b4.const") { "NVIDIA's" } else { "rosinality's" };
-        let judged = if any("final_conv.") || any("b4.out.") { " and its discriminator" } else { "" };
+        let judged =
+            if any("final_conv.") || any("b4.out.") { " and its discriminator" } else { "" };
         let averaged = if both { ", with averaged weights" } else { "" };
         return format!("a StyleGAN2 generator{judged} in {dialect} names{averaged}");
     }
@@ -60,7 +65,8 @@ pub fn describe(file: &Weights) -> String {
             _ => "a Stable Diffusion of its own sizes",
         };
         let whole = any("first_stage_model.") && any("cond_stage_model.");
-        let part = if whole { "a single file in CompVis' names" } else { "a UNet in CompVis' names" };
+        let part =
+            if whole { "a single file in CompVis' names" } else { "a UNet in CompVis' names" };
         let averaged = if any("model_ema.") { ", with averaged weights" } else { "" };
         return format!("{part}: {version}{averaged}");
     }

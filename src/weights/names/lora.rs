@@ -1,5 +1,5 @@
-//! Low-rank adapters (`LoRA`, Hu et al. 2021) in the dialects that people share: kohya's, PEFT's and that of
-//! diffusers before 0.20.
+//! Low-rank adapters (`LoRA`, Hu et al. 2021) in the dialects that people share: kohya's, PEFT's
+//! and that of diffusers before 0.20.
 //!
 //! Facts: kohya's `networks/lora.py`, diffusers' `utils/state_dict_utils.py`, PEFT's saved names.
 
@@ -22,7 +22,9 @@ pub struct Factors {
 
 /// Whether a file's names are an adapter's.
 pub fn is_lora(weights: &Weights) -> bool {
-    weights.names().any(|name| split(name).is_some() || foreign(name).is_some() || numbered(name).is_some())
+    weights
+        .names()
+        .any(|name| split(name).is_some() || foreign(name).is_some() || numbered(name).is_some())
 }
 
 /// The halves' ends, in the dialects that name no adapter.
@@ -69,7 +71,8 @@ pub(super) fn split(name: &str) -> Option<LoraHalf> {
         if let Some(module) = inner.strip_suffix(end) {
             let module = module.replace(".processor.", ".");
             let Some((attention, part)) = module.rsplit_once('.') else { continue };
-            // The UNet's output projection is the first of two modules there; text encoders have other words.
+            // The UNet's output projection is the first of two modules there; text encoders have
+            // other words.
             let part = match (attention.ends_with("self_attn"), part) {
                 (false, "to_out") => "to_out.0",
                 (true, "to_out") => "out_proj",
@@ -107,7 +110,9 @@ fn foreign(name: &str) -> Option<&'static str> {
     }
     match name.rsplit_once('.') {
         Some((_, "diff" | "diff_b")) => Some("full-difference"),
-        Some((module, "bias")) if split(&format!("{module}.weight")).is_some() => Some("LoRA with biases"),
+        Some((module, "bias")) if split(&format!("{module}.weight")).is_some() => {
+            Some("LoRA with biases")
+        }
         _ => None,
     }
 }
@@ -116,16 +121,17 @@ fn foreign(name: &str) -> Option<&'static str> {
 /// `text_encoder.text_model.….weight`). What is assumed or left is added to `notes`.
 ///
 /// # Errors
-/// Adapters of another kind, halves without the other half, modules that the base does not have, settings that are
-/// refused.
+/// Adapters of another kind, halves without the other half, modules that the base does not have,
+/// settings that are refused.
 pub fn read_lora<'a>(
     file: &Weights,
     base: impl Iterator<Item = &'a str>,
     notes: &mut Vec<String>,
 ) -> Result<Vec<Factors>, Error> {
     if let Some((name, kind)) = file.names().find_map(|name| Some((name, foreign(name)?))) {
-        let why =
-            format!("`{name}` belongs to a {kind} adapter; LoRA's products of two matrices can be read");
+        let why = format!(
+            "`{name}` belongs to a {kind} adapter; LoRA's products of two matrices can be read"
+        );
         return Err(Error::unfit(file.path(name), why));
     }
     let base: Vec<&str> = base.collect();
@@ -159,7 +165,9 @@ pub fn read_lora<'a>(
     }
     let alone: Vec<&str> = file
         .names()
-        .filter(|name| name.strip_suffix(".alpha").is_some_and(|module| !halves.contains_key(module)))
+        .filter(|name| {
+            name.strip_suffix(".alpha").is_some_and(|module| !halves.contains_key(module))
+        })
         .collect();
     if let Some(first) = alone.first() {
         notes.push(format!(
@@ -173,7 +181,8 @@ pub fn read_lora<'a>(
         return Err(Error::unfit(
             file.path(name),
             format!(
-                "`{name}` is the alpha of an attention processor, which is not read; save the adapter in PEFT's or kohya's names"
+                "`{name}` is the alpha of an attention processor, which is not read; save the \
+                 adapter in PEFT's or kohya's names"
             ),
         ));
     }
@@ -182,7 +191,10 @@ pub fn read_lora<'a>(
     let mut unknown = Vec::new();
     for (module, pair) in halves {
         let [Some(down), Some(up)] = pair else {
-            return Err(Error::unfit(file.path(""), format!("`{module}` has one of its two factors only")));
+            return Err(Error::unfit(
+                file.path(""),
+                format!("`{module}` has one of its two factors only"),
+            ));
         };
         let bare = module.strip_prefix("base_model.model.").unwrap_or(&module);
         match modules.get(bare) {
@@ -191,7 +203,8 @@ pub fn read_lora<'a>(
                     return Err(Error::unfit(
                         file.path(&up),
                         format!(
-                            "it adapts `{name}` twice, by `{}` and by `{up}`; remove one of the two",
+                            "it adapts `{name}` twice, by `{}` and by `{up}`; remove one of the \
+                             two",
                             other.up
                         ),
                     ));
@@ -207,7 +220,8 @@ pub fn read_lora<'a>(
         return Err(Error::unfit(
             file.path(""),
             format!(
-                "{} of its {} modules are not in the base, `{first}` for one (the base has `{example}`); was it made for another architecture, SDXL perhaps?",
+                "{} of its {} modules are not in the base, `{first}` for one (the base has \
+                 `{example}`); was it made for another architecture, SDXL perhaps?",
                 unknown.len(),
                 unknown.len() + found.len()
             ),
@@ -289,13 +303,15 @@ pub enum Dialect {
     Peft,
 }
 
-/// One module's factors under a dialect's names; alpha is the rank, so that the product counts once.
+/// One module's factors under a dialect's names; alpha is the rank, so that the product counts
+/// once.
 pub fn named_lora(dialect: Dialect, name: &str, down: Tensor, up: Tensor) -> Vec<(String, Tensor)> {
     let module = name.strip_suffix(".weight").unwrap_or(name);
     match dialect {
         Dialect::Kohya => {
             let spelt = spellings(module);
-            let module = spelt.iter().find(|name| name.starts_with("lora_")).map_or(module, String::as_str);
+            let module =
+                spelt.iter().find(|name| name.starts_with("lora_")).map_or(module, String::as_str);
             let alpha = Tensor::from(down.size()[0] as f32);
             vec![
                 (format!("{module}.alpha"), alpha),

@@ -1,9 +1,11 @@
-//! `LoRA` in the dialect of the first program that had it for Stable Diffusion (`cloneofsimo/lora`): factors have numbers,
-//! `unet:9:down`, in the order in which `PyTorch` goes through the modules.
+//! `LoRA` in the dialect of the first program that had it for Stable Diffusion
+//! (`cloneofsimo/lora`): factors have numbers, `unet:9:down`, in the order in which `PyTorch` goes
+//! through the modules.
 //!
-//! That order is of diffusers in 2022: all of the way down, all of the way up, the middle last, and in each transformer
-//! self-attention, the gated layer, cross-attention. Later versions have the gated layer last. Every factor's shape is
-//! held against the module's, so that a file of another order is refused.
+//! That order is of diffusers in 2022: all of the way down, all of the way up, the middle last, and
+//! in each transformer self-attention, the gated layer, cross-attention. Later versions have the
+//! gated layer last. Every factor's shape is held against the module's, so that a file of another
+//! order is refused.
 
 use super::lora::Factors;
 use crate::weights::{Error, Weights};
@@ -34,7 +36,8 @@ pub(super) fn numbered_factors(
     let wrong = |why: String| Error::unfit(&path, why);
     let mut found = Vec::new();
     for component in ["unet", "text_encoder"] {
-        let count = file.names().filter_map(numbered).filter(|own| own.0 == component && own.2).count();
+        let count =
+            file.names().filter_map(numbered).filter(|own| own.0 == component && own.2).count();
         if count == 0 {
             continue;
         }
@@ -42,11 +45,15 @@ pub(super) fn numbered_factors(
         let targets: Vec<String> = serde_json::from_str(&about).unwrap_or_default();
         let known = ["CrossAttention", "Attention", "GEGLU", "CLIPAttention"];
         if let Some(strange) = targets.iter().find(|target| !known.contains(&target.as_str())) {
-            return Err(wrong(format!("it adapts {strange} modules too, whose order is not known")));
+            return Err(wrong(format!(
+                "it adapts {strange} modules too, whose order is not known"
+            )));
         }
         let gated = targets.is_empty() || targets.iter().any(|target| target == "GEGLU");
         let shape = |number: usize, half: &str| {
-            file.info(&format!("{component}:{number}:{half}")).map(|info| info.shape).unwrap_or_default()
+            file.info(&format!("{component}:{number}:{half}"))
+                .map(|info| info.shape)
+                .unwrap_or_default()
         };
         // Behind the four of self-attention: the gated layer has more outputs than inputs.
         let late = shape(4, "up").first() == shape(4, "down").get(1);
@@ -56,7 +63,8 @@ pub(super) fn numbered_factors(
         };
         if modules.len() != count {
             return Err(wrong(format!(
-                "it adapts {count} modules of the {component}, the base has {} of these kinds; was it made for another architecture?",
+                "it adapts {count} modules of the {component}, the base has {} of these kinds; was \
+                 it made for another architecture?",
                 modules.len()
             )));
         }
@@ -104,12 +112,17 @@ fn unet_modules(base: &[&str], gated: bool, late: bool) -> Vec<String> {
         .flat_map(|(_, _, block)| {
             let gate = gated.then(|| format!("{block}.ff.net.0.proj.weight"));
             let (before, after) = if late { (None, gate) } else { (gate, None) };
-            attention(block, "attn1").into_iter().chain(before).chain(attention(block, "attn2")).chain(after)
+            attention(block, "attn1")
+                .into_iter()
+                .chain(before)
+                .chain(attention(block, "attn2"))
+                .chain(after)
         })
         .collect()
 }
 
-/// A text encoder's adapted weights in their order: transformers names keys and values before queries.
+/// A text encoder's adapted weights in their order: transformers names keys and values before
+/// queries.
 fn text_modules(base: &[&str]) -> Vec<String> {
     let mut layers: Vec<(u32, &str)> = base
         .iter()

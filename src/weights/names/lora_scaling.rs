@@ -1,5 +1,6 @@
-//! By what a `LoRA`'s product is scaled: alpha / rank, or alpha / √rank (rank-stabilised). It is said in a tensor beside the
-//! factors (kohya), in a file beside the weights (`PEFT`), or in the file's metadata (diffusers).
+//! By what a `LoRA`'s product is scaled: alpha / rank, or alpha / √rank (rank-stabilised). It is
+//! said in a tensor beside the factors (kohya), in a file beside the weights (`PEFT`), or in the
+//! file's metadata (diffusers).
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -64,7 +65,10 @@ impl Configuration for LoraConfigFile {
             ("qalora_group_size", Rule::Harmless("of QA-LoRA, which is refused")),
             ("use_bdlora", OFF),
             ("fan_in_fan_out", Rule::Only(&["null", "false"], "its matrices are turned")),
-            ("modules_to_save", Rule::Only(&["null", "[]"], "it holds whole modules beside the adapter")),
+            (
+                "modules_to_save",
+                Rule::Only(&["null", "[]"], "it holds whole modules beside the adapter"),
+            ),
             (
                 "init_lora_weights",
                 Rule::Only(
@@ -119,14 +123,17 @@ impl LoraConfigFile {
     }
 }
 
-/// Whether a pattern of PEFT's names a module: as a regular expression at the end of its name, behind a dot.
+/// Whether a pattern of PEFT's names a module: as a regular expression at the end of its name,
+/// behind a dot.
 fn fits(pattern: &str, module: &str) -> Result<bool, String> {
     let (start, plain) = match pattern.strip_prefix('^') {
         Some(plain) => (true, plain),
         None => (false, pattern),
     };
     if plain.contains(['\\', '*', '+', '?', '(', ')', '[', ']', '{', '}', '|', '^', '$']) {
-        return Err(format!("alpha_pattern `{pattern}` is a regular expression; names of modules are read"));
+        return Err(format!(
+            "alpha_pattern `{pattern}` is a regular expression; names of modules are read"
+        ));
     }
     let same = |own: &str| {
         own.chars().count() == plain.chars().count()
@@ -152,26 +159,31 @@ impl Scalings {
         let mut configs = Vec::new();
         let beside = path.with_file_name("adapter_config.json");
         let of_peft = file.names().any(|name| name.starts_with("base_model.model."))
-            || path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("adapter_model."));
+            || path
+                .file_name()
+                .is_some_and(|name| name.to_string_lossy().starts_with("adapter_model."));
         let metadata = file.metadata().remove("lora_adapter_metadata");
         if of_peft && beside.is_file() {
             let json = fields::open(&beside).map_err(unfit)?;
             configs.push((String::new(), fields::read(&json, &beside, notes).map_err(unfit)?));
         } else if let Some(text) = metadata {
-            let json = fields::parse(&text).map_err(|error| Error::unfit(&path, error.to_string()))?;
+            let json =
+                fields::parse(&text).map_err(|error| Error::unfit(&path, error.to_string()))?;
             let mut components: BTreeMap<&str, Map<String, Value>> = BTreeMap::new();
             for (key, value) in json.as_object().into_iter().flatten() {
                 let (component, field) = key.split_once('.').unwrap_or(("", key));
                 components.entry(component).or_default().insert(field.to_owned(), value.clone());
             }
             for (component, json) in components {
-                let prefix = if component.is_empty() { String::new() } else { format!("{component}.") };
+                let prefix =
+                    if component.is_empty() { String::new() } else { format!("{component}.") };
                 let config = fields::read(&Value::Object(json), &path, notes).map_err(unfit)?;
                 configs.push((prefix, config));
             }
         } else if of_peft {
             notes.push(format!(
-                "{}: there is no adapter_config.json beside it, so that its alpha is assumed to be its rank",
+                "{}: there is no adapter_config.json beside it, so that its alpha is assumed to be \
+                 its rank",
                 path.display()
             ));
         }
@@ -183,9 +195,13 @@ impl Scalings {
         if file.contains(&name) {
             let alpha = file.tensor(&name)?;
             if alpha.numel() != 1 {
-                return Err(Error::unfit(file.path(&name), format!("`{name}` is no single number")));
+                return Err(Error::unfit(
+                    file.path(&name),
+                    format!("`{name}` is no single number"),
+                ));
             }
-            let alpha = Some(alpha.to_kind(Kind::Double).double_value(&[])).filter(|alpha| alpha.is_finite());
+            let alpha = Some(alpha.to_kind(Kind::Double).double_value(&[]))
+                .filter(|alpha| alpha.is_finite());
             if alpha.is_none() {
                 return Err(Error::unfit(file.path(&name), format!("`{name}` is NaN or infinite")));
             }

@@ -1,7 +1,8 @@
 //! `OpenCLIP`'s names of a text encoder, as Stable Diffusion 2.x checkpoints have it.
 //!
-//! Its queries, keys and values lie in one matrix. Facts: `open_clip/transformer.py`, and what diffusers makes
-//! of it: it leaves out the last of the 24 layers, because Stable Diffusion 2 reads the layer before it.
+//! Its queries, keys and values lie in one matrix. Facts: `open_clip/transformer.py`, and what
+//! diffusers makes of it: it leaves out the last of the 24 layers, because Stable Diffusion 2 reads
+//! the layer before it.
 
 use super::modules::Modules;
 use crate::torch::Tensor;
@@ -10,9 +11,12 @@ use crate::weights::{Error, View, Weights};
 /// The width of Stable Diffusion 2.x' encoder, which is `OpenCLIP`'s (CLIP ViT-L's is 768).
 const WIDTH: i64 = 1024;
 
-/// Whether these are the tensors, under transformers' names, of an encoder that Stable Diffusion 2.x has.
+/// Whether these are the tensors, under transformers' names, of an encoder that Stable Diffusion
+/// 2.x has.
 pub(super) fn is_openclip(tensors: &[(String, Tensor)]) -> bool {
-    tensors.iter().any(|(name, tensor)| name.ends_with("final_layer_norm.weight") && tensor.size() == [WIDTH])
+    tensors
+        .iter()
+        .any(|(name, tensor)| name.ends_with("final_layer_norm.weight") && tensor.size() == [WIDTH])
 }
 
 fn modules(layers: usize) -> Modules {
@@ -62,7 +66,10 @@ pub(super) fn from_openclip(file: &Weights, prefix: &str) -> Result<Weights, Err
                 .iter()
                 .zip(0..)
                 .map(|(part, n)| {
-                    (format!("text_model.encoder.layers.{i}.self_attn.{part}.{kind}"), View::Part(n, 3))
+                    (
+                        format!("text_model.encoder.layers.{i}.self_attn.{part}.{kind}"),
+                        View::Part(n, 3),
+                    )
                 })
                 .collect(),
             _ => Vec::new(),

@@ -1,7 +1,9 @@
-//! `StyleGAN2`'s networks in the files that people have, under rosinality's names: rosinality's checkpoints (`g_ema`, `g`
-//! and `d` in one file, or a network alone) and NVIDIA's pickles (`G_ema`, `G`, `D`).
+//! `StyleGAN2`'s networks in the files that people have, under rosinality's names: rosinality's
+//! checkpoints (`g_ema`, `g` and `d` in one file, or a network alone) and NVIDIA's pickles
+//! (`G_ema`, `G`, `D`).
 //!
-//! Facts: `convert_weight.py` of `rosinality/stylegan2-pytorch`, `training/networks.py` of `NVlabs/stylegan2-ada-pytorch`.
+//! Facts: `convert_weight.py` of `rosinality/stylegan2-pytorch`, `training/networks.py` of
+//! `NVlabs/stylegan2-ada-pytorch`.
 
 use crate::fields::{Class, Rule};
 use crate::torch::{Kind, Tensor};
@@ -15,7 +17,8 @@ const LABELS: Rule = Rule::Harmless("of networks that draw under labels, which a
 const SHAPES: Rule = Rule::Harmless("the tensors' shapes say it");
 const SPEED: Rule = Rule::Harmless("how it is computed, not what");
 
-/// What NVIDIA's networks say of themselves beside their tensors, by the names of their modules' attributes.
+/// What NVIDIA's networks say of themselves beside their tensors, by the names of their modules'
+/// attributes.
 pub const STYLEGAN2: Class = Class {
     name: "StyleGAN2 (NVIDIA)",
     fields: &[&[
@@ -34,7 +37,10 @@ pub const STYLEGAN2: Class = Class {
         ("use_noise", Rule::Only(&["true"], ONLY)),
         (
             "bias_gain",
-            Rule::Only(&["1", "0.01"], "learning rates of the mapping other than 0.01 are not built"),
+            Rule::Only(
+                &["1", "0.01"],
+                "learning rates of the mapping other than 0.01 are not built",
+            ),
         ),
         ("num_channels", Rule::Only(&["1"], "one channel of deviations is built")),
         ("resample_filter", Rule::Honoured),
@@ -80,9 +86,9 @@ pub struct Gan {
 /// Whether a file has a `StyleGAN2` in it. An edit has a generator's tensors, and is none.
 pub fn is_stylegan(file: &Weights) -> bool {
     !Edit::is_in(file)
-        && file
-            .names()
-            .any(|name| name.ends_with("to_rgb1.conv.weight") || name.ends_with("synthesis.b4.const"))
+        && file.names().any(|name| {
+            name.ends_with("to_rgb1.conv.weight") || name.ends_with("synthesis.b4.const")
+        })
 }
 
 /// What a file is that holds a generator of another kind, from its tensors' names.
@@ -115,7 +121,8 @@ fn is_usual_filter(filter: &Tensor) -> bool {
 /// Takes a file's networks apart.
 ///
 /// # Errors
-/// A file without a generator, one of another architecture, tensors of shapes that cannot be theirs.
+/// A file without a generator, one of another architecture, tensors of shapes that cannot be
+/// theirs.
 pub fn read_stylegan(file: &Weights) -> Result<Gan, Error> {
     let wrong = |why: &str| Err(Error::no_stylegan(file.path(""), why));
     if let Some(kind) = foreign_gan(file) {
@@ -132,9 +139,13 @@ pub fn read_stylegan(file: &Weights) -> Result<Gan, Error> {
         }
     }
     if file.names().any(|name| name.ends_with("mapping.embed.weight")) {
-        return wrong("it draws under labels (a class-conditional network), which unsee does not do");
+        return wrong(
+            "it draws under labels (a class-conditional network), which unsee does not do",
+        );
     }
-    for name in file.names().filter(|name| name.ends_with("resample_filter") || name.ends_with(".kernel")) {
+    for name in
+        file.names().filter(|name| name.ends_with("resample_filter") || name.ends_with(".kernel"))
+    {
         if !is_usual_filter(&file.tensor(name)?) {
             return wrong(&format!(
                 "`{name}` is another filter than StyleGAN2's [1, 3, 3, 1], which alone is built"
@@ -146,7 +157,10 @@ pub fn read_stylegan(file: &Weights) -> Result<Gan, Error> {
         let found = if theirs {
             let side = top(file, prefix);
             file.renamed(|name| {
-                name.strip_prefix(prefix).and_then(|rest| from_nvidia(rest, side)).into_iter().collect()
+                name.strip_prefix(prefix)
+                    .and_then(|rest| from_nvidia(rest, side))
+                    .into_iter()
+                    .collect()
             })?
         } else {
             file.renamed(|name| {
@@ -176,7 +190,9 @@ pub fn read_stylegan(file: &Weights) -> Result<Gan, Error> {
             Some(alone) if alone.contains("final_conv.0.weight") => {
                 return wrong(ALONE);
             }
-            _ => return wrong("it has no StyleGAN2 generator under rosinality's or NVIDIA's names"),
+            _ => {
+                return wrong("it has no StyleGAN2 generator under rosinality's or NVIDIA's names");
+            }
         },
     };
     let about = file.metadata();
@@ -197,8 +213,9 @@ pub fn read_stylegan(file: &Weights) -> Result<Gan, Error> {
     })
 }
 
-/// rosinality's own name of a tensor; `None` for what is no weight. Filters are rebuilt, `module.` stands before every
-/// name in files of several GPUs, and names with `__` are what Adapt-then-Unlearn's code keeps beside the weights.
+/// rosinality's own name of a tensor; `None` for what is no weight. Filters are rebuilt, `module.`
+/// stands before every name in files of several GPUs, and names with `__` are what
+/// Adapt-then-Unlearn's code keeps beside the weights.
 fn from_rosinality(name: &str) -> Option<(String, View)> {
     let name = name.strip_prefix("module.").unwrap_or(name);
     let network = [
@@ -214,7 +231,8 @@ fn from_rosinality(name: &str) -> Option<(String, View)> {
         MEAN_STYLE,
     ];
     let weight = network.iter().any(|start| name.starts_with(start));
-    (weight && !name.ends_with(".kernel") && !name.contains("__")).then(|| (name.to_owned(), View::Whole))
+    (weight && !name.ends_with(".kernel") && !name.contains("__"))
+        .then(|| (name.to_owned(), View::Whole))
 }
 
 /// The largest block that a network of NVIDIA's has, in pixels.
@@ -227,7 +245,8 @@ fn top(file: &Weights, prefix: &str) -> u32 {
     file.names().filter_map(side).max().unwrap_or(4)
 }
 
-/// What rosinality calls a tensor of NVIDIA's in a network of `size` pixels; `None` for what it does not have.
+/// What rosinality calls a tensor of NVIDIA's in a network of `size` pixels; `None` for what it
+/// does not have.
 fn from_nvidia(name: &str, size: u32) -> Option<(String, View)> {
     let whole = |name: String| Some((name, View::Whole));
     if name == "mapping.w_avg" {
@@ -242,8 +261,10 @@ fn from_nvidia(name: &str, size: u32) -> Option<(String, View)> {
         None => (false, name.strip_prefix('b')?),
     };
     let (side, rest) = rest.split_once('.')?;
-    let side: u32 =
-        side.parse().ok().filter(|side: &u32| side.is_power_of_two() && (4..=size).contains(side))?;
+    let side: u32 = side
+        .parse()
+        .ok()
+        .filter(|side: &u32| side.is_power_of_two() && (4..=size).contains(side))?;
     // Doublings since 4 pixels.
     let level = side.ilog2() - 2;
     if !drawn {

@@ -1,5 +1,5 @@
-//! Where the records of a zip archive lie. `torch.save` stores them as they are, so nothing is unpacked
-//! and no archive can be larger in memory than on the disk.
+//! Where the records of a zip archive lie. `torch.save` stores them as they are, so nothing is
+//! unpacked and no archive can be larger in memory than on the disk.
 
 use std::collections::BTreeMap;
 use std::io::Cursor;

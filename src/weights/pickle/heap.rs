@@ -75,9 +75,11 @@ impl<'a> Heap<'a> {
     /// A dictionary's value under a key of text; the last one that was set.
     pub(super) fn item(&self, dict: Id, key: &str) -> Option<Id> {
         match self.get(dict) {
-            PickleValue::Dict(items) => {
-                items.iter().rev().find(|(own, _)| self.text(*own) == Some(key)).map(|(_, value)| *value)
-            }
+            PickleValue::Dict(items) => items
+                .iter()
+                .rev()
+                .find(|(own, _)| self.text(*own) == Some(key))
+                .map(|(_, value)| *value),
             _ => None,
         }
     }

@@ -1,8 +1,9 @@
 //! Reads a pickle as data. Python's pickles are programs for a stack machine; this one knows the
-//! instructions that build values, looks names up in a list that the caller gives, and calls nothing.
+//! instructions that build values, looks names up in a list that the caller gives, and calls
+//! nothing.
 //!
-//! Values lie on a heap and are spoken of by number, so that a pickle which contains itself leaks nothing
-//! and a deep one overflows no stack. What a file can make it hold is bounded by [`LIMIT`].
+//! Values lie on a heap and are spoken of by number, so that a pickle which contains itself leaks
+//! nothing and a deep one overflows no stack. What a file can make it hold is bounded by [`LIMIT`].
 //!
 //! The instructions are those of `pickletools`, protocols 0 to 5.
 
@@ -26,8 +27,8 @@ fn broken<T>(why: impl Into<String>) -> Result<T, Fault> {
     Err(Fault::Broken(why.into()))
 }
 
-/// Reads the pickle at the start of `bytes`: its heap, its value, and how many bytes it is long. A name is
-/// accepted where `knows` says so.
+/// Reads the pickle at the start of `bytes`: its heap, its value, and how many bytes it is long. A
+/// name is accepted where `knows` says so.
 ///
 /// # Errors
 /// A name that is not known, an instruction that is not followed, and everything that does not fit.
@@ -70,7 +71,9 @@ impl<'a> Unpickler<'a, '_> {
         let n = usize::try_from(n).unwrap_or(usize::MAX);
         let taken = self.at.checked_add(n).and_then(|end| self.bytes.get(self.at..end));
         let Some(taken) = taken else {
-            return broken(format!("its pickle ends inside an instruction, {n} bytes were announced"));
+            return broken(format!(
+                "its pickle ends inside an instruction, {n} bytes were announced"
+            ));
         };
         self.at += n;
         Ok(taken)
@@ -136,7 +139,8 @@ impl<'a> Unpickler<'a, '_> {
         Ok(())
     }
 
-    /// What a call would return. An ordered dictionary is a dictionary at once, because items are put in later.
+    /// What a call would return. An ordered dictionary is a dictionary at once, because items are
+    /// put in later.
     fn make(&mut self, name: Id, arguments: Id) -> Result<(), Fault> {
         let value = match self.heap.name(name) {
             Some("collections.OrderedDict") => PickleValue::Dict(self.pairs(arguments)?),
@@ -150,7 +154,9 @@ impl<'a> Unpickler<'a, '_> {
     /// The items of `OrderedDict([[key, value], …])`.
     fn pairs(&mut self, arguments: Id) -> Result<Vec<(Id, Id)>, Fault> {
         let first = self.heap.list(arguments).and_then(<[Id]>::first);
-        let Some(items) = first.and_then(|&first| self.heap.list(first)) else { return Ok(Vec::new()) };
+        let Some(items) = first.and_then(|&first| self.heap.list(first)) else {
+            return Ok(Vec::new());
+        };
         self.copied += items.len();
         if self.copied > LIMIT {
             return broken(format!("its pickle copies more than {LIMIT} items"));
@@ -236,7 +242,9 @@ impl<'a> Unpickler<'a, '_> {
             0x80 => {
                 let protocol = self.number(1)?;
                 if protocol > 5 {
-                    return broken(format!("its pickle is of protocol {protocol}, 5 is the newest known"));
+                    return broken(format!(
+                        "its pickle is of protocol {protocol}, 5 is the newest known"
+                    ));
                 }
             }
             // A frame's length matters to readers that copy.
@@ -375,7 +383,8 @@ impl<'a> Unpickler<'a, '_> {
             }
             0x93 => {
                 let (name, module) = (self.pop()?, self.pop()?);
-                let (Some(module), Some(name)) = (self.heap.text(module), self.heap.text(name)) else {
+                let (Some(module), Some(name)) = (self.heap.text(module), self.heap.text(name))
+                else {
                     return broken("its pickle names a class by what is no text");
                 };
                 self.name(module, name)?;
@@ -414,7 +423,8 @@ impl<'a> Unpickler<'a, '_> {
                 };
                 let position = self.at - 1;
                 return broken(format!(
-                    "its pickle has the instruction {other:#04x}{name} at byte {position}, which no file of weights needs"
+                    "its pickle has the instruction {other:#04x}{name} at byte {position}, which \
+                     no file of weights needs"
                 ));
             }
         }
@@ -434,7 +444,8 @@ fn width(code: u8, plain: u8, short: u8) -> u64 {
 }
 
 fn utf8(bytes: &[u8]) -> Result<&str, Fault> {
-    std::str::from_utf8(bytes).map_err(|_| Fault::Broken("its pickle has text that is no UTF-8".to_owned()))
+    std::str::from_utf8(bytes)
+        .map_err(|_| Fault::Broken("its pickle has text that is no UTF-8".to_owned()))
 }
 
 #[cfg(test)]
@@ -456,7 +467,10 @@ mod tests {
         assert_eq!(plain(b"S'hi'\n.").unwrap(), "Text(\"hi\")");
         assert_eq!(plain(b"(K\x01K\x02t.").unwrap(), "List([0, 1])");
         assert_eq!(plain(b"}X\x01\0\0\0aK\x02s.").unwrap(), "Dict([(1, 2)])");
-        assert_eq!(plain(b"ccollections\nOrderedDict\n)R(X\x01\0\0\0aK\x02u.").unwrap(), "Dict([(3, 4)])");
+        assert_eq!(
+            plain(b"ccollections\nOrderedDict\n)R(X\x01\0\0\0aK\x02u.").unwrap(),
+            "Dict([(3, 4)])"
+        );
     }
 
     #[test]

@@ -1,10 +1,11 @@
-//! What `torch.save` wrote: a zip archive, or the older stream of pickles; and NVIDIA's networks, a pickle with such a
-//! stream for each tensor. Nothing in it is executed: the source code that NVIDIA's files and `TorchScript` carry is text like
-//! any other.
+//! What `torch.save` wrote: a zip archive, or the older stream of pickles; and NVIDIA's networks, a
+//! pickle with such a stream for each tensor. Nothing in it is executed: the source code that
+//! NVIDIA's files and `TorchScript` carry is text like any other.
 //!
-//! Nested dictionaries become dotted names; what is no tensor is left out. Formats: `torch/serialization.py`
-//! of PyTorch 2.11 (`_save`, `_legacy_save`), the functions of `torch/_utils.py` that its pickles name, and
-//! `torch_utils/persistence.py` of `NVlabs/stylegan2-ada-pytorch`.
+//! Nested dictionaries become dotted names; what is no tensor is left out. Formats:
+//! `torch/serialization.py` of PyTorch 2.11 (`_save`, `_legacy_save`), the functions of
+//! `torch/_utils.py` that its pickles name, and `torch_utils/persistence.py` of
+//! `NVlabs/stylegan2-ada-pytorch`.
 
 mod archive;
 mod heap;
@@ -39,8 +40,8 @@ impl File {
     /// Reads the pickle and checks each tensor against the storage that it looks into.
     ///
     /// # Errors
-    /// A file that `torch.save` did not write or that is damaged, a class or function in it that is not
-    /// tensors' own, a file without any tensor.
+    /// A file that `torch.save` did not write or that is damaged, a class or function in it that is
+    /// not tensors' own, a file without any tensor.
     pub(super) fn new(map: Map) -> Result<Self, Error> {
         let bytes = map.bytes();
         let (Found { leaves, facts }, storages) = if bytes.starts_with(b"PK\x03\x04") {
@@ -83,7 +84,8 @@ impl File {
     /// # Errors
     /// A name that is not there.
     pub(super) fn bytes(&self, name: &str) -> Result<Cow<'_, [u8]>, Error> {
-        let (range, layout) = self.tensors.get(name).ok_or_else(|| Error::missing(name, self.path()))?;
+        let (range, layout) =
+            self.tensors.get(name).ok_or_else(|| Error::missing(name, self.path()))?;
         if layout.is_contiguous() {
             // Seen to fit when the file was opened.
             return Ok(Cow::Borrowed(
@@ -101,7 +103,8 @@ impl File {
     /// # Errors
     /// A name that is not there.
     pub(super) fn tensor(&self, name: &str) -> Result<Tensor, Error> {
-        let (range, layout) = self.tensors.get(name).ok_or_else(|| Error::missing(name, self.path()))?;
+        let (range, layout) =
+            self.tensors.get(name).ok_or_else(|| Error::missing(name, self.path()))?;
         self.map.tensor(range.clone(), layout)
     }
 }
@@ -158,8 +161,8 @@ fn zipped(map: &Map) -> Result<(Found, Storages), Error> {
     Ok((found, storages))
 }
 
-/// PyTorch's format before 1.6: a magic number, a protocol, the machine, the value, the storages' keys,
-/// each a pickle; then each storage, its length before it.
+/// PyTorch's format before 1.6: a magic number, a protocol, the machine, the value, the storages'
+/// keys, each a pickle; then each storage, its length before it.
 struct Stream<'a> {
     heap: Heap<'a>,
     root: Id,
@@ -193,11 +196,16 @@ impl<'a> Stream<'a> {
         let mut storages = Storages::new();
         for &key in keys {
             let key = of_keys.text(key).ok_or_else(|| broken("a storage's key is no text"))?;
-            let count = bytes.get(at..at + 8).and_then(|eight| eight.try_into().ok()).map(u64::from_le_bytes);
+            let count = bytes
+                .get(at..at + 8)
+                .and_then(|eight| eight.try_into().ok())
+                .map(u64::from_le_bytes);
             // Its length is said in elements, and their type where it is spoken of.
             let size = sizes.get(key).ok_or_else(|| broken("a storage is never spoken of"))?;
             let end = count
-                .and_then(|count| usize::try_from(count).ok()?.checked_mul(*size)?.checked_add(at + 8))
+                .and_then(|count| {
+                    usize::try_from(count).ok()?.checked_mul(*size)?.checked_add(at + 8)
+                })
                 .filter(|&end| end <= bytes.len())
                 .ok_or_else(|| broken("it ends before its storages do"))?;
             storages.insert(key.to_owned(), at + 8..end);
@@ -229,7 +237,8 @@ fn bare(map: &Map) -> Result<(Found, Storages), Error> {
         let kind = if let Some((_, kind)) = storages.get(&key) {
             *kind
         } else {
-            let Stream { heap, root, storages: own } = Stream::read(stream).map_err(fault(map.path()))?;
+            let Stream { heap, root, storages: own } =
+                Stream::read(stream).map_err(fault(map.path()))?;
             let wrong = || Error::damaged(map.path(), format!("the stream {key} holds no storage"));
             let (name, kind) = tensors::storage(&heap, root).ok_or_else(wrong)?;
             let range = own.get(&name).ok_or_else(wrong)?;

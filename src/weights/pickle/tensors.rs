@@ -14,11 +14,12 @@ const DEPTH: usize = 12;
 const NAME: usize = 1_000;
 /// Most values that are looked at, so that dictionaries which share their parts end.
 const VALUES: usize = 1_000_000;
-/// Most bytes of tensors' names together, for the same reason; the largest published model has 0.3 MB of them.
+/// Most bytes of tensors' names together, for the same reason; the largest published model has 0.3
+/// MB of them.
 const NAMES: usize = 16 << 20;
 
-/// Whether a class or function is tensors' own, or holds plain data that checkpoints carry beside tensors.
-/// None of them is ever called; what is made of them is known below.
+/// Whether a class or function is tensors' own, or holds plain data that checkpoints carry beside
+/// tensors. None of them is ever called; what is made of them is known below.
 pub(super) fn known(name: &str) -> bool {
     storage_kind(name).is_some()
         || matches!(
@@ -37,7 +38,8 @@ pub(super) fn known(name: &str) -> bool {
                 | "torch.storage._load_from_bytes"
                 | "__builtin__.set"
                 | "builtins.set"
-                // The numbers and the label that Lightning put into the published SD 1.x checkpoints
+                // The numbers and the label that Lightning put into the published SD 1.x
+                // checkpoints
                 | "numpy.core.multiarray.scalar"
                 | "numpy._core.multiarray.scalar"
                 | "numpy.dtype"
@@ -149,7 +151,9 @@ impl Walk<'_, '_> {
     fn value(&mut self, id: Id, name: &str, depth: usize) -> Result<(), String> {
         self.values += 1;
         if self.values > VALUES || depth > DEPTH {
-            return Err(format!("its dictionaries are nested more than {DEPTH} deep, or without end"));
+            return Err(format!(
+                "its dictionaries are nested more than {DEPTH} deep, or without end"
+            ));
         }
         let heap = self.heap;
         match heap.get(id) {
@@ -176,20 +180,29 @@ impl Walk<'_, '_> {
                     self.value(parameters, name, depth + 1)?;
                 }
             }
-            PickleValue::Made { name: class, arguments, .. } if heap.name(*class) == Some(PERSISTENT) => {
+            PickleValue::Made { name: class, arguments, .. }
+                if heap.name(*class) == Some(PERSISTENT) =>
+            {
                 let whole = heap.list(*arguments).and_then(<[Id]>::first).copied();
-                let Some(state) = whole.and_then(|whole| heap.item(whole, "state")) else { return Ok(()) };
+                let Some(state) = whole.and_then(|whole| heap.item(whole, "state")) else {
+                    return Ok(());
+                };
                 for part in ["_parameters", "_buffers", "_modules"] {
                     if let Some(part) = heap.item(state, part) {
                         self.value(part, name, depth + 1)?;
                     }
                 }
                 for (fact, rule) in STYLEGAN2.iter() {
-                    let Some(value) = heap.item(state, fact).and_then(|id| plain(heap.get(id))) else {
+                    let Some(value) = heap.item(state, fact).and_then(|id| plain(heap.get(id)))
+                    else {
                         continue;
                     };
                     // What is as it must be is not worth a word.
-                    let said = if *rule == Rule::Honoured { value.is_number() } else { !rule.allows(&value) };
+                    let said = if *rule == Rule::Honoured {
+                        value.is_number()
+                    } else {
+                        !rule.allows(&value)
+                    };
                     if said {
                         self.found.facts.insert(format!("{name}.{fact}"), value.to_string());
                     }
@@ -202,7 +215,8 @@ impl Walk<'_, '_> {
                 self.value(*state, name, depth + 1)?;
             }
             PickleValue::Made { .. } => {
-                let leaf = tensor(heap, self.inner, id, 0).map_err(|why| format!("`{name}`: {why}"))?;
+                let leaf =
+                    tensor(heap, self.inner, id, 0).map_err(|why| format!("`{name}`: {why}"))?;
                 if let Some(leaf) = leaf {
                     self.names += name.len();
                     if self.names > NAMES {
@@ -253,11 +267,15 @@ fn tensor(heap: &Heap, inner: &Inner, id: Id, depth: usize) -> Result<Option<Lea
             let shape = sizes(heap, shape).ok_or("its shape is no list of sizes")?;
             let strides = sizes(heap, strides).ok_or("its steps are no list of sizes")?;
             if shape.len() != strides.len() || shape.len() > 16 {
-                return Err(format!("its shape {shape:?} and steps {strides:?} do not belong together"));
+                return Err(format!(
+                    "its shape {shape:?} and steps {strides:?} do not belong together"
+                ));
             }
             Ok(Some(Leaf { storage, offset, layout: Layout { kind, shape, strides } }))
         }
-        ("torch._utils._rebuild_parameter", &[data, ..]) if depth < 4 => tensor(heap, inner, data, depth + 1),
+        ("torch._utils._rebuild_parameter", &[data, ..]) if depth < 4 => {
+            tensor(heap, inner, data, depth + 1)
+        }
         ("torch._tensor._rebuild_from_type_v2", &[function, _, given, ..]) if depth < 4 => {
             // The function's result, with attributes that a weight does not need.
             match (heap.name(function), heap.list(given)) {
@@ -272,7 +290,8 @@ fn tensor(heap: &Heap, inner: &Inner, id: Id, depth: usize) -> Result<Option<Lea
     }
 }
 
-/// Bytes of an element of each storage that the values speak of, whether a tensor looks into it or not.
+/// Bytes of an element of each storage that the values speak of, whether a tensor looks into it or
+/// not.
 pub(super) fn element_sizes(heap: &Heap) -> BTreeMap<String, usize> {
     (0..heap.len())
         .filter_map(|id| storage(heap, id))
