@@ -1,6 +1,9 @@
-//! Settings of which a file gives some. Those that it leaves out are the usual ones of the place
-//! where they stand, which are not the same everywhere: a method's contest has other rules than one
-//! from nothing.
+//! Settings of which a file gives some, and tables of what can be set by name.
+//!
+//! What a file leaves out is as usual in the place where it stands, which is not the same
+//! everywhere: a method's GAN training has other settings than one from nothing.
+
+use std::fmt::Debug;
 
 use serde::de::{DeserializeOwned, Deserializer, Error};
 use serde::{Deserialize, Serialize};
@@ -15,14 +18,77 @@ where
     T: Serialize + DeserializeOwned,
     D: Deserializer<'de>,
 {
-    let given: Map<String, Value> = Map::deserialize(from)?;
+    merged(usual, Map::deserialize(from)?).map_err(D::Error::custom)
+}
+
+fn merged<T>(usual: &T, given: Map<String, Value>) -> Result<T, String>
+where
+    T: Serialize + DeserializeOwned,
+{
     // What has no place in JSON.
     if let Some((key, _)) = given.iter().find(|(_, value)| value.is_null()) {
-        return Err(D::Error::custom(format!("`{key}` is to be a finite number")));
+        return Err(format!("`{key}` is to be a finite number"));
     }
-    let Value::Object(mut all) = serde_json::to_value(usual).map_err(D::Error::custom)? else {
-        return Err(D::Error::custom("these settings are no table"));
+    let Value::Object(mut all) = serde_json::to_value(usual).map_err(|error| error.to_string())?
+    else {
+        return Err("these settings are no table".to_owned());
     };
     all.extend(given);
-    serde_json::from_value(Value::Object(all)).map_err(D::Error::custom)
+    serde_json::from_value(Value::Object(all)).map_err(|error| error.to_string())
+}
+
+/// Something that a table names and that has settings: a method, an attack.
+pub trait Configurable: Debug + Send + Sync {
+    /// Its name in the table.
+    fn name(&self) -> &'static str;
+
+    /// The settings that are in force, with all that a variant of it decides.
+    fn settings(&self) -> Value;
+
+    /// Says what is wrong with them, before anything is loaded.
+    ///
+    /// # Errors
+    /// The first complaint.
+    fn check(&self) -> Result<(), String>;
+}
+
+/// A line of a table: a name, and what reads the settings that a file gives.
+#[derive(Debug)]
+pub struct Entry<T: ?Sized> {
+    /// The name.
+    pub name: &'static str,
+    /// Reads settings; those that are not given are the usual ones.
+    pub read: fn(Map<String, Value>) -> Result<Box<T>, String>,
+}
+
+/// Reads given settings over the usual ones; for an [`Entry`].
+///
+/// # Errors
+/// A setting that there is none of, or of another type.
+pub fn given_over<T>(usual: &T, given: Map<String, Value>) -> Result<Box<T>, String>
+where
+    T: Serialize + DeserializeOwned,
+{
+    merged(usual, given).map(Box::new)
+}
+
+/// Looks a name up.
+///
+/// # Errors
+/// A name that no line has; the nearest and all others are named.
+pub fn entry<'t, T: ?Sized>(
+    table: &'t [Entry<T>],
+    what: &str,
+    name: &str,
+) -> Result<&'t Entry<T>, String> {
+    table.iter().find(|entry| entry.name == name).ok_or_else(|| {
+        let names: Vec<&str> = table.iter().map(|entry| entry.name).collect();
+        let nearest = names
+            .iter()
+            .max_by(|a, b| strsim::jaro_winkler(a, name).total_cmp(&strsim::jaro_winkler(b, name)))
+            .filter(|nearest| strsim::jaro_winkler(nearest, name) > 0.7)
+            .map(|nearest| format!("; did you mean `{nearest}`?"))
+            .unwrap_or_default();
+        format!("`{name}` is no {what}{nearest} There are {}", names.join(", "))
+    })
 }

@@ -1,12 +1,25 @@
 //! Attacks on erasures. One attack a file; it asks whoever judges through a closure, never by name.
 
+mod contract;
 mod relearning;
 
-pub use relearning::{RelearnCurve, RelearnPoint, Relearning};
+pub use contract::{Arm, Attack, Exposure, LOOKS, Look, Sighting};
+pub use relearning::Relearning;
+
+use crate::settings::{Entry, given_over};
+
+/// Every attack by name.
+pub const ATTACKS: &[Entry<dyn Attack>] = &[Entry {
+    name: "relearning",
+    read: |given| Ok(given_over(&Relearning::default(), given)?),
+}];
 
 /// Why an attack failed to run.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// What it was given.
+    #[error("{0}")]
+    Task(String),
     /// The training.
     #[error(transparent)]
     Training(#[from] crate::training::Error),

@@ -2,11 +2,11 @@
 //! concept's pictures until half of the concept is back. What was only hidden comes back at once.
 
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 
-use super::Error;
-use crate::generator::Synthesizer;
-use crate::settings::over;
-use crate::torch::Tensor;
+use super::{Arm, Attack, Error, Exposure, Look, Sighting};
+use crate::generator::{Model, ModelKind};
+use crate::settings::{Configurable, over};
 use crate::training::{
     self, EarlyStopping, FixedImages, GanConfig, GanTraining, TrainConfig, train_gan_and_restore,
 };
@@ -39,39 +39,16 @@ fn gan<'de, D: Deserializer<'de>>(from: D) -> Result<GanConfig, D::Error> {
     over(&Relearning::default().gan, from)
 }
 
-/// How much of the concept was there at a look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RelearnPoint {
-    /// Steps of relearning before it.
-    pub step: u64,
-    /// Pictures that show the concept.
-    pub hits: usize,
-    /// Pictures that were looked at, all of which showed it before it was taken out.
-    pub n: usize,
-}
-
-impl RelearnPoint {
-    /// How much of the concept is back: 1 is all that the base had.
-    fn share(self) -> f64 {
-        self.hits as f64 / self.n.max(1) as f64
+impl Configurable for Relearning {
+    fn name(&self) -> &'static str {
+        "relearning"
     }
-}
 
-/// How the concept came back.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct RelearnCurve {
-    /// Look by look.
-    pub curve: Vec<RelearnPoint>,
-    /// The first step that was looked at after which half was back.
-    pub half: Option<u64>,
-}
+    fn settings(&self) -> Value {
+        serde_json::json!(self)
+    }
 
-impl Relearning {
-    /// Says what is wrong with the settings.
-    ///
-    /// # Errors
-    /// The first complaint.
-    pub fn check(&self) -> Result<(), String> {
+    fn check(&self) -> Result<(), String> {
         if self.pictures < 1
             || self.steps < 1
             || self.every < 1
@@ -85,60 +62,74 @@ impl Relearning {
         }
         self.gan.check(self.steps).map_err(|why| format!("relearning's gan: {why}"))
     }
+}
 
-    /// Teaches the model, with the edit that is on it, pictures `[n, 3, size, size]` of the
-    /// concept. `back` looks at pictures of latents that showed it, and says how many show it and
-    /// how many there are. The model is left as it was.
-    ///
-    /// # Errors
-    /// A model without a discriminator; whatever stops a training.
-    pub fn run(
+impl Attack for Relearning {
+    fn model(&self) -> Option<ModelKind> {
+        Some(ModelKind::Gan)
+    }
+
+    fn pictures(&self) -> usize {
+        self.pictures
+    }
+
+    fn steps(&self, _: ModelKind) -> u64 {
+        self.steps
+    }
+
+    fn suits(&self, model: &Model<'_>) -> Result<(), String> {
+        let Model::Gan(model) = model else { return Ok(()) };
+        self.gan.fits(model.network().config().group)
+    }
+
+    fn attack(
         &self,
-        model: &dyn Synthesizer,
-        pictures: &Tensor,
-        back: &Back,
+        model: Model<'_>,
+        exposure: &Exposure,
+        look: &Look<'_>,
         seed: u64,
         watch: &mut dyn Watch,
-    ) -> Result<RelearnCurve, Error> {
-        let real_images = FixedImages::new(pictures, model.compute().device);
-        let mut looks = Evaluations { model, back, every: self.every, curve: Vec::new() };
-        looks.look(0)?;
-        let plan = TrainConfig::constant(self.steps, self.lr, seed);
-        let rivals = (model.network(), model.discriminator()?);
-        let contest = GanTraining {
-            parameters: model.parameters(),
-            early_stopping: Some(&mut looks),
-            ..GanTraining::between("relearning", rivals, &real_images, &self.gan)
+    ) -> Result<Vec<Arm>, Error> {
+        let (Model::Gan(_), Some(pictures)) = (&model, &exposure.samples) else {
+            return Err(Error::Task("relearning was shown no pictures of a GAN".to_owned()));
         };
-        train_gan_and_restore(contest, &plan, model.compute(), None, watch)?;
-        let half = looks.curve.iter().find(|sight| sight.share() >= HALF).map(|sight| sight.step);
-        Ok(RelearnCurve { curve: looks.curve, half })
+        let mut curve = Curve { model: &model, look, every: self.every, points: Vec::new() };
+        curve.look(0)?;
+        let Model::Gan(gan) = &model else { return Ok(Vec::new()) };
+        let real_images = FixedImages::new(pictures, gan.compute().device);
+        let config = TrainConfig::constant(self.steps, self.lr, seed);
+        let networks = (gan.network(), gan.discriminator()?);
+        let training = GanTraining {
+            parameters: gan.parameters(),
+            early_stopping: Some(&mut curve),
+            ..GanTraining::between("relearning", networks, &real_images, &self.gan)
+        };
+        train_gan_and_restore(training, &config, gan.compute(), None, watch)?;
+        Ok(vec![Arm { name: "concept".to_owned(), curve: curve.points }])
     }
 }
 
 /// What is looked for.
 const HALF: f64 = 0.5;
 
-/// Counts the pictures that show the concept, and all that were looked at.
-type Back<'a> = dyn Fn(&dyn Synthesizer) -> Result<(usize, usize), String> + 'a;
-
-struct Evaluations<'a> {
-    model: &'a dyn Synthesizer,
-    back: &'a Back<'a>,
+/// Looks now and then how much is back.
+struct Curve<'a, 'm> {
+    model: &'a Model<'m>,
+    look: &'a Look<'a>,
     every: u64,
-    curve: Vec<RelearnPoint>,
+    points: Vec<Sighting>,
 }
 
-impl Evaluations<'_> {
-    fn look(&mut self, step: u64) -> Result<RelearnPoint, training::Error> {
-        let (hits, n) = (self.back)(self.model).map_err(training::Error::EarlyStopping)?;
-        let sight = RelearnPoint { step, hits, n };
-        self.curve.push(sight);
-        Ok(sight)
+impl Curve<'_, '_> {
+    fn look(&mut self, step: u64) -> Result<Sighting, training::Error> {
+        let (hits, n) = (self.look)(self.model).map_err(training::Error::EarlyStopping)?;
+        let sighting = Sighting { step, hits, n };
+        self.points.push(sighting);
+        Ok(sighting)
     }
 }
 
-impl EarlyStopping for Evaluations<'_> {
+impl EarlyStopping for Curve<'_, '_> {
     fn every(&self) -> u64 {
         self.every
     }

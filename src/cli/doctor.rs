@@ -1,7 +1,7 @@
 //! What this machine can do, and why not more.
 
 use super::{Common, output};
-use crate::run::checkup;
+use crate::command::checkup::checkup;
 use crate::torch::{Device, Precision};
 
 pub(super) fn doctor(common: &Common) -> anyhow::Result<()> {

@@ -6,7 +6,12 @@ use clap::{Args, ValueEnum};
 
 use super::bars::Bars;
 use super::{Common, ModelArgs, output};
-use crate::run::{self, Adapter, Dialect, Format, Kind};
+use crate::command::diff::{Apart, diff as compare};
+use crate::command::export::export as write;
+use crate::generator::{Adapter, Format, ModuleRank};
+use crate::pipeline::ModelSettings;
+use crate::torch::Kind;
+use crate::weights::Dialect;
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum As {
@@ -103,12 +108,12 @@ pub(super) fn export(args: ExportArgs, common: &Common) -> anyhow::Result<()> {
     };
     let mut bars = Bars::new(common.quiet);
     let kept =
-        run::export(&args.model.settings(), &args.edit, &args.out, (format, kind), &mut bars)?;
+        write(&args.model.settings(), &args.edit, &args.out, (format, kind), &mut bars)?;
     if common.json {
         return output::json(&serde_json::json!({ "file": args.out, "kept": kept }));
     }
     if !kept.is_empty() {
-        let row = |part: run::ModuleRank| {
+        let row = |part: ModuleRank| {
             vec![part.name, part.rank.to_string(), format!("{:.2} %", 100.0 * part.energy)]
         };
         output::rows(
@@ -142,13 +147,13 @@ pub(super) fn diff(args: DiffArgs, common: &Common) -> anyhow::Result<()> {
     // A folder has its own.
     let config = |path: &str| args.config.clone().filter(|_| !std::path::Path::new(path).is_dir());
     let model =
-        |path: String| run::ModelSettings { config: config(&path), path, ..Default::default() };
+        |path: String| ModelSettings { config: config(&path), path, ..Default::default() };
     let (a, b) = (model(args.a), model(args.b));
-    let rows = run::diff((&a, &args.edit_a), (&b, &args.edit_b), &mut Bars::new(common.quiet))?;
+    let rows = compare((&a, &args.edit_a), (&b, &args.edit_b), &mut Bars::new(common.quiet))?;
     if common.json {
         return output::json(&rows);
     }
-    let show = |row: run::Apart| {
+    let show = |row: Apart| {
         vec![
             row.block,
             format!("{}/{}", row.changed, row.tensors),

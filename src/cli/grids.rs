@@ -6,7 +6,8 @@ use clap::Args;
 
 use super::bars::Bars;
 use super::{Common, output};
-use crate::run::{self, GridRequest, Picture, Rows};
+use crate::command::layouts::{GridRequest, Rows, canvas_folder, canvas_sheet, compare};
+use crate::pictures::Picture;
 
 #[derive(Debug, Args)]
 pub(super) struct GridArgs {
@@ -55,7 +56,7 @@ pub(super) fn grid(args: GridArgs, common: &Common) -> anyhow::Result<()> {
         show_sensitive: args.show_sensitive,
     };
     Picture::may_be_written(&args.out)?;
-    run::compare(&request, &mut Bars::new(common.quiet))?.save_as(&args.out)?;
+    compare(&request, &mut Bars::new(common.quiet))?.save_as(&args.out)?;
     say(&args.out, common)
 }
 
@@ -63,11 +64,11 @@ pub(super) fn canvas(args: CanvasArgs, common: &Common) -> anyhow::Result<()> {
     let mut bars = Bars::new(common.quiet);
     if let Some(sheet) = &args.sheet {
         Picture::may_be_written(sheet)?;
-        run::canvas_sheet(args.world).save_as(sheet)?;
+        canvas_sheet(args.world).save_as(sheet)?;
         say(sheet, common)?;
     }
     if let Some(out) = &args.out {
-        run::canvas_folder(out, args.world, args.per_cell, &mut bars)?;
+        canvas_folder(out, args.world, args.per_cell, &mut bars)?;
         say(out, common)?;
     }
     Ok(())

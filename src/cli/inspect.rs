@@ -6,7 +6,9 @@ use clap::Args;
 
 use super::{Common, output};
 use crate::fields::{Class, Rule};
-use crate::run::{self, Finding};
+use crate::command::configurations::configurations;
+use crate::command::inspect::{Finding, fits, inspect as look_into};
+use crate::pipeline::ModelSettings;
 
 #[derive(Debug, Args)]
 pub(super) struct InspectArgs {
@@ -28,10 +30,10 @@ pub(super) struct InspectArgs {
 
 pub(super) fn inspect(args: InspectArgs, common: &Common) -> anyhow::Result<()> {
     let Some(path) = args.path else { return fields(common) };
-    let mut finding: Finding = run::inspect(&path)?;
+    let mut finding: Finding = look_into(&path)?;
     if let Some(base) = args.base {
-        let base = run::ModelSettings { path: base, ..Default::default() };
-        finding.facts.push(("on the base".to_owned(), run::fits(&path, &base)?));
+        let base = ModelSettings { path: base, ..Default::default() };
+        finding.facts.push(("on the base".to_owned(), fits(&path, &base)?));
     }
     if common.json {
         return output::json(&finding);
@@ -60,7 +62,7 @@ fn fields(common: &Common) -> anyhow::Result<()> {
             ("refused", format!("unless {}: {advice}", wanted.join(" or ")))
         }
     };
-    let all = run::configurations();
+    let all = configurations();
     if common.json {
         let class = |class: &Class| {
             let field = |(name, rule): &(&str, Rule)| {

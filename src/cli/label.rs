@@ -6,7 +6,8 @@ use clap::Args;
 
 use super::bars::Bars;
 use super::{Common, output};
-use crate::run::{self, LabelSession, ModelSettings};
+use crate::command::label::{LabelSession, draw_pages, read_numbers};
+use crate::pipeline::ModelSettings;
 
 #[derive(Debug, Args)]
 pub(super) struct LabelArgs {
@@ -32,7 +33,7 @@ pub(super) fn label(args: LabelArgs, common: &Common) -> anyhow::Result<()> {
             Some(file) => fs_err::read_to_string(file)?,
             None => shows.clone(),
         };
-        let (file, [negatives, positives]) = run::read_numbers(&args.folder, &list)?;
+        let (file, [negatives, positives]) = read_numbers(&args.folder, &list)?;
         if common.json {
             return output::json(
                 &serde_json::json!({ "labels": file, "negatives": negatives, "positives": positives }),
@@ -44,7 +45,7 @@ pub(super) fn label(args: LabelArgs, common: &Common) -> anyhow::Result<()> {
     let model = ModelSettings { path: args.model, ..ModelSettings::default() };
     let session = LabelSession { model, first: args.first, samples: args.samples };
     let pages =
-        run::draw_pages(&session, &args.folder, common.compute()?, &mut Bars::new(common.quiet))?;
+        draw_pages(&session, &args.folder, common.compute()?, &mut Bars::new(common.quiet))?;
     if common.json {
         return output::json(&serde_json::json!({ "pages": pages }));
     }

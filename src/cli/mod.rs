@@ -2,7 +2,9 @@
 
 mod bars;
 mod doctor;
+mod evaluate;
 mod exports;
+mod generate;
 mod grids;
 mod inspect;
 mod jobs;
@@ -16,9 +18,11 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::run::{Batch, Compute, EmaChoice, Error, ModelSettings};
+use crate::pipeline::{Batch, ModelSettings};
+use crate::run::Error;
+use crate::weights::EmaChoice;
 use crate::sampler::{Prediction, Solver};
-use crate::torch::{Choice, Device, MemoryMode, Precision, set_threads};
+use crate::torch::{Choice, Compute, Device, MemoryMode, Precision, set_threads};
 use crate::watch::Watch as _;
 
 /// Takes a concept out of an image generator and proves that it is gone.
@@ -83,7 +87,7 @@ enum Command {
             ~/models/stable-diffusion-v1-5 --out outputs/list\n  unsee generate --model \
             miniature-gan --seeds 0-24 --truncation 0.7 --out outputs/gan"
     )]
-    Generate(jobs::GenerateArgs),
+    Generate(generate::GenerateArgs),
     /// Erase a concept and save the edit
     #[command(after_help = "PromptedImage:\n  unsee erase --forget style:Mosaic --out \
             outputs/no-mosaic\n  unsee erase --forget object:Cat --set method.density=0.3 --out \
@@ -94,7 +98,7 @@ enum Command {
     #[command(after_help = "PromptedImage:\n  unsee evaluate outputs/demo/pictures/base\n  unsee \
             evaluate after/ --base before/ --forget style:Mosaic --json\n  unsee evaluate \
             outputs/gan --unprompted --reference aligned-canvas")]
-    Evaluate(jobs::EvaluateArgs),
+    Evaluate(evaluate::EvaluateArgs),
     /// Put pictures side by side, with labels
     #[command(after_help = "PromptedImage:\n  unsee grid outputs/demo/pictures/base \
             outputs/demo/pictures/erased --only Cat --out cats.png\n  unsee grid outputs/strip \
@@ -261,9 +265,9 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Demo(args) => jobs::demo(args, common),
         Command::Run(args) => jobs::run(args, common),
-        Command::Generate(args) => jobs::generate(args, common),
+        Command::Generate(args) => generate::generate(args, common),
         Command::Erase(args) => jobs::erase(args, common),
-        Command::Evaluate(args) => jobs::evaluate(args, common),
+        Command::Evaluate(args) => evaluate::evaluate(args, common),
         Command::Grid(args) => grids::grid(args, common),
         Command::Canvas(args) => grids::canvas(args, common),
         Command::Train(args) => jobs::train(args, common),

@@ -7,11 +7,10 @@ use comfy_table::{CellAlignment, Table};
 use serde::Serialize;
 
 use super::bars::span;
-use crate::measure::{Became, Estimate, JudgeAccuracy, Rate, Role, Score, Subject};
-use crate::run::{
-    CurvePoint, Ending, GanScore, JudgeReport, Relearned, SHARE, Screened, Summary, Unlearned,
-    UnpromptedReport,
-};
+use crate::command::unprompted::UnpromptedReport;
+use crate::measure::{BASE, Became, Estimate, JudgeAccuracy, Score};
+use crate::run::record::Ending;
+use crate::study::{CurvePoint, JudgeReport, Judges, Relearned, Report};
 
 /// The first thing that could not be printed.
 static LOST: std::sync::Mutex<Option<std::io::Error>> = std::sync::Mutex::new(None);
@@ -90,46 +89,55 @@ fn percent(value: f64) -> String {
     format!("{:.1} %", 100.0 * value)
 }
 
-/// The scores, before beside after.
+/// The scores: a row for each target and measure, a column for the base and for each method.
 pub(super) fn scores(scores: &[Score]) {
-    let show = |score: Option<&Score>| {
-        score.map_or_else(String::new, |s| {
-            if s.measure == "CLIP" {
-                return format!("{:.1} [{:.1}, {:.1}]", s.value, s.low, s.high);
-            }
-            format!("{} [{}, {}]", percent(s.value), number(s.low), number(s.high))
-        })
-    };
-    let mut lines = Vec::new();
-    let mut seen: Vec<(&str, &str)> = Vec::new();
-    for score in scores {
-        let key = (score.target.as_str(), score.measure.as_str());
-        if seen.contains(&key) {
-            continue;
+    let shown: Vec<&Score> = scores.iter().filter(|score| !score.detail).collect();
+    let mut methods: Vec<&str> = Vec::new();
+    for score in &shown {
+        if !methods.contains(&score.method.as_str()) {
+            methods.push(&score.method);
         }
-        seen.push(key);
-        let of = |subject: Subject| {
-            scores
-                .iter()
-                .find(|s| (s.target.as_str(), s.measure.as_str()) == key && s.subject == subject)
-        };
-        let (before, after) = (of(Subject::Base), of(Subject::Erased));
-        let counted = after.or(before).map_or_else(String::new, |s| {
-            if s.measure == "CLIP" { s.n.to_string() } else { format!("{}/{}", s.hits, s.n) }
-        });
-        lines.push(vec![
-            score.target.clone(),
-            format!("{} (CLIP judge)", score.measure).replace("CLIP (CLIP judge)", "CLIP score"),
-            show(before),
-            show(after),
-            counted,
-        ]);
     }
-    rows(
-        &["erased", "measure", "before [95 %]", "after [95 %]", "hits/n after"],
-        lines,
-        &[2, 3, 4],
-    );
+    let several = shown.iter().any(|score| !score.judge.is_empty());
+    let mut first: Vec<&Score> = Vec::new();
+    for score in &shown {
+        if !first.iter().any(|other| other.is_of_same(score)) {
+            first.push(score);
+        }
+    }
+    let one = methods.iter().filter(|method| **method != BASE).count() == 1;
+    let mut lines = Vec::new();
+    for row in first {
+        let of = |method: &str| {
+            shown.iter().find(|score| score.method == method && score.is_of_same(row))
+        };
+        let mut line = vec![row.target.clone()];
+        if several {
+            line.push(row.judge.clone());
+        }
+        line.push(row.title());
+        line.extend(methods.iter().map(|method| {
+            of(method).map_or_else(String::new, |score| score.with_interval())
+        }));
+        if one {
+            let last = methods.iter().rev().find_map(|method| of(method));
+            line.push(last.map_or_else(String::new, |score| score.counted()));
+        }
+        lines.push(line);
+    }
+    let mut heads = vec!["erased"];
+    if several {
+        heads.push("judge");
+    }
+    heads.push("measure");
+    let numbers = heads.len();
+    heads.extend(methods.iter().copied());
+    if one {
+        heads.push("hits/n");
+    }
+    let right: Vec<usize> = (numbers..heads.len()).collect();
+    rows(&heads, lines, &right);
+    line("shares in percent, intervals at 95 %");
 }
 
 fn number(value: f64) -> String {
@@ -139,7 +147,13 @@ fn number(value: f64) -> String {
 /// What the erased prompts became.
 pub(super) fn became(became: &Became) {
     let names: Vec<String> = became.names.iter().map(|(name, n)| format!("{name} {n}")).collect();
-    line(&format!("{} prompts became: {} (of {})", became.target, names.join(", "), became.n));
+    line(&format!(
+        "{} prompts became after {}: {} (of {})",
+        became.target,
+        became.method,
+        names.join(", "),
+        became.n
+    ));
 }
 
 /// How good the judge is.
@@ -193,94 +207,97 @@ pub(super) fn agreement(agreement: &[JudgeAccuracy]) {
     }
 }
 
-/// Everything that a run ends with.
-pub(super) fn summary(summary: &Summary) {
-    scores(&summary.scores);
-    summary.became.iter().for_each(became);
-    judge(&summary.judge);
-    ending(&summary.ending);
+/// Everything that a study ends with.
+pub(super) fn report(report: &Report) {
+    scores(&report.scores);
+    report.became.iter().for_each(became);
+    report.curves.iter().for_each(curve);
+    let judges = &report.judges;
+    if let Some(labeller) = &judges.labeller {
+        let path = labeller.card.path.display();
+        line(&format!("labels to learn from by {path} ({})", short(&labeller.card.hash)));
+        judge(labeller);
+    }
+    if let Some(own) = &judges.judge {
+        judge(own);
+    }
+    if let Some(features) = &judges.features {
+        let hash = short(&features.hash);
+        line(&format!("features of FID, precision and recall: {} {hash}", features.name));
+    }
+    detectors(judges);
+    ending(&report.ending);
 }
 
-/// The rates, before beside after, and how good the screens are.
-pub(super) fn screened(screened: &Screened) {
-    let show = |rate: &Rate, estimate: Option<Estimate>| {
-        estimate.map_or_else(String::new, |e| {
-            if rate.measure == "CLIP score" {
-                return format!("{:.1} [{:.1}, {:.1}]", e.value, e.low, e.high);
-            }
-            format!("{} [{}, {}]", percent(e.value), number(e.low), number(e.high))
-        })
+fn short(hash: &str) -> String {
+    hash.chars().take(12).collect()
+}
+
+/// How a concept came back.
+fn curve(curve: &Relearned) {
+    let Some(CurvePoint { step, share }) = curve.curve.last() else { return };
+    let half = match curve.half {
+        Some(0) => ", half was never gone",
+        Some(_) => ", which is half",
+        None => "",
     };
-    let counted = |rate: &Rate| {
-        rate.after.or(rate.before).map_or_else(String::new, |e| {
-            if rate.measure == "CLIP score" {
-                e.n.to_string()
-            } else {
-                format!("{}/{}", e.hits, e.n)
-            }
-        })
-    };
-    let lines = screened.rates.iter().map(|rate| {
-        let prompts = if rate.role == Role::Concept { screened.concept.as_str() } else { "keep" };
-        let (before, after) = (show(rate, rate.before), show(rate, rate.after));
-        vec![
-            prompts.to_owned(),
-            rate.screen.clone(),
-            rate.measure.clone(),
-            before,
-            after,
-            counted(rate),
-        ]
-    });
-    let heads = ["prompts", "screen", "measure", "before [95 %]", "after [95 %]", "hits/n after"];
-    rows(&heads, lines.collect(), &[3, 4, 5]);
+    line(&format!(
+        "{} after {}: {} [{}, {}] ({} of {}) was back after {step} steps of {} on {}{half}",
+        curve.target,
+        curve.method,
+        percent(share.value),
+        number(share.low),
+        number(share.high),
+        share.hits,
+        share.n,
+        curve.attack,
+        curve.arm
+    ));
+}
+
+/// How good detectors are, and how often two of them agree.
+fn detectors(judges: &Judges) {
+    if judges.detectors.is_empty() {
+        return;
+    }
     let known = |estimate: Option<Estimate>| {
         estimate.map_or_else(
             || "not known".to_owned(),
             |e| {
-                format!(
-                    "{} [{}, {}] {}/{}",
-                    percent(e.value),
-                    number(e.low),
-                    number(e.high),
-                    e.hits,
-                    e.n
-                )
+                let (low, high) = (number(e.low), number(e.high));
+                format!("{} [{low}, {high}] {}/{}", percent(e.value), e.hits, e.n)
             },
         )
     };
-    let lines = screened.screens.iter().map(|screen| {
-        let path = screen.card.path.display().to_string();
-        vec![screen.name.clone(), path, known(screen.sensitivity), known(screen.specificity)]
+    let lines = judges.detectors.iter().map(|detector| {
+        let path = detector.card.path.display().to_string();
+        let (finds, passes) = (known(detector.sensitivity), known(detector.specificity));
+        vec![detector.name.clone(), path, finds, passes]
     });
-    rows(
-        &["screen", "folder", "finds what shows it", "lets pass what does not"],
-        lines.collect(),
-        &[2, 3],
-    );
-    if screened.screens.iter().any(|screen| screen.sensitivity.is_none()) {
+    let heads = ["judge", "folder", "finds what shows it", "lets pass what does not"];
+    rows(&heads, lines.collect(), &[2, 3]);
+    if judges.detectors.iter().any(|detector| detector.sensitivity.is_none()) {
         line(
-            "how good the screens are is not known: there are no reference pictures \
-             (screen.reference)",
+            "how good the judges are is not known: there are no reference pictures \
+             (judge.reference)",
         );
     }
-    if let Some(agreement) = screened.agreement {
-        line(&format!("both screens say the same of {}", known(Some(agreement))));
+    if let Some(agreement) = judges.agreement {
+        line(&format!("both judges say the same of {}", known(Some(agreement))));
     }
-    ending(&screened.ending);
 }
 
 /// What was seen in pictures that no prompt asked for.
-pub(super) fn survey(survey: &UnpromptedReport) {
-    let Estimate { value, low, high, hits, n } = survey.named;
+pub(super) fn unprompted(seen: &UnpromptedReport) {
+    let Estimate { value, low, high, hits, n } = seen.named;
     line(&format!(
         "style and object named with a probability of at least {}: {} [{}, {}], {hits} of {n}",
-        survey.confidence,
+        seen.confidence,
         percent(value),
         number(low),
         number(high)
     ));
-    for (what, names) in [("styles", &survey.styles), ("objects", &survey.objects)] {
+    for (what, names) in [("styles", &seen.styles), ("objects", &seen.objects)] {
         let there = names.iter().filter(|(_, count)| *count > 0).count();
         let list: Vec<String> =
             names.iter().map(|(name, count)| format!("{name} {count}")).collect();
@@ -288,9 +305,9 @@ pub(super) fn survey(survey: &UnpromptedReport) {
     }
     line(&format!(
         "styles × objects among the surely named: {} of {}",
-        survey.cells[0], survey.cells[1]
+        seen.cells[0], seen.cells[1]
     ));
-    if let (Some(own), Some(canvas)) = (survey.to_canvas, survey.of_canvas) {
+    if let (Some(own), Some(canvas)) = (seen.to_canvas, seen.of_canvas) {
         line(&format!(
             "FID to the canvas: {:.2} [{:.2}, {:.2}]; of other canvas pictures {:.2} (features: {} \
              {})",
@@ -298,97 +315,11 @@ pub(super) fn survey(survey: &UnpromptedReport) {
             own.low,
             own.high,
             canvas.value,
-            survey.features.name,
-            survey.features.hash.chars().take(12).collect::<String>()
+            seen.features.name,
+            seen.features.hash.chars().take(12).collect::<String>()
         ));
     }
-    judge(&survey.judge);
-}
-
-/// The methods of a GAN's study, concept by concept, and who looked.
-pub(super) fn unlearned(unlearned: &Unlearned) {
-    // Shares in percent, distances as they are.
-    const ALL: [(&str, &str, bool); 9] = [
-        ("PUL", "PUL", true),
-        ("PUL of negatives", "of negatives", true),
-        ("FID to positives", "FID to positives", false),
-        ("FID to known", "FID to known", false),
-        ("Ret-FID", "Ret-FID", false),
-        ("drift", "drift", true),
-        ("drift beside", "drift beside", true),
-        ("precision", "precision", true),
-        ("recall", "recall", true),
-    ];
-    // What nothing was measured of has no column.
-    let measured = |measure: &str| unlearned.scores.iter().any(|score| score.measure == measure);
-    let columns: Vec<_> = ALL.into_iter().filter(|(measure, ..)| measured(measure)).collect();
-    let mut seen: Vec<(&str, &str)> = Vec::new();
-    for score in &unlearned.scores {
-        let key = (score.target.as_str(), score.method.as_str());
-        if !seen.contains(&key) {
-            seen.push(key);
-        }
-    }
-    let show = |key: (&str, &str), (measure, _, share): (&str, &str, bool)| {
-        let of =
-            |s: &&GanScore| (s.target.as_str(), s.method.as_str()) == key && s.measure == measure;
-        unlearned.scores.iter().find(of).map_or_else(String::new, |score| {
-            let Estimate { value, low, high, .. } = score.estimate;
-            if share {
-                format!("{} [{}, {}]", number(value), number(low), number(high))
-            } else {
-                format!("{value:.2} [{low:.2}, {high:.2}]")
-            }
-        })
-    };
-    let lines = seen.into_iter().map(|key| {
-        let each = columns.iter().map(|&column| show(key, column));
-        [key.0.to_owned(), key.1.to_owned()].into_iter().chain(each).collect()
-    });
-    let heads: Vec<&str> =
-        ["forget", "method"].into_iter().chain(columns.iter().map(|own| own.1)).collect();
-    let numbers: Vec<usize> = (2..heads.len()).collect();
-    rows(&heads, lines.collect(), &numbers);
-    line("PUL, drift, precision and recall in percent; intervals at 95 %");
-    for share in unlearned.scores.iter().filter(|score| score.measure == SHARE) {
-        let Estimate { hits, n, .. } = share.estimate;
-        line(&format!(
-            "{}: {hits} of {n} latents showed it before, by which its PUL counts",
-            share.target
-        ));
-    }
-    for Relearned { target, method, curve, half } in &unlearned.returns {
-        let Some(CurvePoint { step, share }) = curve.last() else { continue };
-        let half = match half {
-            Some(0) => ", half was never gone",
-            Some(_) => ", which is half",
-            None => "",
-        };
-        line(&format!(
-            "{target} after {method}: {} [{}, {}] ({} of {}) was back after {step} steps of \
-             relearning{half}",
-            percent(share.value),
-            number(share.low),
-            number(share.high),
-            share.hits,
-            share.n
-        ));
-    }
-    let short = |hash: &str| hash.chars().take(12).collect::<String>();
-    let features = &unlearned.features;
-    line(&format!(
-        "features of FID, precision and recall: {} {}",
-        features.name,
-        short(&features.hash)
-    ));
-    for (what, report) in [
-        ("labels to learn from", &unlearned.labeller),
-        ("what was drawn was named", &unlearned.judge),
-    ] {
-        line(&format!("{what} by {} ({})", report.card.path.display(), short(&report.card.hash)));
-        judge(report);
-    }
-    ending(&unlearned.ending);
+    judge(&seen.judge);
 }
 
 /// What a run took and where its results are.

@@ -13,7 +13,7 @@ pub(super) struct PullArgs {
 }
 
 pub(super) fn pull(args: PullArgs, common: &Common) -> anyhow::Result<()> {
-    let pulled = crate::run::pull(&args.name, &mut Bars::new(common.quiet))?;
+    let pulled = crate::command::pull::pull(&args.name, &mut Bars::new(common.quiet))?;
     if common.json {
         let (path, commit, loaded) = (pulled.path, pulled.commit, pulled.loaded);
         return output::json(

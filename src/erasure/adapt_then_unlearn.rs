@@ -18,19 +18,19 @@
 //! follows closely at first (`rules.warm`), the mean path length begins with the first that is seen
 //! and not at 0, and of several adapted models each draws two thirds of the negatives at most.
 
-use std::path::Path;
-
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use super::feedback::StopSettings;
-use super::fine_tuning::{PositivesTraining, chosen};
+use super::fine_tuning::{PositivesTraining, batches_fit, chosen, edit};
+use super::method::synthesizer_of;
 use super::repulsion::RepulsionPenalty;
-use super::{Adaptation, Distance, Erasure, Error, Feedback, Form, Repulsion, Variant};
-use crate::generator::Synthesizer;
-use crate::settings::over;
+use super::{
+    Adaptation, Context, Cost, Distance, Error, Form, Method, Needs, Repulsion, Task, Variant,
+};
+use crate::generator::Model;
+use crate::settings::{Configurable, over};
 use crate::training::{GanConfig, TrainConfig};
-use crate::watch::Watch;
 use crate::weights::Edit;
 
 /// The method with its settings.
@@ -188,23 +188,63 @@ impl AdaptThenUnlearn {
     }
 }
 
-impl<'m> Erasure<dyn Synthesizer + 'm, Feedback<'_>> for AdaptThenUnlearn {
+impl Configurable for AdaptThenUnlearn {
+    fn name(&self) -> &'static str {
+        "adapt-then-unlearn"
+    }
+
+    fn settings(&self) -> Value {
+        serde_json::json!(self.effective())
+    }
+
+    fn check(&self) -> Result<(), String> {
+        Self::check(self).map_err(|error| error.to_string())
+    }
+}
+
+impl Method for AdaptThenUnlearn {
+    fn needs(&self) -> Needs {
+        Needs::SAMPLES
+    }
+
+    fn cost(&self) -> Cost {
+        Cost {
+            steps: self.steps,
+            batch: self.gan.batch,
+            evaluations: self.effective().stop.evaluations(self.steps),
+            shared: Some(self.effective().adapt.cost()),
+            ..Cost::default()
+        }
+    }
+
+    fn shortened(&self, steps: u64, _: i64) -> Option<Box<dyn Method>> {
+        let adapt = Adaptation { models: 1, steps: 1, ..self.adapt.clone() };
+        let gan = GanConfig { discriminator_warmup: 0, ..self.gan.clone() };
+        let stop = self.stop.at_the_end(steps);
+        Some(Box::new(Self { adapt, gan, stop, steps, ..self.clone() }))
+    }
+
+    fn suits(&self, model: &Model<'_>) -> Result<(), String> {
+        batches_fit(model, &[&self.adapt.gan, &self.gan])
+    }
+
     fn erase(
         &self,
-        model: &mut (dyn Synthesizer + 'm),
-        feedback: &Feedback,
-        state: Option<&Path>,
-        watch: &mut dyn Watch,
+        model: Model<'_>,
+        task: &Task<'_>,
+        context: &mut Context<'_>,
     ) -> Result<Edit, Error> {
         self.check()?;
-        feedback.check()?;
-        let model = &*model;
-        let own = self.effective();
-        let ensemble = own.adapt.ensemble(model, feedback, &own.parameters, state, watch)?;
-        let trained = chosen(model, &own.parameters)?;
-        let mut penalty = RepulsionPenalty::new(own.repulsion, &ensemble, &trained)?;
-        let settings = serde_json::to_value(&own).map_err(std::io::Error::other)?;
-        own.stage2(feedback.seed).run(model, feedback, settings, Some(&mut penalty), state, watch)
+        let model = &*synthesizer_of(model, self.name())?;
+        let feedback = task.feedback()?;
+        let settings = self.effective();
+        let parameters = &settings.parameters;
+        let ensemble = settings.adapt.ensemble(model, feedback, parameters, context)?;
+        let trained = chosen(model, parameters)?;
+        let mut penalty = RepulsionPenalty::new(settings.repulsion, &ensemble, &trained)?;
+        let stage = settings.stage2(task.seed);
+        let unlearned = stage.run(model, feedback, Some(&mut penalty), context)?;
+        Ok(edit(model, task.recipe(self), unlearned))
     }
 }
 
@@ -212,7 +252,8 @@ impl<'m> Erasure<dyn Synthesizer + 'm, Feedback<'_>> for AdaptThenUnlearn {
 mod tests {
     use super::*;
     use crate::erasure::PositivesOnly;
-    use crate::erasure::small::{labelled, small_gan};
+    use crate::erasure::small::{erase, labelled, small_gan};
+    use crate::generator::Synthesizer;
     use crate::watch::Quiet;
 
     #[test]
@@ -256,7 +297,7 @@ mod tests {
             };
             assert_eq!(method.effective().effective(), method.effective());
             let edit =
-                method.erase(&mut model, &feedback, Some(folder.path()), &mut Quiet).unwrap();
+                erase(&method, &mut model, &feedback, Some(folder.path()), &mut Quiet).unwrap();
             assert!(!looked.get(), "it goes all of its steps, unseen");
             // The edit says what was done, and not what was asked for.
             let recipe: serde_json::Value = serde_json::from_str(&edit.recipe).unwrap();

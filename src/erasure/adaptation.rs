@@ -2,20 +2,17 @@
 //! concept's samples, several times from different draws of them, while elastic weight
 //! consolidation keeps it from forgetting how to draw.
 
-use std::path::Path;
-
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::ensemble::Ensemble;
 use super::ewc::Ewc;
 use super::feedback::frozen;
 use super::fine_tuning::{FineTuning, chosen};
-use super::{Error, Feedback};
+use super::{Context, Error, Feedback};
 use crate::generator::Synthesizer;
 use crate::settings::over;
 use crate::torch::{Rng, Tensor, seed_from};
 use crate::training::{GanConfig, TrainConfig};
-use crate::watch::Watch;
 use crate::weights::{Weights, save};
 
 /// How the generator is adapted to the concept.
@@ -80,6 +77,11 @@ impl Adaptation {
         self.gan.check(self.steps).map_err(|why| Error::Task(format!("adapt's gan: {why}")))
     }
 
+    /// What tells these from others, and training steps in all.
+    pub(super) fn cost(&self) -> (String, u64) {
+        (serde_json::json!(self).to_string(), self.models as u64 * self.steps)
+    }
+
     /// The adapted models' parameters, in the order of those that move. Models that were adapted
     /// before lie in `state`; other methods of the same concept find them there.
     pub(super) fn ensemble(
@@ -87,9 +89,9 @@ impl Adaptation {
         model: &dyn Synthesizer,
         feedback: &Feedback,
         parameters: &[String],
-        state: Option<&Path>,
-        watch: &mut dyn Watch,
+        context: &mut Context<'_>,
     ) -> Result<Ensemble, Error> {
+        let (state, watch) = (context.state, &mut *context.watch);
         let trained = chosen(model, parameters)?;
         let about = serde_json::json!({
             "adapting": self, "concept": feedback.concept, "base": model.card().hash, "seed": feedback.seed,

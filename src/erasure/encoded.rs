@@ -60,7 +60,7 @@ impl EncodedPrompts {
     pub(super) fn new(model: &dyn Denoiser, task: &Task) -> Result<Self, Error> {
         let forget: Vec<&str> = task.pairs.iter().map(|pair| pair.forget.as_str()).collect();
         let anchor: Vec<&str> = task.pairs.iter().map(|pair| pair.anchor.as_str()).collect();
-        let remain: Vec<&str> = task.remain.iter().map(String::as_str).collect();
+        let remain: Vec<&str> = task.keep.iter().map(String::as_str).collect();
         Ok(Self {
             forget: model.condition(&forget)?,
             anchor: model.condition(&anchor)?,

@@ -5,15 +5,16 @@
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 
 use super::feedback::StopSettings;
-use super::fine_tuning::{chosen, edit};
-use super::{Adaptation, Erasure, Error, Feedback, Progress};
+use super::fine_tuning::{batches_fit, chosen, edit};
+use super::method::synthesizer_of;
+use super::{Adaptation, Context, Cost, Error, Method, Needs, Progress, Task};
 use crate::files::write_json;
-use crate::generator::Synthesizer;
-use crate::settings::over;
+use crate::generator::Model;
+use crate::settings::{Configurable, over};
 use crate::torch::{Tensor, no_grad};
-use crate::watch::Watch;
 use crate::weights::Edit;
 
 /// The method with its settings.
@@ -64,18 +65,57 @@ impl Extrapolation {
     }
 }
 
-impl<'m> Erasure<dyn Synthesizer + 'm, Feedback<'_>> for Extrapolation {
+impl Configurable for Extrapolation {
+    fn name(&self) -> &'static str {
+        "extrapolation"
+    }
+
+    fn settings(&self) -> Value {
+        serde_json::json!(self)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        Self::check(self).map_err(|error| error.to_string())
+    }
+}
+
+impl Method for Extrapolation {
+    fn needs(&self) -> Needs {
+        Needs::SAMPLES
+    }
+
+    fn cost(&self) -> Cost {
+        // Of one strength there is no choice.
+        let looks = self.strengths.len() as u64;
+        Cost {
+            batch: self.adapt.gan.batch,
+            evaluations: if looks < 2 { 0 } else { looks },
+            shared: Some(self.adapt.cost()),
+            ..Cost::default()
+        }
+    }
+
+    fn shortened(&self, steps: u64, _: i64) -> Option<Box<dyn Method>> {
+        let adapt = Adaptation { models: 1, steps, ..self.adapt.clone() };
+        Some(Box::new(Self { adapt, strengths: vec![1.0], ..self.clone() }))
+    }
+
+    fn suits(&self, model: &Model<'_>) -> Result<(), String> {
+        batches_fit(model, &[&self.adapt.gan])
+    }
+
     fn erase(
         &self,
-        model: &mut (dyn Synthesizer + 'm),
-        feedback: &Feedback,
-        state: Option<&Path>,
-        watch: &mut dyn Watch,
+        model: Model<'_>,
+        task: &Task<'_>,
+        context: &mut Context<'_>,
     ) -> Result<Edit, Error> {
         self.check()?;
-        feedback.check()?;
-        let model = &*model;
-        let ensemble = self.adapt.ensemble(model, feedback, &self.parameters, state, watch)?;
+        let model = &*synthesizer_of(model, self.name())?;
+        let feedback = task.feedback()?;
+        let ensemble = self.adapt.ensemble(model, feedback, &self.parameters, context)?;
+        let state = context.own_state();
+        let watch = &mut *context.watch;
         let trained = chosen(model, &self.parameters)?;
         let base: Vec<Tensor> =
             no_grad(|| trained.iter().map(|(_, own)| own.detach().copy()).collect());
@@ -92,7 +132,7 @@ impl<'m> Erasure<dyn Synthesizer + 'm, Feedback<'_>> for Extrapolation {
         let mut best: Option<(f64, f64)> = None;
         if let Some(evaluator) = feedback.evaluator.filter(|_| self.strengths.len() > 1) {
             watch.begin("extrapolating", self.strengths.len() as u64);
-            let mut looks = StrengthLog::open(state)?;
+            let mut looks = StrengthLog::open(state.as_deref())?;
             for (i, &strength) in self.strengths.iter().enumerate() {
                 let progress = looks.progress(strength, || {
                     put(&at(strength));
@@ -127,9 +167,9 @@ impl<'m> Erasure<dyn Synthesizer + 'm, Feedback<'_>> for Extrapolation {
         let strength = best.map_or(self.strengths[0], |(strength, _)| strength);
         let names = trained.iter().map(|(name, _)| name.clone());
         let parameters = names.zip(at(strength)).collect();
-        let mut settings = serde_json::to_value(self).map_err(std::io::Error::other)?;
-        settings["strength"] = strength.into();
-        Ok(edit(model, feedback, ("extrapolation", settings), parameters))
+        let mut recipe: Value = serde_json::from_str(&task.recipe(self)).unwrap_or_default();
+        recipe["found"] = serde_json::json!({"strength": strength});
+        Ok(edit(model, recipe.to_string(), parameters))
     }
 }
 
@@ -141,7 +181,7 @@ struct StrengthLog {
 
 impl StrengthLog {
     fn open(state: Option<&Path>) -> Result<Self, Error> {
-        let file = state.map(|state| state.join("extrapolation").join("looks.json"));
+        let file = state.map(|state| state.join("looks.json"));
         let seen = match &file {
             Some(file) if file.exists() => {
                 serde_json::from_str(&fs_err::read_to_string(file)?).ok()
@@ -173,13 +213,26 @@ impl StrengthLog {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::erasure::small::{labelled, small_gan};
+    use crate::erasure::Feedback;
+    use crate::erasure::ensemble::Ensemble;
+    use crate::erasure::small::{erase, labelled, small_gan};
+    use crate::generator::{StyleGan2, Synthesizer};
     use crate::training::GanConfig;
     use crate::watch::{Impatient, Quiet};
 
     fn adapting() -> Adaptation {
         let gan = GanConfig { batch: 4, g_reg_every: 0, d_reg_every: 0, ..GanConfig::default() };
         Adaptation { models: 2, negatives: 4, steps: 3, fisher: 4, gan, ..Adaptation::default() }
+    }
+
+    fn adapted(
+        method: &Extrapolation,
+        model: &StyleGan2,
+        feedback: &Feedback,
+        state: Option<&Path>,
+    ) -> Ensemble {
+        let mut context = Context { state, label: "extrapolation", watch: &mut Quiet };
+        method.adapt.ensemble(model, feedback, &[], &mut context).unwrap()
     }
 
     fn erased(
@@ -190,10 +243,10 @@ mod tests {
         let mut model = small_gan(folder.path());
         let method = Extrapolation { adapt: adapting(), strengths, ..Extrapolation::default() };
         let state = Some(folder.path());
-        let ensemble = method.adapt.ensemble(&model, feedback, &[], state, &mut Quiet).unwrap();
+        let ensemble = adapted(&method, &model, feedback, state);
         let before: Vec<(String, Tensor)> =
             model.parameters().into_iter().map(|(name, own)| (name, own.detach().copy())).collect();
-        let edit = method.erase(&mut model, feedback, state, &mut Quiet).unwrap();
+        let edit = erase(&method, &mut model, feedback, state, &mut Quiet).unwrap();
         let after = model.parameters();
         assert!(
             before.iter().zip(&after).all(|((_, a), (_, b))| a.equal(&b.detach())),
@@ -232,13 +285,13 @@ mod tests {
             ..Extrapolation::default()
         };
         let state = Some(folder.path());
-        method.adapt.ensemble(&model, &feedback, &[], state, &mut Quiet).unwrap();
-        let stopped = method.erase(&mut model, &feedback, state, &mut Impatient(3, 0)).unwrap_err();
+        adapted(&method, &model, &feedback, state);
+        let stopped = erase(&method, &mut model, &feedback, state, &mut Impatient(3, 0)).unwrap_err();
         assert!(stopped.to_string().contains("interrupted") && looks.get() == 3, "{stopped}");
-        let edit = method.erase(&mut model, &feedback, state, &mut Quiet).unwrap();
+        let edit = erase(&method, &mut model, &feedback, state, &mut Quiet).unwrap();
         assert_eq!(looks.get(), 4);
         let recipe: serde_json::Value = serde_json::from_str(&edit.recipe).unwrap();
-        assert_eq!(recipe["settings"]["strength"], 0.2);
+        assert_eq!(recipe["found"]["strength"], 0.2);
     }
 
     #[test]
@@ -254,6 +307,6 @@ mod tests {
         let (edit, ..) = erased(strengths, &labelled(Some(&evaluator)));
         assert_eq!(looks.get(), 4);
         let recipe: serde_json::Value = serde_json::from_str(&edit.recipe).unwrap();
-        assert_eq!(recipe["settings"]["strength"], 0.2);
+        assert_eq!(recipe["found"]["strength"], 0.2);
     }
 }

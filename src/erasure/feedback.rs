@@ -72,6 +72,16 @@ impl StopSettings {
         Ok(())
     }
 
+    /// Looks in so many steps, at most.
+    pub(super) fn evaluations(&self, steps: u64) -> u64 {
+        if self.every == 0 { 0 } else { steps.div_ceil(self.every) }
+    }
+
+    /// With one look at the end of so many steps: it counts for memory.
+    pub(super) fn at_the_end(&self, steps: u64) -> Self {
+        Self { every: steps, ..*self }
+    }
+
     /// Which of two grades is better, the same for every method: whatever the damage allows goes by
     /// how much is unlearned, and comes before everything else, which goes by its damage.
     pub(super) fn rank(&self, progress: Progress) -> f64 {

@@ -1,11 +1,12 @@
 //! A generator and its discriminator go on learning, from samples instead of the pictures that they
 //! were made from. Both are left as they were.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use super::feedback::{Evaluator, StopSettings, frozen};
-use super::{Error, Feedback};
-use crate::generator::Synthesizer;
+use super::{Context, Error, Feedback};
+use crate::generator::{Model, Synthesizer};
 use crate::model::stylegan2::bare;
 use crate::torch::{Rng, Tensor};
 use crate::training::{
@@ -40,7 +41,7 @@ pub(super) struct FineTuning<'a> {
 /// A generator that goes on with its own positives: what stage 2 of Adapt-then-Unlearn and its
 /// simpler rivals share. They are given the same chances, and differ in the pull alone.
 pub(super) struct PositivesTraining<'a> {
-    pub method: &'a str,
+    pub method: &'static str,
     pub plan: TrainConfig,
     /// Share of each batch that is drawn from latents which showed the concept.
     pub oversample: f64,
@@ -102,16 +103,14 @@ impl PositivesTraining<'_> {
         self.gan.check(steps).map_err(|why| Error::Task(format!("{method}'s gan: {why}")))
     }
 
-    /// Learns, and gives what changed; `settings` are the method's, for the record.
+    /// Learns, and gives the averages of the parameters that moved by name.
     pub(super) fn run(
         self,
         model: &dyn Synthesizer,
         feedback: &Feedback,
-        settings: serde_json::Value,
         penalty: Option<&mut dyn ParameterPenalty>,
-        state: Option<&Path>,
-        watch: &mut dyn Watch,
-    ) -> Result<Edit, Error> {
+        context: &mut Context<'_>,
+    ) -> Result<Vec<(String, Tensor)>, Error> {
         let positives = frozen(model, &feedback.positives)?;
         let share = self.oversample;
         let oversampled = (share > 0.0)
@@ -142,9 +141,7 @@ impl PositivesTraining<'_> {
             stop: Some(self.stop),
             parameters: self.parameters,
         };
-        let own = state.map(|state| state.join(self.method));
-        let unlearned = tuning.run(model, feedback, own.as_deref(), watch)?;
-        Ok(edit(model, feedback, (self.method, settings), unlearned))
+        tuning.run(model, feedback, context.own_state().as_deref(), context.watch)
     }
 }
 
@@ -238,30 +235,32 @@ impl EarlyStopping for EvaluatorStopping<'_> {
     }
 }
 
-/// The edit that a method's parameters are.
+/// The edit that a method's parameters are; `recipe` says how they were found.
 pub(super) fn edit(
     model: &dyn Synthesizer,
-    feedback: &Feedback,
-    (method, settings): (&str, serde_json::Value),
+    recipe: String,
     parameters: Vec<(String, Tensor)>,
 ) -> Edit {
-    let own: std::collections::HashMap<String, Tensor> = model.parameters().into_iter().collect();
+    let before: HashMap<String, Tensor> = model.parameters().into_iter().collect();
     let tensors = parameters
         .into_iter()
-        .filter(|(name, new)| own.get(name).is_none_or(|own| !own.equal(new)))
+        .filter(|(name, new)| before.get(name).is_none_or(|old| !old.equal(new)))
         .collect();
-    let recipe = serde_json::json!({
-        "method": method, "settings": settings, "concept": feedback.concept, "seed": feedback.seed,
-        "negatives": feedback.negatives.len(), "positives": feedback.positives.len(),
-    });
-    Edit { base: model.card().hash.clone(), recipe: recipe.to_string(), tensors }
+    Edit { base: model.card().hash.clone(), recipe, tensors }
+}
+
+/// Says which batches the discriminator cannot compare in its groups.
+pub(super) fn batches_fit(model: &Model<'_>, settings: &[&GanConfig]) -> Result<(), String> {
+    let Model::Gan(model) = model else { return Ok(()) };
+    let group = model.network().config().group;
+    settings.iter().try_for_each(|settings| settings.fits(group))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::erasure::small::{labelled, small_gan};
-    use crate::erasure::{Erasure as _, PositivesOnly, Progress};
+    use crate::erasure::small::{erase, labelled, small_gan};
+    use crate::erasure::{PositivesOnly, Progress};
     use crate::watch::{Listening, Quiet};
 
     fn method(stop: StopSettings, parameters: &[&str]) -> PositivesOnly {
@@ -274,8 +273,7 @@ mod tests {
     fn only_what_was_chosen_moves() {
         let folder = tempfile::tempdir().unwrap();
         let mut model = small_gan(folder.path());
-        let edit = method(StopSettings::default(), &["to_rgb"]).erase(
-            &mut model,
+        let edit = erase(&method(StopSettings::default(), &["to_rgb"]), &mut model,
             &labelled(None),
             None,
             &mut Quiet,
@@ -283,8 +281,7 @@ mod tests {
         let edit = edit.unwrap();
         assert!(!edit.tensors.is_empty());
         assert!(edit.tensors.iter().all(|(name, _)| name.starts_with("g.to_rgb")));
-        let wrong = method(StopSettings::default(), &["convolutions"]).erase(
-            &mut model,
+        let wrong = erase(&method(StopSettings::default(), &["convolutions"]), &mut model,
             &labelled(None),
             None,
             &mut Quiet,
@@ -333,9 +330,9 @@ mod tests {
             retain_weight: 10.0,
             ..method(StopSettings::default(), &[])
         };
-        let edit = all.erase(&mut model, &labelled(None), None, &mut Quiet).unwrap();
+        let edit = erase(&all, &mut model, &labelled(None), None, &mut Quiet).unwrap();
         let none = PositivesOnly { retain_weight: 0.0, ..all };
-        let same = none.erase(&mut model, &labelled(None), None, &mut Quiet).unwrap();
+        let same = erase(&none, &mut model, &labelled(None), None, &mut Quiet).unwrap();
         for ((name, a), (_, b)) in edit.tensors.iter().zip(&same.tensors) {
             assert!(a.equal(b), "{name}");
         }
@@ -353,7 +350,7 @@ mod tests {
         };
         let stop = StopSettings { unlearned: Some(0.9), damage: 2.0, every: 2 };
         let feedback = labelled(Some(&evaluator));
-        method(stop, &[]).erase(&mut model, &feedback, None, &mut Quiet).unwrap();
+        erase(&method(stop, &[]), &mut model, &feedback, None, &mut Quiet).unwrap();
         assert_eq!(looks.get(), 2);
     }
 
@@ -373,7 +370,7 @@ mod tests {
             let stop = StopSettings { unlearned: None, damage, every };
             let method = PositivesOnly { steps, ..method(stop, &[]) };
             let mut listening = Listening::default();
-            (method.erase(&mut model, &feedback, None, &mut listening).unwrap(), listening.0)
+            (erase(&method, &mut model, &feedback, None, &mut listening).unwrap(), listening.0)
         };
         let (retained, warnings) = erased(2, 6, 2.0);
         assert!(warnings.len() == 1 && warnings[0].contains("5.00"), "{warnings:?}");

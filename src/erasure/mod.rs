@@ -9,6 +9,7 @@ mod ewc;
 mod extrapolation;
 mod feedback;
 mod fine_tuning;
+mod method;
 mod parameter_subset;
 mod positives;
 mod relabelling;
@@ -20,12 +21,11 @@ mod small;
 mod training_images;
 mod variant;
 
-use std::path::Path;
-
 pub use adapt_then_unlearn::AdaptThenUnlearn;
 pub use adaptation::Adaptation;
 pub use extrapolation::Extrapolation;
 pub use feedback::{Evaluator, Feedback, Progress, StopSettings};
+pub use method::{Context, Cost, Method, Needs, Pair, Task};
 pub use parameter_subset::ParameterSubset;
 pub use positives::PositivesOnly;
 pub use repulsion::{Distance, Form, Repulsion};
@@ -33,39 +33,19 @@ pub use salun::SalUn;
 pub use training_images::{PromptedImage, TrainingImages};
 pub use variant::Variant;
 
-use crate::watch::Watch;
-use crate::weights::Edit;
+use crate::settings::{Entry, given_over};
 
-/// What the user asked for, in prompts.
-#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct Task {
-    /// The concept's name, for messages and records: `style:Mosaic`.
-    pub concept: String,
-    /// Prompts of the concept, each with what it is to become.
-    pub pairs: Vec<Pair>,
-    /// Prompts whose pictures are to stay.
-    pub remain: Vec<String>,
-    /// Seed of every random number.
-    pub seed: u64,
-}
-
-/// What a diffusion method is told: prompts, and pictures of them to learn from.
-#[derive(Debug, Clone, Copy)]
-pub struct DiffusionTask<'a> {
-    /// What is asked for.
-    pub task: &'a Task,
-    /// What there is to learn from.
-    pub material: &'a TrainingImages,
-}
-
-/// A prompt to forget and its anchor.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Pair {
-    /// The prompt.
-    pub forget: String,
-    /// What it is to become.
-    pub anchor: String,
-}
+/// Every method by name. The first that edits a kind of model is the usual one for it.
+pub const METHODS: &[Entry<dyn Method>] = &[
+    Entry { name: "salun", read: |given| Ok(given_over(&SalUn::default(), given)?) },
+    Entry {
+        name: "adapt-then-unlearn",
+        read: |given| Ok(given_over(&AdaptThenUnlearn::default(), given)?),
+    },
+    Entry { name: "extrapolation", read: |given| Ok(given_over(&Extrapolation::default(), given)?) },
+    Entry { name: "positives", read: |given| Ok(given_over(&PositivesOnly::default(), given)?) },
+    Entry { name: "positives-ewc", read: |given| Ok(given_over(&PositivesOnly::ewc(), given)?) },
+];
 
 /// Why an erasure failed.
 #[derive(Debug, thiserror::Error)]
@@ -100,19 +80,4 @@ impl Error {
             _ => false,
         }
     }
-}
-
-/// Removes a concept from a model of kind `M`, about which it is told `A`.
-pub trait Erasure<M: ?Sized, A: ?Sized> {
-    /// Finds the edit. `state` is where an interrupted erasure goes on from.
-    ///
-    /// # Errors
-    /// Settings that make no sense, a training that fails, interruption.
-    fn erase(
-        &self,
-        model: &mut M,
-        asked: &A,
-        state: Option<&Path>,
-        watch: &mut dyn Watch,
-    ) -> Result<Edit, Error>;
 }

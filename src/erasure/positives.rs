@@ -1,18 +1,17 @@
 //! Fine-tuning on samples without the concept, and nothing else; or with elastic weight
 //! consolidation. Adapt-then-Unlearn must be better than these to be worth its first stage.
 
-use std::path::Path;
-
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 
 use super::ewc::Ewc;
 use super::feedback::StopSettings;
-use super::fine_tuning::{PositivesTraining, chosen};
-use super::{Erasure, Error, Feedback};
-use crate::generator::Synthesizer;
-use crate::settings::over;
+use super::fine_tuning::{PositivesTraining, batches_fit, chosen, edit};
+use super::method::synthesizer_of;
+use super::{Context, Cost, Error, Method, Needs, Task};
+use crate::generator::Model;
+use crate::settings::{Configurable, over};
 use crate::training::{GanConfig, ParameterPenalty, TrainConfig};
-use crate::watch::Watch;
 use crate::weights::Edit;
 
 /// The method with its settings.
@@ -74,7 +73,15 @@ fn gan<'de, D: Deserializer<'de>>(from: D) -> Result<GanConfig, D::Error> {
     over(&PositivesOnly::default().gan, from)
 }
 
+/// Weight of the elastic term, as Adapt-then-Unlearn's code has it.
+const EWC: f64 = 5e8;
+
 impl PositivesOnly {
+    /// With elastic weight consolidation.
+    pub fn ewc() -> Self {
+        Self { lambda: Some(EWC), ..Self::default() }
+    }
+
     /// Says what is wrong with the settings, before anything is loaded.
     ///
     /// # Errors
@@ -93,7 +100,7 @@ impl PositivesOnly {
 
     fn training(&self, seed: u64) -> PositivesTraining<'_> {
         PositivesTraining {
-            method: if self.lambda.is_some() { "positives-ewc" } else { "positives" },
+            method: self.name(),
             plan: TrainConfig {
                 cooldown: self.cooldown,
                 ..TrainConfig::constant(self.steps, self.lr, seed)
@@ -108,24 +115,60 @@ impl PositivesOnly {
     }
 }
 
-impl<'m> Erasure<dyn Synthesizer + 'm, Feedback<'_>> for PositivesOnly {
+impl Configurable for PositivesOnly {
+    fn name(&self) -> &'static str {
+        if self.lambda.is_some() { "positives-ewc" } else { "positives" }
+    }
+
+    fn settings(&self) -> Value {
+        serde_json::json!(self)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        Self::check(self).map_err(|error| error.to_string())
+    }
+}
+
+impl Method for PositivesOnly {
+    fn needs(&self) -> Needs {
+        Needs::SAMPLES
+    }
+
+    fn cost(&self) -> Cost {
+        Cost {
+            steps: self.steps,
+            batch: self.gan.batch,
+            evaluations: self.stop.evaluations(self.steps),
+            ..Cost::default()
+        }
+    }
+
+    fn shortened(&self, steps: u64, _: i64) -> Option<Box<dyn Method>> {
+        let gan = GanConfig { discriminator_warmup: 0, ..self.gan.clone() };
+        let stop = self.stop.at_the_end(steps);
+        Some(Box::new(Self { gan, stop, steps, ..self.clone() }))
+    }
+
+    fn suits(&self, model: &Model<'_>) -> Result<(), String> {
+        batches_fit(model, &[&self.gan])
+    }
+
     fn erase(
         &self,
-        model: &mut (dyn Synthesizer + 'm),
-        feedback: &Feedback,
-        state: Option<&Path>,
-        watch: &mut dyn Watch,
+        model: Model<'_>,
+        task: &Task<'_>,
+        context: &mut Context<'_>,
     ) -> Result<Edit, Error> {
         self.check()?;
-        feedback.check()?;
-        let model = &*model;
+        let model = &*synthesizer_of(model, self.name())?;
+        let feedback = task.feedback()?;
         let trained = chosen(model, &self.parameters)?;
         let mut ewc = self
             .lambda
-            .map(|lambda| Ewc::measure(model, &trained, (lambda, self.fisher), feedback.seed))
+            .map(|lambda| Ewc::measure(model, &trained, (lambda, self.fisher), task.seed))
             .transpose()?;
         let penalty = ewc.as_mut().map(|ewc| ewc as &mut dyn ParameterPenalty);
-        let settings = serde_json::to_value(self).map_err(std::io::Error::other)?;
-        self.training(feedback.seed).run(model, feedback, settings, penalty, state, watch)
+        let unlearned = self.training(task.seed).run(model, feedback, penalty, context)?;
+        Ok(edit(model, task.recipe(self), unlearned))
     }
 }

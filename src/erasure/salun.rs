@@ -11,15 +11,16 @@
 //! and the two forget predictions see two samples of the autoencoder. What was a plain bug in it
 //! (batches that never advanced, a mask that was never applied) is not kept.
 
-use std::path::Path;
-
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::encoded::{EncodedImages, EncodedPrompts};
 use super::relabelling::Relabelling;
 use super::saliency::{GradientSums, MaskCache};
-use super::{DiffusionTask, Erasure, Error, ParameterSubset, Task, Variant};
-use crate::generator::Denoiser;
+use super::method::denoiser_of;
+use super::{Context, Cost, Error, Method, Needs, ParameterSubset, Task, Variant};
+use crate::generator::{Denoiser, Model};
+use crate::settings::Configurable;
 use crate::torch::{Kind, Rng, Tensor, grad_each, no_grad, stage};
 use crate::training::{self, TrainConfig, train};
 use crate::watch::Watch;
@@ -110,13 +111,19 @@ impl SalUn {
             ..self
         }
     }
+}
 
-    /// Says what is wrong with the settings, before anything is loaded.
-    ///
-    /// # Errors
-    /// A setting that makes no sense.
-    pub fn check(&self) -> Result<(), Error> {
-        let wrong = |why: String| Err(Error::Task(why));
+impl Configurable for SalUn {
+    fn name(&self) -> &'static str {
+        "salun"
+    }
+
+    fn settings(&self) -> Value {
+        serde_json::json!(self.clone().effective())
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let wrong = |why: String| Err(why);
         if !(self.density > 0.0 && self.density <= 1.0) {
             return wrong(format!(
                 "SalUn's density is {}; it is a share above 0 and up to 1",
@@ -142,57 +149,44 @@ impl SalUn {
         }
         Ok(())
     }
-
-    /// What an edit says of how it was made: the settings, and the prompts with what each was to
-    /// become.
-    pub fn recipe(&self, task: &Task) -> String {
-        let retained = blake3::hash(task.remain.join("\n").as_bytes()).to_hex().to_string();
-        let settings = self.clone().effective();
-        serde_json::json!({
-            "method": "salun", "settings": settings, "concept": task.concept, "seed": task.seed,
-            "pairs": task.pairs, "kept_hash": retained,
-        })
-        .to_string()
-    }
-
-    /// Says what a task lacks; `keeps` is whether there are pictures to keep.
-    ///
-    /// # Errors
-    /// A task that these settings cannot do.
-    pub fn check_task(&self, task: &Task, keeps: bool) -> Result<(), Error> {
-        let wrong = |why: &str| Err(Error::Task(why.to_owned()));
-        if self.alpha > 0.0 && !keeps {
-            return wrong("SalUn needs pictures to keep; give some, or set alpha = 0");
-        }
-        if self.pseudo != Pseudo::Anchor && task.remain.is_empty() {
-            return wrong(
-                "pseudo prompts of the kinds next and random come from the remaining set, which is \
-                 empty",
-            );
-        }
-        Ok(())
-    }
 }
 
-impl<'m> Erasure<dyn Denoiser + 'm, DiffusionTask<'_>> for SalUn {
-    fn erase(
-        &self,
-        model: &mut (dyn Denoiser + 'm),
-        &DiffusionTask { task, material }: &DiffusionTask,
-        state: Option<&Path>,
-        watch: &mut dyn Watch,
-    ) -> Result<Edit, Error> {
-        self.check()?;
-        let own = self.clone().effective();
-        if let Some(complaint) = material.complaint(task) {
+impl Method for SalUn {
+    fn needs(&self) -> Needs {
+        Needs {
+            forget_images: true,
+            keep_images: self.alpha > 0.0,
+            keep_prompts: self.pseudo != Pseudo::Anchor,
+            anchors: self.pseudo == Pseudo::Anchor,
+            ..Needs::PROMPTS
+        }
+    }
+
+    fn cost(&self) -> Cost {
+        Cost { steps: self.steps, batch: self.batch, passes: 1, ..Cost::default() }
+    }
+
+    fn shortened(&self, steps: u64, batch: i64) -> Option<Box<dyn Method>> {
+        Some(Box::new(Self { steps, batch, ..self.clone() }))
+    }
+
+    fn erase(&self, model: Model, task: &Task, context: &mut Context) -> Result<Edit, Error> {
+        self.check().map_err(Error::Task)?;
+        let model = &*denoiser_of(model, self.name())?;
+        let images = task.images()?;
+        let settings = self.clone().effective();
+        if let Some(complaint) = images.complaint(task) {
             return Err(Error::Task(complaint));
         }
-        self.check_task(task, !material.remain.is_empty())?;
-        let model = &*model;
+        if self.alpha > 0.0 && images.remain.is_empty() {
+            return Err(Error::Task(
+                "SalUn needs pictures to keep; give some, or set alpha = 0".to_owned(),
+            ));
+        }
         let texts = EncodedPrompts::new(model, task)?;
-        let forget = EncodedImages::new(model, &material.forget)?
+        let forget = EncodedImages::new(model, &images.forget)?
             .ok_or_else(|| Error::Task("there is nothing to forget".to_owned()))?;
-        let remain = EncodedImages::new(model, &material.remain)?;
+        let remain = EncodedImages::new(model, &images.remain)?;
 
         let all = model.denoiser_parameters();
         let chosen: Vec<(String, Tensor)> =
@@ -205,24 +199,25 @@ impl<'m> Erasure<dyn Denoiser + 'm, DiffusionTask<'_>> for SalUn {
         }
         let ranked = if self.variant == Variant::Official { &all } else { &chosen };
         // What is kept on the way is of this erasure alone.
-        let recipe = own.recipe(task);
+        let recipe = task.recipe(self);
         let mut key = blake3::Hasher::new();
-        for part in [&model.card().hash, &model.card().settings, &recipe, &material.fingerprint()] {
+        for part in [&model.card().hash, &model.card().settings, &recipe, &images.fingerprint()] {
             key.update(part.as_bytes());
         }
         let key = key.finalize().to_hex()[..24].to_owned();
-        let retained = state.map(|folder| MaskCache { folder, key: &key });
-        let masks = self.masks(model, task, &texts, &forget, ranked, retained, watch)?;
+        let state = context.own_state();
+        let retained = state.as_deref().map(|folder| MaskCache { folder, key: &key });
+        let masks = self.masks(model, task, &texts, &forget, ranked, retained, context.watch)?;
         let masks: Vec<Tensor> = chosen
             .iter()
-            .filter_map(|(name, _)| ranked.iter().position(|(own, _)| own == name))
+            .filter_map(|(name, _)| ranked.iter().position(|(other, _)| other == name))
             .map(|i| masks[i].shallow_clone())
             .collect();
 
         let base: Vec<Tensor> =
             no_grad(|| chosen.iter().map(|(_, tensor)| tensor.detach().copy()).collect());
         let mut objective = Relabelling {
-            settings: &own,
+            settings: &settings,
             model,
             texts: &texts,
             forget: &forget,
@@ -234,10 +229,10 @@ impl<'m> Erasure<dyn Denoiser + 'm, DiffusionTask<'_>> for SalUn {
             key: &key,
         };
         let plan = TrainConfig {
-            cooldown: own.cooldown.unwrap_or(0.0),
+            cooldown: settings.cooldown.unwrap_or(0.0),
             ..TrainConfig::constant(self.steps, self.lr, task.seed)
         };
-        let outcome = train(&mut objective, &plan, model.compute(), state, watch);
+        let outcome = train(&mut objective, &plan, model.compute(), state.as_deref(), context.watch);
         // Whatever happened, the model is the base again.
         no_grad(|| {
             for ((_, tensor), base) in chosen.iter().zip(&base) {
@@ -391,6 +386,9 @@ mod tests {
         fn card(&self) -> &ModelCard {
             &self.card
         }
+        fn compute(&self) -> Compute {
+            Compute::new(Device::CPU, Precision::F32)
+        }
         fn draw(&self, _: &[ImageRequest], _: &mut dyn Watch) -> Result<Vec<Picture>, Fault> {
             Ok(Vec::new())
         }
@@ -428,9 +426,6 @@ mod tests {
         fn denoiser_parameters(&self) -> Vec<(String, Tensor)> {
             vec![("unet.w".to_owned(), self.w.shallow_clone())]
         }
-        fn compute(&self) -> Compute {
-            Compute::new(Device::CPU, Precision::F32)
-        }
     }
 
     #[test]
@@ -443,15 +438,23 @@ mod tests {
             },
             prompt,
         };
-        let task = Task {
-            concept: "x".to_owned(),
-            pairs: vec![Pair { forget: "a".to_owned(), anchor: "bb".to_owned() }],
-            remain: vec!["ccc".to_owned(), "dddd".to_owned()],
-            seed: 3,
-        };
+        let pairs = [Pair { forget: "a".to_owned(), anchor: "bb".to_owned() }];
+        let keep = ["ccc".to_owned(), "dddd".to_owned()];
         let material = TrainingImages {
             forget: vec![example(0); 5],
             remain: vec![example(0), example(1), example(1)],
+        };
+        let task = Task {
+            concept: "x",
+            pairs: &pairs,
+            keep: &keep,
+            seed: 3,
+            images: Some(&material),
+            feedback: None,
+        };
+        let erase = |salun: &SalUn, toy: &mut Toy, watch: &mut dyn Watch| {
+            let mut context = Context { state: None, label: "salun", watch };
+            salun.erase(Model::Diffusion(toy), &task, &mut context)
         };
         for (pseudo, variant) in
             [(Pseudo::Random, Variant::Paper), (Pseudo::Next, Variant::Official)]
@@ -468,13 +471,7 @@ mod tests {
             let erased = |room: i64| {
                 let mut said = Listening::default();
                 let mut toy = Toy::new(room);
-                let model: &mut dyn Denoiser = &mut toy;
-                let edit = salun.erase(
-                    model,
-                    &DiffusionTask { task: &task, material: &material },
-                    None,
-                    &mut said,
-                );
+                let edit = erase(&salun, &mut toy, &mut said);
                 (edit.map(|mut edit| edit.tensors.remove(0).1), said.0)
             };
             let (whole, quiet) = erased(10);
@@ -487,15 +484,7 @@ mod tests {
             // The target's prediction alone is too much: the base must be none the worse.
             let mut toy = Toy { quiet_room: 3, ..Toy::new(10) };
             let before = toy.w.detach().copy();
-            let model: &mut dyn Denoiser = &mut toy;
-            let edit = salun
-                .erase(
-                    model,
-                    &DiffusionTask { task: &task, material: &material },
-                    None,
-                    &mut Listening::default(),
-                )
-                .unwrap();
+            let edit = erase(&salun, &mut toy, &mut Listening::default()).unwrap();
             let again = erased(10).0.unwrap();
             assert!((&edit.tensors[0].1 - again).abs().max().double_value(&[]) < 1e-6);
             assert!(toy.w.detach().equal(&before));

@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
-use super::{Evaluator, Feedback};
-use crate::generator::StyleGan2;
+use super::{Context, Error, Evaluator, Feedback, Method, Task};
+use crate::generator::{Model, StyleGan2};
 use crate::model::Builder;
 use crate::model::stylegan2::{Config, Discriminator, Generator};
 use crate::torch::{Compute, Device, Kind, MemoryMode, Precision};
-use crate::weights::save_as;
+use crate::watch::Watch;
+use crate::weights::{Edit, save_as};
 
 /// Of 8×8 pixels.
 pub(super) fn small_gan(folder: &Path) -> StyleGan2 {
@@ -44,4 +45,24 @@ pub(super) fn labelled<'a>(evaluator: Option<&'a Evaluator<'a>>) -> Feedback<'a>
         seed: 3,
         evaluator,
     }
+}
+
+/// Erases by a method, with nothing but samples.
+pub(super) fn erase(
+    method: &dyn Method,
+    model: &mut StyleGan2,
+    feedback: &Feedback,
+    state: Option<&Path>,
+    watch: &mut dyn Watch,
+) -> Result<Edit, Error> {
+    let task = Task {
+        concept: &feedback.concept,
+        pairs: &[],
+        keep: &[],
+        seed: feedback.seed,
+        images: None,
+        feedback: Some(feedback),
+    };
+    let mut context = Context { state, label: method.name(), watch };
+    method.erase(Model::Gan(model), &task, &mut context)
 }

@@ -8,7 +8,7 @@ use crate::pictures::Picture;
 pub struct PromptedImage {
     /// The picture.
     pub picture: Picture,
-    /// Index into [`Task::pairs`] or [`Task::remain`].
+    /// Index into [`Task::pairs`] or [`Task::keep`].
     pub prompt: usize,
 }
 
@@ -44,7 +44,7 @@ impl TrainingImages {
         let bad = |examples: &[PromptedImage], prompts: usize| {
             examples.iter().any(|e| e.prompt >= prompts)
         };
-        (bad(&self.forget, task.pairs.len()) || bad(&self.remain, task.remain.len()))
+        (bad(&self.forget, task.pairs.len()) || bad(&self.remain, task.keep.len()))
             .then(|| "a picture belongs to a prompt that the task does not have".to_owned())
     }
 }

@@ -7,6 +7,7 @@ mod embedding;
 mod export;
 mod folder;
 mod gan_files;
+mod kind;
 mod networks;
 mod pipeline_class;
 mod presets;
@@ -28,6 +29,7 @@ pub use folder::{lacking, needed};
 pub const PIPELINE: crate::fields::Class =
     <pipeline_class::ModelIndex as crate::fields::Configuration>::CLASS;
 pub use gan_files::{export_gan, is_gan};
+pub use kind::{Model, ModelKind};
 pub use seeding::Seeding;
 pub use stable_diffusion::{Latents, StableDiffusion};
 pub use stylegan2::StyleGan2;
@@ -303,6 +305,9 @@ pub trait Generator {
     /// What it is.
     fn card(&self) -> &ModelCard;
 
+    /// Where it runs and in which precision.
+    fn compute(&self) -> Compute;
+
     /// Says what cannot be drawn, before anything is.
     ///
     /// # Errors
@@ -327,7 +332,7 @@ pub trait Generator {
 
 /// Samples of `side` × `side` pixels that are drawn at once: fewer of large ones, whose layers take
 /// gigabytes.
-pub fn at_once(side: i64) -> usize {
+pub fn sample_batch(side: i64) -> usize {
     const BATCH: i64 = 64;
     const LARGE: i64 = 256;
     (BATCH * LARGE * LARGE / (side * side)).clamp(4, BATCH) as usize
@@ -351,7 +356,7 @@ pub trait Synthesizer: Generator {
     /// Latents `[n, style_dim]` alone.
     fn latents(&self, seeds: &[u64]) -> Tensor {
         // Beside their noises they are small.
-        let group = at_once(self.network().config().size);
+        let group = sample_batch(self.network().config().size);
         let each: Vec<Tensor> = seeds.chunks(group).map(|seeds| self.chance(seeds).0).collect();
         Tensor::cat(&each, 0)
     }
@@ -364,7 +369,7 @@ pub trait Synthesizer: Generator {
     fn sample(&self, seeds: &[u64]) -> Result<Tensor, Error> {
         stage("drawing samples", || {
             let side = self.network().config().size;
-            let group = at_once(side);
+            let group = sample_batch(side);
             // Filled piece by piece: of large pictures there is no room for all of them twice.
             let all =
                 Tensor::empty([seeds.len() as i64, 3, side, side], (Kind::Float, tch::Device::Cpu));
@@ -383,8 +388,6 @@ pub trait Synthesizer: Generator {
     /// The network's parameters by full name, `g.…`; leaves in `f32`.
     fn parameters(&self) -> Vec<(String, Tensor)>;
 
-    /// Where it runs.
-    fn compute(&self) -> Compute;
 }
 
 /// What a diffusion method needs of a generator.
@@ -410,7 +413,4 @@ pub trait Denoiser: Generator {
 
     /// The denoiser's parameters by full name, `unet.…`; leaves in `f32`.
     fn denoiser_parameters(&self) -> Vec<(String, Tensor)>;
-
-    /// Where it runs and in which precision.
-    fn compute(&self) -> Compute;
 }

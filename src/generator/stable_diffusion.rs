@@ -305,6 +305,10 @@ impl Generator for StableDiffusion {
         &self.card
     }
 
+    fn compute(&self) -> Compute {
+        self.compute
+    }
+
     fn check(&self, request: &ImageRequest) -> Result<(), Error> {
         let multiple = self.vae.factor() << (self.unet.config().block_out_channels.len() - 1);
         let (w, h) = request.size;
@@ -440,10 +444,6 @@ impl Denoiser for StableDiffusion {
 
     fn denoiser_parameters(&self) -> Vec<(String, Tensor)> {
         full_names("unet", self.unet.parameters()).collect()
-    }
-
-    fn compute(&self) -> Compute {
-        self.compute
     }
 }
 

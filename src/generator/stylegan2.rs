@@ -221,6 +221,19 @@ impl StyleGan2 {
         (z, noises)
     }
 
+    /// A tensor of the base by full name, whatever is on it now.
+    ///
+    /// # Errors
+    /// A name that it has not.
+    pub fn base_tensor(&self, name: &str) -> Result<Tensor, Error> {
+        let base = self.originals.get(name).or_else(|| self.find(name));
+        base.map(Tensor::detach).ok_or_else(|| Error::EditShape {
+            name: name.to_owned(),
+            found: Vec::new(),
+            wanted: Vec::new(),
+        })
+    }
+
     fn find(&self, name: &str) -> Option<&Tensor> {
         self.network.parameters().get(name.strip_prefix(PREFIX)?)
     }
@@ -238,6 +251,10 @@ fn mean_style(network: &stylegan2::Generator, compute: Compute) -> Result<Tensor
 impl Generator for StyleGan2 {
     fn card(&self) -> &ModelCard {
         &self.card
+    }
+
+    fn compute(&self) -> Compute {
+        self.compute
     }
 
     fn check(&self, request: &ImageRequest) -> Result<(), Error> {
@@ -399,9 +416,5 @@ impl Synthesizer for StyleGan2 {
     fn parameters(&self) -> Vec<(String, Tensor)> {
         let full = |(name, own): (String, Tensor)| (format!("{PREFIX}{name}"), own);
         self.network.parameters().named_leaves().into_iter().map(full).collect()
-    }
-
-    fn compute(&self) -> Compute {
-        self.compute
     }
 }

@@ -151,9 +151,9 @@ impl ImageJudge for ConceptDetector {
 
     /// A checker writes down how far above their thresholds the special concepts and the concepts
     /// are; a CLIP the logits of all texts, and how well each picture fits its prompt.
-    fn look(&self, pictures: &[Picture], prompts: &[String]) -> Result<Vec<Evidence>, Error> {
+    fn judge(&self, pictures: &[Picture], prompts: &[String]) -> Result<Vec<Evidence>, Error> {
         match &self.kind {
-            DetectorKind::EncodedPrompts { judge, .. } => judge.look(pictures, prompts),
+            DetectorKind::EncodedPrompts { judge, .. } => judge.judge(pictures, prompts),
             DetectorKind::Checker { preprocess, checker, device, .. } => {
                 stage("looking at pictures", || {
                     let batch = preprocess.apply(pictures)?.to_device(device.tch());

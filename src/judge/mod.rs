@@ -110,7 +110,7 @@ pub trait ImageJudge {
 
     /// Pictures that one look takes. On a CPU more are no faster, and what was seen is kept more
     /// often.
-    fn at_once(&self) -> usize {
+    fn batch_size(&self) -> usize {
         if self.card().engine == "candle" { BATCH / 4 } else { BATCH }
     }
 
@@ -118,7 +118,7 @@ pub trait ImageJudge {
     ///
     /// # Errors
     /// Whatever the network says.
-    fn look(&self, pictures: &[Picture], prompts: &[String]) -> Result<Vec<Evidence>, Error>;
+    fn judge(&self, pictures: &[Picture], prompts: &[String]) -> Result<Vec<Evidence>, Error>;
 }
 
 /// What a judge is.
@@ -291,7 +291,7 @@ impl ImageJudge for Judge {
         self.heads.iter().map(|(question, _)| question.clone()).collect()
     }
 
-    fn look(&self, pictures: &[Picture], prompts: &[String]) -> Result<Vec<Evidence>, Error> {
+    fn judge(&self, pictures: &[Picture], prompts: &[String]) -> Result<Vec<Evidence>, Error> {
         self.see(pictures, Some(prompts))
     }
 }

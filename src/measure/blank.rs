@@ -3,7 +3,7 @@
 
 /// What is looked at of a picture.
 #[derive(Debug, Clone, Copy)]
-pub struct BlankCheck<'a> {
+pub struct PictureStats<'a> {
     /// Deviation of its pixels, 0 to 127.
     pub contrast: f32,
     /// All that a judge said of it.
@@ -16,9 +16,9 @@ const LEAST_CONTRAST: f32 = 3.0;
 const ALIKE: f32 = 0.02;
 
 /// How many of the pictures are blank, or the same as another one of them.
-pub fn blank(pictures: &[BlankCheck]) -> usize {
+pub fn blank(pictures: &[PictureStats]) -> usize {
     let same = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < ALIKE);
-    let is_blank = |(i, own): (usize, &BlankCheck)| {
+    let is_blank = |(i, own): (usize, &PictureStats)| {
         own.contrast < LEAST_CONTRAST
             || (!own.logits.is_empty())
                 && pictures
@@ -35,7 +35,7 @@ mod tests {
 
     #[test]
     fn of_one_colour_or_all_the_same() {
-        let of = |contrast: f32, logits: &'static [f32]| BlankCheck { contrast, logits };
+        let of = |contrast: f32, logits: &'static [f32]| PictureStats { contrast, logits };
         assert_eq!(blank(&[of(50.0, &[1.0, 2.0]), of(40.0, &[1.0, 3.0])]), 0);
         assert_eq!(blank(&[of(0.5, &[1.0, 2.0]), of(40.0, &[1.0, 3.0])]), 1);
         assert_eq!(

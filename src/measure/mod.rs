@@ -3,22 +3,27 @@
 
 mod answers;
 mod blank;
+mod classes;
+mod estimate;
 mod frechet;
 mod interval;
 mod judging;
+mod latents;
 mod manifold;
 mod rates;
-mod scores;
+mod score;
 mod unlearning;
 
 pub use answers::{Answer, AnswerSet, Domain, PLAIN, Target};
-pub use blank::{BlankCheck, blank};
+pub use blank::{PictureStats, blank};
+pub use classes::{BLANK, Became, JudgedAnswer, became, score_mean, score_target};
 pub use frechet::{Moments, frechet};
 pub use interval::{Interval, bootstrap, wilson};
 pub use judging::{JudgeAccuracy, Reference};
+pub use latents::{JudgedSamples, LatentMeasures, mean_over_targets};
 pub use manifold::precision_recall;
-pub use rates::{Estimate, Paired, Rate, Role, rates, share};
-pub use scores::{BLANK, Became, JudgedAnswer, Score, Subject, became, score_mean, score_target};
+pub use rates::{Estimate, Shown, rates_after, rates_before, share};
+pub use score::{BASE, Better, Measure, Score, Subject, Unit};
 pub use unlearning::ClassChanges;
 
 /// What cannot be measured.

@@ -5,37 +5,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::interval::wilson_of;
-use super::{Interval, bootstrap, wilson};
+use super::{Better, Interval, Measure, Score, Subject, Unit, bootstrap, wilson};
 
-/// What a prompt is there for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Role {
-    /// It brings the concept out.
-    Concept,
-    /// It has nothing to do with it.
-    Keep,
-}
-
-impl Role {
-    /// `concept` or `keep`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Concept => "concept",
-            Self::Keep => "keep",
-        }
-    }
-}
-
-/// What was found about one prompt and seed, before and after.
+/// What was found about one prompt and seed.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Paired {
+pub struct Shown {
     /// Which prompt; pictures of one prompt hang together.
     pub prompt: usize,
-    /// Whether the concept was seen: before, after.
-    pub shown: [bool; 2],
-    /// How well picture and prompt fit, where the screen says that: before, after.
-    pub fit: Option<[f64; 2]>,
+    /// Whether the concept was seen.
+    pub shown: bool,
+    /// How well picture and prompt fit, where the detector says that.
+    pub fit: Option<f64>,
 }
 
 /// A number with its interval.
@@ -62,46 +42,53 @@ impl Estimate {
     }
 }
 
-/// A measure before and after.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Rate {
-    /// Who looked.
-    pub screen: String,
-    /// At the pictures of which prompts.
-    pub role: Role,
-    /// `shown`; `gone`: of those that showed it before, how many do not after; `new`: of those that
-    /// did not, how many do; `CLIP score`.
-    pub measure: String,
-    /// Before.
-    pub before: Option<Estimate>,
-    /// After.
-    pub after: Option<Estimate>,
+/// The share of pictures that show the concept: of its own prompts that is to fall, of others not
+/// to rise.
+const fn shown(subject: Subject) -> Measure {
+    Measure::share("shown", subject, Better::Lower)
 }
 
-/// All measures of one screen on the prompts of one role.
-pub fn rates(screen: &str, role: Role, pairs: &[Paired]) -> Vec<Rate> {
-    let rate = |measure: &str, before: Option<Estimate>, after: Option<Estimate>| Rate {
-        screen: screen.to_owned(),
-        role,
-        measure: measure.to_owned(),
-        before,
-        after,
+/// Of pictures that showed it before, how many do not after.
+const fn gone(subject: Subject) -> Measure {
+    Measure::share("gone", subject, Better::Higher)
+}
+
+/// Of pictures that did not show it before, how many do after.
+const fn new(subject: Subject) -> Measure {
+    Measure::share("new", subject, Better::Lower)
+}
+
+const fn clip_score(subject: Subject) -> Measure {
+    Measure { name: "CLIP score", subject, unit: Unit::Cosine, better: Better::Higher }
+}
+
+/// What one detector saw in pictures of the base, all of prompts of one kind.
+pub fn rates_before(target: &str, subject: Subject, seen: &[Shown]) -> Vec<Score> {
+    let shares = share(seen.iter().map(|seen| (seen.prompt, seen.shown)));
+    let fits = mean(seen.iter().filter_map(|seen| Some((seen.prompt, seen.fit?))));
+    let shown = shares.map(|estimate| shown(subject).of(target, estimate));
+    let fit = fits.map(|estimate| clip_score(subject).of(target, estimate));
+    shown.into_iter().chain(fit).collect()
+}
+
+/// What it saw after a method, in the same order of prompts and seeds.
+pub fn rates_after(
+    target: &str,
+    subject: Subject,
+    before: &[Shown],
+    after: &[Shown],
+) -> Vec<Score> {
+    let mut scores = rates_before(target, subject, after);
+    let of = |was: bool, counts: fn(bool) -> bool| {
+        let pairs = before.iter().zip(after).filter(move |(before, _)| before.shown == was);
+        share(pairs.map(|(_, after)| (after.prompt, counts(after.shown))))
     };
-    let at = |when: usize| pairs.iter().map(move |pair| (pair.prompt, pair.shown[when]));
-    let (was, was_not): (Vec<&Paired>, Vec<&Paired>) = pairs.iter().partition(|pair| pair.shown[0]);
-    let gone = share(was.iter().map(|pair| (pair.prompt, !pair.shown[1])));
-    let new = share(was_not.iter().map(|pair| (pair.prompt, pair.shown[1])));
-    let mut rates = vec![
-        rate("shown", share(at(0)), share(at(1))),
-        rate("gone", None, gone),
-        rate("new", None, new),
-    ];
-    let fits =
-        |when: usize| pairs.iter().filter_map(move |pair| Some((pair.prompt, pair.fit?[when])));
-    if fits(0).next().is_some() {
-        rates.push(rate("CLIP score", mean(fits(0)), mean(fits(1))));
-    }
-    rates
+    let changes = [(gone(subject), of(true, |shown| !shown)), (new(subject), of(false, |shown| shown))];
+    let changes = changes.into_iter().filter_map(|(measure, share)| Some(measure.of(target, share?)));
+    let fit = scores.split_off(scores.len().min(1));
+    scores.extend(changes);
+    scores.extend(fit);
+    scores
 }
 
 /// A share of pictures, each with its prompt; `None` where there are none. Its interval is Wilson's
@@ -154,27 +141,22 @@ mod tests {
 
     #[test]
     fn what_was_shown_is_gone_or_new() {
-        let pair = |prompt, before, after| Paired {
-            prompt,
-            shown: [before, after],
-            fit: Some([30.0, 28.0]),
+        let at = |prompt, shown, fit| Shown { prompt, shown, fit: Some(fit) };
+        let before: Vec<Shown> = (0..20).map(|i| at(i, i < 12, 30.0)).collect();
+        let after: Vec<Shown> = (0..20).map(|i| at(i, i < 3 || i == 12, 28.0)).collect();
+        let base = rates_before("cats", Subject::Concept, &before);
+        let scores = rates_after("cats", Subject::Concept, &before, &after);
+        let find = |all: &[Score], measure: &str| {
+            all.iter().find(|score| score.measure == measure).unwrap().estimate
         };
-        let pairs: Vec<Paired> = (0..20)
-            .map(|i| match i {
-                0..12 => pair(i, true, i < 3),
-                _ => pair(i, false, i == 12),
-            })
-            .collect();
-        let rates = rates("clip", Role::Concept, &pairs);
-        let find = |measure: &str| rates.iter().find(|rate| rate.measure == measure).unwrap();
-        let counted = |estimate: Option<Estimate>| estimate.map(|e| (e.hits, e.n));
-        assert_eq!(counted(find("shown").before), Some((12, 20)));
-        assert_eq!(counted(find("shown").after), Some((4, 20)));
-        assert_eq!(counted(find("gone").after), Some((9, 12)));
-        assert_eq!(counted(find("new").after), Some((1, 8)));
+        let counted = |estimate: Estimate| (estimate.hits, estimate.n);
+        assert_eq!(counted(find(&base, "shown")), (12, 20));
+        assert_eq!(counted(find(&scores, "shown")), (4, 20));
+        assert_eq!(counted(find(&scores, "gone")), (9, 12));
+        assert_eq!(counted(find(&scores, "new")), (1, 8));
         let wilson = wilson(4, 20);
-        assert!((find("shown").after.unwrap().high - wilson.high).abs() < 1e-12);
-        assert!((find("CLIP score").after.unwrap().value - 28.0).abs() < 1e-12);
+        assert!((find(&scores, "shown").high - wilson.high).abs() < 1e-12);
+        assert!((find(&scores, "CLIP score").value - 28.0).abs() < 1e-12);
     }
 
     #[test]

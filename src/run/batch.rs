@@ -1,22 +1,11 @@
-//! How many pictures are drawn at once: so many, or as many as there is memory for.
+//! How many pictures are drawn at once, where that is left to the memory that there is.
 
-use std::str::FromStr;
-
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-use super::{Error, RunFolder};
+use super::Error;
+use super::folder::RunFolder;
 use crate::generator::{Generator, ImageRequest};
+use crate::pipeline::Batch;
 use crate::torch::{Device, Peak, free_memory};
 use crate::watch::{Quiet, Watch};
-
-/// A batch as it is asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Batch {
-    /// As many as fit into free memory.
-    Auto,
-    /// So many.
-    Of(usize),
-}
 
 /// More at once were nowhere seen to be faster.
 const MOST: usize = 32;
@@ -24,33 +13,32 @@ const MOST: usize = 32;
 /// want some.
 const SHARE: f64 = 0.85;
 
-impl Batch {
-    /// The number for pictures no larger than `shot`. Where it was measured once, the run's record
-    /// keeps it: with 16-bit numbers a picture's last bits may depend on its company.
-    ///
-    /// # Errors
-    /// A picture that cannot be drawn.
-    pub(super) fn settle(
-        self,
-        run: &mut RunFolder,
-        generator: &dyn Generator,
-        request: &ImageRequest,
-        device: Device,
-        watch: &mut dyn Watch,
-    ) -> Result<usize, Error> {
-        match (self, run.record.batch) {
-            (Self::Of(n), _) => Ok(n.max(1)),
-            (Self::Auto, Some(n)) => Ok(n),
-            (Self::Auto, None) => {
-                let n = fitting(generator, request, device)?;
-                watch.note(&format!(
-                    "{n} pictures are drawn at once: as many as there is memory for, up to {MOST}"
-                ));
-                run.record.batch = Some(n);
-                // Before anything is drawn: whoever goes on must draw in the same company.
-                run.save()?;
-                Ok(n)
-            }
+/// The number of pictures to draw at once where none is larger than `request`. Where it was measured
+/// once, the run's record keeps it: with 16-bit numbers a picture's last bits may depend on its
+/// company.
+///
+/// # Errors
+/// A picture that cannot be drawn.
+pub fn settled(
+    batch: Batch,
+    run: &mut RunFolder,
+    generator: &dyn Generator,
+    request: &ImageRequest,
+    device: Device,
+    watch: &mut dyn Watch,
+) -> Result<usize, Error> {
+    match (batch, run.record.batch) {
+        (Batch::Of(n), _) => Ok(n.max(1)),
+        (Batch::Auto, Some(n)) => Ok(n),
+        (Batch::Auto, None) => {
+            let n = fitting(generator, request, device)?;
+            watch.note(&format!(
+                "{n} pictures are drawn at once: as many as there is memory for, up to {MOST}"
+            ));
+            run.record.batch = Some(n);
+            // Before anything is drawn: whoever goes on must draw in the same company.
+            run.save()?;
+            Ok(n)
         }
     }
 }
@@ -85,52 +73,6 @@ fn most(one: u64, two: u64, free: u64) -> usize {
     1 << (fits as usize).clamp(1, MOST).ilog2()
 }
 
-impl FromStr for Batch {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match (text, text.parse()) {
-            ("auto", _) => Ok(Self::Auto),
-            (_, Ok(n)) if n > 0 => Ok(Self::Of(n)),
-            _ => Err(format!("a batch is a number above 0, or auto; found `{text}`")),
-        }
-    }
-}
-
-impl std::fmt::Display for Batch {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Auto => f.write_str("auto"),
-            Self::Of(n) => write!(f, "{n}"),
-        }
-    }
-}
-
-impl Serialize for Batch {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::Auto => serializer.serialize_str("auto"),
-            Self::Of(n) => serializer.serialize_u64(*n as u64),
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for Batch {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Either {
-            Number(u64),
-            Text(String),
-        }
-        let text = match Either::deserialize(deserializer)? {
-            Either::Number(n) => n.to_string(),
-            Either::Text(text) => text,
-        };
-        text.parse().map_err(serde::de::Error::custom)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -142,22 +84,5 @@ mod tests {
         assert_eq!(most(gib(2.0), gib(3.0), gib(1.0)), 1);
         assert_eq!(most(gib(2.0), gib(2.0), gib(4.0)), 2);
         assert_eq!(most(1, 1, gib(80.0)), MOST);
-    }
-
-    #[test]
-    fn written_as_it_is_read() {
-        #[derive(Serialize, Deserialize)]
-        struct Toml {
-            batch: Batch,
-        }
-        for (text, batch) in [("batch = \"auto\"\n", Batch::Auto), ("batch = 3\n", Batch::Of(3))] {
-            let table: Toml = toml::from_str(text).unwrap();
-            assert_eq!(table.batch, batch);
-            assert_eq!(toml::to_string(&table).unwrap(), text);
-        }
-        assert!(
-            toml::from_str::<Toml>("batch = 0").is_err()
-                && toml::from_str::<Toml>("batch = 'x'").is_err()
-        );
     }
 }

@@ -11,30 +11,31 @@ use crate::pictures::{Picture, is_whole_png};
 use crate::watch::Watch;
 
 /// The file of an answer's picture.
-pub(super) fn picture_path(folder: &Path, answer: &Answer) -> PathBuf {
+pub fn picture_path(folder: &Path, answer: &Answer) -> PathBuf {
     folder.join(format!("{}.png", answer.stem()))
 }
 
 /// What every picture of a run carries beside its own settings.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Provenance<'a> {
+pub struct Provenance<'a> {
     /// Hash of the model.
     pub model: &'a str,
     /// Whether it is not for every eye: it is blurred wherever it is laid out.
     pub sensitive: bool,
 }
 
-/// Draws the shots whose files are not there, or are damaged, or are other pictures of this
+/// Draws the pictures whose files are not there, or are damaged, or are other pictures of this
 /// program's. Batches are cut the same way each time, and one with a gap is drawn as a whole: with
 /// 16-bit numbers a picture's last bits may depend on its company.
 ///
 /// # Errors
 /// The generator's; a file of somebody else's in a picture's place; a disk that is full;
 /// interruption, after the pictures that are done were written.
-pub(super) fn draw_missing(
+pub fn draw_missing(
     generator: &dyn Generator,
     works: &[(PathBuf, ImageRequest)],
-    (stamp, batch): (Provenance, usize),
+    provenance: Provenance,
+    batch: usize,
     what: &str,
     watch: &mut dyn Watch,
 ) -> Result<(), Error> {
@@ -45,7 +46,7 @@ pub(super) fn draw_missing(
     let mut there = HashSet::new();
     let mut damaged = Vec::new();
     for (file, request) in works {
-        match state_of(file, request, stamp)? {
+        match state_of(file, request, provenance)? {
             State::There => drop(there.insert(file)),
             State::Damaged => damaged.push(file),
             State::Missing => {}
@@ -66,7 +67,7 @@ pub(super) fn draw_missing(
         let writer = scope.spawn(move || -> Result<(), Error> {
             for (pictures, group) in drawn_ones {
                 for (picture, (file, request)) in pictures.iter().zip(group) {
-                    picture.save(file, &texts(request, stamp))?;
+                    picture.save(file, &texts(request, provenance))?;
                 }
             }
             Ok(())
@@ -135,7 +136,7 @@ enum State {
 }
 
 /// Whether a picture is there, whole, and this one.
-fn state_of(file: &Path, request: &ImageRequest, stamp: Provenance) -> Result<State, Error> {
+fn state_of(file: &Path, request: &ImageRequest, provenance: Provenance) -> Result<State, Error> {
     if !file.exists() {
         return Ok(State::Missing);
     }
@@ -143,20 +144,20 @@ fn state_of(file: &Path, request: &ImageRequest, stamp: Provenance) -> Result<St
     let said = if whole { about(file) } else { None };
     match said {
         _ if !whole => Ok(State::Damaged),
-        Some(said) if said == said_of(request, stamp) => Ok(State::There),
+        Some(said) if said == said_of(request, provenance) => Ok(State::There),
         Some(_) => Ok(State::Damaged),
         None => Err(crate::pictures::Error::Foreign(file.to_path_buf()).into()),
     }
 }
 
 /// What a PNG says about itself: A1111's line for other programs, JSON for this one.
-fn texts(request: &ImageRequest, stamp: Provenance) -> [(&'static str, String); 2] {
-    [("parameters", request.parameters(stamp.model)), (ABOUT, said_of(request, stamp).to_string())]
+fn texts(request: &ImageRequest, provenance: Provenance) -> [(&'static str, String); 2] {
+    [("parameters", request.parameters(provenance.model)), (ABOUT, said_of(request, provenance).to_string())]
 }
 
-fn said_of(request: &ImageRequest, stamp: Provenance) -> serde_json::Value {
-    let mut json = serde_json::json!({"shot": request, "model": stamp.model});
-    if stamp.sensitive {
+fn said_of(request: &ImageRequest, provenance: Provenance) -> serde_json::Value {
+    let mut json = serde_json::json!({"request": request, "model": provenance.model});
+    if provenance.sensitive {
         json["sensitive"] = true.into();
     }
     json
@@ -173,15 +174,15 @@ fn about(picture: &Path) -> Option<serde_json::Value> {
 }
 
 /// Whether a picture was drawn by a study that called its pictures sensitive.
-pub(super) fn is_sensitive(picture: &Path) -> bool {
+pub fn is_sensitive(picture: &Path) -> bool {
     about(picture).is_some_and(|json| json["sensitive"] == true)
 }
 
 /// The seed that a GAN's picture is, and the hash of the GAN; `None` for other pictures, and for
 /// those that are more than their seed.
-pub(super) fn seed_of(picture: &Path) -> Option<(u64, String)> {
+pub fn seed_of(picture: &Path) -> Option<(u64, String)> {
     let json = about(picture)?;
-    let request: ImageRequest = serde_json::from_value(json["shot"].clone()).ok()?;
+    let request: ImageRequest = serde_json::from_value(json["request"].clone()).ok()?;
     let plain = ImageRequest::of_seed(request.seed, 1.0, request.size.0);
     (request == plain).then(|| Some((request.seed, json["model"].as_str()?.to_owned()))).flatten()
 }
@@ -191,6 +192,7 @@ mod tests {
     use super::*;
     use crate::generator::{ModelCard, Seeding};
     use crate::sampler::Solver;
+    use crate::torch::{Compute, Device, Precision};
     use crate::watch::Quiet;
     use crate::weights::Edit;
 
@@ -200,6 +202,10 @@ mod tests {
     impl Generator for Small {
         fn card(&self) -> &ModelCard {
             &self.0
+        }
+
+        fn compute(&self) -> Compute {
+            Compute::new(Device::CPU, Precision::F32)
         }
 
         fn draw(
@@ -252,7 +258,8 @@ mod tests {
             let outcome = draw_missing(
                 &small,
                 &works,
-                (Provenance { model: "0", sensitive: false }, 5),
+                Provenance { model: "0", sensitive: false },
+                5,
                 "",
                 &mut Quiet,
             );

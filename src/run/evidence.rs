@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::Error;
 use crate::judge::{Evidence, Question};
-use crate::measure::BlankCheck;
+use crate::measure::{Domain, PictureStats};
 use crate::watch::Watch;
 
 /// What a judge said of one picture, and what of.
@@ -35,13 +35,50 @@ pub struct JudgedImage<A> {
 
 impl<A> JudgedImage<A> {
     /// What there is to be seen in it at all.
-    pub(super) fn impression(&self) -> BlankCheck<'_> {
+    pub fn stats(&self) -> PictureStats<'_> {
         // The first question's logits tell pictures apart as well as all.
-        BlankCheck {
+        PictureStats {
             contrast: self.contrast,
             logits: self.evidence.logits.first().map_or(&[], Vec::as_slice),
         }
     }
+
+    /// The probabilities of a domain's classes.
+    pub fn probabilities(&self, questions: &[Question], domain: Domain) -> Vec<f64> {
+        probabilities(&self.evidence, questions, domain)
+    }
+
+    /// The class of a domain that it was called.
+    pub fn class(&self, questions: &[Question], domain: Domain) -> usize {
+        named(&self.evidence, questions, domain).class
+    }
+}
+
+/// The class of a domain that a network saw, and how sure it was.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Classified {
+    /// The class, by number.
+    pub class: usize,
+    /// Its probability.
+    pub probability: f64,
+}
+
+/// The probabilities of a domain's classes.
+pub fn probabilities(evidence: &Evidence, questions: &[Question], domain: Domain) -> Vec<f64> {
+    let asked = questions.iter().zip(&evidence.logits);
+    let found = asked.into_iter().find(|(question, _)| question.domain == domain.name());
+    let logits = found.map(|(_, logits)| logits.as_slice()).unwrap_or_default();
+    let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let each: Vec<f64> = logits.iter().map(|&logit| f64::from(logit - most).exp()).collect();
+    let sum: f64 = each.iter().sum();
+    each.into_iter().map(|weight| weight / sum).collect()
+}
+
+/// What it called a picture.
+pub fn named(evidence: &Evidence, questions: &[Question], domain: Domain) -> Classified {
+    let each = probabilities(evidence, questions, domain);
+    let class = (0..each.len()).max_by(|&a, &b| each[a].total_cmp(&each[b])).unwrap_or(0);
+    Classified { class, probability: each.get(class).copied().unwrap_or(0.0) }
 }
 
 /// A line as it is written: logits carry their classes' names.
@@ -214,7 +251,7 @@ impl EvidenceFile {
     }
 
     /// What this judge said of a subject's pictures, by picture and by what was asked, in JSON.
-    pub(super) fn known<A: DeserializeOwned>(
+    pub fn known<A: DeserializeOwned>(
         &self,
         judge: &str,
         subject: &str,
@@ -231,7 +268,7 @@ impl EvidenceFile {
 
     /// Takes out what a judge said of other pictures that were this subject's: `current` are its
     /// pictures by what was asked.
-    pub(super) fn forget_others(
+    pub fn forget_others(
         &mut self,
         judge: &str,
         subject: &str,
@@ -246,7 +283,7 @@ impl EvidenceFile {
     }
 
     /// Adds lines; they are in the file when this returns.
-    pub(super) fn add<A: Serialize>(
+    pub fn add<A: Serialize>(
         &mut self,
         judged: &[JudgedImage<A>],
         questions: &[Question],
@@ -318,6 +355,6 @@ fn locked(path: &Path) -> Result<fs_err::File, Error> {
     }
 }
 
-pub(super) fn json(value: &impl Serialize) -> Result<String, Error> {
+pub fn json(value: &impl Serialize) -> Result<String, Error> {
     Ok(serde_json::to_string(value).map_err(std::io::Error::other)?)
 }

@@ -1,172 +1,17 @@
 //! A run is a folder: `run.json` says what was run, on what, and how far it got.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::Value;
 
 use super::Error;
-use super::opening::content_hash;
+use super::hashes::content_hash;
+use super::record::{Artifact, Ending, Machine, Phase, Record, SCHEMA, Status, build, now};
 use crate::files::write_json;
-use crate::generator::ModelCard;
-use crate::hub::commit_of;
-use crate::torch::{Compute, Device, MemoryMode, Peak};
+use crate::torch::{Device, Peak};
 use crate::watch::Watch;
-
-/// How far a run got.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Status {
-    /// It is running, or was killed.
-    Running,
-    /// It is complete.
-    Done,
-    /// It stopped with an error.
-    Failed,
-    /// The user stopped it.
-    Interrupted,
-}
-
-/// What ran it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Machine {
-    /// `cpu` or `cuda:0`.
-    pub device: String,
-    /// `f32`, `tf32`, `bf16` or `f16`.
-    pub precision: String,
-    /// What was given up for memory in training.
-    #[serde(default)]
-    pub memory: MemoryMode,
-    /// Threads inside an operation.
-    pub threads: usize,
-    /// The processor's name.
-    pub processor: String,
-    /// libtorch's version.
-    pub libtorch: String,
-}
-
-/// A part of the work.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Phase {
-    /// What was done.
-    pub name: String,
-    /// Seconds, over all sessions.
-    pub seconds: f64,
-    /// Peak memory in bytes.
-    pub peak: Peak,
-}
-
-/// A file of the run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Artifact {
-    /// Path inside the folder.
-    pub path: String,
-    /// blake3 of its content.
-    pub hash: String,
-}
-
-/// What a run ends with beside its numbers.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Ending {
-    /// The run's folder.
-    pub folder: PathBuf,
-    /// The grid.
-    pub grid: PathBuf,
-    /// Seconds of work in all.
-    pub seconds: f64,
-    /// Peak memory of the host, bytes.
-    pub peak_host: u64,
-    /// Peak memory of the device, bytes.
-    pub peak_device: u64,
-}
-
-/// `run.json`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Record {
-    /// Version of this layout.
-    pub schema: u32,
-    /// How far it got.
-    pub status: Status,
-    /// What was asked for, every default filled in.
-    pub recipe: Value,
-    /// blake3 of the recipe.
-    pub recipe_hash: String,
-    /// Version and commit of this program.
-    pub build: String,
-    /// What ran it.
-    pub machine: Machine,
-    /// Hashes of models, judge and edits.
-    pub hashes: BTreeMap<String, String>,
-    /// Pictures that are drawn at once, where that was measured.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub batch: Option<usize>,
-    /// The parts of the work, in order.
-    pub phases: Vec<Phase>,
-    /// The files that it made.
-    pub artifacts: Vec<Artifact>,
-    /// What the user was told: what was chosen, assumed, ignored or left out.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub remarks: Vec<String>,
-    /// When it began, UTC.
-    pub began: String,
-    /// When `run.json` was written last, UTC.
-    pub updated: String,
-}
-
-impl Record {
-    /// Notes which model this is: its hash, and its commit where it came from the hub.
-    ///
-    /// # Errors
-    /// As [`Self::bind`].
-    pub(super) fn sign(&mut self, role: &str, card: &ModelCard) -> Result<(), Error> {
-        self.bind(role, &card.hash)?;
-        self.bind(&format!("{role}'s configuration"), &card.settings)?;
-        if let Some(commit) = commit_of(&card.path) {
-            self.hashes.insert("commit".to_owned(), commit);
-        }
-        Ok(())
-    }
-
-    /// Adds what was said, each once.
-    fn remember(&mut self, said: &[String]) {
-        for remark in said {
-            if !self.remarks.contains(remark) {
-                self.remarks.push(remark.clone());
-            }
-        }
-    }
-
-    /// Notes the hash of something that must be the same at every session.
-    ///
-    /// # Errors
-    /// It was another one at an earlier session.
-    pub(super) fn bind(&mut self, role: &str, hash: &str) -> Result<(), Error> {
-        match self.hashes.get(role) {
-            Some(old) if old != hash => {
-                // Where both begin alike, from where they differ.
-                let same = old.chars().zip(hash.chars()).take_while(|(a, b)| a == b).count();
-                let skip = if same < 8 { 0 } else { same };
-                let short = |hash: &str| {
-                    let dots = if skip > 0 { "…" } else { "" };
-                    format!("{dots}{}", hash.chars().skip(skip).take(12).collect::<String>())
-                };
-                Err(Error::Unknown(format!(
-                    "the {role} has changed since this run began: it was {}, it is {}, and what \
-                     was done came of the old one; put the old one back, or begin anew in another \
-                     folder (--out)",
-                    short(old),
-                    short(hash)
-                )))
-            }
-            _ => {
-                self.hashes.insert(role.to_owned(), hash.to_owned());
-                Ok(())
-            }
-        }
-    }
-}
 
 /// An open run folder; no other process can open it meanwhile.
 #[derive(Debug)]
@@ -179,123 +24,24 @@ pub struct RunFolder {
     _lock: fs_err::File,
 }
 
-/// Since version 2 all that decides a picture or a verdict is in the record.
-const SCHEMA: u32 = 2;
-
-impl Machine {
-    /// This one.
-    pub fn here(compute: Compute) -> Self {
-        let cpuinfo = fs_err::read_to_string("/proc/cpuinfo").unwrap_or_default();
-        let processor = cpuinfo
-            .lines()
-            .find_map(|line| line.strip_prefix("model name"))
-            .map_or("unknown", |rest| rest.trim_start_matches([' ', '\t', ':']));
-        Self {
-            device: compute.device.to_string(),
-            precision: compute.precision.to_string(),
-            memory: compute.memory,
-            threads: crate::torch::threads(),
-            processor: processor.to_owned(),
-            libtorch: crate::torch::VERSION.to_owned(),
-        }
-    }
-}
-
 impl RunFolder {
-    /// Opens a folder for this recipe: a new one, or one that the same recipe has begun.
+    /// Opens a folder for this recipe: a new one, or one that the same recipe has begun. Of the
+    /// tables in `growing` (paths of keys) entries may be added or left out; those that are on both
+    /// sides must be the same.
     ///
     /// # Errors
     /// Another process holds it, or it belongs to another recipe, or to no run at all.
-    pub fn open(root: &Path, recipe: Value, machine: Machine) -> Result<Self, Error> {
-        let recipe_hash = blake3::hash(recipe.to_string().as_bytes()).to_hex().to_string();
-        let file = root.join("run.json");
-        if !file.exists() && root.exists() && fs_err::read_dir(root)?.next().is_some() {
-            return Err(Error::OtherRun {
-                path: root.to_path_buf(),
-                why: "there is no run.json, but other files".to_owned(),
-            });
-        }
-        fs_err::create_dir_all(root)?;
-        let lock = fs_err::OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(root.join(".lock"))?;
-        if lock.file().try_lock().is_err() {
-            return Err(Error::Locked(root.to_path_buf()));
-        }
+    pub fn open(
+        root: &Path,
+        recipe: Value,
+        growing: &[&str],
+        machine: Machine,
+    ) -> Result<Self, Error> {
+        let lock = locked(root)?;
         crate::files::sweep(root, true)?;
-        let build = concat!(env!("CARGO_PKG_VERSION"), "+", env!("UNSEE_COMMIT")).to_owned();
-        let mut moved: Vec<String> = Vec::new();
-        let record = if file.exists() {
-            let text = fs_err::read_to_string(&file)?;
-            let old: Record = serde_json::from_str(&text).map_err(|error| Error::OtherRun {
-                path: root.to_path_buf(),
-                why: format!("its run.json cannot be read: {error}"),
-            })?;
-            if old.schema != SCHEMA {
-                return Err(Error::OtherRun {
-                    path: root.to_path_buf(),
-                    why: format!(
-                        "version {} of unsee began it, whose record lacks what decides a picture; \
-                         it can be looked at and judged, but not gone on with",
-                        old.build
-                    ),
-                });
-            }
-            if old.recipe_hash != recipe_hash {
-                return Err(Error::OtherRun {
-                    path: root.to_path_buf(),
-                    why: difference("", &old.recipe, &recipe)
-                        .unwrap_or_else(|| "another recipe".to_owned()),
-                });
-            }
-            // Bits depend on these: pictures of two machines must not be mixed in one run.
-            let device_of = |machine: &Machine| {
-                let Machine { device, precision, threads, memory, .. } = machine;
-                let memory = format!("{memory:?}").to_lowercase();
-                format!("{device} in {precision} with {threads} threads and --memory {memory}")
-            };
-            if device_of(&old.machine) != device_of(&machine) {
-                return Err(Error::OtherRun {
-                    path: root.to_path_buf(),
-                    why: format!(
-                        "it began on {}, this is {}",
-                        device_of(&old.machine),
-                        device_of(&machine)
-                    ),
-                });
-            }
-            let changes = [
-                ("unsee", &old.build, &build),
-                ("libtorch", &old.machine.libtorch, &machine.libtorch),
-                ("the processor", &old.machine.processor, &machine.processor),
-            ];
-            // These may move last bits only, and a run must be able to move on.
-            let remarks =
-                changes.into_iter().filter(|(_, was, is)| was != is).map(|(what, was, is)| {
-                    format!(
-                        "the run goes on with another version or machine: {what} was {was}, is {is}"
-                    )
-                });
-            moved = remarks.collect();
-            Record { status: Status::Running, build, machine, ..old }
-        } else {
-            Record {
-                schema: SCHEMA,
-                status: Status::Running,
-                recipe,
-                recipe_hash,
-                build,
-                machine,
-                hashes: BTreeMap::new(),
-                batch: None,
-                phases: Vec::new(),
-                artifacts: Vec::new(),
-                remarks: Vec::new(),
-                began: now(),
-                updated: now(),
-            }
+        let (record, moved) = match earlier(root)? {
+            Some(old) => gone_on_with(root, old, recipe, growing, machine)?,
+            None => (Record::new(recipe, machine), Vec::new()),
         };
         let mut folder = Self { root: root.to_path_buf(), record, moved, _lock: lock };
         folder.record.remember(&folder.moved);
@@ -310,12 +56,13 @@ impl RunFolder {
     pub fn within<T>(
         root: &Path,
         recipe: &impl Serialize,
+        growing: &[&str],
         machine: Machine,
         watch: &mut dyn Watch,
         work: impl FnOnce(&mut Self, &mut dyn Watch) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let recipe = serde_json::to_value(recipe).map_err(std::io::Error::other)?;
-        let mut run = Self::open(root, recipe, machine)?;
+        let mut run = Self::open(root, recipe, growing, machine)?;
         run.moved.iter().for_each(|change| watch.warn(change));
         // What was said while everything was opened; what is said on the way comes at the end.
         run.record.remember(watch.said());
@@ -339,7 +86,7 @@ impl RunFolder {
     }
 
     /// Where its results are and what all of its phases took; `grid` is the grid's file.
-    pub(super) fn ending(&self, grid: PathBuf) -> Ending {
+    pub fn ending(&self, grid: PathBuf) -> Ending {
         let phases = &self.record.phases;
         Ending {
             folder: self.root.clone(),
@@ -396,7 +143,7 @@ impl RunFolder {
     ///
     /// # Errors
     /// It is another one.
-    pub(super) fn unchanged(&self, inside: &str) -> Result<(), Error> {
+    pub fn unchanged(&self, inside: &str) -> Result<(), Error> {
         let known = self.record.artifacts.iter().find(|old| old.path == inside);
         match known {
             Some(known)
@@ -427,38 +174,136 @@ impl RunFolder {
     }
 }
 
+/// Makes the folder and takes it: no other process can open it meanwhile.
+fn locked(root: &Path) -> Result<fs_err::File, Error> {
+    let is_new = !root.join("run.json").exists();
+    if is_new && root.exists() && fs_err::read_dir(root)?.next().is_some() {
+        return Err(Error::OtherRun {
+            path: root.to_path_buf(),
+            why: "there is no run.json, but other files".to_owned(),
+        });
+    }
+    fs_err::create_dir_all(root)?;
+    let lock = fs_err::OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(root.join(".lock"))?;
+    if lock.file().try_lock().is_err() {
+        return Err(Error::Locked(root.to_path_buf()));
+    }
+    Ok(lock)
+}
+
+/// The record that a run left here.
+fn earlier(root: &Path) -> Result<Option<Record>, Error> {
+    let file = root.join("run.json");
+    if !file.exists() {
+        return Ok(None);
+    }
+    let other = |why: String| Error::OtherRun { path: root.to_path_buf(), why };
+    let text = fs_err::read_to_string(&file)?;
+    let json: Value = serde_json::from_str(&text)
+        .map_err(|error| other(format!("its run.json cannot be read: {error}")))?;
+    if json["schema"] != SCHEMA {
+        return Err(other(format!(
+            "version {} of unsee began it, whose record is another one; it can be looked at and \
+             judged, but not gone on with",
+            json["build"].as_str().unwrap_or("?")
+        )));
+    }
+    let record = serde_json::from_value(json)
+        .map_err(|error| other(format!("its run.json cannot be read: {error}")))?;
+    Ok(Some(record))
+}
+
+/// The record of a run that goes on, and what is other than when it was left.
+fn gone_on_with(
+    root: &Path,
+    old: Record,
+    recipe: Value,
+    growing: &[&str],
+    machine: Machine,
+) -> Result<(Record, Vec<String>), Error> {
+    let other = |why: String| Error::OtherRun { path: root.to_path_buf(), why };
+    if let Some(why) = difference("", &old.recipe, &recipe, growing) {
+        return Err(other(why));
+    }
+    // Bits depend on these: pictures of two machines must not be mixed in one run.
+    let device_of = |machine: &Machine| {
+        let Machine { device, precision, threads, memory, .. } = machine;
+        let memory = format!("{memory:?}").to_lowercase();
+        format!("{device} in {precision} with {threads} threads and --memory {memory}")
+    };
+    if device_of(&old.machine) != device_of(&machine) {
+        return Err(other(format!(
+            "it began on {}, this is {}",
+            device_of(&old.machine),
+            device_of(&machine)
+        )));
+    }
+    let build = build();
+    let changes = [
+        ("unsee", &old.build, &build),
+        ("libtorch", &old.machine.libtorch, &machine.libtorch),
+        ("the processor", &old.machine.processor, &machine.processor),
+    ];
+    // These may move last bits only, and a run must be able to move on.
+    let moved = changes
+        .into_iter()
+        .filter(|(_, was, is)| was != is)
+        .map(|(what, was, is)| {
+            format!("the run goes on with another version or machine: {what} was {was}, is {is}")
+        })
+        .collect();
+    let mut recipe = recipe;
+    growing.iter().for_each(|path| keep_entries(&mut recipe, &old.recipe, path));
+    Ok((Record { status: Status::Running, build, machine, recipe, ..old }, moved))
+}
+
+/// Adds the entries of an old recipe's table that the new one leaves out: what was done for them is
+/// still there.
+fn keep_entries(recipe: &mut Value, old: &Value, path: &str) {
+    let pointer = format!("/{}", path.replace('.', "/"));
+    let Some(Value::Object(old)) = old.pointer(&pointer) else { return };
+    if let Some(Value::Object(new)) = recipe.pointer_mut(&pointer) {
+        for (key, value) in old {
+            new.entry(key).or_insert_with(|| value.clone());
+        }
+    }
+}
+
 /// The first key in which two recipes differ.
-fn difference(path: &str, old: &Value, new: &Value) -> Option<String> {
+fn difference(path: &str, old: &Value, new: &Value, growing: &[&str]) -> Option<String> {
     if old == new {
         return None;
     }
     if let (Value::Object(a), Value::Object(b)) = (old, new) {
+        let grows = growing.contains(&path);
         let keys: std::collections::BTreeSet<&String> = a.keys().chain(b.keys()).collect();
-        return keys.into_iter().find_map(|key| {
-            let inner = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
-            difference(
-                &inner,
-                a.get(key).unwrap_or(&Value::Null),
-                b.get(key).unwrap_or(&Value::Null),
-            )
-        });
+        return keys
+            .into_iter()
+            .filter(|key| !grows || (a.contains_key(*key) && b.contains_key(*key)))
+            .find_map(|key| {
+                let inner = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                let value = |table: &serde_json::Map<String, Value>| {
+                    table.get(key).cloned().unwrap_or(Value::Null)
+                };
+                difference(&inner, &value(a), &value(b), growing)
+            });
     }
     Some(format!("`{path}` is {old} there and {new} now"))
-}
-
-fn now() -> String {
-    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::torch::Precision;
+    use crate::torch::{Compute, Precision};
     use crate::watch::Quiet;
     use serde_json::json;
 
     fn open(root: &Path, recipe: Value) -> Result<RunFolder, Error> {
-        RunFolder::open(root, recipe, Machine::here(Compute::new(Device::CPU, Precision::F32)))
+        RunFolder::open(root, recipe, &["method"], Machine::here(Compute::new(Device::CPU, Precision::F32)))
     }
 
     #[test]
@@ -473,6 +318,18 @@ mod tests {
     }
 
     #[test]
+    fn a_run_is_extended_and_what_is_on_both_sides_stays() {
+        let root = tempfile::tempdir().unwrap();
+        let recipe = |methods: Value| json!({"method": methods, "seed": 1});
+        drop(open(root.path(), recipe(json!({"a": {"steps": 1}}))).unwrap());
+        drop(open(root.path(), recipe(json!({"b": {"steps": 2}}))).unwrap());
+        let both = json!({"a": {"steps": 1}, "b": {"steps": 2}});
+        assert_eq!(earlier(root.path()).unwrap().unwrap().recipe["method"], both);
+        let error = open(root.path(), recipe(json!({"a": {"steps": 3}}))).unwrap_err().to_string();
+        assert!(error.contains("`method.a.steps` is 1 there and 3 now"), "{error}");
+    }
+
+    #[test]
     fn a_folder_of_other_files_is_left_alone() {
         let root = tempfile::tempdir().unwrap();
         fs_err::File::create(root.path().join("thesis.tex")).unwrap();
@@ -480,11 +337,11 @@ mod tests {
     }
 
     #[test]
-    fn another_model_is_refused_at_every_sitting() {
+    fn another_model_is_refused_at_every_session() {
         let root = tempfile::tempdir().unwrap();
         let machine = || Machine::here(Compute::new(Device::CPU, Precision::F32));
         let session = |hash: &str| {
-            RunFolder::within(root.path(), &json!({}), machine(), &mut Quiet, |run, _| {
+            RunFolder::within(root.path(), &json!({}), &[], machine(), &mut Quiet, |run, _| {
                 run.record.bind("base", hash)
             })
         };
@@ -501,7 +358,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let machine = || Machine::here(Compute::new(Device::CPU, Precision::F32));
         let session = |outcome: fn() -> Result<(), Error>| {
-            RunFolder::within(root.path(), &json!({}), machine(), &mut Quiet, |run, _| {
+            RunFolder::within(root.path(), &json!({}), &[], machine(), &mut Quiet, |run, _| {
                 run.phase("drawing", Device::CPU, |_| outcome())
             })
         };

@@ -8,8 +8,8 @@ use serde::de::DeserializeOwned;
 
 use super::Error;
 use super::evidence::{EvidenceFile, JudgedImage, json};
-use crate::judge::{ImageJudge, Question};
-use crate::measure::{Answer, BLANK, Domain, JudgedAnswer, Score, Subject, Target};
+use crate::judge::{Error as JudgeError, Evidence, ImageJudge, Judge, JudgeCard, Question};
+use crate::measure::{Answer, Domain, JudgedAnswer};
 use crate::pictures::{Picture, Remarks};
 use crate::watch::Watch;
 
@@ -54,11 +54,11 @@ impl PictureSource for PathBuf {
 const DIGITS: usize = 24;
 
 /// Hash of a file's content, as evidence has it.
-pub(super) fn hash_of(path: &Path) -> Result<String, Error> {
+pub fn hash_of(path: &Path) -> Result<String, Error> {
     Ok(short(&blake3::hash(&fs_err::read(path)?)))
 }
 
-pub(super) fn short(hash: &blake3::Hash) -> String {
+pub fn short(hash: &blake3::Hash) -> String {
     hash.to_hex()[..DIGITS].to_owned()
 }
 
@@ -88,25 +88,21 @@ impl JudgedImage<Answer> {
     }
 }
 
-/// Says where what counts as forgotten shows nothing at all.
-pub(super) fn warn_of_blanks(target: &Target, scores: &[Score], watch: &mut dyn Watch) {
-    let target = target.to_string();
-    let of = |subject: Subject| {
-        scores.iter().find(|s| s.target == target && s.measure == BLANK && s.subject == subject)
-    };
-    if let Some(after) = of(Subject::Erased)
-        && after.hits > of(Subject::Base).map_or(0, |before| before.hits)
-    {
-        warn_of_blank(&target, after.hits, after.n, watch);
-    }
-}
+/// A judge of pictures that no prompt asked for.
+pub struct Unprompted<'a>(pub &'a Judge);
 
-/// The same for any number of pictures.
-pub(super) fn warn_of_blank(what: &str, blank: usize, n: usize, watch: &mut dyn Watch) {
-    watch.warn(&format!(
-        "{blank} of {n} pictures of {what} after the erasure show nothing: they are of one colour \
-         or all the same, and count as forgotten whatever was erased; look at the grid"
-    ));
+impl ImageJudge for Unprompted<'_> {
+    fn card(&self) -> &JudgeCard {
+        self.0.card()
+    }
+
+    fn questions(&self) -> Vec<Question> {
+        self.0.questions()
+    }
+
+    fn judge(&self, pictures: &[Picture], _: &[String]) -> Result<Vec<Evidence>, JudgeError> {
+        self.0.see(pictures, None)
+    }
 }
 
 /// Judges the pictures of a subject that this judge has not seen yet, and returns all of its
@@ -145,13 +141,13 @@ pub fn judge_pictures<A: PictureKey, S: PictureSource>(
     }
     watch.at(done, "");
     let mut remarks = Remarks::default();
-    for batch in missing.chunks(judge.at_once()) {
+    for batch in missing.chunks(judge.batch_size()) {
         let opened = batch
             .iter()
             .map(|&i| pictures[i].1.open(&mut remarks))
             .collect::<Result<Vec<_>, _>>()?;
         let prompts: Vec<String> = batch.iter().map(|&i| pictures[i].0.prompt()).collect();
-        let seen = judge.look(&opened, &prompts)?;
+        let seen = judge.judge(&opened, &prompts)?;
         let mut judged = Vec::with_capacity(batch.len());
         for ((&i, picture), seen) in batch.iter().zip(&opened).zip(seen) {
             if !seen.logits.iter().flatten().chain(&seen.clip_score).all(|logit| logit.is_finite())

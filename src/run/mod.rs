@@ -1,96 +1,24 @@
-//! Studies, from a pipeline file to a run folder. This room alone writes to `outputs/`.
+//! A run is a folder in `outputs/`, and this room alone writes there: its record, what is drawn
+//! into it, and what judges said of each picture.
 
-mod answering;
-mod batch;
-mod checkup;
-mod concept;
-mod configurations;
-mod diff;
-mod drawing;
-mod erasing;
-mod evaluate;
-mod evidence;
-mod export;
-mod folder;
-mod forecast;
-mod gan;
-mod generate;
-mod inspect;
-mod judging;
-mod label;
-mod labelled;
-mod labels;
-mod layouts;
-mod measured;
-mod naming;
-mod opening;
-mod pipeline;
-mod prompts;
-#[cfg(feature = "hub")]
-mod pull;
-mod ranges;
-mod reference_judge;
-mod relearned;
-mod samples;
-mod screening;
-mod screens;
-mod session;
-mod study;
-mod tables;
-mod task;
-mod train;
-mod unlearn;
-mod unprompted;
-
-pub use crate::generator::{Adapter, Embedding, Format, ModuleRank, Seeding};
-pub use crate::pictures::Picture;
-pub use crate::torch::Compute;
-pub use crate::torch::Kind;
-pub use crate::weights::{Dialect, EmaChoice};
-pub use batch::Batch;
-pub use checkup::{Checkup, checkup};
-pub use concept::{ConceptSettings, Only, PromptList, PromptSettings, ScreenSettings, Screening};
-pub use configurations::configurations;
-pub use diff::{Apart, diff};
-pub use evaluate::{EvaluateReport, EvaluateRequest, evaluate};
-pub use evidence::{EvidenceFile, JudgedImage};
-pub use export::export;
-pub use folder::{Artifact, Ending, Machine, Phase, Record, RunFolder, Status};
-pub use forecast::{Forecast, forecast};
-pub use gan::{FeedbackSettings, GanMethod, MeasureSettings, Unlearning};
-pub use generate::{Drawn, GanGenerateRequest, GenerateRequest, generate};
-pub use inspect::{Finding, TensorFact, fits, inspect};
-pub use judging::{PictureKey, PictureSource, judge_pictures};
-pub use label::{LabelSession, draw_pages, read_numbers};
-pub use layouts::{GridRequest, Rows, canvas_folder, canvas_sheet, compare};
-pub use measured::{GanScore, SHARE};
-pub use naming::{located, needs_no_prompt, shipped, shipped_or_path};
-pub use pipeline::{
-    AnswerSettings, DrawSettings, Job, JudgeSettings, Method, ModelSettings, Pipeline,
-    TaskSettings, parse_toml,
-};
-pub use prompts::{Column, PromptRow, read_prompts};
-#[cfg(feature = "hub")]
-pub use pull::pull;
-pub use ranges::range;
-pub use reference_judge::{JudgeReport, ReferenceJudge};
-pub use relearned::{CurvePoint, Relearned};
-pub use screening::{Screened, screen};
-pub use screens::ScreenReport;
-pub use study::{Summary, erase_only, run};
-pub use train::{TrainRecipe, train};
-pub use unlearn::{Unlearned, erase_shown, unlearn};
-pub use unprompted::{UnpromptedReport, survey};
+pub mod batch;
+pub mod drawing;
+pub mod evidence;
+pub mod folder;
+pub mod hashes;
+pub mod judging;
+pub mod opening;
+pub mod record;
 
 use std::path::PathBuf;
 
 /// Why a run stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The pipeline file.
-    #[error("{0}")]
-    Pipeline(String),
-    /// Something that was asked for does not exist.
+    /// The pipeline.
+    #[error(transparent)]
+    Pipeline(crate::pipeline::Error),
+    /// Something that was asked for does not exist, or cannot be.
     #[error("{0}")]
     Unknown(String),
     /// Another process works in the folder.
@@ -151,6 +79,15 @@ impl From<crate::generator::Error> for Error {
     }
 }
 
+impl From<crate::pipeline::Error> for Error {
+    fn from(error: crate::pipeline::Error) -> Self {
+        match error {
+            crate::pipeline::Error::Hub(hub) => hub.into(),
+            other => Self::Pipeline(other),
+        }
+    }
+}
+
 impl From<crate::hub::Error> for Error {
     fn from(error: crate::hub::Error) -> Self {
         match error {
@@ -174,6 +111,7 @@ impl From<crate::attack::Error> for Error {
         match error {
             crate::attack::Error::Training(training) => training.into(),
             crate::attack::Error::Generator(generator) => generator.into(),
+            other @ crate::attack::Error::Task(_) => Self::Attack(other),
         }
     }
 }

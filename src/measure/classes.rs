@@ -1,0 +1,388 @@
+//! UA, IRA and CRA as `UnlearnCanvas` defines them, and what the erased prompts became.
+//!
+//! With acc(Y) the share of pictures prompted with Y that the judge calls Y: UA = 1 - acc(target);
+//! IRA = mean acc over the other classes of the target's domain; CRA = mean acc over the classes of
+//! the other domain, on the same pictures, those of the forgotten concept included (as in the
+//! benchmark's code). `Seed_Images` is no style: IRA over styles leaves it out.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::answers::PLAIN;
+use super::blank::{PictureStats, blank};
+use super::{
+    Answer, AnswerSet, Better, Domain, Error, Estimate, Interval, Measure, Reference, Score, Subject,
+    Target, Unit, bootstrap, wilson,
+};
+
+/// What a judge called a picture.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JudgedAnswer {
+    /// What was asked for.
+    pub answer: Answer,
+    /// The style that the judge named.
+    pub style: String,
+    /// The object that the judge named.
+    pub object: String,
+    /// How well picture and prompt fit.
+    pub clip_score: Option<f32>,
+    /// Deviation of its pixels.
+    pub contrast: f32,
+    /// All logits of all questions.
+    pub logits: Vec<f32>,
+}
+
+impl JudgedAnswer {
+    /// What it was called in a domain.
+    pub fn named(&self, domain: Domain) -> &str {
+        match domain {
+            Domain::Style => &self.style,
+            Domain::Object => &self.object,
+        }
+    }
+
+    fn hit(&self, domain: Domain) -> bool {
+        self.named(domain) == self.answer.wanted(domain)
+    }
+}
+
+const UA: Measure = Measure::share("UA", Subject::Concept, Better::Higher);
+const IRA: Measure = Measure::share("IRA", Subject::Keep, Better::Higher);
+const CRA: Measure = Measure::share("CRA", Subject::All, Better::Higher);
+/// Relative to what the base draws: a concept that it could not draw cannot be forgotten.
+const UA_REL: Measure = Measure::share("UA_rel", Subject::Concept, Better::Higher);
+/// Corrected for the judge's own mistakes.
+const UA_CORR: Measure = Measure::share("UA_corr", Subject::Concept, Better::Higher);
+/// The share of the target's pictures that show nothing.
+pub const BLANK: Measure = Measure::share("blank", Subject::Concept, Better::Lower);
+/// How well pictures fit their prompts, by the judge.
+const CLIP_SCORE: Measure = Measure {
+    name: "CLIP score",
+    subject: Subject::All,
+    unit: Unit::Cosine,
+    better: Better::Higher,
+};
+
+/// What the pictures of the erased prompts were called, most frequent first.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Became {
+    /// The target.
+    pub target: String,
+    /// The method.
+    pub method: String,
+    /// Name and number of pictures.
+    pub names: Vec<(String, usize)>,
+    /// Pictures.
+    pub n: usize,
+}
+
+/// The measures of one target on a model's pictures. `base` are the base's pictures for relative
+/// measures, `reference` is what is known about the judge.
+///
+/// # Errors
+/// Pictures that are missing or doubled; a target that is not in the set.
+pub fn score_target(
+    set: &AnswerSet,
+    target: &Target,
+    seen: &[JudgedAnswer],
+    base: Option<&[JudgedAnswer]>,
+    reference: Option<&Reference>,
+) -> Result<Vec<Score>, Error> {
+    set.check(seen.iter().map(|s| &s.answer))?;
+    let domain = target.domain;
+    if !set.classes(domain).contains(&target.name) {
+        return Err(Error::Unknown(format!("{target} is not in the answer set")));
+    }
+    let name = target.to_string();
+    let is_target = |s: &&JudgedAnswer| s.answer.wanted(domain) == target.name;
+    let n = seen.iter().filter(is_target).count();
+    let kept = seen.iter().filter(is_target).filter(|s| s.hit(domain)).count();
+    let mut scores = Vec::new();
+    for rate in Rate::ALL.into_iter().filter(|rate| !set.is_single(rate.domain(target))) {
+        let counted: Vec<&JudgedAnswer> =
+            seen.iter().filter(|s| rate.counts(target, &s.answer)).collect();
+        let Some(value) = rate.of(target, counted.iter().copied()) else { continue };
+        let hits = rate.hits(target, &counted);
+        let interval = match rate {
+            Rate::Ua => wilson(hits, n),
+            Rate::Ira | Rate::Cra => cluster_interval(rate, &[(target, counted.clone())]),
+        };
+        scores.push(rate.measure().of(&name, interval.around(value, hits, counted.len())));
+    }
+    if let Some(estimate) = base.and_then(|base| relative(base, target, kept, n)) {
+        scores.push(UA_REL.of(&name, estimate));
+    }
+    if let Some((value, interval)) = reference.and_then(|r| r.corrected(target, kept, n)) {
+        scores.push(UA_CORR.of(&name, interval.around(value, n - kept, n)));
+    }
+    // What shows nothing counts as forgotten too, and that must be seen beside UA.
+    let shown: Vec<PictureStats> = (seen.iter().filter(is_target))
+        .map(|s| PictureStats { contrast: s.contrast, logits: &s.logits })
+        .collect();
+    scores.push(BLANK.of(&name, Estimate::of_share(blank(&shown), n)));
+    scores.extend(clip_score(seen).map(|estimate| CLIP_SCORE.of(&name, estimate)));
+    Ok(scores)
+}
+
+/// UA by what the base's pictures of the target showed; `None` where they did not show it.
+fn relative(base: &[JudgedAnswer], target: &Target, kept: usize, n: usize) -> Option<Estimate> {
+    let domain = target.domain;
+    let before: Vec<&JudgedAnswer> =
+        base.iter().filter(|s| s.answer.wanted(domain) == target.name).collect();
+    let had = before.iter().filter(|s| s.hit(domain)).count();
+    let relative =
+        |kept: f64| 1.0 - kept / had as f64 * (before.len() as f64 / n as f64);
+    let w = wilson(kept, n);
+    let interval = Interval {
+        low: relative(w.high * n as f64),
+        high: relative(w.low * n as f64).min(1.0),
+    };
+    (had > 0).then(|| interval.around(relative(kept as f64), had.saturating_sub(kept), had))
+}
+
+/// The mean of how well pictures fit their prompts; `None` where the judge does not say it of all.
+fn clip_score(seen: &[JudgedAnswer]) -> Option<Estimate> {
+    let fits: Vec<f64> = seen.iter().filter_map(|s| s.clip_score).map(f64::from).collect();
+    if fits.len() != seen.len() || fits.is_empty() {
+        return None;
+    }
+    let mean = |draw: &[usize]| draw.iter().map(|&i| fits[i]).sum::<f64>() / draw.len() as f64;
+    let all: Vec<usize> = (0..fits.len()).collect();
+    let interval = bootstrap(fits.len(), |draw| Some(mean(draw)));
+    Some(interval.around(mean(&all), 0, fits.len()))
+}
+
+/// The means of UA, IRA and CRA over several targets of one domain, each erased by itself. The
+/// interval is over latents and prompts, for these targets: it does not say how others would fare.
+pub fn score_mean(domain: Domain, erased: &[(&Target, &[JudgedAnswer])]) -> Vec<Score> {
+    Rate::ALL
+        .into_iter()
+        .filter_map(|rate| {
+            let counted: Vec<(&Target, Vec<&JudgedAnswer>)> = erased
+                .iter()
+                .map(|&(target, seen)| {
+                    (target, seen.iter().filter(|s| rate.counts(target, &s.answer)).collect())
+                })
+                .collect();
+            let classes: BTreeSet<&str> = counted
+                .iter()
+                .flat_map(|(target, seen)| {
+                    seen.iter().map(|s| s.answer.wanted(rate.domain(target)))
+                })
+                .collect();
+            if rate == Rate::Cra && classes.len() < 2 {
+                return None;
+            }
+            let value =
+                mean(counted.iter().map(|(target, seen)| rate.of(target, seen.iter().copied())))?;
+            let interval = cluster_interval(rate, &counted);
+            let hits = counted.iter().map(|(target, seen)| rate.hits(target, seen)).sum();
+            let n = counted.iter().map(|(_, seen)| seen.len()).sum();
+            let name = format!("mean of {} {}s", erased.len(), domain.name());
+            Some(rate.measure().of(&name, interval.around(value, hits, n)))
+        })
+        .collect()
+}
+
+/// Counts what the target's pictures were called after a method.
+pub fn became(target: &Target, method: &str, seen: &[JudgedAnswer]) -> Became {
+    let mut names: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut n = 0;
+    for s in seen.iter().filter(|s| s.answer.wanted(target.domain) == target.name) {
+        *names.entry(s.named(target.domain)).or_default() += 1;
+        n += 1;
+    }
+    let mut names: Vec<(String, usize)> =
+        names.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
+    names.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+    Became { target: target.to_string(), method: method.to_owned(), names, n }
+}
+
+/// The benchmark's three rates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rate {
+    Ua,
+    Ira,
+    Cra,
+}
+
+impl Rate {
+    const ALL: [Self; 3] = [Self::Ua, Self::Ira, Self::Cra];
+
+    fn measure(self) -> &'static Measure {
+        match self {
+            Self::Ua => &UA,
+            Self::Ira => &IRA,
+            Self::Cra => &CRA,
+        }
+    }
+
+    /// Which name of a picture is compared.
+    fn domain(self, target: &Target) -> Domain {
+        if self == Self::Cra { target.domain.other() } else { target.domain }
+    }
+
+    /// Whether the rate is over this picture.
+    fn counts(self, target: &Target, answer: &Answer) -> bool {
+        let wanted = answer.wanted(target.domain);
+        match self {
+            Self::Ua => wanted == target.name,
+            Self::Ira => {
+                wanted != target.name && !(target.domain == Domain::Style && wanted == PLAIN)
+            }
+            Self::Cra => true,
+        }
+    }
+
+    /// Pictures that speak for the erasure.
+    fn hits(self, target: &Target, counted: &[&JudgedAnswer]) -> usize {
+        let named = counted.iter().filter(|s| s.hit(self.domain(target))).count();
+        if self == Self::Ua { counted.len() - named } else { named }
+    }
+
+    /// The rate: a mean over classes of shares.
+    fn of<'a>(
+        self,
+        target: &Target,
+        counted: impl Iterator<Item = &'a JudgedAnswer>,
+    ) -> Option<f64> {
+        let domain = self.domain(target);
+        let mut cells: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
+        for s in counted {
+            let cell = cells.entry(s.answer.wanted(domain)).or_default();
+            cell.0 += usize::from(s.hit(domain));
+            cell.1 += 1;
+        }
+        let named = mean(cells.values().map(|&(hits, n)| Some(hits as f64 / n as f64)))?;
+        Some(if self == Self::Ua { 1.0 - named } else { named })
+    }
+}
+
+/// The mean, where there is anything and nothing is missing.
+fn mean(values: impl Iterator<Item = Option<f64>>) -> Option<f64> {
+    let values = values.collect::<Option<Vec<f64>>>()?;
+    (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+}
+
+/// The interval of a rate's mean over targets. Pictures that share a seed and the other domain's
+/// class share the latent and half of the prompt, whatever was erased: they are one cluster.
+fn cluster_interval(rate: Rate, erased: &[(&Target, Vec<&JudgedAnswer>)]) -> Interval {
+    let mut clusters: BTreeMap<(u64, &str), Vec<Vec<&JudgedAnswer>>> = BTreeMap::new();
+    for (i, (target, counted)) in erased.iter().enumerate() {
+        let other = rate.domain(target).other();
+        for s in counted {
+            let key = (s.answer.seed, s.answer.wanted(other));
+            clusters.entry(key).or_insert_with(|| vec![Vec::new(); erased.len()])[i].push(s);
+        }
+    }
+    let clusters: Vec<Vec<Vec<&JudgedAnswer>>> = clusters.into_values().collect();
+    bootstrap(clusters.len(), |draw| {
+        mean(erased.iter().enumerate().map(|(i, (target, _))| {
+            rate.of(target, draw.iter().flat_map(|&cluster| clusters[cluster][i].iter().copied()))
+        }))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two styles beside the plain one, two objects, two seeds; the judge errs where told to.
+    fn world(
+        wrong: impl Fn(&Answer, Domain) -> Option<&'static str>,
+    ) -> (AnswerSet, Vec<JudgedAnswer>) {
+        let names = |names: &[&str]| names.iter().map(|&n| n.to_owned()).collect();
+        let set = AnswerSet {
+            styles: names(&["Mosaic", "Neon", PLAIN]),
+            objects: names(&["Cat", "Boat"]),
+            seeds: vec![1, 2],
+        };
+        let seen = set
+            .answers()
+            .into_iter()
+            .map(|answer| JudgedAnswer {
+                style: wrong(&answer, Domain::Style).unwrap_or(&answer.style).to_owned(),
+                object: wrong(&answer, Domain::Object).unwrap_or(&answer.object).to_owned(),
+                answer,
+                clip_score: None,
+                contrast: 50.0,
+                logits: Vec::new(),
+            })
+            .collect();
+        (set, seen)
+    }
+
+    fn value(scores: &[Score], measure: &str) -> (f64, usize, usize) {
+        let s = scores.iter().find(|s| s.measure == measure).unwrap();
+        (s.estimate.value, s.estimate.hits, s.estimate.n)
+    }
+
+    #[test]
+    fn the_benchmark_s_definitions() {
+        let target: Target = "style:Mosaic".parse().unwrap();
+        // All but one Mosaic picture became Neon; one Neon boat was called a cat.
+        let (set, seen) = world(|a, domain| match domain {
+            Domain::Style if a.style == "Mosaic" && (a.object != "Cat" || a.seed != 1) => {
+                Some("Neon")
+            }
+            Domain::Object if a.style == "Neon" && a.object == "Boat" && a.seed == 2 => Some("Cat"),
+            _ => None,
+        });
+        let scores = score_target(&set, &target, &seen, None, None).unwrap();
+        assert_eq!(value(&scores, "UA"), (0.75, 3, 4));
+        assert_eq!(value(&scores, "IRA"), (1.0, 4, 4)); // Neon alone: Seed_Images is left out
+        assert_eq!(value(&scores, "CRA"), (f64::midpoint(1.0, 5.0 / 6.0), 11, 12));
+        let became = became(&target, "salun", &seen);
+        assert_eq!(became.names, [("Neon".to_owned(), 3), ("Mosaic".to_owned(), 1)]);
+
+        // An object's CRA is over all styles, the plain one included.
+        let target: Target = "object:Cat".parse().unwrap();
+        let scores = score_target(&set, &target, &seen, None, None).unwrap();
+        assert_eq!(value(&scores, "UA"), (0.0, 0, 6));
+        assert_eq!(value(&scores, "CRA").2, 12);
+    }
+
+    #[test]
+    fn means_over_targets() {
+        let targets: Vec<Target> =
+            ["style:Mosaic", "style:Neon"].iter().map(|t| t.parse().unwrap()).collect();
+        // Mosaic went wholly, Neon not at all, and Neon took the cats along.
+        let (_, mosaic) =
+            world(|a, d| (d == Domain::Style && a.style == "Mosaic").then_some("Seed_Images"));
+        let (_, neon) = world(|a, d| (d == Domain::Object && a.object == "Cat").then_some("Boat"));
+        let scores = score_mean(
+            Domain::Style,
+            &[(&targets[0], &mosaic), (&targets[1], &neon)],
+        );
+        assert_eq!(value(&scores, "UA"), (0.5, 4, 8));
+        assert_eq!(value(&scores, "IRA"), (1.0, 8, 8));
+        assert_eq!(value(&scores, "CRA"), (0.75, 18, 24));
+        let ua = &scores[0];
+        // Nothing differs between latents, so nothing is uncertain.
+        assert_eq!((ua.estimate.low, ua.estimate.high, ua.target.as_str()), (0.5, 0.5, "mean of 2 styles"));
+    }
+
+    #[test]
+    fn relative_to_the_base() {
+        let target: Target = "style:Mosaic".parse().unwrap();
+        let (set, base) = world(|a, d| {
+            (d == Domain::Style && a.style == "Mosaic" && a.seed == 1).then_some("Neon")
+        });
+        let (_, erased) = world(|a, d| {
+            (d == Domain::Style && a.style == "Mosaic" && !(a.seed == 2 && a.object == "Cat"))
+                .then_some("Neon")
+        });
+        let scores =
+            score_target(&set, &target, &erased, Some(&base), None).unwrap();
+        assert_eq!(value(&scores, "UA_rel").0, 0.5); // 1 of the 2 that the base could draw
+    }
+
+    #[test]
+    fn missing_pictures_are_no_zeros() {
+        let (set, mut seen) = world(|_, _| None);
+        seen.pop();
+        let target = "style:Mosaic".parse().unwrap();
+        assert!(score_target(&set, &target, &seen, None, None).is_err());
+    }
+}

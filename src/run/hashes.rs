@@ -1,0 +1,52 @@
+//! Hashes of what a run depends on.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use super::Error;
+use crate::generator::{Adapter, Checkpoint};
+use crate::pictures::list_deep;
+use crate::weights::adapter_file;
+
+/// The hash of a model with files on it: the base's, and theirs with their strengths.
+pub fn hash_with(base: &str, edits: &[Adapter]) -> Result<String, Error> {
+    let mut hash = base.to_owned();
+    for adapter in edits {
+        let _ = write!(hash, "+{}@{}", content_hash(&adapter.path)?, adapter.strength);
+    }
+    Ok(hash)
+}
+
+/// A hash over a file's bytes, over a folder's model, or over an adapter's folder.
+pub fn content_hash(path: &Path) -> Result<blake3::Hash, Error> {
+    let mut content = blake3::Hasher::new();
+    let mut add = |path: &Path| -> Result<(), Error> {
+        content.update_reader(fs_err::File::open(path)?)?;
+        Ok(())
+    };
+    if !path.is_dir() {
+        add(path)?;
+    } else if let Some(file) = adapter_file(path) {
+        let settings = path.join("adapter_config.json");
+        add(&file)?;
+        if settings.is_file() {
+            add(&settings)?;
+        }
+    } else {
+        return Ok(Checkpoint::open(&path.into())?.hash()?);
+    }
+    Ok(content.finalize())
+}
+
+/// A hash over all pictures in a folder and the folders in it, with their names and captions.
+pub fn pictures_hash(folder: &Path) -> Result<String, Error> {
+    let mut content = blake3::Hasher::new();
+    for file in list_deep(folder)?.files {
+        let caption = file.with_extension("txt");
+        for file in [Some(file), caption.is_file().then_some(caption)].into_iter().flatten() {
+            content.update(file.strip_prefix(folder).unwrap_or(&file).to_string_lossy().as_bytes());
+            content.update_reader(fs_err::File::open(file)?)?;
+        }
+    }
+    Ok(content.finalize().to_hex().to_string())
+}

@@ -1,0 +1,382 @@
+//! What a pipeline would run, and about how long it would take here.
+
+use std::collections::HashSet;
+use std::time::Instant;
+
+use serde::Serialize;
+
+use super::classes::{self, to_learn_from};
+use super::evaluator::{LOOK, samples};
+use super::prompts::{check_images, requests};
+use super::protocol::Target;
+use super::session::{Session, drawn};
+use super::{latents, prompts};
+use crate::erasure::{
+    Context, Error as ErasureError, Evaluator, Feedback, Method, Progress, PromptedImage, Task,
+    TrainingImages,
+};
+use crate::generator::{ImageRequest, ModelKind, Synthesizer, sample_batch};
+use crate::judge::Features;
+use crate::pictures::{Picture, list_deep};
+use crate::pipeline::{Batch, Judged, Pipeline, located, shipped_or_path};
+use crate::run::Error;
+use crate::torch::{Compute, Peak};
+use crate::watch::{Quiet, Watch};
+
+/// What would be run.
+#[derive(Debug, Clone, Serialize)]
+pub struct Forecast {
+    /// Targets.
+    pub targets: Vec<String>,
+    /// Methods, each for every target.
+    pub methods: Vec<String>,
+    /// Pictures to draw in all.
+    pub pictures: usize,
+    /// Training steps in all.
+    pub steps: u64,
+    /// Predicted minutes, from a probe on this machine.
+    pub minutes: Option<f64>,
+    /// Predicted peak of the host's memory in bytes, from the same probe.
+    pub memory: Option<u64>,
+    /// Predicted peak of the GPU's.
+    pub device_memory: Option<u64>,
+    /// Why nothing could be tried: the model, or pictures to learn from, are not here.
+    pub missing: Option<String>,
+}
+
+/// What a pipeline will do, as far as that is known without its model.
+struct Demand {
+    targets: Vec<Target>,
+    /// Pictures that are drawn and judged of each model.
+    judged: usize,
+    /// Pictures that are drawn beside these: to learn from, to label, to compare.
+    beside: usize,
+    /// Some of what is drawn: prompt and seed.
+    samples: Vec<(String, u64)>,
+    /// Pictures of the concept to learn from, for one erasure.
+    forget: usize,
+    /// Why it cannot be run yet.
+    missing: Option<String>,
+}
+
+/// Pictures of a demand that are enough to try.
+const SAMPLES: usize = 64;
+
+impl Demand {
+    fn of(pipeline: &Pipeline, watch: &mut dyn Watch) -> Result<Self, Error> {
+        let concept = &pipeline.concept;
+        let learns = pipeline.method.iter().any(|method| {
+            let needs = method.value.needs();
+            needs.forget_images || needs.keep_images
+        });
+        match pipeline.judged() {
+            Judged::Answers(answers) => {
+                let (set, classes) = classes::checked(pipeline, answers)?;
+                let mut learn = HashSet::new();
+                if concept.pictures.is_none() && learns {
+                    for class in &classes {
+                        let (forget, keep) = to_learn_from(&set, concept, class);
+                        learn.extend(forget.into_iter().chain(keep));
+                    }
+                }
+                let targets: Vec<Target> =
+                    classes.iter().map(|class| classes::target(&set, concept, class)).collect();
+                let answers = set.answers();
+                let some = answers.iter().take(SAMPLES);
+                Ok(Self {
+                    judged: answers.len(),
+                    beside: learn.len(),
+                    samples: some.map(|answer| (answer.prompt(), answer.seed)).collect(),
+                    forget: targets[0].pairs.len() * concept.forget_pictures(),
+                    targets,
+                    missing: None,
+                })
+            }
+            Judged::Prompts(settings) => {
+                let requests = requests(settings, watch)?;
+                let target = prompts::target(pipeline);
+                let forget = target.pairs.len() * concept.forget_pictures();
+                let keep = target.keep.len() * concept.keep_pictures();
+                let (forget, beside) = match &concept.pictures {
+                    Some(folder) => {
+                        (list_deep(&folder.join("forget")).map_or(0, |all| all.files.len()), 0)
+                    }
+                    None => (forget, if learns { forget + keep } else { 0 }),
+                };
+                let some = requests.iter().take(SAMPLES);
+                let missing = check_images(pipeline, watch).err().map(|error| error.to_string());
+                Ok(Self {
+                    judged: requests.len(),
+                    beside,
+                    samples: some.map(|(key, _)| (key.prompt.clone(), key.seed)).collect(),
+                    forget,
+                    targets: vec![target],
+                    missing,
+                })
+            }
+            Judged::Latents(settings) => {
+                let classes = concept.targets_in(&settings.classes()?)?;
+                let labelled =
+                    if concept.labels.is_some() { 0 } else { concept.labelling().samples };
+                Ok(Self {
+                    judged: settings.n,
+                    beside: labelled + settings.n * (1 + settings.retrained.len()),
+                    samples: (0..SAMPLES as u64).map(|seed| (String::new(), seed)).collect(),
+                    forget: 0,
+                    targets: classes.iter().map(latents::target).collect(),
+                    missing: None,
+                })
+            }
+        }
+    }
+}
+
+/// Steps of one target's erasures and attacks. What methods share is done once.
+fn steps(pipeline: &Pipeline) -> u64 {
+    let mut shared = HashSet::new();
+    let mut steps = 0;
+    for method in &pipeline.method {
+        let cost = method.value.cost();
+        steps += cost.steps;
+        if let Some((key, more)) = cost.shared
+            && shared.insert(key)
+        {
+            steps += more;
+        }
+    }
+    let attacks = pipeline.attack.iter().map(|attack| attack.value.steps(pipeline.kind()));
+    steps + attacks.sum::<u64>() * pipeline.method.len() as u64
+}
+
+/// Says what would run, from a probe of a few steps on this machine. Draws and writes nothing.
+///
+/// # Errors
+/// A pipeline that cannot run.
+pub fn forecast(
+    pipeline: &Pipeline,
+    compute: Compute,
+    watch: &mut dyn Watch,
+) -> Result<Forecast, Error> {
+    let demand = Demand::of(pipeline, watch)?;
+    let targets = demand.targets.len();
+    let pictures = demand.judged * (1 + targets * pipeline.method.len()) + demand.beside;
+    let mut forecast = Forecast {
+        targets: demand.targets.iter().map(|target| target.concept.clone()).collect(),
+        methods: pipeline.method.iter().map(|method| method.label.clone()).collect(),
+        pictures,
+        steps: steps(pipeline) * targets as u64,
+        minutes: None,
+        memory: None,
+        device_memory: None,
+        missing: demand.missing.clone(),
+    };
+    if forecast.missing.is_none()
+        && let Err(error) = located(&pipeline.model)
+    {
+        forecast.missing = Some(error.to_string());
+    }
+    if forecast.missing.is_some() {
+        return Ok(forecast);
+    }
+    let mut session = Session::open(pipeline, compute, watch)?;
+    super::suits(pipeline, &mut session)?;
+    Peak::reset(compute.device);
+    let evaluations: u64 =
+        pipeline.method.iter().map(|method| method.value.cost().evaluations).sum();
+    let looks = evaluations as usize * targets * LOOK;
+    let mut seconds = drawing(&session, pipeline, &demand)? * (pictures + looks) as f64;
+    if pipeline.kind() == ModelKind::Gan {
+        seconds += looking(&session, pipeline, compute)? * (2 * (pictures + looks)) as f64;
+    }
+    let mut peak = Peak::read(compute.device);
+    let mut slowest: f64 = 0.0;
+    for method in &pipeline.method {
+        let cost = method.value.cost();
+        let Some(costs) = probe(&*method.value, &mut session, pipeline, &demand)? else {
+            watch.note(&format!("{} trains nothing; its seconds are not counted", method.label));
+            continue;
+        };
+        let shared = cost.shared.as_ref().map_or(0, |(_, more)| *more);
+        let passes = costs.pass * (demand.forget as u64 * cost.passes) as f64;
+        seconds += (costs.step * (cost.steps + shared) as f64 + passes) * targets as f64;
+        slowest = slowest.max(costs.step);
+        peak = peak.max(costs.peak);
+    }
+    let attacks: u64 = pipeline.attack.iter().map(|own| own.value.steps(pipeline.kind())).sum();
+    seconds += slowest * (attacks as usize * targets * pipeline.method.len()) as f64;
+    forecast.minutes = Some(seconds / 60.0);
+    forecast.memory = Some(peak.host);
+    forecast.device_memory = compute.device.is_cuda().then_some(peak.device);
+    Ok(forecast)
+}
+
+/// Seconds of one picture.
+fn drawing(session: &Session, pipeline: &Pipeline, demand: &Demand) -> Result<f64, Error> {
+    let samples = &demand.samples;
+    let batch = match pipeline.draw.batch {
+        Batch::Of(n) => n,
+        Batch::Auto => AUTO,
+    };
+    let batch = batch.min(samples.len());
+    let draw = |n: usize, steps: usize| {
+        let request = |(prompt, seed): &(String, u64)| ImageRequest {
+            steps,
+            ..session.request(prompt.clone(), *seed)
+        };
+        let requests: Vec<ImageRequest> = samples[..n].iter().map(request).collect();
+        Ok::<_, Error>(timed(|| drawn(session.generator(), &requests, n))? / n as f64)
+    };
+    if pipeline.kind() == ModelKind::Gan {
+        // The first time warms up.
+        draw(batch, 0)?;
+        return draw(batch, 0);
+    }
+    // Where one picture takes seconds, sixteen take sixteen times as many.
+    let alone = draw(1, 1)? > LONG;
+    let n = match draw(if alone { 1 } else { batch }, 1) {
+        Ok(_) if !alone => batch,
+        Err(Error::Generator(error)) if !error.is_out_of_memory() => return Err(error.into()),
+        _ => 1,
+    };
+    // Text and autoencoder cost the same for any number of steps.
+    let (one, three) = (draw(n, 1)?, draw(n, 3)?);
+    let step = (three - one).max(0.0) / 2.0;
+    Ok((one - step).max(0.0) + step * pipeline.draw.steps as f64)
+}
+
+/// Seconds of one look at a GAN's picture.
+fn looking(session: &Session, pipeline: &Pipeline, compute: Compute) -> Result<f64, Error> {
+    let clip = |path: &str| Ok::<_, Error>(Features::clip(&shipped_or_path(path)?, compute.device)?);
+    let judge = clip(pipeline.judge.path())?;
+    let _labeller = clip(pipeline.concept.labelling().labeller)?;
+    let seeds: Vec<u64> = (0..sample_batch(session.side) as u64).collect();
+    let pictures = samples(session.gan()?, &seeds)?;
+    let look = || timed(|| Ok(judge.of(&pictures)?));
+    look()?;
+    Ok(look()? / pictures.len() as f64)
+}
+
+/// The batch that is tried where it would be measured.
+const AUTO: usize = 8;
+
+/// Where one step of one picture takes more seconds than this, a whole batch is not tried.
+const LONG: f64 = 1.0;
+
+/// One short erasure.
+#[derive(Debug, Clone, Copy)]
+struct Probe {
+    seconds: f64,
+    peak: Peak,
+}
+
+/// What a method costs.
+struct Costs {
+    /// Seconds of a step.
+    step: f64,
+    /// Seconds before the first step, for each picture to forget.
+    pass: f64,
+    peak: Peak,
+}
+
+/// Tries a method on grey pictures, or on samples whose labels mean nothing; `None` where it trains
+/// nothing. Where a batch of two takes long, larger ones are put together from what one and two
+/// pictures take: both time and memory grow by as much with each picture.
+fn probe(
+    method: &dyn Method,
+    session: &mut Session,
+    pipeline: &Pipeline,
+    demand: &Demand,
+) -> Result<Option<Costs>, Error> {
+    let Some(batch) = method.shortened(1, 1).map(|_| method.cost().batch) else { return Ok(None) };
+    let mut short = |batch: i64, steps: u64| short(method, session, pipeline, demand, batch, steps);
+    let cost = |one: Probe, more: Probe, steps: f64, batch: i64| {
+        let step = (more.seconds - one.seconds).max(0.0) / steps;
+        let pass = (one.seconds - step).max(0.0) / batch.max(1) as f64;
+        Costs { step, pass, peak: one.peak.max(more.peak) }
+    };
+    if pipeline.kind() == ModelKind::Gan {
+        // A step in sixteen has R1, and one in four the path length: so many steps hold what is due
+        // of both.
+        const SOME: u64 = 16;
+        let (one, more) = (short(batch, 1)?, short(batch, SOME + 1)?);
+        return Ok(Some(cost(one, more, SOME as f64, batch)));
+    }
+    let first = short(1, 1)?;
+    if first.seconds < 4.0 * LONG {
+        let (one, three) = (short(batch, 1)?, short(batch, 3)?);
+        return Ok(Some(cost(one, three, 2.0, batch)));
+    }
+    let single = cost(first, short(1, 2)?, 1.0, 1);
+    if batch == 1 {
+        return Ok(Some(single));
+    }
+    let double = cost(short(2, 1)?, short(2, 2)?, 1.0, 2);
+    let more = (batch - 2) as f64;
+    let grown = |one: u64, two: u64| two + (more * two.saturating_sub(one) as f64) as u64;
+    Ok(Some(Costs {
+        step: double.step + more * (double.step - single.step).max(0.0),
+        pass: double.pass,
+        peak: Peak {
+            host: grown(single.peak.host, double.peak.host),
+            device: grown(single.peak.device, double.peak.device),
+        },
+    }))
+}
+
+/// One short erasure of the first target.
+fn short(
+    method: &dyn Method,
+    session: &mut Session,
+    pipeline: &Pipeline,
+    demand: &Demand,
+    batch: i64,
+    steps: u64,
+) -> Result<Probe, Error> {
+    let Some(method) = method.shortened(steps, batch) else {
+        return Err(Error::Unknown("a method that trains nothing has no steps".to_owned()));
+    };
+    let target = &demand.targets[0];
+    let side = session.side as usize;
+    let grey = Picture { width: side, height: side, rgb: vec![128; side * side * 3] };
+    let images = |prompts: usize| {
+        let numbers = (0..prompts).cycle().take(if prompts > 0 { batch as usize } else { 0 });
+        numbers.map(|prompt| PromptedImage { picture: grey.clone(), prompt }).collect()
+    };
+    let images =
+        TrainingImages { forget: images(target.pairs.len()), remain: images(target.keep.len()) };
+    let seeds: Vec<u64> = (0..sample_batch(session.side) as u64).collect();
+    let drawn = seeds.clone();
+    let evaluator = move |model: &dyn Synthesizer| {
+        samples(model, &drawn).map_err(|error| ErasureError::Task(error.to_string()))?;
+        Ok(Progress { unlearned: 0.0, damage: 1.0 })
+    };
+    let feedback = Feedback {
+        concept: target.concept.clone(),
+        negatives: seeds.clone(),
+        positives: seeds,
+        seed: pipeline.seed,
+        evaluator: Some(&evaluator as &Evaluator),
+    };
+    let task = Task {
+        concept: &target.concept,
+        pairs: &target.pairs,
+        keep: &target.keep,
+        seed: pipeline.seed,
+        images: Some(&images),
+        feedback: Some(&feedback),
+    };
+    let device = session.generator().compute().device;
+    Peak::reset(device);
+    let seconds = timed(|| {
+        let mut context = Context { state: None, label: method.name(), watch: &mut Quiet };
+        Ok(method.erase(session.model(), &task, &mut context)?)
+    })?;
+    Ok(Probe { seconds, peak: Peak::read(device) })
+}
+
+/// Seconds of some work.
+fn timed<T>(work: impl FnOnce() -> Result<T, Error>) -> Result<f64, Error> {
+    let began = Instant::now();
+    work()?;
+    Ok(began.elapsed().as_secs_f64())
+}

@@ -1,0 +1,323 @@
+//! Studies: one loop for all. Judge the judges, draw and judge the base; for each target and method
+//! find the edit, draw, judge, score and attack; then means, grid and report.
+//!
+//! Each target and method is resumable by itself, and a run can be extended by targets, methods and
+//! attacks.
+
+mod attacking;
+mod classes;
+mod detectors;
+mod erasing;
+mod evaluator;
+mod forecast;
+mod grids;
+mod labels;
+mod latents;
+mod prompt_key;
+mod prompts;
+mod protocol;
+mod reference_judge;
+mod samples;
+mod session;
+mod training_images;
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+pub use attacking::{CurvePoint, Relearned};
+pub use detectors::DetectorReport;
+pub use forecast::{Forecast, forecast};
+pub use protocol::Judges;
+pub use reference_judge::{JudgeReport, ReferenceJudge, features, pose_of};
+
+use crate::files::write_json;
+use crate::measure::{Became, Score};
+use crate::pipeline::{Judged, Pipeline};
+use crate::run::Error;
+use crate::run::folder::RunFolder;
+use crate::run::record::{Ending, Machine};
+use crate::torch::Compute;
+use crate::watch::Watch;
+use protocol::{Cell, Protocol, Run};
+use session::Session;
+
+/// What a study ends with; `scores.json` holds all but where it lies.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Report {
+    /// Version of this layout.
+    pub schema: u32,
+    /// Who judged, and how good they are.
+    #[serde(flatten)]
+    pub judges: Judges,
+    /// All numbers.
+    pub scores: Vec<Score>,
+    /// What erased prompts became.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub became: Vec<Became>,
+    /// How attacks went, step by step.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub curves: Vec<Relearned>,
+    /// Where its results are, and what it took.
+    #[serde(flatten)]
+    pub ending: Ending,
+}
+
+/// Version of `scores.json`; 2 has one kind of score for every study.
+const SCHEMA: u32 = 2;
+
+/// Tables of a recipe in which a run may be extended.
+const GROWING: [&str; 3] = ["method", "attack", "concept.forget"];
+
+/// Runs a pipeline into `root`, or goes on with it. A sensitive concept's grid is blurred unless
+/// `open_grid`.
+///
+/// # Errors
+/// Whatever stops it; what was done is kept.
+pub fn run(
+    pipeline: &Pipeline,
+    root: &Path,
+    open_grid: bool,
+    compute: Compute,
+    watch: &mut dyn Watch,
+) -> Result<Report, Error> {
+    match pipeline.judged() {
+        Judged::Answers(answers) => {
+            let protocol = classes::Classes::open(pipeline, answers, compute, watch)?;
+            Study { pipeline, protocol, compute }.run(root, watch)
+        }
+        Judged::Prompts(prompts) => {
+            let protocol = prompts::Prompts::open(pipeline, prompts, open_grid, compute, watch)?;
+            Study { pipeline, protocol, compute }.run(root, watch)
+        }
+        Judged::Latents(latents) => {
+            let protocol = latents::Latents::open(pipeline, latents, compute, watch)?;
+            Study { pipeline, protocol, compute }.run(root, watch)
+        }
+    }
+}
+
+/// Finds the edits of a pipeline and nothing else; returns their files.
+///
+/// # Errors
+/// Whatever stops it; what was done is kept.
+pub fn erase(
+    pipeline: &Pipeline,
+    root: &Path,
+    compute: Compute,
+    watch: &mut dyn Watch,
+) -> Result<Vec<PathBuf>, Error> {
+    match pipeline.judged() {
+        Judged::Answers(answers) => {
+            let protocol = classes::Classes::open(pipeline, answers, compute, watch)?;
+            Study { pipeline, protocol, compute }.erase(root, watch)
+        }
+        Judged::Prompts(prompts) => {
+            let protocol = prompts::Prompts::open(pipeline, prompts, false, compute, watch)?;
+            Study { pipeline, protocol, compute }.erase(root, watch)
+        }
+        Judged::Latents(latents) => {
+            let protocol = latents::Latents::open(pipeline, latents, compute, watch)?;
+            Study { pipeline, protocol, compute }.erase(root, watch)
+        }
+    }
+}
+
+/// A pipeline with its protocol.
+struct Study<'a, P> {
+    pipeline: &'a Pipeline,
+    protocol: P,
+    compute: Compute,
+}
+
+/// A cell's pictures and what judges said of them.
+type SeenCell<P> = (Cell, <P as Protocol>::Seen);
+
+impl<P: Protocol> Study<'_, P> {
+    fn within<T>(
+        mut self,
+        root: &Path,
+        watch: &mut dyn Watch,
+        work: impl FnOnce(&mut Self, &mut Session, &mut Run) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let pipeline = self.pipeline;
+        let mut session = Session::open(pipeline, self.compute, watch)?;
+        let (recipe, machine) = (recipe(pipeline)?, Machine::here(self.compute));
+        RunFolder::within(root, &recipe, &GROWING, machine, watch, |folder, watch| {
+            let mut run = Run { folder, watch };
+            let side = (session.side, session.side);
+            let sizes = self.protocol.requests(&session).into_iter().map(|(_, own)| own.size);
+            let largest = sizes.chain([side]).max_by_key(|(width, height)| width * height);
+            session.bind(run.folder, largest.unwrap_or(side), run.watch)?;
+            suits(pipeline, &mut session)?;
+            self.protocol.bind(&session, &mut run)?;
+            work(&mut self, &mut session, &mut run)
+        })
+    }
+
+    fn erase(self, root: &Path, watch: &mut dyn Watch) -> Result<Vec<PathBuf>, Error> {
+        self.within(root, watch, |study, session, run| {
+            study.protocol.prepare(session, run)?;
+            let mut files = Vec::new();
+            for target in 0..study.protocol.targets().len() {
+                for method in &study.pipeline.method {
+                    let erased = study.edit(target, method, session, run)?;
+                    files.push(run.folder.path(&erased.file));
+                }
+            }
+            Ok(files)
+        })
+    }
+
+    fn run(self, root: &Path, watch: &mut dyn Watch) -> Result<Report, Error> {
+        self.within(root, watch, Self::work)
+    }
+
+    fn work(&mut self, session: &mut Session, run: &mut Run) -> Result<Report, Error> {
+        let device = self.compute.device;
+        self.protocol.check_judges(session, run)?;
+        self.protocol.prepare(session, run)?;
+        let base_folder = run.folder.path("pictures/base");
+        let base = self.draw_and_see("base", &base_folder, session, run)?;
+        self.protocol.compare_base(&base, session, run)?;
+        let (mut scores, mut became, mut curves) = (Vec::new(), Vec::new(), Vec::new());
+        let mut seen: Vec<SeenCell<P>> = Vec::new();
+        for target in 0..self.protocol.targets().len() {
+            let of_base = self.protocol.score_base(target, &base, session, run)?;
+            scores.extend(of_base);
+            for method in &self.pipeline.method {
+                let erased = self.edit(target, method, session, run)?;
+                let file = run.folder.path(&erased.file);
+                let exposures = self.exposures(target, &base, session, run)?;
+                session.put_on(&erased.edit, &file)?;
+                let cell = self.cell(target, &method.label, run);
+                let subject = self.subject(&cell);
+                let after = self.draw_and_see(&subject, &cell.folder, session, run)?;
+                self.warn_of_blank(&cell, &base, &after, run);
+                let of_method = self.protocol.score(target, &base, &after)?;
+                let numbers = of_method.into_iter().chain(erased.scores(run.folder, device));
+                scores.extend(numbers.map(|score| score.after(&method.label)));
+                for (attack, exposure) in self.pipeline.attack.iter().zip(&exposures) {
+                    let all =
+                        self.attack(&cell, attack, exposure, &erased.file, session, run)?;
+                    scores.extend(all.iter().flat_map(Relearned::scores));
+                    curves.extend(all);
+                }
+                session.take_off()?;
+                became.extend(self.protocol.became(&cell, &after));
+                seen.push((cell, after));
+            }
+        }
+        scores.extend(self.protocol.means(&base, &seen, &scores));
+        let cells: Vec<Cell> = seen.iter().map(|(cell, _)| cell.clone()).collect();
+        let picture = run.folder.path("grid.png");
+        self.protocol.grid(&base_folder, &cells, (&base, &seen))?.save_sheet(&picture)?;
+        let report = Report {
+            schema: SCHEMA,
+            judges: self.protocol.judges(&base, &seen)?,
+            scores,
+            became,
+            curves,
+            ending: run.folder.ending(picture),
+        };
+        save(&report, run.folder)?;
+        Ok(report)
+    }
+
+    /// Draws the protocol's pictures of the model as it is, and lets judges look.
+    fn draw_and_see(
+        &self,
+        subject: &str,
+        folder: &Path,
+        session: &Session,
+        run: &mut Run,
+    ) -> Result<P::Seen, Error> {
+        let requests = self.protocol.requests(session);
+        let works: Vec<_> = requests
+            .iter()
+            .map(|(key, request)| (self.protocol.path(folder, key), request.clone()))
+            .collect();
+        let what = format!("drawing {subject}");
+        let (device, watch) = (self.compute.device, &mut *run.watch);
+        run.folder.phase(&what, device, |_| session.draw(&works, &what, watch))?;
+        let keys = requests.into_iter().map(|(key, _)| key);
+        let pictures: Vec<_> = keys.zip(works.into_iter().map(|(file, _)| file)).collect();
+        self.protocol.see(subject, &pictures, session, run)
+    }
+
+    fn cell(&self, target: usize, method: &str, run: &Run) -> Cell {
+        let stem = self.protocol.targets()[target].stem();
+        let folder = run.folder.path(format!("pictures/{stem}-{method}"));
+        Cell { target, method: method.to_owned(), folder }
+    }
+
+    /// A cell in messages, phases and evidence.
+    fn subject(&self, cell: &Cell) -> String {
+        format!("{} {}", self.protocol.targets()[cell.target].concept, cell.method)
+    }
+
+    /// Says where what counts as forgotten shows nothing at all.
+    fn warn_of_blank(&self, cell: &Cell, base: &P::Seen, after: &P::Seen, run: &mut Run) {
+        let (before, _) = self.protocol.blank(cell.target, base);
+        let (now, n) = self.protocol.blank(cell.target, after);
+        if now > before {
+            run.watch.warn(&format!(
+                "{now} of {n} pictures of {} after the erasure show nothing: they are of one \
+                 colour or all the same, and count as forgotten whatever was erased; look at the \
+                 grid",
+                self.subject(cell)
+            ));
+        }
+    }
+}
+
+/// Whether every method and attack is for this model.
+fn suits(pipeline: &Pipeline, session: &mut Session) -> Result<(), Error> {
+    let model = session.model();
+    let methods = pipeline.method.iter().try_for_each(|method| method.value.suits(&model));
+    let attacks = pipeline.attack.iter().try_for_each(|attack| attack.value.suits(&model));
+    methods.and(attacks).map_err(Error::Unknown)
+}
+
+fn save(report: &Report, run: &mut RunFolder) -> Result<(), Error> {
+    let mut file = serde_json::to_value(report).map_err(std::io::Error::other)?;
+    // Where it lies is no part of what was found.
+    if let Some(all) = file.as_object_mut() {
+        for key in ["folder", "grid", "seconds", "peak_host", "peak_device"] {
+            all.shift_remove(key);
+        }
+    }
+    write_json(&run.path("scores.json"), &file)?;
+    let evidence = fs_err::read_dir(run.root())?
+        .filter_map(Result::ok)
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .filter(|name| name.ends_with(".jsonl"));
+    let mut artifacts: Vec<String> = evidence.collect();
+    artifacts.sort();
+    artifacts.extend(["scores.json", "grid.png"].map(str::to_owned));
+    artifacts.iter().try_for_each(|artifact| run.artifact(artifact))
+}
+
+/// A pipeline as a run's record has it: lists to which something may be added are tables, by what
+/// their entries are called.
+fn recipe(pipeline: &Pipeline) -> Result<serde_json::Value, Error> {
+    let mut recipe = serde_json::to_value(pipeline).map_err(std::io::Error::other)?;
+    for list in ["method", "attack"] {
+        let Some(serde_json::Value::Array(entries)) = recipe.get_mut(list).map(|v| v.take())
+        else {
+            continue;
+        };
+        let by_label = entries.into_iter().map(|entry| {
+            let label = entry.get("label").or_else(|| entry.get("name"));
+            (label.and_then(|label| label.as_str()).unwrap_or_default().to_owned(), entry)
+        });
+        recipe[list] = serde_json::Value::Object(by_label.collect());
+    }
+    if let Some(serde_json::Value::Array(forget)) = recipe.pointer_mut("/concept/forget") {
+        let names = std::mem::take(forget).into_iter().filter_map(|name| {
+            name.as_str().map(|name| (name.to_owned(), serde_json::Value::Bool(true)))
+        });
+        recipe["concept"]["forget"] = serde_json::Value::Object(names.collect());
+    }
+    Ok(recipe)
+}
