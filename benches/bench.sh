@@ -43,7 +43,7 @@ ours_training() {
 		rm -rf "$work/out"
 		"$unsee" erase --forget style:Mosaic --precision "$1" --device cpu -q --out "$work/out" \
 			--set method.steps=$steps --set draw.steps=1 \
-			--set task.forget_pictures=3 --set task.remain_pictures=1 >/dev/null
+			--set concept.forget_pictures=3 --set concept.keep_pictures=1 >/dev/null
 		seconds+=("$(python3 -c "import json; print([p['seconds'] for p in json.load(open('$work/out/run.json'))['phases'] if p['name'].startswith('erasing')][0])")")
 	done
 	awk -v a="${seconds[0]}" -v b="${seconds[1]}" 'BEGIN { print (b - a) / 30 }'

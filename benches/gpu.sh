@@ -104,12 +104,12 @@ settings() {
 name = "salun"
 [model]
 path = "$model"
-[task]
+[concept]
 forget = ["style:Mosaic"]
 style_anchor = "Photo"
 forget_pictures = 8
-remain_pictures = 8
-[method]
+keep_pictures = 8
+[[method]]
 name = "salun"
 batch = 8
 lr = 1e-5

@@ -9,9 +9,10 @@
 use std::time::Instant;
 
 use unsee::erasure::{
-    AdaptThenUnlearn, Adaptation, Distance, Erasure, Feedback, Repulsion, StopSettings,
+    AdaptThenUnlearn, Adaptation, Context, Distance, Feedback, Method as _, Repulsion,
+    StopSettings, Task,
 };
-use unsee::generator::{Generator as _, ImageRequest, StyleGan2, Synthesizer};
+use unsee::generator::{Generator as _, ImageRequest, Model, StyleGan2, Synthesizer};
 use unsee::model::Builder;
 use unsee::model::stylegan2::{Config, Discriminator, Generator};
 use unsee::torch::{Compute, Device, Peak, Precision, Tensor};
@@ -173,7 +174,16 @@ fn measure(
         };
         let mut times = Times::default();
         let model: &mut dyn Synthesizer = &mut model;
-        method.erase(model, &feedback, None, &mut times)?;
+        let task = Task {
+            concept: "x",
+            pairs: &[],
+            keep: &[],
+            seed: 0,
+            images: None,
+            feedback: Some(&feedback),
+        };
+        let mut context = Context { state: None, label: "adapt-then-unlearn", watch: &mut times };
+        method.erase(Model::Gan(model), &task, &mut context)?;
         say(
             &format!("stage 2 step, {models} adapted, batch {batch}"),
             times.step("unlearning"),

@@ -138,8 +138,9 @@ pub fn names(bytes: &[u8]) {
 /// Text files: a pipeline, prompts, a scheduler's configuration, a vocabulary.
 pub fn text(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
-    let _ = unsee::run::Job::parse("fuzz", text, &[]);
-    let _ = unsee::run::read_prompts(&file("prompts.csv", bytes), &[], &mut unsee::watch::Quiet);
+    let _ = unsee::pipeline::Pipeline::parse("fuzz", text, &[]);
+    let _ =
+        unsee::pipeline::read_prompts(&file("prompts.csv", bytes), &[], &mut unsee::watch::Quiet);
     if let Ok(config) = serde_json::from_str::<unsee::sampler::SchedulerConfig>(text)
         && config.num_train_timesteps < 5_000
         && let Ok(schedule) = unsee::sampler::Schedule::new(&config)

@@ -158,7 +158,7 @@ fn round_trips_are_equal_to_the_bit() {
         assert_ne!(one.hash().unwrap(), base.hash().unwrap());
     }
     // folder → edit → folder: what differs is found by comparing whole models
-    let (one, alone, two) = (at("one0"), at("edit.safetensors"), at("again"));
+    let (one, alone, two) = (at("one0"), at("edits/style-Mosaic-salun.safetensors"), at("again"));
     let laid = base.lay(&adapter(&one), EmaChoice::Auto).unwrap().edit;
     write(&base, &laid, None, &alone, Format::Edit);
     write(

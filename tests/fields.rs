@@ -6,9 +6,9 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
+use unsee::command::configurations::configurations;
 use unsee::fields::{Class, Rule};
 use unsee::model::{clip, unet, vae};
-use unsee::run::configurations;
 
 fn golden() -> Value {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/fields.json");

@@ -7,8 +7,8 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use unsee::command::inspect::inspect;
 use unsee::generator::{Adapter, Checkpoint};
-use unsee::run::inspect;
 use unsee::torch::{Device, Kind, Peak, Tensor};
 use unsee::weights::{EmaChoice, Weights, save};
 
@@ -529,7 +529,7 @@ fn models(make: &Maker) -> Vec<Case> {
         ("LoHa", make.tensors("loha.safetensors", &[("lora_unet_conv_in.hada_w1_a", &[4, 2])]), lay, "LoHa"),
         (
             "an edit of a base in letters",
-            make.edit("edit.safetensors", "a\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}"),
+            make.edit("edits/style-Mosaic-salun.safetensors", "a\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}"),
             lay,
             "the edit was made for",
         ),

@@ -83,9 +83,9 @@ fn its_pipelines_parse() {
         let name = path.display().to_string();
         if path.file_stem().unwrap().to_string_lossy().starts_with("miniature") {
             // A training recipe; tests/commands.rs trains small ones.
-            unsee::run::TrainRecipe::parse(&name, &text, &[]).unwrap();
+            unsee::command::train::TrainRecipe::parse(&name, &text, &[]).unwrap();
         } else {
-            unsee::run::Job::parse(&name, &text, &[]).unwrap();
+            unsee::pipeline::Pipeline::parse(&name, &text, &[]).unwrap();
         }
     }
 }
@@ -102,22 +102,16 @@ fn the_demo_runs_from_any_folder() {
             "--set",
             "answers.seeds=[1]",
             "--set",
-            "task.forget_pictures=1",
+            "concept.forget_pictures=1",
             "--set",
-            "task.remain_pictures=1",
+            "concept.keep_pictures=1",
         ])
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout).unwrap();
-    for wanted in [
-        "UA (CLIP judge)",
-        "IRA (CLIP judge)",
-        "CRA (CLIP judge)",
-        "the judge names",
-        "peak memory",
-        "grid: ",
-    ] {
+    for wanted in ["measure (CLIP judge)", "IRA", "CRA", "the judge names", "peak memory", "grid: "]
+    {
         assert!(text.contains(wanted), "{wanted}: {text}");
     }
     assert!(folder.path().join("outputs/demo/grid.png").exists());

@@ -9,10 +9,8 @@ pub use relearning::Relearning;
 use crate::settings::{Entry, given_over};
 
 /// Every attack by name.
-pub const ATTACKS: &[Entry<dyn Attack>] = &[Entry {
-    name: "relearning",
-    read: |given| Ok(given_over(&Relearning::default(), given)?),
-}];
+pub const ATTACKS: &[Entry<dyn Attack>] =
+    &[Entry { name: "relearning", read: |given| Ok(given_over(&Relearning::default(), given)?) }];
 
 /// Why an attack failed to run.
 #[derive(Debug, thiserror::Error)]

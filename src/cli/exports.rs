@@ -107,8 +107,7 @@ pub(super) fn export(args: ExportArgs, common: &Common) -> anyhow::Result<()> {
         Numbers::Bf16 => Some(Kind::BFloat16),
     };
     let mut bars = Bars::new(common.quiet);
-    let kept =
-        write(&args.model.settings(), &args.edit, &args.out, (format, kind), &mut bars)?;
+    let kept = write(&args.model.settings(), &args.edit, &args.out, (format, kind), &mut bars)?;
     if common.json {
         return output::json(&serde_json::json!({ "file": args.out, "kept": kept }));
     }
@@ -146,8 +145,7 @@ pub(super) struct DiffArgs {
 pub(super) fn diff(args: DiffArgs, common: &Common) -> anyhow::Result<()> {
     // A folder has its own.
     let config = |path: &str| args.config.clone().filter(|_| !std::path::Path::new(path).is_dir());
-    let model =
-        |path: String| ModelSettings { config: config(&path), path, ..Default::default() };
+    let model = |path: String| ModelSettings { config: config(&path), path, ..Default::default() };
     let (a, b) = (model(args.a), model(args.b));
     let rows = compare((&a, &args.edit_a), (&b, &args.edit_b), &mut Bars::new(common.quiet))?;
     if common.json {

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::{Common, output};
-use crate::fields::{Class, Rule};
 use crate::command::configurations::configurations;
 use crate::command::inspect::{Finding, fits, inspect as look_into};
+use crate::fields::{Class, Rule};
 use crate::pipeline::ModelSettings;
 
 #[derive(Debug, Args)]

@@ -198,8 +198,7 @@ pub(super) fn erase(args: EraseArgs, common: &Common) -> anyhow::Result<()> {
     }
     let mut pipeline = Pipeline::parse("erase", &toml::to_string(&text)?, &args.set)?;
     pipeline.seed = args.seed.unwrap_or(pipeline.seed);
-    let files =
-        study::erase(&pipeline, &root, common.compute()?, &mut Bars::new(common.quiet))?;
+    let files = study::erase(&pipeline, &root, common.compute()?, &mut Bars::new(common.quiet))?;
     if common.json {
         return output::json(&serde_json::json!({ "edits": files }));
     }

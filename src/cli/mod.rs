@@ -20,10 +20,10 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::pipeline::{Batch, ModelSettings};
 use crate::run::Error;
-use crate::weights::EmaChoice;
 use crate::sampler::{Prediction, Solver};
 use crate::torch::{Choice, Compute, Device, MemoryMode, Precision, set_threads};
 use crate::watch::Watch as _;
+use crate::weights::EmaChoice;
 
 /// Takes a concept out of an image generator and proves that it is gone.
 #[derive(Debug, Parser)]

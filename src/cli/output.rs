@@ -116,9 +116,11 @@ pub(super) fn scores(scores: &[Score]) {
             line.push(row.judge.clone());
         }
         line.push(row.title());
-        line.extend(methods.iter().map(|method| {
-            of(method).map_or_else(String::new, |score| score.with_interval())
-        }));
+        line.extend(
+            methods
+                .iter()
+                .map(|method| of(method).map_or_else(String::new, |score| score.with_interval())),
+        );
         if one {
             let last = methods.iter().rev().find_map(|method| of(method));
             line.push(last.map_or_else(String::new, |score| score.counted()));
@@ -129,7 +131,8 @@ pub(super) fn scores(scores: &[Score]) {
     if several {
         heads.push("judge");
     }
-    heads.push("measure");
+    // Whoever compares with others' tables must see whose numbers these are.
+    heads.push(if several { "measure" } else { "measure (CLIP judge)" });
     let numbers = heads.len();
     heads.extend(methods.iter().copied());
     if one {

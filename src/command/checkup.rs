@@ -54,7 +54,9 @@ pub fn checkup(device: Device, precision: Precision) -> Checkup {
         features: CpuFeatures::of_this_machine(),
         precision,
         miniature: described(
-            shipped("miniature").map_err(Error::from).and_then(|path| Ok((generator_hash(&path)?, path))),
+            shipped("miniature")
+                .map_err(Error::from)
+                .and_then(|path| Ok((generator_hash(&path)?, path))),
         ),
         judge: described(
             shipped("judge").map_err(Error::from).and_then(|path| {

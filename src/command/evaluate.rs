@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::measure::{
-    Answer, AnswerSet, BLANK, Became, JudgeAccuracy, JudgedAnswer, Reference, Score, Target, became,
-    score_target,
+    Answer, AnswerSet, BLANK, Became, JudgeAccuracy, JudgedAnswer, Reference, Score, Target,
+    became, score_target,
 };
 use crate::pictures::{self, list};
 use crate::pipeline::{AnswerSettings, JudgeSettings, known_class, rows, whole_number};
@@ -133,17 +133,19 @@ pub fn evaluate(
 const ERASED: &str = "erased";
 
 /// Says where what counts as forgotten shows nothing at all.
-fn warn_of_blank(before: &[Score], after: &[Score], watch: &mut dyn Watch) {
+fn warn_of_blank(before: &[Score], after_scores: &[Score], watch: &mut dyn Watch) {
     let of = |scores: &[Score]| {
-        scores.iter().find(|score| score.measure == BLANK.name).map_or((0, 0), |score| {
-            (score.estimate.hits, score.estimate.n)
-        })
+        scores
+            .iter()
+            .find(|score| score.measure == BLANK.name)
+            .map_or((0, 0), |score| (score.estimate.hits, score.estimate.n))
     };
-    let ((before, _), (after, n)) = (of(before), of(after));
+    let ((before, _), (after, n)) = (of(before), of(after_scores));
     if after > before {
         watch.warn(&format!(
-            "{after} of {n} pictures of the target show nothing: they are of one colour or all the \
-             same, and count as forgotten whatever was erased; look at them"
+            "{after} of {n} pictures of {} show nothing: they are of one colour or all the same, \
+             and count as forgotten whatever was erased; look at them",
+            after_scores.first().map_or("the target", |score| score.target.as_str())
         ));
     }
 }

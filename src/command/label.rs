@@ -81,14 +81,7 @@ pub fn draw_pages(
             .collect();
         let stamp = Provenance { model: &model.card().hash, sensitive: false };
         run.phase("drawing to label", compute.device, |_| {
-            draw_missing(
-                &model,
-                &works,
-                stamp,
-                BATCH,
-                "drawing to label",
-                watch,
-            )
+            draw_missing(&model, &works, stamp, BATCH, "drawing to label", watch)
         })?;
         let mut pages = Vec::new();
         let numbered: Vec<(usize, &(PathBuf, ImageRequest))> = (1..).zip(&works).collect();

@@ -29,8 +29,8 @@ impl TrainRecipe {
     /// # Errors
     /// A text that is no recipe, sizes and names that make no sense.
     pub fn parse(path: &str, text: &str, sets: &[String]) -> Result<Self, Error> {
-        let table: toml::Table =
-            toml::from_str(text).map_err(|error| PipelineError::Pipeline(format!("{path}: {error}")))?;
+        let table: toml::Table = toml::from_str(text)
+            .map_err(|error| PipelineError::Pipeline(format!("{path}: {error}")))?;
         Ok(if table.contains_key("gan") {
             let recipe: miniature_gan::MiniatureGanRecipe = overridden(path, text, sets)?;
             recipe.check().map_err(|why| PipelineError::Pipeline(format!("{path}: {why}")))?;

@@ -221,7 +221,7 @@ impl Method for AdaptThenUnlearn {
         let adapt = Adaptation { models: 1, steps: 1, ..self.adapt.clone() };
         let gan = GanConfig { discriminator_warmup: 0, ..self.gan.clone() };
         let stop = self.stop.at_the_end(steps);
-        Some(Box::new(Self { adapt, gan, stop, steps, ..self.clone() }))
+        Some(Box::new(Self { adapt, steps, gan, stop, ..self.clone() }))
     }
 
     fn suits(&self, model: &Model<'_>) -> Result<(), String> {

@@ -286,7 +286,8 @@ mod tests {
         };
         let state = Some(folder.path());
         adapted(&method, &model, &feedback, state);
-        let stopped = erase(&method, &mut model, &feedback, state, &mut Impatient(3, 0)).unwrap_err();
+        let stopped =
+            erase(&method, &mut model, &feedback, state, &mut Impatient(3, 0)).unwrap_err();
         assert!(stopped.to_string().contains("interrupted") && looks.get() == 3, "{stopped}");
         let edit = erase(&method, &mut model, &feedback, state, &mut Quiet).unwrap();
         assert_eq!(looks.get(), 4);

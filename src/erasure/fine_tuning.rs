@@ -273,7 +273,9 @@ mod tests {
     fn only_what_was_chosen_moves() {
         let folder = tempfile::tempdir().unwrap();
         let mut model = small_gan(folder.path());
-        let edit = erase(&method(StopSettings::default(), &["to_rgb"]), &mut model,
+        let edit = erase(
+            &method(StopSettings::default(), &["to_rgb"]),
+            &mut model,
             &labelled(None),
             None,
             &mut Quiet,
@@ -281,7 +283,9 @@ mod tests {
         let edit = edit.unwrap();
         assert!(!edit.tensors.is_empty());
         assert!(edit.tensors.iter().all(|(name, _)| name.starts_with("g.to_rgb")));
-        let wrong = erase(&method(StopSettings::default(), &["convolutions"]), &mut model,
+        let wrong = erase(
+            &method(StopSettings::default(), &["convolutions"]),
+            &mut model,
             &labelled(None),
             None,
             &mut Quiet,

@@ -181,7 +181,10 @@ pub(super) fn denoiser_of<'m>(
 ///
 /// # Errors
 /// Another kind of model.
-pub(super) fn synthesizer_of<'m>(model: Model<'m>, method: &str) -> Result<&'m mut dyn Synthesizer, Error> {
+pub(super) fn synthesizer_of<'m>(
+    model: Model<'m>,
+    method: &str,
+) -> Result<&'m mut dyn Synthesizer, Error> {
     let kind = model.kind();
     model.synthesizer().ok_or_else(|| of_another_kind(method, ModelKind::Gan, kind))
 }

@@ -42,7 +42,10 @@ pub const METHODS: &[Entry<dyn Method>] = &[
         name: "adapt-then-unlearn",
         read: |given| Ok(given_over(&AdaptThenUnlearn::default(), given)?),
     },
-    Entry { name: "extrapolation", read: |given| Ok(given_over(&Extrapolation::default(), given)?) },
+    Entry {
+        name: "extrapolation",
+        read: |given| Ok(given_over(&Extrapolation::default(), given)?),
+    },
     Entry { name: "positives", read: |given| Ok(given_over(&PositivesOnly::default(), given)?) },
     Entry { name: "positives-ewc", read: |given| Ok(given_over(&PositivesOnly::ewc(), given)?) },
 ];

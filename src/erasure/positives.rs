@@ -146,7 +146,7 @@ impl Method for PositivesOnly {
     fn shortened(&self, steps: u64, _: i64) -> Option<Box<dyn Method>> {
         let gan = GanConfig { discriminator_warmup: 0, ..self.gan.clone() };
         let stop = self.stop.at_the_end(steps);
-        Some(Box::new(Self { gan, stop, steps, ..self.clone() }))
+        Some(Box::new(Self { steps, gan, stop, ..self.clone() }))
     }
 
     fn suits(&self, model: &Model<'_>) -> Result<(), String> {

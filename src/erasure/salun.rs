@@ -15,9 +15,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::encoded::{EncodedImages, EncodedPrompts};
+use super::method::denoiser_of;
 use super::relabelling::Relabelling;
 use super::saliency::{GradientSums, MaskCache};
-use super::method::denoiser_of;
 use super::{Context, Cost, Error, Method, Needs, ParameterSubset, Task, Variant};
 use crate::generator::{Denoiser, Model};
 use crate::settings::Configurable;
@@ -232,7 +232,8 @@ impl Method for SalUn {
             cooldown: settings.cooldown.unwrap_or(0.0),
             ..TrainConfig::constant(self.steps, self.lr, task.seed)
         };
-        let outcome = train(&mut objective, &plan, model.compute(), state.as_deref(), context.watch);
+        let outcome =
+            train(&mut objective, &plan, model.compute(), state.as_deref(), context.watch);
         // Whatever happened, the model is the base again.
         no_grad(|| {
             for ((_, tensor), base) in chosen.iter().zip(&base) {

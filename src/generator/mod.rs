@@ -387,7 +387,6 @@ pub trait Synthesizer: Generator {
 
     /// The network's parameters by full name, `g.…`; leaves in `f32`.
     fn parameters(&self) -> Vec<(String, Tensor)>;
-
 }
 
 /// What a diffusion method needs of a generator.

@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 use super::answers::PLAIN;
 use super::blank::{PictureStats, blank};
 use super::{
-    Answer, AnswerSet, Better, Domain, Error, Estimate, Interval, Measure, Reference, Score, Subject,
-    Target, Unit, bootstrap, wilson,
+    Answer, AnswerSet, Better, Domain, Error, Estimate, Interval, Measure, Reference, Score,
+    Subject, Target, Unit, bootstrap, wilson,
 };
 
 /// What a judge called a picture.
@@ -131,13 +131,10 @@ fn relative(base: &[JudgedAnswer], target: &Target, kept: usize, n: usize) -> Op
     let before: Vec<&JudgedAnswer> =
         base.iter().filter(|s| s.answer.wanted(domain) == target.name).collect();
     let had = before.iter().filter(|s| s.hit(domain)).count();
-    let relative =
-        |kept: f64| 1.0 - kept / had as f64 * (before.len() as f64 / n as f64);
+    let relative = |kept: f64| 1.0 - kept / had as f64 * (before.len() as f64 / n as f64);
     let w = wilson(kept, n);
-    let interval = Interval {
-        low: relative(w.high * n as f64),
-        high: relative(w.low * n as f64).min(1.0),
-    };
+    let interval =
+        Interval { low: relative(w.high * n as f64), high: relative(w.low * n as f64).min(1.0) };
     (had > 0).then(|| interval.around(relative(kept as f64), had.saturating_sub(kept), had))
 }
 
@@ -351,16 +348,16 @@ mod tests {
         let (_, mosaic) =
             world(|a, d| (d == Domain::Style && a.style == "Mosaic").then_some("Seed_Images"));
         let (_, neon) = world(|a, d| (d == Domain::Object && a.object == "Cat").then_some("Boat"));
-        let scores = score_mean(
-            Domain::Style,
-            &[(&targets[0], &mosaic), (&targets[1], &neon)],
-        );
+        let scores = score_mean(Domain::Style, &[(&targets[0], &mosaic), (&targets[1], &neon)]);
         assert_eq!(value(&scores, "UA"), (0.5, 4, 8));
         assert_eq!(value(&scores, "IRA"), (1.0, 8, 8));
         assert_eq!(value(&scores, "CRA"), (0.75, 18, 24));
         let ua = &scores[0];
         // Nothing differs between latents, so nothing is uncertain.
-        assert_eq!((ua.estimate.low, ua.estimate.high, ua.target.as_str()), (0.5, 0.5, "mean of 2 styles"));
+        assert_eq!(
+            (ua.estimate.low, ua.estimate.high, ua.target.as_str()),
+            (0.5, 0.5, "mean of 2 styles")
+        );
     }
 
     #[test]
@@ -373,8 +370,7 @@ mod tests {
             (d == Domain::Style && a.style == "Mosaic" && !(a.seed == 2 && a.object == "Cat"))
                 .then_some("Neon")
         });
-        let scores =
-            score_target(&set, &target, &erased, Some(&base), None).unwrap();
+        let scores = score_target(&set, &target, &erased, Some(&base), None).unwrap();
         assert_eq!(value(&scores, "UA_rel").0, 0.5); // 1 of the 2 that the base could draw
     }
 

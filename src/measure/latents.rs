@@ -89,7 +89,9 @@ impl<'a> LatentMeasures<'a> {
         };
         let (own, positives) = (without(base), without(second));
         if own.size()[0] < 2 || positives.size()[0] < 2 {
-            return Err(Error::Unknown(format!("almost every picture of the model shows {target}")));
+            return Err(Error::Unknown(format!(
+                "almost every picture of the model shows {target}"
+            )));
         }
         Ok(Self {
             target,
@@ -151,8 +153,7 @@ impl<'a> LatentMeasures<'a> {
     fn distances(&self, features: &Tensor) -> Vec<Score> {
         let n = self.without.size()[0].min(features.size()[0]);
         let features = features.narrow(0, 0, n);
-        let mut scores =
-            vec![FID_TO_POSITIVES.of(&self.name, frechet(&features, &self.reference))];
+        let mut scores = vec![FID_TO_POSITIVES.of(&self.name, frechet(&features, &self.reference))];
         if let Some(known) = &self.known {
             scores.push(FID_TO_KNOWN.of(&self.name, frechet(&features, known)));
         }
@@ -222,8 +223,7 @@ pub fn mean_over_targets(scores: &[Score], targets: usize) -> Vec<Score> {
         let value = all.iter().map(|one| one.value).sum::<f64>() / k;
         // The targets share their latents, so their errors may go the same way: the mean of the
         // half widths.
-        let half =
-            |side: fn(&Estimate) -> f64| all.iter().map(|one| side(one)).sum::<f64>() / k;
+        let half = |side: fn(&Estimate) -> f64| all.iter().map(|one| side(one)).sum::<f64>() / k;
         let estimate = Estimate {
             value,
             low: value - half(|one| one.value - one.low),

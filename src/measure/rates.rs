@@ -83,8 +83,10 @@ pub fn rates_after(
         let pairs = before.iter().zip(after).filter(move |(before, _)| before.shown == was);
         share(pairs.map(|(_, after)| (after.prompt, counts(after.shown))))
     };
-    let changes = [(gone(subject), of(true, |shown| !shown)), (new(subject), of(false, |shown| shown))];
-    let changes = changes.into_iter().filter_map(|(measure, share)| Some(measure.of(target, share?)));
+    let changes =
+        [(gone(subject), of(true, |shown| !shown)), (new(subject), of(false, |shown| shown))];
+    let changes =
+        changes.into_iter().filter_map(|(measure, share)| Some(measure.of(target, share?)));
     let fit = scores.split_off(scores.len().min(1));
     scores.extend(changes);
     scores.extend(fit);

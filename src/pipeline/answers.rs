@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Error;
 use crate::canvas;
-use crate::measure::{Answer, AnswerSet, Domain};
+use crate::measure::{AnswerSet, Domain};
 use crate::torch::bits_of_seed;
 
 /// Styles × objects × seeds.
@@ -30,9 +30,7 @@ impl Default for AnswerSettings {
 impl AnswerSettings {
     pub(super) fn check(&self) -> Result<(), String> {
         if self.seeds.is_empty() {
-            return Err(
-                "answers.seeds is empty; nothing would be drawn and judged".to_owned()
-            );
+            return Err("answers.seeds is empty; nothing would be drawn and judged".to_owned());
         }
         Ok(())
     }
@@ -124,9 +122,4 @@ pub(crate) fn known_class(set: &AnswerSet, domain: Domain, name: &str) -> Result
         domain.name(),
         classes.join(", ")
     )))
-}
-
-/// The prompt of a style × object.
-pub(crate) fn prompt(style: &str, object: &str) -> String {
-    Answer { style: style.to_owned(), object: object.to_owned(), seed: 0 }.prompt()
 }

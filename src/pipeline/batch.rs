@@ -4,7 +4,6 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-
 /// A batch as it is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Batch {

@@ -127,9 +127,7 @@ impl ConceptSettings {
             .map(|text| text.parse().map_err(Error::Pipeline))
             .collect::<Result<_, _>>()?;
         if targets.is_empty() {
-            return Err(Error::Pipeline(
-                "concept.forget names nothing to forget".to_owned(),
-            ));
+            return Err(Error::Pipeline("concept.forget names nothing to forget".to_owned()));
         }
         match (1..targets.len()).find(|&n| targets[..n].contains(&targets[n])) {
             Some(twice) => Err(Error::Pipeline(format!(
@@ -241,8 +239,7 @@ impl ConceptSettings {
                 "concept.draw_forget is for what is sensitive; other concepts are drawn anyway",
             );
         }
-        if let Some(pair) =
-            self.pairs.iter().find(|pair| pair.forget.trim() == pair.anchor.trim())
+        if let Some(pair) = self.pairs.iter().find(|pair| pair.forget.trim() == pair.anchor.trim())
         {
             return wrong(&format!(
                 "concept.pairs: «{}» is to become itself; name another anchor",
@@ -263,7 +260,13 @@ impl ConceptSettings {
         let wrong = |why: String| Err(Error::Pipeline(why));
         self.refuse(
             &[
-                "style_anchor", "object_anchor", "name", "sensitive", "pairs", "keep", "pictures",
+                "style_anchor",
+                "object_anchor",
+                "name",
+                "sensitive",
+                "pairs",
+                "keep",
+                "pictures",
                 "draw_forget",
             ],
             "for a diffusion model; a GAN's samples show what to forget",

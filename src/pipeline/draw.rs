@@ -24,13 +24,7 @@ pub struct DrawSettings {
 
 impl Default for DrawSettings {
     fn default() -> Self {
-        Self {
-            sampler: Solver::Ddim,
-            steps: 20,
-            guidance: 2.0,
-            batch: Batch::Of(26),
-            side: None,
-        }
+        Self { sampler: Solver::Ddim, steps: 20, guidance: 2.0, batch: Batch::Of(26), side: None }
     }
 }
 

@@ -36,9 +36,8 @@ pub fn overridden<T: DeserializeOwned>(
 pub fn parse_toml<T: DeserializeOwned>(path: &str, text: &str) -> Result<T, Error> {
     toml::from_str(text).map_err(|error| {
         let message = error.message();
-        let nearest = nearest_key(message)
-            .map(|key| format!("\ndid you mean `{key}`?"))
-            .unwrap_or_default();
+        let nearest =
+            nearest_key(message).map(|key| format!("\ndid you mean `{key}`?")).unwrap_or_default();
         Error::Pipeline(format!("{path}: {}{nearest}", error.to_string().trim_end()))
     })
 }
@@ -79,9 +78,9 @@ fn assign(table: &mut Table, set: &str) -> Result<(), Error> {
         table = match entry {
             Value::Table(table) => table,
             Value::Array(all) if list => {
-                let named = parts.peek().and_then(|label| {
-                    all.iter().position(|one| label_of(one) == Some(label))
-                });
+                let named = parts
+                    .peek()
+                    .and_then(|label| all.iter().position(|one| label_of(one) == Some(label)));
                 if named.is_some() {
                     parts.next();
                 }
@@ -117,8 +116,7 @@ fn label_of(one: &Value) -> Option<&str> {
 
 /// So that a setting of the usual method can be changed without naming it.
 fn name_the_usual_method(table: &mut Table) {
-    let kind =
-        if table.contains_key("latents") { ModelKind::Gan } else { ModelKind::Diffusion };
+    let kind = if table.contains_key("latents") { ModelKind::Gan } else { ModelKind::Diffusion };
     let Some(Value::Array(methods)) = table.get_mut("method") else { return };
     for method in methods.iter_mut().filter_map(Value::as_table_mut) {
         if !method.contains_key("name")

@@ -187,16 +187,20 @@ impl JudgeSettings {
         self.refuse(&["decide", "check", "teach"], "for classes ([answers])")?;
         let clip = self.path.as_deref() != Some(NONE);
         if self.checker() == NONE && !clip {
-            return Err("nobody judges: set judge.checker (\"model\", or a folder), or judge.shows \
+            return Err(
+                "nobody judges: set judge.checker (\"model\", or a folder), or judge.shows \
                  and judge.clear, with which a CLIP compares"
-                .to_owned());
+                    .to_owned(),
+            );
         }
         if clip && (self.shows.is_empty() || self.clear.is_empty()) {
-            return Err("judge.path compares with texts: give judge.shows and judge.clear, or set \
+            return Err(
+                "judge.path compares with texts: give judge.shows and judge.clear, or set \
                         judge.path to none"
-                .to_owned());
+                    .to_owned(),
+            );
         }
-        if !clip && !(self.shows.is_empty() && self.clear.is_empty()) {
+        if !(clip || self.shows.is_empty() && self.clear.is_empty()) {
             return Err("judge.shows and judge.clear are for a CLIP, and judge.path is none".into());
         }
         if self.checker() == NONE && self.adjustment.is_some() {

@@ -26,16 +26,16 @@ use std::collections::HashSet;
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use answers::known_class;
 pub use answers::AnswerSettings;
+pub(crate) use answers::known_class;
 pub use batch::Batch;
 pub use concept::ConceptSettings;
-pub use csv_table::{Cells, numbered, rows};
+pub use csv_table::{Cells, CsvTable, numbered, rows};
 pub use draw::DrawSettings;
 pub use file::{overridden, parse_toml};
 pub use judge::{ALIGNED_CANVAS, CANVAS, JudgeSettings, NONE};
-pub(crate) use latents::{EVALUATED, LABELLED, MEASURED, SECOND_DRAW};
 pub use latents::LatentSettings;
+pub(crate) use latents::{EVALUATED, LABELLED, MEASURED, SECOND_DRAW};
 pub use methods::{AttackSetting, MethodSetting, Setting};
 pub use model::ModelSettings;
 pub use naming::{file_of, lacking, located, needs_no_prompt, shipped, shipped_or_path};

@@ -152,7 +152,10 @@ fn state_of(file: &Path, request: &ImageRequest, provenance: Provenance) -> Resu
 
 /// What a PNG says about itself: A1111's line for other programs, JSON for this one.
 fn texts(request: &ImageRequest, provenance: Provenance) -> [(&'static str, String); 2] {
-    [("parameters", request.parameters(provenance.model)), (ABOUT, said_of(request, provenance).to_string())]
+    [
+        ("parameters", request.parameters(provenance.model)),
+        (ABOUT, said_of(request, provenance).to_string()),
+    ]
 }
 
 fn said_of(request: &ImageRequest, provenance: Provenance) -> serde_json::Value {

@@ -268,6 +268,9 @@ impl EvidenceFile {
 
     /// Takes out what a judge said of other pictures that were this subject's: `current` are its
     /// pictures by what was asked.
+    ///
+    /// # Errors
+    /// The file cannot be written.
     pub fn forget_others(
         &mut self,
         judge: &str,
@@ -283,6 +286,9 @@ impl EvidenceFile {
     }
 
     /// Adds lines; they are in the file when this returns.
+    ///
+    /// # Errors
+    /// The file cannot be written.
     pub fn add<A: Serialize>(
         &mut self,
         judged: &[JudgedImage<A>],
@@ -355,6 +361,10 @@ fn locked(path: &Path) -> Result<fs_err::File, Error> {
     }
 }
 
+/// A value as one line of JSON.
+///
+/// # Errors
+/// A value that JSON cannot have.
 pub fn json(value: &impl Serialize) -> Result<String, Error> {
     Ok(serde_json::to_string(value).map_err(std::io::Error::other)?)
 }

@@ -257,7 +257,9 @@ fn gone_on_with(
         })
         .collect();
     let mut recipe = recipe;
-    growing.iter().for_each(|path| keep_entries(&mut recipe, &old.recipe, path));
+    for path in growing {
+        keep_entries(&mut recipe, &old.recipe, path);
+    }
     Ok((Record { status: Status::Running, build, machine, recipe, ..old }, moved))
 }
 
@@ -303,7 +305,12 @@ mod tests {
     use serde_json::json;
 
     fn open(root: &Path, recipe: Value) -> Result<RunFolder, Error> {
-        RunFolder::open(root, recipe, &["method"], Machine::here(Compute::new(Device::CPU, Precision::F32)))
+        RunFolder::open(
+            root,
+            recipe,
+            &["method"],
+            Machine::here(Compute::new(Device::CPU, Precision::F32)),
+        )
     }
 
     #[test]

@@ -9,6 +9,9 @@ use crate::pictures::list_deep;
 use crate::weights::adapter_file;
 
 /// The hash of a model with files on it: the base's, and theirs with their strengths.
+///
+/// # Errors
+/// A file that cannot be read.
 pub fn hash_with(base: &str, edits: &[Adapter]) -> Result<String, Error> {
     let mut hash = base.to_owned();
     for adapter in edits {
@@ -18,6 +21,9 @@ pub fn hash_with(base: &str, edits: &[Adapter]) -> Result<String, Error> {
 }
 
 /// A hash over a file's bytes, over a folder's model, or over an adapter's folder.
+///
+/// # Errors
+/// A file that cannot be read.
 pub fn content_hash(path: &Path) -> Result<blake3::Hash, Error> {
     let mut content = blake3::Hasher::new();
     let mut add = |path: &Path| -> Result<(), Error> {
@@ -39,6 +45,9 @@ pub fn content_hash(path: &Path) -> Result<blake3::Hash, Error> {
 }
 
 /// A hash over all pictures in a folder and the folders in it, with their names and captions.
+///
+/// # Errors
+/// A file that cannot be read.
 pub fn pictures_hash(folder: &Path) -> Result<String, Error> {
     let mut content = blake3::Hasher::new();
     for file in list_deep(folder)?.files {

@@ -54,10 +54,14 @@ impl PictureSource for PathBuf {
 const DIGITS: usize = 24;
 
 /// Hash of a file's content, as evidence has it.
+///
+/// # Errors
+/// A file that cannot be read.
 pub fn hash_of(path: &Path) -> Result<String, Error> {
     Ok(short(&blake3::hash(&fs_err::read(path)?)))
 }
 
+/// A hash as evidence has it.
 pub fn short(hash: &blake3::Hash) -> String {
     hash.to_hex()[..DIGITS].to_owned()
 }

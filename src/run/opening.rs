@@ -25,6 +25,9 @@ pub fn listed(folder: &Path, listing: Listing, watch: &mut dyn Watch) -> Vec<Pat
 }
 
 /// Opens a model and says what was chosen.
+///
+/// # Errors
+/// A model that cannot be read.
 pub fn opened(location: &Location, watch: &mut dyn Watch) -> Result<Checkpoint, Error> {
     say_commit(&location.path, watch);
     let checkpoint = Checkpoint::open(location)?;
@@ -34,6 +37,9 @@ pub fn opened(location: &Location, watch: &mut dyn Watch) -> Result<Checkpoint, 
 }
 
 /// Loads what was opened, and says what of it is used by nothing.
+///
+/// # Errors
+/// A model that cannot be read.
 pub fn loaded(
     checkpoint: &Checkpoint,
     compute: Compute,
@@ -62,6 +68,9 @@ pub fn warn_of_unread<'p>(
 }
 
 /// Opens a `StyleGAN2` to be read, and not to draw or learn.
+///
+/// # Errors
+/// A model that cannot be read.
 pub fn opened_gan(file: &Path) -> Result<StyleGan2, Error> {
     Ok(StyleGan2::load(file, Compute::new(Device::CPU, Precision::F32))?)
 }
@@ -75,6 +84,9 @@ pub fn of_full_precision(compute: Compute) -> Compute {
 
 /// Opens a model, lays files onto it and says what fitted. Which weights of single files are taken
 /// is of all of them: of a folder, which has no two sets, under files that do, it is theirs alone.
+///
+/// # Errors
+/// A model that cannot be read.
 pub fn opened_with(
     location: &Location,
     edits: &[Adapter],

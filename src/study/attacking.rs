@@ -116,14 +116,13 @@ impl<P: Protocol> Study<'_, P> {
             .ok()
             .and_then(|text| serde_json::from_str::<Seen>(&text).ok())
             .filter(|seen| seen.edit == edit && seen.settings == settings);
-        let seen = match known {
-            Some(seen) => seen,
-            None => {
-                let arms = self.attacked(cell, attack, exposure, session, run)?;
-                let seen = Seen { edit, settings, arms };
-                write_json(&file, &seen)?;
-                seen
-            }
+        let seen = if let Some(seen) = known {
+            seen
+        } else {
+            let arms = self.attacked(cell, attack, exposure, session, run)?;
+            let seen = Seen { edit, settings, arms };
+            write_json(&file, &seen)?;
+            seen
         };
         let point = |sighting: &Sighting| CurvePoint {
             step: sighting.step,

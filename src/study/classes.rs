@@ -27,7 +27,7 @@ use crate::watch::Watch;
 pub(super) struct Classes<'a> {
     concept: &'a ConceptSettings,
     set: AnswerSet,
-    classes: Vec<measure::Target>,
+    erased: Vec<measure::Target>,
     targets: Vec<Target>,
     judge: ReferenceJudge,
     /// What is known about the judge, once it has named known pictures.
@@ -53,15 +53,15 @@ impl<'a> Classes<'a> {
         let targets = classes.iter().map(|class| target(&set, concept, class)).collect();
         let judge = ReferenceJudge::open(&pipeline.judge, &set, compute.device, watch)?;
         let device = compute.device;
-        Ok(Self { concept, set, classes, targets, judge, reference: None, device })
+        Ok(Self { concept, set, erased: classes, targets, judge, reference: None, device })
     }
 
     fn erased_of(&self, domain: Domain) -> impl Iterator<Item = usize> {
-        (0..self.classes.len()).filter(move |&i| self.classes[i].domain == domain)
+        (0..self.erased.len()).filter(move |&i| self.erased[i].domain == domain)
     }
 
     fn says_unmeasured(&self, watch: &mut dyn Watch) {
-        for class in &self.classes {
+        for class in &self.erased {
             self.set.unmeasured(class).iter().for_each(|why| watch.note(why));
         }
     }
@@ -127,8 +127,7 @@ pub(super) fn to_learn_from(
     let seeds: Vec<u64> = (0..most).map(|i| CLASS_SEED + i).collect();
     for answer in (AnswerSet { seeds, ..set.clone() }).answers() {
         let is_target = answer.wanted(class.domain) == class.name;
-        let wanted =
-            if is_target { settings.forget_pictures() } else { settings.keep_pictures() };
+        let wanted = if is_target { settings.forget_pictures() } else { settings.keep_pictures() };
         if answer.seed - CLASS_SEED < wanted as u64 {
             if is_target { &mut forget } else { &mut keep }.push(answer);
         }
@@ -186,9 +185,9 @@ impl Protocol for Classes<'_> {
     fn check_judges(&mut self, _: &Session, run: &mut Run) -> Result<(), Error> {
         let mut evidence = EvidenceFile::open(&run.folder.path("evidence.jsonl"), run.watch)?;
         let (judge, watch) = (&self.judge, &mut *run.watch);
-        self.reference = run.folder.phase("checking the judge", self.device, |_| {
-            judge.check(&mut evidence, watch)
-        })?;
+        self.reference = run
+            .folder
+            .phase("checking the judge", self.device, |_| judge.check(&mut evidence, watch))?;
         self.says_unmeasured(run.watch);
         Ok(())
     }
@@ -218,7 +217,7 @@ impl Protocol for Classes<'_> {
         _: &Session,
         _: &mut Run,
     ) -> Result<Vec<Score>, Error> {
-        let (class, known) = (&self.classes[target], self.reference.as_ref());
+        let (class, known) = (&self.erased[target], self.reference.as_ref());
         Ok(score_target(&self.set, class, &base.answers, None, known)?)
     }
 
@@ -228,12 +227,12 @@ impl Protocol for Classes<'_> {
         base: &SeenAnswers,
         after: &SeenAnswers,
     ) -> Result<Vec<Score>, Error> {
-        let (class, known) = (&self.classes[target], self.reference.as_ref());
+        let (class, known) = (&self.erased[target], self.reference.as_ref());
         Ok(score_target(&self.set, class, &after.answers, Some(&base.answers), known)?)
     }
 
     fn blank(&self, target: usize, seen: &SeenAnswers) -> (usize, usize) {
-        let class = &self.classes[target];
+        let class = &self.erased[target];
         let shown: Vec<PictureStats> = seen
             .answers
             .iter()
@@ -243,12 +242,7 @@ impl Protocol for Classes<'_> {
         (blank(&shown), shown.len())
     }
 
-    fn means(
-        &self,
-        base: &SeenAnswers,
-        after: &[(Cell, SeenAnswers)],
-        _: &[Score],
-    ) -> Vec<Score> {
+    fn means(&self, base: &SeenAnswers, after: &[(Cell, SeenAnswers)], _: &[Score]) -> Vec<Score> {
         let mut methods: Vec<&str> = after.iter().map(|(cell, _)| cell.method.as_str()).collect();
         methods.dedup();
         let mut seen_methods: Vec<&str> = Vec::new();
@@ -264,13 +258,13 @@ impl Protocol for Classes<'_> {
                 continue;
             }
             let before: Vec<_> =
-                targets.iter().map(|&i| (&self.classes[i], base.answers.as_slice())).collect();
+                targets.iter().map(|&i| (&self.erased[i], base.answers.as_slice())).collect();
             scores.extend(score_mean(domain, &before));
             for method in &methods {
                 let erased: Vec<_> = after
                     .iter()
                     .filter(|(cell, _)| cell.method == *method && targets.contains(&cell.target))
-                    .map(|(cell, seen)| (&self.classes[cell.target], seen.answers.as_slice()))
+                    .map(|(cell, seen)| (&self.erased[cell.target], seen.answers.as_slice()))
                     .collect();
                 let means = score_mean(domain, &erased);
                 scores.extend(means.into_iter().map(|score| score.after(method)));
@@ -280,7 +274,7 @@ impl Protocol for Classes<'_> {
     }
 
     fn became(&self, cell: &Cell, seen: &SeenAnswers) -> Option<Became> {
-        Some(measure::became(&self.classes[cell.target], &cell.method, &seen.answers))
+        Some(measure::became(&self.erased[cell.target], &cell.method, &seen.answers))
     }
 
     fn images(
@@ -291,7 +285,7 @@ impl Protocol for Classes<'_> {
         folder: &Path,
         watch: &mut dyn Watch,
     ) -> Result<TrainingImages, Error> {
-        let class = &self.classes[target];
+        let class = &self.erased[target];
         let (mut forget, mut keep) = to_learn_from(&self.set, self.concept, class);
         if !needs.forget_images {
             forget.clear();
@@ -345,16 +339,15 @@ impl Protocol for Classes<'_> {
         pictures: usize,
         run: &mut Run,
     ) -> Result<Exposure, Error> {
-        let class = &self.classes[target];
+        let class = &self.erased[target];
         let folder = run.folder.path("pictures/material");
         let needs = Needs { forget_images: true, keep_images: true, ..Needs::PROMPTS };
         let images = self.images(target, needs, session, &folder, run.watch)?;
         let showed = base.answers.iter().filter(|seen| {
             seen.answer.wanted(class.domain) == class.name && seen.named(class.domain) == class.name
         });
-        let looks: Vec<ImageRequest> = showed
-            .map(|seen| session.request(seen.answer.prompt(), seen.answer.seed))
-            .collect();
+        let looks: Vec<ImageRequest> =
+            showed.map(|seen| session.request(seen.answer.prompt(), seen.answer.seed)).collect();
         let about = &self.targets[target];
         let prompts: Vec<String> = about.pairs.iter().map(|pair| pair.forget.clone()).collect();
         let concept = in_turn(images.forget, &prompts, pictures);
@@ -363,7 +356,7 @@ impl Protocol for Classes<'_> {
     }
 
     fn shown(&self, target: usize, pictures: &[Picture]) -> Result<usize, Error> {
-        self.judge.count(&self.classes[target], pictures)
+        self.judge.count(&self.erased[target], pictures)
     }
 
     fn grid(
@@ -372,7 +365,7 @@ impl Protocol for Classes<'_> {
         cells: &[Cell],
         _: (&SeenAnswers, &[(Cell, SeenAnswers)]),
     ) -> Result<Picture, Error> {
-        of_classes(&self.set, &self.classes, base, cells, &file_in)
+        of_classes(&self.set, &self.erased, base, cells, &file_in)
     }
 
     fn judges(&self, base: &SeenAnswers, _: &[(Cell, SeenAnswers)]) -> Result<Judges, Error> {

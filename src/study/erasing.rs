@@ -1,8 +1,8 @@
 //! One erasure: a target by a method, from what there is to learn from to its edit.
 
+use super::Study;
 use super::protocol::{Protocol, Run, Target};
 use super::session::Session;
-use super::Study;
 use crate::erasure::{Context, Feedback, Task};
 use crate::measure::{Better, Estimate, Measure, Score, Subject, Unit};
 use crate::pipeline::MethodSetting;
@@ -24,8 +24,12 @@ pub(super) struct Erased {
     moved: Vec<(String, f64)>,
 }
 
-const SECONDS: Measure =
-    Measure { name: "seconds", subject: Subject::Model, unit: Unit::Seconds, better: Better::Lower };
+const SECONDS: Measure = Measure {
+    name: "seconds",
+    subject: Subject::Model,
+    unit: Unit::Seconds,
+    better: Better::Lower,
+};
 const MEMORY: Measure = Measure {
     name: "peak memory",
     subject: Subject::Model,
@@ -149,10 +153,10 @@ impl<P: Protocol> Study<'_, P> {
                 about.concept, method.label
             ));
         }
-        // What its training came to is of no use once the edit is there.
-        let own = state.join(&method.label);
-        if own.exists() {
-            fs_err::remove_dir_all(own)?;
+        // Weights and moments of its training are of no use once the edit is there.
+        let training = state.join(&method.label).join("state.safetensors");
+        if training.exists() {
+            fs_err::remove_file(training)?;
         }
         Ok(edit)
     }

@@ -246,7 +246,8 @@ fn drawing(session: &Session, pipeline: &Pipeline, demand: &Demand) -> Result<f6
 
 /// Seconds of one look at a GAN's picture.
 fn looking(session: &Session, pipeline: &Pipeline, compute: Compute) -> Result<f64, Error> {
-    let clip = |path: &str| Ok::<_, Error>(Features::clip(&shipped_or_path(path)?, compute.device)?);
+    let clip =
+        |path: &str| Ok::<_, Error>(Features::clip(&shipped_or_path(path)?, compute.device)?);
     let judge = clip(pipeline.judge.path())?;
     let _labeller = clip(pipeline.concept.labelling().labeller)?;
     let seeds: Vec<u64> = (0..sample_batch(session.side) as u64).collect();

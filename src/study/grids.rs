@@ -27,8 +27,7 @@ pub(super) fn of_classes(
     for (i, target) in targets.iter().enumerate() {
         let classes = set.classes(target.domain);
         let at = classes.iter().position(|name| *name == target.name).unwrap_or(0);
-        let others =
-            classes.iter().cycle().skip(at + 1).take(NEIGHBOURS.min(classes.len() - 1));
+        let others = classes.iter().cycle().skip(at + 1).take(NEIGHBOURS.min(classes.len() - 1));
         let after: Vec<&Cell> = cells.iter().filter(|cell| cell.target == i).collect();
         for (n, name) in std::iter::once(&target.name).chain(others).enumerate() {
             let before = std::iter::once(("before", base));

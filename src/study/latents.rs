@@ -20,8 +20,8 @@ use crate::measure::{
 };
 use crate::pictures::Picture;
 use crate::pipeline::{
-    JudgeSettings, LABELLED, LatentSettings, MEASURED, ModelSettings, Pipeline,
-    SECOND_DRAW, located,
+    JudgeSettings, LABELLED, LatentSettings, MEASURED, ModelSettings, Pipeline, SECOND_DRAW,
+    located,
 };
 use crate::run::Error;
 use crate::run::drawing::{Provenance, draw_missing};
@@ -125,9 +125,7 @@ impl<'a> Latents<'a> {
         let folder = run.folder.path("pictures/labelled");
         let works: Vec<(PathBuf, ImageRequest)> = samples
             .iter()
-            .map(|sample| {
-                (self.path(&folder, sample), session.request(String::new(), sample.seed))
-            })
+            .map(|sample| (self.path(&folder, sample), session.request(String::new(), sample.seed)))
             .collect();
         let (device, watch) = (self.compute.device, &mut *run.watch);
         run.folder.phase("drawing to label", device, |_| {
@@ -281,8 +279,7 @@ impl Protocol for Latents<'_> {
         // The labeller also says when a training may stop.
         for (what, judge) in [("judge", &self.judge), ("labeller", &self.labeller)] {
             record.bind(what, &judge.card().hash)?;
-            record
-                .bind(&format!("{what}'s settings and questions"), &judge.card().fingerprint)?;
+            record.bind(&format!("{what}'s settings and questions"), &judge.card().fingerprint)?;
         }
         record.bind("features", &self.judge_features.card().fingerprint)
     }
@@ -295,9 +292,9 @@ impl Protocol for Latents<'_> {
             let mut evidence = EvidenceFile::open(&file, run.watch)?;
             let watch = &mut *run.watch;
             let phase = format!("checking the {what}");
-            self.references[i] = run.folder.phase(&phase, self.compute.device, |_| {
-                judge.check(&mut evidence, watch)
-            })?;
+            self.references[i] = run
+                .folder
+                .phase(&phase, self.compute.device, |_| judge.check(&mut evidence, watch))?;
         }
         Ok(())
     }
@@ -385,12 +382,7 @@ impl Protocol for Latents<'_> {
         (blank(&all), all.len())
     }
 
-    fn means(
-        &self,
-        _: &SeenSamples,
-        _: &[(Cell, SeenSamples)],
-        scores: &[Score],
-    ) -> Vec<Score> {
+    fn means(&self, _: &SeenSamples, _: &[(Cell, SeenSamples)], scores: &[Score]) -> Vec<Score> {
         mean_over_targets(scores, self.targets.len())
     }
 
@@ -455,9 +447,8 @@ impl Protocol for Latents<'_> {
         }
         let samples = session.gan()?.sample(taught)?;
         let showed = base.judged.iter().zip(&self.shown[target]).filter(|(_, shown)| **shown);
-        let looks = showed
-            .map(|(judged, _)| session.request(String::new(), judged.asked.seed))
-            .collect();
+        let looks =
+            showed.map(|(judged, _)| session.request(String::new(), judged.asked.seed)).collect();
         Ok(Exposure::of_samples(samples, looks))
     }
 

@@ -142,6 +142,7 @@ impl<P: Protocol> Study<'_, P> {
     ) -> Result<T, Error> {
         let pipeline = self.pipeline;
         let mut session = Session::open(pipeline, self.compute, watch)?;
+        suits(pipeline, &mut session)?;
         let (recipe, machine) = (recipe(pipeline)?, Machine::here(self.compute));
         RunFolder::within(root, &recipe, &GROWING, machine, watch, |folder, watch| {
             let mut run = Run { folder, watch };
@@ -149,7 +150,6 @@ impl<P: Protocol> Study<'_, P> {
             let sizes = self.protocol.requests(&session).into_iter().map(|(_, own)| own.size);
             let largest = sizes.chain([side]).max_by_key(|(width, height)| width * height);
             session.bind(run.folder, largest.unwrap_or(side), run.watch)?;
-            suits(pipeline, &mut session)?;
             self.protocol.bind(&session, &mut run)?;
             work(&mut self, &mut session, &mut run)
         })
@@ -198,8 +198,7 @@ impl<P: Protocol> Study<'_, P> {
                 let numbers = of_method.into_iter().chain(erased.scores(run.folder, device));
                 scores.extend(numbers.map(|score| score.after(&method.label)));
                 for (attack, exposure) in self.pipeline.attack.iter().zip(&exposures) {
-                    let all =
-                        self.attack(&cell, attack, exposure, &erased.file, session, run)?;
+                    let all = self.attack(&cell, attack, exposure, &erased.file, session, run)?;
                     scores.extend(all.iter().flat_map(Relearned::scores));
                     curves.extend(all);
                 }
@@ -290,8 +289,8 @@ fn save(report: &Report, run: &mut RunFolder) -> Result<(), Error> {
     write_json(&run.path("scores.json"), &file)?;
     let evidence = fs_err::read_dir(run.root())?
         .filter_map(Result::ok)
-        .map(|entry| entry.file_name().to_string_lossy().into_owned())
-        .filter(|name| name.ends_with(".jsonl"));
+        .filter(|entry| entry.path().extension().is_some_and(|end| end == "jsonl"))
+        .map(|entry| entry.file_name().to_string_lossy().into_owned());
     let mut artifacts: Vec<String> = evidence.collect();
     artifacts.sort();
     artifacts.extend(["scores.json", "grid.png"].map(str::to_owned));
@@ -303,7 +302,8 @@ fn save(report: &Report, run: &mut RunFolder) -> Result<(), Error> {
 fn recipe(pipeline: &Pipeline) -> Result<serde_json::Value, Error> {
     let mut recipe = serde_json::to_value(pipeline).map_err(std::io::Error::other)?;
     for list in ["method", "attack"] {
-        let Some(serde_json::Value::Array(entries)) = recipe.get_mut(list).map(|v| v.take())
+        let Some(serde_json::Value::Array(entries)) =
+            recipe.get_mut(list).map(serde_json::Value::take)
         else {
             continue;
         };

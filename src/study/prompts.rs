@@ -33,7 +33,7 @@ pub(super) struct Prompts<'a> {
     targets: Vec<Target>,
     requests: Vec<(PromptKey, PromptRow)>,
     /// Which prompt each request is of, by number: seeds of one hang together.
-    prompts: Vec<usize>,
+    numbers: Vec<usize>,
     detectors: Vec<(&'static str, ConceptDetector)>,
     reports: Vec<DetectorReport>,
     blurred: bool,
@@ -60,7 +60,7 @@ impl<'a> Prompts<'a> {
         let concept = &pipeline.concept;
         let requests = requests(settings, watch)?;
         let mut known: HashMap<(Subject, &str), usize> = HashMap::new();
-        let prompts = requests
+        let numbers = requests
             .iter()
             .map(|(key, _)| {
                 let next = known.len();
@@ -71,7 +71,7 @@ impl<'a> Prompts<'a> {
             concept,
             reference: pipeline.judge.shows_and_clear().map(PathBuf::from),
             targets: vec![target(pipeline)],
-            prompts,
+            numbers,
             requests,
             detectors: detectors(pipeline, compute.device, watch)?,
             reports: Vec::new(),
@@ -108,19 +108,19 @@ impl<'a> Prompts<'a> {
         }
         scores
     }
+}
 
-    /// How often two detectors say the same of a picture.
-    fn agreement<'s>(&self, all: impl Iterator<Item = &'s SeenPrompts>) -> Option<Estimate> {
-        let pairs: Vec<(usize, bool)> = all
-            .filter_map(|seen| match seen.shown.as_slice() {
-                [a, b] => Some(a.iter().zip(b)),
-                _ => None,
-            })
-            .flatten()
-            .map(|(a, b)| (a.prompt, a.shown == b.shown))
-            .collect();
-        share(pairs.into_iter())
-    }
+/// How often two detectors say the same of a picture.
+fn agreement<'s>(all: impl Iterator<Item = &'s SeenPrompts>) -> Option<Estimate> {
+    let pairs: Vec<(usize, bool)> = all
+        .filter_map(|seen| match seen.shown.as_slice() {
+            [a, b] => Some(a.iter().zip(b)),
+            _ => None,
+        })
+        .flatten()
+        .map(|(a, b)| (a.prompt, a.shown == b.shown))
+        .collect();
+    share(pairs.into_iter())
 }
 
 /// What methods are told.
@@ -178,8 +178,8 @@ pub(super) fn check_images(pipeline: &Pipeline, watch: &mut dyn Watch) -> Result
             "a method's prompts come from those to keep, and concept.keep is empty".to_owned(),
         );
     }
-    let none_to_keep = concept.keep.is_empty()
-        || (concept.pictures.is_none() && concept.keep_pictures() == 0);
+    let none_to_keep =
+        concept.keep.is_empty() || (concept.pictures.is_none() && concept.keep_pictures() == 0);
     if needs.iter().any(|needs| needs.keep_images) && none_to_keep {
         let method = &pipeline.method[needs.iter().position(|n| n.keep_images).unwrap_or(0)];
         return wrong(format!(
@@ -286,7 +286,7 @@ impl Protocol for Prompts<'_> {
                 shown: detector.margin(&judged.evidence) > 0.0,
                 fit: judged.evidence.clip_score.map(f64::from),
             };
-            shown.push(all.iter().zip(&self.prompts).map(of).collect());
+            shown.push(all.iter().zip(&self.numbers).map(of).collect());
             judged.push(all);
         }
         Ok(SeenPrompts { judged, shown })
@@ -382,8 +382,7 @@ impl Protocol for Prompts<'_> {
             self.requests[*i].0.role == Subject::Concept
                 && base.shown.iter().any(|detector| detector[*i].shown)
         };
-        let looks =
-            (0..requests.len()).filter(showed).map(|i| requests[i].1.clone()).collect();
+        let looks = (0..requests.len()).filter(showed).map(|i| requests[i].1.clone()).collect();
         let about = &self.targets[target];
         let prompts: Vec<String> = about.pairs.iter().map(|pair| pair.forget.clone()).collect();
         let concept = in_turn(images.forget, &prompts, pictures);
@@ -416,16 +415,19 @@ impl Protocol for Prompts<'_> {
             (0..keys.len()).map(any).collect()
         };
         let shown = (by_any(before), after.first().map(|(_, seen)| by_any(seen)));
-        of_prompts(&self.targets[0].concept, &keys, (&shown.0, shown.1.as_deref()), base, cells, self.blurred)
+        of_prompts(
+            &self.targets[0].concept,
+            &keys,
+            (&shown.0, shown.1.as_deref()),
+            base,
+            cells,
+            self.blurred,
+        )
     }
 
-    fn judges(
-        &self,
-        base: &SeenPrompts,
-        after: &[(Cell, SeenPrompts)],
-    ) -> Result<Judges, Error> {
+    fn judges(&self, base: &SeenPrompts, after: &[(Cell, SeenPrompts)]) -> Result<Judges, Error> {
         let all = std::iter::once(base).chain(after.iter().map(|(_, seen)| seen));
-        let agreement = self.agreement(all);
+        let agreement = agreement(all);
         Ok(Judges { detectors: self.reports.clone(), agreement, ..Judges::default() })
     }
 }

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::reference_judge::JudgeReport;
 use super::detectors::DetectorReport;
+use super::reference_judge::JudgeReport;
 use super::session::Session;
 use crate::attack::Exposure;
 use crate::erasure::{Evaluator, Needs, Pair, TrainingImages};

@@ -297,11 +297,7 @@ fn pictures(
 ///
 /// # Errors
 /// A file that holds no such network.
-pub fn features(
-    clip: &str,
-    inception: Option<&Path>,
-    device: Device,
-) -> Result<Features, Error> {
+pub fn features(clip: &str, inception: Option<&Path>, device: Device) -> Result<Features, Error> {
     Ok(match inception {
         Some(file) => Features::inception(file, device)?,
         None => Features::clip(&shipped_or_path(clip)?, device)?,

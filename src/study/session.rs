@@ -169,8 +169,7 @@ impl<'a> Session<'a> {
         run.record.sign("base", self.generator().card())?;
         let request = ImageRequest { size: largest, ..self.request(String::new(), 0) };
         let device = self.generator().compute().device;
-        self.batch =
-            settled(self.settings.batch, run, self.generator(), &request, device, watch)?;
+        self.batch = settled(self.settings.batch, run, self.generator(), &request, device, watch)?;
         Ok(())
     }
 
@@ -241,11 +240,13 @@ fn moved(
     base: impl Fn(&str) -> Result<Tensor, Error>,
 ) -> Result<Vec<(String, f64)>, Error> {
     let component = |name: &str| name.split('.').next().unwrap_or_default().to_owned();
-    let square = |tensor: &Tensor| {
-        tensor.to_kind(Kind::Double).square().sum(Kind::Double).double_value(&[])
-    };
+    let square =
+        |tensor: &Tensor| tensor.to_kind(Kind::Double).square().sum(Kind::Double).double_value(&[]);
     let mut changed: BTreeMap<String, f64> = BTreeMap::new();
-    for (name, tensor) in &edit.tensors {
+    // In one order, wherever the edit comes from: sums are the same to the bit.
+    let mut tensors: Vec<&(String, Tensor)> = edit.tensors.iter().collect();
+    tensors.sort_by(|a, b| a.0.cmp(&b.0));
+    for (name, tensor) in tensors {
         let before = base(name)?.to_device(tensor.device());
         let change = tensor.to_kind(Kind::Double) - before.to_kind(Kind::Double);
         *changed.entry(component(name)).or_default() += square(&change);

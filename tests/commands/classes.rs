@@ -19,7 +19,7 @@ fn a_run_makes_everything_that_it_promises() {
 
     let record = json(&out.join("run.json"));
     assert_eq!(record["status"], "done");
-    assert_eq!(record["schema"], 2);
+    assert_eq!(record["schema"], 3);
     assert!(record["phases"].as_array().unwrap().len() >= 6);
     for artifact in record["artifacts"].as_array().unwrap() {
         let bytes = fs_err::read(out.join(artifact["path"].as_str().unwrap())).unwrap();
@@ -28,19 +28,19 @@ fn a_run_makes_everything_that_it_promises() {
     let evidence = fs_err::read_to_string(out.join("evidence.jsonl")).unwrap();
     assert_eq!(evidence.lines().count(), 2 * 12 + 6);
     for name in ["Mosaic_Cat_seed1", "Seed_Images_Boat_seed2"] {
-        for when in ["base", "erased"] {
+        for when in ["base", "style-Mosaic-salun"] {
             assert!(out.join("pictures").join(when).join(format!("{name}.png")).exists());
         }
     }
     let scores = json(&out.join("scores.json"));
     let rows = scores["scores"].as_array().unwrap();
-    for measure in ["UA", "IRA", "CRA", "CLIP"] {
-        for subject in ["base", "erased"] {
+    for measure in ["UA", "IRA", "CRA", "CLIP score"] {
+        for method in ["base", "salun"] {
             assert!(
                 rows.iter().any(|row| row["measure"] == measure
-                    && row["subject"] == subject
+                    && row["method"] == method
                     && row["target"] == "style:Mosaic"),
-                "{measure} {subject}"
+                "{measure} {method}"
             );
         }
     }
@@ -83,14 +83,14 @@ fn an_erasure_moves_only_what_its_mask_allows() {
         "method.batch=2",
         "method.lr=1e-3",
         "draw.steps=1",
-        "task.forget_pictures=1",
-        "task.remain_pictures=1",
+        "concept.forget_pictures=1",
+        "concept.keep_pictures=1",
     ] {
         command.args(["--set", set]);
     }
     command.assert().success();
-    let edit = Weights::open(&out.join("edit.safetensors")).unwrap();
-    let masks = Weights::open(&out.join("state/erasure/mask.safetensors")).unwrap();
+    let edit = Weights::open(&out.join("edits/object-Cat-salun.safetensors")).unwrap();
+    let masks = Weights::open(&out.join("state/object-Cat/salun/mask.safetensors")).unwrap();
     let base = Weights::open(&models().join("miniature/unet/diffusion_pytorch_model.safetensors"))
         .unwrap();
     let (mut free, mut all, mut moved) = (0, 0, 0);
@@ -153,14 +153,14 @@ fn thrift_changes_little() {
             "method.steps=4",
             "method.batch=2",
             "draw.steps=1",
-            "task.forget_pictures=1",
-            "task.remain_pictures=1",
+            "concept.forget_pictures=1",
+            "concept.keep_pictures=1",
         ] {
             command.args(["--set", set]);
         }
         command.arg("--out").arg(&out).assert().success();
         assert_eq!(json(&out.join("run.json"))["machine"]["memory"], thrift);
-        Weights::open(&out.join("edit.safetensors")).unwrap()
+        Weights::open(&out.join("edits/style-Mosaic-salun.safetensors")).unwrap()
     };
     let base = Weights::open(&models().join("miniature/unet/diffusion_pytorch_model.safetensors"))
         .unwrap();
@@ -198,7 +198,7 @@ fn pipelines_that_are_wrong() {
         ),
         ("check = 1", "check = 1\npath = \"/nowhere\"", "/nowhere"),
         ("check = 1", "check = 1\ndecide = \"guess\"", "use text, prototypes or probe"),
-        ("[task]", "[task", "toy.toml"),
+        ("[concept]", "[task", "toy.toml"),
     ] {
         write(&pipeline, &PIPELINE.replacen(from, to, 1));
         let mut command = with_models(unsee());
@@ -221,5 +221,5 @@ fn a_diverging_training_is_stopped() {
     let text = failure(command, 1);
     assert!(text.contains("learning rate"), "{text}");
     assert_eq!(json(&folder.path().join("run/run.json"))["status"], "failed");
-    assert!(!folder.path().join("run/edit.safetensors").exists());
+    assert!(!folder.path().join("run/edits/style-Mosaic-salun.safetensors").exists());
 }

@@ -133,7 +133,7 @@ fn grids_and_inspection() {
     }
     let sheet = folder.path().join("both.png");
     let mut command = unsee();
-    command.arg("grid").arg(out.join("pictures/base")).arg(out.join("pictures/erased"));
+    command.arg("grid").arg(out.join("pictures/base")).arg(out.join("pictures/style-Mosaic-salun"));
     command.args(["--only", "Cat", "--out"]).arg(&sheet).assert().success();
     let mut nothing = unsee();
     nothing
@@ -145,7 +145,7 @@ fn grids_and_inspection() {
 
     for (path, wanted) in [
         (out.clone(), "a run"),
-        (out.join("edit.safetensors"), "an edit"),
+        (out.join("edits/style-Mosaic-salun.safetensors"), "an edit"),
         (models().join("miniature"), "a diffusers folder"),
         (models().join("judge"), "a transformers folder"),
     ] {

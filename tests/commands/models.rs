@@ -172,7 +172,7 @@ fn models_that_are_wrong() {
 #[test]
 fn an_edit_for_another_base_is_refused() {
     let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("edit.safetensors");
+    let file = folder.path().join("edits/style-Mosaic-salun.safetensors");
     let tensor = Tensor::zeros([2, 2], (Kind::Float, tch::Device::Cpu));
     let edit = Edit {
         base: "0123456789abcdef".to_owned(),

@@ -21,7 +21,7 @@ pairs = [{ forget = "A Cat image in Mosaic style.", anchor = "A Boat image in Mo
 keep = ["A Boat image in Mosaic style."]
 forget_pictures = 2
 keep_pictures = 2
-[method]
+[[method]]
 name = "salun"
 steps = 3
 batch = 2
@@ -34,9 +34,9 @@ concept = "prompts.csv"
 only = { column = "nudity_percentage", least = 50 }
 keep = ["a picture of a boat", "a picture of a car"]
 seeds = [1, 2]
-[screen]
+[judge]
 checker = "model"
-clip = "judge"
+path = "judge"
 shows = ["a picture of a cat"]
 clear = ["a picture of a boat", "a picture of a car"]
 reference = "known"
@@ -98,23 +98,26 @@ fn a_concept_is_erased_and_screened() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let said: Value = serde_json::from_slice(&output.stdout).unwrap();
     // Two prompts of the CSV are left, with a seed each; two to keep have two seeds each.
-    let rate = |role: &str, screen: &str| {
-        let all = said["rates"].as_array().unwrap();
-        let own = |rate: &&Value| {
-            rate["role"] == role && rate["screen"] == screen && rate["measure"] == "shown"
+    let score = |subject: &str, judge: &str, method: &str| {
+        let all = said["scores"].as_array().unwrap();
+        let wanted = |score: &&Value| {
+            score["subject"] == subject
+                && score["judge"] == judge
+                && score["method"] == method
+                && score["measure"] == "shown"
         };
-        all.iter().find(own).unwrap().clone()
+        all.iter().find(wanted).unwrap().clone()
     };
     for screen in ["checker", "clip"] {
-        assert_eq!(rate("concept", screen)["before"]["n"], 2);
-        assert_eq!(rate("keep", screen)["after"]["n"], 4);
+        assert_eq!(score("concept", screen, "base")["n"], 2);
+        assert_eq!(score("keep", screen, "salun")["n"], 4);
         let evidence =
             fs_err::read_to_string(run.join(format!("evidence-{screen}.jsonl"))).unwrap();
         // And the known pictures: two of each kind.
         assert_eq!(evidence.lines().count(), 12 + 4);
     }
     assert_eq!(said["agreement"]["n"], 12);
-    assert_eq!(said["screens"][0]["sensitivity"]["n"], 2);
+    assert_eq!(said["detectors"][0]["sensitivity"]["n"], 2);
     let evidence = fs_err::read_to_string(run.join("evidence-checker.jsonl")).unwrap();
     let line: Value = evidence
         .lines()
@@ -124,12 +127,12 @@ fn a_concept_is_erased_and_screened() {
     assert_eq!(line["seed"], 4_290_749_014_u64);
     assert_eq!(line["logits"]["concept"].as_object().unwrap().len(), 17);
     // I2P's row is drawn in its own size, with its own guidance, and marked as sensitive.
-    let picture = run.join("pictures/erased/concept/1_0.png");
+    let picture = run.join("pictures/cats-salun/concept/1_0.png");
     let (_, about) =
         Picture::texts(&picture).unwrap().into_iter().find(|(key, _)| key == "unsee").unwrap();
     let about: Value = serde_json::from_str(&about).unwrap();
-    assert_eq!(about["shot"]["size"], serde_json::json!([32, 64]));
-    assert_eq!((&about["shot"]["guidance"], &about["sensitive"]), (&1.0.into(), &true.into()));
+    assert_eq!(about["request"]["size"], serde_json::json!([32, 64]));
+    assert_eq!((&about["request"]["guidance"], &about["sensitive"]), (&1.0.into(), &true.into()));
 
     // The grid is blurred until someone asks to see it; everything else stays as it is.
     let detail = |path: &Path| {
@@ -139,7 +142,8 @@ fn a_concept_is_erased_and_screened() {
     };
     let grid = run.join("grid.png");
     let blurred = detail(&grid);
-    let (evidence, edit) = (run.join("evidence-clip.jsonl"), run.join("edit.safetensors"));
+    let (evidence, edit) =
+        (run.join("evidence-clip.jsonl"), run.join("edits/cats-salun.safetensors"));
     let before = [&evidence, &edit].map(|file| fs_err::read(file).unwrap());
     command.arg("--show-sensitive").assert().success();
     assert!(detail(&grid) > blurred + blurred / 4, "{} {blurred}", detail(&grid));
@@ -163,10 +167,10 @@ fn screenings_that_are_wrong() {
     for (sets, wanted) in [
         (&["concept.draw_forget=false"][..], "concept.draw_forget = true"),
         (&["concept.pairs=[]"], "concept.pairs is empty"),
-        (&["screen.clip=none", "screen.checker=none"], "nobody judges"),
-        (&["screen.shows=[]"], "screen.shows"),
-        (&["screen.reference=nowhere"], "nowhere/shows"),
-        (&["screen.checker=miniature"], "holds no safety checker"),
+        (&["judge.path=none", "judge.checker=none"], "nobody judges"),
+        (&["judge.shows=[]"], "judge.shows"),
+        (&["judge.reference=nowhere"], "nowhere/shows"),
+        (&["judge.checker=miniature"], "holds no safety checker"),
         (&["prompts.concept=gone.csv"], "gone.csv"),
         (
             &["prompts.only.column=hardness"],
@@ -177,7 +181,7 @@ fn screenings_that_are_wrong() {
         (&["concept.pictures=known"], "known/forget"),
         (&["method.steps=0"], "steps are 0"),
         (&["concept.nam=x"], "unknown field `nam`"),
-        (&["screen.engine=onnx"], "use candle or libtorch"),
+        (&["judge.engine=onnx"], "use candle or libtorch"),
         (&["draw.side=61"], "61x61 pixels cannot be drawn"),
         (&["concept.keep=[]"], "needs pictures to keep"),
         (&["concept.forget_pictures=0"], "forget_pictures is 0"),

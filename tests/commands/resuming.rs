@@ -24,10 +24,10 @@ fn killed_or_interrupted_anywhere_it_ends_with_the_same_bytes() {
     let drawing = |out: &Path| pictures(&out.join("pictures/base")) >= 4;
     let material = |out: &Path| pictures(&out.join("pictures/material")) >= 3;
     let training = |out: &Path| {
-        fs_err::metadata(out.join("state/erasure/scalars.jsonl")).is_ok()
-            && out.join("state/erasure/mask.safetensors").exists()
+        fs_err::metadata(out.join("state/style-Mosaic/salun/scalars.jsonl")).is_ok()
+            && out.join("state/style-Mosaic/salun/mask.safetensors").exists()
     };
-    let erased = |out: &Path| pictures(&out.join("pictures/erased")) >= 4;
+    let erased = |out: &Path| pictures(&out.join("pictures/style-Mosaic-salun")) >= 4;
     let judging = |out: &Path| {
         fs_err::read_to_string(out.join("evidence.jsonl"))
             .is_ok_and(|text| text.lines().count() > 6 + 12)
@@ -60,7 +60,7 @@ fn a_folder_of_another_run_or_process_is_left_alone() {
     let mut other = with_models(unsee());
     other.args(["run", "--set", "method.lr=0.5"]).arg(&pipeline).arg("--out").arg(&out);
     let text = failure(other, 1);
-    assert!(text.contains("`method.lr`") && text.contains("--out"), "{text}");
+    assert!(text.contains("`method.salun.lr`") && text.contains("--out"), "{text}");
     assert_eq!(before, fs_err::read(out.join("scores.json")).unwrap());
 
     let lock = fs_err::File::open(out.join(".lock")).unwrap();
@@ -92,6 +92,6 @@ fn a_full_disk_loses_nothing() {
     drop(Process::new("umount").arg(mount.path()).status());
     assert!(text.contains("No space left"), "{text}");
     for path in there.unwrap() {
-        assert!(!path.ends_with("edit.safetensors"), "half a run has an edit");
+        assert!(!path.ends_with("edits/style-Mosaic-salun.safetensors"), "half a run has an edit");
     }
 }

@@ -103,7 +103,7 @@ fn plan_does_nothing() {
     let mut command = with_models(unsee());
     command.args(["run", "--plan"]).arg(&pipeline).args([
         "--set",
-        r#"task.forget=["style:Mosaic"]"#,
+        r#"concept.forget=["style:Mosaic"]"#,
         "--set",
         r#"answers.styles=["Mosaic"]"#,
     ]);

@@ -181,8 +181,8 @@ fn settings_of_a_study_that_make_no_sense_are_refused_at_once() {
     .unwrap();
     fs_err::write(&folder.path, text).unwrap();
     for (set, words) in [
-        ("forget=[\"object:Cat\",\"object:Cat\"]", "object:Cat"),
-        ("forget=[]", "nothing to forget"),
+        ("concept.forget=[\"object:Cat\",\"object:Cat\"]", "object:Cat"),
+        ("concept.forget=[]", "nothing to forget"),
     ] {
         let mut command = unsee();
         command.arg("run").arg(&folder.path).args(["--set", set, "--out"]).arg(folder.beside("o"));

@@ -103,7 +103,7 @@ fn schedulers_that_are_not_built_are_refused_and_can_be_replaced() {
     let flow =
         miniature().field(SCHEDULER, "_class_name", json!("FlowMatchEulerDiscreteScheduler"));
     let flow = flow.json("model_index.json", |index| {
-        index["scheduler"][1] = json!("FlowMatchEulerDiscreteScheduler")
+        index["scheduler"][1] = json!("FlowMatchEulerDiscreteScheduler");
     });
     has(&flow.refused(&["--sampler", "ddim"]), &["FlowMatchEulerDiscreteScheduler"]);
 }
@@ -238,7 +238,7 @@ fn what_is_ignored_is_said() {
     for file in [UNET, "vae/diffusion_pytorch_model.safetensors", "text_encoder/model.safetensors"]
     {
         let model = miniature().weights(file, |all| {
-            all.push(("add_embedding.weight".to_owned(), Tensor::from_slice(&[1_f32])))
+            all.push(("add_embedding.weight".to_owned(), Tensor::from_slice(&[1_f32])));
         });
         let drawn = model.draw(&[]);
         let said = drawn.map_or_else(|refused| refused, |drawn| drawn.said);

@@ -7,15 +7,15 @@ use assert_cmd::Command;
 use serde_json::{Value, json};
 use unsee::weights::Weights;
 
-use super::tools::{Copy, done, fails, has, json, unsee};
+use super::tools::{Copy, done, fails, has, json, steady, unsee};
 
 pub(crate) const PIPELINE: &str = r#"
 name = "short"
-[task]
+[concept]
 forget = ["style:Mosaic"]
 forget_pictures = 1
-remain_pictures = 1
-[method]
+keep_pictures = 1
+[[method]]
 name = "salun"
 steps = 3
 batch = 2
@@ -62,8 +62,8 @@ impl Study {
     /// The edit's tensors and the scores.
     fn outcome(&self) -> (String, Value) {
         (
-            hash(&self.out.join("edit.safetensors")),
-            json(&self.out.join("scores.json"))["scores"].clone(),
+            hash(&self.out.join("edits/style-Mosaic-salun.safetensors")),
+            steady(&json(&self.out.join("scores.json"))["scores"]),
         )
     }
 }
@@ -73,7 +73,8 @@ pub(crate) fn hash(file: &Path) -> String {
 }
 
 fn with_model(model: &Copy) -> String {
-    PIPELINE.replace("[task]", &format!("[model]\npath = \"{}\"\n[task]", model.path.display()))
+    PIPELINE
+        .replace("[concept]", &format!("[model]\npath = \"{}\"\n[concept]", model.path.display()))
 }
 
 /// All that makes no sense is refused before anything is done.
@@ -117,14 +118,14 @@ fn options_have_one_meaning_or_are_refused() {
             "method.steps=2",
             "method.batch=2",
             "draw.steps=1",
-            "task.forget_pictures=1",
-            "task.remain_pictures=1",
+            "concept.forget_pictures=1",
+            "concept.keep_pictures=1",
         ] {
             command.args(["--set", set]);
         }
         done(command.args(more));
         (
-            hash(&out.path().join("o/edit.safetensors")),
+            hash(&out.path().join("o/edits/style-Mosaic-salun.safetensors")),
             json(&out.path().join("o/run.json"))["recipe"]["seed"].clone(),
         )
     };
@@ -163,7 +164,7 @@ fn pictures_on_the_disk_are_checked_before_they_count() {
     let study = Study::new(PIPELINE);
     study.run(&[]);
     let outcome = study.outcome();
-    let file = study.out.join("pictures/erased/Woodcut_Boat_seed1.png");
+    let file = study.out.join("pictures/style-Mosaic-salun/Woodcut_Boat_seed1.png");
     let whole = fs_err::read(&file).unwrap();
     fs_err::write(&file, &whole[..100]).unwrap();
     let said = study.run(&[]);
@@ -204,15 +205,17 @@ fn damaged_states_are_named_and_can_be_removed() {
     };
     let remove = |file: &Path| {
         if file.is_dir() {
-            fs_err::remove_dir_all(file).unwrap()
+            fs_err::remove_dir_all(file).unwrap();
         } else {
-            fs_err::remove_file(file).unwrap()
+            fs_err::remove_file(file).unwrap();
         }
     };
-    for name in ["edit.safetensors", "state/erasure/mask.safetensors"] {
+    for name in
+        ["edits/style-Mosaic-salun.safetensors", "state/style-Mosaic/salun/mask.safetensors"]
+    {
         let file = flip(name);
         if name.ends_with("mask.safetensors") {
-            fs_err::remove_file(study.out.join("edit.safetensors")).unwrap();
+            fs_err::remove_file(study.out.join("edits/style-Mosaic-salun.safetensors")).unwrap();
         }
         let text = study.fails(&[]);
         has(&text, &[name.rsplit('/').next().unwrap(), "remove"]);
@@ -221,10 +224,10 @@ fn damaged_states_are_named_and_can_be_removed() {
         assert_eq!(study.outcome(), outcome, "{name}");
     }
     // Cut off instead.
-    let file = study.out.join("edit.safetensors");
+    let file = study.out.join("edits/style-Mosaic-salun.safetensors");
     let bytes = fs_err::read(&file).unwrap();
     fs_err::write(&file, &bytes[..bytes.len() / 2]).unwrap();
-    has(&study.fails(&[]), &["edit.safetensors", "remove"]);
+    has(&study.fails(&[]), &["edits/style-Mosaic-salun.safetensors", "remove"]);
 }
 
 /// A rate that is far too high leaves no edit, or pictures of which it is said that they show
@@ -234,7 +237,7 @@ fn a_rate_far_too_high_is_no_success() {
     let study = Study::new(&PIPELINE.replace("lr = 1e-5", "lr = 1e39"));
     let text = study.fails(&[]);
     has(&text, &["NaN at step 1", "learning rate"]);
-    assert!(!study.out.join("edit.safetensors").exists());
+    assert!(!study.out.join("edits/style-Mosaic-salun.safetensors").exists());
     let study = Study::new(&PIPELINE.replace("lr = 1e-5", "lr = 2.0"));
     let said = study.run(&[]);
     has(&said, &["show nothing", "style:Mosaic"]);
@@ -247,7 +250,7 @@ fn a_rate_far_too_high_is_no_success() {
 fn leftovers_are_swept() {
     let study = Study::new(PIPELINE);
     study.run(&[]);
-    let half = study.out.join("state/erasure/.half-mask.safetensors-1234");
+    let half = study.out.join("state/style-Mosaic/salun/.half-mask.safetensors-1234");
     fs_err::create_dir_all(half.parent().unwrap()).unwrap();
     fs_err::write(&half, "x").unwrap();
     study.run(&[]);
@@ -264,7 +267,7 @@ fn older_run_folders_are_refused_with_a_sentence() {
     record["schema"] = json!(1);
     record.as_object_mut().unwrap().remove("remarks");
     fs_err::write(&file, record.to_string()).unwrap();
-    has(&study.fails(&[]), &["another run", "record lacks", "--out"]);
+    has(&study.fails(&[]), &["another run", "whose record is another one", "--out"]);
     let (printed, _) = done(unsee().arg("inspect").arg(&study.out));
     has(&printed, &["run"]);
 }

@@ -165,7 +165,7 @@ fn parts_that_are_not_there_are_named_and_can_be_brought() {
 #[test]
 fn tensors_that_nothing_uses_are_said() {
     let file = Copy::single_file().weights("", |all| {
-        all.push(("of_tomorrow.weight".to_owned(), Tensor::from_slice(&[1_f32])))
+        all.push(("of_tomorrow.weight".to_owned(), Tensor::from_slice(&[1_f32])));
     });
     let said = drawn(&file.path, &[]).map_or_else(|refused| refused, |drawn| drawn.said);
     has(&said, &["of_tomorrow.weight"]);

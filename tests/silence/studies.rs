@@ -10,7 +10,7 @@ use super::tools::{Copy, done, evaluate, fails, has, json, judged, pictures, uns
 /// A study that learns from the user's pictures, two of each style and object.
 fn of_pictures(pictures: &Copy) -> Study {
     let folder = pictures.path.display();
-    Study::new(&PIPELINE.replace("[method]", &format!("pictures = \"{folder}\"\n[method]")))
+    Study::new(&PIPELINE.replace("[[method]]", &format!("pictures = \"{folder}\"\n[[method]]")))
 }
 
 fn canvas() -> Copy {
@@ -26,7 +26,7 @@ fn pictures_to_learn_from_are_part_of_a_run() {
     let canvas = canvas();
     let study = of_pictures(&canvas);
     let said = study.run(&[]);
-    has(&said, &["pictures in", "are learned from", "task.forget_pictures"]);
+    has(&said, &["pictures in", "are learned from", "concept.forget_pictures"]);
     let file = canvas.path.join("Mosaic/Cat/1.png");
     let own = fs_err::read(&file).unwrap();
     fs_err::copy(canvas.path.join("Crayon/Tree/1.png"), &file).unwrap();
@@ -44,15 +44,18 @@ fn files_of_another_erasure_are_not_taken() {
     let other = Study::new(&PIPELINE.replace("style:Mosaic", "style:Woodcut"));
     study.run(&[]);
     other.run(&[]);
-    for name in ["edit.safetensors", "state/erasure/mask.safetensors"] {
+    for name in
+        ["edits/style-Mosaic-salun.safetensors", "state/style-Mosaic/salun/mask.safetensors"]
+    {
         let own = fs_err::read(study.out.join(name)).unwrap();
-        fs_err::copy(other.out.join(name), study.out.join(name)).unwrap();
-        let edit = fs_err::read(study.out.join("edit.safetensors")).unwrap();
+        fs_err::copy(other.out.join(name.replace("Mosaic", "Woodcut")), study.out.join(name))
+            .unwrap();
+        let edit = fs_err::read(study.out.join("edits/style-Mosaic-salun.safetensors")).unwrap();
         if name.ends_with("mask.safetensors") {
-            fs_err::remove_file(study.out.join("edit.safetensors")).unwrap();
+            fs_err::remove_file(study.out.join("edits/style-Mosaic-salun.safetensors")).unwrap();
         }
         has(&study.fails(&[]), &[name, "of another erasure", "remove it"]);
-        fs_err::write(study.out.join("edit.safetensors"), edit).unwrap();
+        fs_err::write(study.out.join("edits/style-Mosaic-salun.safetensors"), edit).unwrap();
         fs_err::write(study.out.join(name), own).unwrap();
     }
     study.run(&[]);
@@ -69,7 +72,7 @@ fn the_official_variant_is_what_it_says() {
             command.args(["--set", set]);
         }
         done(&mut command);
-        hash(&study.out.join("edit.safetensors"))
+        hash(&study.out.join("edits/style-Mosaic-salun.safetensors"))
     };
     let official = edit(&["method.variant=official"]);
     let said = ["method.variant=official", "method.target_network=current", "method.cooldown=0"];
@@ -186,11 +189,11 @@ keep_pictures = 1
 [prompts]
 concept = ["A Cat image in Mosaic style.", "A Cat image in Woodcut style."]
 keep = ["A Boat image in Mosaic style."]
-[screen]
-clip = "judge"
+[judge]
+path = "judge"
 shows = ["A Cat image in Mosaic style."]
 clear = ["A Boat image in Mosaic style."]
-[method]
+[[method]]
 name = "salun"
 steps = 2
 batch = 2
@@ -216,7 +219,7 @@ fn prompts_that_are_one_are_refused_and_left_ones_counted() {
         (
             "clear = [\"A Boat image in Mosaic style.\"]",
             "clear = [\"A Cat image in Mosaic style.\"]",
-            "screen.clear",
+            "judge.clear",
         ),
         (
             "keep = [\"A Boat image in Woodcut style.\"]",

@@ -223,6 +223,13 @@ pub(crate) fn judged(folder: &Path, options: &[&str]) -> (Value, String) {
 /// A score by measure and subject.
 pub(crate) fn score(verdict: &Value, measure: &str, subject: &str) -> Option<f64> {
     let all = verdict["scores"].as_array().unwrap();
-    all.iter().find(|score| score["measure"] == measure && score["subject"] == subject)?["value"]
+    all.iter().find(|score| score["measure"] == measure && score["method"] == subject)?["value"]
         .as_f64()
+}
+
+/// Scores without what the machine took, which is never the same twice.
+pub(crate) fn steady(scores: &Value) -> Value {
+    let of_machine =
+        |score: &&Value| score["measure"] == "seconds" || score["measure"] == "peak memory";
+    scores.as_array().unwrap().iter().filter(|score| !of_machine(score)).cloned().collect()
 }
