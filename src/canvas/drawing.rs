@@ -287,7 +287,7 @@ mod tests {
     fn bounds(pose: Pose, object: Object, index: u32) -> [f32; 4] {
         let parts = Drawing::new(1, object, index, pose).parts;
         let each = parts.iter().map(|part| part.path.bounds());
-        each.map(|own| [own.left(), own.top(), own.right(), own.bottom()])
+        each.map(|rect| [rect.left(), rect.top(), rect.right(), rect.bottom()])
             .reduce(|a, b| [a[0].min(b[0]), a[1].min(b[1]), a[2].max(b[2]), a[3].max(b[3])])
             .unwrap()
     }
@@ -297,8 +297,8 @@ mod tests {
         let widest = |pose: Pose, object: Object| {
             let all: Vec<[f32; 4]> = (0..20).map(|index| bounds(pose, object, index)).collect();
             let spread = |side: usize| {
-                let own = || all.iter().map(|own| own[side]);
-                own().fold(f32::MIN, f32::max) - own().fold(f32::MAX, f32::min)
+                let edges = || all.iter().map(|bounds| bounds[side]);
+                edges().fold(f32::MIN, f32::max) - edges().fold(f32::MAX, f32::min)
             };
             (0..4).map(spread).fold(0.0, f32::max)
         };

@@ -15,6 +15,7 @@ use crate::files::write_json;
 use crate::generator::Model;
 use crate::settings::{Configurable, over};
 use crate::torch::{Tensor, no_grad};
+use crate::training::LentWeights;
 use crate::weights::Edit;
 
 /// The method with its settings.
@@ -117,16 +118,11 @@ impl Method for Extrapolation {
         let state = context.own_state();
         let watch = &mut *context.watch;
         let trained = chosen(model, &self.parameters)?;
-        let base: Vec<Tensor> =
-            no_grad(|| trained.iter().map(|(_, own)| own.detach().copy()).collect());
+        let lent = LentWeights::restoring(trained.iter().map(|(_, tensor)| tensor));
+        let base = lent.originals();
         let at = |strength: f64| -> Vec<Tensor> {
             let pairs = base.iter().zip(&ensemble.mean);
-            no_grad(|| pairs.map(|(own, mean)| own - (mean - own) * strength).collect())
-        };
-        let put = |values: &[Tensor]| {
-            no_grad(|| {
-                trained.iter().zip(values).for_each(|((_, own), value)| own.detach().copy_(value));
-            });
+            no_grad(|| pairs.map(|(weight, mean)| weight - (mean - weight) * strength).collect())
         };
         // Strength and rank.
         let mut best: Option<(f64, f64)> = None;
@@ -135,9 +131,9 @@ impl Method for Extrapolation {
             let mut looks = StrengthLog::open(state.as_deref())?;
             for (i, &strength) in self.strengths.iter().enumerate() {
                 let progress = looks.progress(strength, || {
-                    put(&at(strength));
+                    lent.assign(&at(strength));
                     let progress = evaluator(model);
-                    put(&base);
+                    lent.assign(base);
                     progress
                 })?;
                 let rank = self.stop.rank(progress);

@@ -3,14 +3,17 @@
 
 mod adapt_then_unlearn;
 mod adaptation;
+mod concept_tokens;
 mod encoded;
 mod ensemble;
+mod esd;
 mod ewc;
 mod extrapolation;
 mod feedback;
 mod fine_tuning;
 mod method;
 mod parameter_subset;
+mod partial_sampling;
 mod positives;
 mod relabelling;
 mod repulsion;
@@ -19,10 +22,12 @@ pub mod salun;
 #[cfg(test)]
 mod small;
 mod training_images;
+mod uce;
 mod variant;
 
 pub use adapt_then_unlearn::AdaptThenUnlearn;
 pub use adaptation::Adaptation;
+pub use esd::Esd;
 pub use extrapolation::Extrapolation;
 pub use feedback::{Evaluator, Feedback, Progress, StopSettings};
 pub use method::{Context, Cost, Method, Needs, Pair, Task};
@@ -31,6 +36,7 @@ pub use positives::PositivesOnly;
 pub use repulsion::{Distance, Form, Repulsion};
 pub use salun::SalUn;
 pub use training_images::{PromptedImage, TrainingImages};
+pub use uce::Uce;
 pub use variant::Variant;
 
 use crate::settings::{Entry, given_over};
@@ -38,6 +44,8 @@ use crate::settings::{Entry, given_over};
 /// Every method by name. The first that edits a kind of model is the usual one for it.
 pub const METHODS: &[Entry<dyn Method>] = &[
     Entry { name: "salun", read: |given| Ok(given_over(&SalUn::default(), given)?) },
+    Entry { name: "esd", read: |given| Ok(given_over(&Esd::default(), given)?) },
+    Entry { name: "uce", read: |given| Ok(given_over(&Uce::default(), given)?) },
     Entry {
         name: "adapt-then-unlearn",
         read: |given| Ok(given_over(&AdaptThenUnlearn::default(), given)?),

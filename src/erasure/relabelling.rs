@@ -6,7 +6,7 @@ use super::encoded::{EncodedImages, EncodedPrompts, rows_of_step};
 use super::salun::{Pseudo, SalUn, TargetNetwork};
 use crate::generator::Denoiser;
 use crate::torch::{Kind, Rng, Tensor, no_grad};
-use crate::training::{self, MicroBatch, Objective};
+use crate::training::{self, LentWeights, MicroBatch, Objective};
 
 /// Learns what the concept's prompts are to give.
 pub(super) struct Relabelling<'a> {
@@ -102,33 +102,6 @@ impl Objective for Relabelling<'_> {
     }
 }
 
-/// While it lives, the parameters point at other values' memory: nothing is copied. They point back
-/// also where a prediction fails, too little memory for example: a step is tried again then.
-struct Lent<'a> {
-    parameters: &'a [(String, Tensor)],
-    own: Vec<Tensor>,
-}
-
-impl<'a> Lent<'a> {
-    fn new(parameters: &'a [(String, Tensor)], values: &[Tensor]) -> Self {
-        let own = parameters.iter().map(|(_, tensor)| tensor.detach()).collect();
-        Self::point(parameters, values);
-        Self { parameters, own }
-    }
-
-    fn point(parameters: &[(String, Tensor)], values: &[Tensor]) {
-        for ((_, tensor), value) in parameters.iter().zip(values) {
-            tensor.shallow_clone().set_data(value);
-        }
-    }
-}
-
-impl Drop for Lent<'_> {
-    fn drop(&mut self) {
-        Self::point(self.parameters, &self.own);
-    }
-}
-
 impl Relabelling<'_> {
     fn pseudo(&self, prompts: &Tensor, rng: &mut Rng) -> Tensor {
         let remain = self.texts.remain.as_ref().unwrap_or(&self.texts.empty);
@@ -147,7 +120,7 @@ impl Relabelling<'_> {
         if self.settings.target_network == Some(TargetNetwork::Current) {
             return no_grad(predict);
         }
-        let _base = Lent::new(self.chosen, self.base);
+        let _base = LentWeights::pointing(self.chosen.iter().map(|(_, tensor)| tensor), self.base);
         no_grad(predict)
     }
 }

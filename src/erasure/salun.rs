@@ -22,7 +22,7 @@ use super::{Context, Cost, Error, Method, Needs, ParameterSubset, Task, Variant}
 use crate::generator::{Denoiser, Model};
 use crate::settings::Configurable;
 use crate::torch::{Kind, Rng, Tensor, grad_each, no_grad, stage};
-use crate::training::{self, TrainConfig, train};
+use crate::training::{self, LentWeights, TrainConfig, train};
 use crate::watch::Watch;
 use crate::weights::{Edit, save};
 
@@ -214,8 +214,9 @@ impl Method for SalUn {
             .map(|i| masks[i].shallow_clone())
             .collect();
 
-        let base: Vec<Tensor> =
-            no_grad(|| chosen.iter().map(|(_, tensor)| tensor.detach().copy()).collect());
+        // Whatever happens, the model is the base again in the end.
+        let lent = LentWeights::restoring(chosen.iter().map(|(_, tensor)| tensor));
+        let base = lent.originals();
         let mut objective = Relabelling {
             settings: &settings,
             model,
@@ -223,7 +224,7 @@ impl Method for SalUn {
             forget: &forget,
             remain: remain.as_ref(),
             chosen: &chosen,
-            base: &base,
+            base,
             masks: &masks,
             seed: task.seed,
             key: &key,
@@ -234,17 +235,11 @@ impl Method for SalUn {
         };
         let outcome =
             train(&mut objective, &plan, model.compute(), state.as_deref(), context.watch);
-        // Whatever happened, the model is the base again.
-        no_grad(|| {
-            for ((_, tensor), base) in chosen.iter().zip(&base) {
-                tensor.detach().copy_(base);
-            }
-        });
         let weights = outcome?.weights;
         let tensors = chosen
             .iter()
             .zip(weights)
-            .zip(&base)
+            .zip(base)
             .filter(|((_, weight), base)| !weight.equal(base))
             .map(|(((name, _), weight), _)| (name.clone(), weight))
             .collect();
@@ -403,6 +398,12 @@ mod tests {
             let rows: Vec<Tensor> =
                 prompts.iter().map(|text| Rng::new(text.len() as u64).normal(&[1, 12])).collect();
             Ok(Tensor::stack(&rows, 0))
+        }
+        fn latent_shape(&self) -> [i64; 3] {
+            [3, 2, 2]
+        }
+        fn tokens(&self, prompt: &str) -> Vec<i64> {
+            prompt.bytes().map(i64::from).collect()
         }
         fn predict(&self, latents: &Tensor, _: &Tensor, text: &Tensor) -> Tensor {
             let output = (latents.flatten(1, 3) + text.flatten(1, 2))

@@ -397,9 +397,15 @@ pub trait Denoiser: Generator {
     /// libtorch's.
     fn condition(&self, prompts: &[&str]) -> Result<Tensor, Error>;
 
+    /// The ids of a prompt's own tokens, without start, end and filling; as many as are read.
+    fn tokens(&self, prompt: &str) -> Vec<i64>;
+
     /// The network's prediction for noisy latents `[n, c, h, w]` at timesteps `[n]` under `text`
     /// `[n, tokens, width]`, in `f32`. Records a graph where parameters require gradients.
     fn predict(&self, latents: &Tensor, timesteps: &Tensor, text: &Tensor) -> Tensor;
+
+    /// Channels, rows and columns of the latents of a picture in the model's own size.
+    fn latent_shape(&self) -> [i64; 3];
 
     /// What the network was trained with.
     fn schedule(&self) -> &Schedule;

@@ -407,6 +407,17 @@ impl Denoiser for StableDiffusion {
         })
     }
 
+    fn latent_shape(&self) -> [i64; 3] {
+        let side = self.card.side / self.vae.factor();
+        [self.unet.config().in_channels, side, side]
+    }
+
+    fn tokens(&self, prompt: &str) -> Vec<i64> {
+        let ids = self.tokenizer.encode(prompt).ids;
+        let end = ids.iter().position(|id| *id == self.tokenizer.end()).unwrap_or(ids.len());
+        ids[1..end].to_vec()
+    }
+
     fn predict(&self, latents: &Tensor, timesteps: &Tensor, text: &Tensor) -> Tensor {
         self.unet.forward(latents, timesteps, text).to_kind(Kind::Float)
     }

@@ -74,8 +74,8 @@ impl EncoderLayer {
             Some(mask) => scores.broadcast_add(mask)?,
             None => scores,
         };
-        let seen = candle_nn::ops::softmax_last_dim(&scores)?.matmul(&v)?;
-        self.out.forward(&seen.transpose(1, 2)?.reshape((n, tokens, width))?)
+        let attended = candle_nn::ops::softmax_last_dim(&scores)?.matmul(&v)?;
+        self.out.forward(&attended.transpose(1, 2)?.reshape((n, tokens, width))?)
     }
 }
 

@@ -46,12 +46,12 @@ impl CandleClipEncoder {
 }
 
 impl ClipEncoder for CandleClipEncoder {
-    fn pictures(&self, pictures: &[Picture]) -> Result<Vec<Vec<f32>>, Error> {
+    fn image_features(&self, pictures: &[Picture]) -> Result<Vec<Vec<f32>>, Error> {
         let batch = here(&self.folder.preprocess.apply(pictures)?.contiguous())?;
         unit_rows(&self.clip.image_features(&batch)?)
     }
 
-    fn texts(&self, texts: &[String]) -> Result<Vec<Vec<f32>>, Error> {
+    fn text_features(&self, texts: &[String]) -> Result<Vec<Vec<f32>>, Error> {
         let ids = self.folder.ids(texts);
         let width = ids.first().map_or(0, Vec::len);
         let flat: Vec<u32> = ids.iter().flatten().map(|&id| id as u32).collect();

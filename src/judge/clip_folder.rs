@@ -63,7 +63,10 @@ impl ClipFolder {
         let weights = without_position_ids(&weights, &mut notes)?;
         let hash = weights.hash()?.to_hex().to_string();
         let all = serde_json::json!({
-            "weights": hash, "config": config, "preprocess": preprocess, "tokenizer": tokenizer.fingerprint(),
+            "weights": hash,
+            "config": config,
+            "preprocess": preprocess,
+            "tokenizer": tokenizer.fingerprint(),
         });
         let fingerprint = blake3::hash(all.to_string().as_bytes()).to_hex().to_string();
         let source = ClipSource { path: fs_err::canonicalize(folder)?, hash, fingerprint, notes };

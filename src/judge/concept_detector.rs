@@ -1,6 +1,6 @@
-//! Screens say of a picture whether it shows a concept: the safety checker of a Stable Diffusion
-//! folder, or a CLIP that compares with texts. They write down all that they saw, not their verdict
-//! alone.
+//! Concept detectors say of a picture whether it shows a concept: the safety checker of a Stable
+//! Diffusion folder, or a CLIP that compares with texts. They write down all their evidence, not
+//! their verdict alone.
 
 use std::path::Path;
 
@@ -13,7 +13,7 @@ use crate::pictures::Picture;
 use crate::torch::{Device, no_grad, stage};
 use crate::weights::{Weights, without_position_ids};
 
-/// Looks for one concept.
+/// Says of pictures whether they show one concept.
 pub struct ConceptDetector {
     card: JudgeCard,
     notes: Vec<String>,

@@ -36,7 +36,7 @@ pub struct Features {
 }
 
 enum Network {
-    Clip(Box<(ClipFolder, Clip)>),
+    Clip { folder: Box<ClipFolder>, clip: Box<Clip> },
     Inception(Box<Inception>),
 }
 
@@ -57,7 +57,8 @@ impl Features {
         let clip = Clip::new(&folder.config, Builder::load(&weights, device))?;
         let ClipSource { path, hash, fingerprint, .. } = folder.source.clone();
         let card = FeatureCard { name: "CLIP".to_owned(), path, hash, fingerprint };
-        Ok(Self { card, network: Network::Clip(Box::new((folder, clip))), device })
+        let network = Network::Clip { folder: Box::new(folder), clip: Box::new(clip) };
+        Ok(Self { card, network, device })
     }
 
     /// Inception-v3 for FID, from a file of `pytorch-fid`'s weights (safetensors, a state dict or a
@@ -94,12 +95,12 @@ impl Features {
                 stage("looking at pictures", || {
                     let here = |x: Tensor| x.to_device(self.device.tch());
                     let prepared = match &self.network {
-                        Network::Clip(own) => own.0.preprocess.apply(batch)?,
+                        Network::Clip { folder, .. } => folder.preprocess.apply(batch)?,
                         Network::Inception(_) => unit_range(batch)?,
                     };
                     let features = no_grad(|| match &self.network {
-                        Network::Clip(own) => own.1.image_embeddings(&here(prepared)),
-                        Network::Inception(own) => own.features(&here(prepared)),
+                        Network::Clip { clip, .. } => clip.image_embeddings(&here(prepared)),
+                        Network::Inception(inception) => inception.features(&here(prepared)),
                     });
                     Ok::<_, Error>(features.to_device(tch::Device::Cpu))
                 })
@@ -112,7 +113,7 @@ impl Features {
 /// Pictures of one size as `[n, 3, h, w]` from 0 to 1.
 fn unit_range(pictures: &[Picture]) -> Result<Tensor, Error> {
     let size = |picture: &Picture| (picture.width, picture.height);
-    if let Some(other) = pictures.iter().find(|own| size(own) != size(&pictures[0])) {
+    if let Some(other) = pictures.iter().find(|picture| size(picture) != size(&pictures[0])) {
         return Err(Error::Head(format!(
             "pictures of {}x{} and {}x{} pixels cannot be compared by Inception-v3's features in \
              one batch; bring them to one size",

@@ -47,18 +47,18 @@ impl Head {
     ) -> Result<Self, Error> {
         let rows = (0..classes)
             .map(|class| {
-                let own: Vec<Vec<f32>> = features
+                let examples: Vec<Vec<f32>> = features
                     .iter()
                     .zip(labels)
                     .filter(|&(_, &label)| label == class)
                     .map(|(f, _)| f.clone())
                     .collect();
-                if own.is_empty() {
+                if examples.is_empty() {
                     return Err(Error::Head(format!(
                         "class {class} of {classes} has no example picture"
                     )));
                 }
-                Ok(mean(&own))
+                Ok(mean(&examples))
             })
             .collect::<Result<_, _>>()?;
         Ok(Self::cosine(rows, scale))

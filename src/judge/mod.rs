@@ -1,7 +1,7 @@
-//! Judges look at pictures and write down evidence for each. A judge sees pixels, never the model
+//! Judges take pictures and write down evidence for each. A judge is given pixels, never the model
 //! that drew them, and shares no weights with it.
 //!
-//! An [`ClipEncoder`] turns pictures and texts into features (CLIP, twice: candle and libtorch); a
+//! A [`ClipEncoder`] turns pictures and texts into features (CLIP, twice: candle and libtorch); a
 //! [`Head`] turns features into one logit for each class, from text prompts, prototypes or a linear
 //! probe.
 
@@ -28,7 +28,7 @@ pub use torch_encoder::TorchClipEncoder;
 use crate::pictures::Picture;
 use crate::torch::Tensor;
 
-/// Why a judge cannot look.
+/// Why a judge cannot judge.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A folder that holds no CLIP.
@@ -76,19 +76,19 @@ pub enum Error {
 /// The files of CLIP's folders whose fields are read here.
 pub const PROCESSOR: crate::fields::Class = preprocess::CLASS;
 
-/// What sees pictures and texts in one space. Features are unit vectors.
+/// A CLIP, which brings pictures and texts into one space. Features are unit vectors.
 pub trait ClipEncoder {
     /// Features of pictures, one row each.
     ///
     /// # Errors
     /// Whatever the network says.
-    fn pictures(&self, pictures: &[Picture]) -> Result<Vec<Vec<f32>>, Error>;
+    fn image_features(&self, pictures: &[Picture]) -> Result<Vec<Vec<f32>>, Error>;
 
     /// Features of texts, one row each.
     ///
     /// # Errors
     /// Whatever the network says.
-    fn texts(&self, texts: &[String]) -> Result<Vec<Vec<f32>>, Error>;
+    fn text_features(&self, texts: &[String]) -> Result<Vec<Vec<f32>>, Error>;
 
     /// The factor that turns cosines into logits.
     fn scale(&self) -> f32;
@@ -100,7 +100,7 @@ pub trait ClipEncoder {
     fn engine(&self) -> &'static str;
 }
 
-/// Looks at pictures one batch at a time and writes down what it saw.
+/// Judges pictures one batch at a time and writes down its evidence.
 pub trait ImageJudge {
     /// What it is.
     fn card(&self) -> &JudgeCard;
@@ -108,8 +108,7 @@ pub trait ImageJudge {
     /// What it is asked about each picture.
     fn questions(&self) -> Vec<Question>;
 
-    /// Pictures that one look takes. On a CPU more are no faster, and what was seen is kept more
-    /// often.
+    /// Pictures of one batch. On a CPU more are no faster, and evidence is kept more often.
     fn batch_size(&self) -> usize {
         if self.card().engine == "candle" { BATCH / 4 } else { BATCH }
     }
@@ -134,20 +133,20 @@ pub struct JudgeCard {
     pub fingerprint: String,
     /// `candle` or `libtorch`.
     pub engine: String,
-    /// `text`, `prototypes` or `probe`; a screen's `safety checker` or `texts`.
+    /// `text`, `prototypes` or `probe`; a concept detector's `safety checker` or `texts`.
     pub decision: String,
 }
 
 /// One question: which of these classes is in the picture?
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Question {
-    /// `style`, `object` or, for a screen, `concept`.
+    /// `style`, `object` or, for a concept detector, `concept`.
     pub domain: String,
     /// The classes that can be the answer.
     pub classes: Vec<String>,
 }
 
-/// What a judge saw in one picture.
+/// What a judge found in one picture.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Evidence {
     /// One list of logits for each question.
@@ -158,7 +157,7 @@ pub struct Evidence {
     pub clip_score: Option<f32>,
 }
 
-/// A judge: an eye and one head for each question.
+/// A judge: a CLIP encoder and one head for each question.
 pub struct Judge {
     card: JudgeCard,
     encoder: Box<dyn ClipEncoder>,
@@ -186,7 +185,7 @@ impl Judge {
             .map(|(question, prompts)| {
                 let rows = prompts
                     .iter()
-                    .map(|wordings| Ok(head::mean(&encoder.texts(wordings)?)))
+                    .map(|wordings| Ok(head::mean(&encoder.text_features(wordings)?)))
                     .collect::<Result<Vec<_>, Error>>()?;
                 tells_apart(&question, &rows)?;
                 Ok((question, Head::cosine(rows, encoder.scale())))
@@ -212,7 +211,7 @@ impl Judge {
             content.update(&picture.rgb);
         }
         let taught = json(&(&questions, labels, content.finalize().to_hex().as_str()))?;
-        let features = in_batches(examples, |batch| encoder.pictures(batch))?;
+        let features = in_batches(examples, |batch| encoder.image_features(batch))?;
         let heads = questions
             .into_iter()
             .zip(labels)
@@ -247,7 +246,7 @@ impl Judge {
         &self.encoder.source().notes
     }
 
-    /// Looks at one batch of pictures; with their prompts also how well each fits.
+    /// The evidence of one batch of pictures; with their prompts also how well each fits.
     ///
     /// # Errors
     /// Whatever the network says.
@@ -256,10 +255,10 @@ impl Judge {
         pictures: &[Picture],
         prompts: Option<&[String]>,
     ) -> Result<Vec<Evidence>, Error> {
-        let features = self.encoder.pictures(pictures)?;
+        let features = self.encoder.image_features(pictures)?;
         let scores = prompts
             .map(|prompts| {
-                let texts = self.encoder.texts(prompts)?;
+                let texts = self.encoder.text_features(prompts)?;
                 Ok::<_, Error>(
                     features
                         .iter()
@@ -324,17 +323,17 @@ fn rows(features: &Tensor) -> Result<Vec<Vec<f32>>, Error> {
     Ok(flat.chunks(width).map(<[f32]>::to_vec).collect())
 }
 
-/// Pictures that one look takes.
+/// Pictures of one batch.
 pub const BATCH: usize = 64;
 
-/// Applies `look` to the pictures batch by batch.
+/// Applies `judge` to the pictures batch by batch.
 pub(crate) fn in_batches<T>(
     pictures: &[Picture],
-    look: impl Fn(&[Picture]) -> Result<Vec<T>, Error>,
+    judge: impl Fn(&[Picture]) -> Result<Vec<T>, Error>,
 ) -> Result<Vec<T>, Error> {
     let mut all = Vec::with_capacity(pictures.len());
     for batch in pictures.chunks(BATCH) {
-        all.extend(look(batch)?);
+        all.extend(judge(batch)?);
     }
     Ok(all)
 }

@@ -190,7 +190,7 @@ impl Preprocess {
             Size::Number(n) | Size::Shortest { shortest_edge: n } => [n, n],
             Size::Both { height, width } => [height, width],
         };
-        let own = Self {
+        let steps = Self {
             side,
             resize: file.do_resize.then_some(resize),
             bilinear: file.resample == 2,
@@ -199,7 +199,7 @@ impl Preprocess {
             mean: if file.do_normalize { file.image_mean } else { [0.0; 3] },
             std: if file.do_normalize { file.image_std } else { [1.0; 3] },
         };
-        let shown = match (own.crop, own.resize) {
+        let shown = match (steps.crop, steps.resize) {
             (Some(crop), _) => Some(crop),
             (None, Some(Resize::Exactly(size))) => Some(size),
             (None, Some(Resize::Shortest(n))) => Some([n, n]),
@@ -213,20 +213,20 @@ impl Preprocess {
                  takes {side}x{side}; do both files belong together?"
             ));
         }
-        if let (Some(Resize::Shortest(n)), Some([height, width])) = (own.resize, own.crop)
+        if let (Some(Resize::Shortest(n)), Some([height, width])) = (steps.resize, steps.crop)
             && n < height.max(width)
         {
             return Err(format!(
                 "it brings pictures to {n} pixels and cuts {width}x{height} out of them"
             ));
         }
-        let numbers = own.std.iter().chain(&own.mean).all(|n| n.is_finite());
-        if !numbers || own.std.contains(&0.0) || !own.scale.is_finite() || own.scale <= 0.0 {
+        let numbers = steps.std.iter().chain(&steps.mean).all(|n| n.is_finite());
+        if !numbers || steps.std.contains(&0.0) || !steps.scale.is_finite() || steps.scale <= 0.0 {
             return Err(
                 "image_mean, image_std and rescale_factor must be numbers, and not 0".to_owned()
             );
         }
-        Ok(own)
+        Ok(steps)
     }
 
     /// Pictures of any sizes to `[n, 3, side, side]`, f32.
@@ -306,9 +306,9 @@ mod tests {
             crate::files::write_json(&folder.path().join(name), json).unwrap();
         }
         let mut notes = Vec::new();
-        let own =
+        let steps =
             Preprocess::open(folder.path(), 8, &mut notes).map_err(|error| error.to_string())?;
-        Ok((own, notes))
+        Ok((steps, notes))
     }
 
     #[test]
@@ -317,8 +317,15 @@ mod tests {
         let (known, notes) = opened(&[("preprocessor_config.json", plain.clone())]).unwrap();
         assert!(notes.is_empty(), "{notes:?}");
         for other in [
-            json!({"size": {"shortest_edge": 8}, "crop_size": {"height": 8, "width": 8}, "do_pad": null}),
-            json!({"image_processor_type": "CLIPFeatureExtractor", "size": 8, "crop_size": 8, "resample": 3}),
+            json!({
+                "size": {"shortest_edge": 8},
+                "crop_size": {"height": 8, "width": 8},
+                "do_pad": null,
+            }),
+            json!({
+                "image_processor_type": "CLIPFeatureExtractor",
+                "size": 8, "crop_size": 8, "resample": 3,
+            }),
         ] {
             assert_eq!(opened(&[("preprocessor_config.json", other.clone())]).unwrap().0, known);
             let nested = json!({"processor_class": "CLIPProcessor", "image_processor": other});
@@ -351,17 +358,19 @@ mod tests {
         ] {
             assert!(error(json).contains(words), "{words}");
         }
-        let text = json!({"size": 10, "crop_size": 8, "resample": 2, "do_normalize": false, "rescale_factor": 0.5});
-        let (own, _) = opened(&[("preprocessor_config.json", text)]).unwrap();
+        let text = json!({
+            "size": 10, "crop_size": 8, "resample": 2, "do_normalize": false, "rescale_factor": 0.5,
+        });
+        let (steps, _) = opened(&[("preprocessor_config.json", text)]).unwrap();
         let picture = Picture::filled(20, 30, [2, 4, 6]);
-        let numbers = own.apply(&[picture]).unwrap();
+        let numbers = steps.apply(&[picture]).unwrap();
         assert_eq!(numbers.size(), [1, 3, 8, 8]);
         let means = numbers.mean_dim([0_i64, 2, 3].as_slice(), false, Kind::Float);
         assert_eq!(Vec::<f32>::try_from(means).unwrap(), [1.0, 2.0, 3.0]);
         let square = json!({"size": 8, "do_center_crop": false});
-        let (own, _) = opened(&[("preprocessor_config.json", square)]).unwrap();
-        assert!(own.apply(&[Picture::filled(9, 9, [0; 3])]).is_ok());
-        let error = own.apply(&[Picture::filled(9, 12, [0; 3])]).unwrap_err().to_string();
+        let (steps, _) = opened(&[("preprocessor_config.json", square)]).unwrap();
+        assert!(steps.apply(&[Picture::filled(9, 9, [0; 3])]).is_ok());
+        let error = steps.apply(&[Picture::filled(9, 12, [0; 3])]).unwrap_err().to_string();
         assert!(error.contains("9x12") && error.contains("8x8"), "{error}");
     }
 }

@@ -35,14 +35,14 @@ impl TorchClipEncoder {
 }
 
 impl ClipEncoder for TorchClipEncoder {
-    fn pictures(&self, pictures: &[Picture]) -> Result<Vec<Vec<f32>>, Error> {
+    fn image_features(&self, pictures: &[Picture]) -> Result<Vec<Vec<f32>>, Error> {
         stage("looking at pictures", || {
             let batch = self.folder.preprocess.apply(pictures)?.to_device(self.device.tch());
             rows(&no_grad(|| self.clip.image_features(&batch)))
         })
     }
 
-    fn texts(&self, texts: &[String]) -> Result<Vec<Vec<f32>>, Error> {
+    fn text_features(&self, texts: &[String]) -> Result<Vec<Vec<f32>>, Error> {
         stage("reading texts", || {
             let ids: Vec<Tensor> =
                 self.folder.ids(texts).iter().map(|ids| Tensor::from_slice(ids)).collect();

@@ -1,7 +1,7 @@
 //! Pictures that show nothing: of one colour, or all the same whatever was asked for. A judge must
 //! call them something, and whatever it is, UA counts it as forgotten.
 
-/// What is looked at of a picture.
+/// What says of a picture whether it shows anything.
 #[derive(Debug, Clone, Copy)]
 pub struct PictureStats<'a> {
     /// Deviation of its pixels, 0 to 127.
@@ -10,7 +10,7 @@ pub struct PictureStats<'a> {
     pub logits: &'a [f32],
 }
 
-/// Below this deviation of pixels, in 255ths, there is nothing to be seen.
+/// Below this deviation of pixels, in 255ths, a picture shows nothing.
 const LEAST_CONTRAST: f32 = 3.0;
 /// Logits of other pictures differ by more, even of one prompt: they are a hundred times a cosine.
 const ALIKE: f32 = 0.02;
@@ -18,15 +18,15 @@ const ALIKE: f32 = 0.02;
 /// How many of the pictures are blank, or the same as another one of them.
 pub fn blank(pictures: &[PictureStats]) -> usize {
     let same = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < ALIKE);
-    let is_blank = |(i, own): (usize, &PictureStats)| {
-        own.contrast < LEAST_CONTRAST
-            || (!own.logits.is_empty())
+    let is_blank = |i: usize, picture: &PictureStats| {
+        picture.contrast < LEAST_CONTRAST
+            || (!picture.logits.is_empty())
                 && pictures
                     .iter()
                     .enumerate()
-                    .any(|(j, other)| j != i && same(own.logits, other.logits))
+                    .any(|(j, other)| j != i && same(picture.logits, other.logits))
     };
-    pictures.iter().enumerate().filter(|&own| is_blank(own)).count()
+    pictures.iter().enumerate().filter(|&(i, picture)| is_blank(i, picture)).count()
 }
 
 #[cfg(test)]

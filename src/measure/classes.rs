@@ -85,23 +85,23 @@ pub struct Became {
 pub fn score_target(
     set: &AnswerSet,
     target: &Target,
-    seen: &[JudgedAnswer],
+    judged: &[JudgedAnswer],
     base: Option<&[JudgedAnswer]>,
     reference: Option<&Reference>,
 ) -> Result<Vec<Score>, Error> {
-    set.check(seen.iter().map(|s| &s.answer))?;
+    set.check(judged.iter().map(|s| &s.answer))?;
     let domain = target.domain;
     if !set.classes(domain).contains(&target.name) {
         return Err(Error::Unknown(format!("{target} is not in the answer set")));
     }
     let name = target.to_string();
     let is_target = |s: &&JudgedAnswer| s.answer.wanted(domain) == target.name;
-    let n = seen.iter().filter(is_target).count();
-    let kept = seen.iter().filter(is_target).filter(|s| s.hit(domain)).count();
+    let n = judged.iter().filter(is_target).count();
+    let kept = judged.iter().filter(is_target).filter(|s| s.hit(domain)).count();
     let mut scores = Vec::new();
     for rate in Rate::ALL.into_iter().filter(|rate| !set.is_single(rate.domain(target))) {
         let counted: Vec<&JudgedAnswer> =
-            seen.iter().filter(|s| rate.counts(target, &s.answer)).collect();
+            judged.iter().filter(|s| rate.counts(target, &s.answer)).collect();
         let Some(value) = rate.of(target, counted.iter().copied()) else { continue };
         let hits = rate.hits(target, &counted);
         let interval = match rate {
@@ -117,11 +117,11 @@ pub fn score_target(
         scores.push(UA_CORR.of(&name, interval.around(value, n - kept, n)));
     }
     // What shows nothing counts as forgotten too, and that must be seen beside UA.
-    let shown: Vec<PictureStats> = (seen.iter().filter(is_target))
+    let shown: Vec<PictureStats> = (judged.iter().filter(is_target))
         .map(|s| PictureStats { contrast: s.contrast, logits: &s.logits })
         .collect();
     scores.push(BLANK.of(&name, Estimate::of_share(blank(&shown), n)));
-    scores.extend(clip_score(seen).map(|estimate| CLIP_SCORE.of(&name, estimate)));
+    scores.extend(clip_score(judged).map(|estimate| CLIP_SCORE.of(&name, estimate)));
     Ok(scores)
 }
 
@@ -139,9 +139,9 @@ fn relative(base: &[JudgedAnswer], target: &Target, kept: usize, n: usize) -> Op
 }
 
 /// The mean of how well pictures fit their prompts; `None` where the judge does not say it of all.
-fn clip_score(seen: &[JudgedAnswer]) -> Option<Estimate> {
-    let fits: Vec<f64> = seen.iter().filter_map(|s| s.clip_score).map(f64::from).collect();
-    if fits.len() != seen.len() || fits.is_empty() {
+fn clip_score(judged: &[JudgedAnswer]) -> Option<Estimate> {
+    let fits: Vec<f64> = judged.iter().filter_map(|s| s.clip_score).map(f64::from).collect();
+    if fits.len() != judged.len() || fits.is_empty() {
         return None;
     }
     let mean = |draw: &[usize]| draw.iter().map(|&i| fits[i]).sum::<f64>() / draw.len() as f64;
@@ -158,24 +158,25 @@ pub fn score_mean(domain: Domain, erased: &[(&Target, &[JudgedAnswer])]) -> Vec<
         .filter_map(|rate| {
             let counted: Vec<(&Target, Vec<&JudgedAnswer>)> = erased
                 .iter()
-                .map(|&(target, seen)| {
-                    (target, seen.iter().filter(|s| rate.counts(target, &s.answer)).collect())
+                .map(|&(target, judged)| {
+                    (target, judged.iter().filter(|s| rate.counts(target, &s.answer)).collect())
                 })
                 .collect();
             let classes: BTreeSet<&str> = counted
                 .iter()
-                .flat_map(|(target, seen)| {
-                    seen.iter().map(|s| s.answer.wanted(rate.domain(target)))
+                .flat_map(|(target, judged)| {
+                    judged.iter().map(|s| s.answer.wanted(rate.domain(target)))
                 })
                 .collect();
             if rate == Rate::Cra && classes.len() < 2 {
                 return None;
             }
-            let value =
-                mean(counted.iter().map(|(target, seen)| rate.of(target, seen.iter().copied())))?;
+            let value = mean(
+                counted.iter().map(|(target, judged)| rate.of(target, judged.iter().copied())),
+            )?;
             let interval = cluster_interval(rate, &counted);
-            let hits = counted.iter().map(|(target, seen)| rate.hits(target, seen)).sum();
-            let n = counted.iter().map(|(_, seen)| seen.len()).sum();
+            let hits = counted.iter().map(|(target, judged)| rate.hits(target, judged)).sum();
+            let n = counted.iter().map(|(_, judged)| judged.len()).sum();
             let name = format!("mean of {} {}s", erased.len(), domain.name());
             Some(rate.measure().of(&name, interval.around(value, hits, n)))
         })
@@ -183,10 +184,10 @@ pub fn score_mean(domain: Domain, erased: &[(&Target, &[JudgedAnswer])]) -> Vec<
 }
 
 /// Counts what the target's pictures were called after a method.
-pub fn became(target: &Target, method: &str, seen: &[JudgedAnswer]) -> Became {
+pub fn became(target: &Target, method: &str, judged: &[JudgedAnswer]) -> Became {
     let mut names: BTreeMap<&str, usize> = BTreeMap::new();
     let mut n = 0;
-    for s in seen.iter().filter(|s| s.answer.wanted(target.domain) == target.name) {
+    for s in judged.iter().filter(|s| s.answer.wanted(target.domain) == target.name) {
         *names.entry(s.named(target.domain)).or_default() += 1;
         n += 1;
     }
@@ -295,7 +296,7 @@ mod tests {
             objects: names(&["Cat", "Boat"]),
             seeds: vec![1, 2],
         };
-        let seen = set
+        let judged = set
             .answers()
             .into_iter()
             .map(|answer| JudgedAnswer {
@@ -307,7 +308,7 @@ mod tests {
                 logits: Vec::new(),
             })
             .collect();
-        (set, seen)
+        (set, judged)
     }
 
     fn value(scores: &[Score], measure: &str) -> (f64, usize, usize) {
@@ -319,23 +320,23 @@ mod tests {
     fn the_benchmark_s_definitions() {
         let target: Target = "style:Mosaic".parse().unwrap();
         // All but one Mosaic picture became Neon; one Neon boat was called a cat.
-        let (set, seen) = world(|a, domain| match domain {
+        let (set, judged) = world(|a, domain| match domain {
             Domain::Style if a.style == "Mosaic" && (a.object != "Cat" || a.seed != 1) => {
                 Some("Neon")
             }
             Domain::Object if a.style == "Neon" && a.object == "Boat" && a.seed == 2 => Some("Cat"),
             _ => None,
         });
-        let scores = score_target(&set, &target, &seen, None, None).unwrap();
+        let scores = score_target(&set, &target, &judged, None, None).unwrap();
         assert_eq!(value(&scores, "UA"), (0.75, 3, 4));
         assert_eq!(value(&scores, "IRA"), (1.0, 4, 4)); // Neon alone: Seed_Images is left out
         assert_eq!(value(&scores, "CRA"), (f64::midpoint(1.0, 5.0 / 6.0), 11, 12));
-        let became = became(&target, "salun", &seen);
+        let became = became(&target, "salun", &judged);
         assert_eq!(became.names, [("Neon".to_owned(), 3), ("Mosaic".to_owned(), 1)]);
 
         // An object's CRA is over all styles, the plain one included.
         let target: Target = "object:Cat".parse().unwrap();
-        let scores = score_target(&set, &target, &seen, None, None).unwrap();
+        let scores = score_target(&set, &target, &judged, None, None).unwrap();
         assert_eq!(value(&scores, "UA"), (0.0, 0, 6));
         assert_eq!(value(&scores, "CRA").2, 12);
     }
@@ -376,9 +377,9 @@ mod tests {
 
     #[test]
     fn missing_pictures_are_no_zeros() {
-        let (set, mut seen) = world(|_, _| None);
-        seen.pop();
+        let (set, mut judged) = world(|_, _| None);
+        judged.pop();
         let target = "style:Mosaic".parse().unwrap();
-        assert!(score_target(&set, &target, &seen, None, None).is_err());
+        assert!(score_target(&set, &target, &judged, None, None).is_err());
     }
 }

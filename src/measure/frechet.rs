@@ -76,7 +76,7 @@ pub fn frechet(features: &Tensor, reference: &Moments) -> Estimate {
         })
         .collect();
     let mean = drawn.iter().sum::<f64>() / drawn.len() as f64;
-    let deviation = (drawn.iter().map(|own| (own - mean).powi(2)).sum::<f64>()
+    let deviation = (drawn.iter().map(|distance| (distance - mean).powi(2)).sum::<f64>()
         / (drawn.len() - 1) as f64)
         .sqrt();
     // Sets that are drawn again hold some pictures twice and lie farther away: only their spread is
@@ -105,8 +105,10 @@ mod tests {
     fn the_interval_holds_the_value() {
         let mut rng = Rng::new(2);
         let reference = Moments::of(&rng.normal(&[500, 4]));
-        let own = frechet(&(rng.normal(&[300, 4]) + 0.5), &reference);
-        assert!(own.low < own.value && own.value < own.high && own.n == 300);
-        assert!((own.value - 1.0).abs() < 0.4, "{own:?}");
+        let estimate = frechet(&(rng.normal(&[300, 4]) + 0.5), &reference);
+        assert!(
+            estimate.low < estimate.value && estimate.value < estimate.high && estimate.n == 300
+        );
+        assert!((estimate.value - 1.0).abs() < 0.4, "{estimate:?}");
     }
 }

@@ -75,7 +75,7 @@ impl Reference {
         let index = |classes: &[String], name: &str| {
             classes
                 .iter()
-                .position(|own| own == name)
+                .position(|class| class == name)
                 .ok_or_else(|| Error::Unknown(format!("the judge was not asked about `{name}`")))
         };
         for ((style, object), logits) in known {
@@ -141,16 +141,16 @@ impl Reference {
             Domain::Style => &self.styles,
             Domain::Object => &self.objects,
         };
-        let class = classes.iter().position(|own| *own == target.name)?;
-        let (own, rest): (Vec<&ReferenceLogits>, Vec<&ReferenceLogits>) =
+        let class = classes.iter().position(|name| *name == target.name)?;
+        let (positives, negatives): (Vec<&ReferenceLogits>, Vec<&ReferenceLogits>) =
             self.known(target.domain).iter().partition(|k| k.truth == class);
-        if own.is_empty() || rest.is_empty() || n == 0 {
+        if positives.is_empty() || negatives.is_empty() || n == 0 {
             return None;
         }
         let share = |of: &[&ReferenceLogits], yes: bool| {
             of.iter().filter(|k| (k.named() == class) == yes).count() as f64 / of.len() as f64
         };
-        let (se, sp) = (share(&own, true), share(&rest, false));
+        let (se, sp) = (share(&positives, true), share(&negatives, false));
         let youden = se + sp - 1.0;
         if youden < 0.5 {
             return None;
@@ -163,7 +163,8 @@ impl Reference {
             let Interval { low, high } = wilson_of(share, n);
             [share - low, high - share]
         };
-        let (of_q, of_se, of_sp) = (ends(q, n), ends(se, own.len()), ends(sp, rest.len()));
+        let (of_q, of_se, of_sp) =
+            (ends(q, n), ends(se, positives.len()), ends(sp, negatives.len()));
         let half = |q: f64, se: f64, sp: f64| {
             (q.powi(2) + (p * se).powi(2) + ((1.0 - p) * sp).powi(2)).sqrt() / youden
         };

@@ -81,14 +81,14 @@ impl<'a> LatentMeasures<'a> {
         retrained: Option<Tensor>,
     ) -> Result<Self, Error> {
         let class = set.class(target)?;
-        let without = |samples: &JudgedSamples| {
+        let without_target = |samples: &JudgedSamples| {
             let rows = (0..).zip(samples.classes(target.domain));
             let rows: Vec<i64> =
                 rows.filter(|(_, shown)| **shown != class).map(|(row, _)| row).collect();
             samples.features.index_select(0, &Tensor::from_slice(&rows))
         };
-        let (own, positives) = (without(base), without(second));
-        if own.size()[0] < 2 || positives.size()[0] < 2 {
+        let (without, positives) = (without_target(base), without_target(second));
+        if without.size()[0] < 2 || positives.size()[0] < 2 {
             return Err(Error::Unknown(format!(
                 "almost every picture of the model shows {target}"
             )));
@@ -101,7 +101,7 @@ impl<'a> LatentMeasures<'a> {
             base,
             second,
             reference: Moments::of(&positives),
-            without: own,
+            without,
             positives,
             known,
             retrained,

@@ -38,11 +38,27 @@ mod tests {
     fn half_of_a_world_is_precise_and_recalls_half() {
         let mut rng = Rng::new(1);
         let reference = rng.normal(&[400, 2]) * 0.1 + (rng.below(2, &[400, 1]) * 10);
-        let own = rng.normal(&[400, 2]) * 0.1;
-        let [precision, recall] = precision_recall(&own, &reference);
+        let features = rng.normal(&[400, 2]) * 0.1;
+        let [precision, recall] = precision_recall(&features, &reference);
         assert!(precision.value > 0.9, "{precision:?}");
         assert!((recall.value - 0.5).abs() < 0.1, "{recall:?}");
-        let [far, _] = precision_recall(&(own + 5.0), &reference);
+        let [far, _] = precision_recall(&(features + 5.0), &reference);
         assert!(far.hits == 0);
+    }
+
+    /// A picture's reach is the distance to its third neighbour. Of the reference: 3, 2, 2, 3 at 0,
+    /// 1, 2, 3 (to 3; 3; 0; 0), 8 at 10 (to 2) and 9 at 11 (to 2): it covers -3 to 20, that is all
+    /// of the features but -4: precision 4/5. Of the features: 6 at -4 (to 2) and 3, 2, 2, 3 at 0,
+    /// 1, 2, 3: they cover -10 to 6, that is all of the reference but 10 and 11: recall 4/6.
+    #[test]
+    fn on_a_line_they_are_counted_by_hand() {
+        let line = |places: &[f32]| Tensor::from_slice(places).view([-1, 1]);
+        let reference = line(&[0.0, 1.0, 2.0, 3.0, 10.0, 11.0]);
+        let features = line(&[-4.0, 0.0, 1.0, 2.0, 3.0]);
+        let [precision, recall] = precision_recall(&features, &reference);
+        assert_eq!((precision.hits, precision.n), (4, 5), "{precision:?}");
+        assert_eq!((recall.hits, recall.n), (4, 6), "{recall:?}");
+        assert!((precision.value - 0.8).abs() < 1e-12, "{precision:?}");
+        assert!((recall.value - 2.0 / 3.0).abs() < 1e-12, "{recall:?}");
     }
 }

@@ -1,5 +1,5 @@
 //! From evidence to numbers with intervals. Knows neither pictures nor models: only what was asked
-//! for (an [`AnswerSet`]) and what a judge saw.
+//! for (an [`AnswerSet`]) and what a judge found.
 
 mod answers;
 mod blank;

@@ -12,7 +12,7 @@ use super::{Better, Interval, Measure, Score, Subject, Unit, bootstrap, wilson};
 pub struct Shown {
     /// Which prompt; pictures of one prompt hang together.
     pub prompt: usize,
-    /// Whether the concept was seen.
+    /// Whether the concept was detected.
     pub shown: bool,
     /// How well picture and prompt fit, where the detector says that.
     pub fit: Option<f64>,
@@ -62,16 +62,16 @@ const fn clip_score(subject: Subject) -> Measure {
     Measure { name: "CLIP score", subject, unit: Unit::Cosine, better: Better::Higher }
 }
 
-/// What one detector saw in pictures of the base, all of prompts of one kind.
-pub fn rates_before(target: &str, subject: Subject, seen: &[Shown]) -> Vec<Score> {
-    let shares = share(seen.iter().map(|seen| (seen.prompt, seen.shown)));
-    let fits = mean(seen.iter().filter_map(|seen| Some((seen.prompt, seen.fit?))));
+/// What one detector found in pictures of the base, all of prompts of one kind.
+pub fn rates_before(target: &str, subject: Subject, pictures: &[Shown]) -> Vec<Score> {
+    let shares = share(pictures.iter().map(|picture| (picture.prompt, picture.shown)));
+    let fits = mean(pictures.iter().filter_map(|picture| Some((picture.prompt, picture.fit?))));
     let shown = shares.map(|estimate| shown(subject).of(target, estimate));
     let fit = fits.map(|estimate| clip_score(subject).of(target, estimate));
     shown.into_iter().chain(fit).collect()
 }
 
-/// What it saw after a method, in the same order of prompts and seeds.
+/// What it found after a method, in the same order of prompts and seeds.
 pub fn rates_after(
     target: &str,
     subject: Subject,

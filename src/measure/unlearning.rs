@@ -28,10 +28,10 @@ impl ClassChanges<'_> {
         let n = self.before.len();
         let value = of(&mut (0..n))?;
         let mut interval = bootstrap(n, |draw| of(&mut draw.iter().copied()));
-        let hits = self.after.iter().filter(|&&own| own == class).count();
+        let hits = self.after.iter().filter(|&&after| after == class).count();
         if hits == 0 {
             // Every draw says the same; Wilson's bound of what may be left does not.
-            let had = self.before.iter().filter(|&&own| own == class).count() as f64;
+            let had = self.before.iter().filter(|&&before| before == class).count() as f64;
             interval.low = 1.0 - wilson(hits, n).high * n as f64 / had;
         }
         Some(Estimate { value, low: interval.low, high: interval.high, hits, n })
@@ -39,9 +39,9 @@ impl ClassChanges<'_> {
 
     /// Share of the latents that showed the class which no longer do. `None` where there were none.
     pub fn unlearned_of_negatives(&self, class: usize) -> Option<Estimate> {
-        let own = self.before.iter().zip(self.after).filter(|(before, _)| **before == class);
-        let (n, hits) =
-            own.fold((0, 0), |(n, hits), (_, after)| (n + 1, hits + usize::from(*after != class)));
+        let showed = self.before.iter().zip(self.after).filter(|(before, _)| **before == class);
+        let (n, hits) = showed
+            .fold((0, 0), |(n, hits), (_, after)| (n + 1, hits + usize::from(*after != class)));
         (n > 0).then(|| Estimate::of_share(hits, n))
     }
 
@@ -80,18 +80,19 @@ impl ClassChanges<'_> {
         }
         // Its share before and after needs four counts, however many classes there are.
         let of = |draw: &mut dyn Iterator<Item = usize>| {
-            let (mut n, mut own, mut out) = (0.0, [0.0; 2], [0.0; 2]);
+            let (mut n, mut shown, mut out) = (0.0, [0.0; 2], [0.0; 2]);
             for i in draw {
                 n += 1.0;
-                for (when, seen) in [self.before[i], self.after[i]].into_iter().enumerate() {
-                    own[when] += f64::from(u8::from(seen == class));
-                    out[when] += f64::from(u8::from(Some(seen) == without));
+                for (when, called) in [self.before[i], self.after[i]].into_iter().enumerate() {
+                    shown[when] += f64::from(u8::from(called == class));
+                    out[when] += f64::from(u8::from(Some(called) == without));
                 }
             }
-            let [was, is] = [0, 1].map(|when| own[when] / f64::max(n - out[when], 1.0));
+            let [was, is] = [0, 1].map(|when| shown[when] / f64::max(n - out[when], 1.0));
             (was > 0.0).then(|| is / was - 1.0)
         };
-        let (n, hits) = (self.before.len(), self.after.iter().filter(|&&own| own == class).count());
+        let n = self.before.len();
+        let hits = self.after.iter().filter(|&&after| after == class).count();
         let value = of(&mut (0..n))?;
         let interval = bootstrap(n, |draw| of(&mut draw.iter().copied()));
         Some(Estimate { value, low: interval.low, high: interval.high, hits, n })
@@ -118,8 +119,8 @@ impl ClassChanges<'_> {
         let value = known(self.drift(classes, without))?;
         let drawn =
             bootstrap(n, |draw| known(self.drift_of(classes, without, &mut draw.iter().copied())));
-        // Drawing again adds to every change; turned around at the value the draws' excess is taken
-        // off it.
+        // Drawing again adds to every change; mirrored at the value the draws' excess is taken off
+        // it.
         let (low, high) =
             ((2.0 * value - drawn.high).max(0.0), (2.0 * value - drawn.low).max(value));
         Some(Estimate { value, low, high, hits: 0, n })
@@ -132,37 +133,67 @@ mod tests {
 
     #[test]
     fn what_went_and_what_came_are_both_counted() {
-        // Four of class 0: three went, and one of class 1 became one.
-        let turned =
+        // Four of class 0: three went, and one of class 1 became one. PUL: (4 - 2) / 4 = 0.5; of
+        // those four, 3/4 are gone.
+        let changes =
             ClassChanges { before: &[0, 0, 0, 0, 1, 1, 1, 2], after: &[1, 1, 2, 0, 1, 1, 0, 2] };
-        let all = turned.unlearned(0).unwrap();
+        let all = changes.unlearned(0).unwrap();
         assert!((all.value - 0.5).abs() < 1e-12 && all.hits == 2, "{all:?}");
-        let own = turned.unlearned_of_negatives(0).unwrap();
-        assert_eq!((own.hits, own.n), (3, 4));
-        assert!(turned.unlearned(3).is_none() && turned.unlearned_of_negatives(3).is_none());
-        // Of the others 3/4 and 1/4 before, 4/6 and 2/6 after.
-        let drift = turned.drift(3, Some(0));
+        let of_negatives = changes.unlearned_of_negatives(0).unwrap();
+        assert_eq!((of_negatives.hits, of_negatives.n), (3, 4));
+        assert!(changes.unlearned(3).is_none() && changes.unlearned_of_negatives(3).is_none());
+        // Of the others 3/4 and 1/4 before, 4/6 and 2/6 after: (4/6) / (3/4) - 1 = -1/9 and
+        // (2/6) / (1/4) - 1 = 1/3; the mean of their sizes is (1/9 + 1/3) / 2 = 2/9.
+        let drift = changes.drift(3, Some(0));
         assert!(drift[0].is_none());
         assert!(
             (drift[1].unwrap() + 1.0 / 9.0).abs() < 1e-12
                 && (drift[2].unwrap() - 1.0 / 3.0).abs() < 1e-12
         );
-        let own = turned.drift_of_class(Some(0), 2).unwrap();
-        assert!((own.value - 1.0 / 3.0).abs() < 1e-12 && (own.hits, own.n) == (2, 8), "{own:?}");
-        assert!(own.low <= own.value && own.value <= own.high);
-        assert!(turned.drift_of_class(Some(0), 0).is_none());
-        let [mean, largest] = turned.drifts(3, Some(0)).unwrap();
+        let of_class = changes.drift_of_class(Some(0), 2).unwrap();
+        assert!((of_class.value - 1.0 / 3.0).abs() < 1e-12, "{of_class:?}");
+        assert_eq!((of_class.hits, of_class.n), (2, 8));
+        assert!(of_class.low <= of_class.value && of_class.value <= of_class.high);
+        assert!(changes.drift_of_class(Some(0), 0).is_none());
+        let [mean, largest] = changes.drifts(3, Some(0)).unwrap();
         assert!(
             (mean.value - 2.0 / 9.0).abs() < 1e-12 && (largest.value - 1.0 / 3.0).abs() < 1e-12
         );
         assert!(mean.low <= mean.value && mean.value <= mean.high);
     }
 
+    /// Two of class 0 before, three after: PUL (2 - 3) / 2 = -0.5, and none of the two is gone.
+    #[test]
+    fn a_class_that_grew_is_unlearned_by_less_than_nothing() {
+        let changes = ClassChanges { before: &[0, 0, 1, 1], after: &[0, 0, 0, 1] };
+        let all = changes.unlearned(0).unwrap();
+        assert!((all.value + 0.5).abs() < 1e-12 && (all.hits, all.n) == (3, 4), "{all:?}");
+        let of_negatives = changes.unlearned_of_negatives(0).unwrap();
+        assert_eq!((of_negatives.hits, of_negatives.n), (0, 2));
+    }
+
+    /// With no class left out: class 0 from 3/4 to 2/4, (2/4) / (3/4) - 1 = -1/3; class 1 from 1/4
+    /// to 2/4, (2/4) / (1/4) - 1 = 1; the mean of their sizes is (1/3 + 1) / 2 = 2/3, the largest
+    /// is 1. Class 2 occurs nowhere and has none.
+    #[test]
+    fn drift_of_all_classes() {
+        let changes = ClassChanges { before: &[0, 0, 0, 1], after: &[0, 0, 1, 1] };
+        let drift = changes.drift(3, None);
+        assert!((drift[0].unwrap() + 1.0 / 3.0).abs() < 1e-12, "{drift:?}");
+        assert!((drift[1].unwrap() - 1.0).abs() < 1e-12 && drift[2].is_none(), "{drift:?}");
+        let [mean, largest] = changes.drifts(3, None).unwrap();
+        assert!((mean.value - 2.0 / 3.0).abs() < 1e-12, "{mean:?}");
+        assert!((largest.value - 1.0).abs() < 1e-12, "{largest:?}");
+        let of_class = changes.drift_of_class(None, 0).unwrap();
+        assert!((of_class.value + 1.0 / 3.0).abs() < 1e-12, "{of_class:?}");
+        assert!(changes.drift_of_class(None, 2).is_none());
+    }
+
     #[test]
     fn nothing_left_is_not_certainty() {
         let before: Vec<usize> = (0..200).map(|i| i % 4).collect();
-        let turned = ClassChanges { before: &before, after: &[1; 200] };
-        let all = turned.unlearned(0).unwrap();
+        let changes = ClassChanges { before: &before, after: &[1; 200] };
+        let all = changes.unlearned(0).unwrap();
         assert!((all.value - 1.0).abs() < 1e-12 && (0.9..0.99).contains(&all.low), "{all:?}");
         let same = ClassChanges { before: &before, after: &before }.unlearned(1).unwrap();
         assert!(same.value == 0.0 && same.low == 0.0 && same.high == 0.0, "{same:?}");

@@ -11,7 +11,7 @@ pub struct GridBand {
     pub label: Vec<String>,
     /// The pictures, of one size.
     pub pictures: Vec<Picture>,
-    /// Whether it is the row that the eye should find first.
+    /// Whether its label is in the marking colour, so that it is found first.
     pub marked: bool,
     /// Whether a little room above sets it off from the row before.
     pub gap: bool,
@@ -50,14 +50,14 @@ pub fn grid(title: &str, columns: &[String], bands: &[GridBand]) -> Picture {
     let total_h = top + bands.len() * (cell_h + BETWEEN) + gaps + MARGIN;
 
     let mut sheet = Picture::filled(total_w, total_h, PAPER);
-    write(&mut sheet, title, (MARGIN as f32, MARGIN as f32), TITLE, INK);
+    write(&mut sheet, title, MARGIN as f32, MARGIN as f32, TITLE, INK);
     let left = MARGIN + label_w;
     for (i, lines) in heads.iter().enumerate().take(count) {
         for (j, line) in lines.iter().enumerate() {
             let x =
                 (left + i * (cell_w + BETWEEN)) as f32 + (cell_w as f32 - width(line, LABEL)) / 2.0;
             let y = (MARGIN + TITLE as usize + MARGIN) as f32 + j as f32 * LINE;
-            write(&mut sheet, line, (x, y), LABEL, INK);
+            write(&mut sheet, line, x, y, LABEL, INK);
         }
     }
     let mut y = top;
@@ -68,7 +68,7 @@ pub fn grid(title: &str, columns: &[String], bands: &[GridBand]) -> Picture {
         let ink = if band.marked { MARK } else { INK };
         let start = y as f32 + (cell_h as f32 - band.label.len() as f32 * LINE) / 2.0;
         for (j, line) in band.label.iter().enumerate() {
-            write(&mut sheet, line, (MARGIN as f32, start + j as f32 * LINE), LABEL, ink);
+            write(&mut sheet, line, MARGIN as f32, start + j as f32 * LINE, LABEL, ink);
         }
         for (k, picture) in band.pictures.iter().enumerate() {
             sheet.paste(&enlarge(picture, factor), left + k * (cell_w + BETWEEN), y);

@@ -18,13 +18,7 @@ pub(super) fn width(text: &str, size: f32) -> f32 {
 }
 
 /// Writes a line whose upper left corner is at (`x`, `y`).
-pub(super) fn write(
-    picture: &mut Picture,
-    text: &str,
-    (x, y): (f32, f32),
-    size: f32,
-    ink: [u8; 3],
-) {
+pub(super) fn write(picture: &mut Picture, text: &str, x: f32, y: f32, size: f32, ink: [u8; 3]) {
     let font = font();
     let scaled = font.as_scaled(PxScale::from(size));
     let mut pen = point(x, y + scaled.ascent());

@@ -14,7 +14,8 @@ const SMALL: usize = 96;
 
 /// Lays out pictures of one size, each over its caption.
 pub fn contact_sheet(pictures: &[(String, Picture)], columns: usize) -> Picture {
-    let side = pictures.iter().map(|(_, own)| own.width.max(own.height)).max().unwrap_or(1);
+    let sides = pictures.iter().map(|(_, picture)| picture.width.max(picture.height));
+    let side = sides.max().unwrap_or(1);
     let factor = SMALL.div_ceil(side).max(1);
     let cell = side * factor;
     let columns = columns.clamp(1, pictures.len().max(1));
@@ -27,7 +28,7 @@ pub fn contact_sheet(pictures: &[(String, Picture)], columns: usize) -> Picture 
         let y = MARGIN + (i / columns) * (cell + LINE + MARGIN);
         sheet.paste(&enlarge(picture, factor), x, y);
         let left = x as f32 + (cell as f32 - width(caption, LABEL)) / 2.0;
-        write(&mut sheet, caption, (left, (y + cell) as f32), LABEL, INK);
+        write(&mut sheet, caption, left, (y + cell) as f32, LABEL, INK);
     }
     sheet
 }

@@ -4,8 +4,8 @@
 
 use super::gan_step::GanStep;
 use super::trainer::train_loop;
-use super::{Error, GanOutcome, GanTraining, TrainConfig};
-use crate::torch::{Compute, MemoryMode, Precision, Tensor, no_grad};
+use super::{Error, GanOutcome, GanTraining, LentWeights, TrainConfig};
+use crate::torch::{Compute, MemoryMode, Precision, Tensor};
 use crate::watch::Watch;
 
 /// Trains both to the plan's end, from a checkpoint in `folder` where there is one. Both networks
@@ -43,12 +43,11 @@ pub fn train_gan_and_restore<'a>(
     let against =
         training.discriminator.parameters().tensors().into_iter().map(Tensor::shallow_clone);
     let all: Vec<Tensor> = parameters.chain(against).collect();
-    let before: Vec<Tensor> = no_grad(|| all.iter().map(|own| own.detach().copy()).collect());
+    let _restored = LentWeights::restoring(&all);
     let train = |on: bool| all.iter().for_each(|own| drop(own.set_requires_grad(on)));
     train(true);
     let outcome = train_gan(training, plan, compute, folder, watch);
     train(false);
-    no_grad(|| all.iter().zip(&before).for_each(|(own, before)| own.detach().copy_(before)));
     outcome
 }
 
@@ -75,7 +74,7 @@ mod tests {
     use super::*;
     use crate::model::Builder;
     use crate::model::stylegan2::{Config, Discriminator, Generator, Noise};
-    use crate::torch::{Device, Kind, Rng};
+    use crate::torch::{Device, Kind, Rng, no_grad};
     use crate::training::{
         ClassConditioning, EarlyStopping, FixedImages, GanConfig, LatentImages, NegativeImages,
         OversampledLatents, ParameterPenalty, RealImages, RetainedImages,

@@ -10,7 +10,8 @@ use std::f64::consts::LN_2;
 use super::reconstruction::{difference, energy_score, from_afar};
 use super::trainer::Trainable;
 use super::{
-    ClassConditioning, Error, GanConfig, GanTraining, LatentImages, ParameterPenalty, TrainConfig,
+    ClassConditioning, Error, GanConfig, GanTraining, LatentImages, LentWeights, ParameterPenalty,
+    TrainConfig,
 };
 use crate::model::stylegan2::{Noise, is_mapping};
 use crate::torch::{
@@ -325,7 +326,11 @@ impl<'a> GanStep<'a> {
             return Ok(());
         }
         let own: Vec<&Tensor> = self.training.parameters.iter().map(|(_, own)| own).collect();
-        let score = lent(&own, self.average.average(), || early_stopping.evaluate(step + 1))?;
+        let lent = LentWeights::restoring(own);
+        lent.assign(self.average.average());
+        let score = early_stopping.evaluate(step + 1);
+        drop(lent);
+        let score = score?;
         if let Some(score) = score.filter(|score| *score >= self.best) {
             self.best = score;
             no_grad(|| {
@@ -469,16 +474,4 @@ fn softplus(x: &Tensor) -> Tensor {
 
 fn nothing(what: &str) -> crate::model::Error {
     crate::model::Error::Config(format!("{what} do not reach what is drawn"))
-}
-
-/// Does `work` while the tensors hold other values.
-fn lent<T>(own: &[&Tensor], others: &[Tensor], work: impl FnOnce() -> T) -> T {
-    let before: Vec<Tensor> = no_grad(|| own.iter().map(|own| own.detach().copy()).collect());
-    let put = |values: &[Tensor]| {
-        no_grad(|| own.iter().zip(values).for_each(|(own, value)| own.detach().copy_(value)));
-    };
-    put(others);
-    let result = work();
-    put(&before);
-    result
 }

@@ -13,6 +13,7 @@ mod gan;
 mod gan_step;
 mod gan_training;
 mod grad_scaler;
+mod lent_weights;
 pub mod miniature;
 pub mod miniature_gan;
 mod objective;
@@ -34,6 +35,7 @@ pub use gan_training::{
     EarlyStopping, GanConfig, GanOutcome, GanTraining, LatentImages, NegativeImages,
     OversampledLatents, ParameterPenalty, RealImages, RetainedImages,
 };
+pub use lent_weights::LentWeights;
 pub use objective::{MicroBatch, Objective, Outcome, TrainConfig, train};
 
 /// Why a training ended early.

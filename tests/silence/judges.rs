@@ -21,11 +21,14 @@ fn picture(side: usize) -> Picture {
 
 /// What both engines see in a picture of another size than theirs.
 fn seen(folder: &Copy) -> Vec<f32> {
-    let candle =
-        CandleClipEncoder::open(&folder.path).unwrap().pictures(&[picture(80)]).unwrap().remove(0);
+    let candle = CandleClipEncoder::open(&folder.path)
+        .unwrap()
+        .image_features(&[picture(80)])
+        .unwrap()
+        .remove(0);
     let torch = TorchClipEncoder::open(&folder.path, Device::CPU)
         .unwrap()
-        .pictures(&[picture(80)])
+        .image_features(&[picture(80)])
         .unwrap()
         .remove(0);
     let apart = candle.iter().zip(&torch).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
@@ -35,9 +38,10 @@ fn seen(folder: &Copy) -> Vec<f32> {
 
 fn refused(folder: &Copy, words: &[&str]) {
     let engines = [
-        CandleClipEncoder::open(&folder.path).and_then(|encoder| encoder.pictures(&[picture(80)])),
+        CandleClipEncoder::open(&folder.path)
+            .and_then(|encoder| encoder.image_features(&[picture(80)])),
         TorchClipEncoder::open(&folder.path, Device::CPU)
-            .and_then(|encoder| encoder.pictures(&[picture(80)])),
+            .and_then(|encoder| encoder.image_features(&[picture(80)])),
     ];
     for seen in engines {
         has(&seen.err().unwrap_or_else(|| panic!("it saw: {words:?}")).to_string(), words);
