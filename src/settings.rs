@@ -89,6 +89,6 @@ pub fn entry<'t, T: ?Sized>(
             .filter(|nearest| strsim::jaro_winkler(nearest, name) > 0.7)
             .map(|nearest| format!("; did you mean `{nearest}`?"))
             .unwrap_or_default();
-        format!("`{name}` is no {what}{nearest} There are {}", names.join(", "))
+        format!("`{name}` is no {what}{nearest}; there are {}", names.join(", "))
     })
 }

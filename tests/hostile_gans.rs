@@ -81,7 +81,7 @@ fn cases(make: &Maker) -> Vec<(&'static str, PathBuf, &'static str)> {
     let load = b"ctorch.storage\n_load_from_bytes\n";
     let keep = |tensors: &mut Named, start: &str| tensors.retain(|name, _| name.starts_with(start));
     let set = |tensors: &mut Named, name: &str, tensor: Tensor| {
-        drop(tensors.insert(name.to_owned(), tensor))
+        drop(tensors.insert(name.to_owned(), tensor));
     };
     let drop_name =
         |tensors: &mut Named, name: &str| assert!(tensors.remove(name).is_some(), "{name}");
@@ -174,7 +174,7 @@ fn cases(make: &Maker) -> Vec<(&'static str, PathBuf, &'static str)> {
         (
             "a modulation of another width",
             make.changed("width", |t| {
-                set(t, &ema("convs.0.conv.modulation.weight"), zeros(&[5, 7]))
+                set(t, &ema("convs.0.conv.modulation.weight"), zeros(&[5, 7]));
             }),
             "[5, 7]",
         ),

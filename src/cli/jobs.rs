@@ -49,8 +49,14 @@ pub(super) struct RunArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct EraseArgs {
+    /// What to forget, in words that bring it out, as in "van gogh"
+    #[arg(required_unless_present = "forget", conflicts_with = "forget")]
+    words: Option<String>,
+    /// What the words are to become [default: nothing in particular]
+    #[arg(long, default_value = "", requires = "words")]
+    anchor: String,
     /// What to forget: style:NAME or object:NAME; may be given more than once
-    #[arg(long, required = true)]
+    #[arg(long)]
     forget: Vec<Target>,
     /// By which method [default: salun, of a GAN adapt-then-unlearn]
     #[arg(long)]
@@ -177,26 +183,42 @@ pub(super) fn erase(args: EraseArgs, common: &Common) -> anyhow::Result<()> {
     if args.seed.is_some() {
         said_once("--seed", &["seed"], &args.set)?;
     }
-    said_once("--forget", &["concept.forget"], &args.set)?;
     let of_model = ["model", "model.path", "model.ema", "model.config", "model.prediction"];
     said_once("--model, --ema, --config or --prediction", &of_model, &args.set)?;
-    let names: Vec<String> = args.forget.iter().map(ToString::to_string).collect();
-    let name = format!("erase-{}", names.join("-").replace(':', "-"));
-    let (model, root) = (args.model.settings(), args.out.unwrap_or_else(|| default_out(&name)));
+    let model = args.model.settings();
     let mut text = toml::Table::new();
+    let (concept, name) = if let Some(words) = &args.words {
+        said_once("the words", &["concept.name", "concept.pairs"], &args.set)?;
+        if needs_no_prompt(&model)? {
+            anyhow::bail!("{} reads no words; name a class (--forget)", args.model.model);
+        }
+        let prompts = |text: &str| toml::Value::Array(vec![text.into()]);
+        // Nobody judges here, so that these are never drawn.
+        let judged = [("concept", prompts(words)), ("keep", prompts("a picture"))];
+        text.insert("prompts".to_owned(), table(judged));
+        let pair = [("forget", words.as_str().into()), ("anchor", args.anchor.clone().into())];
+        let pairs = toml::Value::Array(vec![table(pair)]);
+        (table([("name", words.as_str().into()), ("pairs", pairs)]), words.replace([' ', '/'], "-"))
+    } else {
+        said_once("--forget", &["concept.forget"], &args.set)?;
+        let names: Vec<String> = args.forget.iter().map(ToString::to_string).collect();
+        if needs_no_prompt(&model)? {
+            text.insert("latents".to_owned(), table([]));
+        }
+        let name = names.join("-").replace(':', "-");
+        (table([("forget", names.into())]), name)
+    };
+    let name = format!("erase-{name}");
+    let root = args.out.unwrap_or_else(|| default_out(&name));
     text.insert("name".to_owned(), name.into());
-    let concept = toml::Table::from_iter([("forget".to_owned(), names.into())]);
-    text.insert("concept".to_owned(), concept.into());
-    if needs_no_prompt(&model)? {
-        text.insert("latents".to_owned(), toml::Table::new().into());
-    }
+    text.insert("concept".to_owned(), concept);
     text.insert("model".to_owned(), toml::Value::try_from(model)?);
     if let Some(method) = args.method {
         said_once("--method", &["method.name"], &args.set)?;
-        let method = toml::Table::from_iter([("name".to_owned(), method.into())]);
-        text.insert("method".to_owned(), toml::Value::Array(vec![method.into()]));
+        let method = table([("name", method.into())]);
+        text.insert("method".to_owned(), toml::Value::Array(vec![method]));
     }
-    let mut pipeline = Pipeline::parse("erase", &toml::to_string(&text)?, &args.set)?;
+    let mut pipeline = Pipeline::parse_erasure("erase", &toml::to_string(&text)?, &args.set)?;
     pipeline.seed = args.seed.unwrap_or(pipeline.seed);
     let files = study::erase(&pipeline, &root, common.compute()?, &mut Bars::new(common.quiet))?;
     if common.json {
@@ -206,6 +228,12 @@ pub(super) fn erase(args: EraseArgs, common: &Common) -> anyhow::Result<()> {
         output::line(&file.display().to_string());
     }
     Ok(())
+}
+
+/// A TOML table.
+fn table<const N: usize>(entries: [(&str, toml::Value); N]) -> toml::Value {
+    let entries = entries.into_iter().map(|(key, value)| (key.to_owned(), value));
+    toml::Value::Table(entries.collect())
 }
 
 pub(super) fn train(args: TrainArgs, common: &Common) -> anyhow::Result<()> {

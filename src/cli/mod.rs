@@ -72,85 +72,84 @@ impl Common {
 enum Command {
     /// Erase a style from the shipped miniature and show that it is gone: a table, a grid, a run
     /// folder
-    #[command(after_help = "PromptedImage:\n  unsee demo\n  unsee demo --out /tmp/first-run")]
+    #[command(after_help = "Example:\n  unsee demo\n  unsee demo --out /tmp/first-run")]
     Demo(jobs::DemoArgs),
     /// Run a pipeline: draw, erase, draw again, judge; start it again to go on where it stopped
-    #[command(after_help = "PromptedImage:\n  unsee run pipelines/salun-style.toml\n  unsee run \
+    #[command(after_help = "Example:\n  unsee run pipelines/salun-style.toml\n  unsee run \
             pipelines/salun-style.toml --set method.steps=400 --out outputs/longer\n  unsee run \
             pipelines/salun-style.toml --plan\n  unsee run pipelines/gan-adapt-then-unlearn.toml \
             --set 'forget=[\"object:Cat\"]'")]
     Run(jobs::RunArgs),
     /// Draw pictures from a prompt or a list of prompts, or from a GAN's seeds
-    #[command(
-        after_help = "PromptedImage:\n  unsee generate \"A Cat image in Mosaic style.\" --seeds \
+    #[command(after_help = "Example:\n  unsee generate \"A Cat image in Mosaic style.\" --seeds \
             1,2,3 --out outputs/cats\n  unsee generate --csv prompts.csv --model \
             ~/models/stable-diffusion-v1-5 --out outputs/list\n  unsee generate --model \
-            miniature-gan --seeds 0-24 --truncation 0.7 --out outputs/gan"
-    )]
+            miniature-gan --seeds 0-24 --truncation 0.7 --out outputs/gan")]
     Generate(generate::GenerateArgs),
     /// Erase a concept and save the edit
-    #[command(after_help = "PromptedImage:\n  unsee erase --forget style:Mosaic --out \
+    #[command(
+        after_help = "Example:\n  unsee erase \"van gogh\" --method esd --model MODEL\n  unsee \
+            erase --forget style:Mosaic --out \
             outputs/no-mosaic\n  unsee erase --forget object:Cat --set method.density=0.3 --out \
             outputs/no-cats\n  unsee erase --model miniature-gan --forget object:Cat --out \
-            outputs/gan-no-cats")]
+            outputs/gan-no-cats"
+    )]
     Erase(jobs::EraseArgs),
     /// Judge a folder of pictures, wherever they were drawn
-    #[command(after_help = "PromptedImage:\n  unsee evaluate outputs/demo/pictures/base\n  unsee \
+    #[command(after_help = "Example:\n  unsee evaluate outputs/demo/pictures/base\n  unsee \
             evaluate after/ --base before/ --forget style:Mosaic --json\n  unsee evaluate \
             outputs/gan --unprompted --reference aligned-canvas")]
     Evaluate(evaluate::EvaluateArgs),
     /// Put pictures side by side, with labels
-    #[command(after_help = "PromptedImage:\n  unsee grid outputs/demo/pictures/base \
-            outputs/demo/pictures/erased --only Cat --out cats.png\n  unsee grid outputs/strip \
+    #[command(after_help = "Example:\n  unsee grid outputs/demo/pictures/base \
+            outputs/demo/pictures/style-Mosaic-salun --only Cat --out cats.png\n  unsee grid \
+            outputs/strip \
             --rows prompt --out strip.png")]
     Grid(grids::GridArgs),
     /// Draw the canvas: styles × objects in `UnlearnCanvas`' folder layout
-    #[command(
-        after_help = "PromptedImage:\n  unsee canvas --out canvas --per-cell 20\n  unsee canvas \
-            --sheet sheet.png"
-    )]
+    #[command(after_help = "Example:\n  unsee canvas --out canvas --per-cell 20\n  unsee canvas \
+            --sheet sheet.png")]
     Canvas(grids::CanvasArgs),
     /// Train the miniature and its judge, or the miniature GAN and its labeller, from nothing
-    #[command(after_help = "PromptedImage:\n  unsee train pipelines/miniature.toml --out \
+    #[command(after_help = "Example:\n  unsee train pipelines/miniature.toml --out \
             outputs/miniature\n  unsee train pipelines/miniature-gan.toml --out \
             outputs/miniature-gan")]
     Train(jobs::TrainArgs),
     /// Draw a GAN's samples onto numbered pages, and read back which of them show what is to go
-    #[command(
-        after_help = "PromptedImage:\n  unsee label outputs/cats --model miniature-gan --samples \
-            300\n  unsee label outputs/cats --shows 3,7,12-15"
-    )]
+    #[command(after_help = "Example:\n  unsee label outputs/cats --model miniature-gan --samples \
+            300\n  unsee label outputs/cats --shows 3,7,12-15")]
     Label(label::LabelArgs),
     /// Bring a model from the Hugging Face hub into its cache; the only command that touches the
     /// network
     #[cfg(feature = "hub")]
     #[command(
-        after_help = "PromptedImage:\n  unsee pull stable-diffusion-v1-5/stable-diffusion-v1-5\n  \
+        after_help = "Example:\n  unsee pull stable-diffusion-v1-5/stable-diffusion-v1-5\n  \
             HF_TOKEN=... unsee pull stabilityai/stable-diffusion-2-1@main"
     )]
     Pull(pull::PullArgs),
     /// Write a model, edited or not, for diffusers, A1111, `ComfyUI` or rosinality's `StyleGAN2`
-    #[command(after_help = "PromptedImage:\n  unsee export no-mosaic --edit \
-            outputs/demo/edit.safetensors\n  unsee export no-mosaic.safetensors --as single-file \
-            --dtype f16 --edit outputs/demo/edit.safetensors\n  unsee export lora.safetensors --as \
-            lora --rank 16 --edit outputs/demo/edit.safetensors\n  unsee export gan.pt --as \
+    #[command(after_help = "Example:\n  unsee export no-mosaic --edit \
+            outputs/demo/edits/style-Mosaic-salun.safetensors\n  unsee export \
+            no-mosaic.safetensors --as single-file \
+            --dtype f16 --edit outputs/demo/edits/style-Mosaic-salun.safetensors\n  unsee export \
+            lora.safetensors --as \
+            lora --rank 16 --edit outputs/demo/edits/style-Mosaic-salun.safetensors\n  unsee \
+            export gan.pt --as \
             rosinality --model network.pkl")]
     Export(exports::ExportArgs),
     /// Say by block how far two models are apart
-    #[command(
-        after_help = "PromptedImage:\n  unsee diff models/miniature no-mosaic\n  unsee diff \
-            miniature miniature --edit-b outputs/demo/edit.safetensors\n  unsee diff miniature-gan \
-            gan.pt"
-    )]
+    #[command(after_help = "Example:\n  unsee diff models/miniature no-mosaic\n  unsee diff \
+            miniature miniature --edit-b outputs/demo/edits/style-Mosaic-salun.safetensors\n  \
+            unsee diff miniature-gan \
+            gan.pt")]
     Diff(exports::DiffArgs),
     /// Say what a file or folder is: edit, weights, model folder, run
-    #[command(
-        after_help = "PromptedImage:\n  unsee inspect outputs/demo/edit.safetensors\n  unsee \
-            inspect miniature-gan"
-    )]
+    #[command(after_help = "Example:\n  unsee inspect \
+            outputs/demo/edits/style-Mosaic-salun.safetensors\n  unsee \
+            inspect miniature-gan")]
     Inspect(inspect::InspectArgs),
     /// Say what this machine can do, and why not more
-    #[command(after_help = "PromptedImage:\n  unsee doctor\n  unsee doctor --json")]
+    #[command(after_help = "Example:\n  unsee doctor\n  unsee doctor --json")]
     Doctor,
 }
 

@@ -19,12 +19,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::method::denoiser_of;
+use super::negative_guidance::NegativeGuidance;
 use super::partial_sampling::PartialSampling;
 use super::{Context, Cost, Error, Method, Needs, Pair, ParameterSubset, Task, Variant};
-use crate::generator::{Denoiser, Model};
+use crate::generator::Model;
 use crate::settings::Configurable;
-use crate::torch::{Kind, Rng, Tensor, no_grad};
-use crate::training::{self, LentWeights, MicroBatch, Objective, TrainConfig, train};
+use crate::training::{LentWeights, TrainConfig, train};
 use crate::weights::Edit;
 
 /// The method with its settings.
@@ -155,7 +155,11 @@ impl Method for Esd {
         };
         let carrier = |pair: &Pair| self.from.clone().unwrap_or_else(|| pair.forget.clone());
         let mut objective = NegativeGuidance {
-            settings: self,
+            name: self.name(),
+            eta: self.eta(),
+            batch: self.batch,
+            sampling: PartialSampling { steps: self.sampling_steps, guidance: self.guidance },
+            of_base: self.variant == Variant::Official,
             model,
             trained: &trained,
             frozen: lent.originals(),
@@ -169,7 +173,8 @@ impl Method for Esd {
             let (begin, eta) = (self.begins_with(pair), self.eta());
             let (asked, concept) = (carrier(pair), &pair.forget);
             context.watch.note(&format!(
-                "ESD: under «{asked}» the network learns ε(«{begin}») - {eta} (ε(«{concept}») - ε(«»))"
+                "ESD: under «{asked}» the network learns ε(«{begin}») - {eta} (ε(«{concept}») - \
+                 ε(«»))"
             ));
         }
         let config = TrainConfig::constant(self.steps, self.lr, task.seed);
@@ -182,67 +187,5 @@ impl Method for Esd {
             .map(|(((name, _), new), _)| (name.clone(), new))
             .collect();
         Ok(Edit { base: model.card().hash.clone(), recipe: task.recipe(self), tensors })
-    }
-}
-
-/// Learns to predict away from the concept. Texts are `[pairs, tokens, width]`.
-struct NegativeGuidance<'a> {
-    settings: &'a Esd,
-    model: &'a dyn Denoiser,
-    trained: &'a [(String, Tensor)],
-    frozen: &'a [Tensor],
-    concept: Tensor,
-    begin: Tensor,
-    /// What the network is asked while it learns: the concept, or the carrier.
-    asked: Tensor,
-    empty: Tensor,
-    recipe: String,
-}
-
-impl Objective for NegativeGuidance<'_> {
-    fn name(&self) -> &'static str {
-        "esd"
-    }
-
-    fn parameters(&self) -> Vec<(String, Tensor)> {
-        self.trained.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect()
-    }
-
-    fn fingerprint(&self) -> String {
-        self.recipe.clone()
-    }
-
-    fn splits(&self) -> bool {
-        self.settings.batch > 1
-    }
-
-    fn loss(&mut self, _: u64, rng: &mut Rng, part: MicroBatch) -> Result<Tensor, training::Error> {
-        let (settings, model) = (self.settings, self.model);
-        let n = settings.batch;
-        let pairs = rng.below(self.concept.size()[0], &[n]).to_device(self.concept.device());
-        let of = |texts: &Tensor| texts.index_select(0, &pairs);
-        let (concept, begin, asked) = (of(&self.concept), of(&self.begin), of(&self.asked));
-        let sampling =
-            PartialSampling { steps: settings.sampling_steps, guidance: settings.guidance };
-        let as_base = || LentWeights::pointing(self.trained.iter().map(|(_, w)| w), self.frozen);
-        let base = (settings.variant == Variant::Official).then(as_base);
-        let sample = sampling.draw(model, &asked, &self.empty, rng);
-        drop(base);
-        let sample = sample.map_err(|error| training::Error::EarlyStopping(error.to_string()))?;
-        let rows = part.rows(n);
-        let (from, len) = (rows.start, rows.end - rows.start);
-        let mine = |whole: &Tensor| whole.narrow(0, from, len);
-        let (z, t) = (mine(&sample.latents), mine(&sample.timesteps));
-        let target = {
-            let _base = as_base();
-            let empty = self.empty.expand_as(&mine(&concept));
-            let texts = Tensor::cat(&[&mine(&begin), &mine(&concept), &empty], 0);
-            let three = |x: &Tensor| Tensor::cat(&[x, x, x], 0);
-            let output = no_grad(|| model.predict(&three(&z), &three(&t), &texts));
-            let of = |i: i64| output.narrow(0, i * len, len);
-            of(0) - (of(1) - of(2)) * settings.eta()
-        };
-        let output = model.predict(&z, &t, &mine(&asked));
-        Ok((output - target).square().mean(Kind::Float) * (len as f64 / n as f64))
     }
 }

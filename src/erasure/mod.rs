@@ -12,6 +12,7 @@ mod extrapolation;
 mod feedback;
 mod fine_tuning;
 mod method;
+mod negative_guidance;
 mod parameter_subset;
 mod partial_sampling;
 mod positives;

@@ -1,11 +1,11 @@
-//! UCE: unified concept editing (Gandikota et al. 2024, arXiv 2308.14761, equation 7), a closed form.
+//! UCE: unified concept editing (Gandikota et al. 2024, arXiv 2308.14761, equation 7), a closed
+//! form.
 //!
 //! Every key and value of the attention on the text, `W` `[out, width]`, becomes the `W'` that
 //! reads at the concept's tokens `c` what was read at their guides `g`, and at tokens `p` of what
-//! is to stay what was read there:
-//! `W' = (λ W + s_e Σ W g cᵀ + s_p Σ W p pᵀ) A⁻¹`, `A = λ I + s_e Σ c cᵀ + s_p Σ p pᵀ`.
-//! Here `W' = W + s_e Σ W (g - c) cᵀ A⁻¹`, which is the same, so that one Cholesky factor serves
-//! all layers.
+//! is to stay what was read there: `W' = (λ W + s_e Σ W g cᵀ + s_p Σ W p pᵀ) A⁻¹`, `A = λ I + s_e Σ
+//! c cᵀ + s_p Σ p pᵀ`. Here `W' = W + s_e Σ W (g - c) cᵀ A⁻¹`, which is the same, so that one
+//! Cholesky factor serves all layers.
 //!
 //! The published code takes one token, the concept's last (`tokens = "last"`); the paper's first
 //! code took it and all that follow (`"all"`).
@@ -143,8 +143,17 @@ impl Uce {
             concept.push(read.concept);
             guide.push(read.guide);
         }
-        let (concept, guide) = (Tensor::cat(&concept, 0), Tensor::cat(&guide, 0));
         let preserve = self.preserved(model, keep)?;
+        self.solution(Tensor::cat(&concept, 0), &Tensor::cat(&guide, 0), preserve)
+    }
+
+    /// Of the concept's tokens, their guides and those that are to stay, `[n, width]` each.
+    fn solution(
+        &self,
+        concept: Tensor,
+        guide: &Tensor,
+        preserve: Option<Tensor>,
+    ) -> Result<Solution, Error> {
         let width = concept.size()[1];
         let square = |rows: &Tensor| rows.transpose(0, 1).matmul(rows);
         let mut a = Tensor::eye(width, (Kind::Float, concept.device())) * self.lambda
@@ -190,5 +199,50 @@ impl Solution {
             norm(&read(preserve, &delta)) / norm(&read(preserve, &weight)).max(1e-12)
         });
         (&weight + delta, (left, moved))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wave(rows: i64, columns: i64, phase: f64) -> Tensor {
+        let values: Vec<f32> =
+            (0..rows * columns).map(|i| (0.7 * i as f64 + phase).sin() as f32).collect();
+        Tensor::from_slice(&values).view([rows, columns])
+    }
+
+    /// Against plain PyTorch's sums and inverse (`tests/golden/erasure.py`).
+    #[test]
+    fn the_closed_form_is_the_formula_s() {
+        let golden: Value =
+            serde_json::from_str(include_str!("../../tests/golden/erasure.json")).unwrap();
+        for case in golden["uce"].as_array().unwrap() {
+            let number = |key: &str| case[key].as_f64().unwrap();
+            let uce = Uce {
+                lambda: number("lambda"),
+                erase_scale: number("erase"),
+                preserve_scale: number("preserve"),
+                ..Uce::default()
+            };
+            let (concept, guide) = (wave(3, 6, 0.5), wave(3, 6, 1.1));
+            let solution = uce.solution(concept, &guide, Some(wave(5, 6, 2.3))).unwrap();
+            let (edited, _) = solution.edited(&wave(4, 6, 0.1));
+            for (i, wanted) in case["weight"].as_array().unwrap().iter().enumerate() {
+                let found = edited.double_value(&[i as i64 / 6, i as i64 % 6]);
+                assert!((found - wanted.as_f64().unwrap()).abs() < 1e-5, "{i}: {found} {wanted}");
+            }
+        }
+    }
+
+    #[test]
+    fn where_nothing_counts_but_the_concept_it_reads_its_guide() {
+        let uce = Uce { lambda: 1e-6, preserve_scale: 0.0, ..Uce::default() };
+        let (concept, guide, weight) = (wave(2, 6, 0.5), wave(2, 6, 1.1), wave(4, 6, 0.1));
+        let solution = uce.solution(concept.shallow_clone(), &guide, None).unwrap();
+        let (edited, (left, _)) = solution.edited(&weight);
+        let read = |rows: &Tensor, weight: &Tensor| rows.matmul(&weight.transpose(0, 1));
+        let apart = (read(&concept, &edited) - read(&guide, &weight)).abs().max();
+        assert!(apart.double_value(&[]) < 1e-3 && left < 1e-3, "{apart:?} {left}");
     }
 }

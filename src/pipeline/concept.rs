@@ -43,9 +43,9 @@ pub struct ConceptSettings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keep_pictures: Option<usize>,
     /// A folder with those pictures; without it the model draws them. Of classes in
-    /// `UnlearnCanvas`' layout `STYLE/OBJECT/n.png`. Of pairs `forget/` and `keep/`; what each shows
-    /// is said in a text file beside it (`1.png`, `1.txt`), which may be missing where there is one
-    /// prompt.
+    /// `UnlearnCanvas`' layout `STYLE/OBJECT/n.png`. Of pairs `forget/` and `keep/`; what each
+    /// shows is said in a text file beside it (`1.png`, `1.txt`), which may be missing where there
+    /// is one prompt.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pictures: Option<PathBuf>,
     /// Whether the model may draw sensitive pictures to learn from into the run's folder.
@@ -63,8 +63,8 @@ pub struct ConceptSettings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub samples: Option<usize>,
     /// A CSV with the columns `seed` and `shows` (1 or 0) instead of a labeller's word: what `unsee
-    /// label` writes. Or a folder of samples that were sorted into its folders `shows` and `others`.
-    /// It says what shows the one thing that is to be forgotten.
+    /// label` writes. Or a folder of samples that were sorted into its folders `shows` and
+    /// `others`. It says what shows the one thing that is to be forgotten.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub labels: Option<PathBuf>,
 }

@@ -77,8 +77,8 @@ pub struct Pipeline {
     /// The seed of erasures and attacks; seeds of pictures are in `answers` or `prompts`.
     #[serde(default)]
     pub seed: u64,
-    /// What is edited; `miniature`, and where latents are measured `miniature-gan`, where nothing is
-    /// said.
+    /// What is edited; `miniature`, and where latents are measured `miniature-gan`, where nothing
+    /// is said.
     #[serde(default)]
     pub model: ModelSettings,
     /// What is to be forgotten.
@@ -124,9 +124,21 @@ impl Pipeline {
     /// What is no TOML, an unknown key, a key of old, a value of the wrong type, settings that
     /// cannot work, that contradict each other or that are without effect.
     pub fn parse(path: &str, text: &str, sets: &[String]) -> Result<Self, Error> {
+        Self::read(path, text, sets, true)
+    }
+
+    /// Reads a pipeline of which only the erasure is run: nobody needs to judge.
+    ///
+    /// # Errors
+    /// As [`Self::parse`].
+    pub fn parse_erasure(path: &str, text: &str, sets: &[String]) -> Result<Self, Error> {
+        Self::read(path, text, sets, false)
+    }
+
+    fn read(path: &str, text: &str, sets: &[String], judged: bool) -> Result<Self, Error> {
         let mut pipeline: Self = overridden(path, text, sets)?;
         pipeline.fill_in();
-        pipeline.check().map_err(|error| match error {
+        pipeline.check(judged).map_err(|error| match error {
             Error::Pipeline(why) => Error::Pipeline(format!("{path}: {why}")),
             other => other,
         })?;
@@ -171,7 +183,7 @@ impl Pipeline {
         }
     }
 
-    fn check(&self) -> Result<(), Error> {
+    fn check(&self, judged: bool) -> Result<(), Error> {
         let wrong = |why: String| Err(Error::Pipeline(why));
         let tables = [
             ("answers", self.answers.is_some()),
@@ -197,7 +209,7 @@ impl Pipeline {
             Judged::Prompts(prompts) => {
                 prompts.check().map_err(Error::Pipeline)?;
                 self.concept.check_pairs()?;
-                self.judge.check_prompts().map_err(Error::Pipeline)
+                if judged { self.judge.check_prompts().map_err(Error::Pipeline) } else { Ok(()) }
             }
             Judged::Latents(latents) => {
                 let targets = self.concept.check_samples(&self.judge)?;

@@ -13,9 +13,9 @@ const MOST: usize = 32;
 /// want some.
 const SHARE: f64 = 0.85;
 
-/// The number of pictures to draw at once where none is larger than `request`. Where it was measured
-/// once, the run's record keeps it: with 16-bit numbers a picture's last bits may depend on its
-/// company.
+/// The number of pictures to draw at once where none is larger than `request`. Where it was
+/// measured once, the run's record keeps it: with 16-bit numbers a picture's last bits may depend
+/// on its company.
 ///
 /// # Errors
 /// A picture that cannot be drawn.

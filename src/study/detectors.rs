@@ -1,5 +1,5 @@
-//! Who says whether a concept is in a picture: opened as the pipeline says, and measured on pictures
-//! whose truth is known.
+//! Who says whether a concept is in a picture: opened as the pipeline says, and measured on
+//! pictures whose truth is known.
 
 use std::path::{Path, PathBuf};
 

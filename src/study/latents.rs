@@ -1,5 +1,5 @@
-//! Studies of what a GAN's samples show: labelled samples are learned from, and the same latents are
-//! drawn before and after.
+//! Studies of what a GAN's samples show: labelled samples are learned from, and the same latents
+//! are drawn before and after.
 
 use std::path::{Path, PathBuf};
 

@@ -62,8 +62,8 @@ pub(super) fn read(
     Ok(images)
 }
 
-/// `n` of the pictures with their prompts: the first of each prompt, then the second of each, and so
-/// on.
+/// `n` of the pictures with their prompts: the first of each prompt, then the second of each, and
+/// so on.
 pub(super) fn in_turn(
     images: Vec<PromptedImage>,
     prompts: &[String],
