@@ -12,9 +12,9 @@ use unsee::erasure::{
     AdaptThenUnlearn, Adaptation, Context, Distance, Feedback, Method as _, Repulsion,
     StopSettings, Task,
 };
-use unsee::generator::{Generator as _, ImageRequest, Model, StyleGan2, Synthesizer};
+use unsee::generator::{Generator as _, ImageRequest, Model, StyleGan2, Synthesizer as _};
 use unsee::model::Builder;
-use unsee::model::stylegan2::{Config, Discriminator, Generator};
+use unsee::model::stylegan2::{Discriminator, GeneratorNetwork, StyleGan2Config};
 use unsee::torch::{Compute, Device, Peak, Precision, Tensor};
 use unsee::training::{FixedImages, GanConfig, GanTraining, TrainConfig, train_gan};
 use unsee::watch::{Quiet, Watch};
@@ -43,9 +43,10 @@ impl Watch for Times {
 impl Times {
     /// Mean seconds of a step, without the first one.
     fn step(&self, what: &str) -> f64 {
-        let own = self.0.iter().rfind(|(name, _)| name == what).map_or(&[][..], |(_, times)| times);
-        let [_, first, .., last] = own else { return f64::NAN };
-        (*last - *first).as_secs_f64() / (own.len() - 2) as f64
+        let found = self.0.iter().rfind(|(name, _)| name == what);
+        let times = found.map_or(&[][..], |(_, times)| times);
+        let [_, first, .., last] = times else { return f64::NAN };
+        (*last - *first).as_secs_f64() / (times.len() - 2) as f64
     }
 }
 
@@ -62,40 +63,54 @@ fn main() -> Result<(), Failure> {
     unsee::torch::keep_memory();
     let compute = Compute::new(device, Precision::choose(Some(Precision::F32), device)?);
     let config = if channels == "f" {
-        Config::published(size, 512, 8, 2.0)
+        StyleGan2Config::published(size, 512, 8, 2.0)
     } else {
         let channels = channels.split(',').map(str::parse).collect::<Result<_, _>>()?;
-        Config { size, style_dim: 128, mapping_layers: 4, channels, group: 4, clamp: None }
+        StyleGan2Config { size, style_dim: 128, mapping_layers: 4, channels, group: 4, clamp: None }
     };
 
     // Random weights, in a file as they would come.
     let folder = std::env::temp_dir().join(format!("gan-speed-{}", std::process::id()));
     let file = folder.join("stylegan2.safetensors");
     {
-        let g = Generator::new(&config, Builder::fresh(1, Device::CPU))?;
+        let g = GeneratorNetwork::new(&config, Builder::fresh(1, Device::CPU))?;
         let d = Discriminator::new(&config, Builder::fresh(2, Device::CPU))?;
-        let named = |prefix: &'static str, own: Vec<(String, Tensor)>| {
-            own.into_iter().map(move |(name, tensor)| (format!("{prefix}.{name}"), tensor))
+        let named = |prefix: &'static str, tensors: Vec<(String, Tensor)>| {
+            tensors.into_iter().map(move |(name, tensor)| (format!("{prefix}.{name}"), tensor))
         };
         let all: Vec<_> = named("g_ema", g.parameters().named())
             .chain(named("d", d.parameters().named()))
             .collect();
         save(&file, &all, &[])?;
     }
-    let outcome = measure(&file, compute, (batch, steps));
+    let outcome = measure(&file, compute, batch, steps);
     std::fs::remove_dir_all(folder)?;
     outcome
+}
+
+/// One row of the results.
+fn say(what: &str, value: f64, unit: &str) {
+    println!("{{\"what\": \"{what}\", \"value\": {value}, \"unit\": \"{unit}\"}}");
 }
 
 fn measure(
     file: &std::path::Path,
     compute: Compute,
-    (batch, steps): (i64, u64),
+    batch: i64,
+    steps: u64,
 ) -> Result<(), Failure> {
-    let say = |what: &str, value: f64, unit: &str| {
-        println!("{{\"what\": \"{what}\", \"value\": {value}, \"unit\": \"{unit}\"}}");
-    };
     let mut model = StyleGan2::load(file, compute)?;
+    measure_drawing(&model)?;
+    let gan = GanConfig { batch, style_mixing: 0.0, ..GanConfig::default() };
+    measure_training(&model, &gan, steps)?;
+    // Around each other: whatever comes later is a little slower in a long process.
+    for models in [5, 1, 5] {
+        measure_unlearning(&mut model, &gan, models, steps)?;
+    }
+    Ok(())
+}
+
+fn measure_drawing(model: &StyleGan2) -> Result<(), Failure> {
     let side = model.card().side;
     for n in [1_u64, 16, 64] {
         let requests: Vec<ImageRequest> =
@@ -112,83 +127,91 @@ fn measure(
             "pictures/s",
         );
     }
+    Ok(())
+}
 
-    let gan = GanConfig { batch, style_mixing: 0.0, ..GanConfig::default() };
+/// A GAN training on pictures of the generator's own.
+fn measure_training(model: &StyleGan2, gan: &GanConfig, steps: u64) -> Result<(), Failure> {
+    let compute = model.compute();
     let real_images =
         FixedImages::new(&model.sample(&(0..64).collect::<Vec<u64>>())?, compute.device);
     let parameters = model.parameters();
     let discriminator = model.discriminator()?;
     let all: Vec<Tensor> = parameters
         .iter()
-        .map(|(_, own)| own.shallow_clone())
-        .chain(discriminator.parameters().named_leaves().into_iter().map(|(_, own)| own))
+        .map(|(_, parameter)| parameter.shallow_clone())
+        .chain(discriminator.parameters().named_leaves().into_iter().map(|(_, leaf)| leaf))
         .collect();
-    let train = |on: bool| all.iter().for_each(|own| drop(own.set_requires_grad(on)));
+    let train = |on: bool| all.iter().for_each(|tensor| drop(tensor.set_requires_grad(on)));
     train(true);
     Peak::reset(compute.device);
     let mut times = Times::default();
-    let networks = (model.network(), discriminator);
     let training = GanTraining {
         parameters,
-        ..GanTraining::between("training", networks, &real_images, &gan)
+        ..GanTraining::between("training", model.network(), discriminator, &real_images, gan)
     };
     train_gan(training, &TrainConfig::constant(steps + 1, 2e-3, 0), compute, None, &mut times)?;
-    say(&format!("training step, batch {batch}"), times.step("training"), "s");
+    say(&format!("training step, batch {}", gan.batch), times.step("training"), "s");
     let peak = Peak::read(compute.device);
     let bytes = if compute.device.is_cuda() { peak.device } else { peak.host };
     say("peak memory of training", bytes as f64 / f64::from(1 << 20), "MiB");
     train(false);
+    Ok(())
+}
 
-    // Around each other: whatever comes later is a little slower in a long process.
-    for models in [5, 1, 5] {
-        let seeds: Vec<u64> = (0..32).collect();
-        let feedback = Feedback {
-            concept: "nothing".to_owned(),
-            negatives: seeds.clone(),
-            positives: seeds,
-            seed: 0,
-            evaluator: None,
-        };
-        let method = AdaptThenUnlearn {
-            adapt: Adaptation {
-                models,
-                steps: 1,
-                lambda: 0.0,
-                gan: gan.clone(),
-                ..Adaptation::default()
-            },
-            steps: steps + 1,
+/// Stage 2 of Adapt-then-Unlearn, away from so many adapted models.
+fn measure_unlearning(
+    model: &mut StyleGan2,
+    gan: &GanConfig,
+    models: usize,
+    steps: u64,
+) -> Result<(), Failure> {
+    let seeds: Vec<u64> = (0..32).collect();
+    let feedback = Feedback {
+        concept: "nothing".to_owned(),
+        negatives: seeds.clone(),
+        positives: seeds,
+        seed: 0,
+        evaluator: None,
+    };
+    let method = AdaptThenUnlearn {
+        adapt: Adaptation {
+            models,
+            steps: 1,
+            lambda: 0.0,
             gan: gan.clone(),
-            // The contest and the repulsion alone, as the peer has them.
-            cooldown: 0.0,
-            oversample: 0.0,
-            retain_weight: 0.0,
-            negative_share: 0.0,
-            repulsion: Repulsion {
-                distance: Distance::Paper,
-                gamma: Some(0.1),
-                ..Repulsion::default()
-            },
-            stop: StopSettings { every: 0, ..StopSettings::default() },
-            ..AdaptThenUnlearn::default()
-        };
-        let mut times = Times::default();
-        let model: &mut dyn Synthesizer = &mut model;
-        let task = Task {
-            concept: "x",
-            pairs: &[],
-            keep: &[],
-            seed: 0,
-            images: None,
-            feedback: Some(&feedback),
-        };
-        let mut context = Context { state: None, label: "adapt-then-unlearn", watch: &mut times };
-        method.erase(Model::Gan(model), &task, &mut context)?;
-        say(
-            &format!("stage 2 step, {models} adapted, batch {batch}"),
-            times.step("unlearning"),
-            "s",
-        );
-    }
+            ..Adaptation::default()
+        },
+        steps: steps + 1,
+        gan: gan.clone(),
+        // The GAN training and the repulsion alone, as the peer has them.
+        cooldown: 0.0,
+        oversample: 0.0,
+        retain_weight: 0.0,
+        negative_share: 0.0,
+        repulsion: Repulsion {
+            distance: Distance::Paper,
+            gamma: Some(0.1),
+            ..Repulsion::default()
+        },
+        stop: StopSettings { every: 0, ..StopSettings::default() },
+        ..AdaptThenUnlearn::default()
+    };
+    let mut times = Times::default();
+    let task = Task {
+        concept: "x",
+        pairs: &[],
+        keep: &[],
+        seed: 0,
+        images: None,
+        feedback: Some(&feedback),
+    };
+    let mut context = Context { state: None, label: "adapt-then-unlearn", watch: &mut times };
+    method.erase(Model::Gan(model), &task, &mut context)?;
+    say(
+        &format!("stage 2 step, {models} adapted, batch {}", gan.batch),
+        times.step("unlearning"),
+        "s",
+    );
     Ok(())
 }

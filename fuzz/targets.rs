@@ -121,7 +121,7 @@ pub fn names(bytes: &[u8]) {
         {
             read_all(part);
         }
-        let _ = unsee::model::stylegan2::Config::of(&gan.generator);
+        let _ = unsee::model::stylegan2::StyleGan2Config::of(&gan.generator);
     }
     let inward = unet_names_of_compvis(weights.names());
     let _ = weights.names().filter_map(&inward).count();

@@ -16,7 +16,7 @@ use serde_json::Value;
 pub enum Rule {
     /// It is read, and done as it says.
     Honoured,
-    /// Whatever it says changes no picture and no verdict here; the text says why.
+    /// Whatever it says changes no picture and no result here; the text says why.
     Harmless(&'static str),
     /// Only these values (in JSON) are built here; any other is refused, with this advice. Of a
     /// list each element is looked at.
@@ -53,7 +53,7 @@ impl Class {
 
     /// What is done about a field; `None` for one that nobody has heard of.
     pub fn rule(&self, name: &str) -> Option<Rule> {
-        self.iter().find(|(own, _)| *own == name).map(|(_, rule)| *rule)
+        self.iter().find(|(field, _)| *field == name).map(|(_, rule)| *rule)
     }
 }
 
@@ -200,7 +200,7 @@ fn is_one_of(value: &Value, wanted: &[&str]) -> bool {
     let equal = |wanted: &&str| {
         let wanted: Value = serde_json::from_str(wanted).unwrap_or_default();
         match (value.as_f64(), wanted.as_f64()) {
-            (Some(own), Some(other)) => own.total_cmp(&other).is_eq(),
+            (Some(number), Some(other)) => number.total_cmp(&other).is_eq(),
             _ => *value == wanted,
         }
     };

@@ -6,11 +6,11 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// What is half written just now.
-static HALVES: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+/// What is written just now and not whole yet.
+static PARTIAL: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
-fn halves() -> MutexGuard<'static, BTreeSet<PathBuf>> {
-    HALVES.lock().unwrap_or_else(PoisonError::into_inner)
+fn partial_files() -> MutexGuard<'static, BTreeSet<PathBuf>> {
+    PARTIAL.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What the names of half-written files and folders begin with: behind it the number of the process
@@ -26,7 +26,7 @@ impl PartialFile {
         make: impl FnOnce(&str) -> Result<T>,
         path: impl Fn(&T) -> PathBuf,
     ) -> Result<(T, Self)> {
-        let mut all = halves();
+        let mut all = partial_files();
         let made = make(&format!("{PREFIX}{}-", std::process::id()))?;
         let path = path(&made);
         all.insert(path.clone());
@@ -36,21 +36,21 @@ impl PartialFile {
 
 impl Drop for PartialFile {
     fn drop(&mut self) {
-        halves().remove(&self.0);
+        partial_files().remove(&self.0);
     }
 }
 
 /// Removes everything that is half written, because the process ends now. Nothing can be begun
 /// after that.
 pub fn abandon() {
-    let all = halves();
+    let all = partial_files();
     for path in all.iter() {
         drop(fs_err::remove_file(path).or_else(|_| fs_err::remove_dir_all(path)));
     }
     std::mem::forget(all);
 }
 
-/// Removes what processes that are dead left half written in a folder, and in the folders inside
+/// Removes what processes that have ended left half written in a folder, and in the folders inside
 /// where `deep`.
 ///
 /// # Errors
@@ -196,14 +196,14 @@ mod tests {
     }
 
     #[test]
-    fn what_the_dead_left_is_swept() {
+    fn what_ended_processes_left_is_removed() {
         let folder = tempfile::tempdir().unwrap();
         let make = |name: &str| fs_err::File::create(folder.path().join(name)).unwrap();
         fs_err::create_dir(folder.path().join("inside")).unwrap();
-        let own = format!(".half-{}-x", std::process::id());
+        let running = format!(".half-{}-x", std::process::id());
         // No process has so large a number.
         for name in
-            [".half-4294967295-x", ".half-abcdef", &own, "kept", "inside/.half-4294967295-y"]
+            [".half-4294967295-x", ".half-abcdef", &running, "kept", "inside/.half-4294967295-y"]
         {
             make(name);
         }
@@ -212,7 +212,7 @@ mod tests {
         let mut left: Vec<_> =
             fs_err::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
         left.sort();
-        assert_eq!(left, [own.as_str(), "inside", "kept"]);
+        assert_eq!(left, [running.as_str(), "inside", "kept"]);
         assert_eq!(fs_err::read_dir(folder.path().join("inside")).unwrap().count(), 0);
     }
 

@@ -11,6 +11,7 @@ pub mod generator;
 pub mod hub;
 pub mod judge;
 pub mod measure;
+pub mod miniature;
 pub mod model;
 pub mod pictures;
 pub mod pipeline;

@@ -35,10 +35,10 @@ impl Watch for Quiet {
 /// Remembers the warnings.
 #[cfg(test)]
 #[derive(Debug, Default)]
-pub(crate) struct Listening(pub(crate) Vec<String>);
+pub(crate) struct WarningRecorder(pub(crate) Vec<String>);
 
 #[cfg(test)]
-impl Watch for Listening {
+impl Watch for WarningRecorder {
     fn begin(&mut self, _what: &str, _total: u64) {}
     fn at(&mut self, _done: u64, _note: &str) {}
     fn warn(&mut self, message: &str) {
@@ -52,10 +52,10 @@ impl Watch for Listening {
 /// Interrupts after some steps; the second number is how many are done.
 #[cfg(test)]
 #[derive(Debug)]
-pub(crate) struct Impatient(pub(crate) u64, pub(crate) u64);
+pub(crate) struct InterruptAfter(pub(crate) u64, pub(crate) u64);
 
 #[cfg(test)]
-impl Watch for Impatient {
+impl Watch for InterruptAfter {
     fn begin(&mut self, _what: &str, _total: u64) {}
     fn at(&mut self, done: u64, _note: &str) {
         self.1 = done;

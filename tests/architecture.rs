@@ -20,9 +20,13 @@ const ROOMS: &[(&str, &[&str])] = &[
         "generator",
         &["torch", "weights", "model", "sampler", "text", "pictures", "watch", "files", "fields"],
     ),
+    ("training", &["torch", "weights", "model", "watch", "files"]),
     (
-        "training",
-        &["torch", "weights", "model", "sampler", "text", "pictures", "watch", "canvas", "files"],
+        "miniature",
+        &[
+            "torch", "weights", "model", "sampler", "text", "pictures", "watch", "canvas", "files",
+            "training",
+        ],
     ),
     (
         "erasure",
@@ -109,7 +113,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "sampler",
             "generator",
             "hub",
-            "training",
+            "miniature",
             "judge",
             "measure",
             "report",

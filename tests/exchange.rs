@@ -159,11 +159,11 @@ fn round_trips_are_equal_to_the_bit() {
     }
     // folder → edit → folder: what differs is found by comparing whole models
     let (one, alone, two) = (at("one0"), at("edits/style-Mosaic-salun.safetensors"), at("again"));
-    let laid = base.lay(&adapter(&one), EmaChoice::Auto).unwrap().edit;
-    write(&base, &laid, None, &alone, Format::Edit);
+    let merged = base.merge(&adapter(&one), EmaChoice::Auto).unwrap().edit;
+    write(&base, &merged, None, &alone, Format::Edit);
     write(
         &base,
-        &base.lay(&adapter(&alone), EmaChoice::Auto).unwrap().edit,
+        &base.merge(&adapter(&alone), EmaChoice::Auto).unwrap().edit,
         None,
         &two,
         Format::Folder,
@@ -172,12 +172,12 @@ fn round_trips_are_equal_to_the_bit() {
     let bytes = |path: &Path| fs_err::metadata(path).unwrap().len();
     assert!(bytes(&alone) * 2 < bytes(&one.join("unet/diffusion_pytorch_model.safetensors")));
     // and through a single file as what goes onto the base
-    let laid = base.lay(&adapter(&at("file0.safetensors")), EmaChoice::Auto).unwrap().edit;
+    let merged = base.merge(&adapter(&at("file0.safetensors")), EmaChoice::Auto).unwrap().edit;
     let differ = all(&open(&one))
         .iter()
         .filter(|(name, new)| !new.equal(&base.tensor(name).unwrap()))
         .count();
-    assert_eq!(laid.tensors.len(), differ);
+    assert_eq!(merged.tensors.len(), differ);
 
     // Files say what they are.
     let about = Weights::open(&at("file0.safetensors")).unwrap().metadata();
@@ -189,7 +189,7 @@ fn round_trips_are_equal_to_the_bit() {
     let again =
         Edited { base: &base, edit: &edit, kind: None }.export(&two, Format::Folder, &mut Quiet);
     assert!(matches!(again, Err(Error::Occupied(_))));
-    let error = open(&at("one1")).lay(&adapter(&alone), EmaChoice::Auto).unwrap_err().to_string();
+    let error = open(&at("one1")).merge(&adapter(&alone), EmaChoice::Auto).unwrap_err().to_string();
     assert!(error.contains("another") || error.contains("base"), "{error}");
 }
 
@@ -211,15 +211,15 @@ fn a_lora_of_full_rank_is_the_edit() {
             .unwrap();
         assert_eq!(kept.len(), edit.tensors.len() + 1);
         assert!(kept.iter().all(|part| (part.energy - 1.0).abs() < 1e-9), "{kept:?}");
-        let laid = base.lay(&adapter(&path), EmaChoice::Auto).unwrap().edit;
-        assert_eq!(laid.tensors.len(), edit.tensors.len());
+        let merged = base.merge(&adapter(&path), EmaChoice::Auto).unwrap().edit;
+        assert_eq!(merged.tensors.len(), edit.tensors.len());
         for (name, wanted) in &edit.tensors {
-            let found = &laid.tensors.iter().find(|(own, _)| own == name).unwrap().1;
+            let found = &merged.tensors.iter().find(|(own, _)| own == name).unwrap().1;
             let apart = (found - wanted).abs().max().double_value(&[]);
             assert!(apart < 1e-6, "{name}: {apart}");
         }
         // Half of it is half of the change.
-        let half = base.lay(&[Adapter { path, strength: 0.5 }], EmaChoice::Auto).unwrap().edit;
+        let half = base.merge(&[Adapter { path, strength: 0.5 }], EmaChoice::Auto).unwrap().edit;
         let (name, wanted) = &edit.tensors[0];
         let own = base.tensor(name).unwrap().to_kind(Kind::Float);
         let found = &half.tensors.iter().find(|(own, _)| own == name).unwrap().1;
@@ -241,9 +241,9 @@ fn parts_of_a_model_are_found_under_other_programs_names() {
     let edit = edit(&base);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("part.safetensors");
-    let laid = |tensors: &[(String, Tensor)]| {
+    let merged = |tensors: &[(String, Tensor)]| {
         save(&path, tensors, &[]).unwrap();
-        base.lay(&adapter(&path), EmaChoice::Auto)
+        base.merge(&adapter(&path), EmaChoice::Auto)
     };
     let inside = |component: &str| -> Vec<(String, Tensor)> {
         let strip = |(name, tensor): &(String, Tensor)| {
@@ -256,7 +256,7 @@ fn parts_of_a_model_are_found_under_other_programs_names() {
     };
     // ESD's and UCE's files: diffusers' names of a part of the UNet
     let unet = inside("unet");
-    let found = laid(&unet).unwrap().edit;
+    let found = merged(&unet).unwrap().edit;
     assert_eq!(found.tensors.len(), unet.len());
     assert!(found.tensors.iter().all(|(name, _)| name.starts_with("unet.")));
     // AdvUnlearn's: the encoder behind its component's name, and once more without
@@ -265,7 +265,7 @@ fn parts_of_a_model_are_found_under_other_programs_names() {
         text.iter().map(|(name, t)| (format!("text_encoder.{name}"), t.shallow_clone())).collect();
     let bare = |name: &str| name.strip_prefix("text_model.").unwrap_or(name).to_owned();
     twice.extend(text.iter().map(|(name, t)| (bare(name), t.shallow_clone())));
-    assert_eq!(laid(&twice).unwrap().edit.tensors.len(), text.len());
+    assert_eq!(merged(&twice).unwrap().edit.tensors.len(), text.len());
     // CompVis' names of a part of the UNet
     let theirs = unsee::weights::to_compvis("unet", &inside_all(&base)).unwrap();
     let some: Vec<(String, Tensor)> = theirs
@@ -273,15 +273,15 @@ fn parts_of_a_model_are_found_under_other_programs_names() {
         .filter(|(name, _)| name.contains("attn2"))
         .map(|(name, t)| (name, t.to_kind(Kind::Float) + 1.0))
         .collect();
-    let found = laid(&some).unwrap().edit;
+    let found = merged(&some).unwrap().edit;
     assert_eq!(found.tensors.len(), some.len());
     assert!(found.tensors.iter().all(|(name, _)| name.contains("attn2")));
     // Nothing fits: both sides' names are shown.
-    let error = laid(&[("some.thing".to_owned(), Tensor::from(1.0))]).unwrap_err().to_string();
+    let error = merged(&[("some.thing".to_owned(), Tensor::from(1.0))]).unwrap_err().to_string();
     assert!(error.contains("some.thing") && error.contains("text_encoder."), "{error}");
     // Another shape
     let name = unet[0].0.clone();
-    let error = laid(&[(name.clone(), Tensor::from_slice(&[1.0_f32]))]).unwrap_err().to_string();
+    let error = merged(&[(name.clone(), Tensor::from_slice(&[1.0_f32]))]).unwrap_err().to_string();
     assert!(error.contains(&name), "{error}");
 }
 

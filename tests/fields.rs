@@ -76,8 +76,8 @@ fn of_nothing<T: serde::de::DeserializeOwned + serde::Serialize>() -> Value {
 fn what_is_not_said_is_python_s_default_and_what_is_read_is_honoured() {
     let golden = golden();
     for (name, own) in [
-        ("UNet2DConditionModel", of_nothing::<unet::Config>()),
-        ("AutoencoderKL", of_nothing::<vae::Config>()),
+        ("UNet2DConditionModel", of_nothing::<unet::UnetConfig>()),
+        ("AutoencoderKL", of_nothing::<vae::VaeConfig>()),
         ("CLIPTextConfig", of_nothing::<clip::TextConfig>()),
         ("CLIPVisionConfig", of_nothing::<clip::VisionConfig>()),
     ] {

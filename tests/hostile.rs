@@ -35,10 +35,10 @@ fn shards(path: &Path) -> Result<(), String> {
     Weights::open_sharded(path).map(drop).map_err(|error| error.to_string())
 }
 
-fn lay(path: &Path) -> Result<(), String> {
+fn merge(path: &Path) -> Result<(), String> {
     let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/miniature");
     let base = Checkpoint::open(&models.as_path().into()).unwrap();
-    base.lay(&[Adapter { path: path.to_owned(), strength: 1.0 }], EmaChoice::Auto)
+    base.merge(&[Adapter { path: path.to_owned(), strength: 1.0 }], EmaChoice::Auto)
         .map(drop)
         .map_err(|error| error.to_string())
 }
@@ -499,7 +499,7 @@ fn models(make: &Maker) -> Vec<Case> {
                     &[4, 2],
                 )],
             ),
-            lay,
+            merge,
             "one of its two",
         ),
         (
@@ -511,7 +511,7 @@ fn models(make: &Maker) -> Vec<Case> {
                     ("lora_unet_no_such.lora_down.weight", &[2, 4]),
                 ],
             ),
-            lay,
+            merge,
             "SDXL",
         ),
         (
@@ -523,22 +523,22 @@ fn models(make: &Maker) -> Vec<Case> {
                     ("lora_unet_conv_in.lora_down.weight", &[2, 4]),
                 ],
             ),
-            lay,
+            merge,
             "conv_in",
         ),
-        ("LoHa", make.tensors("loha.safetensors", &[("lora_unet_conv_in.hada_w1_a", &[4, 2])]), lay, "LoHa"),
+        ("LoHa", make.tensors("loha.safetensors", &[("lora_unet_conv_in.hada_w1_a", &[4, 2])]), merge, "LoHa"),
         (
             "an edit of a base in letters",
             make.edit("edits/style-Mosaic-salun.safetensors", "a\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}"),
-            lay,
+            merge,
             "the edit was made for",
         ),
-        ("nothing of the base", make.tensors("none.safetensors", &[("foo", &[4])]), lay, "the base \
+        ("nothing of the base", make.tensors("none.safetensors", &[("foo", &[4])]), merge, "the base \
             has"),
         (
             "another shape than the base",
             make.tensors("shaped.safetensors", &[("conv_in.bias", &[4])]),
-            lay,
+            merge,
             "conv_in.bias",
         ),
     ]

@@ -137,7 +137,7 @@ fn autoencoder() {
 #[test]
 fn safety_checker() {
     let case = &golden()["safety checker"];
-    let config: safety::Config = config(case);
+    let config: safety::SafetyCheckerConfig = config(case);
     let checker = built(
         |b| safety::SafetyChecker::new(&config, b).unwrap(),
         safety::SafetyChecker::parameters,
@@ -153,7 +153,7 @@ fn safety_checker() {
 #[test]
 fn the_safety_checker_s_verdict() {
     let case = &golden()["safety checker"];
-    let config: safety::Config = config(case);
+    let config: safety::SafetyCheckerConfig = config(case);
     let folder = tempfile::tempdir().unwrap();
     let fresh = safety::SafetyChecker::new(&config, Builder::fresh(0, Device::CPU)).unwrap();
     formula(fresh.parameters(), &folder.path().join("model.safetensors"));
@@ -207,7 +207,7 @@ fn unknown_blocks_are_named() {
     let case = &golden()["unet 1.x"];
     let mut value = case["config"].clone();
     value["down_block_types"][0] = "AttnDownBlock2D".into();
-    let config: unet::Config = serde_json::from_value(value).unwrap();
+    let config: unet::UnetConfig = serde_json::from_value(value).unwrap();
     let error = unet::UNet::new(&config, Builder::fresh(0, Device::CPU)).unwrap_err().to_string();
     assert!(error.contains("AttnDownBlock2D") && error.contains("CrossAttnDownBlock2D"), "{error}");
 }
@@ -215,7 +215,7 @@ fn unknown_blocks_are_named() {
 #[test]
 fn a_missing_or_misshapen_tensor_is_named() {
     let case = &golden()["vae"];
-    let config: vae::Config = config(case);
+    let config: vae::VaeConfig = config(case);
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("w.safetensors");
     let fresh = vae::Vae::new(&config, Builder::fresh(0, Device::CPU)).unwrap();

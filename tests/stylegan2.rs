@@ -8,7 +8,7 @@ use std::path::Path;
 use serde_json::Value;
 use unsee::generator::{Format, export_gan};
 use unsee::model::Builder;
-use unsee::model::stylegan2::{Config, Discriminator, Generator, Noise};
+use unsee::model::stylegan2::{Discriminator, GeneratorNetwork, Noise, StyleGan2Config};
 use unsee::torch::{Device, Kind, Tensor, grad, grad_of_grad, set_threads};
 use unsee::weights::{Edit, Weights, read_stylegan, save};
 
@@ -103,10 +103,10 @@ fn the_formula_is_the_reference_s() {
 fn pictures_logits_and_derivatives_are_the_reference_s() {
     let golden = golden();
     let folder = tempfile::tempdir().unwrap();
-    let config = Config::published(16, 32, 2, 2.0);
+    let config = StyleGan2Config::published(16, 32, 2, 2.0);
     let g = weights(&golden, "generator_parameters", 1, folder.path());
     let d = weights(&golden, "discriminator_parameters", 500, folder.path());
-    let g = Generator::new(&config, Builder::load(&g, Device::CPU)).unwrap();
+    let g = GeneratorNetwork::new(&config, Builder::load(&g, Device::CPU)).unwrap();
     let d = Discriminator::new(&config, Builder::load(&d, Device::CPU)).unwrap();
     g.parameters().train(true);
     d.parameters().train(true);
@@ -165,8 +165,8 @@ fn the_published_sizes() {
         (256, 512, 1.0, 110, 24.77),
         (1024, 512, 2.0, 138, 30.37),
     ] {
-        let config = Config::published(size, dim, 8, multiplier);
-        let g = Generator::new(&config, Builder::fresh(0, Device::CPU)).unwrap();
+        let config = StyleGan2Config::published(size, dim, 8, multiplier);
+        let g = GeneratorNetwork::new(&config, Builder::fresh(0, Device::CPU)).unwrap();
         assert_eq!(g.parameters().iter().count(), tensors);
         assert!(
             (g.parameters().count() as f64 / 1e6 - numbers).abs() < 0.006,
@@ -174,7 +174,7 @@ fn the_published_sizes() {
             g.parameters().count()
         );
     }
-    let config = Config::published(256, 512, 8, 2.0);
+    let config = StyleGan2Config::published(256, 512, 8, 2.0);
     let d = Discriminator::new(&config, Builder::fresh(0, Device::CPU)).unwrap();
     assert!(
         (d.parameters().count() as f64 / 1e6 - 28.86).abs() < 0.006,
@@ -182,11 +182,11 @@ fn the_published_sizes() {
         d.parameters().count()
     );
     for wrong in [
-        Config::published(4, 32, 2, 1.0),
-        Config { size: 24, ..config.clone() },
-        Config { style_dim: 0, ..config },
+        StyleGan2Config::published(4, 32, 2, 1.0),
+        StyleGan2Config { size: 24, ..config.clone() },
+        StyleGan2Config { style_dim: 0, ..config },
     ] {
-        assert!(Generator::new(&wrong, Builder::fresh(0, Device::CPU)).is_err());
+        assert!(GeneratorNetwork::new(&wrong, Builder::fresh(0, Device::CPU)).is_err());
     }
 }
 
@@ -207,8 +207,8 @@ fn first(name: &str, mark: &str) -> f64 {
 }
 
 /// The sizes of the networks in `golden/gan`.
-fn small() -> Config {
-    Config {
+fn small() -> StyleGan2Config {
+    StyleGan2Config {
         size: 16,
         style_dim: 6,
         mapping_layers: 2,
@@ -222,20 +222,22 @@ fn small() -> Config {
 /// strength says nothing more.
 #[test]
 fn a_clamped_discriminator_saturates() {
-    let config = Config { clamp: Some(1.0), ..small() };
-    let logits = |config: &Config, strength: f64| {
+    let config = StyleGan2Config { clamp: Some(1.0), ..small() };
+    let logits = |config: &StyleGan2Config, strength: f64| {
         let d = Discriminator::new(config, Builder::fresh(3, Device::CPU)).unwrap();
         let pictures = unsee::torch::Rng::new(1).normal(&[4, 3, 16, 16]).sign() + 0.5;
         d.forward(&(pictures * strength))
     };
-    let apart = |config: &Config, a: f64, b: f64| {
+    let apart = |config: &StyleGan2Config, a: f64, b: f64| {
         (logits(config, a) - logits(config, b)).abs().max().double_value(&[])
     };
     assert!(apart(&config, 1e4, 1e5) < 1e-6);
-    assert!(apart(&Config { clamp: None, ..config.clone() }, 1e4, 1e5) > 1.0);
+    assert!(apart(&StyleGan2Config { clamp: None, ..config.clone() }, 1e4, 1e5) > 1.0);
     // Where nothing reaches it, it does nothing.
-    let (far, none) =
-        (Config { clamp: Some(1e6), ..config.clone() }, Config { clamp: None, ..config });
+    let (far, none) = (
+        StyleGan2Config { clamp: Some(1e6), ..config.clone() },
+        StyleGan2Config { clamp: None, ..config },
+    );
     assert!((logits(&far, 1.0) - logits(&none, 1.0)).abs().max().double_value(&[]) < 1e-9);
 }
 
@@ -259,7 +261,7 @@ fn everyone_s_files_are_the_same_networks() {
     for name in ["zip.pt", "stream.pt", "bare.pt", "nvidia3.pkl", "nvidia4.pkl"] {
         let gan = read_stylegan(&golden_file(name)).unwrap();
         let nvidia = name.starts_with("nvidia");
-        assert_eq!(Config::of(&gan.generator).unwrap(), config, "{name}");
+        assert_eq!(StyleGan2Config::of(&gan.generator).unwrap(), config, "{name}");
         assert_eq!(
             (gan.clamp, gan.group),
             if nvidia { (Some(256.0), Some(2)) } else { (None, None) }
@@ -271,7 +273,7 @@ fn everyone_s_files_are_the_same_networks() {
         if let Some(trained) = gan.trained.filter(|_| !nvidia) {
             numbered(&trained, "raw.");
         }
-        Generator::new(&config, Builder::load(&gan.generator, Device::CPU)).unwrap();
+        GeneratorNetwork::new(&config, Builder::load(&gan.generator, Device::CPU)).unwrap();
         if let Some(discriminator) = gan.discriminator {
             numbered(&discriminator, "");
             Discriminator::new(&config, Builder::load(&discriminator, Device::CPU)).unwrap();
@@ -294,7 +296,7 @@ fn what_is_written_is_the_same_to_the_bit() {
         let before = read_stylegan(&golden_file(from)).unwrap();
         for (format, end) in [(Format::Rosinality, "pt"), (Format::Safetensors, "safetensors")] {
             let to = folder.path().join(format!("{from}.{end}"));
-            export_gan(&golden.join(from), &Edit::default(), &to, (format, None)).unwrap();
+            export_gan(&golden.join(from), &Edit::default(), &to, format, None).unwrap();
             let after = read_stylegan(&Weights::open(&to).unwrap()).unwrap();
             same(&before.generator, &after.generator);
             for (a, b) in
@@ -310,7 +312,7 @@ fn what_is_written_is_the_same_to_the_bit() {
                 assert_eq!((before.clamp, before.group), (after.clamp, after.group));
             }
             assert!(
-                export_gan(&golden.join(from), &Edit::default(), &to, (format, None)).is_err(),
+                export_gan(&golden.join(from), &Edit::default(), &to, format, None).is_err(),
                 "something was overwritten"
             );
         }
@@ -319,7 +321,8 @@ fn what_is_written_is_the_same_to_the_bit() {
         &golden.join("zip.pt"),
         &Edit::default(),
         &folder.path().join("x"),
-        (Format::Folder, None),
+        Format::Folder,
+        None,
     );
     assert!(error.unwrap_err().to_string().contains("--as rosinality"));
 }
@@ -331,7 +334,7 @@ fn a_checkpoint_has_every_tensor_that_the_reference_wants() {
     let to = folder.path().join("c.pt");
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/gan");
     let lost =
-        export_gan(&golden.join("nvidia4.pkl"), &Edit::default(), &to, (Format::Rosinality, None))
+        export_gan(&golden.join("nvidia4.pkl"), &Edit::default(), &to, Format::Rosinality, None)
             .unwrap();
     assert!(lost[0].contains("does not load ["), "{lost:?}");
     let (written, reference) = (Weights::open(&to).unwrap(), golden_file("zip.pt"));

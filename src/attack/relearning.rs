@@ -12,11 +12,11 @@ use crate::training::{
 };
 use crate::watch::Watch;
 
-/// How a concept is taught again.
+/// How a concept is learned again.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Relearning {
-    /// Pictures of the concept that it is taught with.
+    /// Pictures of the concept that it learns from.
     pub pictures: usize,
     /// Steps at most.
     pub steps: u64,
@@ -98,11 +98,11 @@ impl Attack for Relearning {
         let Model::Gan(gan) = &model else { return Ok(Vec::new()) };
         let real_images = FixedImages::new(pictures, gan.compute().device);
         let config = TrainConfig::constant(self.steps, self.lr, seed);
-        let networks = (gan.network(), gan.discriminator()?);
+        let (generator, discriminator) = (gan.network(), gan.discriminator()?);
         let training = GanTraining {
             parameters: gan.parameters(),
             early_stopping: Some(&mut curve),
-            ..GanTraining::between("relearning", networks, &real_images, &self.gan)
+            ..GanTraining::between("relearning", generator, discriminator, &real_images, &self.gan)
         };
         train_gan_and_restore(training, &config, gan.compute(), None, watch)?;
         Ok(vec![Arm { name: "concept".to_owned(), curve: curve.points }])

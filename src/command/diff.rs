@@ -88,7 +88,7 @@ impl OpenModel {
         let location = located(model)?;
         if is_gan(&location.path) {
             let mut model = opened_gan(&location.path)?;
-            let edit = said(model.lay(edits)?, watch);
+            let edit = said(model.merge(edits)?, watch);
             model.apply(&edit)?;
             return Ok(Self::Gan(model.parameters().into_iter().collect()));
         }

@@ -26,9 +26,9 @@ pub fn export(
         let edit = if edits.is_empty() {
             Edit::default()
         } else {
-            said(opened_gan(&location.path)?.lay(edits)?, watch)
+            said(opened_gan(&location.path)?.merge(edits)?, watch)
         };
-        for lost in export_gan(&location.path, &edit, to, (format, kind))? {
+        for lost in export_gan(&location.path, &edit, to, format, kind)? {
             watch.warn(&lost);
         }
         return Ok(Vec::new());

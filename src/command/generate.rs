@@ -360,7 +360,7 @@ fn gan(
     }
     let mut model = StyleGan2::load(path, compute)?;
     if !commission.edits.is_empty() {
-        let edit = said(model.lay(&commission.edits)?, watch);
+        let edit = said(model.merge(&commission.edits)?, watch);
         model.apply(&edit)?;
     }
     let hash = hash_with(&model.card().hash, &commission.edits)?;

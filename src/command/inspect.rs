@@ -53,12 +53,12 @@ pub fn fits(path: &Path, base: &ModelSettings) -> Result<String, Error> {
     let location = located(base)?;
     let adapters = [Adapter { path: path.to_path_buf(), strength: 1.0 }];
     if is_gan(&location.path) {
-        let laid = opened_gan(&location.path)?.lay(&adapters)?;
-        return Ok(format!("{} tensors would change", laid.edit.tensors.len()));
+        let merged = opened_gan(&location.path)?.merge(&adapters)?;
+        return Ok(format!("{} tensors would change", merged.edit.tensors.len()));
     }
-    let laid = Checkpoint::open(&location)?.lay(&adapters, base.ema)?;
-    let said: Vec<String> = laid.notes.into_iter().chain(laid.warnings).collect();
-    Ok(format!("{}; {} tensors would change", said.join("; "), laid.edit.tensors.len()))
+    let merged = Checkpoint::open(&location)?.merge(&adapters, base.ema)?;
+    let said: Vec<String> = merged.notes.into_iter().chain(merged.warnings).collect();
+    Ok(format!("{}; {} tensors would change", said.join("; "), merged.edit.tensors.len()))
 }
 
 /// Looks at a path, or at a model by its name.

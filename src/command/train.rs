@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use crate::miniature::{MiniatureGanRecipe, MiniatureRecipe, train_miniature, train_miniature_gan};
 use crate::pipeline::{Error as PipelineError, overridden};
 use crate::run::Error;
 use crate::run::folder::RunFolder;
 use crate::run::hashes::content_hash;
 use crate::run::record::Machine;
 use crate::torch::Compute;
-use crate::training::{miniature, miniature_gan};
 use crate::watch::Watch;
 
 /// What can be trained from nothing.
@@ -18,9 +18,9 @@ use crate::watch::Watch;
 #[serde(untagged)]
 pub enum TrainRecipe {
     /// A Stable Diffusion in small and its judge.
-    Miniature(miniature::MiniatureRecipe),
+    Miniature(MiniatureRecipe),
     /// A `StyleGAN2` in small and its labeller.
-    MiniatureGan(miniature_gan::MiniatureGanRecipe),
+    MiniatureGan(MiniatureGanRecipe),
 }
 
 impl TrainRecipe {
@@ -32,7 +32,7 @@ impl TrainRecipe {
         let table: toml::Table = toml::from_str(text)
             .map_err(|error| PipelineError::Pipeline(format!("{path}: {error}")))?;
         Ok(if table.contains_key("gan") {
-            let recipe: miniature_gan::MiniatureGanRecipe = overridden(path, text, sets)?;
+            let recipe: MiniatureGanRecipe = overridden(path, text, sets)?;
             recipe.check().map_err(|why| PipelineError::Pipeline(format!("{path}: {why}")))?;
             Self::MiniatureGan(recipe)
         } else {
@@ -82,10 +82,10 @@ pub fn train(
             let out = run.root();
             match training {
                 TrainRecipe::Miniature(recipe) => {
-                    miniature::miniature(recipe, out, compute, watch)?;
+                    train_miniature(recipe, out, compute, watch)?;
                 }
                 TrainRecipe::MiniatureGan(recipe) => {
-                    miniature_gan::miniature_gan(recipe, out, compute, watch)?;
+                    train_miniature_gan(recipe, out, compute, watch)?;
                 }
             }
             Ok(())

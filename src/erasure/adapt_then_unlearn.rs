@@ -5,18 +5,18 @@
 //! `variant = "official"` keeps what the published code (at 163a354) does otherwise: the distance
 //! is `official`, the repulsion's weight is a number (1 unless `gamma` is given) and not chosen
 //! from gradients, EL2 is multiplied by 100 with α = γ, all latents are left to chance (no
-//! `oversample`, `retain_weight` or `negative_share`), the GAN trainings' rules are rosinality's
+//! `oversample`, `retain_weight` or `negative_share`), the GAN trainings' settings are rosinality's
 //! (but for the batch), and the second stage goes all of its steps at one rate. The usual variant
 //! has the paper's formulas and adds what that leaves to its authors' larger budget: those three,
-//! rules that fit a short training, and the distance `equalised`.
+//! settings that fit a short training, and the distance `equalised`.
 //!
 //! What was a plain defect in it (the loop over checkpoints on the disk at each step, classifiers
 //! in training mode, unshuffled data) is not kept. It also goes on from optimizer states, and its
 //! second stage from the unaveraged generator; here both stages begin with the averaged one and
 //! with new optimizers. It draws the samples to learn from and those that say what matters under
 //! two latents nine times in ten; here a sample is its seed, and has one. The generator's average
-//! follows closely at first (`rules.warm`), the mean path length begins with the first that is seen
-//! and not at 0, and of several adapted models each draws two thirds of the negatives at most.
+//! follows closely at first (`gan.ema_warmup`), the mean path length begins with the first that is
+//! seen and not at 0, and of several adapted models each draws two thirds of the negatives at most.
 
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
@@ -104,16 +104,16 @@ impl AdaptThenUnlearn {
     /// # Errors
     /// A setting that makes no sense.
     pub fn check(&self) -> Result<(), Error> {
-        let own = self.effective();
+        let effective = self.effective();
         if let Some(key) = self.overruled()? {
             return Err(Error::Task(format!(
                 "{key} is given, and `variant = \"official\"` has its own; leave it out, or leave \
                  the variant out"
             )));
         }
-        own.adapt.check()?;
-        own.stage2(0).check()?;
-        let Repulsion { gamma, ratio, alpha, .. } = own.repulsion;
+        effective.adapt.check()?;
+        effective.stage2(0).check()?;
+        let Repulsion { gamma, ratio, alpha, .. } = effective.repulsion;
         let negative = |value: f64| value.is_nan() || value < 0.0;
         if negative(ratio) || gamma.is_some_and(negative) || alpha.is_some_and(negative) {
             return Err(Error::Task(format!(
@@ -138,7 +138,7 @@ impl AdaptThenUnlearn {
             alpha: self.repulsion.alpha.or(Some(gamma)),
             ..self.repulsion
         };
-        let rosinality = |own: &GanConfig| GanConfig { batch: own.batch, ..GanConfig::default() };
+        let rosinality = |gan: &GanConfig| GanConfig { batch: gan.batch, ..GanConfig::default() };
         Self {
             adapt: Adaptation { gan: rosinality(&self.adapt.gan), ..self.adapt.clone() },
             repulsion,
@@ -154,21 +154,21 @@ impl AdaptThenUnlearn {
 
     /// A setting that is given and that the variant overrules.
     fn overruled(&self) -> Result<Option<String>, Error> {
-        fn first(path: &str, [own, usual, forced]: [&Value; 3]) -> Option<String> {
-            match own {
-                Value::Object(all) => all.iter().find_map(|(key, own)| {
+        fn first(path: &str, given: &Value, usual: &Value, forced: &Value) -> Option<String> {
+            match given {
+                Value::Object(all) => all.iter().find_map(|(key, given)| {
                     let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
-                    first(&path, [own, &usual[key], &forced[key]])
+                    first(&path, given, &usual[key], &forced[key])
                 }),
-                _ => (own != usual && own != forced).then(|| path.to_owned()),
+                _ => (given != usual && given != forced).then(|| path.to_owned()),
             }
         }
-        let value = |own: &Self| serde_json::to_value(own).map_err(std::io::Error::other);
-        let (mut own, usual, forced) =
+        let value = |settings: &Self| serde_json::to_value(settings).map_err(std::io::Error::other);
+        let (mut given, usual, forced) =
             (value(self)?, value(&Self::default())?, value(&self.effective())?);
         // Under EL2 it is α.
-        own["repulsion"]["gamma"] = forced["repulsion"]["gamma"].clone();
-        Ok(first("", [&own, &usual, &forced]))
+        given["repulsion"]["gamma"] = forced["repulsion"]["gamma"].clone();
+        Ok(first("", &given, &usual, &forced))
     }
 
     fn stage2(&self, seed: u64) -> PositivesTraining<'_> {
@@ -257,21 +257,21 @@ mod tests {
     use crate::watch::Quiet;
 
     #[test]
-    fn its_rivals_are_given_the_same_chances() {
-        let own = serde_json::to_value(AdaptThenUnlearn::default()).unwrap();
-        let rival = serde_json::to_value(PositivesOnly::default()).unwrap();
+    fn the_simpler_methods_have_the_same_settings() {
+        let whole = serde_json::to_value(AdaptThenUnlearn::default()).unwrap();
+        let simpler = serde_json::to_value(PositivesOnly::default()).unwrap();
         let shared: Vec<&String> =
-            rival.as_object().unwrap().keys().filter(|key| own.get(key).is_some()).collect();
+            simpler.as_object().unwrap().keys().filter(|key| whole.get(key).is_some()).collect();
         assert_eq!(shared.len(), 9, "{shared:?}");
         for key in shared {
-            assert_eq!(own[key], rival[key], "{key}");
+            assert_eq!(whole[key], simpler[key], "{key}");
         }
     }
 
     #[test]
     fn the_published_code_s_variant_leaves_out_what_it_has_not() {
         let usual = AdaptThenUnlearn::default();
-        let batch = |own: &GanConfig| GanConfig { batch: 4, ..own.clone() };
+        let batch = |gan: &GanConfig| GanConfig { batch: 4, ..gan.clone() };
         let gan = batch(&usual.adapt.gan);
         let adapt =
             Adaptation { models: 2, negatives: 4, steps: 2, fisher: 4, gan, ..usual.adapt.clone() };
@@ -301,14 +301,17 @@ mod tests {
             assert!(!looked.get(), "it goes all of its steps, unseen");
             // The edit says what was done, and not what was asked for.
             let recipe: serde_json::Value = serde_json::from_str(&edit.recipe).unwrap();
-            let own = &recipe["settings"];
+            let settings = &recipe["settings"];
             assert_eq!(
-                (&own["oversample"], &own["retain_weight"], &own["negative_share"]),
+                (&settings["oversample"], &settings["retain_weight"], &settings["negative_share"]),
                 (&0.0.into(), &0.0.into(), &0.0.into())
             );
-            let own = &own["repulsion"];
-            assert_eq!((&own["distance"], &own["gamma"]), (&"official".into(), &gamma.into()));
-            assert_eq!(own["alpha"], alpha);
+            let repulsion = &settings["repulsion"];
+            assert_eq!(
+                (&repulsion["distance"], &repulsion["gamma"]),
+                (&"official".into(), &gamma.into())
+            );
+            assert_eq!(repulsion["alpha"], alpha);
         }
         let given =
             AdaptThenUnlearn { variant: Variant::Official, retain_weight: 3.0, ..usual.clone() };

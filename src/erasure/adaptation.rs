@@ -94,8 +94,13 @@ impl Adaptation {
         let (state, watch) = (context.state, &mut *context.watch);
         let trained = chosen(model, parameters)?;
         let about = serde_json::json!({
-            "adapting": self, "concept": feedback.concept, "base": model.card().hash, "seed": feedback.seed,
-            "negatives": feedback.negatives, "parameters": parameters, "precision": model.compute().precision.to_string(),
+            "adapting": self,
+            "concept": feedback.concept,
+            "base": model.card().hash,
+            "seed": feedback.seed,
+            "negatives": feedback.negatives,
+            "parameters": parameters,
+            "precision": model.compute().precision.to_string(),
         });
         let print = blake3::hash(about.to_string().as_bytes()).to_hex()[..12].to_owned();
         let folder = state.map(|state| state.join(format!("adapted-{print}")));
@@ -111,8 +116,8 @@ impl Adaptation {
                 continue;
             }
             if ewc.is_none() && self.lambda > 0.0 {
-                let settings = (self.lambda, self.fisher);
-                ewc = Some(Ewc::measure(model, &trained, settings, feedback.seed)?);
+                let (lambda, pictures) = (self.lambda, self.fisher);
+                ewc = Some(Ewc::measure(model, &trained, lambda, pictures, feedback.seed)?);
             }
             let seed =
                 seed_from(&[&feedback.seed.to_le_bytes(), b"adapting", &(k as u64).to_le_bytes()]);
@@ -139,22 +144,22 @@ impl Adaptation {
                 stop: None,
                 parameters,
             };
-            let own = folder.as_ref().map(|folder| folder.join(format!("{k}")));
+            let training = folder.as_ref().map(|folder| folder.join(format!("{k}")));
             watch.note(&format!(
                 "adapting to {}: model {} of {}",
                 feedback.concept,
                 k + 1,
                 self.models
             ));
-            let adapted = tuning.run(model, feedback, own.as_deref(), watch)?;
+            let adapted = tuning.run(model, feedback, training.as_deref(), watch)?;
             if let Some(file) = &file {
                 save(file, &adapted, &[])?;
             }
             // What the training came to is of no use any more.
-            if let Some(own) = own.filter(|own| own.exists()) {
-                fs_err::remove_dir_all(own)?;
+            if let Some(training) = training.filter(|training| training.exists()) {
+                fs_err::remove_dir_all(training)?;
             }
-            models.push(adapted.into_iter().map(|(_, own)| own).collect());
+            models.push(adapted.into_iter().map(|(_, tensor)| tensor).collect());
         }
         Ok(Ensemble::new(&models))
     }

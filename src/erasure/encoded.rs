@@ -2,13 +2,13 @@
 //! autoencoder's moments of the pictures and the embeddings of the prompts.
 
 use super::{Error, PromptedImage, Task};
-use crate::generator::{Denoiser, Latents};
+use crate::generator::{Denoiser, LatentDistribution};
 use crate::pictures::Picture;
 use crate::torch::{Rng, Tensor, seed_from};
 
 /// A set of pictures with everything computed that does not change.
 pub(super) struct EncodedImages {
-    latents: Latents,
+    latents: LatentDistribution,
     /// Row of each picture's prompt in the texts.
     pub prompts: Tensor,
 }
@@ -29,8 +29,10 @@ impl EncodedImages {
             means.push(latents.mean);
             deviations.push(latents.deviation);
         }
-        let latents =
-            Latents { mean: Tensor::cat(&means, 0), deviation: Tensor::cat(&deviations, 0) };
+        let latents = LatentDistribution {
+            mean: Tensor::cat(&means, 0),
+            deviation: Tensor::cat(&deviations, 0),
+        };
         let prompts: Vec<i64> = examples.iter().map(|example| example.prompt as i64).collect();
         let prompts = Tensor::from_slice(&prompts).to_device(latents.mean.device());
         Ok(Some(Self { latents, prompts }))

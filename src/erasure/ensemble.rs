@@ -27,12 +27,12 @@ impl Ensemble {
             let tensors = models.first().expect("at least one adapted model").len();
             let mean: Vec<Tensor> = (0..tensors)
                 .map(|i| {
-                    of(i).fold(of(i).next().expect("one").zeros_like(), |sum, own| sum + own)
+                    of(i).fold(of(i).next().expect("one").zeros_like(), |sum, tensor| sum + tensor)
                         / models.len() as f64
                 })
                 .collect();
             let spread = (0..tensors)
-                .map(|i| of(i).map(|own| square_distance(own, &mean[i])).sum())
+                .map(|i| of(i).map(|tensor| square_distance(tensor, &mean[i])).sum())
                 .collect();
             Self { mean, spread, models: models.len() }
         })

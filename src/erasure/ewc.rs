@@ -7,7 +7,7 @@
 
 use super::Error;
 use crate::generator::Synthesizer;
-use crate::model::stylegan2::{Noise, bare};
+use crate::model::stylegan2::{Noise, unprefixed};
 use crate::torch::{Rng, Tensor, grad_and_keep, no_grad, stage};
 use crate::training::ParameterPenalty;
 
@@ -25,15 +25,18 @@ const HELD: &str = "convs.";
 const BATCH: i64 = 16;
 
 impl Ewc {
-    /// Measures how much each weight matters, over `pictures` samples.
+    /// Measures how much each weight matters, over `pictures` samples; `lambda` is the penalty's
+    /// weight.
     pub(super) fn measure(
         model: &dyn Synthesizer,
         parameters: &[(String, Tensor)],
-        (lambda, pictures): (f64, i64),
+        lambda: f64,
+        pictures: i64,
         seed: u64,
     ) -> Result<Self, Error> {
-        let held: Vec<usize> =
-            (0..parameters.len()).filter(|&i| bare(&parameters[i].0).starts_with(HELD)).collect();
+        let held: Vec<usize> = (0..parameters.len())
+            .filter(|&i| unprefixed(&parameters[i].0).starts_with(HELD))
+            .collect();
         if held.is_empty() {
             return Err(Error::Task(format!(
                 "elastic weights hold {} alone, and none of them moves; let some move \
@@ -45,10 +48,10 @@ impl Ewc {
         let tensors: Vec<&Tensor> = held.iter().map(|&i| &parameters[i].1).collect();
         let (network, discriminator) = (model.network(), model.discriminator()?);
         let config = network.config();
-        let train = |on: bool| tensors.iter().for_each(|own| drop(own.set_requires_grad(on)));
+        let train = |on: bool| tensors.iter().for_each(|tensor| drop(tensor.set_requires_grad(on)));
         train(true);
         let mut sums: Vec<Tensor> =
-            no_grad(|| tensors.iter().map(|own| own.zeros_like()).collect());
+            no_grad(|| tensors.iter().map(|tensor| tensor.zeros_like()).collect());
         let measured = stage("measuring what matters", || -> Result<(), Error> {
             let device = model.compute().device;
             let mut done = 0;
@@ -82,7 +85,8 @@ impl Ewc {
         for (i, sum) in held.into_iter().zip(sums) {
             fisher[i] = Some(sum / pictures as f64);
         }
-        let start = no_grad(|| parameters.iter().map(|(_, own)| own.detach().copy()).collect());
+        let start =
+            no_grad(|| parameters.iter().map(|(_, tensor)| tensor.detach().copy()).collect());
         Ok(Self { lambda, fisher, start })
     }
 }
@@ -112,7 +116,7 @@ mod tests {
         let mut parameters = model.parameters();
         parameters.retain(|(name, _)| name.starts_with("g.style."));
         let error =
-            Ewc::measure(&model, &parameters, (10.0, 2), 7).map(drop).unwrap_err().to_string();
+            Ewc::measure(&model, &parameters, 10.0, 2, 7).map(drop).unwrap_err().to_string();
         assert!(error.contains("none of them moves"), "{error}");
     }
 
@@ -121,7 +125,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let model = small_gan(folder.path());
         let parameters = model.parameters();
-        let ewc = Ewc::measure(&model, &parameters, (10.0, 2), 7).unwrap();
+        let ewc = Ewc::measure(&model, &parameters, 10.0, 2, 7).unwrap();
         let (network, discriminator) = (model.network(), model.discriminator().unwrap());
         let mut rng = Rng::for_step(7, "fisher", 0);
         let z = rng.normal(&[2, 8]);
@@ -131,27 +135,27 @@ mod tests {
             .iter()
             .map(|&side| rng.normal(&[2, 1, side, side]))
             .collect();
-        for (i, (name, own)) in parameters.iter().enumerate() {
-            assert_eq!(ewc.fisher[i].is_some(), bare(name).starts_with(HELD), "{name}");
-            let mut pulled = no_grad(|| own.detach().zeros_like());
-            no_grad(|| ewc.add_gradient(i, &(own.detach() + 0.5), &mut pulled));
+        for (i, (name, parameter)) in parameters.iter().enumerate() {
+            assert_eq!(ewc.fisher[i].is_some(), unprefixed(name).starts_with(HELD), "{name}");
+            let mut gradient = no_grad(|| parameter.detach().zeros_like());
+            no_grad(|| ewc.add_gradient(i, &(parameter.detach() + 0.5), &mut gradient));
             let Some(fisher) = &ewc.fisher[i] else {
-                assert!(pulled.abs().max().double_value(&[]) == 0.0, "{name}");
+                assert!(gradient.abs().max().double_value(&[]) == 0.0, "{name}");
                 continue;
             };
-            let _ = own.set_requires_grad(true);
+            let _ = parameter.set_requires_grad(true);
             let mean = (0..2).map(|k| {
                 let styles = network.broadcast(&network.map(&z));
                 let logits =
                     discriminator.forward(&network.synthesize(&styles, Noise::Given(&noises)));
-                let slope = grad(&logits.get(k), &[own]).unwrap().remove(0).unwrap();
+                let slope = grad(&logits.get(k), &[parameter]).unwrap().remove(0).unwrap();
                 slope.square() / 2.0
             });
             let mean = mean.reduce(|a, b| a + b).unwrap();
-            let _ = own.set_requires_grad(false);
+            let _ = parameter.set_requires_grad(false);
             let most = mean.max().double_value(&[]);
             assert!((fisher - &mean).abs().max().double_value(&[]) <= 1e-4 * most, "{name}");
-            assert!((pulled - mean * 5.0).abs().max().double_value(&[]) <= 1e-3 * most, "{name}");
+            assert!((gradient - mean * 5.0).abs().max().double_value(&[]) <= 1e-3 * most, "{name}");
         }
     }
 }

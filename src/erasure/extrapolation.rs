@@ -118,8 +118,8 @@ impl Method for Extrapolation {
         let state = context.own_state();
         let watch = &mut *context.watch;
         let trained = chosen(model, &self.parameters)?;
-        let lent = LentWeights::restoring(trained.iter().map(|(_, tensor)| tensor));
-        let base = lent.originals();
+        let parameters = || trained.iter().map(|(_, parameter)| parameter);
+        let base: Vec<Tensor> = parameters().map(Tensor::detach).collect();
         let at = |strength: f64| -> Vec<Tensor> {
             let pairs = base.iter().zip(&ensemble.mean);
             no_grad(|| pairs.map(|(weight, mean)| weight - (mean - weight) * strength).collect())
@@ -131,10 +131,8 @@ impl Method for Extrapolation {
             let mut looks = StrengthLog::open(state.as_deref())?;
             for (i, &strength) in self.strengths.iter().enumerate() {
                 let progress = looks.progress(strength, || {
-                    lent.assign(&at(strength));
-                    let progress = evaluator(model);
-                    lent.assign(base);
-                    progress
+                    let _lent = LentWeights::pointing(parameters(), &at(strength));
+                    evaluator(model)
                 })?;
                 let rank = self.stop.rank(progress);
                 if best.is_none_or(|(_, old)| rank > old) {
@@ -157,15 +155,15 @@ impl Method for Extrapolation {
             }
             watch.end();
             if let Some((_, rank)) = best {
-                self.stop.report(rank, ("extrapolating", &feedback.concept), watch);
+                self.stop.report(rank, "extrapolating", &feedback.concept, watch);
             }
         }
         let strength = best.map_or(self.strengths[0], |(strength, _)| strength);
         let names = trained.iter().map(|(name, _)| name.clone());
-        let parameters = names.zip(at(strength)).collect();
+        let extrapolated = names.zip(at(strength)).collect();
         let mut recipe: Value = serde_json::from_str(&task.recipe(self)).unwrap_or_default();
         recipe["found"] = serde_json::json!({"strength": strength});
-        Ok(edit(model, recipe.to_string(), parameters))
+        Ok(edit(model, recipe.to_string(), extrapolated))
     }
 }
 
@@ -193,8 +191,8 @@ impl StrengthLog {
         strength: f64,
         look: impl FnOnce() -> Result<Progress, Error>,
     ) -> Result<Progress, Error> {
-        if let Some((_, known)) = self.seen.iter().find(|(own, _)| own.total_cmp(&strength).is_eq())
-        {
+        let same = |(seen, _): &&(f64, Progress)| seen.total_cmp(&strength).is_eq();
+        if let Some((_, known)) = self.seen.iter().find(same) {
             return Ok(*known);
         }
         let progress = look()?;
@@ -214,7 +212,7 @@ mod tests {
     use crate::erasure::small::{erase, labelled, small_gan};
     use crate::generator::{StyleGan2, Synthesizer};
     use crate::training::GanConfig;
-    use crate::watch::{Impatient, Quiet};
+    use crate::watch::{InterruptAfter, Quiet};
 
     fn adapting() -> Adaptation {
         let gan = GanConfig { batch: 4, g_reg_every: 0, d_reg_every: 0, ..GanConfig::default() };
@@ -240,8 +238,11 @@ mod tests {
         let method = Extrapolation { adapt: adapting(), strengths, ..Extrapolation::default() };
         let state = Some(folder.path());
         let ensemble = adapted(&method, &model, feedback, state);
-        let before: Vec<(String, Tensor)> =
-            model.parameters().into_iter().map(|(name, own)| (name, own.detach().copy())).collect();
+        let before: Vec<(String, Tensor)> = model
+            .parameters()
+            .into_iter()
+            .map(|(name, tensor)| (name, tensor.detach().copy()))
+            .collect();
         let edit = erase(&method, &mut model, feedback, state, &mut Quiet).unwrap();
         let after = model.parameters();
         assert!(
@@ -257,10 +258,10 @@ mod tests {
         assert!(erased(vec![0.0], &feedback).0.tensors.is_empty());
         let (edit, before, mean) = erased(vec![-1.0], &feedback);
         assert!(!edit.tensors.is_empty());
-        let mean = |name: &str| &mean[before.iter().position(|(own, _)| own == name).unwrap()];
-        for (name, own) in &edit.tensors {
-            let apart = (own - mean(name)).abs().max().double_value(&[]);
-            assert!(apart < 1e-5 * (1.0 + own.abs().max().double_value(&[])), "{name} {apart}");
+        let mean = |name: &str| &mean[before.iter().position(|(base, _)| base == name).unwrap()];
+        for (name, tensor) in &edit.tensors {
+            let apart = (tensor - mean(name)).abs().max().double_value(&[]);
+            assert!(apart < 1e-5 * (1.0 + tensor.abs().max().double_value(&[])), "{name} {apart}");
         }
     }
 
@@ -283,7 +284,7 @@ mod tests {
         let state = Some(folder.path());
         adapted(&method, &model, &feedback, state);
         let stopped =
-            erase(&method, &mut model, &feedback, state, &mut Impatient(3, 0)).unwrap_err();
+            erase(&method, &mut model, &feedback, state, &mut InterruptAfter(3, 0)).unwrap_err();
         assert!(stopped.to_string().contains("interrupted") && looks.get() == 3, "{stopped}");
         let edit = erase(&method, &mut model, &feedback, state, &mut Quiet).unwrap();
         assert_eq!(looks.get(), 4);

@@ -82,14 +82,14 @@ impl StopSettings {
         Self { every: steps, ..*self }
     }
 
-    /// Which of two grades is better, the same for every method: whatever the damage allows goes by
+    /// Which of two states is better, the same for every method: whatever the damage allows goes by
     /// how much is unlearned, and comes before everything else, which goes by its damage.
     pub(super) fn rank(&self, progress: Progress) -> f64 {
         if progress.damage <= self.damage { progress.unlearned } else { -progress.damage }
     }
 
     /// Says what was kept: the one of this rank.
-    pub(super) fn report(&self, rank: f64, (what, concept): (&str, &str), watch: &mut dyn Watch) {
+    pub(super) fn report(&self, rank: f64, what: &str, concept: &str, watch: &mut dyn Watch) {
         let allowed = self.damage;
         if rank >= 0.0 {
             let percent = rank * 100.0;

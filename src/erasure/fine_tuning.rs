@@ -7,7 +7,7 @@ use std::path::Path;
 use super::feedback::{Evaluator, StopSettings, frozen};
 use super::{Context, Error, Feedback};
 use crate::generator::{Model, Synthesizer};
-use crate::model::stylegan2::bare;
+use crate::model::stylegan2::unprefixed;
 use crate::torch::{Rng, Tensor};
 use crate::training::{
     self, EarlyStopping, GanConfig, GanTraining, LatentImages, NegativeImages, OversampledLatents,
@@ -38,8 +38,8 @@ pub(super) struct FineTuning<'a> {
     pub parameters: &'a [String],
 }
 
-/// A generator that goes on with its own positives: what stage 2 of Adapt-then-Unlearn and its
-/// simpler rivals share. They are given the same chances, and differ in the pull alone.
+/// A generator that goes on with its own positives: what stage 2 of Adapt-then-Unlearn and the
+/// simpler methods share. They have the same settings, and differ in the penalty alone.
 pub(super) struct PositivesTraining<'a> {
     pub method: &'static str,
     pub plan: TrainConfig,
@@ -55,8 +55,8 @@ pub(super) struct PositivesTraining<'a> {
 }
 
 impl PositivesTraining<'_> {
-    /// The usual rules. The discriminator first moves alone, because a new one has nothing to tell,
-    /// and stays the faster one.
+    /// The usual settings. The discriminator first moves alone, because a new one has nothing to
+    /// tell, and stays the faster one.
     pub(super) fn gan() -> GanConfig {
         GanConfig { discriminator_warmup: 150, generator_lr: 0.6, ..GanConfig::fine_tuning() }
     }
@@ -119,7 +119,7 @@ impl PositivesTraining<'_> {
             let rows = rng.below(feedback.positives.len() as i64, &[n]);
             let seeds: Vec<u64> =
                 (0..n).map(|i| feedback.positives[rows.int64_value(&[i]) as usize]).collect();
-            let (z, noises) = model.chance(&seeds);
+            let (z, noises) = model.latents_and_noises(&seeds);
             LatentImages { z, noises, pictures: positives.at(&rows) }
         };
         let negative_images = (self.negative_share > 0.0)
@@ -159,9 +159,9 @@ pub(super) fn chosen(
 ) -> Result<Vec<(String, Tensor)>, Error> {
     let all = model.parameters();
     let takes = |name: &str| {
-        parameters.is_empty() || parameters.iter().any(|start| begins(bare(name), start))
+        parameters.is_empty() || parameters.iter().any(|start| begins(unprefixed(name), start))
     };
-    let unknown = |start: &&String| !all.iter().any(|(name, _)| begins(bare(name), start));
+    let unknown = |start: &&String| !all.iter().any(|(name, _)| begins(unprefixed(name), start));
     if let Some(start) = parameters.iter().find(unknown) {
         return Err(Error::Task(format!(
             "no parameter of the generator begins with `{start}`; its layers are style, input, \
@@ -190,7 +190,7 @@ impl FineTuning<'_> {
             generator: model.network(),
             parameters: trained
                 .iter()
-                .map(|(name, own)| (name.clone(), own.shallow_clone()))
+                .map(|(name, parameter)| (name.clone(), parameter.shallow_clone()))
                 .collect(),
             discriminator,
             real_images: self.real_images,
@@ -206,7 +206,7 @@ impl FineTuning<'_> {
         };
         let outcome = train_gan_and_restore(training, self.plan, model.compute(), state, watch)?;
         if let (Some(early_stopping), Some(rank)) = (early_stopping, outcome.score) {
-            early_stopping.stop.report(rank, (self.name, &feedback.concept), watch);
+            early_stopping.stop.report(rank, self.name, &feedback.concept, watch);
         }
         Ok(trained.into_iter().map(|(name, _)| name).zip(outcome.average).collect())
     }
@@ -261,11 +261,11 @@ mod tests {
     use super::*;
     use crate::erasure::small::{erase, labelled, small_gan};
     use crate::erasure::{PositivesOnly, Progress};
-    use crate::watch::{Listening, Quiet};
+    use crate::watch::{Quiet, WarningRecorder};
 
     fn method(stop: StopSettings, parameters: &[&str]) -> PositivesOnly {
         let gan = GanConfig { batch: 4, g_reg_every: 0, d_reg_every: 0, ..GanConfig::default() };
-        let parameters = parameters.iter().map(|&own| own.to_owned()).collect();
+        let parameters = parameters.iter().map(|&start| start.to_owned()).collect();
         PositivesOnly { steps: 6, cooldown: 0.0, gan, stop, parameters, ..PositivesOnly::default() }
     }
 
@@ -373,8 +373,8 @@ mod tests {
             looks.set(0);
             let stop = StopSettings { unlearned: None, damage, every };
             let method = PositivesOnly { steps, ..method(stop, &[]) };
-            let mut listening = Listening::default();
-            (erase(&method, &mut model, &feedback, None, &mut listening).unwrap(), listening.0)
+            let mut recorder = WarningRecorder::default();
+            (erase(&method, &mut model, &feedback, None, &mut recorder).unwrap(), recorder.0)
         };
         let (retained, warnings) = erased(2, 6, 2.0);
         assert!(warnings.len() == 1 && warnings[0].contains("5.00"), "{warnings:?}");

@@ -165,7 +165,7 @@ impl Method for PositivesOnly {
         let trained = chosen(model, &self.parameters)?;
         let mut ewc = self
             .lambda
-            .map(|lambda| Ewc::measure(model, &trained, (lambda, self.fisher), task.seed))
+            .map(|lambda| Ewc::measure(model, &trained, lambda, self.fisher, task.seed))
             .transpose()?;
         let penalty = ewc.as_mut().map(|ewc| ewc as &mut dyn ParameterPenalty);
         let unlearned = self.training(task.seed).run(model, feedback, penalty, context)?;

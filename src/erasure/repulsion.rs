@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Error;
 use super::ensemble::{Ensemble, square_distance};
-use crate::model::stylegan2::unit;
+use crate::model::stylegan2::lr_mul;
 use crate::torch::{Kind, Tensor};
 use crate::training::ParameterPenalty;
 
@@ -61,10 +61,10 @@ impl Distance {
     /// over `models`.
     fn weights(self, parameters: &[(String, Tensor)], models: usize) -> Vec<f64> {
         let (n, p) = (models as f64, parameters.len() as f64);
-        let weight = |(name, own): &(String, Tensor)| match self {
+        let weight = |(name, tensor): &(String, Tensor)| match self {
             Self::Paper => 1.0,
-            Self::Official => n * n / (2.0 * p * own.numel() as f64),
-            Self::Equalised => unit(name).powi(2),
+            Self::Official => n * n / (2.0 * p * tensor.numel() as f64),
+            Self::Equalised => lr_mul(name).powi(2),
         };
         parameters.iter().map(weight).collect()
     }
@@ -116,7 +116,7 @@ impl<'a> RepulsionPenalty<'a> {
             alpha: f64::NAN,
             slope: 0.0,
         };
-        let start: Vec<&Tensor> = parameters.iter().map(|(_, own)| own).collect();
+        let start: Vec<&Tensor> = parameters.iter().map(|(_, tensor)| tensor).collect();
         let square = penalty.square(&start).max(f64::MIN_POSITIVE);
         penalty.alpha = settings.alpha.unwrap_or(1.0 / square);
         if settings.form == Form::El2 && penalty.alpha * square > MOST {
@@ -135,8 +135,8 @@ impl<'a> RepulsionPenalty<'a> {
     fn square(&self, parameters: &[&Tensor]) -> f64 {
         let Ensemble { mean, spread, models } = self.ensemble;
         let each = parameters.iter().zip(mean).zip(spread).zip(&self.weights);
-        each.map(|(((own, mean), spread), weight)| {
-            weight * (square_distance(own, mean) + spread / *models as f64)
+        each.map(|(((parameter, mean), spread), weight)| {
+            weight * (square_distance(parameter, mean) + spread / *models as f64)
         })
         .sum()
     }
@@ -146,17 +146,18 @@ impl<'a> RepulsionPenalty<'a> {
         let (value, slope) = self.term(self.square(parameters));
         let gamma = self.gamma.unwrap_or_else(|| {
             let norm = |squares: f64| squares.sqrt();
-            let own: f64 = gradients
+            let loss: f64 = gradients
                 .iter()
                 .flatten()
                 .map(|g| g.square().sum(Kind::Double).double_value(&[]))
                 .sum();
             let each = parameters.iter().zip(&self.ensemble.mean).zip(&self.weights);
-            let repelling = each
-                .map(|((own, mean), weight)| 4.0 * weight * weight * square_distance(own, mean));
+            let repelling = each.map(|((parameter, mean), weight)| {
+                4.0 * weight * weight * square_distance(parameter, mean)
+            });
             let repelling = norm(repelling.sum()) * slope.abs();
             // Exactly at the mean nothing says where to go.
-            if repelling > 0.0 { self.settings.ratio * norm(own) / repelling } else { 0.0 }
+            if repelling > 0.0 { self.settings.ratio * norm(loss) / repelling } else { 0.0 }
         });
         self.gamma = Some(gamma);
         // Exactly at the mean the slope of 1/d² has no number.
@@ -214,15 +215,19 @@ mod tests {
         };
         let names =
             ["g.convs.0.conv.weight", "g.to_rgb1.bias", "g.style.1.bias"].map(str::to_owned);
-        let own = one(1.0).into_iter().map(|own| own.set_requires_grad(true));
-        (names.into_iter().zip(own).collect(), (0..5).map(|_| one(0.3)).collect())
+        let tensors = one(1.0).into_iter().map(|tensor| tensor.set_requires_grad(true));
+        (names.into_iter().zip(tensors).collect(), (0..5).map(|_| one(0.3)).collect())
     }
 
     /// The loop over the models, as the formula and as the published code have it.
-    fn by_loop(own: &[(String, Tensor)], models: &[Vec<Tensor>], distance: Distance) -> Tensor {
-        let (n, p) = (models.len() as f64, own.len() as f64);
+    fn by_loop(
+        parameters: &[(String, Tensor)],
+        models: &[Vec<Tensor>],
+        distance: Distance,
+    ) -> Tensor {
+        let (n, p) = (models.len() as f64, parameters.len() as f64);
         let terms = models.iter().flat_map(|model| {
-            own.iter().zip(model).enumerate().map(|(i, ((_, a), b))| match distance {
+            parameters.iter().zip(model).enumerate().map(|(i, ((_, a), b))| match distance {
                 Distance::Official => (a - b).square().mean(Kind::Float) / p * (n / 2.0),
                 Distance::Equalised if i == 2 => ((a - b) / 100.0).square().sum(Kind::Float) / n,
                 Distance::Paper | Distance::Equalised => (a - b).square().sum(Kind::Float) / n,
@@ -233,21 +238,21 @@ mod tests {
 
     #[test]
     fn the_mean_and_a_number_are_the_loop_over_all_models() {
-        let (own, models) = networks();
-        let tensors: Vec<&Tensor> = own.iter().map(|(_, own)| own).collect();
+        let (parameters, models) = networks();
+        let tensors: Vec<&Tensor> = parameters.iter().map(|(_, tensor)| tensor).collect();
         let ensemble = Ensemble::new(&models);
         for distance in [Distance::Paper, Distance::Official, Distance::Equalised] {
             for form in [Form::Il2, Form::Nl2, Form::El2] {
                 let settings =
                     Repulsion { form, distance, gamma: Some(3.0), alpha: Some(0.1), ratio: 1.0 };
-                let square = by_loop(&own, &models, distance);
+                let square = by_loop(&parameters, &models, distance);
                 let loss = match form {
                     Form::Il2 => 3.0 / &square,
                     Form::Nl2 => &square * -3.0,
                     Form::El2 => (&square * -0.1).exp() * 3.0,
                 };
                 let wanted = grad(&loss, &tensors).unwrap();
-                let mut penalty = RepulsionPenalty::new(settings, &ensemble, &own).unwrap();
+                let mut penalty = RepulsionPenalty::new(settings, &ensemble, &parameters).unwrap();
                 let value = crate::torch::no_grad(|| penalty.value(&tensors, &[]));
                 assert!(
                     (value / loss.double_value(&[]) - 1.0).abs() < 1e-5,
@@ -269,25 +274,26 @@ mod tests {
 
     #[test]
     fn an_exponential_that_is_nothing_is_refused() {
-        let (own, models) = networks();
+        let (parameters, models) = networks();
         let ensemble = Ensemble::new(&models);
         let el2 = |alpha: Option<f64>| Repulsion { form: Form::El2, alpha, ..Repulsion::default() };
         for alpha in [None, Some(0.1)] {
-            assert!(RepulsionPenalty::new(el2(alpha), &ensemble, &own).is_ok(), "{alpha:?}");
+            assert!(RepulsionPenalty::new(el2(alpha), &ensemble, &parameters).is_ok(), "{alpha:?}");
         }
-        let refused = RepulsionPenalty::new(el2(Some(1e6)), &ensemble, &own).map(drop).unwrap_err();
+        let refused =
+            RepulsionPenalty::new(el2(Some(1e6)), &ensemble, &parameters).map(drop).unwrap_err();
         assert!(refused.to_string().contains("leave alpha out"), "{refused}");
     }
 
     #[test]
     fn its_weight_makes_its_gradient_as_long_as_asked_for() {
-        let (own, models) = networks();
-        let tensors: Vec<&Tensor> = own.iter().map(|(_, own)| own).collect();
+        let (parameters, models) = networks();
+        let tensors: Vec<&Tensor> = parameters.iter().map(|(_, tensor)| tensor).collect();
         let ensemble = Ensemble::new(&models);
         let gradients: Vec<Option<Tensor>> =
-            tensors.iter().map(|own| Some(own.detach().ones_like())).collect();
+            tensors.iter().map(|tensor| Some(tensor.detach().ones_like())).collect();
         let settings = Repulsion { ratio: 0.25, ..Repulsion::default() };
-        let mut penalty = RepulsionPenalty::new(settings, &ensemble, &own).unwrap();
+        let mut penalty = RepulsionPenalty::new(settings, &ensemble, &parameters).unwrap();
         let length = |gradients: &[Tensor]| {
             gradients
                 .iter()
@@ -297,15 +303,16 @@ mod tests {
         };
         crate::torch::no_grad(|| {
             penalty.value(&tensors, &gradients);
-            let added: Vec<Tensor> = (0..own.len())
+            let added: Vec<Tensor> = (0..tensors.len())
                 .map(|i| {
                     let mut gradient = tensors[i].detach().zeros_like();
                     penalty.add_gradient(i, tensors[i], &mut gradient);
                     gradient
                 })
                 .collect();
-            let own: Vec<Tensor> = gradients.iter().flatten().map(Tensor::shallow_clone).collect();
-            assert!((length(&added) / length(&own) - 0.25).abs() < 1e-5);
+            let gradients: Vec<Tensor> =
+                gradients.iter().flatten().map(Tensor::shallow_clone).collect();
+            assert!((length(&added) / length(&gradients) - 0.25).abs() < 1e-5);
         });
         assert!(penalty.scalar().is_some());
     }

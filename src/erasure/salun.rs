@@ -346,11 +346,13 @@ impl SalUn {
 mod tests {
     use super::*;
     use crate::erasure::{Pair, PromptedImage, TrainingImages};
-    use crate::generator::{Error as Fault, Generator, ImageRequest, Latents, ModelCard};
+    use crate::generator::{
+        Error as Fault, Generator, ImageRequest, LatentDistribution, ModelCard,
+    };
     use crate::pictures::Picture;
     use crate::sampler::{Schedule, SchedulerConfig};
     use crate::torch::{Compute, Device, Precision};
-    use crate::watch::Listening;
+    use crate::watch::WarningRecorder;
 
     /// A denoiser of one matrix that has memory for so many pictures at once.
     struct Toy {
@@ -417,13 +419,13 @@ mod tests {
         fn schedule(&self) -> &Schedule {
             &self.schedule
         }
-        fn encode_pictures(&self, pictures: &[Picture]) -> Result<Latents, Fault> {
+        fn encode_pictures(&self, pictures: &[Picture]) -> Result<LatentDistribution, Fault> {
             let each: Vec<Tensor> = pictures
                 .iter()
                 .map(|p| Tensor::from_slice(&p.rgb).to_kind(Kind::Float) / 255.0)
                 .collect();
             let mean = Tensor::stack(&each, 0).view([-1, 3, 2, 2]);
-            Ok(Latents { deviation: mean.zeros_like() + 0.1, mean })
+            Ok(LatentDistribution { deviation: mean.zeros_like() + 0.1, mean })
         }
         fn denoiser_parameters(&self) -> Vec<(String, Tensor)> {
             vec![("unet.w".to_owned(), self.w.shallow_clone())]
@@ -471,7 +473,7 @@ mod tests {
                 ..SalUn::default()
             };
             let erased = |room: i64| {
-                let mut said = Listening::default();
+                let mut said = WarningRecorder::default();
                 let mut toy = Toy::new(room);
                 let edit = erase(&salun, &mut toy, &mut said);
                 (edit.map(|mut edit| edit.tensors.remove(0).1), said.0)
@@ -486,7 +488,7 @@ mod tests {
             // The target's prediction alone is too much: the base must be none the worse.
             let mut toy = Toy { quiet_room: 3, ..Toy::new(10) };
             let before = toy.w.detach().copy();
-            let edit = erase(&salun, &mut toy, &mut Listening::default()).unwrap();
+            let edit = erase(&salun, &mut toy, &mut WarningRecorder::default()).unwrap();
             let again = erased(10).0.unwrap();
             assert!((&edit.tensors[0].1 - again).abs().max().double_value(&[]) < 1e-6);
             assert!(toy.w.detach().equal(&before));

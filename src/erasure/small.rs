@@ -5,14 +5,14 @@ use std::path::Path;
 use super::{Context, Error, Evaluator, Feedback, Method, Task};
 use crate::generator::{Model, StyleGan2};
 use crate::model::Builder;
-use crate::model::stylegan2::{Config, Discriminator, Generator};
+use crate::model::stylegan2::{Discriminator, GeneratorNetwork, StyleGan2Config};
 use crate::torch::{Compute, Device, Kind, MemoryMode, Precision};
 use crate::watch::Watch;
 use crate::weights::{Edit, save_as};
 
 /// Of 8×8 pixels.
 pub(super) fn small_gan(folder: &Path) -> StyleGan2 {
-    let config = Config {
+    let config = StyleGan2Config {
         size: 8,
         style_dim: 8,
         mapping_layers: 2,
@@ -20,10 +20,10 @@ pub(super) fn small_gan(folder: &Path) -> StyleGan2 {
         group: 4,
         clamp: None,
     };
-    let generator = Generator::new(&config, Builder::fresh(1, Device::CPU)).unwrap();
+    let generator = GeneratorNetwork::new(&config, Builder::fresh(1, Device::CPU)).unwrap();
     let discriminator = Discriminator::new(&config, Builder::fresh(2, Device::CPU)).unwrap();
     let named = |prefix: &'static str, all: Vec<(String, crate::torch::Tensor)>| {
-        all.into_iter().map(move |(name, own)| (format!("{prefix}.{name}"), own))
+        all.into_iter().map(move |(name, tensor)| (format!("{prefix}.{name}"), tensor))
     };
     let tensors: Vec<_> = named("g_ema", generator.parameters().named())
         .chain(named("d", discriminator.parameters().named()))

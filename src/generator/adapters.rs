@@ -1,4 +1,4 @@
-//! What goes onto a base: own edits, parts of a UNet or text encoder (ESD, UCE, `AdvUnlearn`),
+//! What goes onto a base: edits, parts of a UNet or text encoder (ESD, UCE, `AdvUnlearn`),
 //! whole edited models, low-rank adapters. Each becomes an [`Edit`].
 
 use std::collections::{BTreeMap, HashMap};
@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::checkpoint::unused;
-use super::signs::CheckpointHints;
-use super::{Checkpoint, Error, is_whole};
+use super::checkpoint_hints::CheckpointHints;
+use super::{Checkpoint, Error, is_one};
 use crate::sampler::Prediction;
 use crate::torch::{Kind, Tensor, no_grad};
 use crate::weights::{
@@ -45,7 +45,7 @@ impl std::str::FromStr for Adapter {
 impl std::fmt::Display for Adapter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let path = self.path.display();
-        if is_whole(&self.strength) {
+        if is_one(&self.strength) {
             write!(f, "{path}")
         } else {
             write!(f, "{path}@{}", self.strength)
@@ -53,9 +53,9 @@ impl std::fmt::Display for Adapter {
     }
 }
 
-/// A file that was laid onto a base: the change, and what of the file was left.
+/// The adapters of a base as one edit, and what of their files was left.
 #[derive(Debug)]
-pub struct Laid {
+pub struct MergedAdapters {
     /// The change.
     pub edit: Edit,
     /// What the user should know.
@@ -64,13 +64,72 @@ pub struct Laid {
     pub warnings: Vec<String>,
 }
 
+/// Adapters while they are merged, one after the other.
+#[derive(Debug, Default)]
+pub(super) struct Merging {
+    tensors: BTreeMap<String, Tensor>,
+    recipes: Vec<String>,
+    pub(super) notes: Vec<String>,
+    pub(super) warnings: Vec<String>,
+}
+
+impl Merging {
+    /// Keeps how a file says that it was made, or its name where it does not say it.
+    pub(super) fn add_recipe(&mut self, adapter: &Adapter, metadata: &BTreeMap<String, String>) {
+        let recipe = metadata.get("unsee.recipe").cloned();
+        self.recipes.push(recipe.unwrap_or_else(|| format!("\"{adapter}\"")));
+    }
+
+    /// Adds a file's tensor, `after`, to the change of the base's, `before`; says whether they
+    /// differ.
+    ///
+    /// # Errors
+    /// Another shape than the base's.
+    pub(super) fn add(
+        &mut self,
+        full: String,
+        before: &Tensor,
+        after: Tensor,
+        strength: f64,
+    ) -> Result<bool, Error> {
+        if after.size() != before.size() {
+            return Err(Error::EditShape {
+                name: full,
+                found: after.size(),
+                wanted: before.size(),
+            });
+        }
+        // What did not change is no part of an edit; a file's rounding is compared as it is.
+        if strength == 0.0 || after.equal(&before.to_kind(after.kind())) {
+            return Ok(false);
+        }
+        let value = add_change(self.tensors.get(&full), before, after, strength);
+        self.tensors.insert(full, value);
+        Ok(true)
+    }
+
+    /// All of them as an edit of the base with this hash.
+    pub(super) fn finish(mut self, base: String) -> MergedAdapters {
+        let recipe = if self.recipes.len() == 1 {
+            self.recipes.remove(0)
+        } else {
+            format!("[{}]", self.recipes.join(", "))
+        };
+        MergedAdapters {
+            edit: Edit { base, recipe, tensors: self.tensors.into_iter().collect() },
+            notes: self.notes,
+            warnings: self.warnings,
+        }
+    }
+}
+
 impl Checkpoint {
-    /// Lays files onto this base, one after the other.
+    /// Merges adapters into one edit of this base, one after the other.
     ///
     /// # Errors
     /// An edit of another base, a file in which nothing fits the base, tensors of other shapes, a
     /// choice of averaged weights that nothing has.
-    pub fn lay(&self, adapters: &[Adapter], ema: EmaChoice) -> Result<Laid, Error> {
+    pub fn merge(&self, adapters: &[Adapter], ema: EmaChoice) -> Result<MergedAdapters, Error> {
         if ema != EmaChoice::Auto
             && self.path.is_dir()
             && !adapters.iter().any(|adapter| is_file_of_model(&adapter.path))
@@ -84,89 +143,85 @@ impl Checkpoint {
             });
         }
         let hash = self.hash()?.to_hex().to_string();
-        let mut tensors: BTreeMap<String, Tensor> = BTreeMap::new();
-        let (mut notes, mut warnings, mut recipes) = (Vec::new(), Vec::new(), Vec::new());
+        let mut merging = Merging::default();
         for adapter in adapters {
-            let file = self.opened(adapter, ema, &mut notes, &mut warnings)?;
-            let about = file.metadata();
-            if is_lora(&file) && self.is_of_the_other_prediction(&about) {
-                warnings.push(format!(
+            let file = self.opened(adapter, ema, &mut merging)?;
+            let metadata = file.metadata();
+            if is_lora(&file) && self.is_of_the_other_prediction(&metadata) {
+                merging.warnings.push(format!(
                     "{adapter}: it was made for a UNet that predicts otherwise than the base's, by \
                      what it says of itself"
                 ));
             }
-            recipes.push(
-                about.get("unsee.recipe").cloned().unwrap_or_else(|| format!("\"{adapter}\"")),
-            );
+            merging.add_recipe(adapter, &metadata);
             if is_lora(&file) {
-                let names = self.names();
-                let (mut all, mut changed) = (0, 0);
-                for factors in read_lora(&file, names.iter().map(String::as_str), &mut notes)? {
-                    let weight = self.current(&tensors, &factors.name)?;
-                    let after = factors.added(&file, &weight, adapter.strength)?;
-                    (all, changed) = (
-                        all + 1,
-                        changed + usize::from(!after.equal(&weight.to_kind(Kind::Float))),
-                    );
-                    tensors.insert(factors.name.clone(), after);
-                }
-                let said = format!("{adapter}: a low-rank adapter of {all} modules");
-                if changed == 0 {
-                    warnings.push(format!("{said}, which changes none of them: it has no effect"));
-                } else {
-                    notes.push(said);
-                }
-                continue;
-            }
-            let (values, left) = if Edit::is_in(&file) {
-                (Edit::read(&file, &hash, |full| self.tensor(full))?.tensors, 0)
+                self.merge_lora(adapter, &file, &mut merging)?;
             } else {
-                self.find_part(&file, &adapter.path)?
-            };
-            let (fit, mut changed) = (values.len(), 0);
-            for (full, after) in values {
-                let before = self.tensor(&full)?;
-                if after.size() != before.size() {
-                    return Err(Error::EditShape {
-                        name: full,
-                        found: after.size(),
-                        wanted: before.size(),
-                    });
-                }
-                // What did not change is no part of an edit; a file's rounding is compared as it
-                // is.
-                if adapter.strength == 0.0 || after.equal(&before.to_kind(after.kind())) {
-                    continue;
-                }
-                changed += 1;
-                let value = stacked(tensors.get(&full), &before, after, adapter.strength);
-                tensors.insert(full, value);
-            }
-            let others =
-                if left == 0 { String::new() } else { format!(", {left} others were left") };
-            let said = format!(
-                "{adapter}: {fit} tensors fit the base, {changed} of them differ from it{others}"
-            );
-            if changed == 0 {
-                warnings.push(format!("{said}: it has no effect"));
-            } else if left > fit {
-                warnings.push(format!(
-                    "{said}: it is of another kind than the base, or under names that are not known"
-                ));
-            } else {
-                notes.push(said);
+                self.merge_tensors(adapter, &file, &hash, &mut merging)?;
             }
         }
-        let recipe = if recipes.len() == 1 {
-            recipes.remove(0)
+        Ok(merging.finish(hash))
+    }
+
+    fn merge_lora(
+        &self,
+        adapter: &Adapter,
+        file: &Weights,
+        merging: &mut Merging,
+    ) -> Result<(), Error> {
+        let names = self.names();
+        let (mut all, mut changed) = (0, 0);
+        for factors in read_lora(file, names.iter().map(String::as_str), &mut merging.notes)? {
+            let weight = match merging.tensors.get(&factors.name) {
+                Some(edited) => edited.shallow_clone(),
+                None => self.tensor(&factors.name)?,
+            };
+            let after = factors.added(file, &weight, adapter.strength)?;
+            all += 1;
+            changed += usize::from(!after.equal(&weight.to_kind(Kind::Float)));
+            merging.tensors.insert(factors.name.clone(), after);
+        }
+        let note = format!("{adapter}: a low-rank adapter of {all} modules");
+        if changed == 0 {
+            merging.warnings.push(format!("{note}, which changes none of them: it has no effect"));
         } else {
-            format!("[{}]", recipes.join(", "))
+            merging.notes.push(note);
+        }
+        Ok(())
+    }
+
+    /// An edit, a whole model or a part of one.
+    fn merge_tensors(
+        &self,
+        adapter: &Adapter,
+        file: &Weights,
+        hash: &str,
+        merging: &mut Merging,
+    ) -> Result<(), Error> {
+        let (values, left) = if Edit::is_in(file) {
+            (Edit::read(file, hash, |full| self.tensor(full))?.tensors, 0)
+        } else {
+            self.find_part(file, &adapter.path)?
         };
-        Ok(Laid {
-            edit: Edit { base: hash, recipe, tensors: tensors.into_iter().collect() },
-            notes,
-            warnings,
-        })
+        let (fit, mut changed) = (values.len(), 0);
+        for (full, after) in values {
+            let before = self.tensor(&full)?;
+            changed += usize::from(merging.add(full, &before, after, adapter.strength)?);
+        }
+        let others = if left == 0 { String::new() } else { format!(", {left} others were left") };
+        let note = format!(
+            "{adapter}: {fit} tensors fit the base, {changed} of them differ from it{others}"
+        );
+        if changed == 0 {
+            merging.warnings.push(format!("{note}: it has no effect"));
+        } else if left > fit {
+            merging.warnings.push(format!(
+                "{note}: it is of another kind than the base, or under names that are not known"
+            ));
+        } else {
+            merging.notes.push(note);
+        }
+        Ok(())
     }
 
     /// A file under the names that the base has, whatever it is: a diffusers folder, PEFT's, a
@@ -175,9 +230,9 @@ impl Checkpoint {
         &self,
         adapter: &Adapter,
         ema: EmaChoice,
-        notes: &mut Vec<String>,
-        warnings: &mut Vec<String>,
+        merging: &mut Merging,
     ) -> Result<Weights, Error> {
+        let Merging { notes, warnings, .. } = merging;
         let path = &adapter.path;
         if path.is_dir() {
             if let Some(file) = adapter_file(path) {
@@ -233,13 +288,15 @@ impl Checkpoint {
     }
 
     /// Whether a file's metadata say that it belongs to a UNet of the other prediction.
-    fn is_of_the_other_prediction(&self, about: &BTreeMap<String, String>) -> bool {
-        let velocity =
-            match (about.get("modelspec.prediction_type"), about.get("ss_v_parameterization")) {
-                (Some(text), _) => text.starts_with('v'),
-                (None, Some(text)) => text == "True",
-                (None, None) => return false,
-            };
+    fn is_of_the_other_prediction(&self, metadata: &BTreeMap<String, String>) -> bool {
+        let velocity = match (
+            metadata.get("modelspec.prediction_type"),
+            metadata.get("ss_v_parameterization"),
+        ) {
+            (Some(text), _) => text.starts_with('v'),
+            (None, Some(text)) => text == "True",
+            (None, None) => return false,
+        };
         velocity != (self.networks.scheduler.prediction_type == Prediction::VPrediction)
     }
 
@@ -262,21 +319,13 @@ impl Checkpoint {
         self.components().into_iter().flat_map(named).collect()
     }
 
-    /// A tensor's value: what was laid onto it, or the base's.
-    fn current(&self, laid: &BTreeMap<String, Tensor>, full: &str) -> Result<Tensor, Error> {
-        match laid.get(full) {
-            Some(tensor) => Ok(tensor.shallow_clone()),
-            None => self.tensor(full),
-        }
-    }
-
     /// One of the base's tensors by full name.
     ///
     /// # Errors
     /// A name that is not there.
     pub fn tensor(&self, full: &str) -> Result<Tensor, Error> {
         let (component, name) = full.split_once('.').unwrap_or((full, ""));
-        let found = self.components().into_iter().find(|(own, _)| *own == component);
+        let found = self.components().into_iter().find(|(known, _)| *known == component);
         match found {
             Some((_, weights)) => Ok(weights.tensor(name)?),
             None => Err(Error::EditShape {
@@ -299,13 +348,13 @@ impl Checkpoint {
             .iter()
             .flat_map(|full| spellings(full).into_iter().map(move |short| (short, full.as_str())))
             .collect();
-        let inward = weights::unet_names_of_compvis(self.unet.names());
-        let full_of = |own: &str| {
+        let unet_name = weights::unet_names_of_compvis(self.unet.names());
+        let full_of = |name: &str| {
             // AdvUnlearn's files hold the encoder twice, once with its component's name before it.
-            if let Some(full) = known.get(own) {
+            if let Some(full) = known.get(name) {
                 return Some((*full).to_owned());
             }
-            let translated = inward(own)?;
+            let translated = unet_name(name)?;
             known.get(translated.as_str()).map(|full| (*full).to_owned())
         };
         let foreign = ["controlnet_", "motion_modules", "adapter.body.", "image_proj."];
@@ -317,10 +366,10 @@ impl Checkpoint {
                 path.display()
             )));
         }
-        let found =
-            file.renamed(|own| full_of(own).map(|full| (full, View::Whole)).into_iter().collect())?;
+        let found = file
+            .renamed(|name| full_of(name).map(|full| (full, View::Whole)).into_iter().collect())?;
         let others =
-            file.names().filter(|own| full_of(own).is_none() && !own.ends_with("position_ids"));
+            file.names().filter(|name| full_of(name).is_none() && !name.ends_with("position_ids"));
         let left = file.beside().len() + others.count();
         if found.is_empty() {
             let sample = |names: &mut dyn Iterator<Item = &str>| {
@@ -349,13 +398,8 @@ fn is_file_of_model(path: &Path) -> bool {
 
 /// A tensor with a file's change to the base on it, over what `earlier` files made of it: each
 /// change is against the base, so that none undoes another's.
-pub(super) fn stacked(
-    earlier: Option<&Tensor>,
-    before: &Tensor,
-    after: Tensor,
-    strength: f64,
-) -> Tensor {
-    if earlier.is_none() && is_whole(&strength) {
+fn add_change(earlier: Option<&Tensor>, before: &Tensor, after: Tensor, strength: f64) -> Tensor {
+    if earlier.is_none() && is_one(&strength) {
         return after;
     }
     no_grad(|| {

@@ -8,11 +8,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::Error;
+use super::checkpoint_hints::CheckpointHints;
 use super::folder::{COMPONENTS, canonical, open_weights, read_json};
 use super::networks::{Networks, with_more_inputs};
 use super::pipeline_class::ModelIndex;
 use super::presets::{Configs, presets};
-use super::signs::CheckpointHints;
 use crate::fields;
 use crate::sampler::Prediction;
 use crate::text::Tokenizer;
@@ -87,7 +87,7 @@ impl Checkpoint {
         }
         let mut notes = Vec::new();
         let mut configs = configs(root, &mut notes)?;
-        notes.extend(location.prediction.and_then(|wanted| configs.predict(wanted, ASKED)));
+        notes.extend(location.prediction.and_then(|wanted| configs.set_prediction(wanted, ASKED)));
         let networks = Networks::of(&configs, root, &mut notes)?;
         let longest = networks.text.max_position_embeddings as usize;
         let tokenizer = Tokenizer::open(&root.join("tokenizer"), longest, &mut notes)?;
@@ -129,38 +129,21 @@ impl Checkpoint {
                 with_more_inputs(channels)
             )));
         }
-        for (component, weights) in
-            [("text_encoder", &mut parts.text_encoder), ("vae", &mut parts.vae)]
-        {
-            if !weights.is_empty() {
-                continue;
-            }
-            let what = if component == "vae" { "autoencoder" } else { "text encoder" };
-            let Some(folder) = &location.config else {
-                return Err(wrong(format!(
-                    "it has no {what}; name a diffusers folder whose {what} is taken, with \
-                     --config (config in a pipeline)"
-                )));
-            };
-            *weights = open_weights(folder, component, &mut notes)?;
-            notes.push(format!(
-                "{} has no {what}; the one in {} is taken",
-                path.display(),
-                folder.join(component).display()
-            ));
-        }
-        let signs = CheckpointHints::of(&file, path)?;
+        take_missing(&mut parts, location, &mut notes)?;
+        let hints = CheckpointHints::of(&file, path)?;
         let (configs, root) = if let Some(folder) = &location.config {
             let mut configs = configs(folder, &mut notes)?;
-            notes.extend(location.prediction.and_then(|wanted| configs.predict(wanted, ASKED)));
-            warnings.extend(signs.onto(&mut configs, location.prediction));
+            notes.extend(
+                location.prediction.and_then(|wanted| configs.set_prediction(wanted, ASKED)),
+            );
+            warnings.extend(hints.apply_to(&mut configs, location.prediction));
             (configs, folder.clone())
         } else {
-            signs.of_usual_schedule()?;
+            hints.check_schedule()?;
             let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
             let configs =
-                presets(&parts, &name, location.prediction.or(signs.prediction), signs.zero_snr)?;
-            notes.extend(signs.note(path, &configs, location.prediction));
+                presets(&parts, &name, location.prediction.or(hints.prediction), hints.zero_snr)?;
+            notes.extend(hints.notes(path, &configs, location.prediction));
             (configs, path.clone())
         };
         let networks = Networks::of(&configs, &root, &mut notes)?;
@@ -241,11 +224,11 @@ impl Checkpoint {
     /// Fields in which another model's settings are other than these, as
     /// `scheduler.prediction_type`.
     pub(super) fn other_settings(&self, other: &Self) -> Vec<String> {
-        let (own, others) = (self.all_settings(), other.all_settings());
+        let (these, others) = (self.all_settings(), other.all_settings());
         let of_component = |(component, fields): (&String, &Value)| {
             let names = fields.as_object().into_iter().flat_map(serde_json::Map::keys);
             names
-                .filter(|name| own[component][name.as_str()] != fields[name.as_str()])
+                .filter(|name| these[component][name.as_str()] != fields[name.as_str()])
                 .map(|name| format!("{component}.{name}"))
                 .collect::<Vec<_>>()
         };
@@ -271,6 +254,38 @@ impl Checkpoint {
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
+}
+
+/// Takes the components that a single file lacks from the folder that is named for it.
+fn take_missing(
+    parts: &mut SingleFile,
+    location: &Location,
+    notes: &mut Vec<String>,
+) -> Result<(), Error> {
+    let path = &location.path;
+    for (component, weights) in [("text_encoder", &mut parts.text_encoder), ("vae", &mut parts.vae)]
+    {
+        if !weights.is_empty() {
+            continue;
+        }
+        let what = if component == "vae" { "autoencoder" } else { "text encoder" };
+        let Some(folder) = &location.config else {
+            return Err(Error::Folder {
+                path: path.clone(),
+                why: format!(
+                    "it has no {what}; name a diffusers folder whose {what} is taken, with \
+                     --config (config in a pipeline)"
+                ),
+            });
+        };
+        *weights = open_weights(folder, component, notes)?;
+        notes.push(format!(
+            "{} has no {what}; the one in {} is taken",
+            path.display(),
+            folder.join(component).display()
+        ));
+    }
+    Ok(())
 }
 
 /// What is said of tensors that nothing uses.

@@ -36,7 +36,7 @@ impl StableDiffusion {
     /// # Errors
     /// A file without vectors of this model's width, a word that is known.
     pub fn learn(&mut self, embedding: &Embedding) -> Result<String, Error> {
-        let (own, vectors, left) = read(&embedding.path, embedding.word.as_deref())?;
+        let (named, vectors, left) = read(&embedding.path, embedding.word.as_deref())?;
         if !left.is_empty() {
             self.notes.push(format!(
                 "{}: {} {} left; one word is learned from a file",
@@ -46,7 +46,7 @@ impl StableDiffusion {
             ));
         }
         let stem = || embedding.path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let word = embedding.word.clone().or(own).unwrap_or_else(stem);
+        let word = embedding.word.clone().or(named).unwrap_or_else(stem);
         let first = self.text.learn(&vectors)?;
         self.tokenizer.learn(&word, first, vectors.size()[0])?;
         Ok(word)
@@ -79,6 +79,7 @@ fn read(path: &Path, wanted: Option<&str>) -> Result<(Option<String>, Tensor, Ve
     };
     let vectors = file.floats(name)?;
     let vectors = if vectors.dim() == 1 { vectors.unsqueeze(0) } else { vectors };
-    let left = names.iter().filter(|own| **own != name).map(|own| (*own).to_owned()).collect();
+    let left =
+        names.iter().filter(|other| **other != name).map(|other| (*other).to_owned()).collect();
     Ok((word, vectors, left))
 }

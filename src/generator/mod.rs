@@ -1,8 +1,9 @@
-//! What draws pictures. Diffusion models and GANs are the same thing from here up; this room does
+//! What draws pictures. Diffusion models and GANs are the same thing from here up; this module does
 //! not know that erasure exists.
 
 mod adapters;
 mod checkpoint;
+mod checkpoint_hints;
 mod embedding;
 mod export;
 mod folder;
@@ -10,9 +11,9 @@ mod gan_files;
 mod kind;
 mod networks;
 mod pipeline_class;
+mod pixels;
 mod presets;
 mod seeding;
-mod signs;
 mod stable_diffusion;
 mod stylegan2;
 
@@ -20,27 +21,27 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-pub use adapters::{Adapter, Laid};
+pub use adapters::{Adapter, MergedAdapters};
 pub use checkpoint::{Checkpoint, Location};
 pub use embedding::Embedding;
 pub use export::{Edited, Format, ModuleRank};
 pub use folder::{lacking, needed};
-/// A pipeline's own file.
-pub const PIPELINE: crate::fields::Class =
-    <pipeline_class::ModelIndex as crate::fields::Configuration>::CLASS;
 pub use gan_files::{export_gan, is_gan};
 pub use kind::{Model, ModelKind};
 pub use seeding::Seeding;
-pub use stable_diffusion::{Latents, StableDiffusion};
+pub use stable_diffusion::{LatentDistribution, StableDiffusion};
 pub use stylegan2::StyleGan2;
 
-use crate::model::stylegan2::{Discriminator, Generator as Network, Noise};
+use crate::fields::{Class, Configuration};
+use crate::model::stylegan2::{Discriminator, GeneratorNetwork, Noise};
 use crate::pictures::Picture;
 use crate::sampler::{Schedule, Solver};
 use crate::torch::{Compute, Kind, Tensor, no_grad, stage};
-
 use crate::watch::Watch;
 use crate::weights::Edit;
+
+/// The fields of `model_index.json`.
+pub const PIPELINE: Class = <pipeline_class::ModelIndex as Configuration>::CLASS;
 
 /// Why a generator cannot be loaded, edited or drawn with.
 #[derive(Debug, thiserror::Error)]
@@ -172,7 +173,7 @@ pub struct ImageRequest {
     /// Pixels across and down.
     pub size: (i64, i64),
     /// How far a GAN's style may lie from the mean of all: 1 is as it comes, 0 the mean itself.
-    #[serde(default = "whole", skip_serializing_if = "is_whole")]
+    #[serde(default = "one", skip_serializing_if = "is_one")]
     pub truncation: f64,
     /// Another seed whose style a GAN's picture has a part of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -222,12 +223,12 @@ impl Blend {
     }
 }
 
-fn whole() -> f64 {
+fn one() -> f64 {
     1.0
 }
 
-/// Whether a truncation, or the strength of an edit, is all of it: 1.
-pub fn is_whole(share: &f64) -> bool {
+/// Whether a truncation, or the strength of an edit, is 1.
+pub fn is_one(share: &f64) -> bool {
     (share - 1.0).abs() < 1e-12
 }
 
@@ -248,7 +249,7 @@ impl ImageRequest {
         }
     }
 
-    /// What must be equal for two shots to be drawn in one batch.
+    /// What must be equal for two requests to be drawn in one batch.
     fn batch_key(&self) -> (usize, Solver, (i64, i64), bool) {
         (self.steps, self.sampler, self.size, self.guides())
     }
@@ -312,14 +313,14 @@ pub trait Generator {
     ///
     /// # Errors
     /// A size that the networks do not have.
-    fn check(&self, _shot: &ImageRequest) -> Result<(), Error> {
+    fn check(&self, _request: &ImageRequest) -> Result<(), Error> {
         Ok(())
     }
 
-    /// Draws one batch. Shots of different sizes, steps or samplers may be mixed.
+    /// Draws one batch. Requests of different sizes, steps or samplers may be mixed.
     ///
     /// # Errors
-    /// Shots that cannot be drawn, too little memory, interruption.
+    /// Requests that cannot be drawn, too little memory, interruption.
     fn draw(&self, requests: &[ImageRequest], watch: &mut dyn Watch)
     -> Result<Vec<Picture>, Error>;
 
@@ -341,7 +342,7 @@ pub fn sample_batch(side: i64) -> usize {
 /// What a GAN method needs of a generator.
 pub trait Synthesizer: Generator {
     /// The network that maps latents to styles and draws under styles.
-    fn network(&self) -> &Network;
+    fn network(&self) -> &GeneratorNetwork;
 
     /// The network that it learned against; its weights are the base's.
     ///
@@ -349,15 +350,16 @@ pub trait Synthesizer: Generator {
     /// A file that has none.
     fn discriminator(&self) -> Result<&Discriminator, Error>;
 
-    /// Latents `[n, style_dim]` and each layer's noise `[n, 1, side, side]` of pictures: a seed's
-    /// own, whatever its company.
-    fn chance(&self, seeds: &[u64]) -> (Tensor, Vec<Tensor>);
+    /// Latents `[n, style_dim]` and each layer's noise `[n, 1, side, side]` of pictures: a seed
+    /// gives the same, whichever others are in the batch.
+    fn latents_and_noises(&self, seeds: &[u64]) -> (Tensor, Vec<Tensor>);
 
     /// Latents `[n, style_dim]` alone.
     fn latents(&self, seeds: &[u64]) -> Tensor {
         // Beside their noises they are small.
         let group = sample_batch(self.network().config().size);
-        let each: Vec<Tensor> = seeds.chunks(group).map(|seeds| self.chance(seeds).0).collect();
+        let each: Vec<Tensor> =
+            seeds.chunks(group).map(|seeds| self.latents_and_noises(seeds).0).collect();
         Tensor::cat(&each, 0)
     }
 
@@ -375,7 +377,7 @@ pub trait Synthesizer: Generator {
                 Tensor::empty([seeds.len() as i64, 3, side, side], (Kind::Float, tch::Device::Cpu));
             no_grad(|| {
                 for (first, seeds) in (0..).step_by(group).zip(seeds.chunks(group)) {
-                    let (z, noises) = self.chance(seeds);
+                    let (z, noises) = self.latents_and_noises(seeds);
                     let styles = self.network().broadcast(&self.network().map(&z));
                     let drawn = self.network().synthesize(&styles, Noise::Given(&noises));
                     all.narrow(0, first, seeds.len() as i64).copy_(&drawn);
@@ -414,7 +416,7 @@ pub trait Denoiser: Generator {
     ///
     /// # Errors
     /// Pictures of a size that the autoencoder cannot take.
-    fn encode_pictures(&self, pictures: &[Picture]) -> Result<Latents, Error>;
+    fn encode_pictures(&self, pictures: &[Picture]) -> Result<LatentDistribution, Error>;
 
     /// The denoiser's parameters by full name, `unet.…`; leaves in `f32`.
     fn denoiser_parameters(&self) -> Vec<(String, Tensor)>;

@@ -8,15 +8,17 @@ use serde_json::Value;
 use super::Error;
 use super::presets::Configs;
 use crate::fields;
-use crate::model::{clip, unet, vae};
+use crate::model::clip::TextConfig;
+use crate::model::unet::UnetConfig;
+use crate::model::vae::VaeConfig;
 use crate::sampler::{Prediction, SchedulerConfig};
 
 /// What the networks are.
 #[derive(Debug, Clone)]
 pub(super) struct Networks {
-    pub(super) text: clip::TextConfig,
-    pub(super) unet: unet::Config,
-    pub(super) vae: vae::Config,
+    pub(super) text: TextConfig,
+    pub(super) unet: UnetConfig,
+    pub(super) vae: VaeConfig,
     pub(super) scheduler: SchedulerConfig,
 }
 
@@ -34,7 +36,7 @@ impl Networks {
         notes: &mut Vec<String>,
     ) -> Result<Self, Error> {
         let config = |component: &str| root.join(component).join("config.json");
-        let own = Self {
+        let networks = Self {
             text: fields::read(&configs.text_encoder, &config("text_encoder"), notes)?,
             unet: fields::read(&configs.unet, &config("unet"), notes)?,
             vae: fields::read(&configs.vae, &config("vae"), notes)?,
@@ -44,17 +46,18 @@ impl Networks {
                 notes,
             )?,
         };
-        own.fit(root)?;
-        if own.unet.sample_size.is_none() {
+        networks.check(root)?;
+        if networks.unet.sample_size.is_none() {
             notes.push(format!(
                 "{}: the UNet's configuration has no sample_size; 64 is assumed",
                 root.display()
             ));
         }
-        Ok(own)
+        Ok(networks)
     }
 
-    fn fit(&self, root: &Path) -> Result<(), Error> {
+    /// Says which networks do not fit each other.
+    fn check(&self, root: &Path) -> Result<(), Error> {
         let Self { text, unet, vae, .. } = self;
         let wrong = |why: String| Err(Error::Config { path: root.to_path_buf(), why });
         if unet.in_channels != vae.latent_channels {
@@ -83,7 +86,7 @@ impl Networks {
     }
 }
 
-/// What a UNet is that sees more than noisy latents.
+/// What a UNet is whose input is more than noisy latents.
 pub(super) fn with_more_inputs(channels: i64) -> &'static str {
     match channels {
         9 => {

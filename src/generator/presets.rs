@@ -21,8 +21,8 @@ pub(super) struct Configs {
 
 impl Configs {
     /// Whether it is a Stable Diffusion 2.x.
-    pub(super) fn is_second(&self) -> bool {
-        self.unet["cross_attention_dim"] == SECOND
+    pub(super) fn is_sd2(&self) -> bool {
+        self.unet["cross_attention_dim"] == SD2_TEXT_WIDTH
     }
 
     /// Whether its UNet predicts velocities; noise if not.
@@ -31,7 +31,11 @@ impl Configs {
     }
 
     /// Sets what the UNet predicts; says so, and who wanted it, where they said otherwise.
-    pub(super) fn predict(&mut self, prediction: Prediction, as_whom: &str) -> Option<String> {
+    pub(super) fn set_prediction(
+        &mut self,
+        prediction: Prediction,
+        as_whom: &str,
+    ) -> Option<String> {
         let wanted = serde_json::to_value(prediction).unwrap_or_default();
         let said = std::mem::replace(&mut self.scheduler["prediction_type"], wanted.clone());
         (said != wanted).then(|| {
@@ -51,8 +55,8 @@ impl Configs {
         of_scheduler
             .into_iter()
             .chain([("vae", "scaling_factor", &self.vae, vae(false))])
-            .filter(|(_, field, own, usual)| {
-                own.get(field).is_some_and(|said| *said != usual[field])
+            .filter(|(_, field, config, usual)| {
+                config.get(field).is_some_and(|value| *value != usual[field])
             })
             .map(|(component, field, ..)| format!("{component}.{field}"))
             .collect()
@@ -61,12 +65,12 @@ impl Configs {
     /// The token that fills prompts: the end token, or in Stable Diffusion 2.x the first word of
     /// the vocabulary.
     pub(super) fn pad(&self) -> &'static str {
-        if self.is_second() { "!" } else { END }
+        if self.is_sd2() { "!" } else { END }
     }
 }
 
 /// Stable Diffusion 2.x' width of the text encoder.
-const SECOND: i64 = 1024;
+const SD2_TEXT_WIDTH: i64 = 1024;
 /// The scheduler's word for a UNet that predicts velocities.
 const VELOCITY: &str = "v_prediction";
 
@@ -83,9 +87,9 @@ pub(super) fn presets(
     zero_snr: bool,
 ) -> Result<Configs, Error> {
     let width = width(&file.unet)?;
-    let second = match width {
+    let sd2 = match width {
         768 => false,
-        SECOND => true,
+        SD2_TEXT_WIDTH => true,
         other => {
             return Err(Error::Request(format!(
                 "the UNet in {name} reads texts of width {other}; Stable Diffusion 1.x (768) and \
@@ -94,15 +98,15 @@ pub(super) fn presets(
             )));
         }
     };
-    let said = name.to_lowercase();
+    let lowercase = name.to_lowercase();
     let marks = ["768-v", "768_v", "768v", "v2-1_768", "v-pred", "v_pred", "vpred"];
-    let by_name = marks.iter().any(|mark| said.contains(mark));
+    let by_name = marks.iter().any(|mark| lowercase.contains(mark));
     let velocity = prediction.map_or(by_name, |prediction| prediction == Prediction::VPrediction);
-    // The first kind of model is of 512 pixels whatever it predicts.
-    let large = second && velocity;
+    // Stable Diffusion 1.x is of 512 pixels whatever it predicts.
+    let large = sd2 && velocity;
     Ok(Configs {
-        text_encoder: text(second),
-        unet: unet(second, large),
+        text_encoder: text_encoder(sd2),
+        unet: unet(sd2, large),
         vae: vae(large),
         scheduler: scheduler(velocity, zero_snr),
     })
@@ -118,9 +122,12 @@ fn width(unet: &Weights) -> Result<i64, Error> {
     }
 }
 
-fn text(second: bool) -> Value {
-    let (hidden, inner, layers, heads, act) =
-        if second { (SECOND, 4096, 23, 16, "gelu") } else { (768, 3072, 12, 12, "quick_gelu") };
+fn text_encoder(sd2: bool) -> Value {
+    let (hidden, inner, layers, heads, act) = if sd2 {
+        (SD2_TEXT_WIDTH, 4096, 23, 16, "gelu")
+    } else {
+        (768, 3072, 12, 12, "quick_gelu")
+    };
     json!({
         "architectures": ["CLIPTextModel"],
         "attention_dropout": 0.0,
@@ -138,20 +145,25 @@ fn text(second: bool) -> Value {
         "num_attention_heads": heads,
         "num_hidden_layers": layers,
         "pad_token_id": 1,
-        "projection_dim": if second { 512 } else { 768 },
+        "projection_dim": if sd2 { 512 } else { 768 },
         "vocab_size": 49408
     })
 }
 
-fn unet(second: bool, large: bool) -> Value {
+fn unet(sd2: bool, large: bool) -> Value {
     json!({
         "_class_name": "UNet2DConditionModel",
         "act_fn": "silu",
-        "attention_head_dim": if second { json!([5, 10, 20, 20]) } else { json!(8) },
+        "attention_head_dim": if sd2 { json!([5, 10, 20, 20]) } else { json!(8) },
         "block_out_channels": [320, 640, 1280, 1280],
         "center_input_sample": false,
-        "cross_attention_dim": if second { SECOND } else { 768 },
-        "down_block_types": ["CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"],
+        "cross_attention_dim": if sd2 { SD2_TEXT_WIDTH } else { 768 },
+        "down_block_types": [
+            "CrossAttnDownBlock2D",
+            "CrossAttnDownBlock2D",
+            "CrossAttnDownBlock2D",
+            "DownBlock2D"
+        ],
         "downsample_padding": 1,
         "flip_sin_to_cos": true,
         "freq_shift": 0,
@@ -162,8 +174,13 @@ fn unet(second: bool, large: bool) -> Value {
         "norm_num_groups": 32,
         "out_channels": 4,
         "sample_size": if large { 96 } else { 64 },
-        "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"],
-        "use_linear_projection": second
+        "up_block_types": [
+            "UpBlock2D",
+            "CrossAttnUpBlock2D",
+            "CrossAttnUpBlock2D",
+            "CrossAttnUpBlock2D"
+        ],
+        "use_linear_projection": sd2
     })
 }
 
@@ -172,7 +189,12 @@ fn vae(large: bool) -> Value {
         "_class_name": "AutoencoderKL",
         "act_fn": "silu",
         "block_out_channels": [128, 256, 512, 512],
-        "down_block_types": ["DownEncoderBlock2D", "DownEncoderBlock2D", "DownEncoderBlock2D", "DownEncoderBlock2D"],
+        "down_block_types": [
+            "DownEncoderBlock2D",
+            "DownEncoderBlock2D",
+            "DownEncoderBlock2D",
+            "DownEncoderBlock2D"
+        ],
         "in_channels": 3,
         "latent_channels": 4,
         "layers_per_block": 2,
@@ -180,7 +202,12 @@ fn vae(large: bool) -> Value {
         "out_channels": 3,
         "sample_size": if large { 768 } else { 512 },
         "scaling_factor": 0.18215,
-        "up_block_types": ["UpDecoderBlock2D", "UpDecoderBlock2D", "UpDecoderBlock2D", "UpDecoderBlock2D"]
+        "up_block_types": [
+            "UpDecoderBlock2D",
+            "UpDecoderBlock2D",
+            "UpDecoderBlock2D",
+            "UpDecoderBlock2D"
+        ]
     })
 }
 

@@ -4,14 +4,16 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::adapters::stacked;
+use super::adapters::Merging;
+use super::pixels::{first_not_finite, to_pictures};
 use super::seeding::numpy_normal;
-use super::stable_diffusion::{first_that_is_not, to_pictures};
 use super::{
-    Adapter, Blend, Error, Generator, ImageRequest, Laid, ModelCard, Seeding, Synthesizer,
+    Adapter, Blend, Error, Generator, ImageRequest, MergedAdapters, ModelCard, Seeding, Synthesizer,
 };
 use crate::model::Builder;
-use crate::model::stylegan2::{self, Config, Discriminator, Noise, PREFIX, is_mapping};
+use crate::model::stylegan2::{
+    Discriminator, GeneratorNetwork, Noise, PREFIX, StyleGan2Config, is_mapping,
+};
 use crate::pictures::Picture;
 use crate::torch::{Compute, Kind, Rng, Tensor, finite_each, no_grad, stage};
 use crate::watch::Watch;
@@ -21,13 +23,13 @@ use crate::weights::{Edit, MEAN_STYLE, Weights, is_stylegan, read_stylegan};
 #[derive(Debug)]
 pub struct StyleGan2 {
     card: ModelCard,
-    network: stylegan2::Generator,
+    network: GeneratorNetwork,
     /// Or why it cannot be built: only learning needs one.
     discriminator: Option<Result<Discriminator, String>>,
     /// The mean of all styles, `[1, style_dim]`.
     mean: Tensor,
     /// The base's, while an edit of the mapping is in place.
-    own_mean: Option<Tensor>,
+    base_mean: Option<Tensor>,
     /// The base's tensors in whose place an edit's are.
     originals: BTreeMap<String, Tensor>,
     compute: Compute,
@@ -46,8 +48,8 @@ impl StyleGan2 {
     pub fn load(path: &Path, compute: Compute) -> Result<Self, Error> {
         let gan = read_stylegan(&Weights::open(path)?)?;
         let weights = &gan.generator;
-        let config = Config::of_file(&gan)?;
-        let network = stylegan2::Generator::new(&config, Builder::load(weights, compute.device))?;
+        let config = StyleGan2Config::of_file(&gan)?;
+        let network = GeneratorNetwork::new(&config, Builder::load(weights, compute.device))?;
         let discriminator = gan
             .discriminator
             .as_ref()
@@ -75,7 +77,7 @@ impl StyleGan2 {
             kind: "stylegan2".to_owned(),
             path: super::folder::canonical(path),
             hash: weights.hash()?.to_hex().to_string(),
-            settings: blake3::hash(format!("{config:?}").as_bytes()).to_hex().to_string(),
+            settings: settings_hash(&config),
             parameters: network.parameters().count(),
             side: config.size,
         };
@@ -107,106 +109,78 @@ impl StyleGan2 {
             network,
             discriminator,
             mean,
-            own_mean: None,
+            base_mean: None,
             originals,
             compute,
             has_noise,
         })
     }
 
-    /// Lays files onto it, one after the other: edits that were made of it, or generators that come
-    /// of it.
+    /// Merges adapters into one edit of it, one after the other: edits that were made of it, or
+    /// generators that come of it.
     ///
     /// # Errors
     /// An edit of another base, tensors of other shapes, a file that is neither.
-    pub fn lay(&self, adapters: &[Adapter]) -> Result<Laid, Error> {
-        let mut laid: BTreeMap<String, Tensor> = BTreeMap::new();
-        let (mut recipes, mut notes, mut warnings) = (Vec::new(), Vec::new(), Vec::new());
-        let original = |full: &str| -> Result<Tensor, Error> {
-            let own = self.originals.get(full).or_else(|| self.find(full));
-            let missing = || Error::EditShape {
-                name: full.to_owned(),
-                found: Vec::new(),
-                wanted: Vec::new(),
-            };
-            Ok(own.ok_or_else(missing)?.detach())
-        };
+    pub fn merge(&self, adapters: &[Adapter]) -> Result<MergedAdapters, Error> {
+        let mut merging = Merging::default();
         for adapter in adapters {
             let file = Weights::open(&adapter.path)?;
             file.unchanged()?;
-            let about = file.metadata();
-            recipes.push(
-                about.get("unsee.recipe").cloned().unwrap_or_else(|| format!("\"{adapter}\"")),
-            );
+            merging.add_recipe(adapter, &file.metadata());
             let values = if is_stylegan(&file) {
-                let gan = read_stylegan(&file)?;
-                let (own, other) = (self.network.config(), Config::of_file(&gan)?);
-                let sizes = |of: &Config| {
-                    let Config { size, channels, style_dim, mapping_layers, .. } = of;
-                    format!(
-                        "{size} pixels, channels {channels:?}, {mapping_layers} layers to \
-                         {style_dim} numbers of style"
-                    )
-                };
-                if sizes(own) != sizes(&other) {
-                    let (own, other) = (sizes(own), sizes(&other));
-                    let why =
-                        format!("it is a StyleGAN2 of {other}; onto this base goes one of {own}");
-                    return Err(Error::Config { path: adapter.path.clone(), why });
-                }
-                let other = gan.generator;
-                notes.push(format!(
-                    "{adapter}: its generator's weights go onto the base, whose own noise stays{}",
-                    if other.contains(MEAN_STYLE) {
-                        "; the mean of its styles is found anew"
-                    } else {
-                        ""
-                    }
-                ));
-                let full = |(name, _): (&str, &Tensor)| {
-                    Ok((format!("{PREFIX}{name}"), other.floats(name)?))
-                };
-                self.network.parameters().iter().map(full).collect::<Result<Vec<_>, Error>>()?
+                self.generator_tensors(adapter, &file, &mut merging.notes)?
             } else {
-                Edit::read(&file, &self.card.hash, original)?.tensors
+                Edit::read(&file, &self.card.hash, |full| self.base_tensor(full))?.tensors
             };
             let mut changed = 0;
             for (full, after) in values {
-                let (before, after) = (original(&full)?, after.to_kind(Kind::Float));
-                if before.size() != after.size() {
-                    return Err(Error::EditShape {
-                        name: full,
-                        found: after.size(),
-                        wanted: before.size(),
-                    });
-                }
-                let after = after.to_device(before.device());
-                // What is as it was is no change: the mean style belongs to a mapping that moved.
-                if adapter.strength == 0.0 || after.equal(&before) {
-                    continue;
-                }
-                changed += 1;
-                let value = stacked(laid.get(&full), &before, after, adapter.strength);
-                laid.insert(full, value);
+                let before = self.base_tensor(&full)?;
+                let after = after.to_kind(Kind::Float).to_device(before.device());
+                changed += usize::from(merging.add(full, &before, after, adapter.strength)?);
             }
             if changed == 0 {
-                warnings.push(format!("{adapter}: it changes nothing of the base"));
+                merging.warnings.push(format!("{adapter}: it changes nothing of the base"));
             }
         }
-        let recipe = if recipes.len() == 1 {
-            recipes.remove(0)
-        } else {
-            format!("[{}]", recipes.join(", "))
-        };
-        let edit =
-            Edit { base: self.card.hash.clone(), recipe, tensors: laid.into_iter().collect() };
-        Ok(Laid { edit, notes, warnings })
+        Ok(merging.finish(self.card.hash.clone()))
+    }
+
+    /// The tensors of a generator that comes of this one, under this one's full names.
+    fn generator_tensors(
+        &self,
+        adapter: &Adapter,
+        file: &Weights,
+        notes: &mut Vec<String>,
+    ) -> Result<Vec<(String, Tensor)>, Error> {
+        let gan = read_stylegan(file)?;
+        let config = StyleGan2Config::of_file(&gan)?;
+        let (ours, theirs) = (sizes(self.network.config()), sizes(&config));
+        if ours != theirs {
+            let why = format!("it is a StyleGAN2 of {theirs}; onto this base goes one of {ours}");
+            return Err(Error::Config { path: adapter.path.clone(), why });
+        }
+        let weights = gan.generator;
+        notes.push(format!(
+            "{adapter}: its generator's weights go onto the base, whose own noise stays{}",
+            if weights.contains(MEAN_STYLE) {
+                "; the mean of its styles is found anew"
+            } else {
+                ""
+            }
+        ));
+        let full =
+            |(name, _): (&str, &Tensor)| Ok((format!("{PREFIX}{name}"), weights.floats(name)?));
+        self.network.parameters().iter().map(full).collect()
     }
 
     /// Latents `[n, style_dim]` and each layer's noise `[n, 1, side, side]` of seeds, which mean
-    /// what each shot says.
-    fn chance_as(&self, seeds: &[u64], requests: &[ImageRequest]) -> (Tensor, Vec<Tensor>) {
-        let (z, noises) = self.chance(seeds);
+    /// what each request says.
+    fn seeded_latents_and_noises(
+        &self,
+        seeds: &[u64],
+        requests: &[ImageRequest],
+    ) -> (Tensor, Vec<Tensor>) {
+        let (z, noises) = self.latents_and_noises(seeds);
         for (row, (&seed, _)) in (0..)
             .zip(seeds.iter().zip(requests))
             .filter(|(_, (_, request))| request.seeding == Seeding::Nvidia)
@@ -214,8 +188,8 @@ impl StyleGan2 {
             // What is larger was refused.
             let numbers = numpy_normal(seed as u32, self.network.config().style_dim as usize);
             z.get(row).copy_(&Tensor::from_slice(&numbers));
-            for (noise, own) in noises.iter().zip(self.network.noises()) {
-                noise.get(row).copy_(&own.get(0));
+            for (noise, saved) in noises.iter().zip(self.network.noises()) {
+                noise.get(row).copy_(&saved.get(0));
             }
         }
         (z, noises)
@@ -239,8 +213,24 @@ impl StyleGan2 {
     }
 }
 
+/// A network's sizes in words.
+fn sizes(config: &StyleGan2Config) -> String {
+    let StyleGan2Config { size, channels, style_dim, mapping_layers, .. } = config;
+    format!(
+        "{size} pixels, channels {channels:?}, {mapping_layers} layers to {style_dim} numbers of \
+         style"
+    )
+}
+
+/// A hash of the sizes. What is hashed names their type as it was called when the first records
+/// were written, so that those go on being of the same model.
+fn settings_hash(config: &StyleGan2Config) -> String {
+    let text = format!("{config:?}").replacen("StyleGan2Config", "Config", 1);
+    blake3::hash(text.as_bytes()).to_hex().to_string()
+}
+
 /// The mean of the styles of many latents, `[1, style_dim]`.
-fn mean_style(network: &stylegan2::Generator, compute: Compute) -> Result<Tensor, Error> {
+fn mean_style(network: &GeneratorNetwork, compute: Compute) -> Result<Tensor, Error> {
     let z =
         Rng::new(0).normal(&[MEAN_OF, network.config().style_dim]).to_device(compute.device.tch());
     stage("finding the mean style", || {
@@ -296,7 +286,7 @@ impl Generator for StyleGan2 {
         let pixels = stage("drawing", || {
             Ok::<_, Error>(no_grad(|| {
                 let seeds: Vec<u64> = requests.iter().map(|request| request.seed).collect();
-                let (z, noises) = self.chance_as(&seeds, requests);
+                let (z, noises) = self.seeded_latents_and_noises(&seeds, requests);
                 let kept: Vec<f32> =
                     requests.iter().map(|request| request.truncation as f32).collect();
                 let kept = Tensor::from_slice(&kept).view([-1, 1]).to_device(z.device());
@@ -306,7 +296,7 @@ impl Generator for StyleGan2 {
                 };
                 let mut w = styles(&z);
                 if requests.iter().any(|request| request.blend.is_some()) {
-                    // Whoever has no other has the whole of himself.
+                    // A request without a blend is blended with itself.
                     let others: Vec<u64> = requests
                         .iter()
                         .map(|request| request.blend.map_or(request.seed, Blend::seed))
@@ -320,13 +310,13 @@ impl Generator for StyleGan2 {
                     let shares: Vec<f32> = requests.iter().flat_map(share).collect();
                     let shares =
                         Tensor::from_slice(&shares).view([-1, layers, 1]).to_device(z.device());
-                    let other = styles(&self.chance_as(&others, requests).0);
+                    let other = styles(&self.seeded_latents_and_noises(&others, requests).0);
                     w = &w + (other - &w) * shares;
                 }
                 self.network.synthesize(&w, Noise::Given(&noises))
             }))
         })?;
-        if let Some(index) = first_that_is_not(&finite_each(&pixels)) {
+        if let Some(index) = first_not_finite(&finite_each(&pixels)) {
             return Err(Error::NotFinite {
                 what: "its pixels".to_owned(),
                 prompt: String::new(),
@@ -347,41 +337,44 @@ impl Generator for StyleGan2 {
             return Err(crate::weights::Error::other_base(&edit.base, &self.card.hash).into());
         }
         for (name, tensor) in &edit.tensors {
-            let own = self.find(name).map(Tensor::size);
-            if own.as_ref() != Some(&tensor.size()) {
-                let (name, found, wanted) = (name.clone(), tensor.size(), own.unwrap_or_default());
-                return Err(Error::EditShape { name, found, wanted });
+            let shape = self.find(name).map(Tensor::size);
+            if shape.as_ref() != Some(&tensor.size()) {
+                return Err(Error::EditShape {
+                    name: name.clone(),
+                    found: tensor.size(),
+                    wanted: shape.unwrap_or_default(),
+                });
             }
         }
         edit.check()?;
         no_grad(|| {
             for (name, original) in std::mem::take(&mut self.originals) {
-                if let Some(own) = self.find(&name) {
-                    own.detach().copy_(&original);
+                if let Some(parameter) = self.find(&name) {
+                    parameter.detach().copy_(&original);
                 }
             }
             for (name, tensor) in &edit.tensors {
-                if let Some(own) = self.find(name) {
-                    let original = own.detach().copy();
-                    own.detach().copy_(tensor);
+                if let Some(parameter) = self.find(name) {
+                    let original = parameter.detach().copy();
+                    parameter.detach().copy_(tensor);
                     self.originals.insert(name.clone(), original);
                 }
             }
         });
-        if let Some(mean) = self.own_mean.take() {
+        if let Some(mean) = self.base_mean.take() {
             self.mean = mean;
         }
         // Styles that are mapped otherwise have another mean.
         if self.originals.keys().any(|name| is_mapping(name)) {
             let mean = mean_style(&self.network, self.compute)?;
-            self.own_mean = Some(std::mem::replace(&mut self.mean, mean));
+            self.base_mean = Some(std::mem::replace(&mut self.mean, mean));
         }
         Ok(())
     }
 }
 
 impl Synthesizer for StyleGan2 {
-    fn network(&self) -> &stylegan2::Generator {
+    fn network(&self) -> &GeneratorNetwork {
         &self.network
     }
 
@@ -400,7 +393,7 @@ impl Synthesizer for StyleGan2 {
         }
     }
 
-    fn chance(&self, seeds: &[u64]) -> (Tensor, Vec<Tensor>) {
+    fn latents_and_noises(&self, seeds: &[u64]) -> (Tensor, Vec<Tensor>) {
         let config = self.network.config();
         let mut each: Vec<Rng> = seeds.iter().map(|&seed| Rng::new(seed)).collect();
         let mut draw = |shape: &[i64]| {
@@ -414,7 +407,7 @@ impl Synthesizer for StyleGan2 {
     }
 
     fn parameters(&self) -> Vec<(String, Tensor)> {
-        let full = |(name, own): (String, Tensor)| (format!("{PREFIX}{name}"), own);
+        let full = |(name, tensor): (String, Tensor)| (format!("{PREFIX}{name}"), tensor);
         self.network.parameters().named_leaves().into_iter().map(full).collect()
     }
 }

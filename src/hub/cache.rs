@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::Error;
 
 /// The branch that is meant where none is named.
-pub(super) const USUAL: &str = "main";
+pub(super) const DEFAULT_REVISION: &str = "main";
 
 /// A model on the hub and a branch, tag or commit of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,7 +25,7 @@ impl std::str::FromStr for Name {
 
     fn from_str(text: &str) -> Result<Self, Error> {
         let wrong = || Error::Name(text.to_owned());
-        let (id, revision) = text.split_once('@').unwrap_or((text, USUAL));
+        let (id, revision) = text.split_once('@').unwrap_or((text, DEFAULT_REVISION));
         let (organisation, name) = id.split_once('/').ok_or_else(wrong)?;
         let word = |word: &str| {
             !word.is_empty()
@@ -47,14 +47,14 @@ impl Name {
         let (organisation, name) =
             path.file_name()?.to_str()?.strip_prefix("models--")?.split_once("--")?;
         let id = format!("{organisation}/{name}");
-        path.join("snapshots").is_dir().then(|| Self { id, revision: USUAL.to_owned() })
+        path.join("snapshots").is_dir().then(|| Self { id, revision: DEFAULT_REVISION.to_owned() })
     }
 }
 
 impl std::fmt::Display for Name {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}", self.id)?;
-        if self.revision == USUAL { Ok(()) } else { write!(f, "@{}", self.revision) }
+        if self.revision == DEFAULT_REVISION { Ok(()) } else { write!(f, "@{}", self.revision) }
     }
 }
 
@@ -154,7 +154,7 @@ mod tests {
             let pairs: Vec<(String, String)> =
                 pairs.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect();
             HubSettings::of(move |name| {
-                pairs.iter().find(|(own, _)| own == name).map(|(_, value)| value.clone())
+                pairs.iter().find(|(variable, _)| variable == name).map(|(_, value)| value.clone())
             })
         };
         assert_eq!(of(&[("HOME", "/h")]).cache, Path::new("/h/.cache/huggingface/hub"));

@@ -1,4 +1,4 @@
-//! Requests to the hub: the token goes to the hub alone, failures that may pass are tried again.
+//! Requests to the hub: the token goes to the hub alone, transient failures are tried again.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ const LONGEST: u64 = 60;
 /// An answer's status, its headers and its body.
 pub(super) type HttpResponse = Response<Body>;
 
-/// Speaks with one hub.
+/// Sends requests to one hub.
 pub(super) struct Client {
     agent: Agent,
     host: Option<String>,
@@ -24,7 +24,7 @@ pub(super) struct Client {
 
 /// What a request failed with, and whether it may be tried again.
 pub(super) enum Failure {
-    Passing { why: String, wait: Option<Duration> },
+    Transient { why: String, wait: Option<Duration> },
     Final(Error),
 }
 
@@ -69,14 +69,14 @@ impl Client {
             }
             // A compressed body has another length than the file.
             let request = request.header("accept-encoding", "identity").body(());
-            let request = request.map_err(|error| wrong(&url, error.to_string()))?;
-            let answer = self.agent.run(request).map_err(|error| passing(error.to_string()))?;
+            let request = request.map_err(|error| bad_response(&url, error.to_string()))?;
+            let answer = self.agent.run(request).map_err(|error| transient(error.to_string()))?;
             let status = answer.status().as_u16();
             match header(&answer, "location") {
                 Some(to) if (300..400).contains(&status) && follow(&to) => url = joined(&url, &to),
                 _ if status == 429 || status >= 500 => {
                     let wait = header(&answer, "retry-after").and_then(|text| text.parse().ok());
-                    return Err(Failure::Passing {
+                    return Err(Failure::Transient {
                         why: format!("the hub answers {status}"),
                         wait: wait.map(Duration::from_secs),
                     });
@@ -84,15 +84,15 @@ impl Client {
                 _ => return Ok(answer),
             }
         }
-        Err(wrong(&url, "more than eight redirects".to_owned()))
+        Err(bad_response(&url, "more than eight redirects".to_owned()))
     }
 
-    /// Does `work` until it succeeds, fails for good, or has failed too often. `waits` is asked
-    /// before each wait, and may stop it.
+    /// Does `work` until it succeeds, fails for good, or has failed too often. `interrupted` is
+    /// asked during each wait, and may stop it.
     ///
     /// # Errors
     /// What stopped it.
-    pub(super) fn patiently<T>(
+    pub(super) fn with_retries<T>(
         url: &str,
         interrupted: &dyn Fn() -> bool,
         mut work: impl FnMut() -> Result<T, Failure>,
@@ -102,11 +102,11 @@ impl Client {
             match work() {
                 Ok(done) => return Ok(done),
                 Err(Failure::Final(error)) => return Err(error),
-                Err(Failure::Passing { why, wait }) => {
+                Err(Failure::Transient { why, wait }) => {
                     last = why;
                     if n + 1 < TRIES {
                         let wait = wait.unwrap_or(Duration::from_millis(250 << n));
-                        rest(wait.min(Duration::from_secs(LONGEST)), interrupted)?;
+                        sleep(wait.min(Duration::from_secs(LONGEST)), interrupted)?;
                     }
                 }
             }
@@ -115,7 +115,7 @@ impl Client {
     }
 }
 
-fn rest(wait: Duration, interrupted: &dyn Fn() -> bool) -> Result<(), Error> {
+fn sleep(wait: Duration, interrupted: &dyn Fn() -> bool) -> Result<(), Error> {
     let slice = Duration::from_millis(100);
     let mut left = wait;
     while !left.is_zero() {
@@ -128,11 +128,11 @@ fn rest(wait: Duration, interrupted: &dyn Fn() -> bool) -> Result<(), Error> {
     Ok(())
 }
 
-pub(super) fn passing(why: String) -> Failure {
-    Failure::Passing { why, wait: None }
+pub(super) fn transient(why: String) -> Failure {
+    Failure::Transient { why, wait: None }
 }
 
-pub(super) fn wrong(url: &str, why: String) -> Failure {
+pub(super) fn bad_response(url: &str, why: String) -> Failure {
     Failure::Final(Error::HttpResponse { url: url.to_owned(), why })
 }
 

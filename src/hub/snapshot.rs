@@ -2,7 +2,7 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use super::cache::{USUAL, is_commit};
+use super::cache::{DEFAULT_REVISION, is_commit};
 use super::{Error, HubSettings, Name};
 
 /// Says of the names of files what a whole model would have beside them.
@@ -48,7 +48,7 @@ pub fn snapshot(
         lacking: missing(path).join(", "),
     };
     // Another revision than the usual one was asked for on purpose: nothing else can stand for it.
-    if name.revision != USUAL {
+    if name.revision != DEFAULT_REVISION {
         return named.map_or(Ok(None), |path| Err(incomplete(&path)));
     }
     let refs = folder.join("refs");

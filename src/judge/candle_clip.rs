@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use candle_core::{D, DType, Device, Module as _, Result, Tensor};
 use candle_nn::{LayerNorm, Linear, VarBuilder};
 
-use crate::model::clip::{Activation, Config, TextConfig, VisionConfig};
+use crate::model::clip::{Activation, ClipConfig, TextConfig, VisionConfig};
 
 /// The sizes that a layer needs; both towers have them.
 struct TowerSizes {
@@ -195,7 +195,7 @@ impl CandleClip {
     ///
     /// # Errors
     /// A tensor that is missing or of another shape.
-    pub(super) fn new(config: &Config, tensors: HashMap<String, Tensor>) -> Result<Self> {
+    pub(super) fn new(config: &ClipConfig, tensors: HashMap<String, Tensor>) -> Result<Self> {
         let vb = VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu);
         let (t, v) = (&config.text_config, &config.vision_config);
         let project = |width: i64, name: &str| {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::Error;
 use super::preprocess::Preprocess;
 use crate::fields;
-use crate::model::clip::Config;
+use crate::model::clip::ClipConfig;
 use crate::text::Tokenizer;
 use crate::weights::{Weights, missing_shards, weight_files, without_position_ids};
 
@@ -23,7 +23,7 @@ pub struct ClipSource {
 }
 
 pub(super) struct ClipFolder {
-    pub(super) config: Config,
+    pub(super) config: ClipConfig,
     pub(super) tokenizer: Tokenizer,
     pub(super) preprocess: Preprocess,
     pub(super) source: ClipSource,
@@ -38,7 +38,7 @@ impl ClipFolder {
             return Err(wrong("config.json is missing".to_owned()));
         }
         let mut notes = Vec::new();
-        let config = Config::read(&fields::open(&file)?, &file, &mut notes)?;
+        let config = ClipConfig::read(&fields::open(&file)?, &file, &mut notes)?;
         let preprocess = Preprocess::open(folder, config.vision_config.image_size, &mut notes)?;
         let longest = config.text_config.max_position_embeddings as usize;
         let tokenizer = Tokenizer::open(folder, longest, &mut notes)?;

@@ -8,7 +8,7 @@ use super::preprocess::Preprocess;
 use super::{ClipEncoder, Error, Evidence, ImageJudge, Judge, JudgeCard, Question, rows};
 use crate::fields;
 use crate::model::Builder;
-use crate::model::safety::{CONCEPTS, Config, SPECIAL, SafetyChecker};
+use crate::model::safety::{CONCEPTS, SPECIAL, SafetyChecker, SafetyCheckerConfig};
 use crate::pictures::Picture;
 use crate::torch::{Device, no_grad, stage};
 use crate::weights::{Weights, without_position_ids};
@@ -59,7 +59,7 @@ impl ConceptDetector {
             return Err(wrong("config.json is missing".to_owned()));
         }
         let mut notes = Vec::new();
-        let config = Config::read(&fields::open(&file)?, &file, &mut notes)?;
+        let config = SafetyCheckerConfig::read(&fields::open(&file)?, &file, &mut notes)?;
         let weights = Weights::open_folder(folder, &mut notes)?
             .ok_or_else(|| wrong("its weights are missing (model.safetensors)".to_owned()))?;
         let weights = without_position_ids(&weights, &mut notes)?;

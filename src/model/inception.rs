@@ -26,7 +26,8 @@ impl BatchNormConv {
     /// 1 and `same` is set.
     fn new(
         b: &Builder,
-        (inputs, outputs): (i64, i64),
+        inputs: i64,
+        outputs: i64,
         kernel: [i64; 2],
         stride: i64,
         same: bool,
@@ -63,20 +64,20 @@ impl BatchNormConv {
 /// What a branch of a block begins with.
 #[derive(Debug, Clone, Copy)]
 enum Pool {
-    /// The mean of a neighbourhood, without the border.
-    Mean,
-    /// The largest of a neighbourhood.
-    Most,
-    /// The same at every second position.
-    MostHalved,
+    /// The mean of 3×3 numbers, without the border.
+    Average,
+    /// The largest of 3×3 numbers.
+    Max,
+    /// The same with stride 2.
+    MaxHalving,
 }
 
 impl Pool {
     fn apply(self, x: &Tensor) -> Tensor {
         match self {
-            Self::Mean => x.avg_pool2d([3, 3], [1, 1], [1, 1], false, false, None),
-            Self::Most => x.max_pool2d([3, 3], [1, 1], [1, 1], [1, 1], false),
-            Self::MostHalved => x.max_pool2d([3, 3], [2, 2], [0, 0], [1, 1], false),
+            Self::Average => x.avg_pool2d([3, 3], [1, 1], [1, 1], false, false, None),
+            Self::Max => x.max_pool2d([3, 3], [1, 1], [1, 1], [1, 1], false),
+            Self::MaxHalving => x.max_pool2d([3, 3], [2, 2], [0, 0], [1, 1], false),
         }
     }
 }
@@ -121,67 +122,68 @@ impl ConvBuilder<'_, '_> {
     fn conv(
         &self,
         name: &str,
-        channels: (i64, i64),
+        inputs: i64,
+        outputs: i64,
         kernel: [i64; 2],
     ) -> Result<BatchNormConv, Error> {
-        BatchNormConv::new(&self.0.at(name), channels, kernel, 1, true)
+        BatchNormConv::new(&self.0.at(name), inputs, outputs, kernel, 1, true)
     }
 
-    fn halving(&self, name: &str, channels: (i64, i64)) -> Result<BatchNormConv, Error> {
-        BatchNormConv::new(&self.0.at(name), channels, THREE, 2, false)
+    fn halving(&self, name: &str, inputs: i64, outputs: i64) -> Result<BatchNormConv, Error> {
+        BatchNormConv::new(&self.0.at(name), inputs, outputs, THREE, 2, false)
     }
 
-    fn pooled(&self, pool: Pool, channels: (i64, i64)) -> Result<Branch, Error> {
-        Ok(Branch::Pooled(pool, Some(self.conv("branch_pool", channels, ONE)?)))
+    fn pooled(&self, pool: Pool, inputs: i64, outputs: i64) -> Result<Branch, Error> {
+        Ok(Branch::Pooled(pool, Some(self.conv("branch_pool", inputs, outputs, ONE)?)))
     }
 
     /// 35×35.
     fn first(&self, i: i64, pool: i64) -> Result<Vec<Branch>, Error> {
         Ok(vec![
-            Branch::Chain(vec![self.conv("branch1x1", (i, 64), ONE)?]),
+            Branch::Chain(vec![self.conv("branch1x1", i, 64, ONE)?]),
             Branch::Chain(vec![
-                self.conv("branch5x5_1", (i, 48), ONE)?,
-                self.conv("branch5x5_2", (48, 64), [5, 5])?,
+                self.conv("branch5x5_1", i, 48, ONE)?,
+                self.conv("branch5x5_2", 48, 64, [5, 5])?,
             ]),
             Branch::Chain(vec![
-                self.conv("branch3x3dbl_1", (i, 64), ONE)?,
-                self.conv("branch3x3dbl_2", (64, 96), THREE)?,
-                self.conv("branch3x3dbl_3", (96, 96), THREE)?,
+                self.conv("branch3x3dbl_1", i, 64, ONE)?,
+                self.conv("branch3x3dbl_2", 64, 96, THREE)?,
+                self.conv("branch3x3dbl_3", 96, 96, THREE)?,
             ]),
-            self.pooled(Pool::Mean, (i, pool))?,
+            self.pooled(Pool::Average, i, pool)?,
         ])
     }
 
     /// 35×35 to 17×17.
     fn halve_first(&self, i: i64) -> Result<Vec<Branch>, Error> {
         Ok(vec![
-            Branch::Chain(vec![self.halving("branch3x3", (i, 384))?]),
+            Branch::Chain(vec![self.halving("branch3x3", i, 384)?]),
             Branch::Chain(vec![
-                self.conv("branch3x3dbl_1", (i, 64), ONE)?,
-                self.conv("branch3x3dbl_2", (64, 96), THREE)?,
-                self.halving("branch3x3dbl_3", (96, 96))?,
+                self.conv("branch3x3dbl_1", i, 64, ONE)?,
+                self.conv("branch3x3dbl_2", 64, 96, THREE)?,
+                self.halving("branch3x3dbl_3", 96, 96)?,
             ]),
-            Branch::Pooled(Pool::MostHalved, None),
+            Branch::Pooled(Pool::MaxHalving, None),
         ])
     }
 
     /// 17×17.
     fn second(&self, i: i64, c: i64) -> Result<Vec<Branch>, Error> {
         Ok(vec![
-            Branch::Chain(vec![self.conv("branch1x1", (i, 192), ONE)?]),
+            Branch::Chain(vec![self.conv("branch1x1", i, 192, ONE)?]),
             Branch::Chain(vec![
-                self.conv("branch7x7_1", (i, c), ONE)?,
-                self.conv("branch7x7_2", (c, c), [1, 7])?,
-                self.conv("branch7x7_3", (c, 192), [7, 1])?,
+                self.conv("branch7x7_1", i, c, ONE)?,
+                self.conv("branch7x7_2", c, c, [1, 7])?,
+                self.conv("branch7x7_3", c, 192, [7, 1])?,
             ]),
             Branch::Chain(vec![
-                self.conv("branch7x7dbl_1", (i, c), ONE)?,
-                self.conv("branch7x7dbl_2", (c, c), [7, 1])?,
-                self.conv("branch7x7dbl_3", (c, c), [1, 7])?,
-                self.conv("branch7x7dbl_4", (c, c), [7, 1])?,
-                self.conv("branch7x7dbl_5", (c, 192), [1, 7])?,
+                self.conv("branch7x7dbl_1", i, c, ONE)?,
+                self.conv("branch7x7dbl_2", c, c, [7, 1])?,
+                self.conv("branch7x7dbl_3", c, c, [1, 7])?,
+                self.conv("branch7x7dbl_4", c, c, [7, 1])?,
+                self.conv("branch7x7dbl_5", c, 192, [1, 7])?,
             ]),
-            self.pooled(Pool::Mean, (i, 192))?,
+            self.pooled(Pool::Average, i, 192)?,
         ])
     }
 
@@ -189,16 +191,16 @@ impl ConvBuilder<'_, '_> {
     fn halve_second(&self, i: i64) -> Result<Vec<Branch>, Error> {
         Ok(vec![
             Branch::Chain(vec![
-                self.conv("branch3x3_1", (i, 192), ONE)?,
-                self.halving("branch3x3_2", (192, 320))?,
+                self.conv("branch3x3_1", i, 192, ONE)?,
+                self.halving("branch3x3_2", 192, 320)?,
             ]),
             Branch::Chain(vec![
-                self.conv("branch7x7x3_1", (i, 192), ONE)?,
-                self.conv("branch7x7x3_2", (192, 192), [1, 7])?,
-                self.conv("branch7x7x3_3", (192, 192), [7, 1])?,
-                self.halving("branch7x7x3_4", (192, 192))?,
+                self.conv("branch7x7x3_1", i, 192, ONE)?,
+                self.conv("branch7x7x3_2", 192, 192, [1, 7])?,
+                self.conv("branch7x7x3_3", 192, 192, [7, 1])?,
+                self.halving("branch7x7x3_4", 192, 192)?,
             ]),
-            Branch::Pooled(Pool::MostHalved, None),
+            Branch::Pooled(Pool::MaxHalving, None),
         ])
     }
 
@@ -206,21 +208,21 @@ impl ConvBuilder<'_, '_> {
     fn third(&self, i: i64, pool: Pool) -> Result<Vec<Branch>, Error> {
         let fork = |name: &str| -> Result<[BatchNormConv; 2], Error> {
             Ok([
-                self.conv(&format!("{name}a"), (384, 384), [1, 3])?,
-                self.conv(&format!("{name}b"), (384, 384), [3, 1])?,
+                self.conv(&format!("{name}a"), 384, 384, [1, 3])?,
+                self.conv(&format!("{name}b"), 384, 384, [3, 1])?,
             ])
         };
         Ok(vec![
-            Branch::Chain(vec![self.conv("branch1x1", (i, 320), ONE)?]),
-            Branch::Fork(vec![self.conv("branch3x3_1", (i, 384), ONE)?], fork("branch3x3_2")?),
+            Branch::Chain(vec![self.conv("branch1x1", i, 320, ONE)?]),
+            Branch::Fork(vec![self.conv("branch3x3_1", i, 384, ONE)?], fork("branch3x3_2")?),
             Branch::Fork(
                 vec![
-                    self.conv("branch3x3dbl_1", (i, 448), ONE)?,
-                    self.conv("branch3x3dbl_2", (448, 384), THREE)?,
+                    self.conv("branch3x3dbl_1", i, 448, ONE)?,
+                    self.conv("branch3x3dbl_2", 448, 384, THREE)?,
                 ],
                 fork("branch3x3dbl_3")?,
             ),
-            self.pooled(pool, (i, 192))?,
+            self.pooled(pool, i, 192)?,
         ])
     }
 }
@@ -238,15 +240,15 @@ impl Inception {
     /// # Errors
     /// Weights that are missing or of another shape.
     pub fn new(b: &Builder) -> Result<Self, Error> {
-        let plain = |name: &str, channels, kernel, stride, same| {
-            BatchNormConv::new(&b.at(name), channels, kernel, stride, same)
+        let plain = |name: &str, inputs, outputs, kernel, stride, same| {
+            BatchNormConv::new(&b.at(name), inputs, outputs, kernel, stride, same)
         };
         let stem = [
-            plain("Conv2d_1a_3x3", (3, 32), THREE, 2, false)?,
-            plain("Conv2d_2a_3x3", (32, 32), THREE, 1, false)?,
-            plain("Conv2d_2b_3x3", (32, 64), THREE, 1, true)?,
-            plain("Conv2d_3b_1x1", (64, 80), ONE, 1, false)?,
-            plain("Conv2d_4a_3x3", (80, 192), THREE, 1, false)?,
+            plain("Conv2d_1a_3x3", 3, 32, THREE, 2, false)?,
+            plain("Conv2d_2a_3x3", 32, 32, THREE, 1, false)?,
+            plain("Conv2d_2b_3x3", 32, 64, THREE, 1, true)?,
+            plain("Conv2d_3b_1x1", 64, 80, ONE, 1, false)?,
+            plain("Conv2d_4a_3x3", 80, 192, THREE, 1, false)?,
         ];
         let at = |name: &str| b.at(name);
         let blocks = vec![
@@ -259,8 +261,8 @@ impl Inception {
             ConvBuilder(&at("Mixed_6d")).second(768, 160)?,
             ConvBuilder(&at("Mixed_6e")).second(768, 192)?,
             ConvBuilder(&at("Mixed_7a")).halve_second(768)?,
-            ConvBuilder(&at("Mixed_7b")).third(1280, Pool::Mean)?,
-            ConvBuilder(&at("Mixed_7c")).third(2048, Pool::Most)?,
+            ConvBuilder(&at("Mixed_7b")).third(1280, Pool::Average)?,
+            ConvBuilder(&at("Mixed_7c")).third(2048, Pool::Max)?,
         ];
         Ok(Self { stem, blocks })
     }
@@ -270,8 +272,8 @@ impl Inception {
         let x = pictures.upsample_bilinear2d([SIDE, SIDE], false, None, None) * 2.0 - 1.0;
         let [a, b, c, d, e] = &self.stem;
         let x = c.forward(&b.forward(&a.forward(&x)));
-        let x = e.forward(&d.forward(&Pool::MostHalved.apply(&x)));
-        let x = self.blocks.iter().fold(Pool::MostHalved.apply(&x), |x, block| {
+        let x = e.forward(&d.forward(&Pool::MaxHalving.apply(&x)));
+        let x = self.blocks.iter().fold(Pool::MaxHalving.apply(&x), |x, block| {
             Tensor::cat(&block.iter().map(|branch| branch.forward(&x)).collect::<Vec<_>>(), 1)
         });
         x.mean_dim([2_i64, 3].as_slice(), false, Kind::Float)

@@ -17,12 +17,12 @@ impl Linear {
         Ok(Self { weight, bias: Some(b.get("bias", &[outputs], Init::Zeros)?) })
     }
 
-    pub(super) fn bare(b: &Builder, inputs: i64, outputs: i64) -> Result<Self, Error> {
+    pub(super) fn without_bias(b: &Builder, inputs: i64, outputs: i64) -> Result<Self, Error> {
         Ok(Self { weight: b.get("weight", &[outputs, inputs], Init::Fan(inputs))?, bias: None })
     }
 
     /// Starts as the zero function, so that a residual branch begins as the identity.
-    pub(super) fn silent(b: &Builder, inputs: i64, outputs: i64) -> Result<Self, Error> {
+    pub(super) fn zero_init(b: &Builder, inputs: i64, outputs: i64) -> Result<Self, Error> {
         let weight = b.get("weight", &[outputs, inputs], Init::Zeros)?;
         Ok(Self { weight, bias: Some(b.get("bias", &[outputs], Init::Zeros)?) })
     }
@@ -48,7 +48,7 @@ impl Conv2d {
     }
 
     /// As [`Self::new`], starting as the zero function.
-    pub(super) fn silent(
+    pub(super) fn zero_init(
         b: &Builder,
         inputs: i64,
         outputs: i64,
@@ -124,8 +124,8 @@ impl GroupNorm {
     }
 
     fn run(&self, x: &Tensor, silu: bool) -> Tensor {
-        let affine = (&self.weight, &self.bias);
-        group_norm(x, self.groups, affine, self.eps, silu).expect("[n, channels, h, w]")
+        group_norm(x, self.groups, &self.weight, &self.bias, self.eps, silu)
+            .expect("[n, channels, h, w]")
     }
 }
 

@@ -1,4 +1,4 @@
-//! Where a network gets its tensors from: a file, or chance.
+//! Where a network gets its tensors from: a file, or a random initialisation.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -19,7 +19,7 @@ impl Parameters {
 
     /// One by name.
     pub fn get(&self, name: &str) -> Option<&Tensor> {
-        self.0.iter().find(|(own, _)| own == name).map(|(_, tensor)| tensor)
+        self.0.iter().find(|(known, _)| known == name).map(|(_, tensor)| tensor)
     }
 
     /// The tensors alone.
@@ -42,8 +42,8 @@ impl Parameters {
     /// Overwrites the values in place.
     pub fn assign(&self, values: &[Tensor]) {
         no_grad(|| {
-            for ((_, own), value) in self.0.iter().zip(values) {
-                own.detach().copy_(value);
+            for ((_, tensor), value) in self.0.iter().zip(values) {
+                tensor.detach().copy_(value);
             }
         });
     }
@@ -61,7 +61,7 @@ impl Parameters {
 
 enum ParameterSource<'a> {
     File(&'a Weights),
-    Chance(RefCell<Rng>),
+    Random(RefCell<Rng>),
 }
 
 /// How a parameter begins when nothing is loaded.
@@ -93,7 +93,7 @@ impl<'a> Builder<'a> {
 
     /// Fresh parameters; the same seed gives the same network.
     pub fn fresh(seed: u64, device: Device) -> Self {
-        Self::new(ParameterSource::Chance(RefCell::new(Rng::new(seed))), device)
+        Self::new(ParameterSource::Random(RefCell::new(Rng::new(seed))), device)
     }
 
     fn new(source: ParameterSource<'a>, device: Device) -> Self {
@@ -114,7 +114,7 @@ impl<'a> Builder<'a> {
     pub(crate) fn has(&self, name: &str) -> bool {
         match &*self.source {
             ParameterSource::File(weights) => weights.contains(&self.full(name)),
-            ParameterSource::Chance(_) => true,
+            ParameterSource::Random(_) => true,
         }
     }
 
@@ -140,7 +140,7 @@ impl<'a> Builder<'a> {
                 }
                 weights.floats(&name)?.to_kind(Kind::Float)
             }
-            ParameterSource::Chance(rng) => {
+            ParameterSource::Random(rng) => {
                 let mut rng = rng.borrow_mut();
                 let constant = |v: f64| Tensor::full(shape, v, (Kind::Float, tch::Device::Cpu));
                 match init {
@@ -157,7 +157,7 @@ impl<'a> Builder<'a> {
 
     /// Numbers that are no parameter and never learn; zeros where the file does not have them.
     pub(crate) fn buffer(&self, name: &str, shape: &[i64]) -> Result<Tensor, Error> {
-        if matches!(*self.source, ParameterSource::Chance(_)) || !self.has(name) {
+        if matches!(*self.source, ParameterSource::Random(_)) || !self.has(name) {
             return Ok(Tensor::zeros(shape, (Kind::Float, self.device.tch())));
         }
         self.find(name, shape, Init::Zeros).map(|(_, tensor)| tensor)

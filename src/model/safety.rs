@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Error;
-use super::clip::{self, VisionConfig, VisionModel, unit};
+use super::clip::{ClipConfig, VisionConfig, VisionModel, unit};
 use super::layers::Linear;
 use super::parameters::{Builder, Init, Parameters};
 use crate::fields;
@@ -17,14 +17,14 @@ use crate::torch::Tensor;
 
 /// `safety_checker/config.json`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Config {
+pub struct SafetyCheckerConfig {
     /// The vision tower.
     pub vision_config: VisionConfig,
     /// Width of the space in which pictures and concepts are compared.
     pub projection_dim: i64,
 }
 
-impl Config {
+impl SafetyCheckerConfig {
     /// Reads a `safety_checker/config.json`, which is a whole CLIP's: its text tower is not there.
     ///
     /// # Errors
@@ -38,8 +38,8 @@ impl Config {
             fields.insert("text_config".to_owned(), Value::Null);
             fields.insert("text_config_dict".to_owned(), Value::Null);
         }
-        let clip::Config { vision_config, projection_dim, .. } =
-            clip::Config::read(&json, path, notes)?;
+        let ClipConfig { vision_config, projection_dim, .. } =
+            ClipConfig::read(&json, path, notes)?;
         Ok(Self { vision_config, projection_dim })
     }
 }
@@ -85,7 +85,7 @@ impl SafetyChecker {
     ///
     /// # Errors
     /// Weights that are missing or of another shape.
-    pub fn new(config: &Config, b: Builder) -> Result<Self, Error> {
+    pub fn new(config: &SafetyCheckerConfig, b: Builder) -> Result<Self, Error> {
         let width = config.projection_dim;
         // transformers 5 leaves the inner module's name out.
         let doubled = b.at("vision_model.vision_model");
@@ -93,7 +93,7 @@ impl SafetyChecker {
         let tower = if doubled.has("embeddings.class_embedding") { &doubled } else { &single };
         let mut checker = Self {
             vision: VisionModel::new(&config.vision_config, tower)?,
-            projection: Linear::bare(
+            projection: Linear::without_bias(
                 &b.at("visual_projection"),
                 config.vision_config.hidden_size,
                 width,

@@ -13,7 +13,7 @@ use crate::torch::{Tensor, channels_last};
 
 /// `vae/config.json`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Config {
+pub struct VaeConfig {
     /// Channels of pictures.
     #[serde(default = "three")]
     pub in_channels: i64,
@@ -45,7 +45,7 @@ pub struct Config {
 
 const KIND: &str = "it is another kind of autoencoder than Stable Diffusion 1.x's and 2.x's";
 
-impl Configuration for Config {
+impl Configuration for VaeConfig {
     const CLASS: Class = Class {
         name: "AutoencoderKL",
         fields: &[
@@ -121,7 +121,7 @@ impl VaeResnet {
             norm1: GroupNorm::new(&b.at("norm1"), groups, inputs, EPS)?,
             conv1: Conv2d::new(&b.at("conv1"), inputs, outputs, 3)?,
             norm2: GroupNorm::new(&b.at("norm2"), groups, outputs, EPS)?,
-            conv2: Conv2d::silent(&b.at("conv2"), outputs, outputs, 3)?,
+            conv2: Conv2d::zero_init(&b.at("conv2"), outputs, outputs, 3)?,
             shortcut: (inputs != outputs)
                 .then(|| Conv2d::new(&b.at("conv_shortcut"), inputs, outputs, 1))
                 .transpose()?,
@@ -189,22 +189,126 @@ struct VaeLevel {
     resize: Option<Conv2d>,
 }
 
+/// Pictures to both moments of their latents, before `quant_conv`.
+#[derive(Debug)]
+struct VaeEncoder {
+    conv_in: Conv2d,
+    levels: Vec<VaeLevel>,
+    middle: Middle,
+    norm: GroupNorm,
+    conv_out: Conv2d,
+}
+
+impl VaeEncoder {
+    fn new(b: &Builder, c: &VaeConfig) -> Result<Self, Error> {
+        let (groups, channels) = (c.norm_num_groups, &c.block_out_channels);
+        let count = channels.len();
+        let deepest = channels[count - 1];
+        let conv_in = Conv2d::new(&b.at("conv_in"), c.in_channels, channels[0], 3)?;
+        let mut levels = Vec::new();
+        for level in 0..count {
+            let b = b.at("down_blocks").at(level);
+            let outputs = channels[level];
+            let resnets = (0..c.layers_per_block)
+                .map(|j| {
+                    let inputs = if j == 0 { channels[level.saturating_sub(1)] } else { outputs };
+                    VaeResnet::new(&b.at("resnets").at(j), groups, inputs, outputs)
+                })
+                .collect::<Result<_, _>>()?;
+            let resize = (level + 1 < count)
+                .then(|| Conv2d::halving(&b.at("downsamplers.0.conv"), outputs, 0))
+                .transpose()?;
+            levels.push(VaeLevel { resnets, resize });
+        }
+        Ok(Self {
+            conv_in,
+            levels,
+            middle: Middle::new(&b.at("mid_block"), groups, deepest)?,
+            norm: GroupNorm::new(&b.at("conv_norm_out"), groups, deepest, EPS)?,
+            conv_out: Conv2d::new(&b.at("conv_out"), deepest, 2 * c.latent_channels, 3)?,
+        })
+    }
+
+    fn forward(&self, pictures: &Tensor) -> Tensor {
+        let mut x = self.conv_in.forward(&channels_last(pictures));
+        for level in &self.levels {
+            for resnet in &level.resnets {
+                x = resnet.forward(&x);
+            }
+            if let Some(halve) = &level.resize {
+                // Stable Diffusion pads on the right and below only.
+                x = halve.forward(&x.constant_pad_nd([0, 1, 0, 1]));
+            }
+        }
+        x = self.norm.forward_silu(&self.middle.forward(&x));
+        self.conv_out.forward(&x)
+    }
+}
+
+/// Latents, after `post_quant_conv`, to pictures.
+#[derive(Debug)]
+struct VaeDecoder {
+    conv_in: Conv2d,
+    middle: Middle,
+    levels: Vec<VaeLevel>,
+    norm: GroupNorm,
+    conv_out: Conv2d,
+}
+
+impl VaeDecoder {
+    fn new(b: &Builder, c: &VaeConfig) -> Result<Self, Error> {
+        let (groups, channels) = (c.norm_num_groups, &c.block_out_channels);
+        let count = channels.len();
+        let deepest = channels[count - 1];
+        let conv_in = Conv2d::new(&b.at("conv_in"), c.latent_channels, deepest, 3)?;
+        let middle = Middle::new(&b.at("mid_block"), groups, deepest)?;
+        let mut levels = Vec::new();
+        let mut inputs = deepest;
+        for i in 0..count {
+            let b = b.at("up_blocks").at(i);
+            let outputs = channels[count - 1 - i];
+            let mut resnets = Vec::new();
+            for j in 0..=c.layers_per_block {
+                resnets.push(VaeResnet::new(&b.at("resnets").at(j), groups, inputs, outputs)?);
+                inputs = outputs;
+            }
+            let resize = (i + 1 < count)
+                .then(|| Conv2d::new(&b.at("upsamplers.0.conv"), outputs, outputs, 3))
+                .transpose()?;
+            levels.push(VaeLevel { resnets, resize });
+        }
+        Ok(Self {
+            conv_in,
+            middle,
+            levels,
+            norm: GroupNorm::new(&b.at("conv_norm_out"), groups, channels[0], EPS)?,
+            conv_out: Conv2d::new(&b.at("conv_out"), channels[0], c.out_channels, 3)?,
+        })
+    }
+
+    fn forward(&self, latents: &Tensor) -> Tensor {
+        let mut x = self.middle.forward(&self.conv_in.forward(latents));
+        for level in &self.levels {
+            for resnet in &level.resnets {
+                x = resnet.forward(&x);
+            }
+            if let Some(conv) = &level.resize {
+                let (_, _, h, w) = x.size4().expect("[n, c, h, w]");
+                x = conv.forward(&x.upsample_nearest2d([h * 2, w * 2], None, None));
+            }
+        }
+        self.conv_out.forward(&self.norm.forward_silu(&x))
+    }
+}
+
 /// Encoder and decoder.
 #[derive(Debug)]
 pub struct Vae {
-    config: Config,
-    enc_in: Conv2d,
-    enc_levels: Vec<VaeLevel>,
-    enc_middle: Middle,
-    enc_norm: GroupNorm,
-    enc_out: Conv2d,
+    config: VaeConfig,
+    encoder: VaeEncoder,
+    decoder: VaeDecoder,
     quant: Conv2d,
     post_quant: Conv2d,
-    dec_in: Conv2d,
-    dec_middle: Middle,
-    dec_levels: Vec<VaeLevel>,
-    dec_norm: GroupNorm,
-    dec_out: Conv2d,
     parameters: Parameters,
 }
 
@@ -230,106 +334,26 @@ impl Vae {
     /// # Errors
     /// A block type or activation that is not built here, weights that are missing or of another
     /// shape.
-    pub fn new(config: &Config, b: Builder) -> Result<Self, Error> {
-        let c = config;
-        let (groups, channels) = (c.norm_num_groups, &c.block_out_channels);
-        let levels = channels.len();
-        for (kind, known) in c
-            .down_block_types
-            .iter()
-            .map(|kind| (kind, "DownEncoderBlock2D"))
-            .chain(c.up_block_types.iter().map(|kind| (kind, "UpDecoderBlock2D")))
-        {
-            if kind != known {
-                return Err(Error::Config(format!(
-                    "block type `{kind}` in the VAE's config is not known; `{known}` is"
-                )));
-            }
-        }
-        if levels == 0 || c.down_block_types.len() != levels || c.up_block_types.len() != levels {
-            return Err(Error::Config(
-                "the VAE's config must have as many block types as block_out_channels".to_owned(),
-            ));
-        }
-        let deepest = channels[levels - 1];
-
-        let e = b.at("encoder");
-        let enc_in = Conv2d::new(&e.at("conv_in"), c.in_channels, channels[0], 3)?;
-        let mut enc_levels = Vec::new();
-        for level in 0..levels {
-            let b = e.at("down_blocks").at(level);
-            let outputs = channels[level];
-            let resnets = (0..c.layers_per_block)
-                .map(|j| {
-                    let inputs = if j == 0 { channels[level.saturating_sub(1)] } else { outputs };
-                    VaeResnet::new(&b.at("resnets").at(j), groups, inputs, outputs)
-                })
-                .collect::<Result<_, _>>()?;
-            let resize = (level + 1 < levels)
-                .then(|| Conv2d::halving(&b.at("downsamplers.0.conv"), outputs, 0))
-                .transpose()?;
-            enc_levels.push(VaeLevel { resnets, resize });
-        }
-        let enc_middle = Middle::new(&e.at("mid_block"), groups, deepest)?;
-        let enc_norm = GroupNorm::new(&e.at("conv_norm_out"), groups, deepest, EPS)?;
-        let enc_out = Conv2d::new(&e.at("conv_out"), deepest, 2 * c.latent_channels, 3)?;
-
-        let d = b.at("decoder");
-        let dec_in = Conv2d::new(&d.at("conv_in"), c.latent_channels, deepest, 3)?;
-        let dec_middle = Middle::new(&d.at("mid_block"), groups, deepest)?;
-        let mut dec_levels = Vec::new();
-        let mut inputs = deepest;
-        for i in 0..levels {
-            let b = d.at("up_blocks").at(i);
-            let outputs = channels[levels - 1 - i];
-            let mut resnets = Vec::new();
-            for j in 0..=c.layers_per_block {
-                resnets.push(VaeResnet::new(&b.at("resnets").at(j), groups, inputs, outputs)?);
-                inputs = outputs;
-            }
-            let resize = (i + 1 < levels)
-                .then(|| Conv2d::new(&b.at("upsamplers.0.conv"), outputs, outputs, 3))
-                .transpose()?;
-            dec_levels.push(VaeLevel { resnets, resize });
-        }
-        let dec_norm = GroupNorm::new(&d.at("conv_norm_out"), groups, channels[0], EPS)?;
-        let dec_out = Conv2d::new(&d.at("conv_out"), channels[0], c.out_channels, 3)?;
-        let both = 2 * c.latent_channels;
-        let quant = Conv2d::new(&b.at("quant_conv"), both, both, 1)?;
-        let post_quant =
-            Conv2d::new(&b.at("post_quant_conv"), c.latent_channels, c.latent_channels, 1)?;
+    pub fn new(config: &VaeConfig, b: Builder) -> Result<Self, Error> {
+        check_blocks(config)?;
+        let encoder = VaeEncoder::new(&b.at("encoder"), config)?;
+        let decoder = VaeDecoder::new(&b.at("decoder"), config)?;
+        let channels = config.latent_channels;
+        let quant = Conv2d::new(&b.at("quant_conv"), 2 * channels, 2 * channels, 1)?;
+        let post_quant = Conv2d::new(&b.at("post_quant_conv"), channels, channels, 1)?;
         Ok(Self {
             config: config.clone(),
-            enc_in,
-            enc_levels,
-            enc_middle,
-            enc_norm,
-            enc_out,
+            encoder,
+            decoder,
             quant,
             post_quant,
-            dec_in,
-            dec_middle,
-            dec_levels,
-            dec_norm,
-            dec_out,
             parameters: b.finish(),
         })
     }
 
     /// Pictures `[n, 3, h, w]` in [-1, 1] to the moments of their latents.
     pub fn encode(&self, pictures: &Tensor) -> DiagonalGaussian {
-        let mut x = self.enc_in.forward(&channels_last(pictures));
-        for level in &self.enc_levels {
-            for resnet in &level.resnets {
-                x = resnet.forward(&x);
-            }
-            if let Some(halve) = &level.resize {
-                // Stable Diffusion pads on the right and below only.
-                x = halve.forward(&x.constant_pad_nd([0, 1, 0, 1]));
-            }
-        }
-        x = self.enc_norm.forward_silu(&self.enc_middle.forward(&x));
-        let both = self.quant.forward(&self.enc_out.forward(&x)).chunk(2, 1);
+        let both = self.quant.forward(&self.encoder.forward(pictures)).chunk(2, 1);
         DiagonalGaussian { mean: both[0].shallow_clone(), log_variance: both[1].clamp(-30.0, 20.0) }
     }
 
@@ -338,19 +362,7 @@ impl Vae {
     /// # Panics
     /// Where the shapes are others.
     pub fn decode(&self, latents: &Tensor) -> Tensor {
-        let mut x = self
-            .dec_middle
-            .forward(&self.dec_in.forward(&self.post_quant.forward(&channels_last(latents))));
-        for level in &self.dec_levels {
-            for resnet in &level.resnets {
-                x = resnet.forward(&x);
-            }
-            if let Some(conv) = &level.resize {
-                let (_, _, h, w) = x.size4().expect("[n, c, h, w]");
-                x = conv.forward(&x.upsample_nearest2d([h * 2, w * 2], None, None));
-            }
-        }
-        self.dec_out.forward(&self.dec_norm.forward_silu(&x))
+        self.decoder.forward(&self.post_quant.forward(&channels_last(latents)))
     }
 
     /// Pixels on a latent pixel's side.
@@ -359,7 +371,7 @@ impl Vae {
     }
 
     /// The configuration it was built from.
-    pub fn config(&self) -> &Config {
+    pub fn config(&self) -> &VaeConfig {
         &self.config
     }
 
@@ -367,4 +379,27 @@ impl Vae {
     pub fn parameters(&self) -> &Parameters {
         &self.parameters
     }
+}
+
+/// Says which block types are not built here, or are not as many as there are levels.
+fn check_blocks(c: &VaeConfig) -> Result<(), Error> {
+    let levels = c.block_out_channels.len();
+    for (kind, known) in c
+        .down_block_types
+        .iter()
+        .map(|kind| (kind, "DownEncoderBlock2D"))
+        .chain(c.up_block_types.iter().map(|kind| (kind, "UpDecoderBlock2D")))
+    {
+        if kind != known {
+            return Err(Error::Config(format!(
+                "block type `{kind}` in the VAE's config is not known; `{known}` is"
+            )));
+        }
+    }
+    if levels == 0 || c.down_block_types.len() != levels || c.up_block_types.len() != levels {
+        return Err(Error::Config(
+            "the VAE's config must have as many block types as block_out_channels".to_owned(),
+        ));
+    }
+    Ok(())
 }

@@ -40,14 +40,20 @@ impl Listing {
 /// Whether a file is a picture that is read, by its name. Hidden files are none: systems and
 /// editors leave them.
 pub fn is_picture(path: &Path) -> bool {
-    !is_hidden(path) && READ.contains(&end(path).as_str())
+    !is_hidden(path) && READ.contains(&extension(path).as_str())
+}
+
+/// Whether a file is a picture by the end of its name, read or not.
+fn looks_like_picture(path: &Path) -> bool {
+    let extension = extension(path);
+    READ.contains(&extension.as_str()) || NOT_READ.contains(&extension.as_str())
 }
 
 fn is_hidden(path: &Path) -> bool {
     path.file_name().unwrap_or_default().to_string_lossy().starts_with('.')
 }
 
-fn end(path: &Path) -> String {
+fn extension(path: &Path) -> String {
     path.extension().unwrap_or_default().to_string_lossy().to_lowercase()
 }
 
@@ -56,7 +62,7 @@ fn end(path: &Path) -> String {
 /// # Errors
 /// A folder that cannot be read.
 pub fn list(folder: &Path) -> Result<Listing, Error> {
-    go(folder, false)
+    collect(folder, false)
 }
 
 /// The pictures in a folder and the folders in it.
@@ -64,10 +70,10 @@ pub fn list(folder: &Path) -> Result<Listing, Error> {
 /// # Errors
 /// A folder that cannot be read.
 pub fn list_deep(folder: &Path) -> Result<Listing, Error> {
-    go(folder, true)
+    collect(folder, true)
 }
 
-fn go(root: &Path, deep: bool) -> Result<Listing, Error> {
+fn collect(root: &Path, deep: bool) -> Result<Listing, Error> {
     let mut found = Listing::default();
     let mut folders = vec![root.to_path_buf()];
     while let Some(folder) = folders.pop() {
@@ -82,8 +88,7 @@ fn go(root: &Path, deep: bool) -> Result<Listing, Error> {
                 folders.push(path);
             } else if read && is_picture(&path) {
                 found.files.push(path);
-            } else if READ.contains(&end(&path).as_str()) || NOT_READ.contains(&end(&path).as_str())
-            {
+            } else if looks_like_picture(&path) {
                 found.left.push(path);
             }
         }
@@ -136,15 +141,15 @@ mod tests {
         for name in names {
             crate::files::write(&root.path().join(name), b"").unwrap();
         }
-        let own = list(root.path()).unwrap();
+        let flat = list(root.path()).unwrap();
         let stems = |files: &[PathBuf]| {
             files
                 .iter()
                 .map(|path| path.file_name().unwrap().to_string_lossy().into_owned())
                 .collect::<Vec<_>>()
         };
-        assert_eq!(stems(&own.files), ["a.JPEG", "b.png", "c.webp"]);
-        assert!(own.note().unwrap().starts_with("4 files are left out"), "{:?}", own.note());
+        assert_eq!(stems(&flat.files), ["a.JPEG", "b.png", "c.webp"]);
+        assert!(flat.note().unwrap().starts_with("4 files are left out"), "{:?}", flat.note());
         let deep = list_deep(root.path()).unwrap();
         assert_eq!(stems(&deep.files), ["a.JPEG", "b.png", "c.webp", "e.png"]);
         assert!(deep.note().unwrap().starts_with("3 files"));

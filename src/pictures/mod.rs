@@ -61,7 +61,7 @@ const SOFTWARE: (&str, &str) = ("Software", "unsee");
 pub struct Remarks {
     turned: Vec<PathBuf>,
     transparent: Vec<PathBuf>,
-    moving: Vec<PathBuf>,
+    animated: Vec<PathBuf>,
 }
 
 impl Remarks {
@@ -70,7 +70,7 @@ impl Remarks {
         [
             (&self.turned, "turned as the camera's note in it (EXIF) says"),
             (&self.transparent, "laid over white: it is transparent"),
-            (&self.moving, "read as its first picture: it moves"),
+            (&self.animated, "read as its first picture: it moves"),
         ]
         .into_iter()
         .filter_map(|(files, what)| {
@@ -129,8 +129,8 @@ impl Picture {
             let orientation = decoder.orientation()?;
             Ok((DynamicImage::from_decoder(decoder)?, orientation))
         };
-        if moves(&bytes) {
-            remarks.moving.push(path.to_path_buf());
+        if is_animated(&bytes) {
+            remarks.animated.push(path.to_path_buf());
         }
         let (mut image, orientation) = decoded().map_err(|error| wrong(error.to_string()))?;
         if orientation != Orientation::NoTransforms {
@@ -297,7 +297,7 @@ impl Picture {
 
 /// Whether a WebP or a PNG is an animation, by its first chunk, or by the one that stands before
 /// its pixels.
-fn moves(bytes: &[u8]) -> bool {
+fn is_animated(bytes: &[u8]) -> bool {
     match bytes {
         [
             b'R',

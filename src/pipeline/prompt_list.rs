@@ -264,7 +264,7 @@ fn cell<'a>(columns: &'a Cells, name: &str) -> Option<&'a str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::watch::{Listening, Quiet};
+    use crate::watch::{Quiet, WarningRecorder};
 
     fn read(text: &str) -> Result<Vec<PromptRow>, String> {
         let file = tempfile::NamedTempFile::new().unwrap();
@@ -329,7 +329,7 @@ mod tests {
     fn what_is_left_out_is_said_and_columns_can_be_named() {
         let file = tempfile::NamedTempFile::new().unwrap();
         crate::files::write(file.path(), b"prompt,adv_prompt\na,b\n ,c\n").unwrap();
-        let mut said = Listening::default();
+        let mut said = WarningRecorder::default();
         let rows = read_prompts(file.path(), &[], &mut said).unwrap();
         assert_eq!(rows.len(), 1);
         assert!(said.0.iter().any(|line| line.contains("line 3")), "{:?}", said.0);

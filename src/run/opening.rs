@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::Error;
-use crate::generator::{Adapter, Checkpoint, Laid, Location, StableDiffusion, StyleGan2};
+use crate::generator::{Adapter, Checkpoint, Location, MergedAdapters, StableDiffusion, StyleGan2};
 use crate::pictures::{Listing, Picture, list_deep};
 use crate::torch::{Compute, Device, Precision};
 use crate::watch::Watch;
@@ -97,15 +97,15 @@ pub fn opened_with(
     }
     let ema = if location.path.is_dir() { EmaChoice::Auto } else { location.ema };
     let base = opened(&Location { ema, ..location.clone() }, watch)?;
-    let edit = said(base.lay(edits, location.ema)?, watch);
+    let edit = said(base.merge(edits, location.ema)?, watch);
     Ok((base, edit))
 }
 
-/// Says what is to be known of files that were laid onto a base.
-pub fn said(laid: Laid, watch: &mut dyn Watch) -> Edit {
-    laid.notes.iter().for_each(|note| watch.note(note));
-    laid.warnings.iter().for_each(|warning| watch.warn(warning));
-    laid.edit
+/// Says what is to be known of adapters that were merged.
+pub fn said(merged: MergedAdapters, watch: &mut dyn Watch) -> Edit {
+    merged.notes.iter().for_each(|note| watch.note(note));
+    merged.warnings.iter().for_each(|warning| watch.warn(warning));
+    merged.edit
 }
 
 /// The pictures in a folder and the folders in it, sorted. What is left out is said.

@@ -64,8 +64,8 @@ impl Solver {
         self.entry().2
     }
 
-    /// Whether latents are `x₀ + σ·ε`.
-    fn explodes(self) -> bool {
+    /// Whether latents are `x₀ + σ·ε`, whose variance grows with σ.
+    fn is_variance_exploding(self) -> bool {
         matches!(self, Self::Euler | Self::EulerAncestral | Self::Heun | Self::Lms)
     }
 
@@ -146,9 +146,11 @@ impl Sampler {
         let noise = schedule.noise_levels();
         let mut sigmas: Vec<f64> = timesteps.iter().map(|&t| interpolate(&noise, t)).collect();
         if solver == Solver::DpmPlusPlusKarras
-            || config.use_karras_sigmas == Some(true) && solver.explodes() && !solver.is_ancestral()
+            || config.use_karras_sigmas == Some(true)
+                && solver.is_variance_exploding()
+                && !solver.is_ancestral()
         {
-            let dpm = !solver.explodes();
+            let dpm = !solver.is_variance_exploding();
             let (low, high) = if dpm {
                 (noise[0], noise[noise.len() - 1])
             } else {
@@ -187,7 +189,7 @@ impl Sampler {
 
     /// What latents of unit variance are multiplied with before the first step.
     pub fn begin(&self) -> f64 {
-        match (self.solver.explodes(), self.spacing) {
+        match (self.solver.is_variance_exploding(), self.spacing) {
             (false, _) => 1.0,
             (true, Spacing::Leading) => (self.sigmas[0].powi(2) + 1.0).sqrt(),
             (true, _) => self.sigmas[0],
@@ -201,7 +203,7 @@ impl Sampler {
 
     /// What the network is shown of the latents `x` at evaluation `i`.
     pub fn input(&self, i: usize, x: &Tensor) -> Tensor {
-        if self.solver.explodes() {
+        if self.solver.is_variance_exploding() {
             x / (self.sigma(i).powi(2) + 1.0).sqrt()
         } else {
             x.shallow_clone()

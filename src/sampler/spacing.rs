@@ -41,9 +41,12 @@ impl Spacing {
             }
             Self::Linspace => {
                 let gap = (total - 1) as f64 / (n - 1).max(1) as f64;
-                let whole = matches!(solver, Solver::Ddim | Solver::Pndm);
+                let rounds = matches!(solver, Solver::Ddim | Solver::Pndm);
                 let position = |i: i64| i as f64 * gap;
-                (0..n).rev().map(|i| if whole { round(position(i)) } else { position(i) }).collect()
+                (0..n)
+                    .rev()
+                    .map(|i| if rounds { round(position(i)) } else { position(i) })
+                    .collect()
             }
             Self::Trailing => {
                 let gap = total as f64 / n as f64;

@@ -2,9 +2,11 @@
 //! `tokenizer.json` that transformers 5 writes instead.
 //!
 //! The engine is Hugging Face's own `tokenizers`, put together as `CLIPTokenizer` does, so that ids
-//! are equal by construction. This room also makes the small vocabulary of the miniature.
+//! are equal by construction. This module also makes the small vocabulary of the miniature.
 
 mod files;
+mod tokenizer_config;
+mod tokenizer_json;
 mod vocabulary;
 
 use std::ops::Range;
@@ -19,7 +21,8 @@ use tokenizers::{AddedToken, SplitDelimiterBehavior};
 
 pub use vocabulary::Vocabulary;
 
-use self::files::{Files, TokenizerSettings};
+use self::files::TokenizerFiles;
+use self::tokenizer_config::TokenizerSettings;
 
 /// Why a tokenizer cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +53,12 @@ const START: &str = "<|startoftext|>";
 pub const END: &str = "<|endoftext|>";
 /// Tokens of every prompt of Stable Diffusion 1.x and 2.x.
 pub const LENGTH: usize = 77;
+
+/// What CLIP takes for a word, in the syntax of regular expressions.
+const WORD: &str = concat!(
+    r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d",
+    r"|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+",
+);
 
 /// The classes of the files that are read.
 pub fn classes() -> [crate::fields::Class; 2] {
@@ -105,7 +114,8 @@ impl Tokenizer {
     /// are too long.
     pub fn open(folder: &Path, longest: usize, notes: &mut Vec<String>) -> Result<Self, Error> {
         let broken = |why: String| Error::Broken { folder: folder.to_path_buf(), why };
-        let Files { bpe, settings, added, fingerprint } = Files::open(folder, notes)?;
+        let TokenizerFiles { bpe, settings, added, fingerprint } =
+            TokenizerFiles::open(folder, notes)?;
         let length = settings.length().unwrap_or(longest);
         if !(2..=longest).contains(&length) {
             return Err(broken(format!(
@@ -153,9 +163,7 @@ impl Tokenizer {
             Lowercase.into(),
         ])));
         let words = Split::new(
-            SplitPattern::Regex(
-                r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+".to_owned(),
-            ),
+            SplitPattern::Regex(WORD.to_owned()),
             SplitDelimiterBehavior::Removed,
             true,
         )?;
@@ -194,7 +202,8 @@ impl Tokenizer {
     /// # Errors
     /// A word that is empty or known already.
     pub fn learn(&mut self, word: &str, first: i64, vectors: i64) -> Result<(), Error> {
-        let known = self.learned.iter().any(|(own, _)| own.to_lowercase() == word.to_lowercase())
+        let lower = word.to_lowercase();
+        let known = self.learned.iter().any(|(other, _)| other.to_lowercase() == lower)
             || self.bpe.token_to_id(word).is_some();
         if word.is_empty() || known {
             return Err(Error::Word(word.to_owned()));
@@ -220,7 +229,7 @@ impl Tokenizer {
 
     /// The ids of a piece of a prompt, learned words taken out of it first.
     fn words(&self, text: &str, learned: &[(String, Vec<i64>)], ids: &mut Vec<i64>) {
-        let Some(((word, own), rest)) = learned.split_first() else {
+        let Some(((word, word_ids), rest)) = learned.split_first() else {
             let encoding = self.bpe.encode(text, false).expect("every byte has a token");
             ids.extend(encoding.get_ids().iter().map(|&id| i64::from(id)));
             return;
@@ -228,7 +237,7 @@ impl Tokenizer {
         let mut from = 0;
         for position in places(text, word) {
             self.words(&text[from..position.start], rest, ids);
-            ids.extend(own);
+            ids.extend(word_ids);
             from = position.end;
         }
         self.words(&text[from..], rest, ids);
@@ -282,9 +291,9 @@ fn places(text: &str, word: &str) -> Vec<Range<usize>> {
 
 /// The length of what a text begins with, where that is `word` in capitals or not.
 fn prefix(text: &str, word: &str) -> Option<usize> {
-    let (mut own, mut length) = (text.chars(), 0);
+    let (mut letters, mut length) = (text.chars(), 0);
     for c in word.chars() {
-        let found = own.next()?;
+        let found = letters.next()?;
         if found != c && !found.to_lowercase().eq(c.to_lowercase()) {
             return None;
         }

@@ -82,7 +82,7 @@ impl Device {
         self.0.is_cuda()
     }
 
-    /// tch's own word for it.
+    /// tch's name for it.
     pub fn tch(self) -> tch::Device {
         self.0
     }
@@ -113,7 +113,7 @@ fn cuda() -> &'static Result<(), String> {
         let name = if beside.exists() {
             beside.to_string_lossy().into_owned()
         } else {
-            "libtorch_cuda.so".to_owned() // LD_LIBRARY_PATH's, on a machine that this was carried to
+            "libtorch_cuda.so".to_owned() // found through LD_LIBRARY_PATH, on another machine
         };
         let name = CString::new(name).map_err(|error| error.to_string())?;
         // SAFETY: a NUL-ended path; the shim reports failures.

@@ -1,5 +1,5 @@
 //! The C side of `shim.cpp`. Nothing outside `torch` sees this.
-#![expect(unsafe_code, reason = "the one door to C++")]
+#![expect(unsafe_code, reason = "declares the C++ functions")]
 
 use std::ffi::{CStr, c_char, c_void};
 
@@ -21,7 +21,7 @@ pub(super) struct RawGenerator {
 }
 
 pub(super) type RawBlock = extern "C" fn(*mut c_void, *mut *mut C_tensor, i64) -> *mut C_tensor;
-pub(super) type Drop = extern "C" fn(*mut c_void);
+pub(super) type RawFree = extern "C" fn(*mut c_void);
 
 unsafe extern "C" {
     fn _exit(code: i32) -> !;
@@ -113,7 +113,7 @@ unsafe extern "C" {
         inputs: i64,
         closure: *mut c_void,
         call: RawBlock,
-        drop: Drop,
+        free: RawFree,
         out: *mut *mut C_tensor,
     ) -> *mut c_char;
 }

@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use tch::Tensor;
 use torch_sys::C_tensor;
 
-use super::stage::said;
+use super::stage::panic_message;
 use super::{Error, ffi};
 
 /// Runs `body` without recording a graph. Unlike tch's own function it also restores on a panic,
@@ -34,7 +34,7 @@ impl Drop for ForgetCasts {
 /// # Errors
 /// A loss that is no scalar or has no graph.
 pub fn grad(loss: &Tensor, inputs: &[&Tensor]) -> Result<Vec<Option<Tensor>>, Error> {
-    differentiate(loss, inputs, (false, false))
+    differentiate(loss, inputs, false, false)
 }
 
 /// As [`grad`], and the graph is kept for another loss of it.
@@ -42,7 +42,7 @@ pub fn grad(loss: &Tensor, inputs: &[&Tensor]) -> Result<Vec<Option<Tensor>>, Er
 /// # Errors
 /// As [`grad`].
 pub fn grad_and_keep(loss: &Tensor, inputs: &[&Tensor]) -> Result<Vec<Option<Tensor>>, Error> {
-    differentiate(loss, inputs, (true, false))
+    differentiate(loss, inputs, true, false)
 }
 
 /// As [`grad`], and the result can be differentiated again (R1 and path-length penalties).
@@ -50,13 +50,16 @@ pub fn grad_and_keep(loss: &Tensor, inputs: &[&Tensor]) -> Result<Vec<Option<Ten
 /// # Errors
 /// As [`grad`].
 pub fn grad_of_grad(loss: &Tensor, inputs: &[&Tensor]) -> Result<Vec<Option<Tensor>>, Error> {
-    differentiate(loss, inputs, (true, true))
+    differentiate(loss, inputs, true, true)
 }
 
+/// As [`grad`]; the graph is kept where `keep` is set, and one of the gradients made where `create`
+/// is.
 fn differentiate(
     loss: &Tensor,
     inputs: &[&Tensor],
-    (keep, create): (bool, bool),
+    keep: bool,
+    create: bool,
 ) -> Result<Vec<Option<Tensor>>, Error> {
     if !loss.requires_grad() {
         return Err(no_graph());
@@ -75,26 +78,26 @@ fn differentiate(
             out.as_mut_ptr(),
         )
     })
-    .map_err(explained)?;
+    .map_err(with_block_failure)?;
     Ok(out.into_iter().map(|pointer| (!pointer.is_null()).then(|| ffi::take(pointer))).collect())
 }
 
 /// What is done with a gradient, and what went wrong with an earlier one.
-struct Each<'a> {
+struct GradientSink<'a> {
     take: &'a mut dyn FnMut(usize, Tensor) -> Result<(), Error>,
     failed: Option<Error>,
 }
 
 extern "C" fn take_gradient(closure: *mut c_void, index: i64, gradient: *mut C_tensor) {
-    // SAFETY: `closure` is the `Each` below, which waits for the backward pass; the shim owns
-    // `gradient`.
-    let (each, gradient) =
-        unsafe { (&mut *closure.cast::<Each>(), Tensor::clone_from_ptr(gradient)) };
-    if each.failed.is_some() {
+    // SAFETY: `closure` is the `GradientSink` below, which outlives the backward pass; the shim
+    // owns `gradient`.
+    let (sink, gradient) =
+        unsafe { (&mut *closure.cast::<GradientSink>(), Tensor::clone_from_ptr(gradient)) };
+    if sink.failed.is_some() {
         return;
     }
-    let outcome = catch_unwind(AssertUnwindSafe(|| (each.take)(index as usize, gradient)));
-    each.failed = match outcome {
+    let outcome = catch_unwind(AssertUnwindSafe(|| (sink.take)(index as usize, gradient)));
+    sink.failed = match outcome {
         Ok(Ok(())) => None,
         Ok(Err(error)) => Some(error),
         Err(_) => Some(Error::Misuse("a gradient could not be used".to_owned())),
@@ -118,18 +121,18 @@ pub fn grad_each(
     }
     let mut inputs = ffi::pointers(inputs.iter().copied());
     let n = inputs.len() as i64;
-    let mut each = Each { take, failed: None };
+    let mut sink = GradientSink { take, failed: None };
     // SAFETY: inputs and closure outlive the call, in which alone they are used.
     let outcome = ffi::check(unsafe {
         ffi::unsee_grad_each(
             loss.as_ptr().cast_mut(),
             inputs.as_mut_ptr(),
             n,
-            std::ptr::from_mut(&mut each).cast(),
+            std::ptr::from_mut(&mut sink).cast(),
             take_gradient,
         )
     });
-    each.failed.map_or(outcome, Err).map_err(explained)
+    sink.failed.map_or(outcome, Err).map_err(with_block_failure)
 }
 
 fn no_graph() -> Error {
@@ -139,29 +142,29 @@ fn no_graph() -> Error {
 }
 
 thread_local! {
-    /// Whether a block runs that will run again with a graph.
-    static AGAIN: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+    /// Whether a block under [`checkpoint`] runs, which will be recomputed with a graph.
+    static IN_CHECKPOINT: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
 }
 
 /// Whether a gradient of what is computed from `x` may be asked for: `x` is part of a graph, or of
 /// a block under [`checkpoint`], which first runs without one. What chooses between two ways of
 /// computing by this gives the same numbers both times.
 pub fn will_be_differentiated(x: &Tensor) -> bool {
-    x.requires_grad() || AGAIN.get()
+    x.requires_grad() || IN_CHECKPOINT.get()
 }
 
 /// What the shim keeps of a block: a thin pointer to a boxed closure.
-type Boxed = Box<dyn Fn(&[Tensor]) -> Tensor>;
+type BoxedBlock = Box<dyn Fn(&[Tensor]) -> Tensor>;
 
 extern "C" fn call_block(
     closure: *mut c_void,
     inputs: *mut *mut C_tensor,
     n: i64,
 ) -> *mut C_tensor {
-    // SAFETY: `closure` is the `Box<Boxed>` given below, alive as long as the graph; `inputs`
+    // SAFETY: `closure` is the `Box<BoxedBlock>` given below, alive as long as the graph; `inputs`
     // points to n live tensors, of which shallow copies are taken.
     let outcome = catch_unwind(AssertUnwindSafe(|| unsafe {
-        let block = &*closure.cast::<Boxed>();
+        let block = &*closure.cast::<BoxedBlock>();
         let inputs: Vec<Tensor> = std::slice::from_raw_parts(inputs, n as usize)
             .iter()
             .map(|&pointer| Tensor::clone_from_ptr(pointer))
@@ -172,24 +175,25 @@ extern "C" fn call_block(
         // SAFETY: the shim takes over one heap tensor; `ManuallyDrop` keeps Rust from freeing it.
         Ok(output) => std::mem::ManuallyDrop::new(output).as_ptr().cast_mut(),
         Err(panic) => {
-            *FAILED.lock().unwrap_or_else(PoisonError::into_inner) = Some(said(&*panic));
+            *LAST_FAILURE.lock().unwrap_or_else(PoisonError::into_inner) =
+                Some(panic_message(&*panic));
             std::ptr::null_mut()
         }
     }
 }
 
 /// Why a block under [`checkpoint`] failed last; the backward pass may run on a thread of its own.
-static FAILED: Mutex<Option<String>> = Mutex::new(None);
+static LAST_FAILURE: Mutex<Option<String>> = Mutex::new(None);
 
 /// What the shim says of a block that failed.
-const BLOCK: &str = "a checkpointed block failed";
+const BLOCK_FAILED: &str = "a checkpointed block failed";
 
 /// Puts the reason into an error that says no more than that a block failed. Other errors, which
 /// another thread may have met meanwhile, leave it there.
-fn explained(error: Error) -> Error {
+fn with_block_failure(error: Error) -> Error {
     match error {
-        Error::Libtorch(text) if text.contains(BLOCK) => {
-            let reason = FAILED.lock().unwrap_or_else(PoisonError::into_inner).take();
+        Error::Libtorch(text) if text.contains(BLOCK_FAILED) => {
+            let reason = LAST_FAILURE.lock().unwrap_or_else(PoisonError::into_inner).take();
             Error::Libtorch(reason.map_or(text.clone(), |reason| format!("{text}: {reason}")))
         }
         other => other,
@@ -198,7 +202,7 @@ fn explained(error: Error) -> Error {
 
 extern "C" fn free_block(closure: *mut c_void) {
     // SAFETY: called once, when the graph lets go.
-    drop(unsafe { Box::from_raw(closure.cast::<Boxed>()) });
+    drop(unsafe { Box::from_raw(closure.cast::<BoxedBlock>()) });
 }
 
 /// Computes `block(inputs)` without keeping what lies between: the backward pass computes it again.
@@ -218,9 +222,9 @@ pub fn checkpoint(
     block: impl Fn(&[Tensor]) -> Tensor + 'static,
 ) -> Result<Tensor, Error> {
     assert!(!inputs.is_empty(), "a checkpointed block has at least one input");
-    let closure: Box<Boxed> = Box::new(Box::new(block));
+    let closure: Box<BoxedBlock> = Box::new(Box::new(block));
     let mut variables = ffi::pointers(inputs.iter().chain(parameters).copied());
-    let outer = AGAIN.replace(true);
+    let outer = IN_CHECKPOINT.replace(true);
     let made = ffi::make(|out| {
         // SAFETY: the variables are borrowed for the call; the shim owns the closure from here on.
         unsafe {
@@ -235,8 +239,8 @@ pub fn checkpoint(
             )
         }
     });
-    AGAIN.set(outer);
-    made.map_err(explained)
+    IN_CHECKPOINT.set(outer);
+    made.map_err(with_block_failure)
 }
 
 #[cfg(test)]

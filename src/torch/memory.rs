@@ -35,7 +35,7 @@ pub struct Peak {
 }
 
 impl Peak {
-    /// Starts measuring anew.
+    /// Starts measuring again.
     pub fn reset(device: Device) {
         // Linux: writing 5 sets VmHWM back to the memory in use now. Where /proc is read-only the
         // peak of the whole process is reported, which is an upper bound.

@@ -1,7 +1,7 @@
-//! libtorch, made safe for the rest of the house: devices, precision, random numbers, gradients,
+//! libtorch, made safe for the rest of the crate: devices, precision, random numbers, gradients,
 //! optimizers.
 //!
-//! This is the only room with C++. It knows nothing of weights, networks or pictures.
+//! This is the only module with C++. It knows nothing of weights, networks or pictures.
 
 mod compute;
 mod device;

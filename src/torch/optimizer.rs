@@ -121,7 +121,7 @@ impl Adam {
                 .filter_map(|&i| gradients[i].as_ref())
                 .map(Tensor::shallow_clone)
                 .collect();
-            self.fused(moved, &found, (&pick(&self.first), &pick(&self.second)), lr)?;
+            self.fused(moved, &found, &pick(&self.first), &pick(&self.second), lr)?;
         }
         Ok(())
     }
@@ -133,28 +133,29 @@ impl Adam {
     pub fn step_one(&mut self, i: usize, gradient: &Tensor, lr: f64) -> Result<(), Error> {
         let (first, second) = (&self.first[i], &self.second[i]);
         if !self.settings.half_moments {
-            let moments = ([first.shallow_clone()], [second.shallow_clone()]);
-            return self.fused(&[i], &[gradient.shallow_clone()], (&moments.0, &moments.1), lr);
+            let (first, second) = ([first.shallow_clone()], [second.shallow_clone()]);
+            return self.fused(&[i], &[gradient.shallow_clone()], &first, &second, lr);
         }
         let wide = |moment: &Tensor| [no_grad(|| moment.to_kind(Kind::Float))];
-        let moments = (wide(first), wide(second));
-        self.fused(&[i], &[gradient.shallow_clone()], (&moments.0, &moments.1), lr)?;
+        let (first, second) = (wide(first), wide(second));
+        self.fused(&[i], &[gradient.shallow_clone()], &first, &second, lr)?;
         let count = self.steps[i].double_value(&[]) as u64;
         let mut rng =
             Rng::new(seed_from(&[b"moments", &(i as u64).to_le_bytes(), &count.to_le_bytes()]));
         no_grad(|| {
-            self.first[i].copy_(&rounded(&moments.0[0], &mut rng));
-            self.second[i].copy_(&rounded(&moments.1[0], &mut rng));
+            self.first[i].copy_(&rounded(&first[0], &mut rng));
+            self.second[i].copy_(&rounded(&second[0], &mut rng));
         });
         Ok(())
     }
 
-    /// libtorch's kernel on some of the parameters, all of one rate; moves `moments` too.
+    /// libtorch's kernel on some of the parameters, all of one rate; moves the moments too.
     fn fused(
         &self,
         moved: &[usize],
         gradients: &[Tensor],
-        moments: (&[Tensor], &[Tensor]),
+        first: &[Tensor],
+        second: &[Tensor],
         lr: f64,
     ) -> Result<(), Error> {
         if moved.is_empty() {
@@ -165,7 +166,7 @@ impl Adam {
         // The fused kernel walks memory: a gradient of another layout would move the wrong weights.
         let found: Vec<Tensor> = gradients.iter().map(Tensor::contiguous).collect();
         let mut found = ffi::pointers(&found);
-        let (mut first, mut second) = (ffi::pointers(moments.0), ffi::pointers(moments.1));
+        let (mut first, mut second) = (ffi::pointers(first), ffi::pointers(second));
         let mut steps = pick(&self.steps);
         let AdamSettings { betas, eps, decay, decoupled, .. } = self.settings;
         no_grad(|| {
@@ -292,8 +293,8 @@ mod tests {
         step(&mut one, &a);
         let mut two = Adam::new([&b], AdamSettings::default()).unwrap();
         no_grad(|| b.detach().copy_(&a));
-        for ((_, mut own), (_, saved)) in two.state().into_iter().zip(one.state()) {
-            no_grad(|| own.copy_(&saved));
+        for ((_, mut moment), (_, saved)) in two.state().into_iter().zip(one.state()) {
+            no_grad(|| moment.copy_(&saved));
         }
         step(&mut one, &a);
         step(&mut two, &b);

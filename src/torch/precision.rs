@@ -106,7 +106,7 @@ impl Precision {
         }
     }
 
-    /// libtorch's word for it.
+    /// libtorch's name for it.
     pub fn kind(self) -> Kind {
         match self {
             Self::F32 | Self::Tf32 => Kind::Float,

@@ -16,12 +16,12 @@ pub fn stage<T, E: From<Error>>(name: &str, body: impl FnOnce() -> Result<T, E>)
     let outcome = catch_unwind(AssertUnwindSafe(body));
     drop(quiet);
     outcome.unwrap_or_else(|panic| {
-        Err(E::from(Error::Stage { stage: name.to_owned(), message: said(&*panic) }))
+        Err(E::from(Error::Stage { stage: name.to_owned(), message: panic_message(&*panic) }))
     })
 }
 
 /// What a panic said, without libtorch's C++ stack.
-pub(super) fn said(panic: &(dyn std::any::Any + Send)) -> String {
+pub(super) fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic
         .downcast_ref::<String>()
         .map(String::as_str)

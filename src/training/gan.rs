@@ -1,10 +1,8 @@
-//! Two networks that learn against each other: `StyleGAN2`'s training (Karras et al. 2020, sections
-//! 3 and 3.1, with the settings of `rosinality/stylegan2-pytorch`). What a step is stands in
-//! `gan_step`.
+//! `StyleGAN2`'s training of two networks in turns (Karras et al. 2020, sections 3 and 3.1, with
+//! the settings of `rosinality/stylegan2-pytorch`). What a step is stands in `gan_step`.
 
 use super::gan_step::GanStep;
-use super::trainer::train_loop;
-use super::{Error, GanOutcome, GanTraining, LentWeights, TrainConfig};
+use super::{Error, GanOutcome, GanTraining, LentWeights, TrainConfig, train_loop};
 use crate::torch::{Compute, MemoryMode, Precision, Tensor};
 use crate::watch::Watch;
 
@@ -39,12 +37,12 @@ pub fn train_gan_and_restore<'a>(
     folder: Option<&std::path::Path>,
     watch: &mut dyn Watch,
 ) -> Result<GanOutcome, Error> {
-    let parameters = training.parameters.iter().map(|(_, own)| own.shallow_clone());
-    let against =
+    let generator = training.parameters.iter().map(|(_, parameter)| parameter.shallow_clone());
+    let discriminator =
         training.discriminator.parameters().tensors().into_iter().map(Tensor::shallow_clone);
-    let all: Vec<Tensor> = parameters.chain(against).collect();
+    let all: Vec<Tensor> = generator.chain(discriminator).collect();
     let _restored = LentWeights::restoring(&all);
-    let train = |on: bool| all.iter().for_each(|own| drop(own.set_requires_grad(on)));
+    let train = |on: bool| all.iter().for_each(|parameter| drop(parameter.set_requires_grad(on)));
     train(true);
     let outcome = train_gan(training, plan, compute, folder, watch);
     train(false);
@@ -55,15 +53,15 @@ pub fn train_gan_and_restore<'a>(
 /// again.
 ///
 /// # Errors
-/// A precision or a thrift that is not for networks of a GAN.
+/// A precision or a memory mode that is not for networks of a GAN.
 pub fn check_gan_compute(compute: Compute) -> Result<(), Error> {
     let wrong = |why: &str| Err(crate::torch::Error::Precision(why.to_owned()).into());
     if compute.precision == Precision::F16 {
-        return wrong("networks that train_gan learn in f32, tf32 or bf16; use --precision bf16");
+        return wrong("the networks of a GAN learn in f32, tf32 or bf16; use --precision bf16");
     }
     if compute.memory != MemoryMode::Fast {
         return wrong(
-            "networks that train_gan know no --memory balanced or low; take a smaller batch",
+            "the networks of a GAN know no --memory balanced or low; take a smaller batch",
         );
     }
     Ok(())
@@ -73,19 +71,20 @@ pub fn check_gan_compute(compute: Compute) -> Result<(), Error> {
 mod tests {
     use super::*;
     use crate::model::Builder;
-    use crate::model::stylegan2::{Config, Discriminator, Generator, Noise};
+    use crate::model::stylegan2::{Discriminator, GeneratorNetwork, Noise, StyleGan2Config};
     use crate::torch::{Device, Kind, Rng, no_grad};
     use crate::training::{
-        ClassConditioning, EarlyStopping, FixedImages, GanConfig, LatentImages, NegativeImages,
-        OversampledLatents, ParameterPenalty, RealImages, RetainedImages,
+        ClassConditioning, ConditioningSettings, EarlyStopping, FixedImages, GanConfig,
+        LatentImages, NegativeImages, OversampledLatents, ParameterPenalty, RealImages,
+        RetainedImages,
     };
-    use crate::watch::{Impatient, Quiet};
+    use crate::watch::{InterruptAfter, Quiet};
 
     const HERE: Compute =
         Compute { device: Device::CPU, precision: Precision::F32, memory: MemoryMode::Fast };
 
-    fn small_config() -> Config {
-        Config {
+    fn small_config() -> StyleGan2Config {
+        StyleGan2Config {
             size: 8,
             style_dim: 8,
             mapping_layers: 2,
@@ -96,8 +95,9 @@ mod tests {
     }
 
     /// Both networks before their first step.
-    fn young() -> (Generator, Discriminator) {
-        let generator = Generator::new(&small_config(), Builder::fresh(1, Device::CPU)).unwrap();
+    fn untrained() -> (GeneratorNetwork, Discriminator) {
+        let generator =
+            GeneratorNetwork::new(&small_config(), Builder::fresh(1, Device::CPU)).unwrap();
         let discriminator =
             Discriminator::new(&small_config(), Builder::fresh(2, Device::CPU)).unwrap();
         generator.parameters().train(true);
@@ -105,13 +105,15 @@ mod tests {
         (generator, discriminator)
     }
 
-    /// Of two classes both occur.
-    fn all() -> Tensor {
-        Tensor::zeros([2], (Kind::Float, tch::Device::Cpu))
+    /// Of two classes, both of which occur.
+    fn conditioned(until: u64, shape_weight: f64, grain_weight: f64) -> ClassConditioning {
+        let absent = Tensor::zeros([2], (Kind::Float, tch::Device::Cpu));
+        let settings = ConditioningSettings { until, shape_weight, grain_weight };
+        ClassConditioning::new(&[2], &absent, 8, settings, Device::CPU)
     }
 
     /// How far from `wanted` pictures drawn of these latents are.
-    fn far(generator: &Generator, z: &Tensor, wanted: &Tensor) -> f64 {
+    fn far(generator: &GeneratorNetwork, z: &Tensor, wanted: &Tensor) -> f64 {
         no_grad(|| {
             let drawn = generator.synthesize(&generator.broadcast(&generator.map(z)), Noise::Own);
             (drawn - wanted).abs().mean(Kind::Float).double_value(&[])
@@ -131,17 +133,17 @@ mod tests {
         }
     }
 
-    /// Draws towards zero, and counts.
-    struct Home(f64);
+    /// Weight decay whose strength is chosen at the first step.
+    struct Decay(f64);
 
-    impl ParameterPenalty for Home {
+    impl ParameterPenalty for Decay {
         fn prepare(&mut self, parameters: &[&Tensor], _: &[Option<Tensor>]) {
             if self.0.is_nan() {
                 self.0 = 1e-3 * parameters.len() as f64;
             }
         }
         fn fingerprint(&self) -> String {
-            "home".to_owned()
+            "decay".to_owned()
         }
         fn add_gradient(&self, _: usize, parameter: &Tensor, gradient: &mut Tensor) {
             let _ = gradient.g_add_(&(parameter * self.0));
@@ -154,7 +156,7 @@ mod tests {
         }
     }
 
-    /// Grades by the step.
+    /// Scores by the step.
     struct Scores(Vec<Option<f64>>);
 
     impl EarlyStopping for Scores {
@@ -177,7 +179,7 @@ mod tests {
         early_stopping: Option<&mut dyn EarlyStopping>,
         watch: &mut dyn Watch,
     ) -> Result<(GanOutcome, Vec<Tensor>), Error> {
-        let (generator, discriminator) = young();
+        let (generator, discriminator) = untrained();
         let config = GanConfig {
             batch: 4,
             style_mixing: 0.5,
@@ -186,8 +188,8 @@ mod tests {
             discriminator_warmup: 1,
             ..GanConfig::default()
         };
-        let conditioning = ClassConditioning::new(&[2], &all(), 8, (8, 0.0, 0.0), Device::CPU);
-        let mut penalty = Home(f64::NAN);
+        let conditioning = conditioned(8, 0.0, 0.0);
+        let mut penalty = Decay(f64::NAN);
         let plan = TrainConfig { cooldown: 0.5, ..TrainConfig::constant(steps, 2e-3, 7) };
         let training = GanTraining {
             conditioning: Some(&conditioning),
@@ -196,11 +198,11 @@ mod tests {
                 Some(early_stopping) => Some(early_stopping),
                 None => None,
             },
-            ..GanTraining::between("test", (&generator, &discriminator), &Stripes, &config)
+            ..GanTraining::between("test", &generator, &discriminator, &Stripes, &config)
         };
         let outcome = train_gan(training, &plan, HERE, folder, watch)?;
         let weights = generator.parameters().iter().chain(discriminator.parameters().iter());
-        Ok((outcome, weights.map(|(_, own)| own.detach().copy()).collect()))
+        Ok((outcome, weights.map(|(_, weight)| weight.detach().copy()).collect()))
     }
 
     #[test]
@@ -208,20 +210,21 @@ mod tests {
         let (through, weights) = session(14, None, None, &mut Quiet).unwrap();
         let folder = tempfile::tempdir().unwrap();
         for stop in [1, 5, 6, 11] {
-            let stopped = session(14, Some(folder.path()), None, &mut Impatient(stop, 0));
+            let stopped = session(14, Some(folder.path()), None, &mut InterruptAfter(stop, 0));
             assert!(matches!(stopped, Err(Error::Interrupted(step)) if step == stop));
         }
         let (resumed, again) = session(14, Some(folder.path()), None, &mut Quiet).unwrap();
         assert!(through.average.iter().zip(&resumed.average).all(|(a, b)| a.equal(b)));
         assert!(weights.iter().zip(&again).all(|(a, b)| a.equal(b)));
-        assert!(through.average.iter().all(|own| own.isfinite().all().int64_value(&[]) == 1));
+        let is_finite = |tensor: &Tensor| tensor.isfinite().all().int64_value(&[]) == 1;
+        assert!(through.average.iter().all(is_finite));
     }
 
     #[test]
     fn the_best_that_may_be_kept_is_kept() {
         // The best is damaged, the second best comes at step 4, and the target is never reached.
-        let grades = vec![Some(0.1), Some(0.5), Some(0.3), None, Some(0.2)];
-        let (retained, _) = session(10, None, Some(&mut Scores(grades)), &mut Quiet).unwrap();
+        let scores = vec![Some(0.1), Some(0.5), Some(0.3), None, Some(0.2)];
+        let (retained, _) = session(10, None, Some(&mut Scores(scores)), &mut Quiet).unwrap();
         assert_eq!(retained.steps, 10);
         let (four, _) =
             session(10, None, Some(&mut Scores(vec![None, Some(0.95)])), &mut Quiet).unwrap();
@@ -244,27 +247,26 @@ mod tests {
             (Self::lit(&rng.normal(&[n, 2])), None)
         }
 
-        fn traced(&self, n: i64, dim: i64, rng: &mut Rng) -> Option<(Tensor, Tensor)> {
+        fn some_with_latents(&self, n: i64, dim: i64, rng: &mut Rng) -> Option<(Tensor, Tensor)> {
             let z = rng.normal(&[n, dim]);
             Some((Self::lit(&z), z))
         }
     }
 
     #[test]
-    fn a_guide_holds_pictures_to_their_latents() {
+    fn class_conditioning_holds_pictures_to_their_latents() {
         let apart = |shape_weight: f64| {
-            let (generator, discriminator) = young();
+            let (generator, discriminator) = untrained();
             let config = GanConfig {
                 batch: 8,
                 style_mixing: 0.0,
                 ema_half_life: 200.0,
                 ..GanConfig::default()
             };
-            let conditioning =
-                ClassConditioning::new(&[2], &all(), 8, (u64::MAX, shape_weight, 0.0), Device::CPU);
+            let conditioning = conditioned(u64::MAX, shape_weight, 0.0);
             let training = GanTraining {
                 conditioning: Some(&conditioning),
-                ..GanTraining::between("lamps", (&generator, &discriminator), &Lamps, &config)
+                ..GanTraining::between("lamps", &generator, &discriminator, &Lamps, &config)
             };
             let outcome =
                 train_gan(training, &TrainConfig::constant(100, 1e-2, 1), HERE, None, &mut Quiet)
@@ -285,26 +287,25 @@ mod tests {
             (rng.normal(&[n, 1, 8, 8]).expand([n, 3, 8, 8], false) * 0.5, None)
         }
 
-        fn traced(&self, n: i64, dim: i64, rng: &mut Rng) -> Option<(Tensor, Tensor)> {
+        fn some_with_latents(&self, n: i64, dim: i64, rng: &mut Rng) -> Option<(Tensor, Tensor)> {
             Some((self.some(n, rng).0, rng.normal(&[n, dim])))
         }
     }
 
     #[test]
-    fn a_guide_holds_pictures_to_their_grain() {
-        let grain_weight = |weight: f64| {
-            let (generator, discriminator) = young();
+    fn class_conditioning_holds_pictures_to_their_grain() {
+        let varied = |grain_weight: f64| {
+            let (generator, discriminator) = untrained();
             let config = GanConfig {
                 batch: 8,
                 style_mixing: 0.0,
                 ema_half_life: 100.0,
                 ..GanConfig::default()
             };
-            let conditioning =
-                ClassConditioning::new(&[2], &all(), 8, (u64::MAX, 1.0, weight), Device::CPU);
+            let conditioning = conditioned(u64::MAX, 1.0, grain_weight);
             let training = GanTraining {
                 conditioning: Some(&conditioning),
-                ..GanTraining::between("snow", (&generator, &discriminator), &Snow, &config)
+                ..GanTraining::between("snow", &generator, &discriminator, &Snow, &config)
             };
             let outcome =
                 train_gan(training, &TrainConfig::constant(60, 1e-2, 1), HERE, None, &mut Quiet)
@@ -317,33 +318,33 @@ mod tests {
             };
             (drawn(4) - drawn(5)).std(true).double_value(&[])
         };
-        let (held, free) = (grain_weight(20.0), grain_weight(0.0));
+        let (held, free) = (varied(20.0), varied(0.0));
         assert!(held > 2.0 * free, "{held} {free}");
     }
 
     #[test]
     fn what_is_kept_is_drawn_as_before() {
-        let (old, _) = young();
+        let (old, _) = untrained();
         // Half of each batch goes where the real pictures are, the other half stays.
         let lit = Tensor::full([1, 3, 8, 8], 0.8, (Kind::Float, tch::Device::Cpu));
         let z = Rng::new(3).normal(&[24, 8]);
         let (gone, stays) = (z.narrow(0, 0, 8), z.narrow(0, 8, 16));
-        let draw = |generator: &Generator, z: &Tensor| {
+        let draw = |generator: &GeneratorNetwork, z: &Tensor| {
             no_grad(|| generator.synthesize(&generator.broadcast(&generator.map(z)), Noise::Own))
         };
         let (pictures, noises) =
             (draw(&old, &stays), small_config().noises(16, &mut Rng::new(4), Device::CPU));
         let some = |n: i64, rng: &mut Rng| {
             let rows = rng.below(16, &[n]);
-            let [z, pictures] = [&stays, &pictures].map(|own| own.index_select(0, &rows));
+            let [z, pictures] = [&stays, &pictures].map(|all| all.index_select(0, &rows));
             LatentImages {
                 z,
                 pictures,
-                noises: noises.iter().map(|own| own.index_select(0, &rows)).collect(),
+                noises: noises.iter().map(|noise| noise.index_select(0, &rows)).collect(),
             }
         };
         let moved = |weight: f64| {
-            let (generator, discriminator) = young();
+            let (generator, discriminator) = untrained();
             let real_images = FixedImages::new(&lit, Device::CPU);
             let config = GanConfig {
                 batch: 8,
@@ -357,7 +358,7 @@ mod tests {
                     share: 0.5,
                 }),
                 retained: Some(&RetainedImages { some: &some, weight }),
-                ..GanTraining::between("kept", (&generator, &discriminator), &real_images, &config)
+                ..GanTraining::between("kept", &generator, &discriminator, &real_images, &config)
             };
             let outcome =
                 train_gan(training, &TrainConfig::constant(100, 5e-3, 1), HERE, None, &mut Quiet)
@@ -370,24 +371,19 @@ mod tests {
     }
 
     #[test]
-    fn what_is_shunned_is_not_forgotten() {
+    fn negative_images_are_not_forgotten() {
         let grey = |shade: f64| Tensor::full([4, 3, 8, 8], shade, (Kind::Float, tch::Device::Cpu));
         // How much more than a dark picture, which nobody draws, a bright one passes for real, as
         // all real ones are.
         let told_apart = |share: f64| {
-            let (generator, discriminator) = young();
+            let (generator, discriminator) = untrained();
             let config = GanConfig { batch: 8, generator_lr: 0.0, ..GanConfig::default() };
             let real_images = FixedImages::new(&grey(0.8), Device::CPU);
             let negative_images =
                 NegativeImages { pictures: FixedImages::new(&grey(-0.8), Device::CPU), share };
             let training = GanTraining {
                 negative_images: Some(&negative_images),
-                ..GanTraining::between(
-                    "shunned",
-                    (&generator, &discriminator),
-                    &real_images,
-                    &config,
-                )
+                ..GanTraining::between("shunned", &generator, &discriminator, &real_images, &config)
             };
             train_gan(training, &TrainConfig::constant(80, 5e-3, 1), HERE, None, &mut Quiet)
                 .unwrap();
@@ -401,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_contest_would_ignore_is_refused() {
+    fn what_a_gan_training_would_ignore_is_refused() {
         check_gan_compute(HERE).unwrap();
         let half = check_gan_compute(Compute { precision: Precision::F16, ..HERE }).unwrap_err();
         assert!(half.to_string().contains("use --precision bf16"), "{half}");
@@ -411,14 +407,14 @@ mod tests {
 
     #[test]
     fn it_learns_what_passes_for_real() {
-        let (generator, discriminator) = young();
+        let (generator, discriminator) = untrained();
         // One colour, which a new generator does not draw.
         let colour = Tensor::from_slice(&[0.8_f32, -0.6, 0.1]).view([1, 3, 1, 1]);
         let real_images = FixedImages::new(&colour.expand([8, 3, 8, 8], false), Device::CPU);
         let config =
             GanConfig { batch: 8, r1_gamma: 1.0, ema_half_life: 200.0, ..GanConfig::default() };
         let training =
-            GanTraining::between("colour", (&generator, &discriminator), &real_images, &config);
+            GanTraining::between("colour", &generator, &discriminator, &real_images, &config);
         let z = Rng::new(3).normal(&[32, 8]);
         let before = far(&generator, &z, &colour);
         let outcome =

@@ -4,10 +4,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::{ClassConditioning, Error, FixedImages};
-use crate::model::stylegan2::{Discriminator, Generator};
+use crate::model::stylegan2::{Discriminator, GeneratorNetwork};
 use crate::torch::{Rng, Tensor};
 
-/// The rules of the GAN training; the defaults are rosinality's.
+/// The settings of the GAN training; the defaults are rosinality's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct GanConfig {
@@ -145,8 +145,8 @@ pub trait RealImages {
     fn some(&self, n: i64, rng: &mut Rng) -> (Tensor, Option<Tensor>);
 
     /// `n` of them and the latents `[n, dim]` that stand for them, where a generator has learned to
-    /// trace them.
-    fn traced(&self, _n: i64, _dim: i64, _rng: &mut Rng) -> Option<(Tensor, Tensor)> {
+    /// reconstruct them.
+    fn some_with_latents(&self, _n: i64, _dim: i64, _rng: &mut Rng) -> Option<(Tensor, Tensor)> {
         None
     }
 }
@@ -158,7 +158,7 @@ pub trait ParameterPenalty {
     /// gradients are those of the generator's own loss.
     fn prepare(&mut self, _parameters: &[&Tensor], _gradients: &[Option<Tensor>]) {}
 
-    /// Adds the term's gradient to the `i`-th parameter's, after [`Self::look`].
+    /// Adds the term's gradient to the `i`-th parameter's, after [`Self::prepare`].
     fn add_gradient(&self, i: usize, parameter: &Tensor, gradient: &mut Tensor);
 
     /// What it depends on: a state of others is another training's.
@@ -173,16 +173,16 @@ pub trait ParameterPenalty {
     fn load_scalar(&mut self, _choice: f64) {}
 }
 
-/// Looks at the generator on the way, and says when it is good enough.
+/// Scores the generator on the way, and says when it is good enough.
 pub trait EarlyStopping {
-    /// Steps from one look to the next.
+    /// Steps from one score to the next.
     fn every(&self) -> u64;
 
-    /// How good the network is, whose parameters are its averages: larger is better, and the best
-    /// is kept. `None` where it is only looked at.
+    /// How good the network is, whose parameters point at their averages meanwhile: larger is
+    /// better, and the best is kept. `None` where it is only looked at.
     ///
     /// # Errors
-    /// Whatever goes wrong in looking.
+    /// Whatever goes wrong on the way to a score.
     fn evaluate(&mut self, step: u64) -> Result<Option<f64>, Error>;
 
     /// A score that is enough.
@@ -203,9 +203,9 @@ impl OversampledLatents {
     /// Latents `z` `[n, style_dim]` of chance, of which the first ones are replaced.
     pub(super) fn among(&self, z: &Tensor, rng: &mut Rng) -> Tensor {
         let n = z.size()[0];
-        let own = self.of(n);
-        let rows = rng.below(self.latents.size()[0], &[own]).to_device(self.latents.device());
-        Tensor::cat(&[self.latents.index_select(0, &rows), z.narrow(0, own, n - own)], 0)
+        let replaced = self.of(n);
+        let rows = rng.below(self.latents.size()[0], &[replaced]).to_device(self.latents.device());
+        Tensor::cat(&[self.latents.index_select(0, &rows), z.narrow(0, replaced, n - replaced)], 0)
     }
 
     /// How many of a batch of `n` they are.
@@ -254,8 +254,9 @@ impl NegativeImages {
     /// Drawn pictures `[n, 3, size, size]`, of which the first ones are replaced.
     pub(super) fn among(&self, drawn: &Tensor, rng: &mut Rng) -> Tensor {
         let n = drawn.size()[0];
-        let own = part(self.share, n);
-        Tensor::cat(&[self.pictures.some(own, rng).0, drawn.narrow(0, own, n - own)], 0)
+        let replaced = part(self.share, n);
+        let rest = drawn.narrow(0, replaced, n - replaced);
+        Tensor::cat(&[self.pictures.some(replaced, rng).0, rest], 0)
     }
 }
 
@@ -264,14 +265,14 @@ pub struct GanTraining<'a> {
     /// A short name; part of the seed of every step.
     pub name: &'static str,
     /// Draws.
-    pub generator: &'a Generator,
+    pub generator: &'a GeneratorNetwork,
     /// The generator's parameters that move, which want gradients.
     pub parameters: Vec<(String, Tensor)>,
     /// Tells drawn pictures from real ones; all of its parameters move and want gradients.
     pub discriminator: &'a Discriminator,
     /// What is real.
     pub real_images: &'a dyn RealImages,
-    /// The rules.
+    /// The settings.
     pub config: &'a GanConfig,
     /// Classes that regions of the noise stand for.
     pub conditioning: Option<&'a ClassConditioning>,
@@ -291,7 +292,8 @@ impl<'a> GanTraining<'a> {
     /// Between two networks all of whose parameters move, and nothing else.
     pub fn between(
         name: &'static str,
-        (generator, discriminator): (&'a Generator, &'a Discriminator),
+        generator: &'a GeneratorNetwork,
+        discriminator: &'a Discriminator,
         real_images: &'a dyn RealImages,
         config: &'a GanConfig,
     ) -> Self {
@@ -334,14 +336,15 @@ mod tests {
     #[test]
     fn a_share_of_the_latents_is_replaced() {
         let z = Rng::new(1).normal(&[16, 3]);
-        let often =
+        let oversampled =
             |share: f64| OversampledLatents { latents: Rng::new(2).normal(&[5, 3]) + 100.0, share };
-        for (share, own) in [(0.0, 0), (0.5, 8), (0.3, 5), (1.0, 16)] {
-            let mixed = often(share).among(&z, &mut Rng::new(3));
+        for (share, replaced) in [(0.0, 0), (0.5, 8), (0.3, 5), (1.0, 16)] {
+            let mixed = oversampled(share).among(&z, &mut Rng::new(3));
             assert_eq!(mixed.size(), z.size());
-            let is_own = mixed.select(1, 0).gt(50.0);
-            assert_eq!(is_own.sum(Kind::Int64).int64_value(&[]), own, "{share}");
-            assert!(mixed.narrow(0, own, 16 - own).equal(&z.narrow(0, own, 16 - own)), "{share}");
+            let is_replaced = mixed.select(1, 0).gt(50.0);
+            assert_eq!(is_replaced.sum(Kind::Int64).int64_value(&[]), replaced, "{share}");
+            let rest = |latents: &Tensor| latents.narrow(0, replaced, 16 - replaced);
+            assert!(rest(&mixed).equal(&rest(&z)), "{share}");
         }
     }
 
@@ -349,12 +352,13 @@ mod tests {
     fn a_share_of_what_was_drawn_is_replaced() {
         let drawn = Rng::new(1).normal(&[8, 3, 4, 4]);
         let pictures = Tensor::full([5, 3, 4, 4], 9.0, (Kind::Float, tch::Device::Cpu));
-        for (share, own) in [(0.0, 0), (0.25, 2), (1.0, 8)] {
+        for (share, replaced) in [(0.0, 0), (0.25, 2), (1.0, 8)] {
             let negative_images =
                 NegativeImages { pictures: FixedImages::new(&pictures, Device::CPU), share };
             let mixed = negative_images.among(&drawn, &mut Rng::new(3));
-            assert_eq!(mixed.eq(9.0).sum(Kind::Int64).int64_value(&[]), own * 48, "{share}");
-            assert!(mixed.narrow(0, own, 8 - own).equal(&drawn.narrow(0, own, 8 - own)), "{share}");
+            assert_eq!(mixed.eq(9.0).sum(Kind::Int64).int64_value(&[]), replaced * 48, "{share}");
+            let rest = |pictures: &Tensor| pictures.narrow(0, replaced, 8 - replaced);
+            assert!(rest(&mixed).equal(&rest(&drawn)), "{share}");
         }
     }
 }

@@ -40,12 +40,7 @@ impl LentWeights {
         Self { parameters, before: Before::Values(values) }
     }
 
-    /// Copies values into the parameters.
-    pub fn assign(&self, values: &[Tensor]) {
-        assign(&self.parameters, values);
-    }
-
-    /// The values that the parameters had, where those are kept.
+    /// The values that the parameters had.
     pub fn originals(&self) -> &[Tensor] {
         match &self.before {
             Before::Memory(tensors) | Before::Values(tensors) => tensors,
@@ -82,22 +77,22 @@ mod tests {
 
     #[test]
     fn weights_come_back_also_after_a_panic() {
-        let own = Tensor::from_slice(&[1.0_f32, 2.0]).set_requires_grad(true);
-        let others = [Tensor::from_slice(&[5.0_f32, 6.0])];
+        let parameter = Tensor::from_slice(&[1.0_f32, 2.0]).set_requires_grad(true);
+        let values = [Tensor::from_slice(&[5.0_f32, 6.0])];
         let first = |tensor: &Tensor| tensor.detach().double_value(&[0]);
         for points in [true, false] {
             let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
                 let lent = if points {
-                    LentWeights::pointing([&own], &others)
+                    LentWeights::pointing([&parameter], &values)
                 } else {
-                    let lent = LentWeights::restoring([&own]);
-                    lent.assign(&others);
+                    let lent = LentWeights::restoring([&parameter]);
+                    assign(std::slice::from_ref(&parameter), &values);
                     lent
                 };
-                assert_eq!((first(&own), first(&lent.originals()[0])), (5.0, 1.0));
+                assert_eq!((first(&parameter), first(&lent.originals()[0])), (5.0, 1.0));
                 panic!("while they are lent");
             }));
-            assert!(ended.is_err() && first(&own) == 1.0 && own.requires_grad());
+            assert!(ended.is_err() && first(&parameter) == 1.0 && parameter.requires_grad());
         }
     }
 }

@@ -1,34 +1,27 @@
-//! The one resumable training loop, and the recipes that make the miniature from nothing.
+//! The one resumable training loop, and what runs in it: one network that learns by one loss, and
+//! the two networks of a GAN that learn in turns.
+//!
+//! Whatever implements [`Trainable`] is driven by [`train_loop`]. One network with one loss is an
+//! [`Objective`], and [`train`] drives it; a GAN is a [`GanTraining`], and [`train_gan`] does.
 
-mod autoencoder;
-mod canvas_dataset;
-mod canvas_images;
 mod checkpoint_timer;
 mod class_conditioning;
-mod contrast;
-mod denoising;
 mod fixed_images;
-mod folders;
 mod gan;
+mod gan_latents;
 mod gan_step;
 mod gan_training;
 mod grad_scaler;
 mod lent_weights;
-pub mod miniature;
-pub mod miniature_gan;
 mod objective;
-mod reconstruction;
+mod path_lengths;
+mod picture_distance;
 mod single_network;
 mod state;
-mod stripe_probe;
 mod trainer;
 
-pub use autoencoder::AutoencoderObjective;
-pub use canvas_images::CanvasImages;
 pub use checkpoint_timer::CheckpointTimer;
-pub use class_conditioning::{ClassConditioning, MappingObjective};
-pub use contrast::ContrastiveObjective;
-pub use denoising::DenoisingObjective;
+pub use class_conditioning::{ClassConditioning, ConditioningSettings};
 pub use fixed_images::FixedImages;
 pub use gan::{check_gan_compute, train_gan, train_gan_and_restore};
 pub use gan_training::{
@@ -37,6 +30,9 @@ pub use gan_training::{
 };
 pub use lent_weights::LentWeights;
 pub use objective::{MicroBatch, Objective, Outcome, TrainConfig, train};
+pub use picture_distance::{energy_score, picture_distance};
+pub use state::LoopState;
+pub use trainer::{Trainable, train_loop};
 
 /// Why a training ended early.
 #[derive(Debug, thiserror::Error)]
@@ -72,7 +68,7 @@ pub enum Error {
     /// A configuration under which these networks cannot train.
     #[error("{0}")]
     GanConfig(String),
-    /// Whoever looks on the way cannot.
+    /// No score can be given on the way.
     #[error("{0}")]
     EarlyStopping(String),
     /// A saved state that belongs to another training.
@@ -111,5 +107,10 @@ impl Error {
             }
             _ => false,
         }
+    }
+
+    /// What has no gradient, because what is drawn does not depend on it.
+    fn unreached(what: &str) -> Self {
+        Self::Model(crate::model::Error::Config(format!("{what} do not reach what is drawn")))
     }
 }

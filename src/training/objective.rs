@@ -23,7 +23,7 @@ pub trait Objective {
         1.0
     }
 
-    /// The loss of a step, a scalar. All chance comes from `rng`. A objective that divides gives
+    /// The loss of a step, a scalar. All chance comes from `rng`. An objective that divides gives
     /// for each half its part of the same loss: both add up to the whole's, and both are given the
     /// same chances.
     ///
@@ -163,7 +163,7 @@ impl TrainConfig {
 mod tests {
     use super::*;
     use crate::torch::{Device, Kind, MemoryMode, Precision};
-    use crate::watch::{Impatient, Listening, Quiet};
+    use crate::watch::{InterruptAfter, Quiet, WarningRecorder};
 
     /// A line through noisy points, or worse.
     struct Line {
@@ -235,7 +235,7 @@ mod tests {
                 &plan(60),
                 HERE,
                 Some(folder.path()),
-                &mut Impatient(stop, 0),
+                &mut InterruptAfter(stop, 0),
             );
             assert!(matches!(error, Err(Error::Interrupted(_))));
         }
@@ -262,7 +262,7 @@ mod tests {
     fn too_little_memory_halves_the_steps_once() {
         let whole = train(&mut Line::new(None), &plan(60), HERE, None, &mut Quiet).unwrap();
         let in_room = |room: i64, compute: Compute, plan: &TrainConfig| {
-            let mut said = Listening::default();
+            let mut said = WarningRecorder::default();
             let end = train(&mut Line { room, ..Line::new(None) }, plan, compute, None, &mut said);
             (end, said.0)
         };
@@ -310,7 +310,7 @@ mod tests {
                 plan,
                 HERE,
                 Some(folder.path()),
-                &mut Impatient(patience, 0),
+                &mut InterruptAfter(patience, 0),
             )
         };
         assert!(session(&plan(6), 3).is_err());

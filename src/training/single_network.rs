@@ -9,7 +9,7 @@ use crate::torch::{
 };
 use crate::watch::Watch;
 
-/// A objective with its optimizer.
+/// An objective with its optimizer.
 pub(super) struct SingleNetwork<'a> {
     objective: &'a mut dyn Objective,
     plan: &'a TrainConfig,
@@ -174,9 +174,10 @@ impl Trainable for SingleNetwork<'_> {
         let mut tensors: Vec<(String, Tensor)> = self.named.iter().map(weight).collect();
         if let Some(ema) = &self.ema {
             let averages = self.named.iter().zip(ema.average());
-            tensors.extend(
-                averages.map(|((name, _), own)| (format!("average.{name}"), own.shallow_clone())),
-            );
+            let named = |((name, _), average): (&(String, Tensor), &Tensor)| {
+                (format!("average.{name}"), average.shallow_clone())
+            };
+            tensors.extend(averages.map(named));
         }
         tensors.extend(
             self.adam.state().into_iter().map(|(name, tensor)| (format!("adam.{name}"), tensor)),

@@ -9,12 +9,13 @@ use crate::weights::{self, Weights};
 
 /// How far a training is.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct LoopState {
-    pub(super) step: u64,
+pub struct LoopState {
+    /// Steps that were done.
+    pub step: u64,
     /// The running mean of the loss.
-    pub(super) mean: f64,
+    pub mean: f64,
     /// The best that it was.
-    pub(super) best: f64,
+    pub best: f64,
 }
 
 /// Writes everything that the next step needs, whole or not at all.
@@ -60,10 +61,11 @@ pub(super) fn load(
     let number = |key: &str, or: f64| text(key).parse().unwrap_or(or);
     let step = number("step", 0.0) as u64;
     let longer = step <= (number("constant_until", 0.0) as u64).min(plan.constant_until());
-    let own = trainable.tensors();
+    let tensors = trainable.tensors();
     // The shapes of what moves are in the fingerprint; the optimizer's follow from the settings.
-    let whole =
-        own.iter().all(|(name, own)| file.info(name).is_some_and(|info| info.shape == own.size()));
+    let whole = tensors
+        .iter()
+        .all(|(name, tensor)| file.info(name).is_some_and(|info| info.shape == tensor.size()));
     if text("fingerprint") != fingerprint
         || !whole
         || !(longer || text("steps") == plan.steps.to_string())
@@ -74,12 +76,12 @@ pub(super) fn load(
             wanted: fingerprint.to_owned(),
         });
     }
-    for (name, own) in own {
+    for (name, tensor) in tensors {
         let saved = file.tensor(&name)?;
-        no_grad(|| own.detach().copy_(&saved));
+        no_grad(|| tensor.detach().copy_(&saved));
     }
-    for (name, own) in trainable.scalars() {
-        trainable.load_scalar(name, number(name, own));
+    for (name, value) in trainable.scalars() {
+        trainable.load_scalar(name, number(name, value));
     }
     *now = LoopState { step, mean: number("mean", f64::NAN), best: number("best", f64::INFINITY) };
     Ok(())

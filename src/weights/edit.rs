@@ -75,8 +75,9 @@ impl Edit {
         for (name, new) in &self.tensors {
             let new = new.detach().to_device(tch::Device::Cpu);
             let kind = kind.filter(|_| new.is_floating_point()).unwrap_or(new.kind());
-            let changed =
-                base.get(name).map(|own| own.to_kind(new.kind()).ne_tensor(&new).flatten(0, -1));
+            let changed = base
+                .get(name)
+                .map(|original| original.to_kind(new.kind()).ne_tensor(&new).flatten(0, -1));
             let count = changed.as_ref().map_or(0, |mask| mask.sum(Kind::Int64).int64_value(&[]));
             let numbers = new.numel() as i64;
             let bytes = kind.elt_size_in_bytes() as i64;
@@ -111,8 +112,8 @@ impl Edit {
         let (about, path) = (file.metadata(), file.path(""));
         file.unchanged()?;
         match about.get("unsee.base").filter(|_| Self::is_in(file)) {
-            Some(own) if own == hash => {}
-            Some(own) => return Err(Error::other_base(own, hash).into()),
+            Some(wanted) if wanted == hash => {}
+            Some(wanted) => return Err(Error::other_base(wanted, hash).into()),
             None => {
                 return Err(Error::damaged(
                     path,
@@ -124,12 +125,12 @@ impl Edit {
         let mut tensors = Vec::new();
         for name in file.names() {
             if let Some(full) = name.strip_suffix(MASK) {
-                let (own, mask) = (base(full)?, file.tensor(name)?);
+                let (original, mask) = (base(full)?, file.tensor(name)?);
                 let values = file.floats(&format!("{full}{VALUES}"))?;
-                let Some(mask) = unpacked(&mask, own.numel() as i64) else {
+                let Some(mask) = unpacked(&mask, original.numel() as i64) else {
                     return Err(Error::damaged(
                         path,
-                        format!("`{name}` does not fit {:?}", own.size()),
+                        format!("`{name}` does not fit {:?}", original.size()),
                     )
                     .into());
                 };
@@ -141,10 +142,11 @@ impl Edit {
                     .into());
                 }
                 // In the wider of the two types: neither side's numbers may be rounded.
-                let kind = if values.kind() == own.kind() { own.kind() } else { Kind::Float };
-                let flat = own.to_kind(kind).flatten(0, -1);
+                let kind =
+                    if values.kind() == original.kind() { original.kind() } else { Kind::Float };
+                let flat = original.to_kind(kind).flatten(0, -1);
                 let whole = no_grad(|| flat.masked_scatter(&mask, &values.to_kind(kind)))
-                    .view(own.size().as_slice());
+                    .view(original.size().as_slice());
                 tensors.push((full.to_owned(), whole));
             } else if !name.ends_with(VALUES) {
                 tensors.push((name.to_owned(), file.floats(name)?));
@@ -205,7 +207,7 @@ mod tests {
         };
         let again = read("b", &base).unwrap();
         for (name, tensor) in &edit.tensors {
-            assert!(again.tensors.iter().any(|(own, found)| own == name && found.equal(tensor)));
+            assert!(again.tensors.iter().any(|(full, found)| full == name && found.equal(tensor)));
         }
         assert!(matches!(read("c", &base), Err(Error::OtherBase { .. })));
         assert!(

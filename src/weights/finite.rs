@@ -1,6 +1,6 @@
 //! Numbers that are none: looked for in a file's bytes, which is as fast as they can be read.
 
-/// How many of the numbers in `bytes` are NaN or infinite; `dtype` is safetensors' word for their
+/// How many of the numbers in `bytes` are NaN or infinite; `dtype` is safetensors' name of their
 /// type. Whole numbers never are.
 pub(super) fn not_finite(bytes: &[u8], dtype: &str) -> i64 {
     // Of such a number all bits of the exponent are set.
@@ -53,11 +53,11 @@ mod tests {
         let halves: Vec<u8> =
             [half::f16::MAX, half::f16::NAN].iter().flat_map(|n| n.to_le_bytes()).collect();
         assert_eq!(not_finite(&halves, "F16"), 1);
-        let brains: Vec<u8> = [half::bf16::MAX, half::bf16::NEG_INFINITY]
+        let bfloats: Vec<u8> = [half::bf16::MAX, half::bf16::NEG_INFINITY]
             .iter()
             .flat_map(|n| n.to_le_bytes())
             .collect();
-        assert_eq!(not_finite(&brains, "BF16"), 1);
+        assert_eq!(not_finite(&bfloats, "BF16"), 1);
         assert_eq!(not_finite(&[0xff; 8], "I64"), 0);
     }
 }

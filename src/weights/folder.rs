@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use super::file::File;
+use super::file::WeightFile;
 use super::{Error, TensorEntry, View, Weights};
 
 /// What files of weights are called, by their format.
@@ -16,7 +16,7 @@ const STEMS: [(&str, [&str; 2]); 2] = [
 /// The file that holds a folder's weights, or the index of those that do, among the names of its
 /// files: in full precision before `fp16`, safetensors before pickles.
 fn chosen<'a>(files: &[&'a str]) -> Option<(&'a str, FileSet)> {
-    let find = |name: String| files.iter().find(|own| **own == name).copied();
+    let find = |name: String| files.iter().find(|file| **file == name).copied();
     for variant in ["", ".fp16"] {
         for (format, stems) in STEMS {
             for stem in stems {
@@ -47,11 +47,11 @@ pub fn weight_files<'a>(files: &[&'a str]) -> Vec<&'a str> {
         None => Vec::new(),
         Some((file, FileSet::Whole)) => vec![file],
         Some((index, FileSet::Index { stem, variant, format })) => {
-            let shard = |own: &&&str| {
-                own.starts_with(stem)
-                    && own.contains("-of-")
-                    && own.ends_with(format)
-                    && own.contains(".fp16") != variant.is_empty()
+            let shard = |file: &&&str| {
+                file.starts_with(stem)
+                    && file.contains("-of-")
+                    && file.ends_with(format)
+                    && file.contains(".fp16") != variant.is_empty()
             };
             files.iter().filter(shard).chain([&index]).copied().collect()
         }
@@ -120,7 +120,7 @@ impl Weights {
     pub fn open_sharded(index: &Path) -> Result<Self, Error> {
         let wrong = |why: String| Error::Index { path: index.to_path_buf(), why };
         let text = fs_err::read_to_string(index)?;
-        let parsed: Index =
+        let parsed: ShardIndex =
             serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
         if parsed.weight_map.is_empty() {
             return Err(wrong("its weight_map is empty".to_owned()));
@@ -134,11 +134,11 @@ impl Weights {
             if !plain || !matches!(kind, Some("safetensors" | "bin")) {
                 return Err(wrong(format!("`{shard}` is no safetensors or bin file beside it")));
             }
-            files.push(File::open(&folder.join(shard))?.into());
+            files.push(WeightFile::open(&folder.join(shard))?.into());
         }
         let mut whole = Self { files, entries: BTreeMap::new(), beside: Vec::new() };
         for (name, shard) in &parsed.weight_map {
-            let file = shards.iter().position(|own| *own == shard).unwrap_or(0);
+            let file = shards.iter().position(|listed| *listed == shard).unwrap_or(0);
             if whole.files[file].info(name).is_none() {
                 return Err(wrong(format!("`{name}` is not in {shard}")));
             }
@@ -156,7 +156,7 @@ fn were(names: &[&str]) -> String {
 
 /// What Hugging Face writes beside shards.
 #[derive(serde::Deserialize)]
-struct Index {
+struct ShardIndex {
     weight_map: BTreeMap<String, String>,
 }
 

@@ -12,7 +12,7 @@ use crate::torch::{Kind, Tensor};
 
 /// A file that stays open.
 #[derive(Debug)]
-pub(super) struct Map {
+pub(super) struct MappedFile {
     path: PathBuf,
     map: Mmap,
 }
@@ -45,8 +45,8 @@ impl Layout {
             .all(|((&n, a), b)| n <= 1 || a == b)
     }
 
-    /// Whether such a tensor lies within so many bytes, and is no larger than they are: steps of
-    /// nought would make many numbers of few bytes.
+    /// Whether such a tensor lies within so many bytes, and is no larger than they are: strides
+    /// of 0 would make many numbers of few bytes.
     pub(super) fn fits(&self, bytes: usize) -> bool {
         let number = |n: usize, &size: &i64| n.checked_mul(usize::try_from(size).ok()?);
         let numbers = self.shape.iter().try_fold(1, number);
@@ -70,7 +70,7 @@ impl Layout {
     }
 }
 
-impl Map {
+impl MappedFile {
     /// # Errors
     /// A file that cannot be read.
     pub(super) fn open(path: &Path) -> Result<Self, Error> {
@@ -118,10 +118,10 @@ impl Map {
         // above; the view does not outlive this function, `copy` takes memory of its own.
         let view = unsafe { Tensor::f_from_blob(start, shape, strides, *kind, tch::Device::Cpu) }
             .map_err(crate::torch::Error::from)?;
-        let own =
+        let tensor =
             Tensor::f_empty(shape, (*kind, tch::Device::Cpu)).map_err(crate::torch::Error::from)?;
-        crate::torch::no_grad(|| own.shallow_clone().copy_(&view));
-        Ok(own)
+        crate::torch::no_grad(|| tensor.shallow_clone().copy_(&view));
+        Ok(tensor)
     }
 }
 

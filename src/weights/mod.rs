@@ -1,7 +1,6 @@
 //! Files to named tensors and back. Knows formats and names, not networks.
 
 mod content;
-mod dense;
 mod edit;
 mod error;
 mod file;
@@ -10,6 +9,7 @@ mod folder;
 mod map;
 mod names;
 mod pickle;
+mod safetensors_file;
 mod save;
 mod torch_save;
 
@@ -33,7 +33,7 @@ pub use names::stylegan::{Gan, MEAN_STYLE, STYLEGAN2, foreign_gan, is_stylegan, 
 pub use save::{save, save_as};
 pub use torch_save::save_torch;
 
-use self::file::{File, dtype_name};
+use self::file::{WeightFile, dtype_name};
 use crate::torch::Tensor;
 
 /// How a tensor is made of one in a file that names or shapes it otherwise.
@@ -80,7 +80,7 @@ struct TensorEntry {
 /// Named tensors from one or more files, read when asked for.
 #[derive(Debug)]
 pub struct Weights {
-    files: Vec<std::rc::Rc<File>>,
+    files: Vec<std::rc::Rc<WeightFile>>,
     entries: BTreeMap<String, TensorEntry>,
     /// Tensors beside a dictionary `state_dict`.
     beside: Vec<String>,
@@ -93,7 +93,7 @@ impl Weights {
     /// # Errors
     /// A file that cannot be read, is damaged, or would have to be executed.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let file = File::open(path)?;
+        let file = WeightFile::open(path)?;
         let names = file.names();
         let wrapped = names.iter().any(|name| name.starts_with(WRAPPER));
         let beside: Vec<String> = if wrapped {
@@ -266,14 +266,15 @@ impl Weights {
     pub fn hint(&self, name: &str) -> String {
         let nearest = self
             .names()
-            .map(|own| (strsim::jaro_winkler(own, name), own))
+            .map(|known| (strsim::jaro_winkler(known, name), known))
             .max_by(|a, b| a.0.total_cmp(&b.0));
         match nearest {
-            Some((likeness, own)) if likeness > 0.9 => {
-                format!(" ({} tensors are there; the nearest name is `{own}`)", self.entries.len())
+            Some((likeness, known)) if likeness > 0.9 => {
+                let count = self.entries.len();
+                format!(" ({count} tensors are there; the nearest name is `{known}`)")
             }
-            Some((_, own)) => {
-                format!(" ({} tensors are there, `{own}` among them)", self.entries.len())
+            Some((_, known)) => {
+                format!(" ({} tensors are there, `{known}` among them)", self.entries.len())
             }
             None => " (the file is empty)".to_owned(),
         }

@@ -10,7 +10,7 @@ use super::Error;
 use super::content::{CONTENT, Content};
 use crate::torch::{Kind, Tensor, no_grad};
 
-/// A contiguous CPU tensor, lent to the writer without a copy.
+/// A contiguous CPU tensor whose memory the writer borrows without a copy.
 pub(super) struct TensorBytes {
     tensor: Tensor,
     shape: Vec<usize>,
@@ -102,14 +102,14 @@ fn write(
     kind: Option<Kind>,
     about: &[(&str, String)],
 ) -> Result<(), Error> {
-    let lent: Vec<(&str, TensorBytes)> = tensors
+    let views: Vec<(&str, TensorBytes)> = tensors
         .iter()
         .map(|(name, tensor)| (name.as_str(), TensorBytes::new(tensor, kind)))
         .collect();
     let mut about: BTreeMap<String, String> =
         about.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect();
     let mut content = Content::new(&about);
-    let mut sorted: Vec<&(&str, TensorBytes)> = lent.iter().collect();
+    let mut sorted: Vec<&(&str, TensorBytes)> = views.iter().collect();
     sorted.sort_by_key(|(name, _)| *name);
     for (name, view) in sorted {
         content.add(
@@ -123,7 +123,7 @@ fn write(
     about.insert("format".to_owned(), "pt".to_owned());
     let about: HashMap<String, String> = about.into_iter().collect();
     crate::files::whole_by_path(path, |half| {
-        let views = lent.iter().map(|(name, view)| (*name, view));
+        let views = views.iter().map(|(name, view)| (*name, view));
         safetensors::serialize_to_file(views, Some(about), half).map_err(|error| match error {
             safetensors::SafeTensorError::IoError(error) => {
                 Error::Io(crate::files::at(path, &error))

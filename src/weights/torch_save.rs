@@ -37,7 +37,7 @@ fn archive(
     groups: &[(&str, Vec<(String, Tensor)>)],
     loose: &[(String, Tensor)],
 ) -> zip::result::ZipResult<()> {
-    let mut pickle = Pickle::new();
+    let mut pickle = PickleWriter::new();
     pickle.bytes(b"}(");
     for (name, tensors) in groups {
         pickle.text(name);
@@ -71,13 +71,13 @@ fn archive(
     Ok(())
 }
 
-/// Instructions, and the storages that they speak of.
-struct Pickle {
+/// Instructions, and the storages that they refer to.
+struct PickleWriter {
     code: Vec<u8>,
     storages: Vec<TensorBytes>,
 }
 
-impl Pickle {
+impl PickleWriter {
     fn new() -> Self {
         Self { code: b"\x80\x02".to_vec(), storages: Vec::new() }
     }
@@ -112,7 +112,7 @@ impl Pickle {
     }
 
     fn tensor(&mut self, tensor: &Tensor) {
-        let lent = TensorBytes::new(tensor, None);
+        let storage = TensorBytes::new(tensor, None);
         let shape = tensor.size();
         let mut strides = vec![1; shape.len()];
         for i in (1..shape.len()).rev() {
@@ -120,7 +120,7 @@ impl Pickle {
         }
         self.bytes(b"ctorch._utils\n_rebuild_tensor_v2\n((");
         self.text("storage");
-        self.bytes(format!("ctorch\n{}\n", storage_class(lent.kind())).as_bytes());
+        self.bytes(format!("ctorch\n{}\n", storage_class(storage.kind())).as_bytes());
         self.text(&self.storages.len().to_string());
         self.text("cpu");
         self.int(tensor.numel() as i64);
@@ -130,7 +130,7 @@ impl Pickle {
         self.ints(&strides);
         // No gradient wanted, no hooks.
         self.bytes(b"\x89ccollections\nOrderedDict\n)RtR");
-        self.storages.push(lent);
+        self.storages.push(storage);
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use assert_cmd::Command;
 use serde_json::Value;
 use unsee::model::Builder;
-use unsee::model::stylegan2::{Config, Discriminator, Generator};
+use unsee::model::stylegan2::{Discriminator, GeneratorNetwork, StyleGan2Config};
 use unsee::torch::Tensor;
 use unsee::weights::{Weights, save};
 
@@ -210,7 +210,7 @@ pub(crate) fn draw_with(model: &Path, out: &Path) -> Command {
 
 /// A small `StyleGAN2` by chance, generator and discriminator, under rosinality's names.
 pub(crate) fn gan(folder: &Path) -> PathBuf {
-    let config = Config {
+    let config = StyleGan2Config {
         size: 16,
         style_dim: 8,
         mapping_layers: 2,
@@ -218,7 +218,8 @@ pub(crate) fn gan(folder: &Path) -> PathBuf {
         group: 4,
         clamp: None,
     };
-    let network = Generator::new(&config, Builder::fresh(1, unsee::torch::Device::CPU)).unwrap();
+    let network =
+        GeneratorNetwork::new(&config, Builder::fresh(1, unsee::torch::Device::CPU)).unwrap();
     let tensors: Vec<(String, Tensor)> = network
         .parameters()
         .named()

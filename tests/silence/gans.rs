@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 use unsee::model::Builder;
-use unsee::model::stylegan2::{Config, Generator, Noise};
+use unsee::model::stylegan2::{GeneratorNetwork, Noise, StyleGan2Config};
 use unsee::pictures::Picture;
 use unsee::torch::{Device, Kind, Rng, Tensor};
 use unsee::weights::{Weights, read_stylegan, save};
@@ -13,7 +13,7 @@ use super::tools::{Copy, done, fails, has, json, shipped, unsee};
 
 /// A small StyleGAN2 by chance, in rosinality's names.
 fn chance() -> Vec<(String, Tensor)> {
-    let config = Config {
+    let config = StyleGan2Config {
         size: 16,
         style_dim: 8,
         mapping_layers: 2,
@@ -21,7 +21,7 @@ fn chance() -> Vec<(String, Tensor)> {
         group: 4,
         clamp: None,
     };
-    let network = Generator::new(&config, Builder::fresh(1, Device::CPU)).unwrap();
+    let network = GeneratorNetwork::new(&config, Builder::fresh(1, Device::CPU)).unwrap();
     let mut rng = Rng::for_step(2, "noises", 0);
     let noises = config.noise_sides().into_iter().enumerate();
     let noises =
@@ -139,8 +139,9 @@ fn seeds_can_be_nvidia_s() {
         -0.627_000_7,
     ];
     let gan = read_stylegan(&Weights::open(&model.path).unwrap()).unwrap();
-    let config = Config::of_file(&gan).unwrap();
-    let network = Generator::new(&config, Builder::load(&gan.generator, Device::CPU)).unwrap();
+    let config = StyleGan2Config::of_file(&gan).unwrap();
+    let network =
+        GeneratorNetwork::new(&config, Builder::load(&gan.generator, Device::CPU)).unwrap();
     let styles = network.broadcast(&network.map(&Tensor::from_slice(&numbers).view([1, 8])));
     let pixels = network.synthesize(&styles, Noise::Given(network.noises())).detach();
     let bytes = (pixels * 127.5 + 128.0).clamp(0.0, 255.0).floor().to_kind(Kind::Uint8);

@@ -3,7 +3,7 @@
 
 use super::filter::Filter;
 use super::layers::{EqualConv, EqualLinear, GAIN, activate, clamped};
-use super::{Config, levels};
+use super::{StyleGan2Config, levels};
 use crate::model::Error;
 use crate::model::parameters::{Builder, Init, Parameters};
 use crate::torch::{Device, Kind, Tensor};
@@ -17,7 +17,7 @@ struct Activated {
 }
 
 impl Activated {
-    fn new(b: &Builder, (inputs, outputs, kernel): (i64, i64, i64)) -> Result<Self, Error> {
+    fn new(b: &Builder, inputs: i64, outputs: i64, kernel: i64) -> Result<Self, Error> {
         Ok(Self {
             conv: EqualConv::new(b, "0.weight", inputs, outputs, kernel)?,
             bias: b.get("1.bias", &[outputs], Init::Zeros)?,
@@ -26,10 +26,8 @@ impl Activated {
     }
 
     fn forward(&self, x: &Tensor, clamp: Option<f64>) -> Tensor {
-        clamped(
-            activate(&self.conv.forward(x, Some(&(&self.bias * GAIN)), (1, self.padding), GAIN)),
-            clamp,
-        )
+        let bias = &self.bias * GAIN;
+        clamped(activate(&self.conv.forward(x, Some(&bias), 1, self.padding, GAIN)), clamp)
     }
 }
 
@@ -47,7 +45,7 @@ impl DiscriminatorBlock {
     fn new(b: &Builder, inputs: i64, outputs: i64, device: Device) -> Result<Self, Error> {
         // Where the size changes the filter is child 0.
         Ok(Self {
-            first: Activated::new(&b.at("conv1"), (inputs, inputs, 3))?,
+            first: Activated::new(&b.at("conv1"), inputs, inputs, 3)?,
             second: EqualConv::new(&b.at("conv2"), "1.weight", inputs, outputs, 3)?,
             bias: b.at("conv2").get("2.bias", &[outputs], Init::Zeros)?,
             skip: EqualConv::new(&b.at("skip"), "1.weight", inputs, outputs, 1)?,
@@ -59,13 +57,14 @@ impl DiscriminatorBlock {
         // The sum of both branches is divided by √2, which the activation's gain makes up for on
         // one of them; what is clamped there is divided already, and the shortcut is not clamped.
         let y = self.blur.apply(&self.first.forward(x, clamp), 2, 1);
-        let y = activate(&self.second.forward(&y, Some(&self.bias), (2, 0), 1.0));
+        let y = activate(&self.second.forward(&y, Some(&self.bias), 2, 0, 1.0));
         let y = clamped(y, clamp.map(|largest| largest / GAIN));
-        // A 1×1 convolution sees only every second position of what the filter gives. The filter
-        // itself goes to all of them: the backward pass of one that skips some, with channels
-        // apart, took a quarter of a step's time in bf16 on a CPU, and this takes next to none.
-        let seen = self.blur.apply(x, 1, 1).slice(2, 0, None, 2).slice(3, 0, None, 2);
-        y + self.skip.forward(&seen, None, (1, 0), 1.0 / GAIN)
+        // A 1×1 convolution of stride 2 reads only every second position of what the filter gives.
+        // The filter itself goes to all of them: the backward pass of one that skips some, with
+        // channels apart, took a quarter of a step's time in bf16 on a CPU, and this takes next to
+        // none.
+        let halved = self.blur.apply(x, 1, 1).slice(2, 0, None, 2).slice(3, 0, None, 2);
+        y + self.skip.forward(&halved, None, 1, 0, 1.0 / GAIN)
     }
 }
 
@@ -76,7 +75,7 @@ pub struct Discriminator {
     blocks: Vec<DiscriminatorBlock>,
     last: Activated,
     hidden: EqualLinear,
-    verdict: EqualLinear,
+    logit: EqualLinear,
     group: i64,
     clamp: Option<f64>,
     parameters: Parameters,
@@ -87,10 +86,10 @@ impl Discriminator {
     ///
     /// # Errors
     /// Sizes that make no network, weights that are missing or of another shape.
-    pub fn new(config: &Config, b: Builder) -> Result<Self, Error> {
+    pub fn new(config: &StyleGan2Config, b: Builder) -> Result<Self, Error> {
         config.check()?;
         let (top, device) = (levels(config.size), b.device());
-        let from_rgb = Activated::new(&b.at("convs.0"), (3, config.channels_at(top), 1))?;
+        let from_rgb = Activated::new(&b.at("convs.0"), 3, config.channels_at(top), 1)?;
         let blocks = (1..=top - 2)
             .map(|i| {
                 let (inputs, outputs) =
@@ -99,15 +98,15 @@ impl Discriminator {
             })
             .collect::<Result<_, _>>()?;
         let at4 = config.channels_at(2);
-        let last = Activated::new(&b.at("final_conv"), (at4 + 1, at4, 3))?;
+        let last = Activated::new(&b.at("final_conv"), at4 + 1, at4, 3)?;
         let hidden = EqualLinear::new(&b.at("final_linear.0"), at4 * 16, at4, 1.0, 0.0)?;
-        let verdict = EqualLinear::new(&b.at("final_linear.1"), at4, 1, 1.0, 0.0)?;
+        let logit = EqualLinear::new(&b.at("final_linear.1"), at4, 1, 1.0, 0.0)?;
         let mut discriminator = Self {
             from_rgb,
             blocks,
             last,
             hidden,
-            verdict,
+            logit,
             group: config.group,
             clamp: config.clamp,
             parameters: Parameters::default(),
@@ -121,13 +120,13 @@ impl Discriminator {
         &self.parameters
     }
 
-    /// Pictures `[n, 3, size, size]` to logits `[n]`. A picture's logit depends on its company:
-    /// more than `group` pictures must be a multiple of it.
+    /// Pictures `[n, 3, size, size]` to logits `[n]`. A picture's logit depends on the others in
+    /// its group: more than `group` pictures must be a multiple of it.
     pub fn forward(&self, pictures: &Tensor) -> Tensor {
-        self.verdict(&self.features(pictures))
+        self.logits(&self.features(pictures))
     }
 
-    /// What it makes of pictures before its verdict: `[n, channels at 4 pixels]`.
+    /// What its last layer makes the logits of: `[n, channels at 4 pixels]`.
     pub fn features(&self, pictures: &Tensor) -> Tensor {
         let first = self.from_rgb.forward(pictures, self.clamp);
         let x = self.blocks.iter().fold(first, |x, block| block.forward(&x, self.clamp));
@@ -136,8 +135,8 @@ impl Discriminator {
     }
 
     /// Features to logits `[n]`.
-    pub fn verdict(&self, features: &Tensor) -> Tensor {
-        self.verdict.forward(features).squeeze_dim(1)
+    pub fn logits(&self, features: &Tensor) -> Tensor {
+        self.logit.forward(features).squeeze_dim(1)
     }
 
     /// How much the pictures of a group differ, `[n, 1, 4, 4]`: the deviation of each number over

@@ -44,38 +44,42 @@ mod tests {
     use super::*;
     use crate::torch::Rng;
 
-    /// `upfirdn2d` as it is defined: zeros after each sample, padding, correlation with the flipped
-    /// kernel, every `down`-th result.
-    fn defined(
-        x: &[f64],
-        side: usize,
+    /// What `upfirdn2d` is given beside its kernel.
+    struct UpFirDn {
         up: usize,
         down: usize,
-        (p0, p1): (usize, usize),
+        padding: [usize; 2],
         gain: f64,
-    ) -> Vec<f64> {
-        let taps = [1.0, 3.0, 3.0, 1.0];
-        let padded = side * up + p0 + p1;
-        let at = |row: usize, column: usize| {
-            let inside = |i: usize| {
-                i.checked_sub(p0).filter(|i| i % up == 0 && i / up < side).map(|i| i / up)
+    }
+
+    impl UpFirDn {
+        /// As it is defined: zeros after each sample, padding, correlation with the flipped kernel,
+        /// every `down`-th result.
+        fn apply(&self, x: &[f64], side: usize) -> Vec<f64> {
+            let Self { up, down, padding: [p0, p1], gain } = *self;
+            let taps = [1.0, 3.0, 3.0, 1.0];
+            let padded = side * up + p0 + p1;
+            let at = |row: usize, column: usize| {
+                let inside = |i: usize| {
+                    i.checked_sub(p0).filter(|i| i % up == 0 && i / up < side).map(|i| i / up)
+                };
+                inside(row).zip(inside(column)).map_or(0.0, |(r, c)| x[r * side + c])
             };
-            inside(row).zip(inside(column)).map_or(0.0, |(r, c)| x[r * side + c])
-        };
-        let out = (padded - 4) / down + 1;
-        let mut result = Vec::new();
-        for row in 0..out {
-            for column in 0..out {
-                let mut sum = 0.0;
-                for (i, a) in taps.iter().enumerate() {
-                    for (j, b) in taps.iter().enumerate() {
-                        sum += a * b / 64.0 * gain * at(row * down + i, column * down + j);
+            let out = (padded - 4) / down + 1;
+            let mut result = Vec::new();
+            for row in 0..out {
+                for column in 0..out {
+                    let mut sum = 0.0;
+                    for (i, a) in taps.iter().enumerate() {
+                        for (j, b) in taps.iter().enumerate() {
+                            sum += a * b / 64.0 * gain * at(row * down + i, column * down + j);
+                        }
                     }
+                    result.push(sum);
                 }
-                result.push(sum);
             }
+            result
         }
-        result
     }
 
     #[test]
@@ -86,15 +90,15 @@ mod tests {
             Vec::<f64>::try_from(x.select(0, 1).select(0, 2).flatten(0, -1).to_kind(Kind::Double))
                 .unwrap();
         for (up, down, padding, gain) in
-            [(1, 1, (1, 1), 4.0), (2, 1, (2, 1), 4.0), (1, 1, (2, 2), 1.0), (1, 2, (1, 1), 1.0)]
+            [(1, 1, [1, 1], 4.0), (2, 1, [2, 1], 4.0), (1, 1, [2, 2], 1.0), (1, 2, [1, 1], 1.0)]
         {
             let filter = Filter::new(gain, Device::CPU);
             let found = if up == 2 {
                 filter.double(&x)
             } else {
-                filter.apply(&x, padding.0 as i64, down as i64)
+                filter.apply(&x, padding[0] as i64, down as i64)
             };
-            let wanted = defined(&last, side as usize, up, down, padding, gain);
+            let wanted = UpFirDn { up, down, padding, gain }.apply(&last, side as usize);
             let found = found.select(0, 1).select(0, 2).flatten(0, -1).to_kind(Kind::Double);
             let found = Vec::<f64>::try_from(found).unwrap();
             assert_eq!(found.len(), wanted.len(), "{up} {down} {padding:?}");

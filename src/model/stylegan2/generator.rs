@@ -2,33 +2,33 @@
 
 use super::filter::Filter;
 use super::layers::{EqualLinear, GAIN, ModulatedColour, ModulatedConv, activate, clamped};
-use super::{Config, levels};
+use super::{StyleGan2Config, levels};
 use crate::model::Error;
 use crate::model::parameters::{Builder, Init, Parameters};
 use crate::torch::{Device, Kind, Tensor};
 
-/// What the mapping's rate is equalised by: its parameters are stored a hundred times as large as
-/// those of other layers, and so move a hundred times as slowly under Adam.
-const MAPPING_RATE: f64 = 0.01;
+/// The mapping's multiplier of the learning rate (`lr_mul`): its parameters are stored a hundred
+/// times as large as those of other layers, and so move a hundred times as slowly under Adam.
+const MAPPING_LR_MUL: f64 = 0.01;
 
 /// What stands before a parameter's name where there are other networks beside the generator, as in
 /// an edit.
 pub const PREFIX: &str = "g.";
 
 /// A parameter's name in its generator.
-pub fn bare(name: &str) -> &str {
+pub fn unprefixed(name: &str) -> &str {
     name.strip_prefix(PREFIX).unwrap_or(name)
 }
 
 /// Whether the parameter of this name is the mapping's.
 pub fn is_mapping(name: &str) -> bool {
-    bare(name).starts_with("style.")
+    unprefixed(name).starts_with("style.")
 }
 
-/// In which unit the parameter of this name is stored, as a share of the others': the mapping's
-/// numbers are a hundred times as large as those that they stand for.
-pub fn unit(name: &str) -> f64 {
-    if is_mapping(name) { MAPPING_RATE } else { 1.0 }
+/// The multiplier of the learning rate of the parameter of this name, by which the number that is
+/// stored is multiplied when it is used.
+pub fn lr_mul(name: &str) -> f64 {
+    if is_mapping(name) { MAPPING_LR_MUL } else { 1.0 }
 }
 
 /// The noise that the layers add, one `[n or 1, 1, side, side]` each.
@@ -51,13 +51,14 @@ struct StyledConv {
 impl StyledConv {
     fn new(
         b: &Builder,
-        (inputs, outputs): (i64, i64),
+        inputs: i64,
+        outputs: i64,
         style_dim: i64,
         doubles: bool,
         device: Device,
     ) -> Result<Self, Error> {
         Ok(Self {
-            conv: ModulatedConv::new(&b.at("conv"), (inputs, outputs), style_dim, doubles, device)?,
+            conv: ModulatedConv::new(&b.at("conv"), inputs, outputs, style_dim, doubles, device)?,
             noise: b.at("noise").get("weight", &[1], Init::Zeros)?,
             bias: b.at("activate").get("bias", &[outputs], Init::Zeros)?,
         })
@@ -91,8 +92,8 @@ impl ToRgb {
 
 /// Noise to pictures.
 #[derive(Debug)]
-pub struct Generator {
-    config: Config,
+pub struct GeneratorNetwork {
+    config: StyleGan2Config,
     mapping: Vec<EqualLinear>,
     input: Tensor,
     first: StyledConv,
@@ -104,35 +105,30 @@ pub struct Generator {
     parameters: Parameters,
 }
 
-impl Generator {
+impl GeneratorNetwork {
     /// Builds it under rosinality's names. Noises that the file does not have are zero.
     ///
     /// # Errors
     /// Sizes that make no network, weights that are missing or of another shape.
-    pub fn new(config: &Config, b: Builder) -> Result<Self, Error> {
+    pub fn new(config: &StyleGan2Config, b: Builder) -> Result<Self, Error> {
         config.check()?;
         let (dim, device) = (config.style_dim, b.device());
         let mapping = (1..=config.mapping_layers)
-            .map(|i| EqualLinear::new(&b.at("style").at(i), dim, dim, MAPPING_RATE, 0.0))
+            .map(|i| EqualLinear::new(&b.at("style").at(i), dim, dim, MAPPING_LR_MUL, 0.0))
             .collect::<Result<_, _>>()?;
         let at4 = config.channels_at(2);
         let input = b.get("input.input", &[1, at4, 4, 4], Init::Normal(1.0))?;
-        let first = StyledConv::new(&b.at("conv1"), (at4, at4), dim, false, device)?;
+        let first = StyledConv::new(&b.at("conv1"), at4, at4, dim, false, device)?;
         let first_colour = ToRgb::new(&b.at("to_rgb1"), at4, dim)?;
         let (mut convs, mut colours) = (Vec::new(), Vec::new());
         for level in 3..=levels(config.size) {
             let (before, here) = (config.channels_at(level - 1), config.channels_at(level));
             let k = level as usize - 3;
-            convs.push(StyledConv::new(
-                &b.at("convs").at(2 * k),
-                (before, here),
-                dim,
-                true,
-                device,
-            )?);
+            convs.push(StyledConv::new(&b.at("convs").at(2 * k), before, here, dim, true, device)?);
             convs.push(StyledConv::new(
                 &b.at("convs").at(2 * k + 1),
-                (here, here),
+                here,
+                here,
                 dim,
                 false,
                 device,
@@ -162,7 +158,7 @@ impl Generator {
     }
 
     /// Its sizes.
-    pub fn config(&self) -> &Config {
+    pub fn config(&self) -> &StyleGan2Config {
         &self.config
     }
 
@@ -193,19 +189,19 @@ impl Generator {
     /// # Panics
     /// Noise that is not there for every layer.
     pub fn synthesize(&self, styles: &Tensor, noise: Noise) -> Tensor {
-        self.synthesize_seen(styles, noise, &mut |_, _| ())
+        self.synthesize_with_hook(styles, noise, &mut |_, _| ())
     }
 
-    /// As [`Self::synthesize`]; `see` is shown the features `[n, c, side, side]` of each level, the
-    /// 0th of 4 pixels.
+    /// As [`Self::synthesize`]; `hook` is given the features `[n, c, side, side]` of each level,
+    /// the 0th of 4 pixels.
     ///
     /// # Panics
     /// Noise that is not there for every layer.
-    pub fn synthesize_seen(
+    pub fn synthesize_with_hook(
         &self,
         styles: &Tensor,
         noise: Noise,
-        see: &mut dyn FnMut(usize, &Tensor),
+        hook: &mut dyn FnMut(usize, &Tensor),
     ) -> Tensor {
         let noises = match noise {
             Noise::Own => &self.noises,
@@ -217,14 +213,14 @@ impl Generator {
         let style = |i: usize| styles.select(1, i as i64);
         let x = self.input.expand([n, -1, -1, -1], false);
         let mut x = self.first.forward(&x, &style(0), &noises[0], clamp);
-        see(0, &x);
+        hook(0, &x);
         let mut picture = self.first_colour.forward(&x, &style(1), clamp);
         for (k, colour) in self.colours.iter().enumerate() {
             // A level's colours share their style with the next level's first convolution.
             for i in [2 * k, 2 * k + 1] {
                 x = self.convs[i].forward(&x, &style(i + 1), &noises[i + 1], clamp);
             }
-            see(k + 1, &x);
+            hook(k + 1, &x);
             picture = self.double.double(&picture) + colour.forward(&x, &style(2 * k + 3), clamp);
         }
         picture

@@ -24,13 +24,13 @@ pub(super) fn clamped(x: Tensor, clamp: Option<f64>) -> Tensor {
     }
 }
 
-/// A linear layer whose weight and bias learn at `rate` times the others' speed.
+/// A linear layer whose weight and bias learn at `lr_mul` times the others' speed.
 #[derive(Debug)]
 pub(super) struct EqualLinear {
     weight: Tensor,
     bias: Tensor,
     scale: f64,
-    rate: f64,
+    lr_mul: f64,
 }
 
 impl EqualLinear {
@@ -39,14 +39,14 @@ impl EqualLinear {
         b: &Builder,
         inputs: i64,
         outputs: i64,
-        rate: f64,
+        lr_mul: f64,
         bias: f64,
     ) -> Result<Self, Error> {
         Ok(Self {
-            weight: b.get("weight", &[outputs, inputs], Init::Normal(1.0 / rate))?,
+            weight: b.get("weight", &[outputs, inputs], Init::Normal(1.0 / lr_mul))?,
             bias: b.get("bias", &[outputs], Init::Value(bias))?,
-            scale: rate / (inputs as f64).sqrt(),
-            rate,
+            scale: lr_mul / (inputs as f64).sqrt(),
+            lr_mul,
         })
     }
 
@@ -60,7 +60,7 @@ impl EqualLinear {
     }
 
     fn scaled(&self, x: &Tensor, gain: f64) -> Tensor {
-        x.linear(&(&self.weight * (self.scale * gain)), Some(&(&self.bias * (self.rate * gain))))
+        x.linear(&(&self.weight * (self.scale * gain)), Some(&(&self.bias * (self.lr_mul * gain))))
     }
 }
 
@@ -88,7 +88,8 @@ impl EqualConv {
         &self,
         x: &Tensor,
         bias: Option<&Tensor>,
-        (stride, padding): (i64, i64),
+        stride: i64,
+        padding: i64,
         gain: f64,
     ) -> Tensor {
         let weight = &self.weight * (self.scale * gain);
@@ -115,7 +116,8 @@ pub(super) struct ModulatedConv {
 impl ModulatedConv {
     pub(super) fn new(
         b: &Builder,
-        (inputs, outputs): (i64, i64),
+        inputs: i64,
+        outputs: i64,
         style_dim: i64,
         doubles: bool,
         device: Device,

@@ -12,7 +12,7 @@ mod layers;
 use serde::{Deserialize, Serialize};
 
 pub use discriminator::Discriminator;
-pub use generator::{Generator, Noise, PREFIX, bare, is_mapping, unit};
+pub use generator::{GeneratorNetwork, Noise, PREFIX, is_mapping, lr_mul, unprefixed};
 
 use self::filter::Filter;
 use super::Error;
@@ -22,7 +22,7 @@ use crate::weights::{Gan, Weights};
 /// The sizes of a generator and its discriminator.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Config {
+pub struct StyleGan2Config {
     /// Pixels on a side, a power of two from 8.
     pub size: i64,
     /// Width of `z` and `w`.
@@ -46,7 +46,7 @@ fn four() -> i64 {
     4
 }
 
-impl Config {
+impl StyleGan2Config {
     /// rosinality's sizes: 512 channels up to 32 pixels, then `256 · multiplier` at 64, half of it
     /// at 128, and so on. A multiplier of 2 is the paper's config F, 1 its config E.
     pub fn published(size: i64, style_dim: i64, mapping_layers: i64, multiplier: f64) -> Self {
@@ -181,7 +181,7 @@ fn levels(size: i64) -> u32 {
 
 /// The filters that rosinality's networks hold among their weights, of a generator or of its
 /// discriminator; here they are built anew.
-pub fn kernels(config: &Config, of_discriminator: bool) -> Vec<(String, Tensor)> {
+pub fn kernels(config: &StyleGan2Config, of_discriminator: bool) -> Vec<(String, Tensor)> {
     let kernel = |gain: f64| Filter::new(gain, Device::CPU).kernel();
     if of_discriminator {
         let blocks = 1..levels(config.size) - 1;

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use super::super::Error;
 use super::super::layers::{Conv2d, GroupNorm, LayerNorm, Linear, attend, join_heads, split_heads};
 use super::super::parameters::Builder;
-use super::Config;
+use super::UnetConfig;
 use crate::torch::{Tensor, checkpoint, gated_gelu};
 
 /// Two convolutions with the timestep between them, around a skip.
@@ -21,14 +21,19 @@ pub(super) struct UnetResnet {
 }
 
 impl UnetResnet {
-    pub(super) fn new(b: &Builder, c: &Config, inputs: i64, outputs: i64) -> Result<Self, Error> {
+    pub(super) fn new(
+        b: &Builder,
+        c: &UnetConfig,
+        inputs: i64,
+        outputs: i64,
+    ) -> Result<Self, Error> {
         let embedding = c.block_out_channels[0] * 4;
         Ok(Self {
             norm1: GroupNorm::new(&b.at("norm1"), c.norm_num_groups, inputs, c.norm_eps)?,
             conv1: Conv2d::new(&b.at("conv1"), inputs, outputs, 3)?,
             time: Linear::new(&b.at("time_emb_proj"), embedding, outputs)?,
             norm2: GroupNorm::new(&b.at("norm2"), c.norm_num_groups, outputs, c.norm_eps)?,
-            conv2: Conv2d::silent(&b.at("conv2"), outputs, outputs, 3)?,
+            conv2: Conv2d::zero_init(&b.at("conv2"), outputs, outputs, 3)?,
             shortcut: (inputs != outputs)
                 .then(|| Conv2d::new(&b.at("conv_shortcut"), inputs, outputs, 1))
                 .transpose()?,
@@ -60,9 +65,9 @@ struct Attention {
 impl Attention {
     fn new(b: &Builder, width: i64, context: i64, heads: i64) -> Result<Self, Error> {
         Ok(Self {
-            q: Linear::bare(&b.at("to_q"), width, width)?,
-            k: Linear::bare(&b.at("to_k"), context, width)?,
-            v: Linear::bare(&b.at("to_v"), context, width)?,
+            q: Linear::without_bias(&b.at("to_q"), width, width)?,
+            k: Linear::without_bias(&b.at("to_k"), context, width)?,
+            v: Linear::without_bias(&b.at("to_v"), context, width)?,
             out: Linear::new(&b.at("to_out.0"), width, width)?,
             heads,
         })
@@ -80,15 +85,15 @@ impl Attention {
 #[derive(Debug)]
 struct Transformer {
     norm: GroupNorm,
-    inwards: Projection,
+    proj_in: Projection,
     norm1: LayerNorm,
-    own: Attention,
+    self_attention: Attention,
     norm2: LayerNorm,
-    text: Attention,
+    cross_attention: Attention,
     norm3: LayerNorm,
     gate: Linear,
     down: Linear,
-    outwards: Projection,
+    proj_out: Projection,
 }
 
 #[derive(Debug)]
@@ -98,35 +103,40 @@ enum Projection {
 }
 
 impl Transformer {
-    fn new(b: &Builder, c: &Config, width: i64, heads: i64) -> Result<Self, Error> {
+    fn new(b: &Builder, c: &UnetConfig, width: i64, heads: i64) -> Result<Self, Error> {
         if heads == 0 || width % heads != 0 {
             return Err(Error::Config(format!(
                 "attention_head_dim gives {heads} heads, which do not divide {width} channels"
             )));
         }
         let block = b.at("transformer_blocks.0");
-        let (inwards, outwards) = if c.use_linear_projection {
+        let (proj_in, proj_out) = if c.use_linear_projection {
             (
                 Projection::Linear(Linear::new(&b.at("proj_in"), width, width)?),
-                Projection::Linear(Linear::silent(&b.at("proj_out"), width, width)?),
+                Projection::Linear(Linear::zero_init(&b.at("proj_out"), width, width)?),
             )
         } else {
             (
                 Projection::Conv(Conv2d::new(&b.at("proj_in"), width, width, 1)?),
-                Projection::Conv(Conv2d::silent(&b.at("proj_out"), width, width, 1)?),
+                Projection::Conv(Conv2d::zero_init(&b.at("proj_out"), width, width, 1)?),
             )
         };
         Ok(Self {
             norm: GroupNorm::new(&b.at("norm"), c.norm_num_groups, width, 1e-6)?,
-            inwards,
+            proj_in,
             norm1: LayerNorm::new(&block.at("norm1"), width, 1e-5)?,
-            own: Attention::new(&block.at("attn1"), width, width, heads)?,
+            self_attention: Attention::new(&block.at("attn1"), width, width, heads)?,
             norm2: LayerNorm::new(&block.at("norm2"), width, 1e-5)?,
-            text: Attention::new(&block.at("attn2"), width, c.cross_attention_dim, heads)?,
+            cross_attention: Attention::new(
+                &block.at("attn2"),
+                width,
+                c.cross_attention_dim,
+                heads,
+            )?,
             norm3: LayerNorm::new(&block.at("norm3"), width, 1e-5)?,
             gate: Linear::new(&block.at("ff.net.0.proj"), width, width * 8)?,
             down: Linear::new(&block.at("ff.net.2"), width * 4, width)?,
-            outwards,
+            proj_out,
         })
     }
 
@@ -134,17 +144,17 @@ impl Transformer {
         let (n, c, height, width) = x.size4().expect("[n, c, h, w]");
         let tokens = |x: &Tensor| x.flatten(2, 3).transpose(1, 2);
         let h = self.norm.forward(x);
-        let mut h = match &self.inwards {
+        let mut h = match &self.proj_in {
             Projection::Conv(conv) => tokens(&conv.forward(&h)),
             Projection::Linear(linear) => linear.forward(&tokens(&h)),
         };
         let y = self.norm1.forward(&h);
-        h = &h + self.own.forward(&y, &y);
-        h = &h + self.text.forward(&self.norm2.forward(&h), text);
+        h = &h + self.self_attention.forward(&y, &y);
+        h = &h + self.cross_attention.forward(&self.norm2.forward(&h), text);
         let gated = gated_gelu(&self.gate.forward(&self.norm3.forward(&h))).expect("two halves");
         h = &h + self.down.forward(&gated);
         let picture = |x: &Tensor| x.transpose(1, 2).reshape([n, c, height, width]);
-        let h = match &self.outwards {
+        let h = match &self.proj_out {
             Projection::Conv(conv) => conv.forward(&picture(&h)),
             Projection::Linear(linear) => picture(&linear.forward(&h)),
         };
@@ -163,9 +173,10 @@ pub(super) struct Stage {
 impl Stage {
     pub(super) fn new(
         b: &Builder,
-        c: &Config,
+        c: &UnetConfig,
         index: i64,
-        (inputs, outputs): (i64, i64),
+        inputs: i64,
+        outputs: i64,
         heads: Option<i64>,
     ) -> Result<Rc<Self>, Error> {
         let before = b.count();
@@ -184,11 +195,12 @@ impl Stage {
         }
     }
 
-    /// As [`Self::forward`], but what lies between is computed again for the gradient.
+    /// As [`Self::forward`] with gradient checkpointing: what lies between is computed again for
+    /// the gradient.
     ///
     /// # Panics
     /// Where libtorch fails.
-    pub(super) fn forward_again(
+    pub(super) fn forward_checkpointed(
         self: &Rc<Self>,
         x: &Tensor,
         time: &Tensor,

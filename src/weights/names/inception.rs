@@ -92,8 +92,9 @@ const LAYERS: &str = "layers.";
 /// Tensors that cannot be renamed.
 pub fn read_inception(file: &Weights) -> Result<Weights, Error> {
     if file.names().any(|name| name == "layers.conv.beta") {
-        return file
-            .renamed(|name| from_nvidia(name).map(|own| (own, View::Whole)).into_iter().collect());
+        return file.renamed(|name| {
+            from_nvidia(name).map(|ours| (ours, View::Whole)).into_iter().collect()
+        });
     }
     file.renamed(|name| vec![(name.to_owned(), View::Whole)])
 }
@@ -107,15 +108,15 @@ fn from_nvidia(name: &str) -> Option<String> {
         "var" => "bn.running_var",
         _ => return None,
     };
-    let own = |list: &[(&'static str, &'static str)], name: &str| {
+    let renamed = |list: &[(&'static str, &'static str)], name: &str| {
         list.iter().find(|(theirs, _)| *theirs == name).map(|(_, ours)| *ours)
     };
-    if let Some(stem) = own(&STEM, layer) {
+    if let Some(stem) = renamed(&STEM, layer) {
         return Some(format!("{stem}.{tensor}"));
     }
     let (block, rest) = layer.split_once('.')?;
     let (_, ours, kind) = BLOCKS.iter().find(|(theirs, ..)| *theirs == block)?;
-    Some(format!("{ours}.{}.{tensor}", own(kind, rest)?))
+    Some(format!("{ours}.{}.{tensor}", renamed(kind, rest)?))
 }
 
 #[cfg(test)]

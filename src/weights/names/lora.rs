@@ -138,14 +138,34 @@ pub fn read_lora<'a>(
     if file.names().any(|name| numbered(name).is_some()) {
         return numbered_factors(file, &base, notes);
     }
-    let mut modules: HashMap<String, &str> = HashMap::new();
-    for &name in &base {
+    let modules = modules_by_spelling(&base);
+    let pairs = factor_pairs(file)?;
+    check_lone_alphas(file, &pairs, notes)?;
+    let scalings = Scalings::of(file, notes)?;
+    matched(file, pairs, &modules, &scalings)
+}
+
+/// The base's weights by the spellings of their modules in adapter files.
+fn modules_by_spelling<'a>(base: &[&'a str]) -> HashMap<String, &'a str> {
+    let mut modules = HashMap::new();
+    for &name in base {
         let Some(module) = name.strip_suffix(".weight") else { continue };
         for spelling in spellings(module) {
             modules.insert(spelling, name);
         }
     }
-    let mut halves: BTreeMap<String, [Option<String>; 2]> = BTreeMap::new();
+    modules
+}
+
+/// The tensors of each module's two factors, down and up, by the module as the file writes it.
+type FactorPairs = BTreeMap<String, [Option<String>; 2]>;
+
+/// The factors of a file.
+///
+/// # Errors
+/// Tensors that are no factors, several adapters in one file.
+fn factor_pairs(file: &Weights) -> Result<FactorPairs, Error> {
+    let mut pairs = FactorPairs::new();
     let mut adapters: BTreeSet<String> = BTreeSet::new();
     for name in file.names() {
         if name.rsplit_once('.').is_some_and(|(_, end)| end == "alpha") {
@@ -155,7 +175,7 @@ pub fn read_lora<'a>(
             let why = format!("`{name}` is no part of a LoRA; what it would do is not known");
             return Err(Error::unfit(file.path(name), why));
         };
-        halves.entry(module).or_default()[usize::from(up)] = Some(name.to_owned());
+        pairs.entry(module).or_default()[usize::from(up)] = Some(name.to_owned());
         adapters.insert(adapter);
     }
     if adapters.len() > 1 {
@@ -163,10 +183,22 @@ pub fn read_lora<'a>(
         let why = format!("it holds several adapters ({}); save them one by one", names.join(", "));
         return Err(Error::unfit(file.path(""), why));
     }
+    Ok(pairs)
+}
+
+/// Notes the alphas that have no factors beside them.
+///
+/// # Errors
+/// Such an alpha of a module that [`split`] calls otherwise; its strength would be another.
+fn check_lone_alphas(
+    file: &Weights,
+    pairs: &FactorPairs,
+    notes: &mut Vec<String>,
+) -> Result<(), Error> {
     let alone: Vec<&str> = file
         .names()
         .filter(|name| {
-            name.strip_suffix(".alpha").is_some_and(|module| !halves.contains_key(module))
+            name.strip_suffix(".alpha").is_some_and(|module| !pairs.contains_key(module))
         })
         .collect();
     if let Some(first) = alone.first() {
@@ -176,7 +208,6 @@ pub fn read_lora<'a>(
             alone.len()
         ));
     }
-    // Of modules that `split` calls otherwise; their strength would be another.
     if let Some(name) = alone.iter().find(|name| name.ends_with("_lora.alpha")) {
         return Err(Error::unfit(
             file.path(name),
@@ -186,10 +217,23 @@ pub fn read_lora<'a>(
             ),
         ));
     }
-    let scalings = Scalings::of(file, notes)?;
+    Ok(())
+}
+
+/// The factors of modules that the base has.
+///
+/// # Errors
+/// Halves without the other half, weights that are adapted twice, modules that the base does not
+/// have.
+fn matched(
+    file: &Weights,
+    pairs: FactorPairs,
+    modules: &HashMap<String, &str>,
+    scalings: &Scalings,
+) -> Result<Vec<Factors>, Error> {
     let mut found = Vec::new();
     let mut unknown = Vec::new();
-    for (module, pair) in halves {
+    for (module, pair) in pairs {
         let [Some(down), Some(up)] = pair else {
             return Err(Error::unfit(
                 file.path(""),
@@ -199,7 +243,7 @@ pub fn read_lora<'a>(
         let bare = module.strip_prefix("base_model.model.").unwrap_or(&module);
         match modules.get(bare) {
             Some(name) => {
-                if let Some(other) = found.iter().find(|own: &&Factors| own.name == *name) {
+                if let Some(other) = found.iter().find(|other: &&Factors| other.name == *name) {
                     return Err(Error::unfit(
                         file.path(&up),
                         format!(

@@ -36,8 +36,11 @@ pub(super) fn numbered_factors(
     let wrong = |why: String| Error::unfit(&path, why);
     let mut found = Vec::new();
     for component in ["unet", "text_encoder"] {
-        let count =
-            file.names().filter_map(numbered).filter(|own| own.0 == component && own.2).count();
+        let count = file
+            .names()
+            .filter_map(numbered)
+            .filter(|&(found, _, up)| found == component && up)
+            .count();
         if count == 0 {
             continue;
         }

@@ -135,9 +135,9 @@ fn fits(pattern: &str, module: &str) -> Result<bool, String> {
             "alpha_pattern `{pattern}` is a regular expression; names of modules are read"
         ));
     }
-    let same = |own: &str| {
-        own.chars().count() == plain.chars().count()
-            && own.chars().zip(plain.chars()).all(|(own, wanted)| wanted == '.' || own == wanted)
+    let same = |name: &str| {
+        name.chars().count() == plain.chars().count()
+            && name.chars().zip(plain.chars()).all(|(c, wanted)| wanted == '.' || c == wanted)
     };
     let ends = module.match_indices('.').map(|(at, _)| &module[at + 1..]);
     Ok(same(module) || (!start && ends.into_iter().any(same)))

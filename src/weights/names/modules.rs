@@ -4,11 +4,11 @@ use std::collections::HashMap;
 
 use super::Shaping;
 
-/// Modules as we call them and as another program does.
+/// Modules as diffusers or transformers name them (ours), and as another program does (theirs).
 #[derive(Debug, Default)]
 pub(super) struct Modules {
-    outward: NameMap,
-    inward: NameMap,
+    theirs_by_ours: NameMap,
+    ours_by_theirs: NameMap,
 }
 
 /// The names of one side, each with the other side's.
@@ -25,18 +25,18 @@ impl Modules {
     }
 
     fn pair(&mut self, ours: String, theirs: String, shaping: Shaping) {
-        self.inward.insert(theirs.clone(), (ours.clone(), shaping));
-        self.outward.insert(ours, (theirs, shaping));
+        self.ours_by_theirs.insert(theirs.clone(), (ours.clone(), shaping));
+        self.theirs_by_ours.insert(ours, (theirs, shaping));
     }
 
-    /// What they call our tensor; `None` where no module fits.
-    pub(super) fn outward(&self, name: &str) -> Option<(String, Shaping)> {
-        translate(&self.outward, name)
+    /// Their name of a tensor that is called `name` here; `None` where no module fits.
+    pub(super) fn theirs(&self, name: &str) -> Option<(String, Shaping)> {
+        translate(&self.theirs_by_ours, name)
     }
 
-    /// What we call their tensor; `None` where no module fits.
-    pub(super) fn inward(&self, name: &str) -> Option<(String, Shaping)> {
-        translate(&self.inward, name)
+    /// Our name of a tensor that they call `name`; `None` where no module fits.
+    pub(super) fn ours(&self, name: &str) -> Option<(String, Shaping)> {
+        translate(&self.ours_by_theirs, name)
     }
 }
 

@@ -58,7 +58,7 @@ pub(super) fn from_openclip(file: &Weights, prefix: &str) -> Result<Weights, Err
     let modules = modules(layers);
     file.renamed(|name| {
         let Some(rest) = name.strip_prefix(prefix) else { return Vec::new() };
-        if let Some((new, _)) = modules.inward(rest) {
+        if let Some((new, _)) = modules.ours(rest) {
             return vec![(new, View::Whole)];
         }
         match (layer(name), rest.rsplit_once(".attn.in_proj_")) {
@@ -91,7 +91,7 @@ pub(super) fn to_openclip(
         if name.ends_with("position_ids") {
             continue;
         }
-        if let Some((new, _)) = modules.outward(name) {
+        if let Some((new, _)) = modules.theirs(name) {
             found.push((format!("{prefix}{new}"), tensor.shallow_clone()));
             continue;
         }
@@ -106,7 +106,7 @@ pub(super) fn to_openclip(
             .iter()
             .filter_map(|part| {
                 let wanted = format!("{start}.self_attn.{part}.{kind}");
-                tensors.iter().find(|(own, _)| *own == wanted).map(|(_, tensor)| tensor)
+                tensors.iter().find(|(other, _)| *other == wanted).map(|(_, tensor)| tensor)
             })
             .collect();
         let block = start.replace("text_model.encoder.layers.", "transformer.resblocks.");

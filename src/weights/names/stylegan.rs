@@ -113,9 +113,9 @@ pub fn foreign_gan(file: &Weights) -> Option<&'static str> {
 fn is_usual_filter(filter: &Tensor) -> bool {
     let row = Tensor::from_slice(&[1.0_f32, 3.0, 3.0, 1.0]);
     let usual = row.outer(&row) / 64.0;
-    let own = filter.to_kind(Kind::Float);
-    let sum = own.sum(Kind::Float);
-    own.size() == [4, 4] && (own / sum).allclose(&usual, 1e-3, 1e-5, false)
+    let filter = filter.to_kind(Kind::Float);
+    let sum = filter.sum(Kind::Float);
+    filter.size() == [4, 4] && (filter / sum).allclose(&usual, 1e-3, 1e-5, false)
 }
 
 /// Takes a file's networks apart.
@@ -124,6 +124,45 @@ fn is_usual_filter(filter: &Tensor) -> bool {
 /// A file without a generator, one of another architecture, tensors of shapes that cannot be
 /// theirs.
 pub fn read_stylegan(file: &Weights) -> Result<Gan, Error> {
+    refuse_other_networks(file)?;
+    let wrong = |why: &str| Error::no_stylegan(file.path(""), why);
+    let nvidia = file.names().any(|name| name.ends_with("synthesis.b4.const"));
+    let prefixes = if nvidia { ["G_ema.", "G.", "D."] } else { ["g_ema.", "g.", "d."] };
+    let [averaged, trained, discriminator] = prefixes.map(|prefix| network(file, nvidia, prefix));
+    let (averaged, trained, discriminator) = (averaged?, trained?, discriminator?);
+    let (generator, trained) = match (averaged, trained) {
+        (Some(averaged), Some(trained)) => {
+            // The mean of all styles belongs to the averaged one.
+            let weight = |name: &str| (name != MEAN_STYLE).then(|| (name.to_owned(), View::Whole));
+            (averaged, Some(trained.renamed(|name| weight(name).into_iter().collect())?))
+        }
+        (Some(averaged), None) => (averaged, None),
+        (None, Some(trained)) => (trained, None),
+        // A network by itself.
+        (None, None) if discriminator.is_some() => return Err(wrong(ALONE)),
+        (None, None) => match network(file, nvidia, "")? {
+            Some(alone) if alone.contains("input.input") => (alone, None),
+            Some(alone) if alone.contains("final_conv.0.weight") => return Err(wrong(ALONE)),
+            _ => {
+                let why = "it has no StyleGAN2 generator under rosinality's or NVIDIA's names";
+                return Err(wrong(why));
+            }
+        },
+    };
+    Ok(Gan {
+        generator,
+        trained,
+        discriminator,
+        clamp: largest(file, "conv_clamp"),
+        group: largest(file, "group_size").map(|n| n as i64),
+    })
+}
+
+/// Refuses networks that are not built here.
+///
+/// # Errors
+/// One of another architecture, with labels, or with another filter.
+fn refuse_other_networks(file: &Weights) -> Result<(), Error> {
     let wrong = |why: &str| Err(Error::no_stylegan(file.path(""), why));
     if let Some(kind) = foreign_gan(file) {
         return wrong(&format!("it is {kind}; StyleGAN2 networks can be read"));
@@ -152,65 +191,37 @@ pub fn read_stylegan(file: &Weights) -> Result<Gan, Error> {
             ));
         }
     }
-    let theirs = file.names().any(|name| name.ends_with("synthesis.b4.const"));
-    let pick = |prefix: &str| -> Result<Option<Weights>, Error> {
-        let found = if theirs {
-            let side = top(file, prefix);
-            file.renamed(|name| {
-                name.strip_prefix(prefix)
-                    .and_then(|rest| from_nvidia(rest, side))
-                    .into_iter()
-                    .collect()
-            })?
-        } else {
-            file.renamed(|name| {
-                // The mean of all styles stands beside the networks.
-                let beside = name == MEAN_STYLE && prefix == "g_ema.";
-                let name = if beside { Some(name) } else { name.strip_prefix(prefix) };
-                name.and_then(from_rosinality).into_iter().collect()
-            })?
-        };
-        Ok(Some(found).filter(|found| !found.is_empty()))
+    Ok(())
+}
+
+/// The network whose tensors' names begin with `prefix`, in a file under NVIDIA's names or
+/// rosinality's; `None` where the file does not have it.
+fn network(file: &Weights, nvidia: bool, prefix: &str) -> Result<Option<Weights>, Error> {
+    let found = if nvidia {
+        let side = top(file, prefix);
+        file.renamed(|name| {
+            name.strip_prefix(prefix).and_then(|rest| from_nvidia(rest, side)).into_iter().collect()
+        })?
+    } else {
+        file.renamed(|name| {
+            // The mean of all styles stands beside the networks.
+            let beside = name == MEAN_STYLE && prefix == "g_ema.";
+            let name = if beside { Some(name) } else { name.strip_prefix(prefix) };
+            name.and_then(from_rosinality).into_iter().collect()
+        })?
     };
-    let [averaged, trained, discriminator] =
-        if theirs { ["G_ema.", "G.", "D."].map(pick) } else { ["g_ema.", "g.", "d."].map(pick) };
-    let (averaged, trained, discriminator) = (averaged?, trained?, discriminator?);
-    let (generator, trained) = match (averaged, trained) {
-        (Some(averaged), Some(trained)) => {
-            // The mean of all styles belongs to the averaged one.
-            let weight = |name: &str| (name != MEAN_STYLE).then(|| (name.to_owned(), View::Whole));
-            (averaged, Some(trained.renamed(|name| weight(name).into_iter().collect())?))
-        }
-        (Some(averaged), None) => (averaged, None),
-        (None, Some(trained)) => (trained, None),
-        // A network by itself.
-        (None, None) if discriminator.is_some() => return wrong(ALONE),
-        (None, None) => match pick("")? {
-            Some(alone) if alone.contains("input.input") => (alone, None),
-            Some(alone) if alone.contains("final_conv.0.weight") => {
-                return wrong(ALONE);
-            }
-            _ => {
-                return wrong("it has no StyleGAN2 generator under rosinality's or NVIDIA's names");
-            }
-        },
-    };
-    let about = file.metadata();
-    let largest = |fact: &str| {
-        // A discriminator's own is no generator's.
-        let own = about
-            .iter()
-            .filter(|(name, _)| name.rsplit('.').next() == Some(fact))
-            .filter(|(name, _)| fact != "conv_clamp" || !name.starts_with("D."));
-        own.filter_map(|(_, value)| value.parse::<f64>().ok()).reduce(f64::max)
-    };
-    Ok(Gan {
-        generator,
-        trained,
-        discriminator,
-        clamp: largest("conv_clamp"),
-        group: largest("group_size").map(|n| n as i64),
-    })
+    Ok(Some(found).filter(|found| !found.is_empty()))
+}
+
+/// The largest value that modules have of a setting.
+fn largest(file: &Weights, setting: &str) -> Option<f64> {
+    file.metadata()
+        .iter()
+        .filter(|(name, _)| name.rsplit('.').next() == Some(setting))
+        // The discriminator's clamp is not the generator's.
+        .filter(|(name, _)| setting != "conv_clamp" || !name.starts_with("D."))
+        .filter_map(|(_, value)| value.parse::<f64>().ok())
+        .reduce(f64::max)
 }
 
 /// rosinality's own name of a tensor; `None` for what is no weight. Filters are rebuilt, `module.`

@@ -1,9 +1,9 @@
-//! The values of a pickle, each spoken of by its number.
+//! The values of a pickle, each referred to by its number.
 
 /// The number of a value on the heap.
 pub(super) type Id = usize;
 
-/// What a pickle can hold. Text and bytes are lent from the file.
+/// What a pickle can hold. Text and bytes are borrowed from the file.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum PickleValue<'a> {
     None,
@@ -78,7 +78,7 @@ impl<'a> Heap<'a> {
             PickleValue::Dict(items) => items
                 .iter()
                 .rev()
-                .find(|(own, _)| self.text(*own) == Some(key))
+                .find(|(item, _)| self.text(*item) == Some(key))
                 .map(|(_, value)| *value),
             _ => None,
         }

@@ -19,48 +19,49 @@ use std::path::Path;
 
 use self::heap::{Heap, Id};
 use self::machine::Fault;
-use self::tensors::{Found, Inner, Leaf, found};
+use self::tensors::{InnerStorages, PickleContents, StoredTensor, contents};
 use super::file::dtype_name;
-use super::map::{Layout, Map};
+use super::map::{Layout, MappedFile};
 use super::{Error, Info};
 use crate::torch::{Kind, Tensor};
 
 /// A file of `torch.save` that stays open.
 #[derive(Debug)]
-pub(super) struct File {
-    map: Map,
+pub(super) struct PickleFile {
+    map: MappedFile,
     tensors: BTreeMap<String, (Range<usize>, Layout)>,
-    facts: BTreeMap<String, String>,
+    /// What modules say of themselves beside their tensors.
+    settings: BTreeMap<String, String>,
 }
 
 /// Where a storage lies in the file.
 type Storages = BTreeMap<String, Range<usize>>;
 
-impl File {
-    /// Reads the pickle and checks each tensor against the storage that it looks into.
+impl PickleFile {
+    /// Reads the pickle and checks each tensor against the storage that it is in.
     ///
     /// # Errors
     /// A file that `torch.save` did not write or that is damaged, a class or function in it that is
     /// not tensors' own, a file without any tensor.
-    pub(super) fn new(map: Map) -> Result<Self, Error> {
+    pub(super) fn new(map: MappedFile) -> Result<Self, Error> {
         let bytes = map.bytes();
-        let (Found { leaves, facts }, storages) = if bytes.starts_with(b"PK\x03\x04") {
+        let (contents, storages) = if bytes.starts_with(b"PK\x03\x04") {
             zipped(&map)?
         } else if after_magic(bytes).is_some() {
             streamed(&map)?
         } else {
             bare(&map)?
         };
-        if leaves.is_empty() {
+        if contents.tensors.is_empty() {
             return Err(Error::damaged(map.path(), "its pickle holds no tensor"));
         }
         let mut tensors = BTreeMap::new();
-        for (name, leaf) in leaves {
-            let range = placed(&leaf, &storages)
+        for (name, tensor) in contents.tensors {
+            let range = placed(&tensor, &storages)
                 .map_err(|why| Error::damaged(map.path(), format!("`{name}`: {why}")))?;
-            tensors.insert(name, (range, leaf.layout));
+            tensors.insert(name, (range, tensor.layout));
         }
-        Ok(Self { map, tensors, facts })
+        Ok(Self { map, tensors, settings: contents.settings })
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -73,7 +74,7 @@ impl File {
 
     /// What modules say of themselves beside their tensors.
     pub(super) fn metadata(&self) -> BTreeMap<String, String> {
-        self.facts.clone()
+        self.settings.clone()
     }
 
     pub(super) fn info(&self, name: &str) -> Option<Info> {
@@ -109,23 +110,23 @@ impl File {
     }
 }
 
-/// The bytes that a tensor may look at.
-fn placed(leaf: &Leaf, storages: &Storages) -> Result<Range<usize>, String> {
+/// The bytes from a tensor's first number to its storage's end.
+fn placed(tensor: &StoredTensor, storages: &Storages) -> Result<Range<usize>, String> {
     let storage = storages
-        .get(&leaf.storage)
-        .ok_or_else(|| format!("its storage {} is not in the file", leaf.storage))?;
-    let start = usize::try_from(leaf.offset)
+        .get(&tensor.storage)
+        .ok_or_else(|| format!("its storage {} is not in the file", tensor.storage))?;
+    let start = usize::try_from(tensor.offset)
         .ok()
-        .and_then(|offset| offset.checked_mul(leaf.layout.kind.elt_size_in_bytes()))
+        .and_then(|offset| offset.checked_mul(tensor.layout.kind.elt_size_in_bytes()))
         .and_then(|offset| offset.checked_add(storage.start));
     let left = start.and_then(|start| storage.end.checked_sub(start));
     match (start, left) {
-        (Some(start), Some(left)) if leaf.layout.fits(left) => Ok(start..storage.end),
+        (Some(start), Some(left)) if tensor.layout.fits(left) => Ok(start..storage.end),
         _ => Err(format!(
             "its shape {:?}, steps {:?} and offset {} leave its storage of {} bytes",
-            leaf.layout.shape,
-            leaf.layout.strides,
-            leaf.offset,
+            tensor.layout.shape,
+            tensor.layout.strides,
+            tensor.offset,
             storage.len()
         )),
     }
@@ -140,7 +141,7 @@ fn fault(path: &Path) -> impl Fn(Fault) -> Error {
 }
 
 /// `data.pkl` and the storages beside it in a zip archive.
-fn zipped(map: &Map) -> Result<(Found, Storages), Error> {
+fn zipped(map: &MappedFile) -> Result<(PickleContents, Storages), Error> {
     let records = archive::records(map.bytes()).map_err(|why| Error::damaged(map.path(), why))?;
     let Some(pickle) = records.get("data.pkl") else {
         return Err(Error::damaged(
@@ -153,12 +154,13 @@ fn zipped(map: &Map) -> Result<(Found, Storages), Error> {
     }
     let bytes = &map.bytes()[pickle.clone()];
     let (heap, root, _) = machine::read(bytes, &tensors::known).map_err(fault(map.path()))?;
-    let found = found(&heap, root, &Inner::new()).map_err(|why| Error::damaged(map.path(), why))?;
+    let contents = contents(&heap, root, &InnerStorages::new())
+        .map_err(|why| Error::damaged(map.path(), why))?;
     let storages = records
         .into_iter()
         .filter_map(|(name, range)| Some((name.strip_prefix("data/")?.to_owned(), range)))
         .collect();
-    Ok((found, storages))
+    Ok((contents, storages))
 }
 
 /// PyTorch's format before 1.6: a magic number, a protocol, the machine, the value, the storages'
@@ -200,7 +202,7 @@ impl<'a> Stream<'a> {
                 .get(at..at + 8)
                 .and_then(|eight| eight.try_into().ok())
                 .map(u64::from_le_bytes);
-            // Its length is said in elements, and their type where it is spoken of.
+            // Its length is said in elements, and their type where a tensor refers to it.
             let size = sizes.get(key).ok_or_else(|| broken("a storage is never spoken of"))?;
             let end = count
                 .and_then(|count| {
@@ -215,42 +217,43 @@ impl<'a> Stream<'a> {
     }
 }
 
-fn streamed(map: &Map) -> Result<(Found, Storages), Error> {
+fn streamed(map: &MappedFile) -> Result<(PickleContents, Storages), Error> {
     let Stream { heap, root, storages } = Stream::read(map.bytes()).map_err(fault(map.path()))?;
-    let found = found(&heap, root, &Inner::new()).map_err(|why| Error::damaged(map.path(), why))?;
-    Ok((found, storages))
+    let contents = contents(&heap, root, &InnerStorages::new())
+        .map_err(|why| Error::damaged(map.path(), why))?;
+    Ok((contents, storages))
 }
 
 /// A pickle by itself, as NVIDIA's networks are kept: each storage is a whole stream inside it.
-fn bare(map: &Map) -> Result<(Found, Storages), Error> {
+fn bare(map: &MappedFile) -> Result<(PickleContents, Storages), Error> {
     let bytes = map.bytes();
     let (heap, root, length) = machine::read(bytes, &tensors::known).map_err(fault(map.path()))?;
     if length != bytes.len() {
         return Err(Error::damaged(map.path(), "something stands behind its pickle"));
     }
-    let mut inner = Inner::new();
+    let mut inner = InnerStorages::new();
     let mut storages: BTreeMap<String, (Range<usize>, Kind)> = BTreeMap::new();
     for (id, stream) in tensors::streams(&heap) {
-        // The stream lies in the file: the pickle lends its bytes.
+        // The stream's bytes are borrowed from the file.
         let start = stream.as_ptr() as usize - bytes.as_ptr() as usize;
         let key = format!("at byte {start}");
         let kind = if let Some((_, kind)) = storages.get(&key) {
             *kind
         } else {
-            let Stream { heap, root, storages: own } =
+            let Stream { heap, root, storages: records } =
                 Stream::read(stream).map_err(fault(map.path()))?;
             let wrong = || Error::damaged(map.path(), format!("the stream {key} holds no storage"));
             let (name, kind) = tensors::storage(&heap, root).ok_or_else(wrong)?;
-            let range = own.get(&name).ok_or_else(wrong)?;
+            let range = records.get(&name).ok_or_else(wrong)?;
             storages.insert(key.clone(), (start + range.start..start + range.end, kind));
             kind
         };
         inner.insert(id, (key, kind));
     }
-    let found = found(&heap, root, &inner).map_err(|why| Error::damaged(map.path(), why))?;
-    if found.leaves.is_empty() {
+    let contents = contents(&heap, root, &inner).map_err(|why| Error::damaged(map.path(), why))?;
+    if contents.tensors.is_empty() {
         let why = "it is neither safetensors nor what torch.save writes, nor a network of NVIDIA's";
         return Err(Error::damaged(map.path(), why));
     }
-    Ok((found, storages.into_iter().map(|(key, (range, _))| (key, range)).collect()))
+    Ok((contents, storages.into_iter().map(|(key, (range, _))| (key, range)).collect()))
 }

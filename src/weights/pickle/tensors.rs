@@ -93,9 +93,9 @@ fn is_dtype(name: &str) -> bool {
     )
 }
 
-/// A tensor: which storage it looks into, from where, and how.
+/// A tensor: which storage its numbers are in, from where on, and how they lie.
 #[derive(Debug)]
-pub(super) struct Leaf {
+pub(super) struct StoredTensor {
     pub(super) storage: String,
     /// Elements before the first.
     pub(super) offset: i64,
@@ -104,15 +104,15 @@ pub(super) struct Leaf {
 
 /// What was found in a pickle.
 #[derive(Debug, Default)]
-pub(super) struct Found {
+pub(super) struct PickleContents {
     /// All tensors, by their keys joined with dots.
-    pub(super) leaves: BTreeMap<String, Leaf>,
+    pub(super) tensors: BTreeMap<String, StoredTensor>,
     /// Settings of modules that change what their tensors mean.
-    pub(super) facts: BTreeMap<String, String>,
+    pub(super) settings: BTreeMap<String, String>,
 }
 
 /// Storages that lie inside the pickle, by the number of the value: key and number type.
-pub(super) type Inner = BTreeMap<Id, (String, Kind)>;
+pub(super) type InnerStorages = BTreeMap<Id, (String, Kind)>;
 
 /// A number, a text or a truth as JSON has it.
 fn plain(value: &PickleValue) -> Option<serde_json::Value> {
@@ -129,25 +129,31 @@ fn plain(value: &PickleValue) -> Option<serde_json::Value> {
 ///
 /// # Errors
 /// A tensor that is described wrongly, nesting without end.
-pub(super) fn found(heap: &Heap, root: Id, inner: &Inner) -> Result<Found, String> {
-    let mut walk = Walk { heap, inner, values: 0, names: 0, found: Found::default() };
-    walk.value(root, "", 0)?;
-    Ok(walk.found)
+pub(super) fn contents(
+    heap: &Heap,
+    root: Id,
+    inner: &InnerStorages,
+) -> Result<PickleContents, String> {
+    let mut collector =
+        Collector { heap, inner, values: 0, names: 0, contents: PickleContents::default() };
+    collector.value(root, "", 0)?;
+    Ok(collector.contents)
 }
 
-struct Walk<'h, 'a> {
+/// Walks through a pickle's values, and counts what it has seen.
+struct Collector<'h, 'a> {
     heap: &'h Heap<'a>,
-    inner: &'h Inner,
+    inner: &'h InnerStorages,
     values: usize,
     /// Bytes of the tensors' names.
     names: usize,
-    found: Found,
+    contents: PickleContents,
 }
 
 /// NVIDIA's networks are calls of this with all that they consist of.
 const PERSISTENT: &str = "torch_utils.persistence._reconstruct_persistent_obj";
 
-impl Walk<'_, '_> {
+impl Collector<'_, '_> {
     fn value(&mut self, id: Id, name: &str, depth: usize) -> Result<(), String> {
         self.values += 1;
         if self.values > VALUES || depth > DEPTH {
@@ -157,79 +163,85 @@ impl Walk<'_, '_> {
         }
         let heap = self.heap;
         match heap.get(id) {
-            PickleValue::Dict(items) => {
-                for &(key, value) in items {
-                    let key = match heap.get(key) {
-                        PickleValue::Text(text) => (*text).to_owned(),
-                        PickleValue::Int(Some(int)) => int.to_string(),
-                        _ => continue,
-                    };
-                    if name.len() + key.len() > NAME {
-                        return Err(format!("a tensor's name is longer than {NAME} bytes"));
-                    }
-                    let name = if name.is_empty() { key } else { format!("{name}.{key}") };
-                    self.value(value, &name, depth + 1)?;
-                }
-            }
+            PickleValue::Dict(items) => self.dictionary(items, name, depth),
             PickleValue::Made { name: class, state, .. }
                 if heap.name(*class) == Some("torch.nn.modules.container.ParameterDict") =>
             {
                 // The module's own dictionary of parameters is part of its state.
-                let parameters = state.and_then(|state| heap.item(state, "_parameters"));
-                if let Some(parameters) = parameters {
-                    self.value(parameters, name, depth + 1)?;
+                match state.and_then(|state| heap.item(state, "_parameters")) {
+                    Some(parameters) => self.value(parameters, name, depth + 1),
+                    None => Ok(()),
                 }
             }
             PickleValue::Made { name: class, arguments, .. }
                 if heap.name(*class) == Some(PERSISTENT) =>
             {
-                let whole = heap.list(*arguments).and_then(<[Id]>::first).copied();
-                let Some(state) = whole.and_then(|whole| heap.item(whole, "state")) else {
-                    return Ok(());
-                };
-                for part in ["_parameters", "_buffers", "_modules"] {
-                    if let Some(part) = heap.item(state, part) {
-                        self.value(part, name, depth + 1)?;
-                    }
-                }
-                for (fact, rule) in STYLEGAN2.iter() {
-                    let Some(value) = heap.item(state, fact).and_then(|id| plain(heap.get(id)))
-                    else {
-                        continue;
-                    };
-                    // What is as it must be is not worth a word.
-                    let said = if *rule == Rule::Honoured {
-                        value.is_number()
-                    } else {
-                        !rule.allows(&value)
-                    };
-                    if said {
-                        self.found.facts.insert(format!("{name}.{fact}"), value.to_string());
-                    }
-                }
+                self.persistent_object(*arguments, name, depth)
             }
             // What a TorchScript's module holds is its state.
             PickleValue::Made { name: class, state: Some(state), .. }
                 if heap.name(*class).is_some_and(is_scripted) =>
             {
-                self.value(*state, name, depth + 1)?;
+                self.value(*state, name, depth + 1)
             }
-            PickleValue::Made { .. } => {
-                let leaf =
-                    tensor(heap, self.inner, id, 0).map_err(|why| format!("`{name}`: {why}"))?;
-                if let Some(leaf) = leaf {
-                    self.names += name.len();
-                    if self.names > NAMES {
-                        return Err(format!(
-                            "the names of its tensors are longer than {NAMES} bytes together"
-                        ));
-                    }
-                    if self.found.leaves.insert(name.to_owned(), leaf).is_some() {
-                        return Err(format!("it has two tensors of the name `{name}`"));
-                    }
-                }
+            PickleValue::Made { .. } => self.tensor(id, name),
+            _ => Ok(()),
+        }
+    }
+
+    fn dictionary(&mut self, items: &[(Id, Id)], name: &str, depth: usize) -> Result<(), String> {
+        for &(key, value) in items {
+            let key = match self.heap.get(key) {
+                PickleValue::Text(text) => (*text).to_owned(),
+                PickleValue::Int(Some(int)) => int.to_string(),
+                _ => continue,
+            };
+            if name.len() + key.len() > NAME {
+                return Err(format!("a tensor's name is longer than {NAME} bytes"));
             }
-            _ => {}
+            let name = if name.is_empty() { key } else { format!("{name}.{key}") };
+            self.value(value, &name, depth + 1)?;
+        }
+        Ok(())
+    }
+
+    /// A module of NVIDIA's: its parameters, its buffers, the modules in it, and its settings.
+    fn persistent_object(&mut self, arguments: Id, name: &str, depth: usize) -> Result<(), String> {
+        let heap = self.heap;
+        let whole = heap.list(arguments).and_then(<[Id]>::first).copied();
+        let Some(state) = whole.and_then(|whole| heap.item(whole, "state")) else {
+            return Ok(());
+        };
+        for part in ["_parameters", "_buffers", "_modules"] {
+            if let Some(part) = heap.item(state, part) {
+                self.value(part, name, depth + 1)?;
+            }
+        }
+        for (setting, rule) in STYLEGAN2.iter() {
+            let Some(value) = heap.item(state, setting).and_then(|id| plain(heap.get(id))) else {
+                continue;
+            };
+            // A value that is as it must be is left out.
+            let kept =
+                if *rule == Rule::Honoured { value.is_number() } else { !rule.allows(&value) };
+            if kept {
+                self.contents.settings.insert(format!("{name}.{setting}"), value.to_string());
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps the tensor that a call would build, where it builds one.
+    fn tensor(&mut self, id: Id, name: &str) -> Result<(), String> {
+        let found =
+            tensor(self.heap, self.inner, id, 0).map_err(|why| format!("`{name}`: {why}"))?;
+        let Some(tensor) = found else { return Ok(()) };
+        self.names += name.len();
+        if self.names > NAMES {
+            return Err(format!("the names of its tensors are longer than {NAMES} bytes together"));
+        }
+        if self.contents.tensors.insert(name.to_owned(), tensor).is_some() {
+            return Err(format!("it has two tensors of the name `{name}`"));
         }
         Ok(())
     }
@@ -253,7 +265,12 @@ pub(super) fn streams<'a>(heap: &Heap<'a>) -> Vec<(Id, &'a [u8])> {
 const LOAD: &str = "torch.storage._load_from_bytes";
 
 /// A tensor that a function of `torch._utils` would build; `None` for other values.
-fn tensor(heap: &Heap, inner: &Inner, id: Id, depth: usize) -> Result<Option<Leaf>, String> {
+fn tensor(
+    heap: &Heap,
+    inner: &InnerStorages,
+    id: Id,
+    depth: usize,
+) -> Result<Option<StoredTensor>, String> {
     let PickleValue::Made { name, arguments, .. } = heap.get(id) else { return Ok(None) };
     let arguments = heap.list(*arguments).unwrap_or_default();
     match (heap.name(*name).unwrap_or_default(), arguments) {
@@ -271,7 +288,7 @@ fn tensor(heap: &Heap, inner: &Inner, id: Id, depth: usize) -> Result<Option<Lea
                     "its shape {shape:?} and steps {strides:?} do not belong together"
                 ));
             }
-            Ok(Some(Leaf { storage, offset, layout: Layout { kind, shape, strides } }))
+            Ok(Some(StoredTensor { storage, offset, layout: Layout { kind, shape, strides } }))
         }
         ("torch._utils._rebuild_parameter", &[data, ..]) if depth < 4 => {
             tensor(heap, inner, data, depth + 1)
@@ -290,8 +307,7 @@ fn tensor(heap: &Heap, inner: &Inner, id: Id, depth: usize) -> Result<Option<Lea
     }
 }
 
-/// Bytes of an element of each storage that the values speak of, whether a tensor looks into it or
-/// not.
+/// Bytes of an element of each storage that the values name, whether a tensor is in it or not.
 pub(super) fn element_sizes(heap: &Heap) -> BTreeMap<String, usize> {
     (0..heap.len())
         .filter_map(|id| storage(heap, id))

@@ -1,4 +1,4 @@
-//! Teaches a young generator the finest stripes that each of its levels can hold.
+//! A generator learns the finest stripes that each of its levels can hold.
 //!
 //! A level's doubling is followed by a blur that lets none of the finest stripes through, so that
 //! no grid shows where none belongs. A screen of dots a few pixels apart can then only come from a
@@ -8,11 +8,11 @@
 //! each link is asked for by itself: the features of each level must say, by a linear layer that is
 //! thrown away afterwards, where the stripes are.
 
-use crate::model::stylegan2::Config;
+use crate::model::stylegan2::StyleGan2Config;
 use crate::torch::{Device, Kind, Tensor};
 
 /// Stripes across, down, and squares of a chessboard.
-const WAVES: i64 = 3;
+const PATTERNS: i64 = 3;
 
 /// Linear layers that read the stripes from features.
 pub(super) struct StripeProbe {
@@ -24,10 +24,10 @@ pub(super) struct StripeProbe {
 
 impl StripeProbe {
     /// Before anything is learned.
-    pub(super) fn new(config: &Config, device: Device) -> Self {
+    pub(super) fn new(config: &StyleGan2Config, device: Device) -> Self {
         let channels = &config.channels[..config.channels.len() - 1];
         let compute = (Kind::Float, device.tch());
-        let reader = |&c: &i64| Tensor::zeros([WAVES, c, 1, 1], compute).set_requires_grad(true);
+        let reader = |&c: &i64| Tensor::zeros([PATTERNS, c, 1, 1], compute).set_requires_grad(true);
         let stripes = |level: usize| {
             let side = 4_i64 << level;
             let signs = Tensor::arange(side, compute).remainder(2.0) * -2.0 + 1.0;
@@ -43,7 +43,8 @@ impl StripeProbe {
 
     /// Its weights.
     pub(super) fn parameters(&self) -> Vec<(String, Tensor)> {
-        let named = |(i, own): (usize, &Tensor)| (format!("waves.{i}"), own.shallow_clone());
+        let named =
+            |(i, reader): (usize, &Tensor)| (format!("stripes.{i}"), reader.shallow_clone());
         self.readers.iter().enumerate().map(named).collect()
     }
 
@@ -60,13 +61,13 @@ impl StripeProbe {
 mod tests {
     use super::*;
     use crate::model::Builder;
-    use crate::model::stylegan2::{Generator, Noise};
+    use crate::model::stylegan2::{GeneratorNetwork, Noise};
     use crate::torch::{Compute, MemoryMode, Precision, Rng, no_grad};
     use crate::training::{Error, MicroBatch, Objective, TrainConfig, train};
     use crate::watch::Quiet;
 
     /// The stripes alone.
-    struct Chain<'a>(&'a Generator, &'a StripeProbe);
+    struct Chain<'a>(&'a GeneratorNetwork, &'a StripeProbe);
 
     impl Chain<'_> {
         fn missed(&self, rng: &mut Rng) -> Vec<Tensor> {
@@ -76,7 +77,7 @@ mod tests {
             let mut missed = Vec::new();
             let mut see =
                 |level: usize, features: &Tensor| missed.extend(self.1.missed(level, features));
-            let _ = self.0.synthesize_seen(
+            let _ = self.0.synthesize_with_hook(
                 &self.0.broadcast(&self.0.map(&z)),
                 Noise::Given(&noises),
                 &mut see,
@@ -101,7 +102,7 @@ mod tests {
 
     #[test]
     fn every_level_but_the_last_learns_its_stripes() {
-        let config = Config {
+        let config = StyleGan2Config {
             size: 32,
             style_dim: 8,
             mapping_layers: 2,
@@ -109,13 +110,13 @@ mod tests {
             group: 4,
             clamp: None,
         };
-        let generator = Generator::new(&config, Builder::fresh(1, Device::CPU)).unwrap();
+        let generator = GeneratorNetwork::new(&config, Builder::fresh(1, Device::CPU)).unwrap();
         generator.parameters().train(true);
-        let waves = StripeProbe::new(&config, Device::CPU);
-        let mut chain = Chain(&generator, &waves);
+        let probe = StripeProbe::new(&config, Device::CPU);
+        let mut chain = Chain(&generator, &probe);
         let missed = |chain: &Chain| -> Vec<f64> {
             let missed = no_grad(|| chain.missed(&mut Rng::new(2)));
-            missed.iter().map(|own| own.double_value(&[])).collect()
+            missed.iter().map(|missed| missed.double_value(&[])).collect()
         };
         // A reader that knows nothing says 0, which is 1 from all stripes.
         assert_eq!(missed(&chain), [1.0; 3]);
@@ -123,6 +124,6 @@ mod tests {
             Compute { device: Device::CPU, precision: Precision::F32, memory: MemoryMode::Fast };
         train(&mut chain, &TrainConfig::constant(300, 1e-2, 1), compute, None, &mut Quiet).unwrap();
         let after = missed(&chain);
-        assert!(after.iter().all(|&own| own < 0.3), "{after:?}");
+        assert!(after.iter().all(|&missed| missed < 0.3), "{after:?}");
     }
 }

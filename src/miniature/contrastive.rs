@@ -1,18 +1,18 @@
-//! Teaches a CLIP to bring pictures and captions together (Radford et al. 2021, section 2.3).
+//! A CLIP learns to bring pictures and captions together (Radford et al. 2021, section 2.3).
 //!
 //! On the canvas many captions fit many pictures («a picture of a Cat» fits every style), so the
 //! targets of the two cross entropies are uniform over everything that fits, not the diagonal
 //! alone.
 
-use super::canvas_images::{cell_count, cells};
-use super::{CanvasImages, Error, MicroBatch, Objective};
+use super::canvas_images::{CanvasImages, cell_count, cells};
 use crate::canvas::{self, Object};
 use crate::model::clip::Clip;
 use crate::torch::{Device, Kind, Rng, Tensor};
+use crate::training::{Error, MicroBatch, Objective};
 
 /// Pictures and captions.
 #[derive(Debug)]
-pub struct ContrastiveObjective<'a> {
+pub(super) struct ContrastiveObjective<'a> {
     clip: &'a Clip,
     images: &'a CanvasImages,
     /// Token ids of every caption, `[captions, tokens]`.
@@ -33,7 +33,7 @@ const TEMPLATE: f64 = 0.4;
 
 impl<'a> ContrastiveObjective<'a> {
     /// Tokenises all captions; the last row of `ids` is the empty one.
-    pub fn new(
+    pub(super) fn new(
         name: &'static str,
         clip: &'a Clip,
         images: &'a CanvasImages,

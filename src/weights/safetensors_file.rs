@@ -6,24 +6,25 @@ use std::path::Path;
 
 use safetensors::tensor::Metadata;
 
-use super::map::{Layout, Map};
+use super::map::{Layout, MappedFile};
 use super::{Error, Info};
 use crate::torch::{Kind, Tensor};
 
 /// A safetensors file that stays open.
 #[derive(Debug)]
-pub(super) struct File {
-    map: Map,
+pub(super) struct SafetensorsFile {
+    map: MappedFile,
+    /// Where the tensors' bytes begin.
     start: usize,
     metadata: Metadata,
 }
 
-impl File {
+impl SafetensorsFile {
     /// Checks the header against the file's length.
     ///
     /// # Errors
     /// A file whose header is no header, or whose offsets do not fit.
-    pub(super) fn new(map: Map) -> Result<Self, Error> {
+    pub(super) fn new(map: MappedFile) -> Result<Self, Error> {
         let length = map.bytes().len();
         if length < 8 {
             return Err(Error::damaged(

@@ -15,11 +15,11 @@ pub(super) struct CheckpointHints {
     /// What the UNet predicts.
     pub(super) prediction: Option<Prediction>,
     /// Where that is said.
-    by: Option<&'static str>,
+    source: Option<&'static str>,
     /// Where two of them say different things.
-    differ: Vec<String>,
+    conflicts: Vec<String>,
     /// What of the schedule is other than Stable Diffusion's, and the file that says so.
-    strange: Option<(PathBuf, String)>,
+    unusual: Option<(PathBuf, String)>,
     /// Whether the last timestep of its schedule has no signal (Lin et al. 2024).
     pub(super) zero_snr: bool,
 }
@@ -44,7 +44,7 @@ impl CheckpointHints {
     /// # Errors
     /// A prediction of another kind, a file that cannot be read.
     pub(super) fn of(file: &Weights, path: &Path) -> Result<Self, Error> {
-        let mut signs = Self { zero_snr: file.contains("ztsnr"), ..Self::default() };
+        let mut hints = Self { zero_snr: file.contains("ztsnr"), ..Self::default() };
         let other = |what: &str, found: f64, known: f64| {
             Some((
                 path.to_path_buf(),
@@ -60,14 +60,14 @@ impl CheckpointHints {
             Ok((n > 0).then(|| numbers.double_value(&[n - 1])))
         };
         match scalar("alphas_cumprod")? {
-            Some(last) if last < 1e-6 => signs.zero_snr = true,
+            Some(last) if last < 1e-6 => hints.zero_snr = true,
             Some(last) if (last - LAST_SIGNAL).abs() > 1e-3 => {
-                signs.strange = other("last alphas_cumprod", last, LAST_SIGNAL);
+                hints.unusual = other("last alphas_cumprod", last, LAST_SIGNAL);
             }
             _ => {}
         }
         if let Some(scale) = scalar("scale_factor")?.filter(|scale| (scale - SCALE).abs() > 1e-3) {
-            signs.strange = other("scale_factor", scale, SCALE);
+            hints.unusual = other("scale_factor", scale, SCALE);
         }
         let about = file.metadata();
         let metadata = match about.get("modelspec.prediction_type") {
@@ -81,27 +81,27 @@ impl CheckpointHints {
             None => None,
         };
         let yaml = match beside(path) {
-            Some(yaml) => of_yaml(&yaml, &mut signs.strange)?,
+            Some(yaml) => of_yaml(&yaml, &mut hints.unusual)?,
             None => None,
         };
         let tensor = file.contains("v_pred").then_some(Prediction::VPrediction);
-        for (found, by) in [
+        for (found, source) in [
             (tensor, "its tensor v_pred"),
             (metadata, "its metadata"),
             (yaml, "the .yaml beside it"),
         ] {
-            match (signs.prediction, signs.by, found) {
-                (None, _, Some(_)) => (signs.prediction, signs.by) = (found, Some(by)),
-                (Some(own), Some(first), Some(found)) if own != found => {
-                    signs.differ.push(format!(
-                        "{first} and {by} differ in what its UNet predicts; {first} is taken \
-                     (--prediction says another)"
+            match (hints.prediction, hints.source, found) {
+                (None, _, Some(_)) => (hints.prediction, hints.source) = (found, Some(source)),
+                (Some(taken), Some(first), Some(found)) if taken != found => {
+                    hints.conflicts.push(format!(
+                        "{first} and {source} differ in what its UNet predicts; {first} is taken \
+                         (--prediction says another)"
                     ));
                 }
                 _ => {}
             }
         }
-        Ok(signs)
+        Ok(hints)
     }
 
     /// Whether the schedule is Stable Diffusion's, which a file has that no configuration was named
@@ -109,34 +109,34 @@ impl CheckpointHints {
     ///
     /// # Errors
     /// It is another one.
-    pub(super) fn of_usual_schedule(&self) -> Result<(), Error> {
-        let Some((path, how)) = &self.strange else { return Ok(()) };
+    pub(super) fn check_schedule(&self) -> Result<(), Error> {
+        let Some((path, how)) = &self.unusual else { return Ok(()) };
         let why = format!("{how}; name a diffusers folder with its configuration (--config)");
         Err(Error::Config { path: path.clone(), why })
     }
 
     /// Puts them into a configuration that was named for the file, which knows its own weights
     /// best, unless something else was asked for; says where the two differ.
-    pub(super) fn onto(&self, configs: &mut Configs, asked: Option<Prediction>) -> Vec<String> {
-        let mut differ = self.differ.clone();
-        if let (None, Some(prediction), Some(by)) = (asked, self.prediction, self.by) {
-            differ.extend(configs.predict(prediction, &format!("{by} says")));
+    pub(super) fn apply_to(&self, configs: &mut Configs, asked: Option<Prediction>) -> Vec<String> {
+        let mut conflicts = self.conflicts.clone();
+        if let (None, Some(prediction), Some(source)) = (asked, self.prediction, self.source) {
+            conflicts.extend(configs.set_prediction(prediction, &format!("{source} says")));
         }
-        let said = &mut configs.scheduler["rescale_betas_zero_snr"];
-        if self.zero_snr && *said != true {
-            *said = true.into();
+        let configured = &mut configs.scheduler["rescale_betas_zero_snr"];
+        if self.zero_snr && *configured != true {
+            *configured = true.into();
             configs.scheduler["timestep_spacing"] = "trailing".into();
-            differ.push(
+            conflicts.push(
                 "the file was trained to a last timestep without signal (zero terminal SNR), which \
                  its configuration does not say; timesteps are trailing"
                     .to_owned(),
             );
         }
-        differ
+        conflicts
     }
 
     /// What the user should know of what was taken.
-    pub(super) fn note(
+    pub(super) fn notes(
         &self,
         path: &Path,
         configs: &Configs,
@@ -149,24 +149,29 @@ impl CheckpointHints {
         };
         let path = path.display();
         let mut notes: Vec<String> =
-            self.differ.iter().map(|differ| format!("{path}: {differ}")).collect();
-        match (asked, self.prediction, self.by) {
-            (Some(asked), Some(found), Some(by)) if asked != found => {
-                notes.push(format!("{path} is taken to predict {what}, as was asked for, though \
-                    {by} says otherwise"));
+            self.conflicts.iter().map(|conflict| format!("{path}: {conflict}")).collect();
+        match (asked, self.prediction, self.source) {
+            (Some(asked), Some(found), Some(source)) if asked != found => {
+                notes.push(format!(
+                    "{path} is taken to predict {what}, as was asked for, though {source} says \
+                     otherwise"
+                ));
             }
-            (None, Some(_), Some(by)) => notes.push(format!("{path} predicts {what}: {by} says \
-                so")),
-            (None, None, _) if configs.is_second() || configs.predicts_velocity() => notes.push(format!(
-                "{path} is taken to predict {what}, by its name alone; if pictures are garbage, \
-                 say --prediction"
-            )),
+            (None, Some(_), Some(source)) => {
+                notes.push(format!("{path} predicts {what}: {source} says so"));
+            }
+            (None, None, _) if configs.is_sd2() || configs.predicts_velocity() => {
+                notes.push(format!(
+                    "{path} is taken to predict {what}, by its name alone; if pictures are \
+                     garbage, say --prediction"
+                ));
+            }
             _ => {}
         }
         if self.zero_snr {
             notes.push(format!(
-                "{path} was trained to a last timestep without signal (zero \
-                terminal SNR); timesteps are trailing"
+                "{path} was trained to a last timestep without signal (zero terminal SNR); \
+                 timesteps are trailing"
             ));
         }
         notes
@@ -188,11 +193,11 @@ fn beside(path: &Path) -> Option<PathBuf> {
     ["yaml", "yml"].iter().map(|end| path.with_extension(end)).find(|path| path.is_file())
 }
 
-/// What a `.yaml` says of the prediction; `strange` is what else it says that is not Stable
+/// What a `.yaml` says of the prediction; `unusual` is what else it says that is not Stable
 /// Diffusion's.
 fn of_yaml(
     path: &Path,
-    strange: &mut Option<(PathBuf, String)>,
+    unusual: &mut Option<(PathBuf, String)>,
 ) -> Result<Option<Prediction>, Error> {
     let text = fs_err::read_to_string(path)?;
     let mut found = None;
@@ -221,7 +226,7 @@ fn of_yaml(
             }
             _ => continue,
         };
-        strange.get_or_insert_with(|| {
+        unusual.get_or_insert_with(|| {
             (path.to_path_buf(), format!("{key} is {value}, Stable Diffusion's is {wanted}"))
         });
     }

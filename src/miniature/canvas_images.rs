@@ -7,7 +7,7 @@ use crate::watch::Watch;
 /// Pictures of every style × object, `per_cell` of each; picture `i` of cell `c` is row
 /// `c·per_cell + i`.
 #[derive(Debug)]
-pub struct CanvasImages {
+pub(super) struct CanvasImages {
     pixels: Tensor,
     per_cell: i64,
 }
@@ -23,11 +23,12 @@ pub(super) fn cell_count() -> i64 {
 }
 
 impl CanvasImages {
-    /// Draws pictures `first` to `first + per_cell - 1` of each cell of a world, on all processors.
+    /// Draws pictures 0 to `per_cell - 1` of each cell of the canvas under a seed, on all
+    /// processors.
     ///
     /// # Panics
     /// Where a thread that draws panics.
-    pub fn draw(world: u64, first: u32, per_cell: u32, pose: Pose, watch: &mut dyn Watch) -> Self {
+    pub(super) fn draw(canvas_seed: u64, per_cell: u32, pose: Pose, watch: &mut dyn Watch) -> Self {
         let cells: Vec<(Style, Object)> = cells().collect();
         watch.begin("drawing the canvas", cells.len() as u64);
         let size = SIDE * SIDE * 3;
@@ -43,9 +44,12 @@ impl CanvasImages {
                 {
                     scope.spawn(move || {
                         for (i, row) in rows.chunks_mut(size).enumerate() {
-                            let index = first + i as u32;
                             row.copy_from_slice(&canvas::draw_posed(
-                                world, style, object, index, pose,
+                                canvas_seed,
+                                style,
+                                object,
+                                i as u32,
+                                pose,
                             ));
                         }
                     });
@@ -62,12 +66,12 @@ impl CanvasImages {
     }
 
     /// Rows `[n]` as `[n, 3, 64, 64]` in [-1, 1].
-    pub fn pictures(&self, rows: &Tensor, device: Device) -> Tensor {
+    pub(super) fn pictures(&self, rows: &Tensor, device: Device) -> Tensor {
         self.pixels.index_select(0, rows).to_device(device.tch()).to_kind(Kind::Float) / 127.5 - 1.0
     }
 
     /// All rows in order, in batches.
-    pub fn batches(&self, size: i64) -> impl Iterator<Item = Tensor> {
+    pub(super) fn batches(&self, size: i64) -> impl Iterator<Item = Tensor> {
         let n = self.len();
         (0..n).step_by(size as usize).map(move |start| {
             Tensor::arange_start(start, (start + size).min(n), (Kind::Int64, tch::Device::Cpu))
@@ -75,17 +79,12 @@ impl CanvasImages {
     }
 
     /// How many pictures.
-    pub fn len(&self) -> i64 {
+    pub(super) fn len(&self) -> i64 {
         self.pixels.size()[0]
     }
 
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     /// Pictures of each cell.
-    pub fn per_cell(&self) -> i64 {
+    pub(super) fn per_cell(&self) -> i64 {
         self.per_cell
     }
 }

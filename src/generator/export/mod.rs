@@ -3,19 +3,19 @@
 //!
 //! Each file says what it is: unsee's base and recipe, and Stability's `modelspec.*`.
 
+mod folder;
+mod lora;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use serde::Serialize;
-use serde_json::{Value, json};
+pub use lora::ModuleRank;
 
-use super::folder::weights_file;
 use super::{Checkpoint, Error};
 use crate::files::{self, whole_folder};
-use crate::text::Vocabulary;
 use crate::torch::{Kind, Tensor, no_grad, not_finite};
 use crate::watch::Watch;
-use crate::weights::{Dialect, Edit, named_lora, save, to_compvis};
+use crate::weights::{Dialect, Edit, save, to_compvis};
 
 /// What is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,17 +39,6 @@ pub enum Format {
         /// Rank of each module, or all that the change has.
         rank: Option<i64>,
     },
-}
-
-/// How much of a module's change an adapter keeps.
-#[derive(Debug, Clone, Serialize)]
-pub struct ModuleRank {
-    /// The module's weight, or `in all`.
-    pub name: String,
-    /// Rank that is kept.
-    pub rank: i64,
-    /// Share of the change's energy (the sum of squares), 0 to 1.
-    pub energy: f64,
 }
 
 /// A base and an edit of it.
@@ -82,9 +71,9 @@ impl Edited<'_> {
         self.say_what_is_left(format, watch);
         match format {
             Format::Folder => self.folder(to, watch)?,
-            Format::Component(name) => whole_folder(to, |half| self.component(half, name))?,
+            Format::Component(name) => whole_folder(to, |folder| self.component(folder, name))?,
             Format::SingleFile => self.single_file(to, watch)?,
-            Format::Edit => self.alone(to)?,
+            Format::Edit => self.edit_alone(to)?,
             Format::Rosinality | Format::Safetensors => {
                 return Err(Error::Request(format!(
                     "{} is no StyleGAN2; --as folder or --as single-file write a Stable Diffusion",
@@ -98,17 +87,17 @@ impl Edited<'_> {
 
     /// Says what of the model and its edits a format has no place for.
     fn say_what_is_left(&self, format: Format, watch: &mut dyn Watch) {
-        if let Format::Component(own) = format {
+        if let Format::Component(component) = format {
             let others = self
                 .edit
                 .tensors
                 .iter()
-                .filter(|(full, _)| full.split('.').next() != Some(own))
+                .filter(|(full, _)| full.split('.').next() != Some(component))
                 .count();
             if others > 0 {
                 watch.warn(&format!(
-                    "{others} tensors that the edits change are not of the {own}, and are not in \
-                     what is written; --as folder writes all"
+                    "{others} tensors that the edits change are not of the {component}, and are \
+                     not in what is written; --as folder writes all"
                 ));
             }
         }
@@ -143,23 +132,22 @@ impl Edited<'_> {
         let tensors = names
             .into_iter()
             .map(|name| {
-                let own = weights.tensor(name)?;
-                let kind = if own.is_floating_point() {
-                    self.kind.unwrap_or(own.kind())
+                let old = weights.tensor(name)?;
+                let kind = if old.is_floating_point() {
+                    self.kind.unwrap_or(old.kind())
                 } else {
-                    own.kind()
+                    old.kind()
                 };
                 let tensor = match edited.remove(name) {
-                    Some(new) if new.size() == own.size() => no_grad(|| new.detach().to_kind(kind)),
+                    Some(new) if new.size() == old.size() => no_grad(|| new.detach().to_kind(kind)),
                     Some(new) => {
-                        let (found, wanted) = (new.size(), own.size());
                         return Err(Error::EditShape {
                             name: format!("{component}.{name}"),
-                            found,
-                            wanted,
+                            found: new.size(),
+                            wanted: old.size(),
                         });
                     }
-                    None => own.to_kind(kind),
+                    None => old.to_kind(kind),
                 };
                 Self::fits(&format!("{component}.{name}"), &tensor)?;
                 Ok((name.to_owned(), tensor))
@@ -232,55 +220,11 @@ impl Edited<'_> {
     /// The architecture in modelspec's words.
     fn architecture(&self) -> &'static str {
         let configs = &self.base.configs;
-        match (configs.is_second(), configs.predicts_velocity()) {
+        match (configs.is_sd2(), configs.predicts_velocity()) {
             (false, _) => "stable-diffusion-v1",
             (true, false) => "stable-diffusion-v2-512",
             (true, true) => "stable-diffusion-v2-768-v",
         }
-    }
-
-    fn component(&self, to: &Path, name: &str) -> Result<(), Error> {
-        let config = match name {
-            "text_encoder" => &self.base.configs.text_encoder,
-            "unet" => &self.base.configs.unet,
-            _ => &self.base.configs.vae,
-        };
-        let about = self.about(self.architecture(), "diffusers")?;
-        save(&to.join(weights_file(name)), &self.tensors(name)?, &about)?;
-        Ok(files::write_json(&to.join("config.json"), config)?)
-    }
-
-    fn folder(&self, to: &Path, watch: &mut dyn Watch) -> Result<(), Error> {
-        whole_folder(to, |half| {
-            watch.begin("writing", 3);
-            for ((name, _), n) in self.base.components().into_iter().zip(1..) {
-                self.component(&half.join(name), name)?;
-                watch.at(n, name);
-            }
-            watch.end();
-            files::write_json(
-                &half.join("scheduler/scheduler_config.json"),
-                &self.base.configs.scheduler,
-            )?;
-            let source = &self.base.path;
-            let mut index = model_index(&self.base.configs.scheduler);
-            if source.is_dir() {
-                copy_files(&source.join("tokenizer"), &half.join("tokenizer"))?;
-                index = super::folder::read_json(source, "model_index.json")?;
-                for part in ["safety_checker", "feature_extractor"] {
-                    if source.join(part).is_dir() {
-                        copy_files(&source.join(part), &half.join(part))?;
-                    } else {
-                        index[part] = json!([null, null]);
-                    }
-                }
-            } else if let Some(config) = &self.base.config_folder {
-                copy_files(&config.join("tokenizer"), &half.join("tokenizer"))?;
-            } else {
-                Vocabulary::clip().save(&half.join("tokenizer"), 77, self.base.configs.pad())?;
-            }
-            Ok(files::write_json(&half.join("model_index.json"), &index)?)
-        })
     }
 
     fn single_file(&self, to: &Path, watch: &mut dyn Watch) -> Result<(), Error> {
@@ -291,21 +235,21 @@ impl Edited<'_> {
             watch.at(n, name);
         }
         watch.end();
-        // Signs that other programs look for, of no size.
-        let sign =
+        // Tensors of no size by which other programs know the prediction and the schedule.
+        let marker =
             |name: &str| (name.to_owned(), Tensor::zeros([0], (Kind::Float, tch::Device::Cpu)));
         if self.base.configs.predicts_velocity() {
-            all.push(sign("v_pred"));
+            all.push(marker("v_pred"));
         }
         if self.base.networks.scheduler.rescale_betas_zero_snr {
-            all.push(sign("ztsnr"));
+            all.push(marker("ztsnr"));
         }
         let about =
             self.about(self.architecture(), "https://github.com/CompVis/stable-diffusion")?;
         Ok(save(to, &all, &about)?)
     }
 
-    fn alone(&self, to: &Path) -> Result<(), Error> {
+    fn edit_alone(&self, to: &Path) -> Result<(), Error> {
         self.need_edit()?;
         let full =
             |(name, _): &(String, Tensor)| self.base.tensor(name).map(|base| (name.clone(), base));
@@ -330,137 +274,4 @@ impl Edited<'_> {
         }
         Ok(())
     }
-
-    fn lora(
-        &self,
-        to: &Path,
-        dialect: Dialect,
-        rank: Option<i64>,
-        watch: &mut dyn Watch,
-    ) -> Result<Vec<ModuleRank>, Error> {
-        self.need_edit()?;
-        let mut kept = Vec::new();
-        let mut tensors = Vec::new();
-        let (mut all, mut caught, mut outside) = (0.0, 0.0, 0);
-        watch.begin("decomposing", self.edit.tensors.len() as u64);
-        for ((name, new), n) in self.edit.tensors.iter().zip(1..) {
-            let own = self.base.tensor(name)?.to_kind(Kind::Float);
-            let change = no_grad(|| new.detach().to_kind(Kind::Float) - own);
-            let energy = change.to_kind(Kind::Double).square().sum(Kind::Double).double_value(&[]);
-            all += energy;
-            let adaptable = change.dim() >= 2
-                && name.ends_with(".weight")
-                && !name.contains("embedding")
-                && !name.starts_with("vae.");
-            if !adaptable {
-                outside += 1;
-            } else if energy > 0.0 {
-                let part = low_rank(&change, rank)?;
-                caught += part.energy;
-                kept.push(ModuleRank {
-                    name: name.clone(),
-                    rank: part.down.size()[0],
-                    energy: part.energy / energy,
-                });
-                tensors.extend(named_lora(dialect, name, part.down, part.up));
-            }
-            watch.at(n, "");
-            if watch.interrupted() {
-                return Err(Error::Interrupted);
-            }
-        }
-        watch.end();
-        if outside > 0 {
-            watch.warn(&format!(
-                "{outside} changed tensors are norms, biases or embeddings, which no LoRA holds; \
-                 their change is left out and counts as lost"
-            ));
-        }
-        let largest = kept.iter().map(|part| part.rank).max().unwrap_or(0);
-        kept.push(ModuleRank { name: "in all".to_owned(), rank: largest, energy: caught / all });
-        let tensors: Vec<(String, Tensor)> = tensors
-            .into_iter()
-            .map(|(name, tensor)| {
-                // A scale is a whole number that 16 bits may not hold.
-                let scale = name.rsplit_once('.').is_some_and(|(_, end)| end == "alpha");
-                let kind = self.kind.filter(|_| !scale).unwrap_or(Kind::Float);
-                (name, tensor.to_kind(kind))
-            })
-            .collect();
-        let architecture = format!("{}/lora", self.architecture());
-        let mut about = self.about(&architecture, "https://github.com/kohya-ss/sd-scripts")?;
-        about.push(("unsee.energy", format!("{:.6}", caught / all)));
-        if dialect == Dialect::Kohya {
-            about.push(("ss_network_module", "networks.lora".to_owned()));
-            about.push(("ss_network_dim", largest.to_string()));
-            about.push(("ss_network_alpha", largest.to_string()));
-            about.push((
-                "ss_base_model_version",
-                if self.base.configs.is_second() { "sd_v2" } else { "sd_v1" }.to_owned(),
-            ));
-        }
-        tensors.iter().try_for_each(|(name, tensor)| Self::fits(name, tensor))?;
-        save(to, &tensors, &about)?;
-        Ok(kept)
-    }
-}
-
-/// The best approximation of a rank.
-struct LowRank {
-    /// `[rank, inputs]`, or `[rank, inputs, h, w]` for a convolution.
-    down: Tensor,
-    /// `[outputs, rank]`, or `[outputs, rank, 1, 1]`.
-    up: Tensor,
-    /// The sum of squares that it holds.
-    energy: f64,
-}
-
-/// The singular value decomposition of a change `[outputs, inputs, …]`, cut at `rank` (Eckart &
-/// Young 1936).
-fn low_rank(change: &Tensor, rank: Option<i64>) -> Result<LowRank, Error> {
-    let shape = change.size();
-    let matrix = change.reshape([shape[0], -1]).to_kind(Kind::Double);
-    let (u, s, v) = matrix.f_svd(true, true).map_err(crate::torch::Error::from)?;
-    let full = s.size()[0];
-    let rank = rank.unwrap_or(full).clamp(1, full);
-    let kept = s.narrow(0, 0, rank);
-    let energy = kept.square().sum(Kind::Double).double_value(&[]);
-    let root = kept.sqrt();
-    let up = (u.narrow(1, 0, rank) * &root).to_kind(Kind::Float);
-    let down = (v.narrow(1, 0, rank) * &root).tr().to_kind(Kind::Float);
-    let (up, down) = if shape.len() == 4 {
-        (
-            up.view([shape[0], rank, 1, 1]),
-            down.contiguous().view([rank, shape[1], shape[2], shape[3]]),
-        )
-    } else {
-        (up, down)
-    };
-    Ok(LowRank { down: down.contiguous(), up: up.contiguous(), energy })
-}
-
-fn copy_files(from: &Path, to: &Path) -> Result<(), Error> {
-    fs_err::create_dir_all(to)?;
-    for entry in fs_err::read_dir(from)? {
-        let path = entry?.path();
-        if path.is_file() {
-            fs_err::copy(&path, to.join(path.file_name().unwrap_or_default()))?;
-        }
-    }
-    Ok(())
-}
-
-fn model_index(scheduler: &Value) -> Value {
-    json!({
-        "_class_name": "StableDiffusionPipeline",
-        "feature_extractor": [null, null],
-        "image_encoder": [null, null],
-        "requires_safety_checker": false,
-        "safety_checker": [null, null],
-        "scheduler": ["diffusers", scheduler["_class_name"]],
-        "text_encoder": ["transformers", "CLIPTextModel"],
-        "tokenizer": ["transformers", "CLIPTokenizer"],
-        "unet": ["diffusers", "UNet2DConditionModel"],
-        "vae": ["diffusers", "AutoencoderKL"]
-    })
 }

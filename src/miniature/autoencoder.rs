@@ -1,26 +1,24 @@
-//! Teaches the autoencoder: reconstruction plus a little of the KL term (Rombach et al. 2022,
+//! The autoencoder learns by reconstruction plus a little of the KL term (Rombach et al. 2022,
 //! appendix G).
 //!
 //! There is neither a perceptual nor an adversarial loss: at 64×64 with flat colours and hard lines
 //! an absolute difference is sharp enough, and nothing that was trained on photographs is needed.
 
-use super::{CanvasImages, Error, MicroBatch, Objective};
+use super::canvas_images::CanvasImages;
 use crate::model::vae::Vae;
 use crate::torch::{Device, Kind, Rng, Tensor};
+use crate::training::{Error, MicroBatch, Objective};
 
 /// Pictures to latents and back.
 #[derive(Debug)]
-pub struct AutoencoderObjective<'a> {
-    /// The student.
-    pub vae: &'a Vae,
-    /// What it looks at.
-    pub images: &'a CanvasImages,
+pub(super) struct AutoencoderObjective<'a> {
+    pub(super) vae: &'a Vae,
+    pub(super) images: &'a CanvasImages,
     /// Pictures a step.
-    pub batch: i64,
+    pub(super) batch: i64,
     /// Weight of the KL term, per latent number.
-    pub kl: f64,
-    /// Where it is.
-    pub device: Device,
+    pub(super) kl: f64,
+    pub(super) device: Device,
 }
 
 impl Objective for AutoencoderObjective<'_> {

@@ -1,26 +1,26 @@
-//! Stable Diffusion 1.x and 2.x the miniature included.
+//! Stable Diffusion 1.x and 2.x, the miniature included.
+
+mod drawing;
 
 use std::collections::{HashMap, HashSet};
 
 use super::checkpoint::unused;
+use super::pixels::{to_pictures, to_tensor};
 use super::{Checkpoint, Denoiser, Error, Generator, ImageRequest, ModelCard};
 use crate::model::clip::TextModel;
 use crate::model::unet::UNet;
 use crate::model::vae::Vae;
 use crate::model::{Builder, Parameters};
 use crate::pictures::Picture;
-use crate::sampler::{History, Sampler, Schedule, SchedulerConfig, Solver};
+use crate::sampler::{Sampler, Schedule, SchedulerConfig, Solver};
 use crate::text::Tokenizer;
-use crate::torch::{
-    Compute, IndexOp, Kind, MemoryMode, Precision, Rng, Tensor, finite_each, no_grad, not_finite,
-    stage,
-};
+use crate::torch::{Compute, Kind, MemoryMode, Rng, Tensor, no_grad, not_finite, stage};
 use crate::watch::Watch;
 use crate::weights::Edit;
 
 /// A normal distribution over latents, scaled as the UNet wants them.
 #[derive(Debug)]
-pub struct Latents {
+pub struct LatentDistribution {
     /// `[n, c, h, w]`, f32.
     pub mean: Tensor,
     /// `[n, c, h, w]`, f32.
@@ -69,7 +69,7 @@ impl StableDiffusion {
             },
         );
         let notes = left.collect();
-        unet.compute_again(compute.memory != MemoryMode::Fast);
+        unet.set_gradient_checkpointing(compute.memory != MemoryMode::Fast);
         // Autocast keeps its casts of parameters only where they want gradients.
         unet.parameters().train(true);
         vae.parameters().train(true);
@@ -127,106 +127,11 @@ impl StableDiffusion {
 
     /// Whether a prompt has a word that was learned.
     pub fn names(&self, prompt: &str, word: &str) -> bool {
-        self.tokenizer.named(prompt).any(|own| own == word)
+        self.tokenizer.named(prompt).any(|known| known == word)
     }
 
-    /// Draws shots that may share a batch, from latents `[n, c, h, w]` of unit variance, to pixels
-    /// `[n, 3, h, w]` in [0, 1].
-    ///
-    /// # Errors
-    /// Steps that the schedule does not have, interruption.
-    pub fn draw_latents(
-        &self,
-        latents: &Tensor,
-        requests: &[ImageRequest],
-        watch: &mut dyn Watch,
-    ) -> Result<Tensor, Error> {
-        let first = &requests[0];
-        let Compute { device, .. } = self.compute;
-        let sampler = Sampler::new(first.sampler, &self.schedule, first.steps)?;
-        let n = requests.len() as i64;
-        let prompts: Vec<&str> = requests.iter().map(|request| request.prompt.as_str()).collect();
-        let mut text = self.condition(&prompts)?;
-        if first.guides() {
-            let negatives: Vec<&str> =
-                requests.iter().map(|request| request.negative.as_str()).collect();
-            text = Tensor::cat(&[self.condition(&negatives)?, text], 0);
-        }
-        let wrong = |index: usize, step: Option<usize>| self.not_finite(&requests[index], step);
-        let scales: Vec<f32> = requests.iter().map(|request| request.guidance as f32).collect();
-        let scales = Tensor::from_slice(&scales).to_device(device.tch()).view([n, 1, 1, 1]);
-
-        no_grad(|| {
-            // One scope over all steps: the parameters are cast once.
-            let _scope = self.compute.scope();
-            let mut latents = latents.to_device(device.tch()) * sampler.begin();
-            let mut history = History::default();
-            let mut fresh =
-                AncestralNoise::after_latents(sampler.is_ancestral(), requests, &latents);
-            let mut finite = Vec::with_capacity(sampler.timesteps().len());
-            for (i, &t) in sampler.timesteps().iter().enumerate() {
-                let timesteps = Tensor::full([text.size()[0]], t, (Kind::Float, device.tch()));
-                let shown = sampler.input(i, &latents);
-                let output = if first.guides() {
-                    let both = Tensor::cat(&[&shown, &shown], 0);
-                    let both = self.unet.forward(&both, &timesteps, &text).to_kind(Kind::Float);
-                    let (without, with) = (both.i(..n), both.i(n..));
-                    &without + (with - &without) * &scales
-                } else {
-                    self.unet.forward(&shown, &timesteps, &text).to_kind(Kind::Float)
-                };
-                let noise = fresh.draw(&latents);
-                latents = sampler.step(i, &latents, &output, noise.as_ref(), &mut history);
-                finite.push(finite_each(&latents));
-                // To look on a GPU is to wait for it: that is done once, in the end.
-                if !device.is_cuda()
-                    && let Some(index) = first_that_is_not(&finite[i])
-                {
-                    return Err(wrong(index, Some(i)));
-                }
-                if watch.interrupted() {
-                    return Err(Error::Interrupted);
-                }
-            }
-            for (i, each) in finite.iter().enumerate().filter(|_| device.is_cuda()) {
-                if let Some(index) = first_that_is_not(each) {
-                    return Err(wrong(index, Some(i)));
-                }
-            }
-            let latents = latents / self.vae.config().scaling_factor;
-            let decode = |latents: &Tensor| vec![self.vae.decode(latents).to_kind(Kind::Float)];
-            let pixels = in_slices(&latents, self.vae.factor(), decode).remove(0);
-            if let Some(index) = first_that_is_not(&finite_each(&pixels)) {
-                return Err(wrong(index, None));
-            }
-            Ok((pixels * 0.5 + 0.5).clamp(0.0, 1.0))
-        })
-    }
-
-    /// Why a picture is none: its latents at a step, or its pixels.
-    fn not_finite(&self, request: &ImageRequest, step: Option<usize>) -> Error {
-        let advice = match self.compute.precision {
-            Precision::F16 => "numbers of f16 end at 65504: use --precision bf16 or f32",
-            _ if self.originals.is_empty() => {
-                "take another copy of the model, a smaller guidance, or --precision f32"
-            }
-            _ => {
-                "leave the edits out or take less of them (FILE@0.5), a smaller guidance, or \
-                 --precision f32"
-            }
-        };
-        Error::NotFinite {
-            what: step.map_or_else(
-                || "its pixels".to_owned(),
-                |step| format!("its latents after step {} of {}", step + 1, request.steps),
-            ),
-            prompt: request.prompt.clone(),
-            seed: request.seed,
-            advice,
-        }
-    }
-
-    /// Latents of unit variance for shots of one size, each from a generator of its own on the CPU.
+    /// Latents of unit variance for requests of one size, each from a generator of its own on the
+    /// CPU.
     pub fn latents(&self, requests: &[ImageRequest]) -> Tensor {
         let factor = self.vae.factor();
         let channels = self.unet.config().in_channels;
@@ -254,41 +159,6 @@ impl StableDiffusion {
         };
         parameters.get(rest)
     }
-}
-
-/// The first picture of which not all numbers are finite, from `finite` `[n]`.
-pub(super) fn first_that_is_not(finite: &Tensor) -> Option<usize> {
-    let each = Vec::<bool>::try_from(finite.to_device(tch::Device::Cpu)).unwrap_or_default();
-    each.iter().position(|finite| !finite)
-}
-
-/// The noise that an ancestral sampler adds: each picture's generator goes on where its latent
-/// ended.
-struct AncestralNoise(Vec<Rng>);
-
-impl AncestralNoise {
-    fn after_latents(wanted: bool, requests: &[ImageRequest], latents: &Tensor) -> Self {
-        let shape = one(latents);
-        let generator = |request: &ImageRequest| {
-            let mut rng = Rng::new(request.seed);
-            drop(rng.normal(&shape));
-            rng
-        };
-        Self(if wanted { requests.iter().map(generator).collect() } else { Vec::new() })
-    }
-
-    fn draw(&mut self, latents: &Tensor) -> Option<Tensor> {
-        let shape = one(latents);
-        let each: Vec<Tensor> = self.0.iter_mut().map(|rng| rng.normal(&shape)).collect();
-        (!each.is_empty()).then(|| Tensor::cat(&each, 0).to_device(latents.device()))
-    }
-}
-
-/// The shape of one picture's latents.
-fn one(latents: &Tensor) -> Vec<i64> {
-    let mut shape = latents.size();
-    shape[0] = 1;
-    shape
 }
 
 fn full_names<'a>(
@@ -343,9 +213,9 @@ impl Generator for StableDiffusion {
         }
         let mut rest: Vec<usize> = (0..requests.len()).collect();
         while let Some(&first) = rest.first() {
-            let company = requests[first].batch_key();
+            let key = requests[first].batch_key();
             let (now, later): (Vec<usize>, Vec<usize>) =
-                rest.iter().partition(|&&i| requests[i].batch_key() == company);
+                rest.iter().partition(|&&i| requests[i].batch_key() == key);
             let batch: Vec<ImageRequest> = now.iter().map(|&i| requests[i].clone()).collect();
             let pixels =
                 stage("drawing", || self.draw_latents(&self.latents(&batch), &batch, watch))?;
@@ -362,27 +232,27 @@ impl Generator for StableDiffusion {
             return Err(crate::weights::Error::other_base(&edit.base, &self.card.hash).into());
         }
         for (name, tensor) in &edit.tensors {
-            let own = self.find(name).map(Tensor::size);
-            if own.as_ref() != Some(&tensor.size()) {
+            let shape = self.find(name).map(Tensor::size);
+            if shape.as_ref() != Some(&tensor.size()) {
                 return Err(Error::EditShape {
                     name: name.clone(),
                     found: tensor.size(),
-                    wanted: own.unwrap_or_default(),
+                    wanted: shape.unwrap_or_default(),
                 });
             }
         }
         edit.check()?;
         no_grad(|| {
             for (name, original) in std::mem::take(&mut self.originals) {
-                if let Some(own) = self.find(&name) {
-                    own.detach().copy_(&original);
+                if let Some(parameter) = self.find(&name) {
+                    parameter.detach().copy_(&original);
                 }
             }
             let mut originals = HashMap::new();
             for (name, tensor) in &edit.tensors {
-                if let Some(own) = self.find(name) {
-                    originals.insert(name.clone(), own.detach().copy());
-                    own.detach().copy_(tensor);
+                if let Some(parameter) = self.find(name) {
+                    originals.insert(name.clone(), parameter.detach().copy());
+                    parameter.detach().copy_(tensor);
                 }
             }
             self.originals = originals;
@@ -426,7 +296,7 @@ impl Denoiser for StableDiffusion {
         &self.schedule
     }
 
-    fn encode_pictures(&self, pictures: &[Picture]) -> Result<Latents, Error> {
+    fn encode_pictures(&self, pictures: &[Picture]) -> Result<LatentDistribution, Error> {
         let Compute { device, .. } = self.compute;
         let batch = to_tensor(pictures)?.to_device(device.tch()) * 2.0 - 1.0;
         let scale = self.vae.config().scaling_factor;
@@ -440,7 +310,7 @@ impl Denoiser for StableDiffusion {
                 })
                 .into_iter();
                 let mut next = || moments.next().unwrap_or_default();
-                let latents = Latents { mean: next(), deviation: next() };
+                let latents = LatentDistribution { mean: next(), deviation: next() };
                 if not_finite(&latents.mean) + not_finite(&latents.deviation) > 0 {
                     return Err(Error::Request(format!(
                         "the autoencoder makes NaN or infinity of pictures in {}; use --precision \
@@ -473,41 +343,4 @@ fn in_slices(batch: &Tensor, side: i64, work: impl Fn(&Tensor) -> Vec<Tensor>) -
     (0..columns)
         .map(|i| Tensor::cat(&parts.iter().map(|part| &part[i]).collect::<Vec<_>>(), 0))
         .collect()
-}
-
-/// Pixels `[n, 3, h, w]` in [0, 1] to pictures; rounded as diffusers does.
-pub(super) fn to_pictures(pixels: &Tensor) -> Result<Vec<Picture>, Error> {
-    let (n, _, height, width) = pixels.size4().map_err(crate::torch::Error::from)?;
-    let bytes = (pixels * 255.0)
-        .round()
-        .to_kind(Kind::Uint8)
-        .permute([0, 2, 3, 1])
-        .contiguous()
-        .to_device(tch::Device::Cpu)
-        .flatten(1, 3);
-    (0..n)
-        .map(|i| {
-            let rgb = Vec::<u8>::try_from(bytes.i(i)).map_err(crate::torch::Error::from)?;
-            Ok(Picture { width: width as usize, height: height as usize, rgb })
-        })
-        .collect()
-}
-
-/// Pictures of one size to `[n, 3, h, w]` in [0, 1].
-fn to_tensor(pictures: &[Picture]) -> Result<Tensor, Error> {
-    let each = pictures
-        .iter()
-        .map(|picture| {
-            let first = &pictures[0];
-            if (picture.width, picture.height) != (first.width, first.height) {
-                return Err(Error::Request(format!(
-                    "pictures of {}x{} and {}x{} pixels cannot be in one batch",
-                    picture.width, picture.height, first.width, first.height
-                )));
-            }
-            let shape = [picture.height as i64, picture.width as i64, 3];
-            Ok(Tensor::from_slice(&picture.rgb).view(shape).permute([2, 0, 1]))
-        })
-        .collect::<Result<Vec<_>, _>>()?;
-    Ok(Tensor::stack(&each, 0).to_kind(Kind::Float) / 255.0)
 }

@@ -1,15 +1,38 @@
 //! The canvas at a GAN's size: pictures, what they show, and a latent for each that stands for it.
 
-use super::canvas_images::cells;
-use super::{CanvasImages, RealImages};
+use super::canvas_images::{CanvasImages, cells};
 use crate::canvas::{Drawing, Object, Pose, SIDE, Style, TRAITS};
 use crate::torch::{Device, Kind, Rng, Tensor};
+use crate::training::RealImages;
 use crate::watch::Watch;
 
 /// Pixels on a side of what one sees from afar.
 pub(super) const COARSE: i64 = 8;
 
-/// Pictures of a canvas world.
+/// Which pictures of the canvas there are.
+pub(super) struct CanvasSelection<'a> {
+    /// The canvas' seed.
+    pub(super) seed: u64,
+    /// Pictures of each style × object.
+    pub(super) per_cell: u32,
+    pub(super) pose: Pose,
+    /// Styles that are left out.
+    pub(super) without_styles: &'a [String],
+    /// Objects that are left out.
+    pub(super) without_objects: &'a [String],
+}
+
+impl CanvasSelection<'_> {
+    fn has_style(&self, style: Style) -> bool {
+        !self.without_styles.iter().any(|name| name == style.name())
+    }
+
+    fn has_object(&self, object: Object) -> bool {
+        !self.without_objects.iter().any(|name| name == object.name())
+    }
+}
+
+/// Pictures of the canvas.
 pub(super) struct CanvasDataset {
     /// `[n, 3, size, size]`, bytes.
     pixels: Tensor,
@@ -25,42 +48,38 @@ pub(super) struct CanvasDataset {
 }
 
 impl CanvasDataset {
-    /// Pictures 0 to `per_cell - 1` of each style × object, but for the styles and objects in
-    /// `without`.
+    /// The pictures of a selection at `size` pixels on a side.
     pub(super) fn draw(
-        world: u64,
-        without: [&[String]; 2],
-        per_cell: u32,
-        pose: Pose,
+        selection: &CanvasSelection<'_>,
         size: i64,
         device: Device,
         watch: &mut dyn Watch,
     ) -> Self {
-        let images = CanvasImages::draw(world, 0, per_cell, pose, watch);
-        let out = |names: &[String], name: &str| names.iter().any(|own| own == name);
-        let mask = |out: bool| if out { f32::NEG_INFINITY } else { 0.0 };
-        let styles = Style::ALL.iter().map(|own| mask(out(without[0], own.name())));
-        let objects = Object::ALL.iter().map(|own| mask(out(without[1], own.name())));
+        let &CanvasSelection { seed, per_cell, pose, .. } = selection;
+        let images = CanvasImages::draw(seed, per_cell, pose, watch);
+        let mask = |occurs: bool| if occurs { 0.0 } else { f32::NEG_INFINITY };
+        let styles = Style::ALL.iter().map(|&style| mask(selection.has_style(style)));
+        let objects = Object::ALL.iter().map(|&object| mask(selection.has_object(object)));
         let absent = Tensor::from_slice(&styles.chain(objects).collect::<Vec<f32>>());
         let shrink = SIDE as i64 / size;
         let (mut pixels, mut coarse) = (Vec::new(), Vec::new());
         let (mut classes, mut traits) = (Vec::new(), Vec::new());
         for (cell, (style, object)) in cells().enumerate() {
-            if out(without[0], style.name()) || out(without[1], object.name()) {
+            if !selection.has_style(style) || !selection.has_object(object) {
                 continue;
             }
             let (n, cell) = (images.per_cell(), cell as i64);
             let rows =
                 Tensor::arange_start(cell * n, (cell + 1) * n, (Kind::Int64, tch::Device::Cpu));
-            let own = images.pictures(&rows, Device::CPU);
-            let own = own.avg_pool2d([shrink; 2], [shrink; 2], [0, 0], false, true, None);
-            coarse.push(own.adaptive_avg_pool2d([COARSE; 2]).flatten(1, -1));
-            pixels.push(((own + 1.0) * 127.5).round().to_kind(Kind::Uint8));
+            let pictures = images.pictures(&rows, Device::CPU);
+            let pictures = pictures.avg_pool2d([shrink; 2], [shrink; 2], [0, 0], false, true, None);
+            coarse.push(pictures.adaptive_avg_pool2d([COARSE; 2]).flatten(1, -1));
+            pixels.push(((pictures + 1.0) * 127.5).round().to_kind(Kind::Uint8));
             let objects = Object::ALL.len() as i64;
             classes
                 .push(Tensor::from_slice(&[cell / objects, cell % objects]).expand([n, 2], false));
             let each =
-                (0..per_cell).flat_map(|index| Drawing::new(world, object, index, pose).traits());
+                (0..per_cell).flat_map(|index| Drawing::new(seed, object, index, pose).traits());
             traits.push(Tensor::from_slice(&each.collect::<Vec<f32>>()).view([n, TRAITS as i64]));
         }
         let here = |tensors: &[Tensor]| Tensor::cat(tensors, 0).to_device(device.tch());
@@ -96,9 +115,9 @@ impl CanvasDataset {
         for (question, count) in
             [Style::ALL.len() as i64, Object::ALL.len() as i64].into_iter().enumerate()
         {
-            let own = rng.normal(&[n, count]).to_device(rows.device());
+            let numbers = rng.normal(&[n, count]).to_device(rows.device());
             let absent = self.absent.narrow(0, from, count);
-            parts.push(with_largest(&own, &absent, &classes.select(1, question as i64)));
+            parts.push(with_largest(&numbers, &absent, &classes.select(1, question as i64)));
             from += count;
         }
         parts.push(self.traits.index_select(0, rows));
@@ -133,10 +152,10 @@ impl CanvasDataset {
 /// as drawing again until the class's is the largest. What `absent` `[k]` sets to minus infinity is
 /// no class, and stays as it is.
 fn with_largest(x: &Tensor, absent: &Tensor, classes: &Tensor) -> Tensor {
-    let (most, compute) = (x + absent).max_dim(1, true);
+    let (most, largest) = (x + absent).max_dim(1, true);
     let at = classes.unsqueeze(1);
     let there = x.gather(1, &at, false);
-    x.scatter(1, &compute, &there).scatter(1, &at, &most)
+    x.scatter(1, &largest, &there).scatter(1, &at, &most)
 }
 
 impl RealImages for CanvasDataset {
@@ -145,7 +164,7 @@ impl RealImages for CanvasDataset {
         (self.pictures(&rows), Some(self.classes(&rows)))
     }
 
-    fn traced(&self, n: i64, dim: i64, rng: &mut Rng) -> Option<(Tensor, Tensor)> {
+    fn some_with_latents(&self, n: i64, dim: i64, rng: &mut Rng) -> Option<(Tensor, Tensor)> {
         Some(self.with_latents(n, dim, rng))
     }
 }

@@ -26,7 +26,7 @@ pub(super) fn text_json(config: &clip::TextConfig, about: &Value) -> Value {
     with(with(about.clone(), &json!(config)), &tokens)
 }
 
-pub(super) fn clip_json(config: &clip::Config, about: &Value) -> Value {
+pub(super) fn clip_json(config: &clip::ClipConfig, about: &Value) -> Value {
     let mut value = with(about.clone(), &json!(config));
     let text = json!({"model_type": "clip_text_model", "projection_dim": config.projection_dim});
     value["text_config"] = text_json(&config.text_config, &text);
