@@ -163,7 +163,12 @@ impl Checkpoint {
             format!("[{}]", recipes.join(", "))
         };
         Ok(Laid {
-            edit: Edit { base: hash, recipe, tensors: tensors.into_iter().collect() },
+            edit: Edit {
+                base: hash,
+                recipe,
+                tensors: tensors.into_iter().collect(),
+                ..Edit::default()
+            },
             notes,
             warnings,
         })

@@ -15,7 +15,7 @@ use crate::files::{self, whole_folder};
 use crate::text::Vocabulary;
 use crate::torch::{Kind, Tensor, no_grad, not_finite};
 use crate::watch::Watch;
-use crate::weights::{Dialect, Edit, named_lora, save, to_compvis};
+use crate::weights::{Dialect, Edit, LowRank, named_lora, save, to_compvis};
 
 /// What is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -229,23 +229,13 @@ impl Edited<'_> {
         Ok(about)
     }
 
-    /// The architecture in modelspec's words.
-    fn architecture(&self) -> &'static str {
-        let configs = &self.base.configs;
-        match (configs.is_second(), configs.predicts_velocity()) {
-            (false, _) => "stable-diffusion-v1",
-            (true, false) => "stable-diffusion-v2-512",
-            (true, true) => "stable-diffusion-v2-768-v",
-        }
-    }
-
     fn component(&self, to: &Path, name: &str) -> Result<(), Error> {
         let config = match name {
             "text_encoder" => &self.base.configs.text_encoder,
             "unet" => &self.base.configs.unet,
             _ => &self.base.configs.vae,
         };
-        let about = self.about(self.architecture(), "diffusers")?;
+        let about = self.about(self.base.configs.architecture(), "diffusers")?;
         save(&to.join(weights_file(name)), &self.tensors(name)?, &about)?;
         Ok(files::write_json(&to.join("config.json"), config)?)
     }
@@ -300,8 +290,10 @@ impl Edited<'_> {
         if self.base.networks.scheduler.rescale_betas_zero_snr {
             all.push(sign("ztsnr"));
         }
-        let about =
-            self.about(self.architecture(), "https://github.com/CompVis/stable-diffusion")?;
+        let about = self.about(
+            self.base.configs.architecture(),
+            "https://github.com/CompVis/stable-diffusion",
+        )?;
         Ok(save(to, &all, &about)?)
     }
 
@@ -311,7 +303,7 @@ impl Edited<'_> {
             |(name, _): &(String, Tensor)| self.base.tensor(name).map(|base| (name.clone(), base));
         let originals: BTreeMap<String, Tensor> =
             self.edit.tensors.iter().map(full).collect::<Result<_, _>>()?;
-        let architecture = format!("{}/edit", self.architecture());
+        let architecture = format!("{}/edit", self.base.configs.architecture());
         let about = self.about(&architecture, "https://github.com/unsee/unsee")?;
         for (name, tensor) in &self.edit.tensors {
             Self::fits(
@@ -355,14 +347,14 @@ impl Edited<'_> {
             if !adaptable {
                 outside += 1;
             } else if energy > 0.0 {
-                let part = low_rank(&change, rank)?;
+                let part = decomposed(name, &change, rank)?;
                 caught += part.energy;
                 kept.push(ModuleRank {
                     name: name.clone(),
-                    rank: part.down.size()[0],
+                    rank: part.factors.rank(),
                     energy: part.energy / energy,
                 });
-                tensors.extend(named_lora(dialect, name, part.down, part.up));
+                tensors.extend(named_lora(dialect, &part.factors));
             }
             watch.at(n, "");
             if watch.interrupted() {
@@ -387,7 +379,7 @@ impl Edited<'_> {
                 (name, tensor.to_kind(kind))
             })
             .collect();
-        let architecture = format!("{}/lora", self.architecture());
+        let architecture = format!("{}/lora", self.base.configs.architecture());
         let mut about = self.about(&architecture, "https://github.com/kohya-ss/sd-scripts")?;
         about.push(("unsee.energy", format!("{:.6}", caught / all)));
         if dialect == Dialect::Kohya {
@@ -406,18 +398,15 @@ impl Edited<'_> {
 }
 
 /// The best approximation of a rank.
-struct LowRank {
-    /// `[rank, inputs]`, or `[rank, inputs, h, w]` for a convolution.
-    down: Tensor,
-    /// `[outputs, rank]`, or `[outputs, rank, 1, 1]`.
-    up: Tensor,
+struct Decomposition {
+    factors: LowRank,
     /// The sum of squares that it holds.
     energy: f64,
 }
 
 /// The singular value decomposition of a change `[outputs, inputs, …]`, cut at `rank` (Eckart &
 /// Young 1936).
-fn low_rank(change: &Tensor, rank: Option<i64>) -> Result<LowRank, Error> {
+fn decomposed(name: &str, change: &Tensor, rank: Option<i64>) -> Result<Decomposition, Error> {
     let shape = change.size();
     let matrix = change.reshape([shape[0], -1]).to_kind(Kind::Double);
     let (u, s, v) = matrix.f_svd(true, true).map_err(crate::torch::Error::from)?;
@@ -436,7 +425,9 @@ fn low_rank(change: &Tensor, rank: Option<i64>) -> Result<LowRank, Error> {
     } else {
         (up, down)
     };
-    Ok(LowRank { down: down.contiguous(), up: up.contiguous(), energy })
+    let (down, up) = (down.contiguous(), up.contiguous());
+    let factors = LowRank { name: name.to_owned(), down, up, alpha: rank as f64 };
+    Ok(Decomposition { factors, energy })
 }
 
 fn copy_files(from: &Path, to: &Path) -> Result<(), Error> {

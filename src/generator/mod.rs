@@ -8,6 +8,7 @@ mod export;
 mod folder;
 mod gan_files;
 mod kind;
+mod modelspec;
 mod networks;
 mod pipeline_class;
 mod presets;
@@ -30,6 +31,7 @@ pub const PIPELINE: crate::fields::Class =
     <pipeline_class::ModelIndex as crate::fields::Configuration>::CLASS;
 pub use gan_files::{export_gan, is_gan};
 pub use kind::{Model, ModelKind};
+pub use modelspec::modelspec;
 pub use seeding::Seeding;
 pub use stable_diffusion::{Latents, StableDiffusion};
 pub use stylegan2::StyleGan2;
@@ -136,7 +138,7 @@ impl Error {
 }
 
 /// What a generator is.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ModelCard {
     /// `stable-diffusion` or `stylegan2`.
     pub kind: String,
@@ -151,6 +153,12 @@ pub struct ModelCard {
     pub parameters: usize,
     /// Pixels on a side that it draws by itself.
     pub side: i64,
+    /// Its architecture in modelspec's words; empty for what is no Stable Diffusion.
+    #[serde(default)]
+    pub architecture: String,
+    /// Whether its network predicts velocities; noise if not.
+    #[serde(default)]
+    pub predicts_velocity: bool,
 }
 
 /// One picture to draw: everything that it depends on beside the weights.

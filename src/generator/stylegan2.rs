@@ -78,6 +78,8 @@ impl StyleGan2 {
             settings: blake3::hash(format!("{config:?}").as_bytes()).to_hex().to_string(),
             parameters: network.parameters().count(),
             side: config.size,
+            architecture: String::new(),
+            predicts_velocity: false,
         };
         let originals = BTreeMap::new();
         // What stands for a layer and belongs to none is of a file with a gap, which would be a
@@ -198,8 +200,12 @@ impl StyleGan2 {
         } else {
             format!("[{}]", recipes.join(", "))
         };
-        let edit =
-            Edit { base: self.card.hash.clone(), recipe, tensors: laid.into_iter().collect() };
+        let edit = Edit {
+            base: self.card.hash.clone(),
+            recipe,
+            tensors: laid.into_iter().collect(),
+            ..Edit::default()
+        };
         Ok(Laid { edit, notes, warnings })
     }
 

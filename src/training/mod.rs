@@ -14,6 +14,7 @@ mod gan_step;
 mod gan_training;
 mod grad_scaler;
 mod lent_weights;
+mod low_rank_adapter;
 pub mod miniature;
 pub mod miniature_gan;
 mod objective;
@@ -36,6 +37,7 @@ pub use gan_training::{
     OversampledLatents, ParameterPenalty, RealImages, RetainedImages,
 };
 pub use lent_weights::LentWeights;
+pub use low_rank_adapter::LowRankAdapter;
 pub use objective::{MicroBatch, Objective, Outcome, TrainConfig, train};
 
 /// Why a training ended early.
