@@ -134,7 +134,7 @@ fn python_draws_the_same_with_what_is_exported() {
         })
         .collect();
     let edit =
-        Edit { base: base.hash().unwrap().to_hex().to_string(), recipe: String::new(), tensors };
+        Edit { base: base.hash().unwrap().to_hex().to_string(), recipe: String::new(), tensors, ..Edit::default() };
     let out = tempfile::tempdir().unwrap();
     let at = |name: &str| out.path().join(name);
     for (name, format) in [
