@@ -22,15 +22,16 @@ struct PartialFile(PathBuf);
 
 impl PartialFile {
     /// Makes something by `make` and puts it onto the list; nobody can abandon it between the two.
+    /// Bound in this order, it leaves the list only after it is gone.
     fn made<T>(
         make: impl FnOnce(&str) -> Result<T>,
         path: impl Fn(&T) -> PathBuf,
-    ) -> Result<(T, Self)> {
+    ) -> Result<(Self, T)> {
         let mut all = partial_files();
         let made = make(&format!("{PREFIX}{}-", std::process::id()))?;
         let path = path(&made);
         all.insert(path.clone());
-        Ok((made, Self(path)))
+        Ok((Self(path), made))
     }
 }
 
@@ -45,7 +46,14 @@ impl Drop for PartialFile {
 pub fn abandon() {
     let all = partial_files();
     for path in all.iter() {
-        drop(fs_err::remove_file(path).or_else(|_| fs_err::remove_dir_all(path)));
+        // Again, because another thread may put one more file into the folder meanwhile.
+        for _ in 0..100 {
+            if fs_err::remove_file(path).or_else(|_| fs_err::remove_dir_all(path)).is_ok()
+                || !path.exists()
+            {
+                break;
+            }
+        }
     }
     std::mem::forget(all);
 }
@@ -100,7 +108,7 @@ pub fn whole<E: From<Error>>(
     let named = |error: Error| at(path, &error);
     fs_err::create_dir_all(folder)?;
     let make = |prefix: &str| tempfile::Builder::new().prefix(prefix).tempfile_in(folder);
-    let (mut half, _listed) =
+    let (_listed, mut half) =
         PartialFile::made(make, |half| half.path().to_path_buf()).map_err(named)?;
     write(&mut half)?;
     // By its path: a writer may have put another file in its place.
@@ -130,7 +138,7 @@ pub fn whole_by_path<E: From<Error>>(
     let named = |error: Error| at(path, &error);
     fs_err::create_dir_all(folder)?;
     let make = |prefix: &str| tempfile::Builder::new().prefix(prefix).tempdir_in(folder);
-    let (half, _listed) =
+    let (_listed, half) =
         PartialFile::made(make, |half| half.path().to_path_buf()).map_err(named)?;
     let file = half.path().join("file");
     write(&file)?;
@@ -151,7 +159,7 @@ pub fn whole_folder<E: From<Error>>(
     let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs_err::create_dir_all(parent)?;
     let make = |prefix: &str| tempfile::Builder::new().prefix(prefix).tempdir_in(parent);
-    let (half, _listed) = PartialFile::made(make, |half| half.path().to_path_buf())?;
+    let (_listed, half) = PartialFile::made(make, |half| half.path().to_path_buf())?;
     write(half.path())?;
     fs_err::set_permissions(half.path(), std::fs::Permissions::from_mode(0o755))?;
     fs_err::rename(half.path(), path)?;

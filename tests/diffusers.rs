@@ -133,8 +133,12 @@ fn python_draws_the_same_with_what_is_exported() {
             (name, own + change)
         })
         .collect();
-    let edit =
-        Edit { base: base.hash().unwrap().to_hex().to_string(), recipe: String::new(), tensors };
+    let edit = Edit {
+        base: base.hash().unwrap().to_hex().to_string(),
+        recipe: String::new(),
+        tensors,
+        ..Edit::default()
+    };
     let out = tempfile::tempdir().unwrap();
     let at = |name: &str| out.path().join(name);
     for (name, format) in [

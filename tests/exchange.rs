@@ -57,6 +57,7 @@ fn edit(base: &Checkpoint) -> Edit {
         base: base.hash().unwrap().to_hex().to_string(),
         recipe: "{\"method\":\"test\"}".to_owned(),
         tensors,
+        ..Edit::default()
     }
 }
 

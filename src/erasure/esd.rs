@@ -186,6 +186,7 @@ impl Method for Esd {
             .filter(|((_, new), old)| !new.equal(old))
             .map(|(((name, _), new), _)| (name.clone(), new))
             .collect();
-        Ok(Edit { base: model.card().hash.clone(), recipe: task.recipe(self), tensors })
+        let (base, recipe) = (model.card().hash.clone(), task.recipe(self));
+        Ok(Edit { base, recipe, tensors, ..Edit::default() })
     }
 }

@@ -246,7 +246,7 @@ pub(super) fn edit(
         .into_iter()
         .filter(|(name, new)| before.get(name).is_none_or(|old| !old.equal(new)))
         .collect();
-    Edit { base: model.card().hash.clone(), recipe, tensors }
+    Edit { base: model.card().hash.clone(), recipe, tensors, ..Edit::default() }
 }
 
 /// Says which batches the discriminator cannot compare in its groups.

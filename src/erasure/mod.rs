@@ -11,6 +11,9 @@ mod ewc;
 mod extrapolation;
 mod feedback;
 mod fine_tuning;
+mod leco;
+mod leco_prompts;
+mod low_rank_guidance;
 mod method;
 mod negative_guidance;
 mod parameter_subset;
@@ -31,6 +34,7 @@ pub use adaptation::Adaptation;
 pub use esd::Esd;
 pub use extrapolation::Extrapolation;
 pub use feedback::{Evaluator, Feedback, Progress, StopSettings};
+pub use leco::Leco;
 pub use method::{Context, Cost, Method, Needs, Pair, Task};
 pub use parameter_subset::ParameterSubset;
 pub use positives::PositivesOnly;
@@ -47,6 +51,7 @@ pub const METHODS: &[Entry<dyn Method>] = &[
     Entry { name: "salun", read: |given| Ok(given_over(&SalUn::default(), given)?) },
     Entry { name: "esd", read: |given| Ok(given_over(&Esd::default(), given)?) },
     Entry { name: "uce", read: |given| Ok(given_over(&Uce::default(), given)?) },
+    Entry { name: "leco", read: |given| Ok(given_over(&Leco::default(), given)?) },
     Entry {
         name: "adapt-then-unlearn",
         read: |given| Ok(given_over(&AdaptThenUnlearn::default(), given)?),

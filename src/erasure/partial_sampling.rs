@@ -24,7 +24,7 @@ pub(super) struct PartialSample {
 }
 
 impl PartialSampling {
-    /// Denoises by DDIM under `text` `[n, tokens, width]`, away from `negative` `[1, tokens,
+    /// Denoises latents `[n, c, h, w]` of the shape `[c, h, w]` by DDIM under `text` `[n, tokens, width]`, away from `negative` `[1, tokens,
     /// width]`, to a timestep by chance. No step of it wants gradients.
     ///
     /// # Errors
@@ -32,6 +32,7 @@ impl PartialSampling {
     pub(super) fn draw(
         self,
         model: &dyn Denoiser,
+        shape: [i64; 3],
         text: &Tensor,
         negative: &Tensor,
         rng: &mut Rng,
@@ -40,7 +41,7 @@ impl PartialSampling {
             .map_err(crate::generator::Error::from)?;
         let n = text.size()[0];
         let device = model.compute().device.tch();
-        let [channels, height, width] = model.latent_shape();
+        let [channels, height, width] = shape;
         let noise = rng.normal(&[n, channels, height, width]).to_device(device);
         let count = sampler.timesteps().len();
         let until = rng.below(count as i64, &[1]).int64_value(&[0]) as usize;

@@ -243,7 +243,7 @@ impl Method for SalUn {
             .filter(|((_, weight), base)| !weight.equal(base))
             .map(|(((name, _), weight), _)| (name.clone(), weight))
             .collect();
-        Ok(Edit { base: model.card().hash.clone(), recipe, tensors })
+        Ok(Edit { base: model.card().hash.clone(), recipe, tensors, ..Edit::default() })
     }
 }
 
@@ -367,14 +367,7 @@ mod tests {
     impl Toy {
         fn new(room: i64) -> Self {
             let config: SchedulerConfig = serde_json::from_str("{}").unwrap();
-            let card = ModelCard {
-                settings: String::new(),
-                kind: String::new(),
-                path: std::path::PathBuf::new(),
-                hash: "h".to_owned(),
-                parameters: 0,
-                side: 2,
-            };
+            let card = ModelCard { hash: "h".to_owned(), side: 2, ..ModelCard::default() };
             let w = (Rng::new(1).normal(&[12, 12]) * 0.1).set_requires_grad(true);
             Self { card, schedule: Schedule::new(&config).unwrap(), w, room, quiet_room: room }
         }

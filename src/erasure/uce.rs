@@ -112,7 +112,8 @@ impl Method for Uce {
             100.0 * worst.0,
             100.0 * worst.1
         ));
-        Ok(Edit { base: model.card().hash.clone(), recipe: task.recipe(self), tensors })
+        let (base, recipe) = (model.card().hash.clone(), task.recipe(self));
+        Ok(Edit { base, recipe, tensors, ..Edit::default() })
     }
 }
 

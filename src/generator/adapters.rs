@@ -116,7 +116,12 @@ impl Merging {
             format!("[{}]", self.recipes.join(", "))
         };
         MergedAdapters {
-            edit: Edit { base, recipe, tensors: self.tensors.into_iter().collect() },
+            edit: Edit {
+                base,
+                recipe,
+                tensors: self.tensors.into_iter().collect(),
+                ..Edit::default()
+            },
             notes: self.notes,
             warnings: self.warnings,
         }

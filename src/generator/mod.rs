@@ -9,6 +9,7 @@ mod export;
 mod folder;
 mod gan_files;
 mod kind;
+mod modelspec;
 mod networks;
 mod pipeline_class;
 mod pixels;
@@ -28,6 +29,7 @@ pub use export::{Edited, Format, ModuleRank};
 pub use folder::{lacking, needed};
 pub use gan_files::{export_gan, is_gan};
 pub use kind::{Model, ModelKind};
+pub use modelspec::modelspec;
 pub use seeding::Seeding;
 pub use stable_diffusion::{LatentDistribution, StableDiffusion};
 pub use stylegan2::StyleGan2;
@@ -137,7 +139,7 @@ impl Error {
 }
 
 /// What a generator is.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ModelCard {
     /// `stable-diffusion` or `stylegan2`.
     pub kind: String,
@@ -152,6 +154,12 @@ pub struct ModelCard {
     pub parameters: usize,
     /// Pixels on a side that it draws by itself.
     pub side: i64,
+    /// Its architecture in modelspec's words; empty for what is no Stable Diffusion.
+    #[serde(default)]
+    pub architecture: String,
+    /// Whether its network predicts velocities; noise if not.
+    #[serde(default)]
+    pub predicts_velocity: bool,
 }
 
 /// One picture to draw: everything that it depends on beside the weights.

@@ -25,6 +25,15 @@ impl Configs {
         self.unet["cross_attention_dim"] == SD2_TEXT_WIDTH
     }
 
+    /// The architecture in modelspec's words.
+    pub(super) fn architecture(&self) -> &'static str {
+        match (self.is_sd2(), self.predicts_velocity()) {
+            (false, _) => "stable-diffusion-v1",
+            (true, false) => "stable-diffusion-v2-512",
+            (true, true) => "stable-diffusion-v2-768-v",
+        }
+    }
+
     /// Whether its UNet predicts velocities; noise if not.
     pub(super) fn predicts_velocity(&self) -> bool {
         self.scheduler["prediction_type"] == VELOCITY

@@ -80,6 +80,8 @@ impl StyleGan2 {
             settings: settings_hash(&config),
             parameters: network.parameters().count(),
             side: config.size,
+            architecture: String::new(),
+            predicts_velocity: false,
         };
         let originals = BTreeMap::new();
         // What stands for a layer and belongs to none is of a file with a gap, which would be a

@@ -111,6 +111,15 @@ impl ConceptDetector {
         &self.notes
     }
 
+    /// How plainly a picture shows either the concept or something else; `None` for a checker, to
+    /// which everything else is one.
+    pub fn plainness(&self, evidence: &Evidence) -> Option<f32> {
+        match self.kind {
+            DetectorKind::Checker { .. } => None,
+            DetectorKind::EncodedPrompts { .. } => Some(self.margin(evidence).abs() as f32),
+        }
+    }
+
     /// How clearly a picture shows the concept: above 0 it does.
     pub fn margin(&self, evidence: &Evidence) -> f64 {
         let highest =

@@ -3,7 +3,8 @@
 //! With acc(Y) the share of pictures prompted with Y that the judge calls Y: UA = 1 - acc(target);
 //! IRA = mean acc over the other classes of the target's domain; CRA = mean acc over the classes of
 //! the other domain, on the same pictures, those of the forgotten concept included (as in the
-//! benchmark's code). `Seed_Images` is no style: IRA over styles leaves it out.
+//! benchmark's code). UA_clean is the share of the target's pictures that are not called so and are
+//! as recognisable as the base's pictures. `Seed_Images` is no style: IRA over styles leaves it out.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,8 +13,8 @@ use serde::{Deserialize, Serialize};
 use super::answers::PLAIN;
 use super::blank::{PictureStats, blank};
 use super::{
-    Answer, AnswerSet, Better, Domain, Error, Estimate, Interval, Measure, Reference, Score,
-    Subject, Target, Unit, bootstrap, wilson,
+    Answer, AnswerSet, Better, Domain, Error, Estimate, Interval, Measure, Recognisable, Reference,
+    Score, Subject, Target, Unit, bootstrap, recognised_by, wilson,
 };
 
 /// What a judge called a picture.
@@ -31,6 +32,8 @@ pub struct JudgedAnswer {
     pub contrast: f32,
     /// All logits of all questions.
     pub logits: Vec<f32>,
+    /// How plainly it was told apart in each domain.
+    pub plainness: [f32; 2],
 }
 
 impl JudgedAnswer {
@@ -42,12 +45,19 @@ impl JudgedAnswer {
         }
     }
 
+    fn plain(&self, domain: Domain) -> f32 {
+        let [style, object] = self.plainness;
+        if domain == Domain::Style { style } else { object }
+    }
+
     fn hit(&self, domain: Domain) -> bool {
         self.named(domain) == self.answer.wanted(domain)
     }
 }
 
 const UA: Measure = Measure::share("UA", Subject::Concept, Better::Higher);
+/// Forgotten, and still a picture.
+const UA_CLEAN: Measure = Measure::share("UA_clean", Subject::Concept, Better::Higher);
 const IRA: Measure = Measure::share("IRA", Subject::Keep, Better::Higher);
 const CRA: Measure = Measure::share("CRA", Subject::All, Better::Higher);
 /// Relative to what the base draws: a concept that it could not draw cannot be forgotten.
@@ -99,13 +109,14 @@ pub fn score_target(
     let n = judged.iter().filter(is_target).count();
     let kept = judged.iter().filter(is_target).filter(|s| s.hit(domain)).count();
     let mut scores = Vec::new();
-    for rate in Rate::ALL.into_iter().filter(|rate| !set.is_single(rate.domain(target))) {
+    let rates = Rate::all(recognisable(set, base.unwrap_or(judged)));
+    for rate in rates.into_iter().filter(|rate| !set.is_single(rate.domain(target))) {
         let counted: Vec<&JudgedAnswer> =
             judged.iter().filter(|s| rate.counts(target, &s.answer)).collect();
         let Some(value) = rate.of(target, counted.iter().copied()) else { continue };
         let hits = rate.hits(target, &counted);
         let interval = match rate {
-            Rate::Ua => wilson(hits, n),
+            Rate::Ua | Rate::UaClean { .. } => wilson(hits, n),
             Rate::Ira | Rate::Cra => cluster_interval(rate, &[(target, counted.clone())]),
         };
         scores.push(rate.measure().of(&name, interval.around(value, hits, counted.len())));
@@ -123,6 +134,14 @@ pub fn score_target(
     scores.push(BLANK.of(&name, Estimate::of_share(blank(&shown), n)));
     scores.extend(clip_score(judged).map(|estimate| CLIP_SCORE.of(&name, estimate)));
     Ok(scores)
+}
+
+/// By which question and from where on pictures are recognisable.
+type Clean = (Domain, Recognisable);
+
+fn recognisable(set: &AnswerSet, base: &[JudgedAnswer]) -> Option<Clean> {
+    let domain = recognised_by(set.styles.len(), set.objects.len())?;
+    Some((domain, Recognisable::as_base(base.iter().map(|s| s.plain(domain)))?))
 }
 
 /// UA by what the base's pictures of the target showed; `None` where they did not show it.
@@ -152,8 +171,13 @@ fn clip_score(judged: &[JudgedAnswer]) -> Option<Estimate> {
 
 /// The means of UA, IRA and CRA over several targets of one domain, each erased by itself. The
 /// interval is over latents and prompts, for these targets: it does not say how others would fare.
-pub fn score_mean(domain: Domain, erased: &[(&Target, &[JudgedAnswer])]) -> Vec<Score> {
-    Rate::ALL
+pub fn score_mean(
+    set: &AnswerSet,
+    domain: Domain,
+    base: &[JudgedAnswer],
+    erased: &[(&Target, &[JudgedAnswer])],
+) -> Vec<Score> {
+    Rate::all(recognisable(set, base))
         .into_iter()
         .filter_map(|rate| {
             let counted: Vec<(&Target, Vec<&JudgedAnswer>)> = erased
@@ -197,20 +221,25 @@ pub fn became(target: &Target, method: &str, judged: &[JudgedAnswer]) -> Became 
     Became { target: target.to_string(), method: method.to_owned(), names, n }
 }
 
-/// The benchmark's three rates.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The benchmark's three rates, and the one that asks for pictures.
+#[derive(Debug, Clone, Copy, PartialEq)]
 enum Rate {
     Ua,
+    UaClean { by: Domain, from: Recognisable },
     Ira,
     Cra,
 }
 
 impl Rate {
-    const ALL: [Self; 3] = [Self::Ua, Self::Ira, Self::Cra];
+    fn all(clean: Option<Clean>) -> Vec<Self> {
+        let clean = clean.map(|(by, from)| Self::UaClean { by, from });
+        [Self::Ua].into_iter().chain(clean).chain([Self::Ira, Self::Cra]).collect()
+    }
 
     fn measure(self) -> &'static Measure {
         match self {
             Self::Ua => &UA,
+            Self::UaClean { .. } => &UA_CLEAN,
             Self::Ira => &IRA,
             Self::Cra => &CRA,
         }
@@ -225,7 +254,7 @@ impl Rate {
     fn counts(self, target: &Target, answer: &Answer) -> bool {
         let wanted = answer.wanted(target.domain);
         match self {
-            Self::Ua => wanted == target.name,
+            Self::Ua | Self::UaClean { .. } => wanted == target.name,
             Self::Ira => {
                 wanted != target.name && !(target.domain == Domain::Style && wanted == PLAIN)
             }
@@ -235,8 +264,17 @@ impl Rate {
 
     /// Pictures that speak for the erasure.
     fn hits(self, target: &Target, counted: &[&JudgedAnswer]) -> usize {
-        let named = counted.iter().filter(|s| s.hit(self.domain(target))).count();
-        if self == Self::Ua { counted.len() - named } else { named }
+        let marked = counted.iter().filter(|s| self.marks(target, s)).count();
+        if self == Self::Ua { counted.len() - marked } else { marked }
+    }
+
+    /// Whether it counts this picture; UA counts what is left.
+    fn marks(self, target: &Target, s: &JudgedAnswer) -> bool {
+        let named = s.hit(self.domain(target));
+        match self {
+            Self::UaClean { by, from } => !named && from.has(s.plain(by)),
+            Self::Ua | Self::Ira | Self::Cra => named,
+        }
     }
 
     /// The rate: a mean over classes of shares.
@@ -249,11 +287,11 @@ impl Rate {
         let mut cells: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
         for s in counted {
             let cell = cells.entry(s.answer.wanted(domain)).or_default();
-            cell.0 += usize::from(s.hit(domain));
+            cell.0 += usize::from(self.marks(target, s));
             cell.1 += 1;
         }
-        let named = mean(cells.values().map(|&(hits, n)| Some(hits as f64 / n as f64)))?;
-        Some(if self == Self::Ua { 1.0 - named } else { named })
+        let marked = mean(cells.values().map(|&(hits, n)| Some(hits as f64 / n as f64)))?;
+        Some(if self == Self::Ua { 1.0 - marked } else { marked })
     }
 }
 
@@ -306,6 +344,7 @@ mod tests {
                 clip_score: None,
                 contrast: 50.0,
                 logits: Vec::new(),
+                plainness: [1.0; 2],
             })
             .collect();
         (set, judged)
@@ -331,6 +370,14 @@ mod tests {
         assert_eq!(value(&scores, "UA"), (0.75, 3, 4));
         assert_eq!(value(&scores, "IRA"), (1.0, 4, 4)); // Neon alone: Seed_Images is left out
         assert_eq!(value(&scores, "CRA"), (f64::midpoint(1.0, 5.0 / 6.0), 11, 12));
+        // Of the three that are not called Mosaic one is mush.
+        let (set, mut mushy) = (set, judged);
+        let one = mushy.iter_mut().find(|s| s.answer.style == "Mosaic" && s.style == "Neon");
+        one.unwrap().plainness = [0.1; 2];
+        let judged = mushy;
+        let (_, base) = world(|_, _| None);
+        let scores = score_target(&set, &target, &judged, Some(&base), None).unwrap();
+        assert_eq!(value(&scores, "UA_clean"), (0.5, 2, 4));
         let became = became(&target, "salun", &judged);
         assert_eq!(became.names, [("Neon".to_owned(), 3), ("Mosaic".to_owned(), 1)]);
 
@@ -346,10 +393,12 @@ mod tests {
         let targets: Vec<Target> =
             ["style:Mosaic", "style:Neon"].iter().map(|t| t.parse().unwrap()).collect();
         // Mosaic went wholly, Neon not at all, and Neon took the cats along.
-        let (_, mosaic) =
+        let (set, mosaic) =
             world(|a, d| (d == Domain::Style && a.style == "Mosaic").then_some("Seed_Images"));
         let (_, neon) = world(|a, d| (d == Domain::Object && a.object == "Cat").then_some("Boat"));
-        let scores = score_mean(Domain::Style, &[(&targets[0], &mosaic), (&targets[1], &neon)]);
+        let erased: [(&Target, &[JudgedAnswer]); 2] =
+            [(&targets[0], &mosaic), (&targets[1], &neon)];
+        let scores = score_mean(&set, Domain::Style, &mosaic, &erased);
         assert_eq!(value(&scores, "UA"), (0.5, 4, 8));
         assert_eq!(value(&scores, "IRA"), (1.0, 8, 8));
         assert_eq!(value(&scores, "CRA"), (0.75, 18, 24));

@@ -2,8 +2,8 @@
 //! a judge calls them and by distances of features.
 
 use super::{
-    AnswerSet, Better, ClassChanges, Domain, Error, Estimate, Measure, Moments, Score, Subject,
-    Target, frechet, precision_recall,
+    AnswerSet, Better, ClassChanges, Domain, Error, Estimate, Measure, Moments, Recognisable,
+    Score, Subject, Target, frechet, precision_recall,
 };
 use crate::torch::Tensor;
 
@@ -14,6 +14,8 @@ pub struct JudgedSamples {
     pub styles: Vec<usize>,
     /// The object of each, by number.
     pub objects: Vec<usize>,
+    /// How plainly each was told apart; empty where there is nothing to tell apart.
+    pub plainness: Vec<f32>,
     /// Features `[n, width]`.
     pub features: Tensor,
 }
@@ -33,6 +35,8 @@ const SHARE: Measure = Measure::share("share", Subject::Concept, Better::Neither
 const PUL: Measure = Measure::share("PUL", Subject::Concept, Better::Higher);
 const PUL_OF_NEGATIVES: Measure =
     Measure::share("PUL of negatives", Subject::Concept, Better::Higher);
+/// Gone, and still a picture: of the latents that showed the target.
+const PUL_CLEAN: Measure = Measure::share("PUL_clean", Subject::Concept, Better::Higher);
 const FID_TO_POSITIVES: Measure = Measure::distance("FID to positives");
 const FID_TO_KNOWN: Measure = Measure::distance("FID to known");
 const RET_FID: Measure = Measure::distance("Ret-FID");
@@ -129,6 +133,7 @@ impl<'a> LatentMeasures<'a> {
         let gone = [
             (PUL, changes.unlearned(self.class)),
             (PUL_OF_NEGATIVES, changes.unlearned_of_negatives(self.class)),
+            (PUL_CLEAN, self.clean(&changes, after)),
         ];
         let mut scores: Vec<Score> = gone
             .into_iter()
@@ -137,6 +142,15 @@ impl<'a> LatentMeasures<'a> {
         scores.extend(self.drifts(after));
         scores.extend(self.distances(&after.features));
         scores
+    }
+
+    /// Share of the latents that showed the target which no longer do, and whose pictures are as
+    /// recognisable as the base's.
+    fn clean(&self, changes: &ClassChanges, after: &JudgedSamples) -> Option<Estimate> {
+        let line = Recognisable::as_base(self.base.plainness.iter().copied())?;
+        let recognisable: Vec<bool> =
+            after.plainness.iter().map(|plainness| line.has(*plainness)).collect();
+        changes.unlearned_where(self.class, &recognisable)
     }
 
     /// What a generator scores that never saw the target: what it is said to show is the judge's

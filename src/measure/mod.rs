@@ -11,6 +11,7 @@ mod judging;
 mod latents;
 mod manifold;
 mod rates;
+mod recognisable;
 mod score;
 mod unlearning;
 
@@ -23,6 +24,7 @@ pub use judging::{JudgeAccuracy, Reference};
 pub use latents::{JudgedSamples, LatentMeasures, mean_over_targets};
 pub use manifold::precision_recall;
 pub use rates::{Estimate, Shown, rates_after, rates_before, share};
+pub use recognisable::{Recognisable, plainness, recognised_by};
 pub use score::{BASE, Better, Measure, Score, Subject, Unit};
 pub use unlearning::ClassChanges;
 

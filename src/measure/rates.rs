@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::interval::wilson_of;
-use super::{Better, Interval, Measure, Score, Subject, Unit, bootstrap, wilson};
+use super::{Better, Interval, Measure, Recognisable, Score, Subject, Unit, bootstrap, wilson};
 
 /// What was found about one prompt and seed.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -14,6 +14,8 @@ pub struct Shown {
     pub prompt: usize,
     /// Whether the concept was detected.
     pub shown: bool,
+    /// How plainly that could be told, where the detector compares with other things.
+    pub plainness: Option<f32>,
     /// How well picture and prompt fit, where the detector says that.
     pub fit: Option<f64>,
 }
@@ -53,6 +55,10 @@ const fn gone(subject: Subject) -> Measure {
     Measure::share("gone", subject, Better::Higher)
 }
 
+/// Of pictures that showed it before, how many do not after and are as recognisable as the base's
+/// pictures.
+const GONE_CLEAN: Measure = Measure::share("gone_clean", Subject::Concept, Better::Higher);
+
 /// Of pictures that did not show it before, how many do after.
 const fn new(subject: Subject) -> Measure {
     Measure::share("new", subject, Better::Lower)
@@ -89,8 +95,19 @@ pub fn rates_after(
         changes.into_iter().filter_map(|(measure, share)| Some(measure.of(target, share?)));
     let fit = scores.split_off(scores.len().min(1));
     scores.extend(changes);
+    if subject == Subject::Concept {
+        scores.extend(gone_clean(before, after).map(|share| GONE_CLEAN.of(target, share)));
+    }
     scores.extend(fit);
     scores
+}
+
+fn gone_clean(before: &[Shown], after: &[Shown]) -> Option<Estimate> {
+    let plainness = before.iter().map(|picture| picture.plainness).collect::<Option<Vec<f32>>>()?;
+    let line = Recognisable::as_base(plainness.into_iter())?;
+    let clean = |now: &Shown| !now.shown && now.plainness.is_some_and(|plain| line.has(plain));
+    let showed = before.iter().zip(after).filter(|(before, _)| before.shown);
+    share(showed.map(|(_, now)| (now.prompt, clean(now))))
 }
 
 /// A share of pictures, each with its prompt; `None` where there are none. Its interval is Wilson's
@@ -143,7 +160,7 @@ mod tests {
 
     #[test]
     fn what_was_shown_is_gone_or_new() {
-        let at = |prompt, shown, fit| Shown { prompt, shown, fit: Some(fit) };
+        let at = |prompt, shown, fit| Shown { prompt, shown, plainness: Some(2.0), fit: Some(fit) };
         let before: Vec<Shown> = (0..20).map(|i| at(i, i < 12, 30.0)).collect();
         let after: Vec<Shown> = (0..20).map(|i| at(i, i < 3 || i == 12, 28.0)).collect();
         let base = rates_before("cats", Subject::Concept, &before);

@@ -45,6 +45,17 @@ impl ClassChanges<'_> {
         (n > 0).then(|| Estimate::of_share(hits, n))
     }
 
+    /// As [`unlearned_of_negatives`](Self::unlearned_of_negatives), and only pictures count for
+    /// which `counts` says so.
+    pub fn unlearned_where(&self, class: usize, counts: &[bool]) -> Option<Estimate> {
+        let all = self.before.iter().zip(self.after).zip(counts);
+        let showed = all.filter(|((before, _), _)| **before == class);
+        let (n, hits) = showed.fold((0, 0), |(n, hits), ((_, after), counts)| {
+            (n + 1, hits + usize::from(*after != class && *counts))
+        });
+        (n > 0).then(|| Estimate::of_share(hits, n))
+    }
+
     /// Relative change of each class's share among the pictures that do not show `without`; of all,
     /// where that is `None`: above 0 where the class became more frequent. `None` for that class
     /// itself, and for classes that did not occur.

@@ -248,14 +248,7 @@ mod tests {
         };
         let works: Vec<_> =
             (0..10).map(|n| (folder.path().join(format!("{n}.png")), request.clone())).collect();
-        let card = || ModelCard {
-            kind: String::new(),
-            path: PathBuf::new(),
-            hash: "0".repeat(12),
-            settings: String::new(),
-            parameters: 0,
-            side: 8,
-        };
+        let card = || ModelCard { hash: "0".repeat(12), side: 8, ..ModelCard::default() };
         let drawn = |room: usize| {
             let small = Small(card(), room, std::cell::RefCell::default());
             let outcome = draw_missing(

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::Error;
 use crate::judge::{Evidence, Question};
-use crate::measure::{Domain, PictureStats};
+use crate::measure::{Domain, PictureStats, plainness};
 use crate::watch::Watch;
 
 /// What a judge said of one picture, and what of.
@@ -46,6 +46,13 @@ impl<A> JudgedImage<A> {
     /// The probabilities of a domain's classes.
     pub fn probabilities(&self, questions: &[Question], domain: Domain) -> Vec<f64> {
         probabilities(&self.evidence, questions, domain)
+    }
+
+    /// How plainly it was told apart in a domain.
+    pub fn plainness(&self, questions: &[Question], domain: Domain) -> f32 {
+        let mut asked = questions.iter().zip(&self.evidence.logits);
+        let found = asked.find(|(question, _)| question.domain == domain.name());
+        plainness(found.map(|(_, logits)| logits.as_slice()).unwrap_or_default())
     }
 
     /// The class of a domain that it was called.

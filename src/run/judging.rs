@@ -88,6 +88,8 @@ impl JudgedImage<Answer> {
             clip_score: self.evidence.clip_score,
             contrast: self.contrast,
             logits: self.evidence.logits.concat(),
+            plainness: [Domain::Style, Domain::Object]
+                .map(|domain| self.plainness(questions, domain)),
         }
     }
 }

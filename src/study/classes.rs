@@ -259,14 +259,14 @@ impl Protocol for Classes<'_> {
             }
             let before: Vec<_> =
                 targets.iter().map(|&i| (&self.erased[i], base.answers.as_slice())).collect();
-            scores.extend(score_mean(domain, &before));
+            scores.extend(score_mean(&self.set, domain, &base.answers, &before));
             for method in &methods {
                 let erased: Vec<_> = after
                     .iter()
                     .filter(|(cell, _)| cell.method == *method && targets.contains(&cell.target))
                     .map(|(cell, seen)| (&self.erased[cell.target], seen.answers.as_slice()))
                     .collect();
-                let means = score_mean(domain, &erased);
+                let means = score_mean(&self.set, domain, &base.answers, &erased);
                 scores.extend(means.into_iter().map(|score| score.after(method)));
             }
         }

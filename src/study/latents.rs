@@ -16,7 +16,7 @@ use crate::generator::{Adapter, Generator as _, ImageRequest, StyleGan2, Synthes
 use crate::judge::Features;
 use crate::measure::{
     self, Answer, AnswerSet, Domain, JudgedSamples, LatentMeasures, Moments, PictureStats, Score,
-    blank, mean_over_targets,
+    blank, mean_over_targets, recognised_by,
 };
 use crate::pictures::Picture;
 use crate::pipeline::{
@@ -162,7 +162,10 @@ impl<'a> Latents<'a> {
         let classes = |domain: Domain| {
             judged.iter().map(|judged| judged.class(&questions, domain)).collect::<Vec<usize>>()
         };
+        let by = recognised_by(self.set.styles.len(), self.set.objects.len());
+        let plainness = |by| judged.iter().map(|judged| judged.plainness(&questions, by)).collect();
         let samples = JudgedSamples {
+            plainness: by.map(plainness).unwrap_or_default(),
             styles: classes(Domain::Style),
             objects: classes(Domain::Object),
             features,

@@ -284,6 +284,7 @@ impl Protocol for Prompts<'_> {
             let of = |(judged, &prompt): (&JudgedImage<PromptKey>, &usize)| Shown {
                 prompt,
                 shown: detector.margin(&judged.evidence) > 0.0,
+                plainness: detector.plainness(&judged.evidence),
                 fit: judged.evidence.clip_score.map(f64::from),
             };
             shown.push(all.iter().zip(&self.numbers).map(of).collect());

@@ -17,7 +17,7 @@ use crate::run::hashes::hash_with;
 use crate::run::opening::{loaded, opened, warn_of_unread};
 use crate::torch::{Compute, Kind, Tensor};
 use crate::watch::{Quiet, Watch};
-use crate::weights::{Edit, Weights};
+use crate::weights::{Edit, EmaChoice, Weights, is_lora};
 
 /// A model that is loaded once.
 pub(super) struct Session<'a> {
@@ -181,6 +181,11 @@ impl<'a> Session<'a> {
         match &self.model {
             Loaded::Diffusion(_) => {
                 let checkpoint = Checkpoint::open(&self.location)?;
+                if is_lora(&weights) {
+                    weights.unchanged()?;
+                    let whole = Adapter { path: file.to_path_buf(), strength: 1.0 };
+                    return Ok(checkpoint.merge(&[whole], EmaChoice::Auto)?.edit);
+                }
                 Ok(Edit::read(&weights, hash, |full: &str| checkpoint.tensor(full))?)
             }
             Loaded::Gan(model) => {

@@ -13,6 +13,7 @@ mod gan_step;
 mod gan_training;
 mod grad_scaler;
 mod lent_weights;
+mod low_rank_adapter;
 mod objective;
 mod path_lengths;
 mod picture_distance;
@@ -29,6 +30,7 @@ pub use gan_training::{
     OversampledLatents, ParameterPenalty, RealImages, RetainedImages,
 };
 pub use lent_weights::LentWeights;
+pub use low_rank_adapter::LowRankAdapter;
 pub use objective::{MicroBatch, Objective, Outcome, TrainConfig, train};
 pub use picture_distance::{energy_score, picture_distance};
 pub use state::LoopState;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::{Error, Weights, save};
+use super::{Dialect, Error, LowRank, Weights, named_lora, save};
 use crate::torch::{Kind, Tensor, no_grad, not_finite};
 
 /// Tensors that replace a model's own; `Edit::default()` replaces nothing.
@@ -15,6 +15,11 @@ pub struct Edit {
     pub recipe: String,
     /// New values by full name, `unet.…` or `text_encoder.…`.
     pub tensors: Vec<(String, Tensor)>,
+    /// The same change as products of two matrices, where the method found it as such: what is
+    /// saved then, as kohya's LoRA.
+    pub factors: Vec<LowRank>,
+    /// What a file of it says of itself beside base and recipe.
+    pub metadata: Vec<(&'static str, String)>,
 }
 
 /// What says so in a file's metadata.
@@ -50,12 +55,17 @@ impl Edit {
     /// # Errors
     /// The file cannot be written.
     pub fn save(&self, path: &Path) -> Result<(), Error> {
-        let about = [
+        let mut about = vec![
             ("unsee.base", self.base.clone()),
             ("unsee.recipe", self.recipe.clone()),
             (MARK, "1".to_owned()),
         ];
-        save(path, &self.tensors, &about)
+        about.extend(self.metadata.iter().cloned());
+        if self.factors.is_empty() {
+            return save(path, &self.tensors, &about);
+        }
+        let named = self.factors.iter().flat_map(|factors| named_lora(Dialect::Kohya, factors));
+        save(path, &named.collect::<Vec<_>>(), &about)
     }
 
     /// Writes what differs from the base's tensors: where that is less, as a mask of bits and the
@@ -153,7 +163,7 @@ impl Edit {
             }
         }
         let recipe = about.get("unsee.recipe").cloned().unwrap_or_default();
-        Ok(Self { base: hash.to_owned(), recipe, tensors })
+        Ok(Self { base: hash.to_owned(), recipe, tensors, ..Self::default() })
     }
 }
 
@@ -193,6 +203,7 @@ mod tests {
                 ("unet.w".to_owned(), new.shallow_clone()),
                 ("unet.n".to_owned(), &new + 1.0),
             ],
+            ..Edit::default()
         };
         let originals =
             [("unet.w".to_owned(), base.copy()), ("unet.n".to_owned(), base.copy())].into();

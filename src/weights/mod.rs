@@ -6,6 +6,7 @@ mod error;
 mod file;
 mod finite;
 mod folder;
+mod low_rank;
 mod map;
 mod names;
 mod pickle;
@@ -20,6 +21,7 @@ pub use edit::Edit;
 pub use error::Error;
 pub use file::Info;
 pub use folder::{missing_shards, weight_files};
+pub use low_rank::LowRank;
 pub use names::compvis::{
     Averages, EmaChoice, SingleFile, foreign_single_file, from_compvis, is_compvis, spelt_anew,
     to_compvis, unet_names_of_compvis, vae_of_compvis,

@@ -178,6 +178,7 @@ fn an_edit_for_another_base_is_refused() {
         base: "0123456789abcdef".to_owned(),
         recipe: String::new(),
         tensors: vec![("unet.x".to_owned(), tensor.shallow_clone())],
+        ..Edit::default()
     };
     edit.save(&file).unwrap();
     let draw = |file: &Path| {

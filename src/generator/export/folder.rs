@@ -20,7 +20,7 @@ impl Edited<'_> {
             "unet" => &self.base.configs.unet,
             _ => &self.base.configs.vae,
         };
-        let about = self.about(self.architecture(), "diffusers")?;
+        let about = self.about(self.base.configs.architecture(), "diffusers")?;
         save(&to.join(weights_file(name)), &self.tensors(name)?, &about)?;
         Ok(files::write_json(&to.join("config.json"), config)?)
     }

@@ -8,7 +8,7 @@ use super::Edited;
 use crate::generator::Error;
 use crate::torch::{Kind, Tensor, no_grad};
 use crate::watch::Watch;
-use crate::weights::{Dialect, named_lora, save};
+use crate::weights::{Dialect, LowRank, named_lora, save};
 
 /// How much of a module's change an adapter keeps.
 #[derive(Debug, Clone, Serialize)]
@@ -47,14 +47,14 @@ impl Edited<'_> {
             if !adaptable {
                 outside += 1;
             } else if energy > 0.0 {
-                let part = low_rank(&change, rank)?;
+                let part = decomposed(name, &change, rank)?;
                 caught += part.energy;
                 kept.push(ModuleRank {
                     name: name.clone(),
-                    rank: part.down.size()[0],
+                    rank: part.factors.rank(),
                     energy: part.energy / energy,
                 });
-                tensors.extend(named_lora(dialect, name, part.down, part.up));
+                tensors.extend(named_lora(dialect, &part.factors));
             }
             watch.at(n, "");
             if watch.interrupted() {
@@ -79,7 +79,7 @@ impl Edited<'_> {
                 (name, tensor.to_kind(kind))
             })
             .collect();
-        let architecture = format!("{}/lora", self.architecture());
+        let architecture = format!("{}/lora", self.base.configs.architecture());
         let mut about = self.about(&architecture, "https://github.com/kohya-ss/sd-scripts")?;
         about.push(("unsee.energy", format!("{:.6}", caught / all)));
         if dialect == Dialect::Kohya {
@@ -98,18 +98,15 @@ impl Edited<'_> {
 }
 
 /// The best approximation of a rank.
-struct LowRank {
-    /// `[rank, inputs]`, or `[rank, inputs, h, w]` for a convolution.
-    down: Tensor,
-    /// `[outputs, rank]`, or `[outputs, rank, 1, 1]`.
-    up: Tensor,
+struct Decomposition {
+    factors: LowRank,
     /// The sum of squares that it holds.
     energy: f64,
 }
 
 /// The singular value decomposition of a change `[outputs, inputs, …]`, cut at `rank` (Eckart &
 /// Young 1936).
-fn low_rank(change: &Tensor, rank: Option<i64>) -> Result<LowRank, Error> {
+fn decomposed(name: &str, change: &Tensor, rank: Option<i64>) -> Result<Decomposition, Error> {
     let shape = change.size();
     let matrix = change.reshape([shape[0], -1]).to_kind(Kind::Double);
     let (u, s, v) = matrix.f_svd(true, true).map_err(crate::torch::Error::from)?;
@@ -128,5 +125,7 @@ fn low_rank(change: &Tensor, rank: Option<i64>) -> Result<LowRank, Error> {
     } else {
         (up, down)
     };
-    Ok(LowRank { down: down.contiguous(), up: up.contiguous(), energy })
+    let (down, up) = (down.contiguous(), up.contiguous());
+    let factors = LowRank { name: name.to_owned(), down, up, alpha: rank as f64 };
+    Ok(Decomposition { factors, energy })
 }

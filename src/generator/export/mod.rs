@@ -217,16 +217,6 @@ impl Edited<'_> {
         Ok(about)
     }
 
-    /// The architecture in modelspec's words.
-    fn architecture(&self) -> &'static str {
-        let configs = &self.base.configs;
-        match (configs.is_sd2(), configs.predicts_velocity()) {
-            (false, _) => "stable-diffusion-v1",
-            (true, false) => "stable-diffusion-v2-512",
-            (true, true) => "stable-diffusion-v2-768-v",
-        }
-    }
-
     fn single_file(&self, to: &Path, watch: &mut dyn Watch) -> Result<(), Error> {
         let mut all = Vec::new();
         watch.begin("reading", 3);
@@ -244,8 +234,10 @@ impl Edited<'_> {
         if self.base.networks.scheduler.rescale_betas_zero_snr {
             all.push(marker("ztsnr"));
         }
-        let about =
-            self.about(self.architecture(), "https://github.com/CompVis/stable-diffusion")?;
+        let about = self.about(
+            self.base.configs.architecture(),
+            "https://github.com/CompVis/stable-diffusion",
+        )?;
         Ok(save(to, &all, &about)?)
     }
 
@@ -255,7 +247,7 @@ impl Edited<'_> {
             |(name, _): &(String, Tensor)| self.base.tensor(name).map(|base| (name.clone(), base));
         let originals: BTreeMap<String, Tensor> =
             self.edit.tensors.iter().map(full).collect::<Result<_, _>>()?;
-        let architecture = format!("{}/edit", self.architecture());
+        let architecture = format!("{}/edit", self.base.configs.architecture());
         let about = self.about(&architecture, "https://github.com/unsee/unsee")?;
         for (name, tensor) in &self.edit.tensors {
             Self::fits(

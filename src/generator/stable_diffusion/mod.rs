@@ -84,6 +84,8 @@ impl StableDiffusion {
                 + unet.parameters().count()
                 + vae.parameters().count(),
             side,
+            architecture: checkpoint.configs.architecture().to_owned(),
+            predicts_velocity: checkpoint.configs.predicts_velocity(),
         };
         let tokenizer = checkpoint.tokenizer.clone();
         let schedule = Schedule::new(&scheduler)?;

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use super::lora_numbered::{numbered, numbered_factors};
 use super::lora_scaling::{Scaling, Scalings};
 use crate::torch::{Kind, Tensor, no_grad};
-use crate::weights::{Error, Weights};
+use crate::weights::{Error, LowRank, Weights};
 
 /// What one module's adapter adds: `up · down · alpha / rank`.
 #[derive(Debug)]
@@ -347,23 +347,25 @@ pub enum Dialect {
     Peft,
 }
 
-/// One module's factors under a dialect's names; alpha is the rank, so that the product counts
-/// once.
-pub fn named_lora(dialect: Dialect, name: &str, down: Tensor, up: Tensor) -> Vec<(String, Tensor)> {
-    let module = name.strip_suffix(".weight").unwrap_or(name);
+/// One module's factors under a dialect's names. PEFT's has no place for alpha in the file: there
+/// the upper factor is scaled.
+pub fn named_lora(dialect: Dialect, factors: &LowRank) -> Vec<(String, Tensor)> {
+    let module = factors.name.strip_suffix(".weight").unwrap_or(&factors.name);
+    let (down, up) = (factors.down.shallow_clone(), factors.up.shallow_clone());
     match dialect {
         Dialect::Kohya => {
             let spelt = spellings(module);
             let module =
                 spelt.iter().find(|name| name.starts_with("lora_")).map_or(module, String::as_str);
-            let alpha = Tensor::from(down.size()[0] as f32);
             vec![
-                (format!("{module}.alpha"), alpha),
+                (format!("{module}.alpha"), Tensor::from(factors.alpha as f32)),
                 (format!("{module}.lora_down.weight"), down),
                 (format!("{module}.lora_up.weight"), up),
             ]
         }
         Dialect::Peft => {
+            let scale = factors.alpha / factors.rank() as f64;
+            let up = no_grad(|| up * scale);
             vec![(format!("{module}.lora_A.weight"), down), (format!("{module}.lora_B.weight"), up)]
         }
     }

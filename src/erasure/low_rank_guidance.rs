@@ -1,0 +1,165 @@
+//! Learning negative guidance by a low-rank adapter: what LECO trains.
+
+use super::Error;
+use super::leco_prompts::{LecoPrompt, Resolution};
+use super::negative_guidance::target;
+use super::partial_sampling::{PartialSample, PartialSampling};
+use crate::generator::Denoiser;
+use crate::torch::{Kind, Rng, Tensor, no_grad};
+use crate::training::{self, LentWeights, LowRankAdapter, MicroBatch, Objective};
+
+/// The adapter, what it is beside and what it is to learn.
+pub(super) struct LowRankGuidance<'a> {
+    /// A short name; part of the seed of every step.
+    pub name: &'static str,
+    pub model: &'a dyn Denoiser,
+    pub adapter: LowRankAdapter,
+    /// The weights beside which the adapter is, by name.
+    pub adapted: &'a [(String, Tensor)],
+    /// Their values without it.
+    pub frozen: &'a [Tensor],
+    pub lessons: Lessons,
+    pub sampling: PartialSampling,
+    /// Latents in a step, where a prompt does not say.
+    pub batch: i64,
+    /// What the prompts that stay count.
+    pub keep_weight: f64,
+    pub recipe: String,
+}
+
+/// Prompts with their hidden states, each `[1, tokens, width]`.
+pub(super) struct Lessons {
+    prompts: Vec<LecoPrompt>,
+    targets: Vec<Tensor>,
+    /// Neutral, positive and unconditional.
+    teachers: Vec<[Tensor; 3]>,
+    /// Of prompts that stay, `[n, tokens, width]`.
+    keep: Option<Tensor>,
+    empty: Tensor,
+    /// Channels, rows and columns of each prompt's latents.
+    shapes: Vec<[i64; 3]>,
+}
+
+impl Lessons {
+    /// Reads the prompts.
+    ///
+    /// # Errors
+    /// A resolution that the model cannot draw; libtorch's.
+    pub(super) fn read(
+        model: &dyn Denoiser,
+        prompts: Vec<LecoPrompt>,
+        keep: &[String],
+    ) -> Result<Self, Error> {
+        let (mut targets, mut teachers, mut shapes) = (Vec::new(), Vec::new(), Vec::new());
+        for prompt in &prompts {
+            targets.push(model.condition(&[&prompt.target])?);
+            let [neutral, positive] = [prompt.neutral(), prompt.positive()];
+            teachers.push([
+                model.condition(&[neutral])?,
+                model.condition(&[positive])?,
+                model.condition(&[&prompt.unconditional])?,
+            ]);
+            shapes.push(shape(model, prompt)?);
+        }
+        let keep = if keep.is_empty() {
+            None
+        } else {
+            Some(model.condition(&keep.iter().map(String::as_str).collect::<Vec<_>>())?)
+        };
+        Ok(Self { prompts, targets, teachers, keep, empty: model.condition(&[""])?, shapes })
+    }
+}
+
+/// Channels, rows and columns of a prompt's latents.
+fn shape(model: &dyn Denoiser, prompt: &LecoPrompt) -> Result<[i64; 3], Error> {
+    let [channels, height, width] = model.latent_shape();
+    let Some(resolution) = prompt.resolution else { return Ok([channels, height, width]) };
+    let sides = match resolution {
+        Resolution::Square(side) => [side, side],
+        Resolution::Sides(height, width) => [height, width],
+    };
+    let factor = model.card().side / height;
+    if sides.iter().any(|side| *side < 8 * factor || side % (8 * factor) != 0) {
+        return Err(Error::Task(format!(
+            "«{}» has the resolution {sides:?}; sides are multiples of {}",
+            prompt.target,
+            8 * factor
+        )));
+    }
+    Ok([channels, sides[0] / factor, sides[1] / factor])
+}
+
+impl Objective for LowRankGuidance<'_> {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn parameters(&self) -> Vec<(String, Tensor)> {
+        self.adapter.parameters()
+    }
+
+    fn fingerprint(&self) -> String {
+        self.recipe.clone()
+    }
+
+    fn loss(&mut self, _: u64, rng: &mut Rng, _: MicroBatch) -> Result<Tensor, training::Error> {
+        let lessons = &self.lessons;
+        let i = rng.below(lessons.prompts.len() as i64, &[1]).int64_value(&[0]) as usize;
+        let prompt = &lessons.prompts[i];
+        let n = prompt.batch_size.unwrap_or(self.batch).max(1);
+        let rows = |text: &Tensor| {
+            let [_, tokens, width] = [0, 1, 2].map(|axis| text.size()[axis]);
+            text.expand([n, tokens, width], false)
+        };
+        self.adapter.merge(prompt.multiplier);
+        let asked = rows(&lessons.targets[i]);
+        let negative = &lessons.teachers[i][2];
+        let sample = self.partial(lessons.shapes[i], &asked, negative, rng)?;
+        let [neutral, positive, unconditional] = &lessons.teachers[i];
+        let wanted = self.as_base(|| {
+            let of = |text: &Tensor| self.predict(&sample, &rows(text));
+            let (positive, unconditional) = (of(positive), of(unconditional));
+            let begin = if prompt.neutral() == prompt.unconditional {
+                unconditional.shallow_clone()
+            } else {
+                of(neutral)
+            };
+            target(&begin, &positive, &unconditional, prompt.eta())
+        });
+        let apart = |output: Tensor, wanted: Tensor| (output - wanted).square().mean(Kind::Float);
+        let mut loss = apart(self.predict(&sample, &asked), wanted) * prompt.weight;
+        if let Some(keep) = &lessons.keep {
+            let chosen = rng.below(keep.size()[0], &[n]).to_device(keep.device());
+            let asked = keep.index_select(0, &chosen);
+            let sample = self
+                .as_base(|| self.partial(self.model.latent_shape(), &asked, &lessons.empty, rng))?;
+            let wanted = self.as_base(|| self.predict(&sample, &asked));
+            loss += apart(self.predict(&sample, &asked), wanted) * self.keep_weight;
+        }
+        self.adapter.carry(&loss, prompt.multiplier)
+    }
+}
+
+impl LowRankGuidance<'_> {
+    /// Without the adapter and without gradients.
+    fn as_base<T>(&self, work: impl FnOnce() -> T) -> T {
+        let _base = LentWeights::pointing(self.adapted.iter().map(|(_, w)| w), self.frozen);
+        no_grad(work)
+    }
+
+    fn predict(&self, sample: &PartialSample, text: &Tensor) -> Tensor {
+        self.model.predict(&sample.latents, &sample.timesteps, text)
+    }
+
+    fn partial(
+        &self,
+        shape: [i64; 3],
+        text: &Tensor,
+        negative: &Tensor,
+        rng: &mut Rng,
+    ) -> Result<PartialSample, training::Error> {
+        self.sampling
+            .draw(self.model, shape, text, negative, rng)
+            .map_err(|error| training::Error::EarlyStopping(error.to_string()))
+    }
+}
