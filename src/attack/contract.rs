@@ -42,50 +42,64 @@ pub trait Attack: Configurable {
     ) -> Result<Vec<Arm>, Error>;
 }
 
-/// Counts the pictures that show the concept, of what the model draws now, and all that were looked
-/// at. Whoever judges is behind it.
-pub type Look<'a> = dyn Fn(&Model<'_>) -> Result<(usize, usize), String> + 'a;
+/// Counts the pictures that show the concept, of these as the model draws them now, and all that
+/// were looked at. Whoever judges is behind it.
+pub type Look<'a> = dyn Fn(&Model<'_>, &[ImageRequest]) -> Result<(usize, usize), String> + 'a;
 
 /// What an attack is shown, and which pictures tell whether the concept is back.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Exposure {
     /// Pictures of the concept, with their prompts; for a diffusion model.
     pub concept: Vec<(Picture, String)>,
     /// Pictures that have nothing to do with it, as many.
     pub unrelated: Vec<(Picture, String)>,
+    /// Pictures of the concept under a word that the model does not know in its place.
+    pub control: Vec<(Picture, String)>,
     /// A GAN's own pictures of the concept `[n, 3, size, size]`, about -1 to 1.
     pub samples: Option<Tensor>,
     /// Pictures that showed the concept before it was erased, at most [`LOOKS`].
     pub looks: Vec<ImageRequest>,
+    /// The same under the word that the model does not know.
+    pub control_looks: Vec<ImageRequest>,
 }
 
 /// Pictures that one look is at, at most.
 pub const LOOKS: usize = 100;
 
+/// A word that no model knows: it is in no dictionary, and shares no beginning with a word of one.
+const UNKNOWN_WORD: &str = "zuvqex";
+
 impl Exposure {
-    /// Of a diffusion model.
+    /// Of a diffusion model; `words` are those of the prompts that name the concept.
     pub fn of_prompts(
         concept: Vec<(Picture, String)>,
         unrelated: Vec<(Picture, String)>,
-        looks: Vec<ImageRequest>,
+        mut looks: Vec<ImageRequest>,
+        words: Option<&str>,
     ) -> Self {
-        Self { concept, unrelated, samples: None, looks: first(looks) }
+        looks.truncate(LOOKS);
+        let unnamed = |prompt: &str| {
+            let renamed = prompt.replace(words?, UNKNOWN_WORD);
+            (renamed != prompt).then_some(renamed)
+        };
+        let control =
+            concept.iter().map(|(picture, prompt)| Some((picture.clone(), unnamed(prompt)?)));
+        let control_looks = looks
+            .iter()
+            .map(|look| Some(ImageRequest { prompt: unnamed(&look.prompt)?, ..look.clone() }));
+        // Where one of the prompts does not name the concept, there is no other word for it.
+        let control = control.collect::<Option<Vec<_>>>().unwrap_or_default();
+        let control_looks: Vec<ImageRequest> =
+            control_looks.collect::<Option<Vec<_>>>().unwrap_or_default();
+        let control = if control_looks.is_empty() { Vec::new() } else { control };
+        Self { concept, unrelated, control, looks, control_looks, samples: None }
     }
 
     /// Of a GAN.
-    pub fn of_samples(samples: Tensor, looks: Vec<ImageRequest>) -> Self {
-        Self {
-            concept: Vec::new(),
-            unrelated: Vec::new(),
-            samples: Some(samples),
-            looks: first(looks),
-        }
+    pub fn of_samples(samples: Tensor, mut looks: Vec<ImageRequest>) -> Self {
+        looks.truncate(LOOKS);
+        Self { samples: Some(samples), looks, ..Self::default() }
     }
-}
-
-fn first(mut looks: Vec<ImageRequest>) -> Vec<ImageRequest> {
-    looks.truncate(LOOKS);
-    looks
 }
 
 /// What one form of an attack found.

@@ -1,16 +1,23 @@
 //! Attacks on erasures. One attack a file; it asks whoever judges through a closure, never by name.
 
 mod contract;
+mod gan_relearning;
 mod relearning;
 
 pub use contract::{Arm, Attack, Exposure, LOOKS, Look, Sighting};
-pub use relearning::Relearning;
+pub use gan_relearning::GanRelearning;
+pub use relearning::{Adapted, Relearning};
 
 use crate::settings::{Entry, given_over};
 
 /// Every attack by name.
-pub const ATTACKS: &[Entry<dyn Attack>] =
-    &[Entry { name: "relearning", read: |given| Ok(given_over(&Relearning::default(), given)?) }];
+pub const ATTACKS: &[Entry<dyn Attack>] = &[
+    Entry { name: "relearning", read: |given| Ok(given_over(&Relearning::default(), given)?) },
+    Entry {
+        name: "gan-relearning",
+        read: |given| Ok(given_over(&GanRelearning::default(), given)?),
+    },
+];
 
 /// Why an attack failed to run.
 #[derive(Debug, thiserror::Error)]

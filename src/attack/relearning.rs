@@ -1,42 +1,64 @@
-//! How soon a generator learns again what was taken out of it: it is trained on a few of the
-//! concept's pictures until half of the concept is back. What was only hidden comes back at once.
+//! How soon a diffusion model learns again what was taken out of it: it is fine-tuned on a few
+//! pictures, and at certain steps the concept's prompts are drawn. What was only hidden comes back
+//! at once.
+//!
+//! Three arms: `concept`, pictures of it under their prompts; `unrelated`, other pictures, after
+//! which it comes back by itself where an erasure is loose (2410.08074); and `control`, the floor:
+//! the concept's pictures under a word that the model never knew in the place of the concept's, and
+//! that word is drawn. A concept that is gone comes back no sooner than a new one is learned.
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{Arm, Attack, Error, Exposure, Look, Sighting};
-use crate::generator::{Model, ModelKind};
-use crate::settings::{Configurable, over};
+use crate::generator::{Denoiser, LatentDistribution, Model, ModelKind};
+use crate::pictures::Picture;
+use crate::settings::Configurable;
+use crate::torch::{Kind, Rng, Tensor};
 use crate::training::{
-    self, EarlyStopping, FixedImages, GanConfig, GanTraining, TrainConfig, train_gan_and_restore,
+    self, LentWeights, LowRankAdapter, MicroBatch, Objective, TrainConfig, train,
 };
 use crate::watch::Watch;
 
-/// How a concept is learned again.
+/// The attack with its settings.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Relearning {
-    /// Pictures of the concept that it learns from.
+    /// Pictures that each arm learns from.
     pub pictures: usize,
-    /// Steps at most.
-    pub steps: u64,
-    /// Steps from one look to the next.
-    pub every: u64,
-    /// Adam's learning rate, before it is corrected for the lazy penalties.
+    /// Steps at which is looked, in order; the last ends it.
+    pub checkpoints: Vec<u64>,
+    /// What moves.
+    pub adapter: Adapted,
+    /// The adapter's rank, which counts as its alpha too.
+    pub rank: i64,
+    /// Adam's learning rate.
     pub lr: f64,
-    /// The GAN training's settings.
-    #[serde(deserialize_with = "gan")]
-    pub gan: GanConfig,
+    /// Pictures in a step.
+    pub batch: i64,
+}
+
+/// What moves while a concept is learned again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Adapted {
+    /// A low-rank adapter on the attention.
+    Lora,
+    /// All of the denoiser.
+    Full,
 }
 
 impl Default for Relearning {
     fn default() -> Self {
-        Self { pictures: 16, steps: 60, every: 5, lr: 2e-3, gan: GanConfig::fine_tuning() }
+        Self {
+            pictures: 10,
+            checkpoints: vec![0, 5, 10, 20, 50, 100, 200],
+            adapter: Adapted::Lora,
+            rank: 4,
+            lr: 1e-4,
+            batch: 4,
+        }
     }
-}
-
-fn gan<'de, D: Deserializer<'de>>(from: D) -> Result<GanConfig, D::Error> {
-    over(&Relearning::default().gan, from)
 }
 
 impl Configurable for Relearning {
@@ -49,24 +71,27 @@ impl Configurable for Relearning {
     }
 
     fn check(&self) -> Result<(), String> {
-        if self.pictures < 1
-            || self.steps < 1
-            || self.every < 1
-            || self.lr.is_nan()
-            || self.lr <= 0.0
-        {
+        let rising = self.checkpoints.windows(2).all(|pair| pair[0] < pair[1]);
+        if !rising || self.checkpoints.last().is_none_or(|last| *last < 1) {
             return Err(format!(
-                "relearning has {} pictures, {} steps, a look every {} and lr {}; all are above 0",
-                self.pictures, self.steps, self.every, self.lr
+                "relearning's checkpoints are {:?}; they are steps that rise, 0 to the last",
+                self.checkpoints
             ));
         }
-        self.gan.check(self.steps).map_err(|why| format!("relearning's gan: {why}"))
+        let numbers = self.pictures < 1 || self.rank < 1 || self.batch < 1;
+        if numbers || !self.lr.is_finite() || self.lr <= 0.0 {
+            return Err(format!(
+                "relearning has {} pictures, rank {}, batch {} and lr {}; all are above 0",
+                self.pictures, self.rank, self.batch, self.lr
+            ));
+        }
+        Ok(())
     }
 }
 
 impl Attack for Relearning {
     fn model(&self) -> Option<ModelKind> {
-        Some(ModelKind::Gan)
+        Some(ModelKind::Diffusion)
     }
 
     fn pictures(&self) -> usize {
@@ -74,12 +99,7 @@ impl Attack for Relearning {
     }
 
     fn steps(&self, _: ModelKind) -> u64 {
-        self.steps
-    }
-
-    fn suits(&self, model: &Model<'_>) -> Result<(), String> {
-        let Model::Gan(model) = model else { return Ok(()) };
-        self.gan.fits(model.network().config().group)
+        self.checkpoints.last().copied().unwrap_or_default()
     }
 
     fn attack(
@@ -90,55 +110,134 @@ impl Attack for Relearning {
         seed: u64,
         watch: &mut dyn Watch,
     ) -> Result<Vec<Arm>, Error> {
-        let (Model::Gan(_), Some(pictures)) = (&model, &exposure.samples) else {
-            return Err(Error::Task("relearning was shown no pictures of a GAN".to_owned()));
+        let Model::Diffusion(denoiser) = &model else {
+            return Err(Error::Task("relearning attacks a diffusion model".to_owned()));
         };
-        let mut curve = Curve { model: &model, look, every: self.every, points: Vec::new() };
-        curve.look(0)?;
-        let Model::Gan(gan) = &model else { return Ok(Vec::new()) };
-        let real_images = FixedImages::new(pictures, gan.compute().device);
-        let config = TrainConfig::constant(self.steps, self.lr, seed);
-        let (generator, discriminator) = (gan.network(), gan.discriminator()?);
-        let training = GanTraining {
-            parameters: gan.parameters(),
-            early_stopping: Some(&mut curve),
-            ..GanTraining::between("relearning", generator, discriminator, &real_images, &self.gan)
+        let arms = [
+            ("concept", &exposure.concept, &exposure.looks),
+            ("unrelated", &exposure.unrelated, &exposure.looks),
+            ("control", &exposure.control, &exposure.control_looks),
+        ];
+        let given = arms.into_iter().filter(|(_, pictures, _)| !pictures.is_empty());
+        given
+            .map(|(name, pictures, requests)| {
+                let look = || look(&model, requests);
+                let curve = self.curve(&**denoiser, name, pictures, &look, seed, watch)?;
+                Ok(Arm { name: name.to_owned(), curve })
+            })
+            .collect()
+    }
+}
+
+type LookNow<'a> = dyn Fn() -> Result<(usize, usize), String> + 'a;
+
+impl Relearning {
+    /// Trains on the pictures, looks at the checkpoints and gives the weights back.
+    fn curve(
+        &self,
+        model: &dyn Denoiser,
+        name: &'static str,
+        pictures: &[(Picture, String)],
+        look: &LookNow<'_>,
+        seed: u64,
+        watch: &mut dyn Watch,
+    ) -> Result<Vec<Sighting>, Error> {
+        let weights = self.trained(model);
+        let lent = LentWeights::restoring(weights.iter().map(|(_, weight)| weight));
+        let originals = lent.originals();
+        let adapter =
+            || LowRankAdapter::new(&weights, originals, self.rank, self.rank as f64, seed);
+        let images: Vec<Picture> = pictures.iter().map(|(image, _)| image.clone()).collect();
+        let prompts: Vec<&str> = pictures.iter().map(|(_, prompt)| prompt.as_str()).collect();
+        let mut objective = Denoising {
+            name,
+            model,
+            clean: model.encode_pictures(&images)?,
+            texts: model.condition(&prompts)?,
+            adapter: (self.adapter == Adapted::Lora).then(adapter),
+            weights: &weights,
+            batch: self.batch,
+            checkpoints: &self.checkpoints,
+            look,
+            curve: Vec::new(),
         };
-        train_gan_and_restore(training, &config, gan.compute(), None, watch)?;
-        Ok(vec![Arm { name: "concept".to_owned(), curve: curve.points }])
+        let config = TrainConfig::constant(self.steps(ModelKind::Diffusion), self.lr, seed);
+        train(&mut objective, &config, model.compute(), None, watch)?;
+        objective.look(config.steps)?;
+        Ok(objective.curve)
+    }
+
+    fn trained(&self, model: &dyn Denoiser) -> Vec<(String, Tensor)> {
+        let mut all = model.denoiser_parameters();
+        if self.adapter == Adapted::Lora {
+            all.retain(|(name, weight)| {
+                let attention = name.contains(".attn1.") || name.contains(".attn2.");
+                attention && name.ends_with(".weight") && weight.dim() == 2
+            });
+        }
+        all
     }
 }
 
-/// What is looked for.
-const HALF: f64 = 0.5;
-
-/// Looks now and then how much is back.
-struct Curve<'a, 'm> {
-    model: &'a Model<'m>,
-    look: &'a Look<'a>,
-    every: u64,
-    points: Vec<Sighting>,
+/// Denoising of a few pictures under their prompts (Ho et al. 2020, equation 14).
+struct Denoising<'a> {
+    name: &'static str,
+    model: &'a dyn Denoiser,
+    clean: LatentDistribution,
+    /// `[pictures, tokens, width]`.
+    texts: Tensor,
+    adapter: Option<LowRankAdapter>,
+    weights: &'a [(String, Tensor)],
+    batch: i64,
+    checkpoints: &'a [u64],
+    look: &'a LookNow<'a>,
+    curve: Vec<Sighting>,
 }
 
-impl Curve<'_, '_> {
-    fn look(&mut self, step: u64) -> Result<Sighting, training::Error> {
-        let (hits, n) = (self.look)(self.model).map_err(training::Error::EarlyStopping)?;
-        let sighting = Sighting { step, hits, n };
-        self.points.push(sighting);
-        Ok(sighting)
+impl Denoising<'_> {
+    /// Looks at what the model draws after `step` steps, where that is a checkpoint.
+    fn look(&mut self, step: u64) -> Result<(), training::Error> {
+        let seen = self.curve.last().is_some_and(|last| last.step == step);
+        if let Some(adapter) = &self.adapter {
+            adapter.merge(1.0);
+        }
+        if self.checkpoints.contains(&step) && !seen {
+            let (hits, n) = (self.look)().map_err(training::Error::EarlyStopping)?;
+            self.curve.push(Sighting { step, hits, n });
+        }
+        Ok(())
     }
 }
 
-impl EarlyStopping for Curve<'_, '_> {
-    fn every(&self) -> u64 {
-        self.every
+impl Objective for Denoising<'_> {
+    fn name(&self) -> &'static str {
+        self.name
     }
 
-    fn evaluate(&mut self, step: u64) -> Result<Option<f64>, training::Error> {
-        Ok(Some(self.look(step)?.share()))
+    fn parameters(&self) -> Vec<(String, Tensor)> {
+        match &self.adapter {
+            Some(adapter) => adapter.parameters(),
+            None => self.weights.iter().map(|(n, w)| (n.clone(), w.shallow_clone())).collect(),
+        }
     }
 
-    fn target(&self) -> f64 {
-        HALF
+    fn loss(&mut self, step: u64, rng: &mut Rng, _: MicroBatch) -> Result<Tensor, training::Error> {
+        self.look(step)?;
+        let schedule = self.model.schedule();
+        let rows = rng.below(self.texts.size()[0], &[self.batch]).to_device(self.texts.device());
+        let of = |whole: &Tensor| whole.index_select(0, &rows);
+        let mean = of(&self.clean.mean);
+        let mut normal = || rng.normal(&mean.size()).to_device(mean.device());
+        let clean = &mean + of(&self.clean.deviation) * normal();
+        let noise = normal();
+        let timesteps = rng.below(schedule.steps(), &[self.batch]).to_device(mean.device());
+        let noisy = schedule.add_noise(&clean, &noise, &timesteps);
+        let output = self.model.predict(&noisy, &timesteps, &of(&self.texts));
+        let target = schedule.target(&clean, &noise, &timesteps);
+        let loss = (output - target).square().mean(Kind::Float);
+        match &self.adapter {
+            Some(adapter) => adapter.carry(&loss, 1.0),
+            None => Ok(loss),
+        }
     }
 }

@@ -26,7 +26,7 @@ const RENAMED: &[(&str, &str)] = &[
     ("measure.latents", "latents.n"),
     ("measure.retrained", "latents.retrained"),
     ("measure.batch", "draw.batch"),
-    ("measure.relearn", "an [[attack]] with name = \"relearning\""),
+    ("measure.relearn", "an [[attack]] with name = \"gan-relearning\""),
     ("measure", "[latents] and [judge]"),
     ("classes.styles", "latents.styles"),
     ("classes.objects", "latents.objects"),

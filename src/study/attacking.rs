@@ -7,7 +7,7 @@ use super::protocol::{Cell, Protocol, Run};
 use super::session::{Session, drawn};
 use crate::attack::{Arm, Exposure, Sighting};
 use crate::files::write_json;
-use crate::generator::Model;
+use crate::generator::{ImageRequest, Model};
 use crate::measure::{Better, Estimate, Measure, Score, Subject, Unit};
 use crate::pipeline::AttackSetting;
 use crate::run::Error;
@@ -151,9 +151,9 @@ impl<P: Protocol> Study<'_, P> {
     ) -> Result<Vec<Arm>, Error> {
         let about = &self.protocol.targets()[cell.target];
         let at_once = session.at_once();
-        let look = |model: &Model<'_>| {
+        let look = |model: &Model<'_>, requests: &[ImageRequest]| {
             let count = || -> Result<(usize, usize), Error> {
-                let pictures = drawn(model.generator(), &exposure.looks, at_once)?;
+                let pictures = drawn(model.generator(), requests, at_once)?;
                 Ok((self.protocol.shown(cell.target, &pictures)?, pictures.len()))
             };
             count().map_err(|error| error.to_string())

@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use super::grids::of_classes;
-use super::protocol::{Cell, Judges, Protocol, Run, Target};
+use super::protocol::{Cell, Judges, Protocol, Run};
 use super::reference_judge::ReferenceJudge;
 use super::session::Session;
+use super::target::Target;
 use super::training_images::{CLASS_SEED, in_turn, numbers, read};
 use crate::attack::Exposure;
 use crate::erasure::{Needs, Pair, TrainingImages};
@@ -352,7 +353,7 @@ impl Protocol for Classes<'_> {
         let prompts: Vec<String> = about.pairs.iter().map(|pair| pair.forget.clone()).collect();
         let concept = in_turn(images.forget, &prompts, pictures);
         let unrelated = in_turn(images.remain, &about.keep, pictures);
-        Ok(Exposure::of_prompts(concept, unrelated, looks))
+        Ok(about.exposure(concept, unrelated, looks, run.watch))
     }
 
     fn shown(&self, target: usize, pictures: &[Picture]) -> Result<usize, Error> {

@@ -1,8 +1,9 @@
 //! One erasure: a target by a method, from what there is to learn from to its edit.
 
 use super::Study;
-use super::protocol::{Protocol, Run, Target};
+use super::protocol::{Protocol, Run};
 use super::session::Session;
+use super::target::Target;
 use crate::erasure::{Context, Feedback, Task};
 use crate::measure::{Better, Estimate, Measure, Score, Subject, Unit};
 use crate::pipeline::MethodSetting;

@@ -8,8 +8,8 @@ use serde::Serialize;
 use super::classes::{self, to_learn_from};
 use super::evaluator::{LOOK, samples};
 use super::prompts::{check_images, requests};
-use super::protocol::Target;
 use super::session::{Session, drawn};
+use super::target::Target;
 use super::{latents, prompts};
 use crate::erasure::{
     Context, Error as ErasureError, Evaluator, Feedback, Method, Progress, PromptedImage, Task,

@@ -19,6 +19,7 @@ mod protocol;
 mod reference_judge;
 mod samples;
 mod session;
+mod target;
 mod training_images;
 
 use std::path::{Path, PathBuf};

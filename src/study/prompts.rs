@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use super::detectors::{DetectorReport, detectors, measured};
 use super::grids::of_prompts;
 use super::prompt_key::{PromptKey, role_name};
-use super::protocol::{Cell, Judges, Protocol, Run, Target};
+use super::protocol::{Cell, Judges, Protocol, Run};
 use super::session::Session;
+use super::target::Target;
 use super::training_images::{PROMPT_SEED, captioned, in_turn, read};
 use crate::attack::Exposure;
 use crate::erasure::{Needs, TrainingImages};
@@ -388,7 +389,7 @@ impl Protocol for Prompts<'_> {
         let prompts: Vec<String> = about.pairs.iter().map(|pair| pair.forget.clone()).collect();
         let concept = in_turn(images.forget, &prompts, pictures);
         let unrelated = in_turn(images.remain, &about.keep, pictures);
-        Ok(Exposure::of_prompts(concept, unrelated, looks))
+        Ok(about.exposure(concept, unrelated, looks, run.watch))
     }
 
     fn shown(&self, _: usize, pictures: &[Picture]) -> Result<usize, Error> {

@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 use super::detectors::DetectorReport;
 use super::reference_judge::JudgeReport;
 use super::session::Session;
+use super::target::Target;
 use crate::attack::Exposure;
-use crate::erasure::{Evaluator, Needs, Pair, TrainingImages};
+use crate::erasure::{Evaluator, Needs, TrainingImages};
 use crate::generator::ImageRequest;
 use crate::judge::FeatureCard;
 use crate::measure::{Became, Estimate, Score};
@@ -18,29 +19,6 @@ use crate::run::Error;
 use crate::run::folder::RunFolder;
 use crate::run::judging::PictureKey;
 use crate::watch::Watch;
-
-/// What is to be forgotten, as methods are told.
-#[derive(Debug, Clone)]
-pub(super) struct Target {
-    /// For messages, tables and records: `style:Mosaic`.
-    pub concept: String,
-    /// Prompts of it, each with what it is to become.
-    pub pairs: Vec<Pair>,
-    /// Prompts whose pictures are to stay.
-    pub keep: Vec<String>,
-}
-
-impl Target {
-    /// In names of files.
-    pub(super) fn stem(&self) -> String {
-        self.concept.replace([':', ' ', '/'], "-")
-    }
-
-    /// Without its domain.
-    pub(super) fn title(&self) -> &str {
-        self.concept.split_once(':').map_or(self.concept.as_str(), |(_, name)| name)
-    }
-}
 
 /// A GAN's labelled samples, by seed.
 pub(super) struct LabelledSamples<'s> {

@@ -21,7 +21,7 @@ n = 20
 [judge]
 compare = 1
 [[attack]]
-name = "relearning"
+name = "gan-relearning"
 pictures = 4
 steps = 2
 every = 1

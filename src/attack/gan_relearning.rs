@@ -1,0 +1,152 @@
+//! How soon a generator learns again what was taken out of it: it is trained on a few of the
+//! concept's pictures until half of the concept is back. What was only hidden comes back at once.
+
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
+
+use super::{Arm, Attack, Error, Exposure, Look, Sighting};
+use crate::generator::{ImageRequest, Model, ModelKind};
+use crate::settings::{Configurable, over};
+use crate::training::{
+    self, EarlyStopping, FixedImages, GanConfig, GanTraining, TrainConfig, train_gan_and_restore,
+};
+use crate::watch::Watch;
+
+/// How a concept is learned again.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct GanRelearning {
+    /// Pictures of the concept that it learns from.
+    pub pictures: usize,
+    /// Steps at most.
+    pub steps: u64,
+    /// Steps from one look to the next.
+    pub every: u64,
+    /// Adam's learning rate, before it is corrected for the lazy penalties.
+    pub lr: f64,
+    /// The GAN training's settings.
+    #[serde(deserialize_with = "gan")]
+    pub gan: GanConfig,
+}
+
+impl Default for GanRelearning {
+    fn default() -> Self {
+        Self { pictures: 16, steps: 60, every: 5, lr: 2e-3, gan: GanConfig::fine_tuning() }
+    }
+}
+
+fn gan<'de, D: Deserializer<'de>>(from: D) -> Result<GanConfig, D::Error> {
+    over(&GanRelearning::default().gan, from)
+}
+
+impl Configurable for GanRelearning {
+    fn name(&self) -> &'static str {
+        "gan-relearning"
+    }
+
+    fn settings(&self) -> Value {
+        serde_json::json!(self)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if self.pictures < 1
+            || self.steps < 1
+            || self.every < 1
+            || self.lr.is_nan()
+            || self.lr <= 0.0
+        {
+            return Err(format!(
+                "gan-relearning has {} pictures, {} steps, a look every {} and lr {}; all are above 0",
+                self.pictures, self.steps, self.every, self.lr
+            ));
+        }
+        self.gan.check(self.steps).map_err(|why| format!("gan-relearning's gan: {why}"))
+    }
+}
+
+impl Attack for GanRelearning {
+    fn model(&self) -> Option<ModelKind> {
+        Some(ModelKind::Gan)
+    }
+
+    fn pictures(&self) -> usize {
+        self.pictures
+    }
+
+    fn steps(&self, _: ModelKind) -> u64 {
+        self.steps
+    }
+
+    fn suits(&self, model: &Model<'_>) -> Result<(), String> {
+        let Model::Gan(model) = model else { return Ok(()) };
+        self.gan.fits(model.network().config().group)
+    }
+
+    fn attack(
+        &self,
+        model: Model<'_>,
+        exposure: &Exposure,
+        look: &Look<'_>,
+        seed: u64,
+        watch: &mut dyn Watch,
+    ) -> Result<Vec<Arm>, Error> {
+        let (Model::Gan(_), Some(pictures)) = (&model, &exposure.samples) else {
+            return Err(Error::Task("gan-relearning was shown no pictures of a GAN".to_owned()));
+        };
+        let mut curve = Curve {
+            model: &model,
+            look,
+            requests: &exposure.looks,
+            every: self.every,
+            points: Vec::new(),
+        };
+        curve.look(0)?;
+        let Model::Gan(gan) = &model else { return Ok(Vec::new()) };
+        let real_images = FixedImages::new(pictures, gan.compute().device);
+        let config = TrainConfig::constant(self.steps, self.lr, seed);
+        let (generator, discriminator) = (gan.network(), gan.discriminator()?);
+        let training = GanTraining {
+            parameters: gan.parameters(),
+            early_stopping: Some(&mut curve),
+            ..GanTraining::between("relearning", generator, discriminator, &real_images, &self.gan)
+        };
+        train_gan_and_restore(training, &config, gan.compute(), None, watch)?;
+        Ok(vec![Arm { name: "concept".to_owned(), curve: curve.points }])
+    }
+}
+
+/// What is looked for.
+const HALF: f64 = 0.5;
+
+/// Looks now and then how much is back.
+struct Curve<'a, 'm> {
+    model: &'a Model<'m>,
+    look: &'a Look<'a>,
+    requests: &'a [ImageRequest],
+    every: u64,
+    points: Vec<Sighting>,
+}
+
+impl Curve<'_, '_> {
+    fn look(&mut self, step: u64) -> Result<Sighting, training::Error> {
+        let (hits, n) =
+            (self.look)(self.model, self.requests).map_err(training::Error::EarlyStopping)?;
+        let sighting = Sighting { step, hits, n };
+        self.points.push(sighting);
+        Ok(sighting)
+    }
+}
+
+impl EarlyStopping for Curve<'_, '_> {
+    fn every(&self) -> u64 {
+        self.every
+    }
+
+    fn evaluate(&mut self, step: u64) -> Result<Option<f64>, training::Error> {
+        Ok(Some(self.look(step)?.share()))
+    }
+
+    fn target(&self) -> f64 {
+        HALF
+    }
+}
