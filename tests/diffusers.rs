@@ -169,6 +169,72 @@ fn python_draws_the_same_with_what_is_exported() {
     assert!(found["lora"].as_i64().is_none_or(|apart| apart <= 2));
 }
 
+/// What UCE and ESD changed, and LECO's `LoRA`, by the files that `unsee erase` wrote.
+#[test]
+fn python_draws_the_same_with_what_methods_changed() {
+    let Some(python) = python() else {
+        println!("skipped: no Python with diffusers; set UNSEE_PYTHON to one");
+        return;
+    };
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let miniature = root.join("models/miniature");
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let unsee = |args: &[&str]| {
+        let mut command = Command::cargo_bin("unsee").unwrap();
+        command.args(args).args(["-q", "--device", "cpu", "--precision", "f32"]);
+        command
+    };
+    let methods = [
+        ("uce", vec![]),
+        ("esd", vec!["method.steps=8", "method.sampling_steps=4", "method.lr=3e-3"]),
+        (
+            "leco",
+            vec![
+                "method.steps=8",
+                "method.sampling_steps=4",
+                "method.network=c3lier",
+                "method.lr=1e-2",
+            ],
+        ),
+    ];
+    let edits: Vec<PathBuf> = methods
+        .iter()
+        .map(|(method, settings)| {
+            let mut command = unsee(&["erase", "--forget", "style:Mosaic", "--method", method]);
+            for setting in settings {
+                command.args(["--set", setting]);
+            }
+            command.arg("--out").arg(at(method)).assert().success();
+            let edit = at(method).join(format!("edits/style-Mosaic-{method}.safetensors"));
+            let mut command = unsee(&["generate", "A Cat image in Mosaic style.", "--seeds", "3"]);
+            command.args(["--steps", "5", "--guidance", "2", "--model", "miniature"]);
+            let drawn = command.arg("--edit").arg(&edit).arg("--out").arg(at("drawn").join(method));
+            drawn.assert().success();
+            edit
+        })
+        .collect();
+    let theirs = at("theirs");
+    fs_err::create_dir_all(&theirs).unwrap();
+    let mut script = Process::new(python);
+    script.arg(root.join("tests/golden/erased.py")).args([&miniature, &theirs]).args(&edits);
+    let output = script.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let difference = |a: &Path, b: &Path| {
+        let (a, b) = (Picture::open(a).unwrap(), Picture::open(b).unwrap());
+        a.rgb.iter().zip(&b.rgb).map(|(a, b)| a.abs_diff(*b)).max().unwrap()
+    };
+    for (method, _) in methods {
+        let named = theirs.join(format!("style-Mosaic-{method}.png"));
+        let ours = fs_err::read_dir(at("drawn").join(method)).unwrap().map(|e| e.unwrap().path());
+        let ours = ours.into_iter().find(|path| path.extension().is_some_and(|end| end == "png"));
+        let (apart, shows) =
+            (difference(&ours.unwrap(), &named), difference(&theirs.join("base.png"), &named));
+        println!("{method}: at most {apart}/255 from diffusers', {shows}/255 from the base's");
+        assert!(apart <= 2 && shows > 20, "{method}: {apart} and {shows}");
+    }
+}
+
 /// A `StyleGAN2` that was NVIDIA's is read by `torch.load`, which executes nothing either.
 #[test]
 fn python_reads_the_checkpoints_that_are_written() {
