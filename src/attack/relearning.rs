@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{Arm, Attack, Error, Exposure, Look, Sighting};
-use crate::generator::{Denoiser, LatentDistribution, Model, ModelKind};
+use crate::generator::{Component, Conditioning, Denoiser, LatentDistribution, Model, ModelKind};
 use crate::pictures::Picture;
 use crate::settings::Configurable;
 use crate::torch::{Kind, Rng, Tensor};
@@ -168,7 +168,7 @@ impl Relearning {
     }
 
     fn trained(&self, model: &dyn Denoiser) -> Vec<(String, Tensor)> {
-        let mut all = model.denoiser_parameters();
+        let mut all = model.parameters(Component::Unet);
         if self.adapter == Adapted::Lora {
             all.retain(|(name, weight)| {
                 let attention = name.contains(".attn1.") || name.contains(".attn2.");
@@ -185,7 +185,7 @@ struct Denoising<'a> {
     model: &'a dyn Denoiser,
     clean: LatentDistribution,
     /// `[pictures, tokens, width]`.
-    texts: Tensor,
+    texts: Conditioning,
     adapter: Option<LowRankAdapter>,
     weights: &'a [(String, Tensor)],
     batch: i64,
@@ -224,7 +224,9 @@ impl Objective for Denoising<'_> {
     fn loss(&mut self, step: u64, rng: &mut Rng, _: MicroBatch) -> Result<Tensor, training::Error> {
         self.look(step)?;
         let schedule = self.model.schedule();
-        let rows = rng.below(self.texts.size()[0], &[self.batch]).to_device(self.texts.device());
+        let rows = rng
+            .below(self.texts.count(), &[self.batch])
+            .to_device(self.model.compute().device.tch());
         let of = |whole: &Tensor| whole.index_select(0, &rows);
         let mean = of(&self.clean.mean);
         let mut normal = || rng.normal(&mean.size()).to_device(mean.device());
@@ -232,7 +234,7 @@ impl Objective for Denoising<'_> {
         let noise = normal();
         let timesteps = rng.below(schedule.steps(), &[self.batch]).to_device(mean.device());
         let noisy = schedule.add_noise(&clean, &noise, &timesteps);
-        let output = self.model.predict(&noisy, &timesteps, &of(&self.texts));
+        let output = self.model.predict(&noisy, &timesteps, &self.texts.select(&rows));
         let target = schedule.target(&clean, &noise, &timesteps);
         let loss = (output - target).square().mean(Kind::Float);
         match &self.adapter {

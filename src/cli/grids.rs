@@ -6,12 +6,14 @@ use clap::Args;
 
 use super::bars::Bars;
 use super::{Common, output};
+use crate::command::benchmark_grid::{are_runs, benchmark};
 use crate::command::layouts::{GridRequest, Rows, canvas_folder, canvas_sheet, compare};
 use crate::pictures::Picture;
 
 #[derive(Debug, Args)]
 pub(super) struct GridArgs {
-    /// Folders of pictures; several are compared row by row, one is laid out by --rows
+    /// Folders of pictures: several are compared row by row, one is laid out by --rows. Or
+    /// folders of finished runs: targets × methods are rows, with their numbers
     #[arg(required = true)]
     folders: Vec<PathBuf>,
     /// The picture to write
@@ -56,7 +58,13 @@ pub(super) fn grid(args: GridArgs, common: &Common) -> anyhow::Result<()> {
         show_sensitive: args.show_sensitive,
     };
     Picture::may_be_written(&args.out)?;
-    compare(&request, &mut Bars::new(common.quiet))?.save_as(&args.out)?;
+    let mut bars = Bars::new(common.quiet);
+    let sheet = if are_runs(&request.folders) {
+        benchmark(&request, &mut bars)?
+    } else {
+        compare(&request, &mut bars)?
+    };
+    sheet.save_as(&args.out)?;
     say(&args.out, common)
 }
 

@@ -10,7 +10,7 @@ use super::bars::span;
 use crate::command::unprompted::UnpromptedReport;
 use crate::measure::{BASE, Became, Estimate, JudgeAccuracy, Score};
 use crate::run::record::Ending;
-use crate::study::{CurvePoint, JudgeReport, Judges, Relearned, Report};
+use crate::study::{CurvePoint, JudgeReport, Judges, Relearned, Report, Results};
 
 /// The first thing that could not be printed.
 static LOST: std::sync::Mutex<Option<std::io::Error>> = std::sync::Mutex::new(None);
@@ -212,10 +212,10 @@ pub(super) fn agreement(agreement: &[JudgeAccuracy]) {
 
 /// Everything that a study ends with.
 pub(super) fn report(report: &Report) {
-    scores(&report.scores);
-    report.became.iter().for_each(became);
-    report.curves.iter().for_each(curve);
-    let judges = &report.judges;
+    let Results { judges, scores: numbers, became: changed, curves, .. } = &report.results;
+    scores(numbers);
+    changed.iter().for_each(became);
+    curves.iter().for_each(curve);
     if let Some(labeller) = &judges.labeller {
         let path = labeller.card.path.display();
         line(&format!("labels to learn from by {path} ({})", short(&labeller.card.hash)));

@@ -209,8 +209,12 @@ fn pictures_of(folder: &Path, only: &[String], watch: &mut dyn Watch) -> Result<
 /// The picture of this name among a folder's.
 fn open(folder: &Path, stems: &[Stem], name: &str, show_sensitive: bool) -> Result<Picture, Error> {
     let found = stems.iter().find(|stem| stem.name() == name);
-    let path =
-        found.ok_or_else(|| crate::pictures::Error::Missing(folder.join(name)))?.file.as_path();
+    let missing = || crate::pictures::Error::Missing(folder.join(name));
+    shown(&found.ok_or_else(missing)?.file, show_sensitive)
+}
+
+/// A picture as it may be shown: blurred where a study called it sensitive.
+pub(super) fn shown(path: &Path, show_sensitive: bool) -> Result<Picture, Error> {
     let picture = Picture::open(path)?;
     Ok(if !show_sensitive && is_sensitive(path) { picture.blurred() } else { picture })
 }

@@ -1,5 +1,6 @@
 //! What each verb of the command line does, beside `run` and `erase`, which are studies.
 
+pub mod benchmark_grid;
 pub mod checkup;
 pub mod configurations;
 pub mod diff;

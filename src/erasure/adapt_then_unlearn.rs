@@ -211,6 +211,7 @@ impl Method for AdaptThenUnlearn {
         Cost {
             steps: self.steps,
             batch: self.gan.batch,
+            cycle: self.gan.cycle(),
             evaluations: self.effective().stop.evaluations(self.steps),
             shared: Some(self.effective().adapt.cost()),
             ..Cost::default()

@@ -38,7 +38,7 @@ impl TokenPairs {
                 pair.forget, pair.anchor
             )));
         };
-        let states = model.condition(&[&pair.forget, &pair.anchor])?;
+        let states = model.condition(&[&pair.forget, &pair.anchor])?.states;
         let length = states.size()[1];
         let all = places.aligned(length);
         let chosen = match tokens {

@@ -2,7 +2,7 @@
 //! autoencoder's moments of the pictures and the embeddings of the prompts.
 
 use super::{Error, PromptedImage, Task};
-use crate::generator::{Denoiser, LatentDistribution};
+use crate::generator::{Conditioning, Denoiser, LatentDistribution};
 use crate::pictures::Picture;
 use crate::torch::{Rng, Tensor, seed_from};
 
@@ -50,12 +50,12 @@ impl EncodedImages {
     }
 }
 
-/// Texts of the task, `[n, tokens, width]`.
+/// The prompts of the task, a row each.
 pub(super) struct EncodedPrompts {
-    pub forget: Tensor,
-    pub anchor: Tensor,
-    pub remain: Option<Tensor>,
-    pub empty: Tensor,
+    pub forget: Conditioning,
+    pub anchor: Conditioning,
+    pub remain: Option<Conditioning>,
+    pub empty: Conditioning,
 }
 
 impl EncodedPrompts {

@@ -90,6 +90,7 @@ impl Method for Extrapolation {
         let looks = self.strengths.len() as u64;
         Cost {
             batch: self.adapt.gan.batch,
+            cycle: self.adapt.gan.cycle(),
             evaluations: if looks < 2 { 0 } else { looks },
             shared: Some(self.adapt.cost()),
             ..Cost::default()

@@ -211,6 +211,7 @@ impl Method for Leco {
         let (base, recipe) = (model.card().hash.clone(), task.recipe(self));
         let mut spec = modelspec(model.card(), "/lora", "https://github.com/kohya-ss/sd-scripts");
         spec.extend(metadata);
-        Ok(Edit { base, recipe, tensors: tensors.collect(), metadata: spec, factors })
+        let tensors = tensors.collect();
+        Ok(Edit { base, recipe, tensors, metadata: spec, factors, ..Edit::default() })
     }
 }

@@ -4,7 +4,7 @@ use super::Error;
 use super::leco_prompts::{LecoPrompt, Resolution};
 use super::negative_guidance::target;
 use super::partial_sampling::{PartialSample, PartialSampling};
-use crate::generator::Denoiser;
+use crate::generator::{Conditioning, Denoiser};
 use crate::torch::{Kind, Rng, Tensor, no_grad};
 use crate::training::{self, LentWeights, LowRankAdapter, MicroBatch, Objective};
 
@@ -27,15 +27,15 @@ pub(super) struct LowRankGuidance<'a> {
     pub recipe: String,
 }
 
-/// Prompts with their hidden states, each `[1, tokens, width]`.
+/// Prompts and what the text encoder reads in them, a row each.
 pub(super) struct Lessons {
     prompts: Vec<LecoPrompt>,
-    targets: Vec<Tensor>,
+    targets: Vec<Conditioning>,
     /// Neutral, positive and unconditional.
-    teachers: Vec<[Tensor; 3]>,
-    /// Of prompts that stay, `[n, tokens, width]`.
-    keep: Option<Tensor>,
-    empty: Tensor,
+    teachers: Vec<[Conditioning; 3]>,
+    /// Prompts that stay.
+    keep: Option<Conditioning>,
+    empty: Conditioning,
     /// Channels, rows and columns of each prompt's latents.
     shapes: Vec<[i64; 3]>,
 }
@@ -107,17 +107,13 @@ impl Objective for LowRankGuidance<'_> {
         let i = rng.below(lessons.prompts.len() as i64, &[1]).int64_value(&[0]) as usize;
         let prompt = &lessons.prompts[i];
         let n = prompt.batch_size.unwrap_or(self.batch).max(1);
-        let rows = |text: &Tensor| {
-            let [_, tokens, width] = [0, 1, 2].map(|axis| text.size()[axis]);
-            text.expand([n, tokens, width], false)
-        };
         self.adapter.merge(prompt.multiplier);
-        let asked = rows(&lessons.targets[i]);
+        let asked = lessons.targets[i].repeat(n);
         let negative = &lessons.teachers[i][2];
         let sample = self.partial(lessons.shapes[i], &asked, negative, rng)?;
         let [neutral, positive, unconditional] = &lessons.teachers[i];
         let wanted = self.as_base(|| {
-            let of = |text: &Tensor| self.predict(&sample, &rows(text));
+            let of = |text: &Conditioning| self.predict(&sample, &text.repeat(n));
             let (positive, unconditional) = (of(positive), of(unconditional));
             let begin = if prompt.neutral() == prompt.unconditional {
                 unconditional.shallow_clone()
@@ -129,8 +125,8 @@ impl Objective for LowRankGuidance<'_> {
         let apart = |output: Tensor, wanted: Tensor| (output - wanted).square().mean(Kind::Float);
         let mut loss = apart(self.predict(&sample, &asked), wanted) * prompt.weight;
         if let Some(keep) = &lessons.keep {
-            let chosen = rng.below(keep.size()[0], &[n]).to_device(keep.device());
-            let asked = keep.index_select(0, &chosen);
+            let chosen = rng.below(keep.count(), &[n]).to_device(sample.latents.device());
+            let asked = keep.select(&chosen);
             let sample = self
                 .as_base(|| self.partial(self.model.latent_shape(), &asked, &lessons.empty, rng))?;
             let wanted = self.as_base(|| self.predict(&sample, &asked));
@@ -147,15 +143,15 @@ impl LowRankGuidance<'_> {
         no_grad(work)
     }
 
-    fn predict(&self, sample: &PartialSample, text: &Tensor) -> Tensor {
+    fn predict(&self, sample: &PartialSample, text: &Conditioning) -> Tensor {
         self.model.predict(&sample.latents, &sample.timesteps, text)
     }
 
     fn partial(
         &self,
         shape: [i64; 3],
-        text: &Tensor,
-        negative: &Tensor,
+        text: &Conditioning,
+        negative: &Conditioning,
         rng: &mut Rng,
     ) -> Result<PartialSample, training::Error> {
         self.sampling

@@ -81,6 +81,8 @@ pub struct Cost {
     pub steps: u64,
     /// Pictures in a step.
     pub batch: i64,
+    /// Steps after which what they cost begins anew; 0 where all are alike.
+    pub cycle: u64,
     /// Passes over each picture of the concept before the first step.
     pub passes: u64,
     /// Looks on the way at how far it has come, at most.

@@ -1,11 +1,11 @@
 //! Learning to predict away from a concept: what ESD trains weights by and LECO a `LoRA`.
 
 use super::partial_sampling::PartialSampling;
-use crate::generator::Denoiser;
+use crate::generator::{Conditioning, Denoiser};
 use crate::torch::{Kind, Rng, Tensor, no_grad};
 use crate::training::{self, LentWeights, MicroBatch, Objective};
 
-/// Learns to predict away from the concept. Texts are `[pairs, tokens, width]`.
+/// Learns to predict away from the concept. What prompts say has a row a pair.
 pub(super) struct NegativeGuidance<'a> {
     /// A short name; part of the seed of every step.
     pub name: &'static str,
@@ -19,11 +19,11 @@ pub(super) struct NegativeGuidance<'a> {
     pub model: &'a dyn Denoiser,
     pub trained: &'a [(String, Tensor)],
     pub frozen: &'a [Tensor],
-    pub concept: Tensor,
-    pub begin: Tensor,
+    pub concept: Conditioning,
+    pub begin: Conditioning,
     /// What the network is asked while it learns: the concept, or the carrier.
-    pub asked: Tensor,
-    pub empty: Tensor,
+    pub asked: Conditioning,
+    pub empty: Conditioning,
     pub recipe: String,
 }
 
@@ -46,8 +46,8 @@ impl Objective for NegativeGuidance<'_> {
 
     fn loss(&mut self, _: u64, rng: &mut Rng, part: MicroBatch) -> Result<Tensor, training::Error> {
         let (model, n) = (self.model, self.batch);
-        let pairs = rng.below(self.concept.size()[0], &[n]).to_device(self.concept.device());
-        let of = |texts: &Tensor| texts.index_select(0, &pairs);
+        let pairs = rng.below(self.concept.count(), &[n]).to_device(model.compute().device.tch());
+        let of = |texts: &Conditioning| texts.select(&pairs);
         let (concept, begin, asked) = (of(&self.concept), of(&self.begin), of(&self.asked));
         let as_base = || LentWeights::pointing(self.trained.iter().map(|(_, w)| w), self.frozen);
         let base = self.of_base.then(as_base);
@@ -56,14 +56,14 @@ impl Objective for NegativeGuidance<'_> {
         let sample = sample.map_err(|error| training::Error::EarlyStopping(error.to_string()))?;
         let rows = part.rows(n);
         let (from, len) = (rows.start, rows.end - rows.start);
-        let mine = |whole: &Tensor| whole.narrow(0, from, len);
-        let (z, t) = (mine(&sample.latents), mine(&sample.timesteps));
+        let mine = |whole: &Conditioning| whole.narrow(from, len);
+        let (z, t) = (sample.latents.narrow(0, from, len), sample.timesteps.narrow(0, from, len));
         let target = {
             let _base = as_base();
-            let empty = self.empty.expand_as(&mine(&concept));
-            let texts = Tensor::cat(&[&mine(&begin), &mine(&concept), &empty], 0);
+            let told =
+                Conditioning::cat(&[&mine(&begin), &mine(&concept), &self.empty.repeat(len)]);
             let three = |x: &Tensor| Tensor::cat(&[x, x, x], 0);
-            let output = no_grad(|| model.predict(&three(&z), &three(&t), &texts));
+            let output = no_grad(|| model.predict(&three(&z), &three(&t), &told));
             let of = |i: i64| output.narrow(0, i * len, len);
             target(&of(0), &of(1), &of(2), self.eta)
         };

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Error;
-use crate::generator::Denoiser;
+use crate::generator::{Component, Denoiser};
 use crate::torch::Tensor;
 
 /// A part of the UNet, in ESD's and SalUn's words.
@@ -46,7 +46,7 @@ impl ParameterSubset {
     /// # Errors
     /// There is none.
     pub fn of(self, model: &dyn Denoiser) -> Result<Vec<(String, Tensor)>, Error> {
-        let all = model.denoiser_parameters();
+        let all = model.parameters(Component::Unet);
         let chosen: Vec<(String, Tensor)> =
             all.into_iter().filter(|(name, _)| self.takes(name)).collect();
         if chosen.is_empty() {

@@ -2,9 +2,9 @@
 //! timesteps: what ESD and LECO train on instead of pictures.
 
 use super::Error;
-use crate::generator::Denoiser;
-use crate::sampler::{History, Sampler, Solver};
-use crate::torch::{Kind, Rng, Tensor, no_grad};
+use crate::generator::{Conditioning, Denoiser, Guided};
+use crate::sampler::{Sampler, Solver};
+use crate::torch::{Kind, Rng, Tensor};
 
 /// How partial samples are drawn.
 #[derive(Debug, Clone, Copy)]
@@ -24,8 +24,8 @@ pub(super) struct PartialSample {
 }
 
 impl PartialSampling {
-    /// Denoises latents `[n, c, h, w]` of the shape `[c, h, w]` by DDIM under `text` `[n, tokens, width]`, away from `negative` `[1, tokens,
-    /// width]`, to a timestep by chance. No step of it wants gradients.
+    /// Denoises latents of the shape `[c, h, w]` by DDIM under `prompt`, a row each, away from
+    /// `negative`, one row for all, to a timestep by chance. No step of it wants gradients.
     ///
     /// # Errors
     /// More steps than the schedule has.
@@ -33,33 +33,22 @@ impl PartialSampling {
         self,
         model: &dyn Denoiser,
         shape: [i64; 3],
-        text: &Tensor,
-        negative: &Tensor,
+        prompt: &Conditioning,
+        negative: &Conditioning,
         rng: &mut Rng,
     ) -> Result<PartialSample, Error> {
         let sampler = Sampler::new(Solver::Ddim, model.schedule(), self.steps)
             .map_err(crate::generator::Error::from)?;
-        let n = text.size()[0];
+        let n = prompt.count();
         let device = model.compute().device.tch();
         let [channels, height, width] = shape;
         let noise = rng.normal(&[n, channels, height, width]).to_device(device);
         let count = sampler.timesteps().len();
         let until = rng.below(count as i64, &[1]).int64_value(&[0]) as usize;
-        let at =
-            |i: usize, n: i64| Tensor::full([n], sampler.timesteps()[i], (Kind::Float, device));
-        no_grad(|| {
-            let mut latents = noise * sampler.begin();
-            let mut history = History::default();
-            let both = Tensor::cat(&[&negative.expand_as(text), text], 0);
-            for i in 0..until {
-                let shown = sampler.input(i, &latents);
-                let output =
-                    model.predict(&Tensor::cat(&[&shown, &shown], 0), &at(i, 2 * n), &both);
-                let (without, with) = (output.narrow(0, 0, n), output.narrow(0, n, n));
-                let output = &without + (with - &without) * self.guidance;
-                latents = sampler.step(i, &latents, &output, None, &mut history);
-            }
-            Ok(PartialSample { latents, timesteps: at(until, n) })
-        })
+        let negative = &negative.repeat(n);
+        let told = Guided { prompt, negative, guidance: self.guidance };
+        let latents = model.denoise(&sampler, &noise, until, &told);
+        let timesteps = Tensor::full([n], sampler.timesteps()[until], (Kind::Float, device));
+        Ok(PartialSample { latents, timesteps })
     }
 }

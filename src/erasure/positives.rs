@@ -138,6 +138,7 @@ impl Method for PositivesOnly {
         Cost {
             steps: self.steps,
             batch: self.gan.batch,
+            cycle: self.gan.cycle(),
             evaluations: self.stop.evaluations(self.steps),
             ..Cost::default()
         }

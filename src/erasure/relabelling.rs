@@ -4,7 +4,7 @@
 use super::Variant;
 use super::encoded::{EncodedImages, EncodedPrompts, rows_of_step};
 use super::salun::{Pseudo, SalUn, TargetNetwork};
-use crate::generator::Denoiser;
+use crate::generator::{Conditioning, Denoiser};
 use crate::torch::{Kind, Rng, Tensor, no_grad};
 use crate::training::{self, LentWeights, MicroBatch, Objective};
 
@@ -56,7 +56,7 @@ impl Objective for Relabelling<'_> {
         let timesteps = rng.below(total, &[n]).to_device(here);
         let noisy = schedule.add_noise(&clean, &noise, &timesteps);
         let prompts = self.forget.prompts.index_select(0, &rows);
-        let text = self.texts.forget.index_select(0, &prompts);
+        let text = self.texts.forget.select(&prompts);
         let pseudo = self.pseudo(&prompts, rng);
         let for_target = if settings.variant == Variant::Official {
             schedule.add_noise(&self.forget.sample(&rows, rng), &noise, &timesteps)
@@ -68,9 +68,10 @@ impl Objective for Relabelling<'_> {
         let (from, len) = (mine.start, mine.end - mine.start);
         let part = |whole: &Tensor| whole.narrow(0, from, len);
         let weight = len as f64 / n as f64;
-        let [noisy, text, at] = [&noisy, &text, &timesteps].map(part);
+        let told = |whole: &Conditioning| whole.narrow(from, len);
+        let ([noisy, at], text) = ([&noisy, &timesteps].map(part), told(&text));
         let target =
-            self.as_target_network(|| model.predict(&part(&for_target), &at, &part(&pseudo)));
+            self.as_target_network(|| model.predict(&part(&for_target), &at, &told(&pseudo)));
 
         let Some(remain) = self.remain.filter(|_| settings.alpha > 0.0) else {
             let output = model.predict(&noisy, &at, &text);
@@ -82,13 +83,13 @@ impl Objective for Relabelling<'_> {
         let kept_timesteps = rng.below(total, &[n]).to_device(here);
         let kept_noisy = schedule.add_noise(&retained, &kept_noise, &kept_timesteps);
         let texts = self.texts.remain.as_ref().unwrap_or(&self.texts.empty);
-        let kept_text = texts.index_select(0, &remain.prompts.index_select(0, &rows));
+        let kept_text = texts.select(&remain.prompts.index_select(0, &rows));
 
         // Both sets go through the network together.
         let output = model.predict(
             &Tensor::cat(&[noisy, part(&kept_noisy)], 0),
             &Tensor::cat(&[at, part(&kept_timesteps)], 0),
-            &Tensor::cat(&[text, part(&kept_text)], 0),
+            &Conditioning::cat(&[&text, &told(&kept_text)]),
         );
         let output = output.split(len, 0);
         let kept_target = part(&schedule.target(&retained, &kept_noise, &kept_timesteps));
@@ -103,14 +104,14 @@ impl Objective for Relabelling<'_> {
 }
 
 impl Relabelling<'_> {
-    fn pseudo(&self, prompts: &Tensor, rng: &mut Rng) -> Tensor {
+    fn pseudo(&self, prompts: &Tensor, rng: &mut Rng) -> Conditioning {
         let remain = self.texts.remain.as_ref().unwrap_or(&self.texts.empty);
-        let n = remain.size()[0];
+        let n = remain.count();
         match self.settings.pseudo {
-            Pseudo::Anchor => self.texts.anchor.index_select(0, prompts),
-            Pseudo::Next => remain.index_select(0, &(prompts + 1).remainder(n)),
+            Pseudo::Anchor => self.texts.anchor.select(prompts),
+            Pseudo::Next => remain.select(&(prompts + 1).remainder(n)),
             Pseudo::Random => {
-                remain.index_select(0, &rng.below(n, &prompts.size()).to_device(prompts.device()))
+                remain.select(&rng.below(n, &prompts.size()).to_device(prompts.device()))
             }
         }
     }

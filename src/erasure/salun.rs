@@ -19,7 +19,7 @@ use super::method::denoiser_of;
 use super::relabelling::Relabelling;
 use super::saliency::{GradientSums, MaskCache};
 use super::{Context, Cost, Error, Method, Needs, ParameterSubset, Task, Variant};
-use crate::generator::{Denoiser, Model};
+use crate::generator::{Component, Denoiser, Model};
 use crate::settings::Configurable;
 use crate::torch::{Kind, Rng, Tensor, grad_each, no_grad, stage};
 use crate::training::{self, LentWeights, TrainConfig, train};
@@ -188,7 +188,7 @@ impl Method for SalUn {
             .ok_or_else(|| Error::Task("there is nothing to forget".to_owned()))?;
         let remain = EncodedImages::new(model, &images.remain)?;
 
-        let all = model.denoiser_parameters();
+        let all = model.parameters(Component::Unet);
         let chosen: Vec<(String, Tensor)> =
             all.iter().filter(|(name, _)| self.parameters.takes(name)).map(share).collect();
         if chosen.is_empty() {
@@ -288,10 +288,10 @@ impl SalUn {
                 let noise = rng.normal(&clean.size()).to_device(device.tch());
                 let timesteps = rng.below(model.schedule().steps(), &[n]).to_device(device.tch());
                 let noisy = model.schedule().add_noise(&clean, &noise, &timesteps);
-                let text = texts.forget.index_select(0, &forget.prompts.index_select(0, &rows));
+                let text = texts.forget.select(&forget.prompts.index_select(0, &rows));
                 let mut output = model.predict(&noisy, &timesteps, &text);
                 if self.variant == Variant::Official {
-                    let empty = texts.empty.expand_as(&text);
+                    let empty = texts.empty.repeat(text.count());
                     let without = model.predict(&noisy, &timesteps, &empty);
                     output = output * (1.0 + OFFICIAL_GUIDANCE) - without * OFFICIAL_GUIDANCE;
                 }
@@ -347,7 +347,7 @@ mod tests {
     use super::*;
     use crate::erasure::{Pair, PromptedImage, TrainingImages};
     use crate::generator::{
-        Error as Fault, Generator, ImageRequest, LatentDistribution, ModelCard,
+        Conditioning, Error as Fault, Generator, ImageRequest, LatentDistribution, ModelCard,
     };
     use crate::pictures::Picture;
     use crate::sampler::{Schedule, SchedulerConfig};
@@ -386,13 +386,34 @@ mod tests {
         fn apply(&mut self, _: &Edit) -> Result<(), Fault> {
             Ok(())
         }
+        fn model(&mut self) -> Model<'_> {
+            Model::Diffusion(self)
+        }
+        fn tensor_names(&self) -> Vec<String> {
+            Vec::new()
+        }
+        fn base_tensor(&self, name: &str) -> Result<Tensor, Fault> {
+            Err(Fault::Request(name.to_owned()))
+        }
     }
 
     impl Denoiser for Toy {
-        fn condition(&self, prompts: &[&str]) -> Result<Tensor, Fault> {
+        /// A prompt's length.
+        fn token_ids(&self, prompts: &[&str]) -> Tensor {
+            let ids: Vec<i64> = prompts.iter().map(|text| text.len() as i64).collect();
+            Tensor::from_slice(&ids)
+        }
+        fn embed(&self, ids: &Tensor) -> Tensor {
+            let ids = Vec::<i64>::try_from(ids).unwrap();
             let rows: Vec<Tensor> =
-                prompts.iter().map(|text| Rng::new(text.len() as u64).normal(&[1, 12])).collect();
-            Ok(Tensor::stack(&rows, 0))
+                ids.iter().map(|id| Rng::new(*id as u64).normal(&[1, 12])).collect();
+            Tensor::stack(&rows, 0)
+        }
+        fn encode(&self, embeddings: &Tensor) -> Conditioning {
+            Conditioning { states: embeddings.shallow_clone() }
+        }
+        fn decode(&self, latents: &Tensor) -> Tensor {
+            latents.shallow_clone()
         }
         fn latent_shape(&self) -> [i64; 3] {
             [3, 2, 2]
@@ -400,8 +421,8 @@ mod tests {
         fn tokens(&self, prompt: &str) -> Vec<i64> {
             prompt.bytes().map(i64::from).collect()
         }
-        fn predict(&self, latents: &Tensor, _: &Tensor, text: &Tensor) -> Tensor {
-            let output = (latents.flatten(1, 3) + text.flatten(1, 2))
+        fn predict(&self, latents: &Tensor, _: &Tensor, told: &Conditioning) -> Tensor {
+            let output = (latents.flatten(1, 3) + told.states.flatten(1, 2))
                 .matmul(&self.w)
                 .tanh()
                 .view_as(latents);
@@ -420,7 +441,7 @@ mod tests {
             let mean = Tensor::stack(&each, 0).view([-1, 3, 2, 2]);
             Ok(LatentDistribution { deviation: mean.zeros_like() + 0.1, mean })
         }
-        fn denoiser_parameters(&self) -> Vec<(String, Tensor)> {
+        fn parameters(&self, _: Component) -> Vec<(String, Tensor)> {
             vec![("unet.w".to_owned(), self.w.shallow_clone())]
         }
     }

@@ -16,7 +16,7 @@ use serde_json::Value;
 use super::concept_tokens::{TokenPairs, Tokens};
 use super::method::denoiser_of;
 use super::{Context, Cost, Error, Method, Needs, Pair, Task};
-use crate::generator::{Denoiser, Model};
+use crate::generator::{Component, Denoiser, Model};
 use crate::settings::Configurable;
 use crate::torch::{Kind, Tensor, no_grad, stage};
 use crate::weights::Edit;
@@ -95,7 +95,7 @@ impl Method for Uce {
         let keep = self.preserve.as_deref().unwrap_or(task.keep);
         let solution = stage("UCE", || self.solve(model, task.pairs, keep))?;
         let (mut tensors, mut worst) = (Vec::new(), (0.0_f64, 0.0_f64));
-        for (name, weight) in model.denoiser_parameters() {
+        for (name, weight) in model.parameters(Component::Unet) {
             if !name.contains("attn2.to_k.") && !name.contains("attn2.to_v.") {
                 continue;
             }
@@ -172,7 +172,7 @@ impl Uce {
         let mut rows = Vec::new();
         for some in keep.chunks(64) {
             let prompts: Vec<&str> = some.iter().map(String::as_str).collect();
-            let states = model.condition(&prompts)?;
+            let states = model.condition(&prompts)?.states;
             match self.tokens {
                 Tokens::All => rows.push(states.flatten(0, 1)),
                 Tokens::Last => {

@@ -4,6 +4,9 @@
 mod adapters;
 mod checkpoint;
 mod checkpoint_hints;
+mod component;
+mod conditioning;
+mod denoise;
 mod embedding;
 mod export;
 mod folder;
@@ -21,9 +24,13 @@ mod stylegan2;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use tch::Device;
 
 pub use adapters::{Adapter, MergedAdapters};
 pub use checkpoint::{Checkpoint, Location};
+pub use component::Component;
+pub use conditioning::Conditioning;
+pub use denoise::Guided;
 pub use embedding::Embedding;
 pub use export::{Edited, Format, ModuleRank};
 pub use folder::{lacking, needed};
@@ -37,10 +44,10 @@ pub use stylegan2::StyleGan2;
 use crate::fields::{Class, Configuration};
 use crate::model::stylegan2::{Discriminator, GeneratorNetwork, Noise};
 use crate::pictures::Picture;
-use crate::sampler::{Schedule, Solver};
+use crate::sampler::{Sampler, Schedule, Solver};
 use crate::torch::{Compute, Kind, Tensor, no_grad, stage};
 use crate::watch::Watch;
-use crate::weights::Edit;
+use crate::weights::{Edit, Sampling, Weights, is_lora, read_lora};
 
 /// The fields of `model_index.json`.
 pub const PIPELINE: Class = <pipeline_class::ModelIndex as Configuration>::CLASS;
@@ -132,6 +139,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// A tensor that the model lacks.
+    fn unknown_tensor(name: &str) -> Self {
+        Self::EditShape { name: name.to_owned(), found: Vec::new(), wanted: Vec::new() }
+    }
+
     /// Whether there was too little memory.
     pub fn is_out_of_memory(&self) -> bool {
         matches!(self, Self::Torch(error) if error.is_out_of_memory())
@@ -257,6 +269,15 @@ impl ImageRequest {
         }
     }
 
+    /// As an edit wants it to be sampled.
+    #[must_use]
+    pub fn sampled(self, sampling: Option<Sampling>) -> Self {
+        match sampling {
+            Some(Sampling { steps, guidance }) => Self { steps, guidance, ..self },
+            None => self,
+        }
+    }
+
     /// What must be equal for two requests to be drawn in one batch.
     fn batch_key(&self) -> (usize, Solver, (i64, i64), bool) {
         (self.steps, self.sampler, self.size, self.guides())
@@ -337,6 +358,63 @@ pub trait Generator {
     /// # Errors
     /// An edit for another model; the model is unchanged then.
     fn apply(&mut self, edit: &Edit) -> Result<(), Error>;
+
+    /// As what methods edit and attacks attack.
+    fn model(&mut self) -> Model<'_>;
+
+    /// As a GAN; `None` where it is none.
+    fn synthesizer(&self) -> Option<&dyn Synthesizer> {
+        None
+    }
+
+    /// Full names of its weights.
+    fn tensor_names(&self) -> Vec<String>;
+
+    /// A tensor of the base by full name, whatever is on it now.
+    ///
+    /// # Errors
+    /// A name that it has not.
+    fn base_tensor(&self, name: &str) -> Result<Tensor, Error>;
+
+    /// A request as it is to this model: without what it does not take.
+    fn taken(&self, request: ImageRequest) -> ImageRequest {
+        request
+    }
+
+    /// Pictures that are drawn at once without measuring, where that is known.
+    fn at_once(&self) -> Option<usize> {
+        None
+    }
+
+    /// Whether two prompts are the same to it.
+    fn reads_alike(&self, _one: &str, _other: &str) -> bool {
+        true
+    }
+
+    /// How many tokens at a prompt's end it does not read.
+    fn unread(&self, _prompt: &str) -> usize {
+        0
+    }
+}
+
+/// Reads an edit that was made of a model, or a LoRA that a method saved, at full strength.
+///
+/// # Errors
+/// A file that is neither, an edit of another base.
+pub fn read_edit(generator: &dyn Generator, file: &Weights) -> Result<Edit, Error> {
+    let base = |name: &str| Ok::<_, Error>(generator.base_tensor(name)?.to_device(Device::Cpu));
+    let hash = &generator.card().hash;
+    if !is_lora(file) {
+        return Edit::read(file, hash, base);
+    }
+    file.unchanged()?;
+    let names = generator.tensor_names();
+    let mut tensors = Vec::new();
+    for factors in read_lora(file, names.iter().map(String::as_str), &mut Vec::new())? {
+        let weight = base(&factors.name)?;
+        tensors.push((factors.name.clone(), factors.added(file, &weight, 1.0)?));
+    }
+    Ok(Edit { base: hash.clone(), ..Edit::described(file, tensors) })
 }
 
 /// Samples of `side` × `side` pixels that are drawn at once: fewer of large ones, whose layers take
@@ -382,7 +460,7 @@ pub trait Synthesizer: Generator {
             let group = sample_batch(side);
             // Filled piece by piece: of large pictures there is no room for all of them twice.
             let all =
-                Tensor::empty([seeds.len() as i64, 3, side, side], (Kind::Float, tch::Device::Cpu));
+                Tensor::empty([seeds.len() as i64, 3, side, side], (Kind::Float, Device::Cpu));
             no_grad(|| {
                 for (first, seeds) in (0..).step_by(group).zip(seeds.chunks(group)) {
                     let (z, noises) = self.latents_and_noises(seeds);
@@ -401,18 +479,41 @@ pub trait Synthesizer: Generator {
 
 /// What a diffusion method needs of a generator.
 pub trait Denoiser: Generator {
-    /// Hidden states of prompts, `[n, tokens, width]`.
-    ///
-    /// # Errors
-    /// libtorch's.
-    fn condition(&self, prompts: &[&str]) -> Result<Tensor, Error>;
-
     /// The ids of a prompt's own tokens, without start, end and filling; as many as are read.
     fn tokens(&self, prompt: &str) -> Vec<i64>;
 
-    /// The network's prediction for noisy latents `[n, c, h, w]` at timesteps `[n]` under `text`
-    /// `[n, tokens, width]`, in `f32`. Records a graph where parameters require gradients.
-    fn predict(&self, latents: &Tensor, timesteps: &Tensor, text: &Tensor) -> Tensor;
+    /// The ids that the text encoder reads of prompts, `[n, tokens]`: start, end and filling too.
+    fn token_ids(&self, prompts: &[&str]) -> Tensor;
+
+    /// The text encoder's vectors of tokens `[n, tokens]`, `[n, tokens, width]`.
+    fn embed(&self, ids: &Tensor) -> Tensor;
+
+    /// Reads vectors of tokens `[n, tokens, width]`, which need not be any word's. Records a graph
+    /// where they or parameters require gradients.
+    fn encode(&self, embeddings: &Tensor) -> Conditioning;
+
+    /// Reads prompts, a row each. Records no graph.
+    ///
+    /// # Errors
+    /// libtorch's.
+    fn condition(&self, prompts: &[&str]) -> Result<Conditioning, Error> {
+        stage("reading the prompts", || {
+            no_grad(|| {
+                let _scope = self.compute().scope();
+                Ok(self.encode(&self.embed(&self.token_ids(prompts))))
+            })
+        })
+    }
+
+    /// The network's prediction for noisy latents `[n, c, h, w]` at timesteps `[n]`, in `f32`.
+    /// Records a graph where parameters or the conditioning require gradients.
+    fn predict(&self, latents: &Tensor, timesteps: &Tensor, told: &Conditioning) -> Tensor;
+
+    /// Latents of unit variance `[n, c, h, w]`, taken through the first `steps` of a sampler that
+    /// draws no noise of its own. Records no graph.
+    fn denoise(&self, sampler: &Sampler, latents: &Tensor, steps: usize, told: &Guided) -> Tensor {
+        denoise::denoise(|z, t, told| self.predict(z, t, told), sampler, latents, steps, told)
+    }
 
     /// Channels, rows and columns of the latents of a picture in the model's own size.
     fn latent_shape(&self) -> [i64; 3];
@@ -426,6 +527,10 @@ pub trait Denoiser: Generator {
     /// Pictures of a size that the autoencoder cannot take.
     fn encode_pictures(&self, pictures: &[Picture]) -> Result<LatentDistribution, Error>;
 
-    /// The denoiser's parameters by full name, `unet.…`; leaves in `f32`.
-    fn denoiser_parameters(&self) -> Vec<(String, Tensor)>;
+    /// Latents `[n, c, h, w]`, scaled as the network wants them, to pixels `[n, 3, h, w]` of about
+    /// -1 to 1, in `f32`. Records a graph where the latents require gradients.
+    fn decode(&self, latents: &Tensor) -> Tensor;
+
+    /// A component's parameters by full name, `unet.…`; leaves in `f32`.
+    fn parameters(&self, component: Component) -> Vec<(String, Tensor)>;
 }

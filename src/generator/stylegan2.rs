@@ -8,7 +8,8 @@ use super::adapters::Merging;
 use super::pixels::{first_not_finite, to_pictures};
 use super::seeding::numpy_normal;
 use super::{
-    Adapter, Blend, Error, Generator, ImageRequest, MergedAdapters, ModelCard, Seeding, Synthesizer,
+    Adapter, Blend, Error, Generator, ImageRequest, MergedAdapters, Model, ModelCard, Seeding,
+    Synthesizer, sample_batch,
 };
 use crate::model::Builder;
 use crate::model::stylegan2::{
@@ -197,19 +198,6 @@ impl StyleGan2 {
         (z, noises)
     }
 
-    /// A tensor of the base by full name, whatever is on it now.
-    ///
-    /// # Errors
-    /// A name that it has not.
-    pub fn base_tensor(&self, name: &str) -> Result<Tensor, Error> {
-        let base = self.originals.get(name).or_else(|| self.find(name));
-        base.map(Tensor::detach).ok_or_else(|| Error::EditShape {
-            name: name.to_owned(),
-            found: Vec::new(),
-            wanted: Vec::new(),
-        })
-    }
-
     fn find(&self, name: &str) -> Option<&Tensor> {
         self.network.parameters().get(name.strip_prefix(PREFIX)?)
     }
@@ -372,6 +360,31 @@ impl Generator for StyleGan2 {
             self.base_mean = Some(std::mem::replace(&mut self.mean, mean));
         }
         Ok(())
+    }
+
+    fn model(&mut self) -> Model<'_> {
+        Model::Gan(self)
+    }
+
+    fn synthesizer(&self) -> Option<&dyn Synthesizer> {
+        Some(self)
+    }
+
+    fn tensor_names(&self) -> Vec<String> {
+        self.parameters().into_iter().map(|(name, _)| name).collect()
+    }
+
+    fn base_tensor(&self, name: &str) -> Result<Tensor, Error> {
+        let base = self.originals.get(name).or_else(|| self.find(name));
+        base.map(Tensor::detach).ok_or_else(|| Error::unknown_tensor(name))
+    }
+
+    fn taken(&self, request: ImageRequest) -> ImageRequest {
+        ImageRequest::of_seed(request.seed, request.truncation, self.card.side)
+    }
+
+    fn at_once(&self) -> Option<usize> {
+        Some(sample_batch(self.card.side))
     }
 }
 

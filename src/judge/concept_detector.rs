@@ -28,7 +28,7 @@ enum DetectorKind {
         /// Added to every concept's distance from its threshold.
         adjustment: f64,
     },
-    EncodedPrompts {
+    Clip {
         judge: Judge,
         /// The first so many texts show the concept, the rest do not.
         shows: usize,
@@ -103,7 +103,7 @@ impl ConceptDetector {
         let judge = Judge::by_text(encoder, vec![(question, wordings)])?;
         let card = JudgeCard { decision: "texts".to_owned(), ..judge.card().clone() };
         let notes = judge.notes().to_vec();
-        Ok(Self { card, notes, kind: DetectorKind::EncodedPrompts { judge, shows: shows.len() } })
+        Ok(Self { card, notes, kind: DetectorKind::Clip { judge, shows: shows.len() } })
     }
 
     /// What was assumed or ignored while it was opened.
@@ -116,7 +116,7 @@ impl ConceptDetector {
     pub fn plainness(&self, evidence: &Evidence) -> Option<f32> {
         match self.kind {
             DetectorKind::Checker { .. } => None,
-            DetectorKind::EncodedPrompts { .. } => Some(self.margin(evidence).abs() as f32),
+            DetectorKind::Clip { .. } => Some(self.margin(evidence).abs() as f32),
         }
     }
 
@@ -132,7 +132,7 @@ impl ConceptDetector {
                 let strict = rounded(highest(special) + adjustment) > 0.0;
                 rounded(highest(concepts) + adjustment + if strict { STRICTER } else { 0.0 })
             }
-            (DetectorKind::EncodedPrompts { shows, .. }, [logits]) if *shows <= logits.len() => {
+            (DetectorKind::Clip { shows, .. }, [logits]) if *shows <= logits.len() => {
                 highest(&logits[..*shows]) - highest(&logits[*shows..])
             }
             _ => f64::NEG_INFINITY,
@@ -151,7 +151,7 @@ impl ImageJudge for ConceptDetector {
             classes: (0..n).map(|i| i.to_string()).collect(),
         };
         match &self.kind {
-            DetectorKind::EncodedPrompts { judge, .. } => judge.questions(),
+            DetectorKind::Clip { judge, .. } => judge.questions(),
             DetectorKind::Checker { .. } => {
                 vec![numbered("special", SPECIAL), numbered("concept", CONCEPTS)]
             }
@@ -162,7 +162,7 @@ impl ImageJudge for ConceptDetector {
     /// are; a CLIP the logits of all texts, and how well each picture fits its prompt.
     fn judge(&self, pictures: &[Picture], prompts: &[String]) -> Result<Vec<Evidence>, Error> {
         match &self.kind {
-            DetectorKind::EncodedPrompts { judge, .. } => judge.judge(pictures, prompts),
+            DetectorKind::Clip { judge, .. } => judge.judge(pictures, prompts),
             DetectorKind::Checker { preprocess, checker, device, .. } => {
                 stage("looking at pictures", || {
                     let batch = preprocess.apply(pictures)?.to_device(device.tch());

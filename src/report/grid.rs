@@ -37,6 +37,9 @@ pub fn grid(title: &str, columns: &[String], bands: &[GridBand]) -> Picture {
     }
     let factor = SMALL.div_ceil(cell_w.max(cell_h)).max(1);
     let (cell_w, cell_h) = (cell_w * factor, cell_h * factor);
+    // A row is as high as its label at least.
+    let lines = bands.iter().map(|band| band.label.len()).max().unwrap_or(0);
+    let cell_h = cell_h.max(lines * LINE as usize);
     let label_lines = bands.iter().flat_map(|band| &band.label);
     let label_w =
         label_lines.map(|line| width(line, LABEL).ceil() as usize).max().unwrap_or(0) + MARGIN;

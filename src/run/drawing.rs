@@ -193,9 +193,9 @@ pub fn seed_of(picture: &Path) -> Option<(u64, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::generator::{ModelCard, Seeding};
+    use crate::generator::{Error as Fault, Model, ModelCard, Seeding};
     use crate::sampler::Solver;
-    use crate::torch::{Compute, Device, Precision};
+    use crate::torch::{Compute, Device, Precision, Tensor};
     use crate::watch::Quiet;
     use crate::weights::Edit;
 
@@ -215,7 +215,7 @@ mod tests {
             &self,
             requests: &[ImageRequest],
             _: &mut dyn Watch,
-        ) -> Result<Vec<Picture>, crate::generator::Error> {
+        ) -> Result<Vec<Picture>, Fault> {
             self.2.borrow_mut().push(requests.len());
             if requests.len() > self.1 {
                 let message = "CUDA out of memory. Tried to allocate 2.00 GiB".to_owned();
@@ -226,8 +226,20 @@ mod tests {
             Ok(requests.iter().map(|_| Picture { width: 1, height: 1, rgb: vec![0; 3] }).collect())
         }
 
-        fn apply(&mut self, _: &Edit) -> Result<(), crate::generator::Error> {
+        fn apply(&mut self, _: &Edit) -> Result<(), Fault> {
             Ok(())
+        }
+
+        fn model(&mut self) -> Model<'_> {
+            unreachable!("it is neither edited nor attacked")
+        }
+
+        fn tensor_names(&self) -> Vec<String> {
+            Vec::new()
+        }
+
+        fn base_tensor(&self, name: &str) -> Result<Tensor, Fault> {
+            Err(Fault::Request(name.to_owned()))
         }
     }
 

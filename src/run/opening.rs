@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use super::Error;
-use crate::generator::{Adapter, Checkpoint, Location, MergedAdapters, StableDiffusion, StyleGan2};
+use crate::generator::{
+    Adapter, Checkpoint, Generator, Location, MergedAdapters, StableDiffusion, StyleGan2,
+};
 use crate::pictures::{Listing, Picture, list_deep};
 use crate::torch::{Compute, Device, Precision};
 use crate::watch::Watch;
@@ -52,7 +54,7 @@ pub fn loaded(
 
 /// Says which prompts are longer than a model reads: it sees no difference in what comes behind.
 pub fn warn_of_unread<'p>(
-    model: &StableDiffusion,
+    model: &dyn Generator,
     prompts: impl Iterator<Item = &'p str>,
     watch: &mut dyn Watch,
 ) {

@@ -87,11 +87,14 @@ impl<P: Protocol> Study<'_, P> {
         session: &Session,
         run: &mut Run,
     ) -> Result<Vec<Exposure>, Error> {
+        let requests = self.protocol.requests(session);
+        let showing = self.protocol.showing(target, base);
+        let looks: Vec<ImageRequest> = showing.into_iter().map(|i| requests[i].1.clone()).collect();
         let attacks = self.pipeline.attack.iter();
         attacks
             .map(|attack| {
                 let pictures = attack.value.pictures();
-                self.protocol.exposure(target, base, session, pictures, run)
+                self.protocol.exposure(target, looks.clone(), session, pictures, run)
             })
             .collect()
     }
@@ -150,10 +153,12 @@ impl<P: Protocol> Study<'_, P> {
         run: &mut Run,
     ) -> Result<Vec<Arm>, Error> {
         let about = &self.protocol.targets()[cell.target];
-        let at_once = session.at_once();
+        let (at_once, sampling) = (session.at_once(), session.sampling());
         let look = |model: &Model<'_>, requests: &[ImageRequest]| {
             let count = || -> Result<(usize, usize), Error> {
-                let pictures = drawn(model.generator(), requests, at_once)?;
+                let requests: Vec<ImageRequest> =
+                    requests.iter().cloned().map(|own| own.sampled(sampling)).collect();
+                let pictures = drawn(model.generator(), &requests, at_once)?;
                 Ok((self.protocol.shown(cell.target, &pictures)?, pictures.len()))
             };
             count().map_err(|error| error.to_string())

@@ -332,23 +332,25 @@ impl Protocol for Classes<'_> {
         Ok(images)
     }
 
+    fn showing(&self, target: usize, base: &SeenAnswers) -> Vec<usize> {
+        let class = &self.erased[target];
+        let showed = |seen: &JudgedAnswer| {
+            seen.answer.wanted(class.domain) == class.name && seen.named(class.domain) == class.name
+        };
+        (0..base.answers.len()).filter(|i| showed(&base.answers[*i])).collect()
+    }
+
     fn exposure(
         &self,
         target: usize,
-        base: &SeenAnswers,
+        looks: Vec<ImageRequest>,
         session: &Session,
         pictures: usize,
         run: &mut Run,
     ) -> Result<Exposure, Error> {
-        let class = &self.erased[target];
         let folder = run.folder.path("pictures/material");
         let needs = Needs { forget_images: true, keep_images: true, ..Needs::PROMPTS };
         let images = self.images(target, needs, session, &folder, run.watch)?;
-        let showed = base.answers.iter().filter(|seen| {
-            seen.answer.wanted(class.domain) == class.name && seen.named(class.domain) == class.name
-        });
-        let looks: Vec<ImageRequest> =
-            showed.map(|seen| session.request(seen.answer.prompt(), seen.answer.seed)).collect();
         let about = &self.targets[target];
         let prompts: Vec<String> = about.pairs.iter().map(|pair| pair.forget.clone()).collect();
         let concept = in_turn(images.forget, &prompts, pictures);

@@ -15,7 +15,7 @@ use crate::erasure::{
     Context, Error as ErasureError, Evaluator, Feedback, Method, Progress, PromptedImage, Task,
     TrainingImages,
 };
-use crate::generator::{ImageRequest, ModelKind, Synthesizer, sample_batch};
+use crate::generator::{ImageRequest, Synthesizer, sample_batch};
 use crate::judge::Features;
 use crate::pictures::{Picture, list_deep};
 use crate::pipeline::{Batch, Judged, Pipeline, located, shipped_or_path};
@@ -185,7 +185,7 @@ pub fn forecast(
         pipeline.method.iter().map(|method| method.value.cost().evaluations).sum();
     let looks = evaluations as usize * targets * LOOK;
     let mut seconds = drawing(&session, pipeline, &demand)? * (pictures + looks) as f64;
-    if pipeline.kind() == ModelKind::Gan {
+    if let Judged::Latents(_) = pipeline.judged() {
         seconds += looking(&session, pipeline, compute)? * (2 * (pictures + looks)) as f64;
     }
     let mut peak = Peak::read(compute.device);
@@ -226,11 +226,6 @@ fn drawing(session: &Session, pipeline: &Pipeline, demand: &Demand) -> Result<f6
         let requests: Vec<ImageRequest> = samples[..n].iter().map(request).collect();
         Ok::<_, Error>(timed(|| drawn(session.generator(), &requests, n))? / n as f64)
     };
-    if pipeline.kind() == ModelKind::Gan {
-        // The first time warms up.
-        draw(batch, 0)?;
-        return draw(batch, 0);
-    }
     // Where one picture takes seconds, sixteen take sixteen times as many.
     let alone = draw(1, 1)? > LONG;
     let n = match draw(if alone { 1 } else { batch }, 1) {
@@ -238,10 +233,11 @@ fn drawing(session: &Session, pipeline: &Pipeline, demand: &Demand) -> Result<f6
         Err(Error::Generator(error)) if !error.is_out_of_memory() => return Err(error.into()),
         _ => 1,
     };
-    // Text and autoencoder cost the same for any number of steps.
+    // Text and autoencoder cost the same for any number of steps. A GAN has none.
     let (one, three) = (draw(n, 1)?, draw(n, 3)?);
     let step = (three - one).max(0.0) / 2.0;
-    Ok((one - step).max(0.0) + step * pipeline.draw.steps as f64)
+    let steps = session.request(String::new(), 0).steps;
+    Ok((one - step).max(0.0) + step * steps as f64)
 }
 
 /// Seconds of one look at a GAN's picture.
@@ -295,12 +291,10 @@ fn probe(
         let pass = (one.seconds - step).max(0.0) / batch.max(1) as f64;
         Costs { step, pass, peak: one.peak.max(more.peak) }
     };
-    if pipeline.kind() == ModelKind::Gan {
-        // A step in sixteen has R1, and one in four the path length: so many steps hold what is due
-        // of both.
-        const SOME: u64 = 16;
-        let (one, more) = (short(batch, 1)?, short(batch, SOME + 1)?);
-        return Ok(Some(cost(one, more, SOME as f64, batch)));
+    let cycle = method.cost().cycle;
+    if cycle > 0 {
+        let (one, more) = (short(batch, 1)?, short(batch, cycle + 1)?);
+        return Ok(Some(cost(one, more, cycle as f64, batch)));
     }
     let first = short(1, 1)?;
     if first.seconds < 4.0 * LONG {

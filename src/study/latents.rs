@@ -13,7 +13,7 @@ use super::session::Session;
 use super::target::Target;
 use crate::attack::Exposure;
 use crate::erasure::{Needs, TrainingImages};
-use crate::generator::{Adapter, Generator as _, ImageRequest, StyleGan2, Synthesizer as _};
+use crate::generator::{Adapter, Generator as _, ImageRequest, StyleGan2, Synthesizer};
 use crate::judge::Features;
 use crate::measure::{
     self, Answer, AnswerSet, Domain, JudgedSamples, LatentMeasures, Moments, PictureStats, Score,
@@ -200,7 +200,7 @@ impl<'a> Latents<'a> {
     /// Draws and judges what another generator draws.
     fn of_other(
         &self,
-        model: &StyleGan2,
+        model: &dyn Synthesizer,
         latents: &[Sample],
         subject: &str,
         run: &mut Run,
@@ -431,10 +431,15 @@ impl Protocol for Latents<'_> {
         }))
     }
 
+    fn showing(&self, target: usize, _: &SeenSamples) -> Vec<usize> {
+        let shown = &self.shown[target];
+        (0..shown.len()).filter(|i| shown[*i]).collect()
+    }
+
     fn exposure(
         &self,
         target: usize,
-        base: &SeenSamples,
+        looks: Vec<ImageRequest>,
         session: &Session,
         pictures: usize,
         run: &mut Run,
@@ -450,9 +455,6 @@ impl Protocol for Latents<'_> {
             ));
         }
         let samples = session.gan()?.sample(taught)?;
-        let showed = base.judged.iter().zip(&self.shown[target]).filter(|(_, shown)| **shown);
-        let looks =
-            showed.map(|(judged, _)| session.request(String::new(), judged.asked.seed)).collect();
         Ok(Exposure::of_samples(samples, looks))
     }
 

@@ -17,6 +17,7 @@ mod prompt_key;
 mod prompts;
 mod protocol;
 mod reference_judge;
+mod results;
 mod samples;
 mod session;
 mod target;
@@ -24,48 +25,24 @@ mod training_images;
 
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
-
 pub use attacking::{CurvePoint, Relearned};
 pub use detectors::DetectorReport;
 pub use forecast::{Forecast, forecast};
 pub use protocol::Judges;
 pub use reference_judge::{JudgeReport, ReferenceJudge, features, pose_of};
+pub use results::{PictureFolder, Report, Results, TargetPictures};
 
-use crate::files::write_json;
-use crate::measure::{Became, Score};
 use crate::pipeline::{Judged, Pipeline};
 use crate::run::Error;
 use crate::run::folder::RunFolder;
-use crate::run::record::{Ending, Machine};
+use crate::run::record::Machine;
 use crate::torch::Compute;
 use crate::watch::Watch;
 use protocol::{Cell, Protocol, Run};
 use session::Session;
 
-/// What a study ends with; `scores.json` holds all but where it lies.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Report {
-    /// Version of this layout.
-    pub schema: u32,
-    /// Who judged, and how good they are.
-    #[serde(flatten)]
-    pub judges: Judges,
-    /// All numbers.
-    pub scores: Vec<Score>,
-    /// What erased prompts became.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub became: Vec<Became>,
-    /// How attacks went, step by step.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub curves: Vec<Relearned>,
-    /// Where its results are, and what it took.
-    #[serde(flatten)]
-    pub ending: Ending,
-}
-
-/// Version of `scores.json`; 2 has one kind of score for every study.
-const SCHEMA: u32 = 2;
+/// Where the base's pictures lie, inside the run.
+const BASE_PICTURES: &str = "pictures/base";
 
 /// Tables of a recipe in which a run may be extended.
 const GROWING: [&str; 3] = ["method", "attack", "concept.forget"];
@@ -178,7 +155,7 @@ impl<P: Protocol> Study<'_, P> {
         let device = self.compute.device;
         self.protocol.check_judges(session, run)?;
         self.protocol.prepare(session, run)?;
-        let base_folder = run.folder.path("pictures/base");
+        let base_folder = run.folder.path(BASE_PICTURES);
         let base = self.draw_and_see("base", &base_folder, session, run)?;
         self.protocol.compare_base(&base, session, run)?;
         let (mut scores, mut became, mut curves) = (Vec::new(), Vec::new(), Vec::new());
@@ -212,16 +189,11 @@ impl<P: Protocol> Study<'_, P> {
         let cells: Vec<Cell> = seen.iter().map(|(cell, _)| cell.clone()).collect();
         let picture = run.folder.path("grid.png");
         self.protocol.grid(&base_folder, &cells, (&base, &seen))?.save_sheet(&picture)?;
-        let report = Report {
-            schema: SCHEMA,
-            judges: self.protocol.judges(&base, &seen)?,
-            scores,
-            became,
-            curves,
-            ending: run.folder.ending(picture),
-        };
-        save(&report, run.folder)?;
-        Ok(report)
+        let judges = self.protocol.judges(&base, &seen)?;
+        let pictures = self.pictures(&base, &cells, session, run);
+        let results = Results::new(judges, scores, became, curves, pictures);
+        results.save(run.folder)?;
+        Ok(Report { results, ending: run.folder.ending(picture) })
     }
 
     /// Draws the protocol's pictures of the model as it is, and lets judges look.
@@ -277,25 +249,6 @@ fn suits(pipeline: &Pipeline, session: &mut Session) -> Result<(), Error> {
     let methods = pipeline.method.iter().try_for_each(|method| method.value.suits(&model));
     let attacks = pipeline.attack.iter().try_for_each(|attack| attack.value.suits(&model));
     methods.and(attacks).map_err(Error::Unknown)
-}
-
-fn save(report: &Report, run: &mut RunFolder) -> Result<(), Error> {
-    let mut file = serde_json::to_value(report).map_err(std::io::Error::other)?;
-    // Where it lies is no part of what was found.
-    if let Some(all) = file.as_object_mut() {
-        for key in ["folder", "grid", "seconds", "peak_host", "peak_device"] {
-            all.shift_remove(key);
-        }
-    }
-    write_json(&run.path("scores.json"), &file)?;
-    let evidence = fs_err::read_dir(run.root())?
-        .filter_map(Result::ok)
-        .filter(|entry| entry.path().extension().is_some_and(|end| end == "jsonl"))
-        .map(|entry| entry.file_name().to_string_lossy().into_owned());
-    let mut artifacts: Vec<String> = evidence.collect();
-    artifacts.sort();
-    artifacts.extend(["scores.json", "grid.png"].map(str::to_owned));
-    artifacts.iter().try_for_each(|artifact| run.artifact(artifact))
 }
 
 /// A pipeline as a run's record has it: lists to which something may be added are tables, by what

@@ -368,10 +368,18 @@ impl Protocol for Prompts<'_> {
         read(&forget, &keep, session.side, watch)
     }
 
+    fn showing(&self, _: usize, base: &SeenPrompts) -> Vec<usize> {
+        let showed = |i: &usize| {
+            self.requests[*i].0.role == Subject::Concept
+                && base.shown.iter().any(|detector| detector[*i].shown)
+        };
+        (0..self.requests.len()).filter(showed).collect()
+    }
+
     fn exposure(
         &self,
         target: usize,
-        base: &SeenPrompts,
+        looks: Vec<ImageRequest>,
         session: &Session,
         pictures: usize,
         run: &mut Run,
@@ -379,12 +387,6 @@ impl Protocol for Prompts<'_> {
         let folder = run.folder.path("pictures/material");
         let needs = Needs { forget_images: true, keep_images: true, ..Needs::PROMPTS };
         let images = self.images(target, needs, session, &folder, run.watch)?;
-        let requests = self.requests(session);
-        let showed = |i: &usize| {
-            self.requests[*i].0.role == Subject::Concept
-                && base.shown.iter().any(|detector| detector[*i].shown)
-        };
-        let looks = (0..requests.len()).filter(showed).map(|i| requests[i].1.clone()).collect();
         let about = &self.targets[target];
         let prompts: Vec<String> = about.pairs.iter().map(|pair| pair.forget.clone()).collect();
         let concept = in_turn(images.forget, &prompts, pictures);

@@ -171,17 +171,20 @@ pub(super) trait Protocol {
         Ok(None)
     }
 
-    /// What an attack is taught the concept with, and pictures to look at whether it is back.
+    /// Which of [`Self::requests`] are a target's and show it in the base's pictures.
+    fn showing(&self, target: usize, base: &Self::Seen) -> Vec<usize>;
+
+    /// What an attack is taught the concept with, and `looks` at whether it is back.
     fn exposure(
         &self,
         target: usize,
-        base: &Self::Seen,
+        looks: Vec<ImageRequest>,
         session: &Session,
         pictures: usize,
         run: &mut Run,
     ) -> Result<Exposure, Error>;
 
-    /// How many of the pictures of [`Self::exposure`] show the target.
+    /// How many pictures show the target.
     fn shown(&self, target: usize, pictures: &[Picture]) -> Result<usize, Error>;
 
     /// The pictures before and after each method.

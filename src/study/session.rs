@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::generator::{
-    Adapter, Checkpoint, Generator, ImageRequest, Location, Model, ModelKind, Seeding,
-    StableDiffusion, StyleGan2, Synthesizer as _, sample_batch,
+    Adapter, Generator, ImageRequest, Model, ModelKind, Seeding, StyleGan2, Synthesizer, read_edit,
 };
 use crate::pictures::Picture;
 use crate::pipeline::{DrawSettings, Pipeline, located};
@@ -17,13 +16,12 @@ use crate::run::hashes::hash_with;
 use crate::run::opening::{loaded, opened, warn_of_unread};
 use crate::torch::{Compute, Kind, Tensor};
 use crate::watch::{Quiet, Watch};
-use crate::weights::{Edit, EmaChoice, Weights, is_lora};
+use crate::weights::{Edit, Sampling, Weights};
 
 /// A model that is loaded once.
 pub(super) struct Session<'a> {
     settings: &'a DrawSettings,
-    location: Location,
-    model: Loaded,
+    model: Box<dyn Generator>,
     /// Pixels on a side that it draws.
     pub side: i64,
     /// Pictures that are drawn at once.
@@ -32,11 +30,8 @@ pub(super) struct Session<'a> {
     sensitive: bool,
     /// Of the model with what is on it.
     hash: String,
-}
-
-enum Loaded {
-    Diffusion(Box<StableDiffusion>),
-    Gan(Box<StyleGan2>),
+    /// How to sample with the edit that is on it.
+    sampling: Option<Sampling>,
 }
 
 impl<'a> Session<'a> {
@@ -46,82 +41,50 @@ impl<'a> Session<'a> {
         watch: &mut dyn Watch,
     ) -> Result<Self, Error> {
         let location = located(&pipeline.model)?;
-        let model = match pipeline.kind() {
-            ModelKind::Diffusion => {
-                let model = loaded(&opened(&location, watch)?, compute, watch)?;
-                Loaded::Diffusion(Box::new(model))
-            }
-            ModelKind::Gan => Loaded::Gan(Box::new(StyleGan2::load(&location.path, compute)?)),
+        let model: Box<dyn Generator> = match pipeline.kind() {
+            ModelKind::Diffusion => Box::new(loaded(&opened(&location, watch)?, compute, watch)?),
+            ModelKind::Gan => Box::new(StyleGan2::load(&location.path, compute)?),
         };
         let settings = &pipeline.draw;
         let sensitive = pipeline.concept.sensitive;
-        let mut session =
-            Self { settings, location, model, side: 0, batch: 1, sensitive, hash: String::new() };
-        let card = session.generator().card();
+        let card = model.card();
         let (side, hash) = (settings.side.unwrap_or(card.side), card.hash.clone());
-        (session.side, session.hash) = (side, hash);
-        Ok(session)
+        let batch = model.at_once().unwrap_or(1);
+        Ok(Self { settings, model, side, batch, sensitive, hash, sampling: None })
     }
 
     /// What draws.
     pub(super) fn generator(&self) -> &dyn Generator {
-        match &self.model {
-            Loaded::Diffusion(model) => &**model,
-            Loaded::Gan(model) => &**model,
-        }
+        &*self.model
     }
 
     /// What is edited and attacked.
     pub(super) fn model(&mut self) -> Model<'_> {
-        match &mut self.model {
-            Loaded::Diffusion(model) => Model::Diffusion(&mut **model),
-            Loaded::Gan(model) => Model::Gan(&mut **model),
-        }
+        self.model.model()
     }
 
     /// The GAN.
     ///
     /// # Errors
     /// It is none.
-    pub(super) fn gan(&self) -> Result<&StyleGan2, Error> {
-        match &self.model {
-            Loaded::Gan(model) => Ok(model),
-            Loaded::Diffusion(_) => {
-                Err(Error::Unknown("latents are a GAN's, and this is none".to_owned()))
-            }
-        }
+    pub(super) fn gan(&self) -> Result<&dyn Synthesizer, Error> {
+        let none = || Error::Unknown("latents are a GAN's, and this is none".to_owned());
+        self.model.synthesizer().ok_or_else(none)
     }
 
     /// Pictures that are drawn at once.
     pub(super) fn at_once(&self) -> usize {
-        match &self.model {
-            Loaded::Diffusion(_) => self.batch,
-            Loaded::Gan(_) => sample_batch(self.side),
-        }
+        self.model.at_once().unwrap_or(self.batch)
     }
 
-    /// How far an edit moves each component, ‖Δ‖ / ‖W‖ of all of its tensors. The base is read from
-    /// its files: an edit may be on the model.
+    /// How far an edit moves each component, ‖Δ‖ / ‖W‖ of all of its tensors.
     pub(super) fn moved(&self, edit: &Edit) -> Result<Vec<(String, f64)>, Error> {
-        match &self.model {
-            Loaded::Diffusion(_) => {
-                let checkpoint = Checkpoint::open(&self.location)?;
-                moved(edit, &checkpoint.names(), |name| Ok(checkpoint.tensor(name)?))
-            }
-            Loaded::Gan(model) => {
-                let names: Vec<String> =
-                    model.parameters().into_iter().map(|(name, _)| name).collect();
-                moved(edit, &names, |name| Ok(model.base_tensor(name)?))
-            }
-        }
+        moved(edit, &self.model.tensor_names(), |name| Ok(self.model.base_tensor(name)?))
     }
 
     /// Whether two prompts are the same to the model.
     pub(super) fn reads_alike(&self, one: &str, other: &str) -> bool {
-        match &self.model {
-            Loaded::Diffusion(model) => model.reads_alike(one, other),
-            Loaded::Gan(_) => true,
-        }
+        self.model.reads_alike(one, other)
     }
 
     /// Says which prompts are longer than the model reads.
@@ -130,14 +93,13 @@ impl<'a> Session<'a> {
         prompts: impl Iterator<Item = &'p str>,
         watch: &mut dyn Watch,
     ) {
-        if let Loaded::Diffusion(model) = &self.model {
-            warn_of_unread(model, prompts, watch);
-        }
+        warn_of_unread(&*self.model, prompts, watch);
     }
 
     /// Puts an edit on the model that lies in `file`, at full strength, in place of the one before.
     pub(super) fn put_on(&mut self, edit: &Edit, file: &Path) -> Result<(), Error> {
-        self.apply(edit)?;
+        self.model.apply(edit)?;
+        self.sampling = edit.sampling;
         let adapter = Adapter { path: file.to_path_buf(), strength: 1.0 };
         self.hash = hash_with(&self.generator().card().hash, &[adapter])?;
         Ok(())
@@ -145,16 +107,9 @@ impl<'a> Session<'a> {
 
     /// Restores the base.
     pub(super) fn take_off(&mut self) -> Result<(), Error> {
-        self.apply(&Edit::default())?;
+        self.model.apply(&Edit::default())?;
+        self.sampling = None;
         self.hash = self.generator().card().hash.clone();
-        Ok(())
-    }
-
-    fn apply(&mut self, edit: &Edit) -> Result<(), Error> {
-        match &mut self.model {
-            Loaded::Diffusion(model) => model.apply(edit)?,
-            Loaded::Gan(model) => model.apply(edit)?,
-        }
         Ok(())
     }
 
@@ -177,29 +132,12 @@ impl<'a> Session<'a> {
     pub(super) fn read_edit(&self, file: &Path) -> Result<Edit, Error> {
         // Opened again rather than kept: mapped files count as memory of the process.
         let weights = Weights::open_own(file, "remove it, and the run finds it again")?;
-        let hash = &self.generator().card().hash;
-        match &self.model {
-            Loaded::Diffusion(_) => {
-                let checkpoint = Checkpoint::open(&self.location)?;
-                if is_lora(&weights) {
-                    weights.unchanged()?;
-                    let whole = Adapter { path: file.to_path_buf(), strength: 1.0 };
-                    return Ok(checkpoint.merge(&[whole], EmaChoice::Auto)?.edit);
-                }
-                Ok(Edit::read(&weights, hash, |full: &str| checkpoint.tensor(full))?)
-            }
-            Loaded::Gan(model) => {
-                Ok(Edit::read(&weights, hash, |full: &str| model.base_tensor(full))?)
-            }
-        }
+        Ok(read_edit(&*self.model, &weights)?)
     }
 
     /// A picture of a prompt, or of a GAN's latent.
     pub(super) fn request(&self, prompt: String, seed: u64) -> ImageRequest {
-        if let Loaded::Gan(_) = self.model {
-            return ImageRequest::of_seed(seed, 1.0, self.side);
-        }
-        ImageRequest {
+        let request = ImageRequest {
             prompt,
             negative: String::new(),
             seed,
@@ -210,7 +148,13 @@ impl<'a> Session<'a> {
             truncation: 1.0,
             blend: None,
             seeding: Seeding::default(),
-        }
+        };
+        self.model.taken(request).sampled(self.sampling)
+    }
+
+    /// How to sample with the edit that is on the model, where it says so.
+    pub(super) fn sampling(&self) -> Option<Sampling> {
+        self.sampling
     }
 
     /// Draws into files what is not there yet.

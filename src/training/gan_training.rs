@@ -68,6 +68,11 @@ impl Default for GanConfig {
 }
 
 impl GanConfig {
+    /// Steps after which both regularisations have been due.
+    pub fn cycle(&self) -> u64 {
+        self.d_reg_every.max(self.g_reg_every).max(1)
+    }
+
     /// Of a generator that can draw already and goes on for a while, from pictures of its own: one
     /// latent a picture and no penalty on path lengths, a mapping that keeps up with the rest,
     /// because what a latent becomes is for the mapping to say, and R1 as suits 64 pixels (it grows

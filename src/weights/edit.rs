@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
+
 use super::{Dialect, Error, LowRank, Weights, named_lora, save};
 use crate::torch::{Kind, Tensor, no_grad, not_finite};
 
@@ -20,10 +22,26 @@ pub struct Edit {
     pub factors: Vec<LowRank>,
     /// What a file of it says of itself beside base and recipe.
     pub metadata: Vec<(&'static str, String)>,
+    /// How to sample with it, where that is a part of the method.
+    pub sampling: Option<Sampling>,
+}
+
+/// How to sample with an edit: a method that distils the sampler too (one step, no guidance) or
+/// that guides otherwise leaves a model that is drawn with otherwise than its base.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Sampling {
+    /// Sampling steps.
+    pub steps: usize,
+    /// Scale of classifier-free guidance.
+    pub guidance: f64,
 }
 
 /// What says so in a file's metadata.
 const MARK: &str = "unsee.edit";
+/// In a file's metadata: what made it.
+const RECIPE: &str = "unsee.recipe";
+/// In a file's metadata: how to sample with it.
+const SAMPLING: &str = "unsee.sampling";
 
 /// Behind a tensor's name: which of its numbers changed, a bit each, lowest first.
 const MASK: &str = "#mask";
@@ -57,9 +75,12 @@ impl Edit {
     pub fn save(&self, path: &Path) -> Result<(), Error> {
         let mut about = vec![
             ("unsee.base", self.base.clone()),
-            ("unsee.recipe", self.recipe.clone()),
+            (RECIPE, self.recipe.clone()),
             (MARK, "1".to_owned()),
         ];
+        if let Some(sampling) = &self.sampling {
+            about.push((SAMPLING, serde_json::to_string(sampling).unwrap_or_default()));
+        }
         about.extend(self.metadata.iter().cloned());
         if self.factors.is_empty() {
             return save(path, &self.tensors, &about);
@@ -162,8 +183,15 @@ impl Edit {
                 tensors.push((name.to_owned(), file.floats(name)?));
             }
         }
-        let recipe = about.get("unsee.recipe").cloned().unwrap_or_default();
-        Ok(Self { base: hash.to_owned(), recipe, tensors, ..Self::default() })
+        Ok(Self { base: hash.to_owned(), ..Self::described(file, tensors) })
+    }
+
+    /// Tensors with what a file says of how they were made and how to sample with them.
+    pub fn described(file: &Weights, tensors: Vec<(String, Tensor)>) -> Self {
+        let about = file.metadata();
+        let recipe = about.get(RECIPE).cloned().unwrap_or_default();
+        let sampling = about.get(SAMPLING).and_then(|text| serde_json::from_str(text).ok());
+        Self { recipe, sampling, tensors, ..Self::default() }
     }
 }
 

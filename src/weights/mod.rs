@@ -17,7 +17,7 @@ mod torch_save;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-pub use edit::Edit;
+pub use edit::{Edit, Sampling};
 pub use error::Error;
 pub use file::Info;
 pub use folder::{missing_shards, weight_files};

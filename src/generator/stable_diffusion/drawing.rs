@@ -1,8 +1,8 @@
 //! From latents of noise to pixels: the loop over the sampler's steps.
 
-use super::{StableDiffusion, in_slices};
+use super::StableDiffusion;
 use crate::generator::pixels::first_not_finite;
-use crate::generator::{Denoiser as _, Error, ImageRequest};
+use crate::generator::{Conditioning, Denoiser as _, Error, ImageRequest};
 use crate::sampler::{History, Sampler};
 use crate::torch::{Compute, IndexOp, Kind, Precision, Rng, Tensor, finite_each, no_grad};
 use crate::watch::Watch;
@@ -24,11 +24,11 @@ impl StableDiffusion {
         let sampler = Sampler::new(first.sampler, &self.schedule, first.steps)?;
         let n = requests.len() as i64;
         let prompts: Vec<&str> = requests.iter().map(|request| request.prompt.as_str()).collect();
-        let mut text = self.condition(&prompts)?;
+        let mut told = self.condition(&prompts)?;
         if first.guides() {
             let negatives: Vec<&str> =
                 requests.iter().map(|request| request.negative.as_str()).collect();
-            text = Tensor::cat(&[self.condition(&negatives)?, text], 0);
+            told = Conditioning::cat(&[&self.condition(&negatives)?, &told]);
         }
         let wrong = |index: usize, step: Option<usize>| self.not_finite(&requests[index], step);
         let scales: Vec<f32> = requests.iter().map(|request| request.guidance as f32).collect();
@@ -43,15 +43,15 @@ impl StableDiffusion {
                 AncestralNoise::after_latents(sampler.is_ancestral(), requests, &latents);
             let mut finite = Vec::with_capacity(sampler.timesteps().len());
             for (i, &t) in sampler.timesteps().iter().enumerate() {
-                let timesteps = Tensor::full([text.size()[0]], t, (Kind::Float, device.tch()));
+                let timesteps = Tensor::full([told.count()], t, (Kind::Float, device.tch()));
                 let shown = sampler.input(i, &latents);
                 let output = if first.guides() {
                     let both = Tensor::cat(&[&shown, &shown], 0);
-                    let both = self.unet.forward(&both, &timesteps, &text).to_kind(Kind::Float);
+                    let both = self.predict(&both, &timesteps, &told);
                     let (without, with) = (both.i(..n), both.i(n..));
                     &without + (with - &without) * &scales
                 } else {
-                    self.unet.forward(&shown, &timesteps, &text).to_kind(Kind::Float)
+                    self.predict(&shown, &timesteps, &told)
                 };
                 let noise = fresh.draw(&latents);
                 latents = sampler.step(i, &latents, &output, noise.as_ref(), &mut history);
@@ -71,9 +71,7 @@ impl StableDiffusion {
                     return Err(wrong(index, Some(i)));
                 }
             }
-            let latents = latents / self.vae.config().scaling_factor;
-            let decode = |latents: &Tensor| vec![self.vae.decode(latents).to_kind(Kind::Float)];
-            let pixels = in_slices(&latents, self.vae.factor(), decode).remove(0);
+            let pixels = self.decode(&latents);
             if let Some(index) = first_not_finite(&finite_each(&pixels)) {
                 return Err(wrong(index, None));
             }

@@ -6,7 +6,9 @@ use std::collections::{HashMap, HashSet};
 
 use super::checkpoint::unused;
 use super::pixels::{to_pictures, to_tensor};
-use super::{Checkpoint, Denoiser, Error, Generator, ImageRequest, ModelCard};
+use super::{
+    Checkpoint, Component, Conditioning, Denoiser, Error, Generator, ImageRequest, Model, ModelCard,
+};
 use crate::model::clip::TextModel;
 use crate::model::unet::UNet;
 use crate::model::vae::Vae;
@@ -117,16 +119,6 @@ impl StableDiffusion {
         &self.notes
     }
 
-    /// How many tokens at a prompt's end the text encoder does not read.
-    pub fn unread(&self, prompt: &str) -> usize {
-        self.tokenizer.encode(prompt).dropped
-    }
-
-    /// Whether the text encoder reads the same in both.
-    pub fn reads_alike(&self, a: &str, b: &str) -> bool {
-        self.tokenizer.encode(a).ids == self.tokenizer.encode(b).ids
-    }
-
     /// Whether a prompt has a word that was learned.
     pub fn names(&self, prompt: &str, word: &str) -> bool {
         self.tokenizer.named(prompt).any(|known| known == word)
@@ -151,25 +143,19 @@ impl StableDiffusion {
         Tensor::cat(&each, 0)
     }
 
+    fn network(&self, component: Component) -> &Parameters {
+        match component {
+            Component::Unet => self.unet.parameters(),
+            Component::TextEncoder => self.text.parameters(),
+            Component::Vae => self.vae.parameters(),
+        }
+    }
+
     fn find(&self, name: &str) -> Option<&Tensor> {
         let (component, rest) = name.split_once('.')?;
-        let parameters: &Parameters = match component {
-            "unet" => self.unet.parameters(),
-            "text_encoder" => self.text.parameters(),
-            "vae" => self.vae.parameters(),
-            _ => return None,
-        };
-        parameters.get(rest)
+        let component = Component::ALL.into_iter().find(|known| known.name() == component)?;
+        self.network(component).get(rest)
     }
-}
-
-fn full_names<'a>(
-    component: &'a str,
-    parameters: &'a Parameters,
-) -> impl Iterator<Item = (String, Tensor)> + 'a {
-    parameters
-        .iter()
-        .map(move |(name, tensor)| (format!("{component}.{name}"), tensor.shallow_clone()))
 }
 
 impl Generator for StableDiffusion {
@@ -261,24 +247,31 @@ impl Generator for StableDiffusion {
         });
         Ok(())
     }
+
+    fn model(&mut self) -> Model<'_> {
+        Model::Diffusion(self)
+    }
+
+    fn tensor_names(&self) -> Vec<String> {
+        let all = Component::ALL.into_iter().flat_map(|component| self.parameters(component));
+        all.map(|(name, _)| name).collect()
+    }
+
+    fn base_tensor(&self, name: &str) -> Result<Tensor, Error> {
+        let base = self.originals.get(name).or_else(|| self.find(name));
+        base.map(Tensor::detach).ok_or_else(|| Error::unknown_tensor(name))
+    }
+
+    fn reads_alike(&self, one: &str, other: &str) -> bool {
+        self.tokenizer.encode(one).ids == self.tokenizer.encode(other).ids
+    }
+
+    fn unread(&self, prompt: &str) -> usize {
+        self.tokenizer.encode(prompt).dropped
+    }
 }
 
 impl Denoiser for StableDiffusion {
-    fn condition(&self, prompts: &[&str]) -> Result<Tensor, Error> {
-        let Compute { device, .. } = self.compute;
-        let ids: Vec<Tensor> = prompts
-            .iter()
-            .map(|prompt| Tensor::from_slice(&self.tokenizer.encode(prompt).ids))
-            .collect();
-        let ids = Tensor::stack(&ids, 0).to_device(device.tch());
-        stage("reading the prompts", || {
-            no_grad(|| {
-                let _scope = self.compute.scope();
-                Ok(self.text.forward(&ids).to_kind(Kind::Float))
-            })
-        })
-    }
-
     fn latent_shape(&self) -> [i64; 3] {
         let side = self.card.side / self.vae.factor();
         [self.unet.config().in_channels, side, side]
@@ -290,8 +283,24 @@ impl Denoiser for StableDiffusion {
         ids[1..end].to_vec()
     }
 
-    fn predict(&self, latents: &Tensor, timesteps: &Tensor, text: &Tensor) -> Tensor {
-        self.unet.forward(latents, timesteps, text).to_kind(Kind::Float)
+    fn token_ids(&self, prompts: &[&str]) -> Tensor {
+        let ids: Vec<Tensor> = prompts
+            .iter()
+            .map(|prompt| Tensor::from_slice(&self.tokenizer.encode(prompt).ids))
+            .collect();
+        Tensor::stack(&ids, 0).to_device(self.compute.device.tch())
+    }
+
+    fn embed(&self, ids: &Tensor) -> Tensor {
+        self.text.embed(ids)
+    }
+
+    fn encode(&self, embeddings: &Tensor) -> Conditioning {
+        Conditioning { states: self.text.encode(embeddings).to_kind(Kind::Float) }
+    }
+
+    fn predict(&self, latents: &Tensor, timesteps: &Tensor, told: &Conditioning) -> Tensor {
+        self.unet.forward(latents, timesteps, &told.states).to_kind(Kind::Float)
     }
 
     fn schedule(&self) -> &Schedule {
@@ -325,8 +334,17 @@ impl Denoiser for StableDiffusion {
         })
     }
 
-    fn denoiser_parameters(&self) -> Vec<(String, Tensor)> {
-        full_names("unet", self.unet.parameters()).collect()
+    fn decode(&self, latents: &Tensor) -> Tensor {
+        let latents = latents / self.vae.config().scaling_factor;
+        let decode = |latents: &Tensor| vec![self.vae.decode(latents).to_kind(Kind::Float)];
+        in_slices(&latents, self.vae.factor(), decode).remove(0)
+    }
+
+    fn parameters(&self, component: Component) -> Vec<(String, Tensor)> {
+        let full = |(name, tensor): (&str, &Tensor)| {
+            (format!("{}.{name}", component.name()), tensor.shallow_clone())
+        };
+        self.network(component).iter().map(full).collect()
     }
 }
 

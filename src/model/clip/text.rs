@@ -67,12 +67,21 @@ impl TextModel {
 
     /// Token ids `[n, tokens]` (i64) to hidden states `[n, tokens, hidden_size]`.
     pub fn forward(&self, ids: &Tensor) -> Tensor {
-        let length = ids.size()[1];
+        self.encode(&self.embed(ids))
+    }
+
+    /// The vectors of token ids `[n, tokens]`, `[n, tokens, hidden_size]`.
+    pub fn embed(&self, ids: &Tensor) -> Tensor {
         let table = match &self.learned {
             Some(learned) => &Tensor::cat(&[&self.tokens, learned], 0),
             None => &self.tokens,
         };
-        let mut x = Tensor::embedding(table, ids, -1, false, false) + self.positions.i(..length);
+        Tensor::embedding(table, ids, -1, false, false)
+    }
+
+    /// Vectors of tokens `[n, tokens, hidden_size]` to hidden states of the same shape.
+    pub fn encode(&self, embeddings: &Tensor) -> Tensor {
+        let mut x = embeddings + self.positions.i(..embeddings.size()[1]);
         for layer in &self.layers {
             x = layer.forward(&x, true);
         }

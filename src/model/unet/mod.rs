@@ -103,7 +103,8 @@ impl UNet {
 
         let mut x = self.conv_in.forward(&channels_last(latents));
         // Without a graph there is nothing to save.
-        let checkpointed = self.gradient_checkpointing && x.requires_grad();
+        let checkpointed =
+            self.gradient_checkpointing && (x.requires_grad() || text.requires_grad());
         let run = |stage: &Rc<Stage>, x: &Tensor| {
             if checkpointed {
                 stage.forward_checkpointed(x, &time, text)

@@ -1,0 +1,40 @@
+//! A part of a sampling: latents on their way from noise to a picture.
+
+use super::Conditioning;
+use crate::sampler::{History, Sampler};
+use crate::torch::{Kind, Tensor, no_grad};
+
+/// What latents are drawn under, by classifier-free guidance.
+#[derive(Debug)]
+pub struct Guided<'a> {
+    /// What to draw, `n` rows.
+    pub prompt: &'a Conditioning,
+    /// What to stay away from, `n` rows.
+    pub negative: &'a Conditioning,
+    /// `ε_- + guidance (ε_+ - ε_-)`.
+    pub guidance: f64,
+}
+
+pub(super) fn denoise(
+    predict: impl Fn(&Tensor, &Tensor, &Conditioning) -> Tensor,
+    sampler: &Sampler,
+    latents: &Tensor,
+    steps: usize,
+    told: &Guided,
+) -> Tensor {
+    let n = latents.size()[0];
+    let both = Conditioning::cat(&[told.negative, told.prompt]);
+    no_grad(|| {
+        let mut latents = latents * sampler.begin();
+        let mut history = History::default();
+        for (i, &t) in sampler.timesteps().iter().enumerate().take(steps) {
+            let shown = sampler.input(i, &latents);
+            let timesteps = Tensor::full([2 * n], t, (Kind::Float, latents.device()));
+            let output = predict(&Tensor::cat(&[&shown, &shown], 0), &timesteps, &both);
+            let (without, with) = (output.narrow(0, 0, n), output.narrow(0, n, n));
+            let output = &without + (with - &without) * told.guidance;
+            latents = sampler.step(i, &latents, &output, None, &mut history);
+        }
+        latents
+    })
+}
