@@ -4,6 +4,7 @@
 mod adapters;
 mod checkpoint;
 mod checkpoint_hints;
+mod edited_tensors;
 mod embedding;
 mod export;
 mod folder;

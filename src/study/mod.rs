@@ -17,6 +17,7 @@ mod prompt_key;
 mod prompts;
 mod protocol;
 mod reference_judge;
+mod sample_judge;
 mod samples;
 mod session;
 mod target;

@@ -229,7 +229,8 @@ fn circles(edges: &[BTreeSet<usize>]) -> Vec<BTreeSet<usize>> {
     let mut found: Vec<BTreeSet<usize>> = Vec::new();
     for (file, seen) in reach.iter().enumerate() {
         if seen.contains(&file) && !found.iter().any(|circle| circle.contains(&file)) {
-            found.push(seen.iter().copied().filter(|&other| reach[other].contains(&file)).collect());
+            found
+                .push(seen.iter().copied().filter(|&other| reach[other].contains(&file)).collect());
         }
     }
     found

@@ -13,9 +13,8 @@ use crate::source::{Source, for_tests, sources};
 const TABLES: &[&str] = &["src/erasure/mod.rs", "src/attack/mod.rs"];
 
 /// Types that are many of a name, and why.
-const MANY: &[(&str, &str)] = &[
-    ("Error", "each room has the one of its own, said with the room: `weights::Error`"),
-];
+const MANY: &[(&str, &str)] =
+    &[("Error", "each room has the one of its own, said with the room: `weights::Error`")];
 
 /// A line of a table.
 struct Entry {
@@ -63,15 +62,17 @@ fn literals(code: TokenStream, found: &mut Vec<(usize, String)>) {
         match token {
             TokenTree::Group(group) => {
                 let document = attribute
-                    && group.stream().into_iter().next().is_some_and(|first| {
-                        matches!(first, TokenTree::Ident(name) if name == "doc")
-                    });
+                    && group.stream().into_iter().next().is_some_and(
+                        |first| matches!(first, TokenTree::Ident(name) if name == "doc"),
+                    );
                 if !document {
                     literals(group.stream(), found);
                 }
                 attribute = false;
             }
-            TokenTree::Punct(mark) => attribute = mark.as_char() == '#' || attribute && mark.as_char() == '!',
+            TokenTree::Punct(mark) => {
+                attribute = mark.as_char() == '#' || attribute && mark.as_char() == '!'
+            }
             TokenTree::Literal(literal) => {
                 let line = literal.span().start().line;
                 if let Ok(text) = syn::parse_str::<syn::LitStr>(&literal.to_string()) {

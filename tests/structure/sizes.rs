@@ -112,7 +112,8 @@ fn functions_are_of_a_size() {
             if function.lines <= FUNCTION {
                 continue;
             }
-            let excuse = |long: &(&str, &str, &str)| (long.0, long.1) == (&source.path, &function.name);
+            let excuse =
+                |long: &(&str, &str, &str)| (long.0, long.1) == (&source.path, &function.name);
             match LONG.iter().position(excuse) {
                 Some(i) => needed[i] = true,
                 None => wrong.push(format!("{place} has {} lines", function.lines)),
@@ -135,7 +136,8 @@ fn lines_are_of_a_size() {
     for source in sources(ALL) {
         for (i, line) in source.text.lines().enumerate() {
             // An address cannot be broken.
-            let breakable = line.split_whitespace().filter(|word| !word.contains("://")).count() > 1;
+            let breakable =
+                line.split_whitespace().filter(|word| !word.contains("://")).count() > 1;
             if line.chars().count() > COLUMNS && (breakable || !line.contains("://")) {
                 wrong.push(format!("{}:{}", source.path, i + 1));
             }

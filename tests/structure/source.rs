@@ -41,9 +41,8 @@ pub(crate) fn sources(folders: &[&str]) -> Vec<Source> {
 
 fn read(folder: &Path, path: &str, found: &mut Vec<Source>) {
     let Ok(entries) = fs_err::read_dir(folder) else { return };
-    let mut names: Vec<String> = entries
-        .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
-        .collect();
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
     names.sort();
     for name in names {
         let (inside, path) = (folder.join(&name), format!("{path}/{name}"));

@@ -2,9 +2,10 @@
 
 mod drawing;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use super::checkpoint::unused;
+use super::edited_tensors::EditedTensors;
 use super::pixels::{to_pictures, to_tensor};
 use super::{Checkpoint, Denoiser, Error, Generator, ImageRequest, ModelCard};
 use crate::model::clip::TextModel;
@@ -41,7 +42,7 @@ pub struct StableDiffusion {
     compute: Compute,
     pub(super) notes: Vec<String>,
     /// The base's own values of the tensors that the edit in place has replaced.
-    originals: HashMap<String, Tensor>,
+    edited: EditedTensors,
 }
 
 impl StableDiffusion {
@@ -89,7 +90,6 @@ impl StableDiffusion {
         };
         let tokenizer = checkpoint.tokenizer.clone();
         let schedule = Schedule::new(&scheduler)?;
-        let originals = HashMap::new();
         Ok(Self {
             card,
             tokenizer,
@@ -100,7 +100,7 @@ impl StableDiffusion {
             scheduler,
             compute,
             notes,
-            originals,
+            edited: EditedTensors::default(),
         })
     }
 
@@ -230,36 +230,10 @@ impl Generator for StableDiffusion {
     }
 
     fn apply(&mut self, edit: &Edit) -> Result<(), Error> {
-        if !edit.is_empty() && edit.base != self.card.hash {
-            return Err(crate::weights::Error::other_base(&edit.base, &self.card.hash).into());
-        }
-        for (name, tensor) in &edit.tensors {
-            let shape = self.find(name).map(Tensor::size);
-            if shape.as_ref() != Some(&tensor.size()) {
-                return Err(Error::EditShape {
-                    name: name.clone(),
-                    found: tensor.size(),
-                    wanted: shape.unwrap_or_default(),
-                });
-            }
-        }
-        edit.check()?;
-        no_grad(|| {
-            for (name, original) in std::mem::take(&mut self.originals) {
-                if let Some(parameter) = self.find(&name) {
-                    parameter.detach().copy_(&original);
-                }
-            }
-            let mut originals = HashMap::new();
-            for (name, tensor) in &edit.tensors {
-                if let Some(parameter) = self.find(name) {
-                    originals.insert(name.clone(), parameter.detach().copy());
-                    parameter.detach().copy_(tensor);
-                }
-            }
-            self.originals = originals;
-        });
-        Ok(())
+        let mut edited = std::mem::take(&mut self.edited);
+        let replaced = edited.replace(edit, &self.card.hash, |name| self.find(name));
+        self.edited = edited;
+        replaced
     }
 }
 
