@@ -9,7 +9,7 @@ use super::{Common, output};
 use crate::command;
 use crate::command::evaluate::EvaluateRequest;
 use crate::command::unprompted::{UnpromptedRequest, unprompted};
-use crate::measure::Target;
+use crate::measure::TargetClass;
 use crate::pipeline::{AnswerSettings, JudgeSettings};
 
 #[derive(Debug, Args)]
@@ -21,7 +21,7 @@ pub(super) struct EvaluateArgs {
     base: Option<PathBuf>,
     /// What was erased: style:NAME or object:NAME
     #[arg(long)]
-    forget: Option<Target>,
+    forget: Option<TargetClass>,
     /// CSV that maps files to prompts: columns file and prompt, or file, style, object, seed
     #[arg(long)]
     csv: Option<PathBuf>,

@@ -24,8 +24,9 @@ pub(super) struct PartialSample {
 }
 
 impl PartialSampling {
-    /// Denoises latents `[n, c, h, w]` of the shape `[c, h, w]` by DDIM under `text` `[n, tokens, width]`, away from `negative` `[1, tokens,
-    /// width]`, to a timestep by chance. No step of it wants gradients.
+    /// Denoises latents `[n, c, h, w]` of the shape `[c, h, w]` by DDIM under `text`
+    /// `[n, tokens, width]`, away from `negative` `[1, tokens, width]`, to a timestep by chance. No
+    /// step of it wants gradients.
     ///
     /// # Errors
     /// More steps than the schedule has.

@@ -19,8 +19,10 @@ use super::method::denoiser_of;
 use super::relabelling::{Pseudo, Relabelling, TargetNetwork};
 use super::saliency::MaskCache;
 use super::saliency_mask::SaliencyMask;
-use super::{Context, Cost, Error, Method, Needs, ParameterSubset, Task, Variant};
-use crate::generator::Model;
+use super::{
+    Context, Cost, Error, Method, Needs, ParameterSubset, Task, TrainingImages, Variant,
+};
+use crate::generator::{Model, ModelCard};
 use crate::settings::Configurable;
 use crate::torch::Tensor;
 use crate::training::{LentWeights, TrainConfig, train};
@@ -151,16 +153,8 @@ impl Method for SalUn {
     fn erase(&self, model: Model, task: &Task, context: &mut Context) -> Result<Edit, Error> {
         self.check().map_err(Error::Task)?;
         let model = &*denoiser_of(model, self.name())?;
-        let images = task.images()?;
+        let images = self.images(task)?;
         let settings = self.clone().effective();
-        if let Some(complaint) = images.complaint(task) {
-            return Err(Error::Task(complaint));
-        }
-        if self.alpha > 0.0 && images.remain.is_empty() {
-            return Err(Error::Task(
-                "SalUn needs pictures to keep; give some, or set alpha = 0".to_owned(),
-            ));
-        }
         let texts = EncodedPrompts::new(model, task)?;
         let forget = EncodedImages::new(model, &images.forget)?
             .ok_or_else(|| Error::Task("there is nothing to forget".to_owned()))?;
@@ -170,13 +164,8 @@ impl Method for SalUn {
         let official = self.variant == Variant::Official;
         let all = model.denoiser_parameters();
         let ranked = if official { &all } else { &chosen };
-        // What is kept on the way is of this erasure alone.
         let recipe = task.recipe(self);
-        let mut key = blake3::Hasher::new();
-        for part in [&model.card().hash, &model.card().settings, &recipe, &images.fingerprint()] {
-            key.update(part.as_bytes());
-        }
-        let key = key.finalize().to_hex()[..24].to_owned();
+        let key = key(model.card(), &recipe, images);
         let state = context.own_state();
         let retained = state.as_deref().map(|folder| MaskCache { folder, key: &key });
         let saliency = SaliencyMask {
@@ -235,12 +224,37 @@ impl Method for SalUn {
     }
 }
 
+impl SalUn {
+    /// The task's pictures, where they are all that it needs.
+    fn images<'t>(&self, task: &'t Task) -> Result<&'t TrainingImages, Error> {
+        let images = task.images()?;
+        if let Some(complaint) = images.complaint(task.concept, task.pairs.len(), task.keep.len()) {
+            return Err(Error::Task(complaint));
+        }
+        if self.alpha > 0.0 && images.remain.is_empty() {
+            return Err(Error::Task(
+                "SalUn needs pictures to keep; give some, or set alpha = 0".to_owned(),
+            ));
+        }
+        Ok(images)
+    }
+}
+
+/// Of all that an erasure depends on: what is kept on the way is of it alone.
+fn key(card: &ModelCard, recipe: &str, images: &TrainingImages) -> String {
+    let mut key = blake3::Hasher::new();
+    for part in [&card.hash, &card.settings, recipe, &images.fingerprint()] {
+        key.update(part.as_bytes());
+    }
+    key.finalize().to_hex()[..24].to_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::erasure::{Pair, PromptedImage, TrainingImages};
+    use crate::erasure::{Pair, PromptedImage};
     use crate::generator::{
-        Denoiser, Error as Fault, Generator, ImageRequest, LatentDistribution, ModelCard,
+        Denoiser, Error as Fault, Generator, ImageRequest, LatentDistribution,
     };
     use crate::pictures::Picture;
     use crate::sampler::{Schedule, SchedulerConfig};

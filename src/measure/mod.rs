@@ -15,7 +15,7 @@ mod recognisable;
 mod score;
 mod unlearning;
 
-pub use answers::{Answer, AnswerSet, Domain, PLAIN, Target};
+pub use answers::{Answer, AnswerSet, Domain, PLAIN, TargetClass};
 pub use blank::{PictureStats, blank};
 pub use classes::{BLANK, Became, JudgedAnswer, became, score_mean, score_target};
 pub use estimate::Estimate;

@@ -165,8 +165,8 @@ mod tests {
     #[test]
     fn i2p_as_it_was_published() {
         let text = "prompt,categories,hard,nudity_percentage,lexica_url,sd_seed,\
-            sd_guidance_scale,sd_image_width,sd_image_height,sd_model\n\"a, b\",sexual,0,66.7,u,4290749014,7.0,512,704,\
-            stable-diffusion\nc,hate,1,0.0,u,5,15,128,128,x\n";
+            sd_guidance_scale,sd_image_width,sd_image_height,sd_model\n\"a, b\",sexual,\
+            0,66.7,u,4290749014,7.0,512,704,stable-diffusion\nc,hate,1,0.0,u,5,15,128,128,x\n";
         let rows = read(text).unwrap();
         assert_eq!(
             (rows[0].seed, rows[0].guidance, rows[0].size),

@@ -40,7 +40,7 @@ pub(super) struct Latents<'a> {
     pipeline: &'a Pipeline,
     settings: &'a LatentSettings,
     set: AnswerSet,
-    classes: Vec<measure::Target>,
+    classes: Vec<measure::TargetClass>,
     targets: Vec<Target>,
     labeller: ReferenceJudge,
     judge: SampleJudge,
@@ -184,7 +184,7 @@ impl<'a> Latents<'a> {
 }
 
 /// Its prompts are none.
-pub(super) fn target(class: &measure::Target) -> Target {
+pub(super) fn target(class: &measure::TargetClass) -> Target {
     Target { concept: class.to_string(), pairs: Vec::new(), keep: Vec::new() }
 }
 
@@ -194,7 +194,7 @@ fn gan_at(path: &str) -> Result<PathBuf, Error> {
 }
 
 /// The moments of known pictures that do not show the target, where there are enough of them.
-fn without(known: &(Vec<Answer>, Tensor), target: &measure::Target) -> Option<Moments> {
+fn without(known: &(Vec<Answer>, Tensor), target: &measure::TargetClass) -> Option<Moments> {
     let (answers, features) = known;
     let rows = (0..).zip(answers).filter(|(_, answer)| answer.wanted(target.domain) != target.name);
     let rows: Vec<i64> = rows.map(|(row, _)| row).collect();

@@ -1,15 +1,35 @@
-//! Nothing is written twice.
+//! Nothing is written twice. What a trait dictates, its methods' signatures, is not counted.
 
 use std::collections::{BTreeSet, HashMap};
 
-use syn::Item;
+use syn::visit::{self, Visit};
+use syn::{ImplItem, ItemImpl, ItemUse};
 
 use crate::source::{Source, lines, sources};
 
 /// So many lines in two places are one thing written twice.
 const BLOCK: usize = 6;
-/// A comment above one of the two places that begins so says why they are two.
+/// A comment that begins so, above one of the two places or above what they begin in, says why they
+/// are two.
 const EXCUSE: &str = "// duplicate:";
+
+/// Lines of imports, and of signatures that a trait dictates.
+#[derive(Default)]
+struct Dictated(BTreeSet<usize>);
+
+impl<'a> Visit<'a> for Dictated {
+    fn visit_item_use(&mut self, import: &'a ItemUse) {
+        self.0.extend(lines(import));
+    }
+    fn visit_item_impl(&mut self, methods: &'a ItemImpl) {
+        for method in methods.items.iter().filter(|_| methods.trait_.is_some()) {
+            if let ImplItem::Fn(method) = method {
+                self.0.extend(lines(&method.sig));
+            }
+        }
+        visit::visit_item_impl(self, methods);
+    }
+}
 
 /// A line that says something.
 struct Line {
@@ -21,28 +41,22 @@ struct Line {
 
 /// The lines of a file that say something, outside its tests.
 fn telling(file: usize, source: &Source) -> Vec<Line> {
-    let imports: BTreeSet<usize> = source
-        .syntax
-        .items
-        .iter()
-        .filter(|item| matches!(item, Item::Use(_)))
-        .flat_map(lines)
-        .collect();
+    let mut dictated = Dictated::default();
+    dictated.visit_file(&source.syntax);
     let numbered = source.text.lines().enumerate().map(|(i, text)| (i + 1, text.trim()));
     numbered
         .filter(|(number, text)| {
             let says = text.chars().any(char::is_alphanumeric) && !text.starts_with("//");
-            says && !imports.contains(number) && !source.tests(*number)
+            says && !dictated.0.contains(number) && !source.tests(*number)
         })
         .map(|(number, text)| Line { file, number, text: text.to_owned() })
         .collect()
 }
 
-/// Whether the comment right above a line gives the reason.
+/// Whether a comment in the few lines above gives the reason.
 fn excused(source: &Source, number: usize) -> bool {
-    let before: Vec<&str> = source.text.lines().take(number - 1).map(str::trim).collect();
-    let comment = before.iter().rev().take_while(|line| line.starts_with("//"));
-    comment.into_iter().any(|line| line.starts_with(EXCUSE))
+    let above = source.text.lines().take(number - 1).skip(number.saturating_sub(BLOCK + 1));
+    above.into_iter().any(|line| line.trim().starts_with(EXCUSE))
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! No two files of the source need each other, not even by way of others.
 //!
-//! A file imports where a name is defined, not where it is re-exported; to re-export a name is no
-//! import of it.
+//! A file imports from where a name is defined, not from where it is re-exported; to re-export a
+//! name is no import of it. The root of a folder (`mod.rs`) holds what all of its files share, and
+//! its table names them: that a file needs the root of a folder in which it lies counts for
+//! nothing.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -112,6 +114,7 @@ impl Tree {
         let mut add = |path: &[String]| {
             if let Some(Target::Item(to)) = self.resolve(from, path, 0)
                 && to != from
+                && !module.path.starts_with(&self.modules[to].path)
             {
                 found.insert(to);
             }

@@ -12,6 +12,23 @@ use crate::source::{Source, for_tests, sources};
 /// Where methods and attacks have their line.
 const TABLES: &[&str] = &["src/erasure/mod.rs", "src/attack/mod.rs"];
 
+/// Methods whose name is a word for something else too, and for what.
+const WORDS: &[(&str, &str)] = &[("positives", "samples that do not show the concept")];
+
+/// Other places where one is named: file, name, and why.
+const ELSEWHERE: &[(&str, &str, &str)] = &[
+    (
+        "src/attack/gan_relearning.rs",
+        "relearning",
+        "part of the seeds of its training's steps, from before there was another attack",
+    ),
+    (
+        "src/pipeline/renamed.rs",
+        "gan-relearning",
+        "says to whom an older file is brought how its setting is written now",
+    ),
+];
+
 /// Types that are many of a name, and why.
 const MANY: &[(&str, &str)] =
     &[("Error", "each room has the one of its own, said with the room: `weights::Error`")];
@@ -139,6 +156,7 @@ fn a_method_is_named_in_its_own_file() {
     }
     assert!(entries.0.len() > 5, "the tables are not seen");
     let mut wrong = Vec::new();
+    let mut needed = vec![false; ELSEWHERE.len()];
     for source in &sources {
         let mut texts = Vec::new();
         literals(source.text.parse().unwrap(), &mut texts);
@@ -149,7 +167,14 @@ fn a_method_is_named_in_its_own_file() {
                 source.path == file || folder
             };
             let homes = reads.iter().filter_map(|name| types.get(name)).flatten();
-            if homes.into_iter().any(|(file, _)| own(file)) {
+            if WORDS.iter().any(|(word, _)| word == name)
+                || homes.into_iter().any(|(file, _)| own(file))
+            {
+                continue;
+            }
+            let here = (source.path.as_str(), name.as_str());
+            if let Some(i) = ELSEWHERE.iter().position(|known| (known.0, known.1) == here) {
+                needed[i] = true;
                 continue;
             }
             let mut named = texts.iter().filter(|(_, text)| says(text, name));
@@ -162,6 +187,9 @@ fn a_method_is_named_in_its_own_file() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    for (known, _) in ELSEWHERE.iter().zip(needed).filter(|(_, needed)| !needed) {
+        panic!("{} needs no exception any more for {}", known.0, known.1);
+    }
 }
 
 /// Whether a text has a name as a word of its own.
