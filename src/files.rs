@@ -87,6 +87,22 @@ pub fn at(path: &Path, error: &Error) -> Error {
     Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
+/// The folder that a file is to be written in, made where it is not there.
+fn folder_of_file(path: &Path) -> Result<&Path> {
+    if fs_err::symlink_metadata(path).is_ok_and(|about| !about.is_file() && !about.is_symlink()) {
+        let why = format!("{} is no regular file; name another one", path.display());
+        return Err(Error::other(why));
+    }
+    folder_of(path)
+}
+
+/// As [`folder_of_file`], whatever is to be written.
+fn folder_of(path: &Path) -> Result<&Path> {
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs_err::create_dir_all(folder)?;
+    Ok(folder)
+}
+
 /// Lets `write` fill a temporary file beside `path` and renames it into place. A kill at any moment
 /// leaves the old file or the new one.
 ///
@@ -97,16 +113,8 @@ pub fn whole<E: From<Error>>(
     path: &Path,
     write: impl FnOnce(&mut tempfile::NamedTempFile) -> std::result::Result<(), E>,
 ) -> std::result::Result<(), E> {
-    if fs_err::symlink_metadata(path).is_ok_and(|about| !about.is_file() && !about.is_symlink()) {
-        return Err(Error::other(format!(
-            "{} is no regular file; name another one",
-            path.display()
-        ))
-        .into());
-    }
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = folder_of_file(path)?;
     let named = |error: Error| at(path, &error);
-    fs_err::create_dir_all(folder)?;
     let make = |prefix: &str| tempfile::Builder::new().prefix(prefix).tempfile_in(folder);
     let (_listed, mut half) =
         PartialFile::made(make, |half| half.path().to_path_buf()).map_err(named)?;
@@ -127,16 +135,8 @@ pub fn whole_by_path<E: From<Error>>(
     path: &Path,
     write: impl FnOnce(&Path) -> std::result::Result<(), E>,
 ) -> std::result::Result<(), E> {
-    if fs_err::symlink_metadata(path).is_ok_and(|about| !about.is_file() && !about.is_symlink()) {
-        return Err(Error::other(format!(
-            "{} is no regular file; name another one",
-            path.display()
-        ))
-        .into());
-    }
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = folder_of_file(path)?;
     let named = |error: Error| at(path, &error);
-    fs_err::create_dir_all(folder)?;
     let make = |prefix: &str| tempfile::Builder::new().prefix(prefix).tempdir_in(folder);
     let (_listed, half) =
         PartialFile::made(make, |half| half.path().to_path_buf()).map_err(named)?;
@@ -156,8 +156,7 @@ pub fn whole_folder<E: From<Error>>(
     path: &Path,
     write: impl FnOnce(&Path) -> std::result::Result<(), E>,
 ) -> std::result::Result<(), E> {
-    let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    fs_err::create_dir_all(parent)?;
+    let parent = folder_of(path)?;
     let make = |prefix: &str| tempfile::Builder::new().prefix(prefix).tempdir_in(parent);
     let (_listed, half) = PartialFile::made(make, |half| half.path().to_path_buf())?;
     write(half.path())?;

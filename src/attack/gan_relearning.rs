@@ -56,7 +56,8 @@ impl Configurable for GanRelearning {
             || self.lr <= 0.0
         {
             return Err(format!(
-                "gan-relearning has {} pictures, {} steps, a look every {} and lr {}; all are above 0",
+                "gan-relearning has {} pictures, {} steps, a look every {} and lr {}; all are \
+                 above 0",
                 self.pictures, self.steps, self.every, self.lr
             ));
         }

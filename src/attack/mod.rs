@@ -19,6 +19,7 @@ pub const ATTACKS: &[Entry<dyn Attack>] = &[
     },
 ];
 
+// duplicate: a room's errors are what the rooms before it may say
 /// Why an attack failed to run.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

@@ -8,8 +8,8 @@ use super::bars::Bars;
 use super::{Common, output};
 use crate::command;
 use crate::command::evaluate::EvaluateRequest;
-use crate::command::unprompted::unprompted;
-use crate::measure::Target;
+use crate::command::unprompted::{UnpromptedRequest, unprompted};
+use crate::measure::TargetClass;
 use crate::pipeline::{AnswerSettings, JudgeSettings};
 
 #[derive(Debug, Args)]
@@ -21,7 +21,7 @@ pub(super) struct EvaluateArgs {
     base: Option<PathBuf>,
     /// What was erased: style:NAME or object:NAME
     #[arg(long)]
-    forget: Option<Target>,
+    forget: Option<TargetClass>,
     /// CSV that maps files to prompts: columns file and prompt, or file, style, object, seed
     #[arg(long)]
     csv: Option<PathBuf>,
@@ -84,16 +84,14 @@ pub(super) fn evaluate(args: EvaluateArgs, common: &Common) -> anyhow::Result<()
         ..JudgeSettings::default()
     };
     if args.unprompted {
-        let mut bars = Bars::new(common.quiet);
-        let seen = unprompted(
-            &args.pictures,
-            &judge,
-            &answers,
-            args.confidence,
-            args.inception.as_deref(),
-            device,
-            &mut bars,
-        )?;
+        let request = UnpromptedRequest {
+            pictures: args.pictures,
+            judge,
+            answers,
+            confidence: args.confidence,
+            inception: args.inception,
+        };
+        let seen = unprompted(&request, device, &mut Bars::new(common.quiet))?;
         if common.json {
             return output::json(&seen);
         }

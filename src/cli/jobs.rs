@@ -8,7 +8,7 @@ use clap::Args;
 use super::bars::{Bars, span};
 use super::{Common, ModelArgs, default_out, output};
 use crate::command::train::{TrainRecipe, train as train_recipe};
-use crate::measure::Target;
+use crate::measure::TargetClass;
 use crate::pipeline::{Judged, Pipeline, needs_no_prompt};
 use crate::study;
 
@@ -57,7 +57,7 @@ pub(super) struct EraseArgs {
     anchor: String,
     /// What to forget: style:NAME or object:NAME; may be given more than once
     #[arg(long)]
-    forget: Vec<Target>,
+    forget: Vec<TargetClass>,
     /// By which method [default: salun, of a GAN adapt-then-unlearn]
     #[arg(long)]
     method: Option<String>,

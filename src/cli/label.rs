@@ -35,9 +35,11 @@ pub(super) fn label(args: LabelArgs, common: &Common) -> anyhow::Result<()> {
         };
         let (file, [negatives, positives]) = read_numbers(&args.folder, &list)?;
         if common.json {
-            return output::json(
-                &serde_json::json!({ "labels": file, "negatives": negatives, "positives": positives }),
-            );
+            return output::json(&serde_json::json!({
+                "labels": file,
+                "negatives": negatives,
+                "positives": positives,
+            }));
         }
         output::line(&format!("{}: {negatives} show it, {positives} do not", file.display()));
         return Ok(());

@@ -88,7 +88,7 @@ enum Command {
     Generate(generate::GenerateArgs),
     /// Erase a concept and save the edit
     #[command(
-        after_help = "Example:\n  unsee erase \"van gogh\" --method esd --model MODEL\n  unsee \
+        after_help = "Example:\n  unsee erase \"van gogh\" --method METHOD --model MODEL\n  unsee \
             erase --forget style:Mosaic --out \
             outputs/no-mosaic\n  unsee erase --forget object:Cat --set method.density=0.3 --out \
             outputs/no-cats\n  unsee erase --model miniature-gan --forget object:Cat --out \

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::measure::{
-    Answer, AnswerSet, BLANK, Became, JudgeAccuracy, JudgedAnswer, Reference, Score, Target,
+    Answer, AnswerSet, BLANK, Became, JudgeAccuracy, JudgedAnswer, Reference, Score, TargetClass,
     became, score_target,
 };
 use crate::pictures::{self, list};
@@ -27,7 +27,7 @@ pub struct EvaluateRequest {
     /// Pictures of the model before.
     pub base: Option<PathBuf>,
     /// What was erased; without it only the judge's agreement with the prompts is measured.
-    pub forget: Option<Target>,
+    pub forget: Option<TargetClass>,
     /// CSV that maps files to prompts: columns `file` and `prompt`, or `file`, `style`, `object`,
     /// `seed`.
     pub csv: Option<PathBuf>,

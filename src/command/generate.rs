@@ -161,22 +161,21 @@ pub fn generate(
     let location = located(&commission.model)?;
     let of_gan = is_gan(&location.path);
     let compute = if of_gan { of_full_precision(compute) } else { compute };
-    let Loaded { model, hash, solver } = if of_gan {
+    let edited = if of_gan {
         gan(commission, &location.path, compute, watch)?
     } else {
         diffusion(commission, &location, compute, watch)?
     };
-    let side = model.card().side;
-    let (mut works, mut rows): (Vec<(PathBuf, ImageRequest)>, Vec<&PromptRow>) =
-        (Vec::new(), Vec::new());
+    let side = edited.model.card().side;
+    let mut commissioned = Commissioned::default();
     let file = |stem: &str| root.join(format!("{stem}.png"));
-    let Some(solver) = solver else {
+    let Some(solver) = edited.solver else {
         for (stem, request) in commission.gan.requests(&commission.seeds, side)? {
             let size = commission.size.unwrap_or(request.size);
-            works.push((file(&stem), ImageRequest { size, ..request }));
-            rows.push(&commission.prompts[0]);
+            let request = ImageRequest { size, ..request };
+            commissioned.add(file(&stem), request, &commission.prompts[0]);
         }
-        return draw(commission, (&*model, &hash), (works, &rows), root, (compute, watch));
+        return draw(commission, &edited, commissioned, root, compute, watch);
     };
     if !commission.gan.is_plain() {
         return Err(Error::Unknown(
@@ -217,21 +216,37 @@ pub fn generate(
                 blend: None,
                 seeding: Seeding::default(),
             };
-            works.push((file(&format!("{}_{n}", row.case)), request));
-            rows.push(row);
+            commissioned.add(file(&format!("{}_{n}", row.case)), request, row);
         }
     }
-    draw(commission, (&*model, &hash), (works, &rows), root, (compute, watch))
+    draw(commission, &edited, commissioned, root, compute, watch)
+}
+
+/// Pictures that are asked for, each with the row of its prompt.
+#[derive(Default)]
+struct Commissioned<'a> {
+    works: Vec<(PathBuf, ImageRequest)>,
+    rows: Vec<&'a PromptRow>,
+}
+
+impl<'a> Commissioned<'a> {
+    fn add(&mut self, file: PathBuf, request: ImageRequest, row: &'a PromptRow) {
+        self.works.push((file, request));
+        self.rows.push(row);
+    }
 }
 
 /// Draws what was asked for into the run's folder.
 fn draw(
     commission: &GenerateRequest,
-    (model, hash): (&dyn Generator, &str),
-    (works, rows): (Vec<(PathBuf, ImageRequest)>, &[&PromptRow]),
+    edited: &EditedModel,
+    commissioned: Commissioned,
     root: &Path,
-    (compute, watch): (Compute, &mut dyn Watch),
+    compute: Compute,
+    watch: &mut dyn Watch,
 ) -> Result<Vec<Drawn>, Error> {
+    let (model, hash) = (&*edited.model, edited.hash.as_str());
+    let Commissioned { works, rows } = commissioned;
     let files: HashSet<&PathBuf> = works.iter().map(|(file, _)| file).collect();
     if files.len() != works.len() {
         return Err(Error::Unknown(
@@ -259,7 +274,7 @@ fn draw(
             let stamp = Provenance { model: hash, sensitive: false };
             draw_missing(model, &works, stamp, batch, "drawing", watch)
         })?;
-        table(commission, &works, rows, root)
+        table(commission, &works, &rows, root)
     })?;
     Ok(works
         .into_iter()
@@ -276,7 +291,7 @@ fn is_weighted(prompt: &str) -> bool {
 }
 
 /// A model with everything on it.
-struct Loaded {
+struct EditedModel {
     model: Box<dyn Generator>,
     /// Of the model and what goes onto it.
     hash: String,
@@ -289,7 +304,7 @@ fn diffusion(
     location: &Location,
     compute: Compute,
     watch: &mut dyn Watch,
-) -> Result<Loaded, Error> {
+) -> Result<EditedModel, Error> {
     let (checkpoint, edit) = opened_with(location, &commission.edits, watch)?;
     let mut model = loaded(&checkpoint, compute, watch)?;
     if !commission.edits.is_empty() {
@@ -329,7 +344,7 @@ fn diffusion(
         watch.warn("--negative has no effect at a guidance of 1 and less");
     }
     let solver = Some(commission.sampler.map_or_else(|| model.solver(), Ok)?);
-    Ok(Loaded { model: Box::new(model), hash, solver })
+    Ok(EditedModel { model: Box::new(model), hash, solver })
 }
 
 fn gan(
@@ -337,7 +352,7 @@ fn gan(
     path: &Path,
     compute: Compute,
     watch: &mut dyn Watch,
-) -> Result<Loaded, Error> {
+) -> Result<EditedModel, Error> {
     let wrong = |what: &str| {
         Err(Error::Unknown(format!(
             "{} is a StyleGAN2: {what}; its pictures are seeds (--seeds, --truncation)",
@@ -364,7 +379,7 @@ fn gan(
         model.apply(&edit)?;
     }
     let hash = hash_with(&model.card().hash, &commission.edits)?;
-    Ok(Loaded { model: Box::new(model), hash, solver: None })
+    Ok(EditedModel { model: Box::new(model), hash, solver: None })
 }
 
 /// Writes `pictures.csv`: each file with its seed, what else a GAN's picture is of, and the prompt

@@ -1,11 +1,12 @@
 //! What a judge sees in pictures that no prompt asked for: how sure it is, what occurs how often,
 //! and how far all of them are from the canvas.
 
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 use serde::Serialize;
 
-use crate::judge::{BATCH, FeatureCard};
+use crate::judge::{BATCH, Evidence, FeatureCard, Features};
 use crate::measure::{Answer, Domain, Estimate, Moments, frechet};
 use crate::pictures::{Picture, Remarks};
 use crate::pipeline::{AnswerSettings, JudgeSettings};
@@ -44,28 +45,39 @@ pub struct UnpromptedReport {
 /// Canvas pictures of each style × object that others are compared to.
 const PER_CELL: u32 = 8;
 
-/// Looks at all pictures of a folder. They are compared by the judge's features, or by
-/// Inception-v3's where its weights are given.
+/// What to look at, and by whom.
+#[derive(Debug)]
+pub struct UnpromptedRequest {
+    /// The folder of the pictures.
+    pub pictures: PathBuf,
+    /// The judge.
+    pub judge: JudgeSettings,
+    /// The names that it knows.
+    pub answers: AnswerSettings,
+    /// The least probability at which a name counts.
+    pub confidence: f64,
+    /// Inception-v3's weights, where pictures are compared by its features and not by the judge's.
+    pub inception: Option<PathBuf>,
+}
+
+/// Looks at all pictures of a folder.
 ///
 /// # Errors
 /// A folder without pictures, a judge that cannot be opened.
 pub fn unprompted(
-    folder: &Path,
-    settings: &JudgeSettings,
-    classes: &AnswerSettings,
-    confidence: f64,
-    inception: Option<&Path>,
+    request: &UnpromptedRequest,
     device: Device,
     watch: &mut dyn Watch,
 ) -> Result<UnpromptedReport, Error> {
-    let set = classes.set()?;
-    let files = pictures_in(folder, watch)?;
+    let UnpromptedRequest { judge: settings, inception, .. } = request;
+    let set = request.answers.set()?;
+    let files = pictures_in(&request.pictures, watch)?;
     let jury = ReferenceJudge::open(settings, &set, device, watch)?;
     // Nobody asks for these again: what is seen is not kept.
     let scratch = tempfile::tempdir()?;
     let mut evidence_of_reference =
         EvidenceFile::open(&scratch.path().join("reference.jsonl"), watch)?;
-    let features = features(settings.path(), inception, device)?;
+    let features = features(settings.path(), inception.as_deref(), device)?;
     let is_canvas = settings.reference().and_then(pose_of).is_some();
     if inception.is_some() && !is_canvas {
         return Err(Error::Unknown(
@@ -76,26 +88,8 @@ pub fn unprompted(
     }
     let reference = jury.check(&mut evidence_of_reference, watch)?;
     let n = files.len();
-    let compared = is_canvas && n > 1;
-    let (mut evidence, mut own) = (Vec::new(), Vec::new());
-    let mut remarks = Remarks::default();
-    watch.begin("looking at pictures", n as u64);
-    for group in files.chunks(BATCH) {
-        let pictures = group
-            .iter()
-            .map(|file| Picture::open_noting(file, &mut remarks))
-            .collect::<Result<Vec<_>, _>>()?;
-        evidence.extend(jury.judge.see(&pictures, None)?);
-        if compared {
-            own.push(features.of(&pictures)?);
-        }
-        watch.at(evidence.len() as u64, "");
-        if watch.interrupted() && evidence.len() < n {
-            return Err(Error::Interrupted);
-        }
-    }
-    watch.end();
-    remarks.sentences().iter().for_each(|remark| watch.note(remark));
+    let compared = (is_canvas && n > 1).then_some(&features);
+    let (evidence, seen) = look(&files, &jury, compared, watch)?;
     let questions = jury.questions();
     let count = |domain: Domain| {
         let classes = set.classes(domain);
@@ -106,52 +100,92 @@ pub fn unprompted(
         }
         counts
     };
-    let mut cells = std::collections::BTreeSet::new();
+    let mut cells = BTreeSet::new();
     let mut sure = 0;
     for own in &evidence {
         let [style, object] =
             [Domain::Style, Domain::Object].map(|domain| named(own, &questions, domain));
-        if style.probability >= confidence && object.probability >= confidence {
+        if style.probability >= request.confidence && object.probability >= request.confidence {
             sure += 1;
             cells.insert((style.class, object.class));
         }
     }
-    let (mut to_canvas, mut of_canvas) = (None, None);
-    if compared {
-        let mut known = |first: u32| Ok::<_, Error>(in_rounds(jury.known(first, PER_CELL, watch)?));
-        let canvas = Moments::of(&features.of(&known(0)?)?);
-        to_canvas = Some(frechet(&Tensor::cat(&own, 0), &canvas));
-        // As many as there are of the others: distances shrink with the number of pictures.
-        let mut others = known(PER_CELL)?;
-        if others.len() < n {
-            watch.note(&format!(
-                "the canvas' own distance is of {} pictures, there are no more; that of these is \
-                 of {n}",
-                others.len()
-            ));
-        }
-        others.truncate(n.max(2));
-        let width = canvas.width();
-        if n <= width {
-            watch.warn(&format!(
-                "FID of {n} pictures in {width} dimensions says little: more pictures than \
-                 dimensions are needed"
-            ));
-        }
-        of_canvas = Some(frechet(&features.of(&others)?, &canvas));
-    }
+    let distances = match compared {
+        Some(features) => Some(distances(&Tensor::cat(&seen, 0), &jury, features, watch)?),
+        None => None,
+    };
     Ok(UnpromptedReport {
         n,
-        confidence,
+        confidence: request.confidence,
         named: Estimate::of_share(sure, n),
         styles: count(Domain::Style),
         objects: count(Domain::Object),
         cells: [cells.len(), set.styles.len() * set.objects.len()],
-        to_canvas,
-        of_canvas,
+        to_canvas: distances.map(|[to_canvas, _]| to_canvas),
+        of_canvas: distances.map(|[_, of_canvas]| of_canvas),
         features: features.card().clone(),
         judge: jury.report(reference.as_ref(), &[])?,
     })
+}
+
+/// What the judge says of each picture, and all features by which they are compared.
+fn look(
+    files: &[PathBuf],
+    jury: &ReferenceJudge,
+    compared: Option<&Features>,
+    watch: &mut dyn Watch,
+) -> Result<(Vec<Evidence>, Vec<Tensor>), Error> {
+    let (mut evidence, mut seen) = (Vec::new(), Vec::new());
+    let mut remarks = Remarks::default();
+    watch.begin("looking at pictures", files.len() as u64);
+    for group in files.chunks(BATCH) {
+        let pictures = group
+            .iter()
+            .map(|file| Picture::open_noting(file, &mut remarks))
+            .collect::<Result<Vec<_>, _>>()?;
+        evidence.extend(jury.judge.see(&pictures, None)?);
+        if let Some(features) = compared {
+            seen.push(features.of(&pictures)?);
+        }
+        watch.at(evidence.len() as u64, "");
+        if watch.interrupted() && evidence.len() < files.len() {
+            return Err(Error::Interrupted);
+        }
+    }
+    watch.end();
+    remarks.sentences().iter().for_each(|remark| watch.note(remark));
+    Ok((evidence, seen))
+}
+
+/// How far pictures are from the canvas, and how far other pictures of the canvas are.
+fn distances(
+    seen: &Tensor,
+    jury: &ReferenceJudge,
+    features: &Features,
+    watch: &mut dyn Watch,
+) -> Result<[Estimate; 2], Error> {
+    let n = seen.size()[0] as usize;
+    let mut known = |first: u32| Ok::<_, Error>(in_rounds(jury.known(first, PER_CELL, watch)?));
+    let canvas = Moments::of(&features.of(&known(0)?)?);
+    let to_canvas = frechet(seen, &canvas);
+    // As many as there are of the others: distances shrink with the number of pictures.
+    let mut others = known(PER_CELL)?;
+    if others.len() < n {
+        watch.note(&format!(
+            "the canvas' own distance is of {} pictures, there are no more; that of these is of \
+             {n}",
+            others.len()
+        ));
+    }
+    others.truncate(n.max(2));
+    let width = canvas.width();
+    if n <= width {
+        watch.warn(&format!(
+            "FID of {n} pictures in {width} dimensions says little: more pictures than dimensions \
+             are needed"
+        ));
+    }
+    Ok([to_canvas, frechet(&features.of(&others)?, &canvas)])
 }
 
 /// One of each cell, then another one of each, and so on, so that the first n are of all cells.

@@ -17,7 +17,7 @@ pub(super) struct TokenPairs {
 /// Which positions count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Tokens {
+pub enum TokenPositions {
     /// The last token of the concept.
     Last,
     /// The concept's tokens and everything behind them, the prompt's end and its filling too: each
@@ -30,7 +30,11 @@ impl TokenPairs {
     ///
     /// # Errors
     /// Two prompts that are the same to the tokenizer.
-    pub(super) fn read(model: &dyn Denoiser, pair: &Pair, tokens: Tokens) -> Result<Self, Error> {
+    pub(super) fn read(
+        model: &dyn Denoiser,
+        pair: &Pair,
+        tokens: TokenPositions,
+    ) -> Result<Self, Error> {
         let (forget, anchor) = (model.tokens(&pair.forget), model.tokens(&pair.anchor));
         let Some(places) = places(&forget, &anchor) else {
             return Err(Error::Task(format!(
@@ -42,8 +46,8 @@ impl TokenPairs {
         let length = states.size()[1];
         let all = places.aligned(length);
         let chosen = match tokens {
-            Tokens::Last => vec![places.last()],
-            Tokens::All => all,
+            TokenPositions::Last => vec![places.last()],
+            TokenPositions::All => all,
         };
         let rows = |which: usize, positions: Vec<i64>| {
             states
@@ -60,9 +64,9 @@ impl TokenPairs {
 struct Places {
     /// Positions before the difference that both share, the start token among them.
     shared: i64,
-    /// Tokens of the prompt to forget that differ.
+    /// TokenPositions of the prompt to forget that differ.
     forget: i64,
-    /// Tokens of the anchor that differ.
+    /// TokenPositions of the anchor that differ.
     anchor: i64,
 }
 

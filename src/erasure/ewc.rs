@@ -40,8 +40,7 @@ impl Ewc {
         if held.is_empty() {
             return Err(Error::Task(format!(
                 "elastic weights hold {} alone, and none of them moves; let some move \
-                 (parameters), or do without (adapt.lambda = 0, or `positives` for \
-                 `positives-ewc`)",
+                 (parameters), or do without (adapt.lambda = 0, or a method without them)",
                 HELD.trim_end_matches('.')
             )));
         }

@@ -22,7 +22,8 @@ mod positives;
 mod relabelling;
 mod repulsion;
 mod saliency;
-pub mod salun;
+mod saliency_mask;
+mod salun;
 #[cfg(test)]
 mod small;
 mod training_images;
@@ -38,6 +39,7 @@ pub use leco::Leco;
 pub use method::{Context, Cost, Method, Needs, Pair, Task};
 pub use parameter_subset::ParameterSubset;
 pub use positives::PositivesOnly;
+pub use relabelling::{Pseudo, TargetNetwork};
 pub use repulsion::{Distance, Form, Repulsion};
 pub use salun::SalUn;
 pub use training_images::{PromptedImage, TrainingImages};

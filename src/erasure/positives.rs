@@ -18,6 +18,8 @@ use crate::weights::Edit;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct PositivesOnly {
+    // duplicate: Adapt-then-Unlearn has them too, and serde refuses unknown keys of flat tables
+    // alone
     /// Steps, at most.
     pub steps: u64,
     /// Adam's learning rate, before it is corrected for the lazy penalties.
@@ -54,6 +56,7 @@ pub struct PositivesOnly {
 impl Default for PositivesOnly {
     fn default() -> Self {
         Self {
+            // duplicate: a test holds them to be Adapt-then-Unlearn's
             steps: 1000,
             lr: 2e-3,
             cooldown: 0.3,
@@ -101,6 +104,7 @@ impl PositivesOnly {
     fn training(&self, seed: u64) -> PositivesTraining<'_> {
         PositivesTraining {
             method: self.name(),
+            // duplicate: the same training of the same settings, which lie flat in two tables
             plan: TrainConfig {
                 cooldown: self.cooldown,
                 ..TrainConfig::constant(self.steps, self.lr, seed)

@@ -1,16 +1,47 @@
 //! SalUn's training: the concept's prompts learn to give what other prompts give, under the mask,
 //! while the remaining set is learned as usual (equation 6).
 
-use super::Variant;
+use serde::{Deserialize, Serialize};
+
 use super::encoded::{EncodedImages, EncodedPrompts, rows_of_step};
-use super::salun::{Pseudo, SalUn, TargetNetwork};
 use crate::generator::{Conditioning, Denoiser};
 use crate::torch::{Kind, Rng, Tensor, no_grad};
 use crate::training::{self, LentWeights, MicroBatch, Objective};
 
+/// Where a pseudo prompt comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Pseudo {
+    /// The task's anchor.
+    Anchor,
+    /// The next prompt of the remaining set, always the same for a prompt (the published code's).
+    Next,
+    /// A random prompt of the remaining set at each step (the paper's random relabelling).
+    Random,
+}
+
+/// Which network gives the target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TargetNetwork {
+    /// The one that is being trained.
+    Current,
+    /// The base.
+    Frozen,
+}
+
 /// Learns what the concept's prompts are to give.
 pub(super) struct Relabelling<'a> {
-    pub(super) settings: &'a SalUn,
+    /// The method's.
+    pub(super) name: &'static str,
+    pub(super) pseudo: Pseudo,
+    pub(super) target_network: TargetNetwork,
+    /// Whether the target's prediction sees another sample of the autoencoder.
+    pub(super) samples_twice: bool,
+    /// Weight of the remaining set's loss.
+    pub(super) alpha: f64,
+    /// Pictures of each set in a step.
+    pub(super) batch: i64,
     pub(super) model: &'a dyn Denoiser,
     pub(super) texts: &'a EncodedPrompts,
     pub(super) forget: &'a EncodedImages,
@@ -25,7 +56,7 @@ pub(super) struct Relabelling<'a> {
 
 impl Objective for Relabelling<'_> {
     fn name(&self) -> &'static str {
-        "salun"
+        self.name
     }
 
     fn parameters(&self) -> Vec<(String, Tensor)> {
@@ -37,7 +68,7 @@ impl Objective for Relabelling<'_> {
     }
 
     fn splits(&self) -> bool {
-        self.settings.batch > 1
+        self.batch > 1
     }
 
     fn loss(
@@ -46,9 +77,9 @@ impl Objective for Relabelling<'_> {
         rng: &mut Rng,
         share: MicroBatch,
     ) -> Result<Tensor, training::Error> {
-        let (settings, model, schedule) = (self.settings, self.model, self.model.schedule());
+        let (model, schedule) = (self.model, self.model.schedule());
         let here = model.compute().device.tch();
-        let (n, total) = (settings.batch, schedule.steps());
+        let (n, total) = (self.batch, schedule.steps());
 
         let rows = rows_of_step((self.seed, "forget"), step, n, self.forget.len()).to_device(here);
         let clean = self.forget.sample(&rows, rng);
@@ -58,7 +89,7 @@ impl Objective for Relabelling<'_> {
         let prompts = self.forget.prompts.index_select(0, &rows);
         let text = self.texts.forget.select(&prompts);
         let pseudo = self.pseudo(&prompts, rng);
-        let for_target = if settings.variant == Variant::Official {
+        let for_target = if self.samples_twice {
             schedule.add_noise(&self.forget.sample(&rows, rng), &noise, &timesteps)
         } else {
             noisy.shallow_clone()
@@ -73,7 +104,7 @@ impl Objective for Relabelling<'_> {
         let target =
             self.as_target_network(|| model.predict(&part(&for_target), &at, &told(&pseudo)));
 
-        let Some(remain) = self.remain.filter(|_| settings.alpha > 0.0) else {
+        let Some(remain) = self.remain.filter(|_| self.alpha > 0.0) else {
             let output = model.predict(&noisy, &at, &text);
             return Ok((output - target).square().mean(Kind::Float) * weight);
         };
@@ -95,7 +126,7 @@ impl Objective for Relabelling<'_> {
         let kept_target = part(&schedule.target(&retained, &kept_noise, &kept_timesteps));
         let forgetting = (&output[0] - target).square().mean(Kind::Float);
         let keeping = (&output[1] - kept_target).square().mean(Kind::Float);
-        Ok((forgetting + keeping * settings.alpha) * weight)
+        Ok((forgetting + keeping * self.alpha) * weight)
     }
 
     fn mask_gradient(&self, i: usize, gradient: &mut Tensor) {
@@ -107,7 +138,7 @@ impl Relabelling<'_> {
     fn pseudo(&self, prompts: &Tensor, rng: &mut Rng) -> Conditioning {
         let remain = self.texts.remain.as_ref().unwrap_or(&self.texts.empty);
         let n = remain.count();
-        match self.settings.pseudo {
+        match self.pseudo {
             Pseudo::Anchor => self.texts.anchor.select(prompts),
             Pseudo::Next => remain.select(&(prompts + 1).remainder(n)),
             Pseudo::Random => {
@@ -118,7 +149,7 @@ impl Relabelling<'_> {
 
     /// Runs `predict` without gradients on the network that gives the target.
     fn as_target_network(&self, predict: impl FnOnce() -> Tensor) -> Tensor {
-        if self.settings.target_network == Some(TargetNetwork::Current) {
+        if self.target_network == TargetNetwork::Current {
             return no_grad(predict);
         }
         let _base = LentWeights::pointing(self.chosen.iter().map(|(_, tensor)| tensor), self.base);

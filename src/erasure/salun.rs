@@ -16,15 +16,15 @@ use serde_json::Value;
 
 use super::encoded::{EncodedImages, EncodedPrompts};
 use super::method::denoiser_of;
-use super::relabelling::Relabelling;
-use super::saliency::{GradientSums, MaskCache};
-use super::{Context, Cost, Error, Method, Needs, ParameterSubset, Task, Variant};
-use crate::generator::{Component, Denoiser, Model};
+use super::relabelling::{Pseudo, Relabelling, TargetNetwork};
+use super::saliency::MaskCache;
+use super::saliency_mask::SaliencyMask;
+use super::{Context, Cost, Error, Method, Needs, ParameterSubset, Task, TrainingImages, Variant};
+use crate::generator::{Component, Model, ModelCard};
 use crate::settings::Configurable;
-use crate::torch::{Kind, Rng, Tensor, grad_each, no_grad, stage};
-use crate::training::{self, LentWeights, TrainConfig, train};
-use crate::watch::Watch;
-use crate::weights::{Edit, save};
+use crate::torch::Tensor;
+use crate::training::{LentWeights, TrainConfig, train};
+use crate::weights::Edit;
 
 /// The method with its settings.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -53,28 +53,6 @@ pub struct SalUn {
     pub batch: i64,
     /// `paper` or `official`.
     pub variant: Variant,
-}
-
-/// Where a pseudo prompt comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Pseudo {
-    /// The task's anchor.
-    Anchor,
-    /// The next prompt of the remaining set, always the same for a prompt (the published code's).
-    Next,
-    /// A random prompt of the remaining set at each step (the paper's random relabelling).
-    Random,
-}
-
-/// Which network gives the target.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum TargetNetwork {
-    /// The one that is being trained.
-    Current,
-    /// The base.
-    Frozen,
 }
 
 impl Default for SalUn {
@@ -173,41 +151,33 @@ impl Method for SalUn {
     fn erase(&self, model: Model, task: &Task, context: &mut Context) -> Result<Edit, Error> {
         self.check().map_err(Error::Task)?;
         let model = &*denoiser_of(model, self.name())?;
-        let images = task.images()?;
+        let images = self.images(task)?;
         let settings = self.clone().effective();
-        if let Some(complaint) = images.complaint(task) {
-            return Err(Error::Task(complaint));
-        }
-        if self.alpha > 0.0 && images.remain.is_empty() {
-            return Err(Error::Task(
-                "SalUn needs pictures to keep; give some, or set alpha = 0".to_owned(),
-            ));
-        }
         let texts = EncodedPrompts::new(model, task)?;
         let forget = EncodedImages::new(model, &images.forget)?
             .ok_or_else(|| Error::Task("there is nothing to forget".to_owned()))?;
         let remain = EncodedImages::new(model, &images.remain)?;
 
+        let chosen = self.parameters.of(model)?;
+        let official = self.variant == Variant::Official;
         let all = model.parameters(Component::Unet);
-        let chosen: Vec<(String, Tensor)> =
-            all.iter().filter(|(name, _)| self.parameters.takes(name)).map(share).collect();
-        if chosen.is_empty() {
-            return Err(Error::Task(format!(
-                "the model has no parameter that {:?} means",
-                self.parameters
-            )));
-        }
-        let ranked = if self.variant == Variant::Official { &all } else { &chosen };
-        // What is kept on the way is of this erasure alone.
+        let ranked = if official { &all } else { &chosen };
         let recipe = task.recipe(self);
-        let mut key = blake3::Hasher::new();
-        for part in [&model.card().hash, &model.card().settings, &recipe, &images.fingerprint()] {
-            key.update(part.as_bytes());
-        }
-        let key = key.finalize().to_hex()[..24].to_owned();
+        let key = key(model.card(), &recipe, images);
         let state = context.own_state();
         let retained = state.as_deref().map(|folder| MaskCache { folder, key: &key });
-        let masks = self.masks(model, task, &texts, &forget, ranked, retained, context.watch)?;
+        let saliency = SaliencyMask {
+            model,
+            texts: &texts,
+            forget: &forget,
+            parameters: ranked,
+            density: self.density,
+            guidance: official.then_some(OFFICIAL_GUIDANCE),
+            batch: self.batch,
+            seed: task.seed,
+            stream: "salun mask",
+        };
+        let masks = saliency.compute(retained, context.watch)?;
         let masks: Vec<Tensor> = chosen
             .iter()
             .filter_map(|(name, _)| ranked.iter().position(|(other, _)| other == name))
@@ -218,7 +188,12 @@ impl Method for SalUn {
         let lent = LentWeights::restoring(chosen.iter().map(|(_, tensor)| tensor));
         let base = lent.originals();
         let mut objective = Relabelling {
-            settings: &settings,
+            name: self.name(),
+            pseudo: self.pseudo,
+            target_network: settings.target_network.unwrap_or(TargetNetwork::Frozen),
+            samples_twice: official,
+            alpha: self.alpha,
+            batch: self.batch,
             model,
             texts: &texts,
             forget: &forget,
@@ -247,112 +222,42 @@ impl Method for SalUn {
     }
 }
 
-fn share((name, tensor): &(String, Tensor)) -> (String, Tensor) {
-    (name.clone(), tensor.shallow_clone())
+impl SalUn {
+    /// The task's pictures, where they are all that it needs.
+    fn images<'t>(&self, task: &'t Task) -> Result<&'t TrainingImages, Error> {
+        let images = task.images()?;
+        if let Some(complaint) = images.complaint(task.concept, task.pairs.len(), task.keep.len()) {
+            return Err(Error::Task(complaint));
+        }
+        if self.alpha > 0.0 && images.remain.is_empty() {
+            return Err(Error::Task(
+                "SalUn needs pictures to keep; give some, or set alpha = 0".to_owned(),
+            ));
+        }
+        Ok(images)
+    }
 }
 
-impl SalUn {
-    /// One byte a weight: 1 where it may move. Read from `state` where an earlier run got that far.
-    #[expect(clippy::too_many_arguments, reason = "one pass over everything that was prepared")]
-    fn masks(
-        &self,
-        model: &dyn Denoiser,
-        task: &Task,
-        texts: &EncodedPrompts,
-        forget: &EncodedImages,
-        parameters: &[(String, Tensor)],
-        retained: Option<MaskCache>,
-        watch: &mut dyn Watch,
-    ) -> Result<Vec<Tensor>, Error> {
-        if let Some(retained) = retained.filter(|retained| retained.mask().exists()) {
-            let saved = retained.read(&retained.mask())?;
-            retained.remove_sums()?;
-            return parameters
-                .iter()
-                .map(|(name, tensor)| Ok(saved.tensor(name)?.to_device(tensor.device())))
-                .collect::<Result<_, Error>>();
-        }
-        let tensors: Vec<&Tensor> = parameters.iter().map(|(_, tensor)| tensor).collect();
-        let mut sums = GradientSums::open(parameters, self.batch, retained)?;
-        let device = model.compute().device;
-        watch.begin("saliency mask", forget.len() as u64);
-        watch.at(sums.pictures as u64, "");
-        while sums.pictures < forget.len() {
-            let start = sums.pictures;
-            let n = sums.batch.min(forget.len() - start);
-            let summed = stage("saliency mask", || -> Result<(), Error> {
-                let mut rng = Rng::for_step(task.seed, "salun mask", start as u64);
-                let rows = Tensor::arange_start(start, start + n, (Kind::Int64, device.tch()));
-                let _scope = model.compute().scope();
-                let clean = forget.sample(&rows, &mut rng);
-                let noise = rng.normal(&clean.size()).to_device(device.tch());
-                let timesteps = rng.below(model.schedule().steps(), &[n]).to_device(device.tch());
-                let noisy = model.schedule().add_noise(&clean, &noise, &timesteps);
-                let text = texts.forget.select(&forget.prompts.index_select(0, &rows));
-                let mut output = model.predict(&noisy, &timesteps, &text);
-                if self.variant == Variant::Official {
-                    let empty = texts.empty.repeat(text.count());
-                    let without = model.predict(&noisy, &timesteps, &empty);
-                    output = output * (1.0 + OFFICIAL_GUIDANCE) - without * OFFICIAL_GUIDANCE;
-                }
-                let target = model.schedule().target(&clean, &noise, &timesteps);
-                // Weighted by its size, so that a last, smaller batch counts for what it holds.
-                let loss = (output - target).square().mean(Kind::Float) * n as f64;
-                Ok(grad_each(&loss, &tensors, &mut |i, gradient| {
-                    let _ = no_grad(|| sums.tensors[i].g_add_(&gradient));
-                    Ok(())
-                })?)
-            });
-            match summed {
-                Err(error)
-                    if error.is_out_of_memory() && sums.batch == self.batch && self.batch > 1 =>
-                {
-                    let fewer = (self.batch + 1) / 2;
-                    watch.warn(&format!(
-                        "there is too little memory for a saliency mask of {} pictures at once; \
-                         {fewer} are taken",
-                        self.batch
-                    ));
-                    sums.begin_again(fewer);
-                    continue;
-                }
-                other => other?,
-            }
-            sums.pictures += n;
-            watch.at(sums.pictures as u64, "");
-            let stop = watch.interrupted();
-            sums.keep(stop)?;
-            if stop {
-                return Err(training::Error::Interrupted(0).into());
-            }
-        }
-        watch.end();
-        let masks = sums.threshold(self.density)?;
-        if let Some(retained) = retained {
-            let named: Vec<(String, Tensor)> = parameters
-                .iter()
-                .zip(&masks)
-                .map(|((name, _), m)| (name.clone(), m.shallow_clone()))
-                .collect();
-            let about = [("density", self.density.to_string()), ("key", retained.key.to_owned())];
-            save(&retained.mask(), &named, &about)?;
-            retained.remove_sums()?;
-        }
-        Ok(masks)
+/// Of all that an erasure depends on: what is kept on the way is of it alone.
+fn key(card: &ModelCard, recipe: &str, images: &TrainingImages) -> String {
+    let mut key = blake3::Hasher::new();
+    for part in [&card.hash, &card.settings, recipe, &images.fingerprint()] {
+        key.update(part.as_bytes());
     }
+    key.finalize().to_hex()[..24].to_owned()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::erasure::{Pair, PromptedImage, TrainingImages};
+    use crate::erasure::{Pair, PromptedImage};
     use crate::generator::{
-        Conditioning, Error as Fault, Generator, ImageRequest, LatentDistribution, ModelCard,
+        Conditioning, Denoiser, Error as Fault, Generator, ImageRequest, LatentDistribution,
     };
     use crate::pictures::Picture;
     use crate::sampler::{Schedule, SchedulerConfig};
-    use crate::torch::{Compute, Device, Precision};
-    use crate::watch::WarningRecorder;
+    use crate::torch::{Compute, Device, Kind, Precision, Rng};
+    use crate::watch::{WarningRecorder, Watch};
 
     /// A denoiser of one matrix that has memory for so many pictures at once.
     struct Toy {

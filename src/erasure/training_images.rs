@@ -1,6 +1,5 @@
 //! The pictures that a method learns from.
 
-use super::Task;
 use crate::pictures::Picture;
 
 /// A picture and the place of its prompt in the task.
@@ -8,7 +7,7 @@ use crate::pictures::Picture;
 pub struct PromptedImage {
     /// The picture.
     pub picture: Picture,
-    /// Index into [`Task::pairs`] or [`Task::keep`].
+    /// Index into `pairs` or `keep` of a [`Task`](super::Task).
     pub prompt: usize,
 }
 
@@ -36,15 +35,15 @@ impl TrainingImages {
         hasher.finalize().to_hex().to_string()
     }
 
-    /// What is wrong with it, if anything.
-    pub fn complaint(&self, task: &Task) -> Option<String> {
+    /// What is wrong with it, if anything, for a task of so many prompts to forget and to keep.
+    pub fn complaint(&self, concept: &str, pairs: usize, keep: usize) -> Option<String> {
         if self.forget.is_empty() {
-            return Some(format!("there is no picture of {} to forget", task.concept));
+            return Some(format!("there is no picture of {concept} to forget"));
         }
         let bad = |examples: &[PromptedImage], prompts: usize| {
             examples.iter().any(|e| e.prompt >= prompts)
         };
-        (bad(&self.forget, task.pairs.len()) || bad(&self.remain, task.keep.len()))
+        (bad(&self.forget, pairs) || bad(&self.remain, keep))
             .then(|| "a picture belongs to a prompt that the task does not have".to_owned())
     }
 }

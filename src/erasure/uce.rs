@@ -13,7 +13,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::concept_tokens::{TokenPairs, Tokens};
+use super::concept_tokens::{TokenPairs, TokenPositions};
 use super::method::denoiser_of;
 use super::{Context, Cost, Error, Method, Needs, Pair, Task};
 use crate::generator::{Component, Denoiser, Model};
@@ -26,7 +26,7 @@ use crate::weights::Edit;
 #[serde(deny_unknown_fields, default)]
 pub struct Uce {
     /// `last` or `all`.
-    pub tokens: Tokens,
+    pub tokens: TokenPositions,
     /// What every concept becomes; its own anchor where nothing is said.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub guide: Option<String>,
@@ -44,7 +44,7 @@ pub struct Uce {
 impl Default for Uce {
     fn default() -> Self {
         Self {
-            tokens: Tokens::All,
+            tokens: TokenPositions::All,
             guide: None,
             preserve: None,
             lambda: 0.5,
@@ -119,13 +119,13 @@ impl Method for Uce {
 
 /// What is the same for all layers.
 struct Solution {
-    /// Tokens of the concept `[n, width]`.
+    /// TokenPositions of the concept `[n, width]`.
     concept: Tensor,
     /// `g - c`, `[n, width]`.
     change: Tensor,
     /// `s_e A⁻¹ cᵀ`, `[width, n]`.
     solved: Tensor,
-    /// Tokens that are to stay, `[m, width]`.
+    /// TokenPositions that are to stay, `[m, width]`.
     preserve: Option<Tensor>,
 }
 
@@ -174,8 +174,8 @@ impl Uce {
             let prompts: Vec<&str> = some.iter().map(String::as_str).collect();
             let states = model.condition(&prompts)?.states;
             match self.tokens {
-                Tokens::All => rows.push(states.flatten(0, 1)),
-                Tokens::Last => {
+                TokenPositions::All => rows.push(states.flatten(0, 1)),
+                TokenPositions::Last => {
                     for (i, prompt) in (0..).zip(&prompts) {
                         let last = model.tokens(prompt).len() as i64;
                         rows.push(states.get(i).narrow(0, last, 1));

@@ -7,6 +7,7 @@ mod checkpoint_hints;
 mod component;
 mod conditioning;
 mod denoise;
+mod edited_tensors;
 mod embedding;
 mod export;
 mod folder;

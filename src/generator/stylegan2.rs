@@ -1,10 +1,10 @@
 //! `StyleGAN2` as a generator: a picture is a seed and a truncation. Latent and noise come from the
 //! seed alone.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::adapters::Merging;
+use super::edited_tensors::EditedTensors;
 use super::pixels::{first_not_finite, to_pictures};
 use super::seeding::numpy_normal;
 use super::{
@@ -32,7 +32,7 @@ pub struct StyleGan2 {
     /// The base's, while an edit of the mapping is in place.
     base_mean: Option<Tensor>,
     /// The base's tensors in whose place an edit's are.
-    originals: BTreeMap<String, Tensor>,
+    edited: EditedTensors,
     compute: Compute,
     /// Whether the file has a noise for each layer.
     has_noise: bool,
@@ -84,7 +84,6 @@ impl StyleGan2 {
             architecture: String::new(),
             predicts_velocity: false,
         };
-        let originals = BTreeMap::new();
         // What stands for a layer and belongs to none is of a file with a gap, which would be a
         // smaller network.
         let known = |name: &str| {
@@ -113,7 +112,7 @@ impl StyleGan2 {
             discriminator,
             mean,
             base_mean: None,
-            originals,
+            edited: EditedTensors::default(),
             compute,
             has_noise,
         })
@@ -323,39 +322,15 @@ impl Generator for StyleGan2 {
     }
 
     fn apply(&mut self, edit: &Edit) -> Result<(), Error> {
-        if !edit.is_empty() && edit.base != self.card.hash {
-            return Err(crate::weights::Error::other_base(&edit.base, &self.card.hash).into());
-        }
-        for (name, tensor) in &edit.tensors {
-            let shape = self.find(name).map(Tensor::size);
-            if shape.as_ref() != Some(&tensor.size()) {
-                return Err(Error::EditShape {
-                    name: name.clone(),
-                    found: tensor.size(),
-                    wanted: shape.unwrap_or_default(),
-                });
-            }
-        }
-        edit.check()?;
-        no_grad(|| {
-            for (name, original) in std::mem::take(&mut self.originals) {
-                if let Some(parameter) = self.find(&name) {
-                    parameter.detach().copy_(&original);
-                }
-            }
-            for (name, tensor) in &edit.tensors {
-                if let Some(parameter) = self.find(name) {
-                    let original = parameter.detach().copy();
-                    parameter.detach().copy_(tensor);
-                    self.originals.insert(name.clone(), original);
-                }
-            }
-        });
+        let mut edited = std::mem::take(&mut self.edited);
+        let replaced = edited.replace(edit, &self.card.hash, |name| self.find(name));
+        self.edited = edited;
+        replaced?;
         if let Some(mean) = self.base_mean.take() {
             self.mean = mean;
         }
         // Styles that are mapped otherwise have another mean.
-        if self.originals.keys().any(|name| is_mapping(name)) {
+        if self.edited.names().any(is_mapping) {
             let mean = mean_style(&self.network, self.compute)?;
             self.base_mean = Some(std::mem::replace(&mut self.mean, mean));
         }
@@ -375,7 +350,7 @@ impl Generator for StyleGan2 {
     }
 
     fn base_tensor(&self, name: &str) -> Result<Tensor, Error> {
-        let base = self.originals.get(name).or_else(|| self.find(name));
+        let base = self.edited.original(name).or_else(|| self.find(name));
         base.map(Tensor::detach).ok_or_else(|| Error::unknown_tensor(name))
     }
 

@@ -9,17 +9,9 @@ use std::collections::HashMap;
 use candle_core::{D, DType, Device, Module as _, Result, Tensor};
 use candle_nn::{LayerNorm, Linear, VarBuilder};
 
-use crate::model::clip::{Activation, ClipConfig, TextConfig, VisionConfig};
+use crate::model::clip::{Activation, ClipConfig, TextConfig, TransformerSizes, VisionConfig};
 
-/// The sizes that a layer needs; both towers have them.
-struct TowerSizes {
-    width: usize,
-    inner: usize,
-    heads: usize,
-    eps: f64,
-    activation: Activation,
-}
-
+// duplicate: it shares no code with the networks that it judges
 struct EncoderLayer {
     norm1: LayerNorm,
     q: Linear,
@@ -34,19 +26,20 @@ struct EncoderLayer {
 }
 
 impl EncoderLayer {
-    fn new(vb: VarBuilder, s: &TowerSizes) -> Result<Self> {
+    fn new(vb: VarBuilder, s: &TransformerSizes) -> Result<Self> {
+        let (width, inner) = (s.width as usize, s.inner as usize);
         let (attention, mlp) = (vb.pp("self_attn"), vb.pp("mlp"));
-        let square = |name: &str| candle_nn::linear(s.width, s.width, attention.pp(name));
+        let square = |name: &str| candle_nn::linear(width, width, attention.pp(name));
         Ok(Self {
-            norm1: candle_nn::layer_norm(s.width, s.eps, vb.pp("layer_norm1"))?,
+            norm1: candle_nn::layer_norm(width, s.eps, vb.pp("layer_norm1"))?,
             q: square("q_proj")?,
             k: square("k_proj")?,
             v: square("v_proj")?,
             out: square("out_proj")?,
-            norm2: candle_nn::layer_norm(s.width, s.eps, vb.pp("layer_norm2"))?,
-            fc1: candle_nn::linear(s.width, s.inner, mlp.pp("fc1"))?,
-            fc2: candle_nn::linear(s.inner, s.width, mlp.pp("fc2"))?,
-            heads: s.heads,
+            norm2: candle_nn::layer_norm(width, s.eps, vb.pp("layer_norm2"))?,
+            fc1: candle_nn::linear(width, inner, mlp.pp("fc1"))?,
+            fc2: candle_nn::linear(inner, width, mlp.pp("fc2"))?,
+            heads: s.heads as usize,
             activation: s.activation,
         })
     }
@@ -79,7 +72,7 @@ impl EncoderLayer {
     }
 }
 
-fn layers(vb: &VarBuilder, depth: i64, sizes: &TowerSizes) -> Result<Vec<EncoderLayer>> {
+fn layers(vb: &VarBuilder, depth: i64, sizes: &TransformerSizes) -> Result<Vec<EncoderLayer>> {
     (0..depth).map(|i| EncoderLayer::new(vb.pp("encoder.layers").pp(i), sizes)).collect()
 }
 
@@ -93,13 +86,7 @@ struct TextTower {
 impl TextTower {
     fn new(c: &TextConfig, vb: VarBuilder) -> Result<Self> {
         let width = c.hidden_size as usize;
-        let sizes = TowerSizes {
-            width,
-            inner: c.intermediate_size as usize,
-            heads: c.num_attention_heads as usize,
-            eps: c.layer_norm_eps,
-            activation: c.hidden_act,
-        };
+        let sizes = c.sizes();
         let embeddings = vb.pp("embeddings");
         Ok(Self {
             tokens: embeddings.get((c.vocab_size as usize, width), "token_embedding.weight")?,
@@ -141,13 +128,7 @@ struct VisionTower {
 impl VisionTower {
     fn new(c: &VisionConfig, vb: VarBuilder) -> Result<Self> {
         let (width, patch) = (c.hidden_size as usize, c.patch_size as usize);
-        let sizes = TowerSizes {
-            width,
-            inner: c.intermediate_size as usize,
-            heads: c.num_attention_heads as usize,
-            eps: c.layer_norm_eps,
-            activation: c.hidden_act,
-        };
+        let sizes = c.sizes();
         let embeddings = vb.pp("embeddings");
         let strided = candle_nn::Conv2dConfig { stride: patch, ..Default::default() };
         let tokens = (c.image_size / c.patch_size).pow(2) as usize + 1;

@@ -31,11 +31,11 @@ pub struct FeatureCard {
 /// A feature network.
 pub struct Features {
     card: FeatureCard,
-    network: Network,
+    network: FeatureNetwork,
     device: Device,
 }
 
-enum Network {
+enum FeatureNetwork {
     Clip { folder: Box<ClipFolder>, clip: Box<Clip> },
     Inception(Box<Inception>),
 }
@@ -57,7 +57,7 @@ impl Features {
         let clip = Clip::new(&folder.config, Builder::load(&weights, device))?;
         let ClipSource { path, hash, fingerprint, .. } = folder.source.clone();
         let card = FeatureCard { name: "CLIP".to_owned(), path, hash, fingerprint };
-        let network = Network::Clip { folder: Box::new(folder), clip: Box::new(clip) };
+        let network = FeatureNetwork::Clip { folder: Box::new(folder), clip: Box::new(clip) };
         Ok(Self { card, network, device })
     }
 
@@ -76,7 +76,7 @@ impl Features {
             fingerprint: hash.clone(),
             hash,
         };
-        Ok(Self { card, network: Network::Inception(Box::new(network)), device })
+        Ok(Self { card, network: FeatureNetwork::Inception(Box::new(network)), device })
     }
 
     /// Which it is.
@@ -95,12 +95,12 @@ impl Features {
                 stage("looking at pictures", || {
                     let here = |x: Tensor| x.to_device(self.device.tch());
                     let prepared = match &self.network {
-                        Network::Clip { folder, .. } => folder.preprocess.apply(batch)?,
-                        Network::Inception(_) => unit_range(batch)?,
+                        FeatureNetwork::Clip { folder, .. } => folder.preprocess.apply(batch)?,
+                        FeatureNetwork::Inception(_) => unit_range(batch)?,
                     };
                     let features = no_grad(|| match &self.network {
-                        Network::Clip { clip, .. } => clip.image_embeddings(&here(prepared)),
-                        Network::Inception(inception) => inception.features(&here(prepared)),
+                        FeatureNetwork::Clip { clip, .. } => clip.image_embeddings(&here(prepared)),
+                        FeatureNetwork::Inception(inception) => inception.features(&here(prepared)),
                     });
                     Ok::<_, Error>(features.to_device(tch::Device::Cpu))
                 })

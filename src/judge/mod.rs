@@ -50,6 +50,7 @@ pub enum Error {
     /// A class without examples, or features of another width.
     #[error("{0}")]
     Head(String),
+    // duplicate: a room's errors are what the rooms before it may say
     /// A configuration's field.
     #[error(transparent)]
     Fields(#[from] crate::fields::Error),

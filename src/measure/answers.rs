@@ -38,20 +38,20 @@ impl Domain {
 
 /// What is to be forgotten: `style:Mosaic`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Target {
+pub struct TargetClass {
     /// Style or object.
     pub domain: Domain,
     /// Its name, with underscores.
     pub name: String,
 }
 
-impl std::fmt::Display for Target {
+impl std::fmt::Display for TargetClass {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}:{}", self.domain.name(), self.name)
     }
 }
 
-impl FromStr for Target {
+impl FromStr for TargetClass {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -158,7 +158,7 @@ impl AnswerSet {
     }
 
     /// What is not measured of a target, and why.
-    pub fn unmeasured(&self, target: &Target) -> Vec<String> {
+    pub fn unmeasured(&self, target: &TargetClass) -> Vec<String> {
         let (own, other) = (target.domain, target.domain.other());
         let mut missing = Vec::new();
         if self.is_single(other) {
@@ -186,7 +186,7 @@ impl AnswerSet {
     ///
     /// # Errors
     /// A target that is none of the classes.
-    pub fn class(&self, target: &Target) -> Result<usize, Error> {
+    pub fn class(&self, target: &TargetClass) -> Result<usize, Error> {
         let own = self.classes(target.domain).iter().position(|name| *name == target.name);
         own.ok_or_else(|| {
             Error::Unknown(format!("{target} is none of the classes that the judge is asked about"))
@@ -277,9 +277,9 @@ mod tests {
 
     #[test]
     fn targets() {
-        let target: Target = "style:Pixel Art".parse().unwrap();
+        let target: TargetClass = "style:Pixel Art".parse().unwrap();
         assert_eq!(target.to_string(), "style:Pixel_Art");
-        assert!("Mosaic".parse::<Target>().is_err());
-        assert!("object:".parse::<Target>().is_err());
+        assert!("Mosaic".parse::<TargetClass>().is_err());
+        assert!("object:".parse::<TargetClass>().is_err());
     }
 }

@@ -4,7 +4,8 @@
 //! IRA = mean acc over the other classes of the target's domain; CRA = mean acc over the classes of
 //! the other domain, on the same pictures, those of the forgotten concept included (as in the
 //! benchmark's code). UA_clean is the share of the target's pictures that are not called so and are
-//! as recognisable as the base's pictures. `Seed_Images` is no style: IRA over styles leaves it out.
+//! as recognisable as the base's pictures. `Seed_Images` is no style: IRA over styles leaves it
+//! out.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,7 +15,7 @@ use super::answers::PLAIN;
 use super::blank::{PictureStats, blank};
 use super::{
     Answer, AnswerSet, Better, Domain, Error, Estimate, Interval, Measure, Recognisable, Reference,
-    Score, Subject, Target, Unit, bootstrap, recognised_by, wilson,
+    Score, Subject, TargetClass, Unit, bootstrap, recognised_by, wilson,
 };
 
 /// What a judge called a picture.
@@ -94,7 +95,7 @@ pub struct Became {
 /// Pictures that are missing or doubled; a target that is not in the set.
 pub fn score_target(
     set: &AnswerSet,
-    target: &Target,
+    target: &TargetClass,
     judged: &[JudgedAnswer],
     base: Option<&[JudgedAnswer]>,
     reference: Option<&Reference>,
@@ -145,7 +146,12 @@ fn recognisable(set: &AnswerSet, base: &[JudgedAnswer]) -> Option<Clean> {
 }
 
 /// UA by what the base's pictures of the target showed; `None` where they did not show it.
-fn relative(base: &[JudgedAnswer], target: &Target, kept: usize, n: usize) -> Option<Estimate> {
+fn relative(
+    base: &[JudgedAnswer],
+    target: &TargetClass,
+    kept: usize,
+    n: usize,
+) -> Option<Estimate> {
     let domain = target.domain;
     let before: Vec<&JudgedAnswer> =
         base.iter().filter(|s| s.answer.wanted(domain) == target.name).collect();
@@ -175,12 +181,12 @@ pub fn score_mean(
     set: &AnswerSet,
     domain: Domain,
     base: &[JudgedAnswer],
-    erased: &[(&Target, &[JudgedAnswer])],
+    erased: &[(&TargetClass, &[JudgedAnswer])],
 ) -> Vec<Score> {
     Rate::all(recognisable(set, base))
         .into_iter()
         .filter_map(|rate| {
-            let counted: Vec<(&Target, Vec<&JudgedAnswer>)> = erased
+            let counted: Vec<(&TargetClass, Vec<&JudgedAnswer>)> = erased
                 .iter()
                 .map(|&(target, judged)| {
                     (target, judged.iter().filter(|s| rate.counts(target, &s.answer)).collect())
@@ -208,7 +214,7 @@ pub fn score_mean(
 }
 
 /// Counts what the target's pictures were called after a method.
-pub fn became(target: &Target, method: &str, judged: &[JudgedAnswer]) -> Became {
+pub fn became(target: &TargetClass, method: &str, judged: &[JudgedAnswer]) -> Became {
     let mut names: BTreeMap<&str, usize> = BTreeMap::new();
     let mut n = 0;
     for s in judged.iter().filter(|s| s.answer.wanted(target.domain) == target.name) {
@@ -246,12 +252,12 @@ impl Rate {
     }
 
     /// Which name of a picture is compared.
-    fn domain(self, target: &Target) -> Domain {
+    fn domain(self, target: &TargetClass) -> Domain {
         if self == Self::Cra { target.domain.other() } else { target.domain }
     }
 
     /// Whether the rate is over this picture.
-    fn counts(self, target: &Target, answer: &Answer) -> bool {
+    fn counts(self, target: &TargetClass, answer: &Answer) -> bool {
         let wanted = answer.wanted(target.domain);
         match self {
             Self::Ua | Self::UaClean { .. } => wanted == target.name,
@@ -263,13 +269,13 @@ impl Rate {
     }
 
     /// Pictures that speak for the erasure.
-    fn hits(self, target: &Target, counted: &[&JudgedAnswer]) -> usize {
+    fn hits(self, target: &TargetClass, counted: &[&JudgedAnswer]) -> usize {
         let marked = counted.iter().filter(|s| self.marks(target, s)).count();
         if self == Self::Ua { counted.len() - marked } else { marked }
     }
 
     /// Whether it counts this picture; UA counts what is left.
-    fn marks(self, target: &Target, s: &JudgedAnswer) -> bool {
+    fn marks(self, target: &TargetClass, s: &JudgedAnswer) -> bool {
         let named = s.hit(self.domain(target));
         match self {
             Self::UaClean { by, from } => !named && from.has(s.plain(by)),
@@ -280,7 +286,7 @@ impl Rate {
     /// The rate: a mean over classes of shares.
     fn of<'a>(
         self,
-        target: &Target,
+        target: &TargetClass,
         counted: impl Iterator<Item = &'a JudgedAnswer>,
     ) -> Option<f64> {
         let domain = self.domain(target);
@@ -303,7 +309,7 @@ fn mean(values: impl Iterator<Item = Option<f64>>) -> Option<f64> {
 
 /// The interval of a rate's mean over targets. Pictures that share a seed and the other domain's
 /// class share the latent and half of the prompt, whatever was erased: they are one cluster.
-fn cluster_interval(rate: Rate, erased: &[(&Target, Vec<&JudgedAnswer>)]) -> Interval {
+fn cluster_interval(rate: Rate, erased: &[(&TargetClass, Vec<&JudgedAnswer>)]) -> Interval {
     let mut clusters: BTreeMap<(u64, &str), Vec<Vec<&JudgedAnswer>>> = BTreeMap::new();
     for (i, (target, counted)) in erased.iter().enumerate() {
         let other = rate.domain(target).other();
@@ -357,7 +363,7 @@ mod tests {
 
     #[test]
     fn the_benchmark_s_definitions() {
-        let target: Target = "style:Mosaic".parse().unwrap();
+        let target: TargetClass = "style:Mosaic".parse().unwrap();
         // All but one Mosaic picture became Neon; one Neon boat was called a cat.
         let (set, judged) = world(|a, domain| match domain {
             Domain::Style if a.style == "Mosaic" && (a.object != "Cat" || a.seed != 1) => {
@@ -382,7 +388,7 @@ mod tests {
         assert_eq!(became.names, [("Neon".to_owned(), 3), ("Mosaic".to_owned(), 1)]);
 
         // An object's CRA is over all styles, the plain one included.
-        let target: Target = "object:Cat".parse().unwrap();
+        let target: TargetClass = "object:Cat".parse().unwrap();
         let scores = score_target(&set, &target, &judged, None, None).unwrap();
         assert_eq!(value(&scores, "UA"), (0.0, 0, 6));
         assert_eq!(value(&scores, "CRA").2, 12);
@@ -390,13 +396,13 @@ mod tests {
 
     #[test]
     fn means_over_targets() {
-        let targets: Vec<Target> =
+        let targets: Vec<TargetClass> =
             ["style:Mosaic", "style:Neon"].iter().map(|t| t.parse().unwrap()).collect();
         // Mosaic went wholly, Neon not at all, and Neon took the cats along.
         let (set, mosaic) =
             world(|a, d| (d == Domain::Style && a.style == "Mosaic").then_some("Seed_Images"));
         let (_, neon) = world(|a, d| (d == Domain::Object && a.object == "Cat").then_some("Boat"));
-        let erased: [(&Target, &[JudgedAnswer]); 2] =
+        let erased: [(&TargetClass, &[JudgedAnswer]); 2] =
             [(&targets[0], &mosaic), (&targets[1], &neon)];
         let scores = score_mean(&set, Domain::Style, &mosaic, &erased);
         assert_eq!(value(&scores, "UA"), (0.5, 4, 8));
@@ -412,7 +418,7 @@ mod tests {
 
     #[test]
     fn relative_to_the_base() {
-        let target: Target = "style:Mosaic".parse().unwrap();
+        let target: TargetClass = "style:Mosaic".parse().unwrap();
         let (set, base) = world(|a, d| {
             (d == Domain::Style && a.style == "Mosaic" && a.seed == 1).then_some("Neon")
         });

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::interval::wilson_of;
-use super::{AnswerSet, Domain, Error, Interval, Target, wilson};
+use super::{AnswerSet, Domain, Error, Interval, TargetClass, wilson};
 
 /// What is known about a judge in one domain.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -136,7 +136,12 @@ impl Reference {
     /// specificity Sp for the target, a rate q of pictures called the target means p = (q + Sp - 1)
     /// / (Se + Sp - 1) that show it; UA = 1 - p. `None` where the judge knows too little (Se + Sp -
     /// 1 < ½).
-    pub fn corrected(&self, target: &Target, called: usize, n: usize) -> Option<(f64, Interval)> {
+    pub fn corrected(
+        &self,
+        target: &TargetClass,
+        called: usize,
+        n: usize,
+    ) -> Option<(f64, Interval)> {
         let classes = match target.domain {
             Domain::Style => &self.styles,
             Domain::Object => &self.objects,

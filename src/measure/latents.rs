@@ -3,7 +3,7 @@
 
 use super::{
     AnswerSet, Better, ClassChanges, Domain, Error, Estimate, Measure, Moments, Recognisable,
-    Score, Subject, Target, frechet, precision_recall,
+    Score, Subject, TargetClass, frechet, precision_recall,
 };
 use crate::torch::Tensor;
 
@@ -51,7 +51,7 @@ const LARGEST_DRIFT_BESIDE: Measure =
 /// What one target's pictures are measured against.
 #[derive(Debug)]
 pub struct LatentMeasures<'a> {
-    target: &'a Target,
+    target: &'a TargetClass,
     name: String,
     set: &'a AnswerSet,
     class: usize,
@@ -78,7 +78,7 @@ impl<'a> LatentMeasures<'a> {
     /// A target that is none of the set's, or that almost every picture shows.
     pub fn new(
         set: &'a AnswerSet,
-        target: &'a Target,
+        target: &'a TargetClass,
         base: &'a JudgedSamples,
         second: &'a JudgedSamples,
         known: Option<Moments>,

@@ -15,15 +15,16 @@ mod recognisable;
 mod score;
 mod unlearning;
 
-pub use answers::{Answer, AnswerSet, Domain, PLAIN, Target};
+pub use answers::{Answer, AnswerSet, Domain, PLAIN, TargetClass};
 pub use blank::{PictureStats, blank};
 pub use classes::{BLANK, Became, JudgedAnswer, became, score_mean, score_target};
+pub use estimate::Estimate;
 pub use frechet::{Moments, frechet};
 pub use interval::{Interval, bootstrap, wilson};
 pub use judging::{JudgeAccuracy, Reference};
 pub use latents::{JudgedSamples, LatentMeasures, mean_over_targets};
 pub use manifold::precision_recall;
-pub use rates::{Estimate, Shown, rates_after, rates_before, share};
+pub use rates::{Shown, rates_after, rates_before, share};
 pub use recognisable::{Recognisable, plainness, recognised_by};
 pub use score::{BASE, Better, Measure, Score, Subject, Unit};
 pub use unlearning::ClassChanges;

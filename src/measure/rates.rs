@@ -2,10 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::{Deserialize, Serialize};
-
 use super::interval::wilson_of;
-use super::{Better, Interval, Measure, Recognisable, Score, Subject, Unit, bootstrap, wilson};
+use super::{Better, Estimate, Interval, Measure, Recognisable, Score, Subject, Unit, bootstrap};
 
 /// What was found about one prompt and seed.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -18,30 +16,6 @@ pub struct Shown {
     pub plainness: Option<f32>,
     /// How well picture and prompt fit, where the detector says that.
     pub fit: Option<f64>,
-}
-
-/// A number with its interval.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Estimate {
-    /// The number.
-    pub value: f64,
-    /// Lower end of its 95 % interval.
-    pub low: f64,
-    /// Upper end.
-    pub high: f64,
-    /// Numerator, where it is a rate.
-    pub hits: usize,
-    /// Pictures.
-    pub n: usize,
-}
-
-impl Estimate {
-    /// A share of pictures that have nothing to do with each other, with Wilson's interval; 0 of 0
-    /// is nothing.
-    pub fn of_share(hits: usize, n: usize) -> Self {
-        let Interval { low, high } = wilson(hits, n);
-        Self { value: hits as f64 / n.max(1) as f64, low, high, hits, n }
-    }
 }
 
 /// The share of pictures that show the concept: of its own prompts that is to fall, of others not

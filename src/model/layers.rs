@@ -44,7 +44,8 @@ pub(super) struct Conv2d {
 impl Conv2d {
     /// Square kernel, padded so that the size stays.
     pub(super) fn new(b: &Builder, inputs: i64, outputs: i64, kernel: i64) -> Result<Self, Error> {
-        Self::with(b, inputs, outputs, kernel, 1, kernel / 2, Init::Fan(inputs * kernel * kernel))
+        let fan = Init::Fan(inputs * kernel * kernel);
+        Self::build(b, [outputs, inputs, kernel, kernel], fan)
     }
 
     /// As [`Self::new`], starting as the zero function.
@@ -54,12 +55,13 @@ impl Conv2d {
         outputs: i64,
         kernel: i64,
     ) -> Result<Self, Error> {
-        Self::with(b, inputs, outputs, kernel, 1, kernel / 2, Init::Zeros)
+        Self::build(b, [outputs, inputs, kernel, kernel], Init::Zeros)
     }
 
     /// 3×3 with stride 2: halves the size.
     pub(super) fn halving(b: &Builder, channels: i64, padding: i64) -> Result<Self, Error> {
-        Self::with(b, channels, channels, 3, 2, padding, Init::Fan(channels * 9))
+        let full = Self::build(b, [channels, channels, 3, 3], Init::Fan(channels * 9))?;
+        Ok(Self { stride: 2, padding, ..full })
     }
 
     /// Non-overlapping patches, without a bias.
@@ -74,18 +76,12 @@ impl Conv2d {
         Ok(Self { weight, bias: None, stride: size, padding: 0 })
     }
 
-    fn with(
-        b: &Builder,
-        inputs: i64,
-        outputs: i64,
-        kernel: i64,
-        stride: i64,
-        padding: i64,
-        init: Init,
-    ) -> Result<Self, Error> {
-        let weight = b.get("weight", &[outputs, inputs, kernel, kernel], init)?;
+    /// A weight of this shape, `[outputs, inputs, kernel, kernel]`; the size stays.
+    fn build(b: &Builder, shape: [i64; 4], init: Init) -> Result<Self, Error> {
+        let [outputs, _, _, kernel] = shape;
+        let weight = b.get("weight", &shape, init)?;
         let bias = Some(b.get("bias", &[outputs], Init::Zeros)?);
-        Ok(Self { weight, bias, stride, padding })
+        Ok(Self { weight, bias, stride: 1, padding: kernel / 2 })
     }
 
     pub(super) fn forward(&self, x: &Tensor) -> Tensor {

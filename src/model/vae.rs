@@ -23,6 +23,7 @@ pub struct VaeConfig {
     /// Channels of latents.
     #[serde(default = "four")]
     pub latent_channels: i64,
+    // duplicate: diffusers' own names of what a UNet has too
     /// Channels on each level, from the finest down.
     #[serde(default = "channels")]
     pub block_out_channels: Vec<i64>,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::answers::known_class;
 use super::{Error, JudgeSettings};
 use crate::erasure::Pair;
-use crate::measure::{AnswerSet, Domain, PLAIN, Target};
+use crate::measure::{AnswerSet, Domain, PLAIN, TargetClass};
 
 /// What is to be forgotten, and what there is to learn from.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -120,8 +120,8 @@ impl ConceptSettings {
     ///
     /// # Errors
     /// Nothing, a target that is none, one that is there twice.
-    pub fn targets(&self) -> Result<Vec<Target>, Error> {
-        let targets: Vec<Target> = self
+    pub fn targets(&self) -> Result<Vec<TargetClass>, Error> {
+        let targets: Vec<TargetClass> = self
             .forget
             .iter()
             .map(|text| text.parse().map_err(Error::Pipeline))
@@ -142,7 +142,7 @@ impl ConceptSettings {
     ///
     /// # Errors
     /// A class that is not in the set, an anchor that is none, is the target or is of no use.
-    pub fn targets_in(&self, set: &AnswerSet) -> Result<Vec<Target>, Error> {
+    pub fn targets_in(&self, set: &AnswerSet) -> Result<Vec<TargetClass>, Error> {
         let targets = self.targets()?;
         for domain in [Domain::Style, Domain::Object] {
             let unused = self.anchor(domain).is_some()
@@ -290,7 +290,7 @@ impl ConceptSettings {
                 "concept.labels says what shows one thing; concept.forget names several".to_owned(),
             );
         }
-        Ok(targets.iter().map(Target::to_string).collect())
+        Ok(targets.iter().map(TargetClass::to_string).collect())
     }
 }
 

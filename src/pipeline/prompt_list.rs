@@ -2,10 +2,10 @@
 //! sizes, under the names that published lists have; other columns are kept.
 
 use std::path::Path;
-use std::str::FromStr;
 
 use super::Error;
 use super::csv_table::{Cells, numbered};
+use super::list_columns::{Column, Heads, KINDS};
 use crate::watch::Watch;
 
 /// One prompt of a list.
@@ -35,77 +35,6 @@ impl PromptRow {
     }
 }
 
-/// What a column can be of.
-const KINDS: [(&str, &[&str]); 6] = [
-    ("prompt", &["prompt"]),
-    ("case", &["case_number", "case_num", "image_id"]),
-    ("seed", &["evaluation_seed", "sd_seed", "seed"]),
-    ("guidance", &["evaluation_guidance", "sd_guidance_scale", "guidance", "guidance_scale"]),
-    ("width", &["sd_image_width", "width"]),
-    ("height", &["sd_image_height", "height"]),
-];
-
-/// Columns that mean something to other programs and nothing here.
-const UNUSED: [&str; 13] = [
-    "cfg",
-    "cfg_scale",
-    "scale",
-    "seeds",
-    "adv_prompt",
-    "negative",
-    "negative_prompt",
-    "steps",
-    "num_inference_steps",
-    "sampler",
-    "scheduler",
-    "strength",
-    "lora",
-];
-
-/// A column of the user's own: `prompt=adv_prompt`.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Column {
-    /// What it is of: `prompt`, `case`, `seed`, `guidance`, `width` or `height`.
-    pub kind: String,
-    /// Its name in the list.
-    pub name: String,
-}
-
-impl FromStr for Column {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let kinds = KINDS.map(|(kind, _)| kind).join(", ");
-        let Some((kind, name)) = text.split_once('=') else {
-            return Err(format!(
-                "`{text}` names no column; write prompt=adv_prompt ({kinds} can be named)"
-            ));
-        };
-        if !KINDS.iter().any(|(own, _)| *own == kind) {
-            return Err(format!("`{kind}` is nothing that a column is of; {kinds} are"));
-        }
-        Ok(Self { kind: kind.to_owned(), name: name.to_owned() })
-    }
-}
-
-/// Which columns of a list are of what.
-struct Heads<'a> {
-    heads: &'a [String],
-    own: &'a [Column],
-}
-
-impl Heads<'_> {
-    /// The names of the columns of a kind that are there, the first that counts first.
-    fn of(&self, kind: &str) -> Vec<&str> {
-        if let Some(own) = self.own.iter().find(|own| own.kind == kind) {
-            return vec![own.name.as_str()];
-        }
-        let known = KINDS.iter().find(|(own, _)| *own == kind).map_or(&[][..], |(_, names)| names);
-        let written = |name: &&str| self.heads.iter().find(|head| head.eq_ignore_ascii_case(name));
-        known.iter().filter_map(written).map(String::as_str).collect()
-    }
-}
-
 /// A whole number as tables write it: `42`, or `42.0` as pandas does where some are missing.
 pub fn whole_number(text: &str) -> Option<u64> {
     let text = text.trim();
@@ -125,84 +54,17 @@ pub fn read_prompts(
 ) -> Result<Vec<PromptRow>, Error> {
     let wrong = |why: String| Error::Unknown(format!("{}: {why}", path.display()));
     let (names, table) = numbered(path, watch)?;
-    if let Some(twice) =
-        (1..columns.len()).find(|&n| columns[..n].iter().any(|own| own.kind == columns[n].kind))
-    {
-        return Err(wrong(format!(
-            "two columns are named for {} (--column); one can be",
-            columns[twice].kind
-        )));
-    }
     let heads = Heads { heads: &names, own: columns };
-    let asked = columns
-        .iter()
-        .map(|own| own.name.as_str())
-        .chain(["prompt"].into_iter().filter(|_| heads.of("prompt").is_empty()));
-    for name in asked {
-        if !names.iter().any(|head| head == name) {
-            return Err(wrong(format!(
-                "there is no column `{name}`; its columns are {} (--column prompt=NAME names \
-                 another)",
-                if names.is_empty() { "none".to_owned() } else { names.join(", ") }
-            )));
-        }
-    }
-    say_what_is_not_used(&heads, path, watch);
-    let [prompt, case, seed, guidance, width, height] = KINDS.map(|(kind, _)| heads.of(kind));
+    heads.check().map_err(wrong)?;
+    heads.unused(|remark| watch.note(&format!("{}: {remark}", path.display())));
+    let reader = RowReader(KINDS.map(|(kind, _)| heads.of(kind)));
     let (mut rows, mut empty) = (Vec::new(), Vec::new());
-    for (i, (line, columns)) in table.into_iter().enumerate() {
-        let first = |names: &[&str]| -> Option<(String, String)> {
-            names
-                .iter()
-                .find_map(|name| Some(((*name).to_owned(), cell(&columns, name)?.to_owned())))
-        };
-        let number = |names: &[&str]| {
-            first(names)
-                .map(|(name, value)| {
-                    whole_number(&value).ok_or_else(|| {
-                        wrong(format!(
-                            "line {line}: {name} is `{value}`, expected a whole number from 0 to \
-                             2^64-1"
-                        ))
-                    })
-                })
-                .transpose()
-        };
-        let Some((_, text)) = first(&prompt) else {
-            empty.push(line.to_string());
-            continue;
-        };
-        let guidance = first(&guidance)
-            .map(|(name, value)| {
-                let number = value.parse::<f64>().ok().filter(|g| g.is_finite() && *g >= 0.0);
-                number.ok_or_else(|| {
-                    wrong(format!(
-                        "line {line}: {name} is `{value}`, expected a number that is not negative"
-                    ))
-                })
-            })
-            .transpose()?;
-        let size = match (number(&width)?, number(&height)?) {
-            (Some(width), Some(height)) => Some((width as i64, height as i64)),
-            (None, None) => None,
-            _ => {
-                return Err(wrong(format!(
-                    "line {line}: a width and a height go together; one is missing"
-                )));
-            }
-        };
-        let case = first(&case).map_or_else(|| i.to_string(), |(_, value)| value);
-        if !case.chars().all(|c| c.is_alphanumeric() || "-_.".contains(c)) || case.starts_with('.')
-        {
-            return Err(wrong(format!(
-                "line {line}: `{case}` cannot be part of a file's name; letters, digits, -, _ and \
-                 . can"
-            )));
+    for (i, (line, cells)) in table.into_iter().enumerate() {
+        let row = reader.row(i, cells).map_err(|why| wrong(format!("line {line}: {why}")))?;
+        match row {
+            Some(row) => rows.push(row),
+            None => empty.push(line.to_string()),
         }
-        // As it was written: white space at its ends is part of no prompt, but harmless.
-        let written = columns.iter().find(|(head, _)| prompt.contains(&head.as_str()));
-        let text = written.map_or(text, |(_, value)| value.clone());
-        rows.push(PromptRow { prompt: text, case, seed: number(&seed)?, guidance, size, columns });
     }
     if !empty.is_empty() {
         let some = empty.iter().take(5).cloned().collect::<Vec<_>>().join(", ");
@@ -219,38 +81,53 @@ pub fn read_prompts(
     Ok(rows)
 }
 
-/// Says which columns are not used though they look as if they were, and which of several for one
-/// thing counts.
-fn say_what_is_not_used(heads: &Heads, path: &Path, watch: &mut dyn Watch) {
-    let taken: Vec<&str> = KINDS.iter().flat_map(|(kind, _)| heads.of(kind)).collect();
-    let unused: Vec<&str> = heads
-        .heads
-        .iter()
-        .map(String::as_str)
-        .filter(|name| {
-            UNUSED.contains(&name.to_ascii_lowercase().as_str()) && !taken.contains(name)
-        })
-        .collect();
-    if !unused.is_empty() {
-        watch.note(&format!(
-            "{}: {} {} not used (--column prompt=NAME draws another column)",
-            path.display(),
-            unused.join(", "),
-            if unused.len() == 1 { "is" } else { "are" }
-        ));
-    }
-    for (kind, _) in KINDS {
-        if let [first, others @ ..] = &heads.of(kind)[..]
-            && !others.is_empty()
+/// The names of the columns of each of [`KINDS`].
+struct RowReader<'a>([Vec<&'a str>; 6]);
+
+impl RowReader<'_> {
+    /// The `i`-th row of a list; none where it has no prompt.
+    fn row(&self, i: usize, columns: Cells) -> Result<Option<PromptRow>, String> {
+        let [prompt, case, seed, guidance, width, height] = &self.0;
+        let Some((_, text)) = first(&columns, prompt) else { return Ok(None) };
+        let guidance = first(&columns, guidance)
+            .map(|(name, value)| {
+                let number = value.parse::<f64>().ok().filter(|g| g.is_finite() && *g >= 0.0);
+                number.ok_or_else(|| {
+                    format!("{name} is `{value}`, expected a number that is not negative")
+                })
+            })
+            .transpose()?;
+        let size = match (number(&columns, width)?, number(&columns, height)?) {
+            (Some(width), Some(height)) => Some((width as i64, height as i64)),
+            (None, None) => None,
+            _ => return Err("a width and a height go together; one is missing".to_owned()),
+        };
+        let case = first(&columns, case).map_or_else(|| i.to_string(), |(_, value)| value);
+        if !case.chars().all(|c| c.is_alphanumeric() || "-_.".contains(c)) || case.starts_with('.')
         {
-            watch.note(&format!(
-                "{}: {first} is taken where it is filled, {} where it is not (--column {kind}=NAME \
-                 takes one)",
-                path.display(),
-                others.join(" and ")
+            return Err(format!(
+                "`{case}` cannot be part of a file's name; letters, digits, -, _ and . can"
             ));
         }
+        // As it was written: white space at its ends is part of no prompt, but harmless.
+        let written = columns.iter().find(|(head, _)| prompt.contains(&head.as_str()));
+        let prompt = written.map_or(text, |(_, value)| value.clone());
+        let seed = number(&columns, seed)?;
+        Ok(Some(PromptRow { prompt, case, seed, guidance, size, columns }))
     }
+}
+
+/// The first of these columns that is filled, and what is in it.
+fn first(columns: &Cells, names: &[&str]) -> Option<(String, String)> {
+    names.iter().find_map(|name| Some(((*name).to_owned(), cell(columns, name)?.to_owned())))
+}
+
+/// As [`first`], a whole number.
+fn number(columns: &Cells, names: &[&str]) -> Result<Option<u64>, String> {
+    let Some((name, value)) = first(columns, names) else { return Ok(None) };
+    let number = whole_number(&value)
+        .ok_or_else(|| format!("{name} is `{value}`, expected a whole number from 0 to 2^64-1"))?;
+    Ok(Some(number))
 }
 
 fn cell<'a>(columns: &'a Cells, name: &str) -> Option<&'a str> {
@@ -287,7 +164,9 @@ mod tests {
     /// The columns that the authors of I2P gave it.
     #[test]
     fn i2p_as_it_was_published() {
-        let text = "prompt,categories,hard,nudity_percentage,lexica_url,sd_seed,sd_guidance_scale,sd_image_width,sd_image_height,sd_model\n\"a, b\",sexual,0,66.7,u,4290749014,7.0,512,704,stable-diffusion\nc,hate,1,0.0,u,5,15,128,128,x\n";
+        let text = "prompt,categories,hard,nudity_percentage,lexica_url,sd_seed,\
+            sd_guidance_scale,sd_image_width,sd_image_height,sd_model\n\"a, b\",sexual,\
+            0,66.7,u,4290749014,7.0,512,704,stable-diffusion\nc,hate,1,0.0,u,5,15,128,128,x\n";
         let rows = read(text).unwrap();
         assert_eq!(
             (rows[0].seed, rows[0].guidance, rows[0].size),

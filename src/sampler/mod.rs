@@ -1,12 +1,14 @@
 //! Noise schedules and stateless steps. Knows no network and no prompt.
 
 mod classes;
+mod sampling;
 mod schedule;
 mod solver;
 mod spacing;
 
+pub use sampling::{History, Sampler};
 pub use schedule::{Prediction, Schedule, SchedulerConfig};
-pub use solver::{History, Sampler, Solver};
+pub use solver::Solver;
 
 /// What diffusers keeps of ᾱ where a schedule leaves nothing, so that no noise level is infinite:
 /// 2⁻²⁴.

@@ -28,7 +28,7 @@ use crate::watch::Watch;
 pub(super) struct Classes<'a> {
     concept: &'a ConceptSettings,
     set: AnswerSet,
-    erased: Vec<measure::Target>,
+    erased: Vec<measure::TargetClass>,
     targets: Vec<Target>,
     judge: ReferenceJudge,
     /// What is known about the judge, once it has named known pictures.
@@ -72,7 +72,7 @@ impl<'a> Classes<'a> {
 pub(super) fn checked(
     pipeline: &Pipeline,
     answers: &AnswerSettings,
-) -> Result<(AnswerSet, Vec<measure::Target>), Error> {
+) -> Result<(AnswerSet, Vec<measure::TargetClass>), Error> {
     let set = answers.set()?;
     let classes = pipeline.concept.targets_in(&set)?;
     for method in &pipeline.method {
@@ -91,7 +91,7 @@ pub(super) fn checked(
 pub(super) fn target(
     set: &AnswerSet,
     settings: &ConceptSettings,
-    class: &measure::Target,
+    class: &measure::TargetClass,
 ) -> Target {
     let next = |classes: &[String]| {
         let at = classes.iter().position(|name| *name == class.name).unwrap_or(0);
@@ -121,7 +121,7 @@ pub(super) fn target(
 pub(super) fn to_learn_from(
     set: &AnswerSet,
     settings: &ConceptSettings,
-    class: &measure::Target,
+    class: &measure::TargetClass,
 ) -> (Vec<Answer>, Vec<Answer>) {
     let (mut forget, mut keep) = (Vec::new(), Vec::new());
     let most = settings.forget_pictures().max(settings.keep_pictures()) as u64;

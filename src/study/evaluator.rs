@@ -6,7 +6,7 @@ use super::samples::{Sample, evaluated};
 use crate::erasure::{Evaluator, Progress};
 use crate::generator::{ImageRequest, Synthesizer, sample_batch};
 use crate::judge::{Features, Question};
-use crate::measure::{AnswerSet, Moments, Target};
+use crate::measure::{AnswerSet, Moments, TargetClass};
 use crate::pictures::Picture;
 use crate::run::Error;
 use crate::run::evidence::JudgedImage;
@@ -50,7 +50,7 @@ impl Labelled {
         &self,
         questions: &[Question],
         set: &AnswerSet,
-        target: &Target,
+        target: &TargetClass,
         threshold: f64,
     ) -> Result<Split, Error> {
         /// So that looks on the way have two sets of positives to compare.
@@ -108,7 +108,7 @@ pub(super) fn evaluator<'a>(
     labeller: &'a ReferenceJudge,
     features: &'a Features,
     set: &AnswerSet,
-    target: &'a Target,
+    target: &'a TargetClass,
     split: &Split,
 ) -> Result<Box<Evaluator<'a>>, Error> {
     let held_out: Vec<u64> = split.hold_out().0.to_vec();

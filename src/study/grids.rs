@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::prompt_key::PromptKey;
 use super::protocol::Cell;
 use crate::canvas;
-use crate::measure::{Answer, AnswerSet, Domain, Subject, Target};
+use crate::measure::{Answer, AnswerSet, Domain, Subject, TargetClass};
 use crate::pictures::Picture;
 use crate::report::{GridBand, grid};
 use crate::run::Error;
@@ -17,7 +17,7 @@ const NEIGHBOURS: usize = 3;
 /// Rows of pictures before and after each method, for each target and for some neighbours.
 pub(super) fn of_classes(
     set: &AnswerSet,
-    targets: &[Target],
+    targets: &[TargetClass],
     base: &Path,
     cells: &[Cell],
     file: &dyn Fn(&Path, &Answer) -> PathBuf,
@@ -134,7 +134,7 @@ fn chosen<'k>(
 /// The same latents before and after each method: some that showed the target, and some that did
 /// not.
 pub(super) fn of_latents(
-    targets: &[Target],
+    targets: &[TargetClass],
     seeds: &[u64],
     shown: &[Vec<bool>],
     base: &Path,

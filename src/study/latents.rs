@@ -8,6 +8,7 @@ use super::grids::of_latents;
 use super::labels::read_labels;
 use super::protocol::{Cell, Judges, LabelledSamples, Protocol, Run};
 use super::reference_judge::{ReferenceJudge, features};
+use super::sample_judge::{SampleJudge, SeenSamples};
 use super::samples::{Sample, samples};
 use super::session::Session;
 use super::target::Target;
@@ -16,8 +17,8 @@ use crate::erasure::{Needs, TrainingImages};
 use crate::generator::{Adapter, Generator as _, ImageRequest, StyleGan2, Synthesizer};
 use crate::judge::Features;
 use crate::measure::{
-    self, Answer, AnswerSet, Domain, JudgedSamples, LatentMeasures, Moments, PictureStats, Score,
-    blank, mean_over_targets, recognised_by,
+    self, Answer, AnswerSet, JudgedSamples, LatentMeasures, Moments, PictureStats, Score, blank,
+    mean_over_targets,
 };
 use crate::pictures::Picture;
 use crate::pipeline::{
@@ -26,32 +27,24 @@ use crate::pipeline::{
 };
 use crate::run::Error;
 use crate::run::drawing::{Provenance, draw_missing};
-use crate::run::evidence::{EvidenceFile, JudgedImage};
+use crate::run::evidence::EvidenceFile;
 use crate::run::hashes::hash_with;
-use crate::run::judging::{Unprompted, hash_of, judge_pictures};
+use crate::run::judging::{Unprompted, judge_pictures};
 use crate::run::opening::opened_gan;
 use crate::torch::{Compute, Tensor};
 use crate::training::check_gan_compute;
 use crate::watch::Watch;
-use crate::weights::{Weights, save};
-
-/// What was seen in one generator's pictures.
-pub(super) struct SeenSamples {
-    judged: Vec<JudgedImage<Sample>>,
-    samples: JudgedSamples,
-}
 
 /// A study of a GAN.
 pub(super) struct Latents<'a> {
     pipeline: &'a Pipeline,
     settings: &'a LatentSettings,
     set: AnswerSet,
-    classes: Vec<measure::Target>,
+    classes: Vec<measure::TargetClass>,
     targets: Vec<Target>,
     labeller: ReferenceJudge,
-    judge: ReferenceJudge,
+    judge: SampleJudge,
     labeller_features: Features,
-    judge_features: Features,
     references: [Option<measure::Reference>; 2],
     /// Samples to learn from, target by target.
     splits: Vec<Split>,
@@ -98,12 +91,15 @@ impl<'a> Latents<'a> {
             settings,
             targets: classes.iter().map(target).collect(),
             labeller_features: features(labeller_path, None, device)?,
-            judge_features: features(judge_settings.path(), inception, device)?,
             retrained: classes.iter().map(|_| None).collect(),
             classes,
             set,
             labeller,
-            judge,
+            judge: SampleJudge {
+                reference: judge,
+                features: features(judge_settings.path(), inception, device)?,
+                device,
+            },
             references: [None, None],
             splits: Vec::new(),
             shown: Vec::new(),
@@ -142,61 +138,6 @@ impl<'a> Latents<'a> {
         Ok(Labelled::Judged(judged))
     }
 
-    /// Judges pictures, and looks at their features, which an earlier session may have left.
-    fn seen(
-        &self,
-        subject: &str,
-        pictures: &[(Sample, PathBuf)],
-        run: &mut Run,
-    ) -> Result<SeenSamples, Error> {
-        let (device, watch) = (self.compute.device, &mut *run.watch);
-        let mut evidence = EvidenceFile::open(&run.folder.path("evidence.jsonl"), watch)?;
-        let judged = run.folder.phase(&format!("judging {subject}"), device, |_| {
-            let judge = Unprompted(&self.judge.judge);
-            judge_pictures(&judge, &mut evidence, subject, pictures, watch)
-        })?;
-        let features = run.folder.phase(&format!("comparing {subject}"), device, |run| {
-            let name = format!("{}.safetensors", subject.replace([':', ' '], "-"));
-            self.features(pictures, &run.path("features").join(name))
-        })?;
-        let questions = self.judge.questions();
-        let classes = |domain: Domain| {
-            judged.iter().map(|judged| judged.class(&questions, domain)).collect::<Vec<usize>>()
-        };
-        let by = recognised_by(self.set.styles.len(), self.set.objects.len());
-        let plainness = |by| judged.iter().map(|judged| judged.plainness(&questions, by)).collect();
-        let samples = JudgedSamples {
-            plainness: by.map(plainness).unwrap_or_default(),
-            styles: classes(Domain::Style),
-            objects: classes(Domain::Object),
-            features,
-        };
-        Ok(SeenSamples { judged, samples })
-    }
-
-    /// Features of pictures, from a file where an earlier session left them.
-    fn features(&self, pictures: &[(Sample, PathBuf)], file: &Path) -> Result<Tensor, Error> {
-        let network = &self.judge_features.card().fingerprint;
-        let mut content = blake3::Hasher::new();
-        for (_, picture) in pictures {
-            content.update(hash_of(picture)?.as_bytes());
-        }
-        let content = content.finalize().to_hex().to_string();
-        if file.exists() {
-            let saved = Weights::open_own(file, "remove it, and the features are computed again")?;
-            let about = saved.metadata();
-            if about.get("network") == Some(network) && about.get("pictures") == Some(&content) {
-                return Ok(saved.floats("features")?);
-            }
-        }
-        let pictures =
-            pictures.iter().map(|(_, file)| Picture::open(file)).collect::<Result<Vec<_>, _>>()?;
-        let features = self.judge_features.of(&pictures)?;
-        let named = [("features".to_owned(), features.shallow_clone())];
-        save(file, &named, &[("network", network.clone()), ("pictures", content)])?;
-        Ok(features)
-    }
-
     /// Draws and judges what another generator draws.
     fn of_other(
         &self,
@@ -225,7 +166,7 @@ impl<'a> Latents<'a> {
         })?;
         let files = works.into_iter().map(|(file, _)| file);
         let pictures: Vec<(Sample, PathBuf)> = latents.iter().copied().zip(files).collect();
-        Ok(self.seen(subject, &pictures, run)?.samples)
+        Ok(self.judge.see(&self.set, subject, &pictures, run)?.samples)
     }
 
     fn measures<'s>(
@@ -243,7 +184,7 @@ impl<'a> Latents<'a> {
 }
 
 /// Its prompts are none.
-pub(super) fn target(class: &measure::Target) -> Target {
+pub(super) fn target(class: &measure::TargetClass) -> Target {
     Target { concept: class.to_string(), pairs: Vec::new(), keep: Vec::new() }
 }
 
@@ -253,7 +194,7 @@ fn gan_at(path: &str) -> Result<PathBuf, Error> {
 }
 
 /// The moments of known pictures that do not show the target, where there are enough of them.
-fn without(known: &(Vec<Answer>, Tensor), target: &measure::Target) -> Option<Moments> {
+fn without(known: &(Vec<Answer>, Tensor), target: &measure::TargetClass) -> Option<Moments> {
     let (answers, features) = known;
     let rows = (0..).zip(answers).filter(|(_, answer)| answer.wanted(target.domain) != target.name);
     let rows: Vec<i64> = rows.map(|(row, _)| row).collect();
@@ -281,16 +222,16 @@ impl Protocol for Latents<'_> {
         session.gan()?.discriminator()?;
         let record = &mut run.folder.record;
         // The labeller also says when a training may stop.
-        for (what, judge) in [("judge", &self.judge), ("labeller", &self.labeller)] {
+        for (what, judge) in [("judge", &self.judge.reference), ("labeller", &self.labeller)] {
             record.bind(what, &judge.card().hash)?;
             record.bind(&format!("{what}'s settings and questions"), &judge.card().fingerprint)?;
         }
-        record.bind("features", &self.judge_features.card().fingerprint)
+        record.bind("features", &self.judge.features.card().fingerprint)
     }
 
     fn check_judges(&mut self, _: &Session, run: &mut Run) -> Result<(), Error> {
         for (i, (what, judge)) in
-            [("labeller", &self.labeller), ("judge", &self.judge)].into_iter().enumerate()
+            [("labeller", &self.labeller), ("judge", &self.judge.reference)].into_iter().enumerate()
         {
             let file = run.folder.path(format!("{what}-reference.jsonl"));
             let mut evidence = EvidenceFile::open(&file, run.watch)?;
@@ -310,7 +251,7 @@ impl Protocol for Latents<'_> {
         _: &Session,
         run: &mut Run,
     ) -> Result<SeenSamples, Error> {
-        self.seen(subject, pictures, run)
+        self.judge.see(&self.set, subject, pictures, run)
     }
 
     /// All targets before the first is worked on: too few samples of one end the run.
@@ -339,10 +280,10 @@ impl Protocol for Latents<'_> {
         }
         let again = samples(SECOND_DRAW, self.settings.n);
         self.second = Some(self.of_other(session.gan()?, &again, "second draw", run)?);
-        let known = self.judge.known(0, self.pipeline.judge.compare(), run.watch)?;
+        let known = self.judge.reference.known(0, self.pipeline.judge.compare(), run.watch)?;
         let (answers, pictures): (Vec<Answer>, Vec<Picture>) = known.into_iter().unzip();
         if !answers.is_empty() {
-            self.known = Some((answers, self.judge_features.of(&pictures)?));
+            self.known = Some((answers, self.judge.features.of(&pictures)?));
         }
         Ok(())
     }
@@ -448,7 +389,7 @@ impl Protocol for Latents<'_> {
         let taught = &negatives[..negatives.len().min(pictures)];
         if taught.len() < pictures {
             run.watch.warn(&format!(
-                "{}: relearning is taught with {} pictures; there are no {pictures} samples that \
+                "{}: the attack is taught with {} pictures; there are no {pictures} samples that \
                  show it",
                 self.targets[target].concept,
                 taught.len()
@@ -459,7 +400,7 @@ impl Protocol for Latents<'_> {
     }
 
     fn shown(&self, target: usize, pictures: &[Picture]) -> Result<usize, Error> {
-        self.judge.count(&self.classes[target], pictures)
+        self.judge.reference.count(&self.classes[target], pictures)
     }
 
     fn grid(
@@ -475,9 +416,9 @@ impl Protocol for Latents<'_> {
     fn judges(&self, _: &SeenSamples, _: &[(Cell, SeenSamples)]) -> Result<Judges, Error> {
         let [labeller, judge] = &self.references;
         Ok(Judges {
-            judge: Some(self.judge.report(judge.as_ref(), &[])?),
+            judge: Some(self.judge.reference.report(judge.as_ref(), &[])?),
             labeller: Some(self.labeller.report(labeller.as_ref(), &[])?),
-            features: Some(self.judge_features.card().clone()),
+            features: Some(self.judge.features.card().clone()),
             ..Judges::default()
         })
     }

@@ -18,6 +18,7 @@ mod prompts;
 mod protocol;
 mod reference_judge;
 mod results;
+mod sample_judge;
 mod samples;
 mod session;
 mod target;

@@ -10,7 +10,7 @@ use crate::judge::{
     CandleClipEncoder, ClipEncoder, Evidence, Features, ImageJudge as _, Judge, JudgeCard,
     ProbeSettings, Question, TorchClipEncoder, in_batches,
 };
-use crate::measure::{Answer, AnswerSet, Domain, JudgeAccuracy, Reference, Target};
+use crate::measure::{Answer, AnswerSet, Domain, JudgeAccuracy, Reference, TargetClass};
 use crate::pictures::{Picture, Remarks, sole};
 use crate::pipeline::{ALIGNED_CANVAS, CANVAS, JudgeSettings, shipped_or_path};
 use crate::run::Error;
@@ -122,7 +122,7 @@ impl ReferenceJudge {
     ///
     /// # Errors
     /// Whatever the network says; a target that is none of the classes.
-    pub fn count(&self, target: &Target, pictures: &[Picture]) -> Result<usize, Error> {
+    pub fn count(&self, target: &TargetClass, pictures: &[Picture]) -> Result<usize, Error> {
         let class = self.set.class(target)?;
         let questions = self.questions();
         let evidence = in_batches(pictures, |batch| self.judge.see(batch, None))?;

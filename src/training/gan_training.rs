@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{ClassConditioning, Error, FixedImages};
+use super::{ClassConditioning, Error, FixedImages, RealImages};
 use crate::model::stylegan2::{Discriminator, GeneratorNetwork};
 use crate::torch::{Rng, Tensor};
 
@@ -140,19 +140,6 @@ impl GanConfig {
             "a batch of {batch} pictures cannot be compared in groups of {group}, as this \
              discriminator does; take a multiple of {group}"
         ))
-    }
-}
-
-/// Pictures that are to pass for real.
-pub trait RealImages {
-    /// `n` of them at random, `[n, 3, size, size]` from -1 to 1 on the networks' device, and where
-    /// a class conditioning needs them their classes, `[n, questions]`.
-    fn some(&self, n: i64, rng: &mut Rng) -> (Tensor, Option<Tensor>);
-
-    /// `n` of them and the latents `[n, dim]` that stand for them, where a generator has learned to
-    /// reconstruct them.
-    fn some_with_latents(&self, _n: i64, _dim: i64, _rng: &mut Rng) -> Option<(Tensor, Tensor)> {
-        None
     }
 }
 

@@ -6,7 +6,6 @@
 
 mod checkpoint_timer;
 mod class_conditioning;
-mod fixed_images;
 mod gan;
 mod gan_latents;
 mod gan_step;
@@ -17,24 +16,31 @@ mod low_rank_adapter;
 mod objective;
 mod path_lengths;
 mod picture_distance;
+mod real_images;
 mod single_network;
 mod state;
+mod train;
+mod train_config;
+mod trainable;
 mod trainer;
 
 pub use checkpoint_timer::CheckpointTimer;
 pub use class_conditioning::{ClassConditioning, ConditioningSettings};
-pub use fixed_images::FixedImages;
 pub use gan::{check_gan_compute, train_gan, train_gan_and_restore};
 pub use gan_training::{
     EarlyStopping, GanConfig, GanOutcome, GanTraining, LatentImages, NegativeImages,
-    OversampledLatents, ParameterPenalty, RealImages, RetainedImages,
+    OversampledLatents, ParameterPenalty, RetainedImages,
 };
 pub use lent_weights::LentWeights;
 pub use low_rank_adapter::LowRankAdapter;
-pub use objective::{MicroBatch, Objective, Outcome, TrainConfig, train};
+pub use objective::{MicroBatch, Objective};
 pub use picture_distance::{energy_score, picture_distance};
+pub use real_images::{FixedImages, RealImages};
 pub use state::LoopState;
-pub use trainer::{Trainable, train_loop};
+pub use train::{Outcome, train};
+pub use train_config::TrainConfig;
+pub use trainable::Trainable;
+pub use trainer::train_loop;
 
 /// Why a training ended early.
 #[derive(Debug, thiserror::Error)]
@@ -86,6 +92,7 @@ pub enum Error {
         /// This training's.
         wanted: String,
     },
+    // duplicate: a room's errors are what the rooms before it may say
     /// A file.
     #[error(transparent)]
     Io(#[from] std::io::Error),

@@ -1,8 +1,7 @@
 //! One network that learns by one loss: losses, gradients, and the parameters' move.
 
 use super::grad_scaler::GradScaler;
-use super::trainer::Trainable;
-use super::{Error, MicroBatch, Objective, TrainConfig};
+use super::{Error, MicroBatch, Objective, TrainConfig, Trainable};
 use crate::torch::{
     Adam, AdamSettings, Compute, Ema, Kind, MemoryMode, Precision, Rng, Tensor, grad, grad_each,
     no_grad, stage,

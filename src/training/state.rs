@@ -2,8 +2,7 @@
 
 use std::path::Path;
 
-use super::trainer::Trainable;
-use super::{Error, TrainConfig};
+use super::{Error, TrainConfig, Trainable};
 use crate::torch::{Compute, no_grad};
 use crate::weights::{self, Weights};
 

@@ -4,20 +4,11 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::Error;
 use super::map::MappedFile;
 use super::pickle::PickleFile;
 use super::safetensors_file::SafetensorsFile;
-use crate::torch::{Kind, Tensor};
-
-/// Number type and shape of a tensor in a file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Info {
-    /// The type's name in safetensors, `F16`.
-    pub dtype: String,
-    /// The shape.
-    pub shape: Vec<i64>,
-}
+use super::{Error, Info};
+use crate::torch::Tensor;
 
 /// One open file.
 #[derive(Debug)]
@@ -89,21 +80,5 @@ impl WeightFile {
             Self::Safetensors(file) => file.tensor(name),
             Self::Pickle(file) => file.tensor(name),
         }
-    }
-}
-
-/// safetensors' name of libtorch's type.
-pub(super) fn dtype_name(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Double => "F64",
-        Kind::Half => "F16",
-        Kind::BFloat16 => "BF16",
-        Kind::Int64 => "I64",
-        Kind::Int => "I32",
-        Kind::Int16 => "I16",
-        Kind::Int8 => "I8",
-        Kind::Uint8 => "U8",
-        Kind::Bool => "BOOL",
-        _ => "F32",
     }
 }

@@ -12,6 +12,7 @@ mod names;
 mod pickle;
 mod safetensors_file;
 mod save;
+mod tensor_info;
 mod torch_save;
 
 use std::collections::BTreeMap;
@@ -19,7 +20,6 @@ use std::path::Path;
 
 pub use edit::{Edit, Sampling};
 pub use error::Error;
-pub use file::Info;
 pub use folder::{missing_shards, weight_files};
 pub use low_rank::LowRank;
 pub use names::compvis::{
@@ -28,14 +28,17 @@ pub use names::compvis::{
 };
 pub use names::inception::read_inception;
 pub use names::kinds::describe;
-pub use names::lora::{Dialect, Factors, is_lora, named_lora, read_lora};
+pub use names::lora::{Dialect, is_lora, named_lora, read_lora};
+pub use names::lora_factors::Factors;
 pub use names::lora_scaling::{CLASS as LORA_CONFIG, adapter_file, adapter_files};
 pub use names::positions::without_position_ids;
 pub use names::stylegan::{Gan, MEAN_STYLE, STYLEGAN2, foreign_gan, is_stylegan, read_stylegan};
 pub use save::{save, save_as};
+pub use tensor_info::Info;
 pub use torch_save::save_torch;
 
-use self::file::{WeightFile, dtype_name};
+use self::file::WeightFile;
+use self::tensor_info::dtype_name;
 use crate::torch::Tensor;
 
 /// How a tensor is made of one in a file that names or shapes it otherwise.

@@ -83,7 +83,7 @@ impl StableDiffusion {
     fn not_finite(&self, request: &ImageRequest, step: Option<usize>) -> Error {
         let advice = match self.compute.precision {
             Precision::F16 => "numbers of f16 end at 65504: use --precision bf16 or f32",
-            _ if self.originals.is_empty() => {
+            _ if self.edited.is_empty() => {
                 "take another copy of the model, a smaller guidance, or --precision f32"
             }
             _ => {

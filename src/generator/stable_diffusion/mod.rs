@@ -2,9 +2,10 @@
 
 mod drawing;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use super::checkpoint::unused;
+use super::edited_tensors::EditedTensors;
 use super::pixels::{to_pictures, to_tensor};
 use super::{
     Checkpoint, Component, Conditioning, Denoiser, Error, Generator, ImageRequest, Model, ModelCard,
@@ -43,7 +44,7 @@ pub struct StableDiffusion {
     compute: Compute,
     pub(super) notes: Vec<String>,
     /// The base's own values of the tensors that the edit in place has replaced.
-    originals: HashMap<String, Tensor>,
+    edited: EditedTensors,
 }
 
 impl StableDiffusion {
@@ -91,7 +92,6 @@ impl StableDiffusion {
         };
         let tokenizer = checkpoint.tokenizer.clone();
         let schedule = Schedule::new(&scheduler)?;
-        let originals = HashMap::new();
         Ok(Self {
             card,
             tokenizer,
@@ -102,7 +102,7 @@ impl StableDiffusion {
             scheduler,
             compute,
             notes,
-            originals,
+            edited: EditedTensors::default(),
         })
     }
 
@@ -216,36 +216,10 @@ impl Generator for StableDiffusion {
     }
 
     fn apply(&mut self, edit: &Edit) -> Result<(), Error> {
-        if !edit.is_empty() && edit.base != self.card.hash {
-            return Err(crate::weights::Error::other_base(&edit.base, &self.card.hash).into());
-        }
-        for (name, tensor) in &edit.tensors {
-            let shape = self.find(name).map(Tensor::size);
-            if shape.as_ref() != Some(&tensor.size()) {
-                return Err(Error::EditShape {
-                    name: name.clone(),
-                    found: tensor.size(),
-                    wanted: shape.unwrap_or_default(),
-                });
-            }
-        }
-        edit.check()?;
-        no_grad(|| {
-            for (name, original) in std::mem::take(&mut self.originals) {
-                if let Some(parameter) = self.find(&name) {
-                    parameter.detach().copy_(&original);
-                }
-            }
-            let mut originals = HashMap::new();
-            for (name, tensor) in &edit.tensors {
-                if let Some(parameter) = self.find(name) {
-                    originals.insert(name.clone(), parameter.detach().copy());
-                    parameter.detach().copy_(tensor);
-                }
-            }
-            self.originals = originals;
-        });
-        Ok(())
+        let mut edited = std::mem::take(&mut self.edited);
+        let replaced = edited.replace(edit, &self.card.hash, |name| self.find(name));
+        self.edited = edited;
+        replaced
     }
 
     fn model(&mut self) -> Model<'_> {
@@ -258,7 +232,7 @@ impl Generator for StableDiffusion {
     }
 
     fn base_tensor(&self, name: &str) -> Result<Tensor, Error> {
-        let base = self.originals.get(name).or_else(|| self.find(name));
+        let base = self.edited.original(name).or_else(|| self.find(name));
         base.map(Tensor::detach).ok_or_else(|| Error::unknown_tensor(name))
     }
 

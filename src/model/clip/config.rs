@@ -5,7 +5,6 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::layer::check_heads;
 use crate::fields::{self, Class, Configuration, Field, OF_TRANSFORMERS, Rule};
 use crate::model::Error;
 
@@ -69,6 +68,48 @@ pub struct VisionConfig {
     /// Added to the variance in layer norms.
     #[serde(default = "default_eps")]
     pub layer_norm_eps: f64,
+}
+
+/// The sizes that one layer needs; both towers have them.
+#[derive(Debug, Clone, Copy)]
+pub struct TransformerSizes {
+    /// Of the hidden states.
+    pub width: i64,
+    /// Width inside the feed-forward layers.
+    pub inner: i64,
+    /// Heads of the attention.
+    pub heads: i64,
+    /// Added to the variance in layer norms.
+    pub eps: f64,
+    /// Inside the feed-forward layers.
+    pub activation: Activation,
+}
+
+impl TextConfig {
+    /// Those of its layers.
+    pub fn sizes(&self) -> TransformerSizes {
+        TransformerSizes {
+            width: self.hidden_size,
+            inner: self.intermediate_size,
+            heads: self.num_attention_heads,
+            eps: self.layer_norm_eps,
+            activation: self.hidden_act,
+        }
+    }
+}
+
+impl VisionConfig {
+    /// Those of its layers.
+    pub fn sizes(&self) -> TransformerSizes {
+        // duplicate: transformers has two configurations whose fields have the same names
+        TransformerSizes {
+            width: self.hidden_size,
+            inner: self.intermediate_size,
+            heads: self.num_attention_heads,
+            eps: self.layer_norm_eps,
+            activation: self.hidden_act,
+        }
+    }
 }
 
 /// `config.json` of a whole CLIP.
@@ -290,4 +331,14 @@ pub fn divides(config: &ClipConfig) -> Result<(), Error> {
     let (t, v) = (&config.text_config, &config.vision_config);
     check_heads(t.hidden_size, t.num_attention_heads)?;
     check_heads(v.hidden_size, v.num_attention_heads)
+}
+
+/// Says where the heads do not divide the width.
+pub(super) fn check_heads(width: i64, heads: i64) -> Result<(), Error> {
+    if heads < 1 || width % heads != 0 {
+        return Err(Error::Config(format!(
+            "num_attention_heads is {heads}, which does not divide hidden_size {width}"
+        )));
+    }
+    Ok(())
 }

@@ -1,6 +1,6 @@
 //! One transformer layer, of which both towers are made.
 
-use super::config::Activation;
+use super::config::{Activation, TransformerSizes, check_heads};
 use crate::model::Error;
 use crate::model::layers::{LayerNorm, Linear, attend, join_heads, split_heads};
 use crate::model::parameters::Builder;
@@ -13,16 +13,6 @@ impl Activation {
             Self::Gelu => x.gelu("none"),
         }
     }
-}
-
-/// The sizes that one layer needs; both towers have them.
-#[derive(Clone, Copy)]
-pub(super) struct TransformerSizes {
-    pub(super) width: i64,
-    pub(super) inner: i64,
-    pub(super) heads: i64,
-    pub(super) eps: f64,
-    pub(super) activation: Activation,
 }
 
 /// Attention and a feed-forward network, each behind a layer norm and around a skip.
@@ -66,14 +56,4 @@ impl ClipLayer {
         let h = self.fc1.forward(&self.norm2.forward(&x));
         &x + self.fc2.forward(&self.activation.apply(&h))
     }
-}
-
-/// Says where the heads do not divide the width.
-pub(super) fn check_heads(width: i64, heads: i64) -> Result<(), Error> {
-    if heads < 1 || width % heads != 0 {
-        return Err(Error::Config(format!(
-            "num_attention_heads is {heads}, which does not divide hidden_size {width}"
-        )));
-    }
-    Ok(())
 }

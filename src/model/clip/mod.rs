@@ -10,7 +10,9 @@ mod layer;
 mod text;
 mod vision;
 
-pub use config::{Activation, ClipConfig, TextConfig, VisionConfig, divides, tower};
+pub use config::{
+    Activation, ClipConfig, TextConfig, TransformerSizes, VisionConfig, divides, tower,
+};
 pub use text::TextModel;
 pub(super) use vision::VisionModel;
 

@@ -1,7 +1,7 @@
 //! The text encoder.
 
 use super::config::TextConfig;
-use super::layer::{ClipLayer, TransformerSizes};
+use super::layer::ClipLayer;
 use crate::model::Error;
 use crate::model::layers::LayerNorm;
 use crate::model::parameters::{Builder, Init, Parameters};
@@ -36,13 +36,7 @@ impl TextModel {
     /// The encoder alone; its parameters stay in the builder.
     pub(super) fn build(config: &TextConfig, b: &Builder) -> Result<Self, Error> {
         let c = config;
-        let sizes = TransformerSizes {
-            width: c.hidden_size,
-            inner: c.intermediate_size,
-            heads: c.num_attention_heads,
-            eps: c.layer_norm_eps,
-            activation: c.hidden_act,
-        };
+        let sizes = c.sizes();
         let e = b.at("embeddings");
         let tokens =
             e.get("token_embedding.weight", &[c.vocab_size, c.hidden_size], Init::Normal(0.02))?;

@@ -1,7 +1,7 @@
 //! The vision tower.
 
 use super::config::VisionConfig;
-use super::layer::{ClipLayer, TransformerSizes};
+use super::layer::ClipLayer;
 use crate::model::Error;
 use crate::model::layers::{Conv2d, LayerNorm};
 use crate::model::parameters::{Builder, Init};
@@ -21,13 +21,7 @@ pub(in crate::model) struct VisionModel {
 impl VisionModel {
     pub(in crate::model) fn new(config: &VisionConfig, b: &Builder) -> Result<Self, Error> {
         let c = config;
-        let sizes = TransformerSizes {
-            width: c.hidden_size,
-            inner: c.intermediate_size,
-            heads: c.num_attention_heads,
-            eps: c.layer_norm_eps,
-            activation: c.hidden_act,
-        };
+        let sizes = c.sizes();
         let e = b.at("embeddings");
         let tokens = (c.image_size / c.patch_size).pow(2) + 1;
         Ok(Self {

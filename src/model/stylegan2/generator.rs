@@ -1,7 +1,9 @@
 //! The generator: a mapping from noise to styles, and a synthesis that draws under them.
 
 use super::filter::Filter;
-use super::layers::{EqualLinear, GAIN, ModulatedColour, ModulatedConv, activate, clamped};
+use super::layers::{
+    ConvSizes, EqualLinear, GAIN, ModulatedColour, ModulatedConv, activate, clamped,
+};
 use super::{StyleGan2Config, levels};
 use crate::model::Error;
 use crate::model::parameters::{Builder, Init, Parameters};
@@ -49,18 +51,11 @@ struct StyledConv {
 }
 
 impl StyledConv {
-    fn new(
-        b: &Builder,
-        inputs: i64,
-        outputs: i64,
-        style_dim: i64,
-        doubles: bool,
-        device: Device,
-    ) -> Result<Self, Error> {
+    fn new(b: &Builder, sizes: ConvSizes, device: Device) -> Result<Self, Error> {
         Ok(Self {
-            conv: ModulatedConv::new(&b.at("conv"), inputs, outputs, style_dim, doubles, device)?,
+            conv: ModulatedConv::new(&b.at("conv"), sizes, device)?,
             noise: b.at("noise").get("weight", &[1], Init::Zeros)?,
-            bias: b.at("activate").get("bias", &[outputs], Init::Zeros)?,
+            bias: b.at("activate").get("bias", &[sizes.outputs], Init::Zeros)?,
         })
     }
 
@@ -118,21 +113,16 @@ impl GeneratorNetwork {
             .collect::<Result<_, _>>()?;
         let at4 = config.channels_at(2);
         let input = b.get("input.input", &[1, at4, 4, 4], Init::Normal(1.0))?;
-        let first = StyledConv::new(&b.at("conv1"), at4, at4, dim, false, device)?;
+        let sizes = |inputs, outputs| ConvSizes { inputs, outputs, style_dim: dim, doubles: false };
+        let first = StyledConv::new(&b.at("conv1"), sizes(at4, at4), device)?;
         let first_colour = ToRgb::new(&b.at("to_rgb1"), at4, dim)?;
         let (mut convs, mut colours) = (Vec::new(), Vec::new());
         for level in 3..=levels(config.size) {
             let (before, here) = (config.channels_at(level - 1), config.channels_at(level));
             let k = level as usize - 3;
-            convs.push(StyledConv::new(&b.at("convs").at(2 * k), before, here, dim, true, device)?);
-            convs.push(StyledConv::new(
-                &b.at("convs").at(2 * k + 1),
-                here,
-                here,
-                dim,
-                false,
-                device,
-            )?);
+            let doubling = ConvSizes { doubles: true, ..sizes(before, here) };
+            convs.push(StyledConv::new(&b.at("convs").at(2 * k), doubling, device)?);
+            convs.push(StyledConv::new(&b.at("convs").at(2 * k + 1), sizes(here, here), device)?);
             colours.push(ToRgb::new(&b.at("to_rgbs").at(k), here, dim)?);
         }
         let noises = config

@@ -97,6 +97,17 @@ impl EqualConv {
     }
 }
 
+/// The sizes of a [`ModulatedConv`].
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ConvSizes {
+    /// Channels.
+    pub(super) inputs: i64,
+    pub(super) outputs: i64,
+    pub(super) style_dim: i64,
+    /// Whether its pictures are twice as large on a side.
+    pub(super) doubles: bool,
+}
+
 /// A convolution whose input channels are scaled by a style, and whose outputs are brought back to
 /// unit variance ("demodulated"; section 2.2, equations 1 to 3).
 ///
@@ -114,14 +125,8 @@ pub(super) struct ModulatedConv {
 }
 
 impl ModulatedConv {
-    pub(super) fn new(
-        b: &Builder,
-        inputs: i64,
-        outputs: i64,
-        style_dim: i64,
-        doubles: bool,
-        device: Device,
-    ) -> Result<Self, Error> {
+    pub(super) fn new(b: &Builder, sizes: ConvSizes, device: Device) -> Result<Self, Error> {
+        let ConvSizes { inputs, outputs, style_dim, doubles } = sizes;
         Ok(Self {
             weight: b.get("weight", &[1, outputs, inputs, 3, 3], Init::Normal(1.0))?,
             style: EqualLinear::new(&b.at("modulation"), style_dim, inputs, 1.0, 1.0)?,

@@ -7,7 +7,7 @@
 //! gated layer last. Every factor's shape is held against the module's, so that a file of another
 //! order is refused.
 
-use super::lora::Factors;
+use super::lora_factors::Factors;
 use crate::weights::{Error, Weights};
 
 /// Component and number of a factor, and whether it is the upper one.

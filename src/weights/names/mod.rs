@@ -4,6 +4,7 @@ pub(super) mod compvis;
 pub(super) mod inception;
 pub(super) mod kinds;
 pub(super) mod lora;
+pub(super) mod lora_factors;
 mod lora_numbered;
 pub(super) mod lora_scaling;
 mod modules;

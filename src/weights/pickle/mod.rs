@@ -20,8 +20,8 @@ use std::path::Path;
 use self::heap::{Heap, Id};
 use self::machine::Fault;
 use self::tensors::{InnerStorages, PickleContents, StoredTensor, contents};
-use super::file::dtype_name;
 use super::map::{Layout, MappedFile};
+use super::tensor_info::dtype_name;
 use super::{Error, Info};
 use crate::torch::{Kind, Tensor};
 

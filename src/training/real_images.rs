@@ -1,7 +1,19 @@
-//! A set of pictures that does not change, to pass for real.
+//! What is to pass for real, and a set of it that does not change.
 
-use super::RealImages;
 use crate::torch::{Device, Kind, Rng, Tensor};
+
+/// Pictures that are to pass for real.
+pub trait RealImages {
+    /// `n` of them at random, `[n, 3, size, size]` from -1 to 1 on the networks' device, and where
+    /// a class conditioning needs them their classes, `[n, questions]`.
+    fn some(&self, n: i64, rng: &mut Rng) -> (Tensor, Option<Tensor>);
+
+    /// `n` of them and the latents `[n, dim]` that stand for them, where a generator has learned to
+    /// reconstruct them.
+    fn some_with_latents(&self, _n: i64, _dim: i64, _rng: &mut Rng) -> Option<(Tensor, Tensor)> {
+        None
+    }
+}
 
 /// Pictures that are kept on the host, and drawn from at random.
 #[derive(Debug)]

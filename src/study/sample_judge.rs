@@ -1,0 +1,87 @@
+//! What judges see in a generator's samples: a class each, how plainly, and features by which sets
+//! of them are compared.
+
+use std::path::{Path, PathBuf};
+
+use super::protocol::Run;
+use super::reference_judge::ReferenceJudge;
+use super::samples::Sample;
+use crate::judge::Features;
+use crate::measure::{AnswerSet, Domain, JudgedSamples, recognised_by};
+use crate::pictures::Picture;
+use crate::run::Error;
+use crate::run::evidence::{EvidenceFile, JudgedImage};
+use crate::run::judging::{Unprompted, hash_of, judge_pictures};
+use crate::torch::{Device, Tensor};
+use crate::weights::{Weights, save};
+
+/// What was seen in one generator's pictures.
+pub(super) struct SeenSamples {
+    pub(super) judged: Vec<JudgedImage<Sample>>,
+    pub(super) samples: JudgedSamples,
+}
+
+/// Who names classes, and by whose features sets of pictures are compared.
+pub(super) struct SampleJudge {
+    pub(super) reference: ReferenceJudge,
+    pub(super) features: Features,
+    pub(super) device: Device,
+}
+
+impl SampleJudge {
+    /// Judges pictures, and looks at their features, which an earlier session may have left.
+    pub(super) fn see(
+        &self,
+        set: &AnswerSet,
+        subject: &str,
+        pictures: &[(Sample, PathBuf)],
+        run: &mut Run,
+    ) -> Result<SeenSamples, Error> {
+        let watch = &mut *run.watch;
+        let mut evidence = EvidenceFile::open(&run.folder.path("evidence.jsonl"), watch)?;
+        let judged = run.folder.phase(&format!("judging {subject}"), self.device, |_| {
+            let judge = Unprompted(&self.reference.judge);
+            judge_pictures(&judge, &mut evidence, subject, pictures, watch)
+        })?;
+        let features = run.folder.phase(&format!("comparing {subject}"), self.device, |run| {
+            let name = format!("{}.safetensors", subject.replace([':', ' '], "-"));
+            self.features(pictures, &run.path("features").join(name))
+        })?;
+        let questions = self.reference.questions();
+        let classes = |domain: Domain| {
+            judged.iter().map(|judged| judged.class(&questions, domain)).collect::<Vec<usize>>()
+        };
+        let by = recognised_by(set.styles.len(), set.objects.len());
+        let plainness = |by| judged.iter().map(|judged| judged.plainness(&questions, by)).collect();
+        let samples = JudgedSamples {
+            plainness: by.map(plainness).unwrap_or_default(),
+            styles: classes(Domain::Style),
+            objects: classes(Domain::Object),
+            features,
+        };
+        Ok(SeenSamples { judged, samples })
+    }
+
+    /// Features of pictures, from a file where an earlier session left them.
+    fn features(&self, pictures: &[(Sample, PathBuf)], file: &Path) -> Result<Tensor, Error> {
+        let network = &self.features.card().fingerprint;
+        let mut content = blake3::Hasher::new();
+        for (_, picture) in pictures {
+            content.update(hash_of(picture)?.as_bytes());
+        }
+        let content = content.finalize().to_hex().to_string();
+        if file.exists() {
+            let saved = Weights::open_own(file, "remove it, and the features are computed again")?;
+            let about = saved.metadata();
+            if about.get("network") == Some(network) && about.get("pictures") == Some(&content) {
+                return Ok(saved.floats("features")?);
+            }
+        }
+        let pictures =
+            pictures.iter().map(|(_, file)| Picture::open(file)).collect::<Result<Vec<_>, _>>()?;
+        let features = self.features.of(&pictures)?;
+        let named = [("features".to_owned(), features.shallow_clone())];
+        save(file, &named, &[("network", network.clone()), ("pictures", content)])?;
+        Ok(features)
+    }
+}
