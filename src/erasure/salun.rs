@@ -19,9 +19,7 @@ use super::method::denoiser_of;
 use super::relabelling::{Pseudo, Relabelling, TargetNetwork};
 use super::saliency::MaskCache;
 use super::saliency_mask::SaliencyMask;
-use super::{
-    Context, Cost, Error, Method, Needs, ParameterSubset, Task, TrainingImages, Variant,
-};
+use super::{Context, Cost, Error, Method, Needs, ParameterSubset, Task, TrainingImages, Variant};
 use crate::generator::{Model, ModelCard};
 use crate::settings::Configurable;
 use crate::torch::Tensor;
@@ -253,9 +251,7 @@ fn key(card: &ModelCard, recipe: &str, images: &TrainingImages) -> String {
 mod tests {
     use super::*;
     use crate::erasure::{Pair, PromptedImage};
-    use crate::generator::{
-        Denoiser, Error as Fault, Generator, ImageRequest, LatentDistribution,
-    };
+    use crate::generator::{Denoiser, Error as Fault, Generator, ImageRequest, LatentDistribution};
     use crate::pictures::Picture;
     use crate::sampler::{Schedule, SchedulerConfig};
     use crate::torch::{Compute, Device, Kind, Precision, Rng};
