@@ -70,6 +70,7 @@ test: setup
 	$(call PART,the hub,cargo test --release --quiet --test hub)
 	$(call PART,seeds of the fuzz targets,cargo test --release --quiet --test fuzzing)
 	$(call PART,architecture,cargo test --release --quiet --test architecture)
+	$(call PART,structure,cargo test --release --quiet --test structure)
 	$(call PART,fields of configurations against diffusers and transformers,cargo test --release --quiet --test fields)
 	$(call PART,nothing wrong in silence,cargo test --release --quiet --test silence)
 	$(call PART,the same pictures as Python diffusers (where it is installed),cargo test --release --quiet --test diffusers -- --nocapture)

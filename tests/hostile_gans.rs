@@ -72,22 +72,25 @@ impl Maker {
     }
 }
 
-#[expect(clippy::too_many_lines, reason = "one line or three for each file")]
-fn cases(make: &Maker) -> Vec<(&'static str, PathBuf, &'static str)> {
-    let nvidia = fs_err::read(golden("nvidia4.pkl")).unwrap();
-    let stream = fs_err::read(golden("stream.pt")).unwrap();
-    let zip = fs_err::read(golden("zip.pt")).unwrap();
-    let global = b"ctorch_utils.persistence\n_reconstruct_persistent_obj\n";
-    let load = b"ctorch.storage\n_load_from_bytes\n";
+/// What it is, the file, and a part of what must be said about it.
+type Case = (&'static str, PathBuf, &'static str);
+
+fn set(tensors: &mut Named, name: &str, tensor: Tensor) {
+    drop(tensors.insert(name.to_owned(), tensor));
+}
+
+fn drop_name(tensors: &mut Named, name: &str) {
+    assert!(tensors.remove(name).is_some(), "{name}");
+}
+
+fn ema(name: &str) -> String {
+    format!("g_ema.{name}")
+}
+
+/// Networks that are none.
+fn incomplete(make: &Maker) -> Vec<Case> {
     let keep = |tensors: &mut Named, start: &str| tensors.retain(|name, _| name.starts_with(start));
-    let set = |tensors: &mut Named, name: &str, tensor: Tensor| {
-        drop(tensors.insert(name.to_owned(), tensor));
-    };
-    let drop_name =
-        |tensors: &mut Named, name: &str| assert!(tensors.remove(name).is_some(), "{name}");
-    let ema = |name: &str| format!("g_ema.{name}");
     vec![
-        // Networks that are none.
         ("a discriminator alone", make.changed("d", |t| keep(t, "d.")), "discriminator alone"),
         (
             "nothing of a GAN",
@@ -135,7 +138,12 @@ fn cases(make: &Maker) -> Vec<(&'static str, PathBuf, &'static str)> {
             make.changed("strength", |t| drop_name(t, &ema("conv1.noise.weight"))),
             "conv1.noise.weight",
         ),
-        // Shapes.
+    ]
+}
+
+/// Tensors of a generator in shapes that make no network.
+fn misshapen(make: &Maker) -> Vec<Case> {
+    vec![
         (
             "a mapping that is not square",
             make.changed("square", |t| set(t, &ema("style.2.weight"), zeros(&[6, 5]))),
@@ -178,6 +186,12 @@ fn cases(make: &Maker) -> Vec<(&'static str, PathBuf, &'static str)> {
             }),
             "[5, 7]",
         ),
+    ]
+}
+
+/// What does not fit the rest, and what is no number.
+fn unfit(make: &Maker) -> Vec<Case> {
+    vec![
         (
             "noise of another size",
             make.changed("noise", |t| set(t, &ema("noises.noise_2"), zeros(&[1, 1, 9, 9]))),
@@ -208,7 +222,6 @@ fn cases(make: &Maker) -> Vec<(&'static str, PathBuf, &'static str)> {
             make.changed("hidden", |t| set(t, "d.final_linear.0.weight", zeros(&[5, 81]))),
             "[5, 81]",
         ),
-        // Numbers.
         (
             "weights that are no numbers",
             make.changed("nan", |t| set(t, &ema("style.1.bias"), zeros(&[6]) / 0.0)),
@@ -219,7 +232,16 @@ fn cases(make: &Maker) -> Vec<(&'static str, PathBuf, &'static str)> {
             make.changed("inf", |t| set(t, "latent_avg", zeros(&[6]) + f64::INFINITY)),
             "NaN or infinite",
         ),
-        // Pickles.
+    ]
+}
+
+/// NVIDIA's pickles.
+fn nvidia(make: &Maker) -> Vec<Case> {
+    let nvidia = fs_err::read(golden("nvidia4.pkl")).unwrap();
+    let stream = fs_err::read(golden("stream.pt")).unwrap();
+    let global = b"ctorch_utils.persistence\n_reconstruct_persistent_obj\n";
+    let load = b"ctorch.storage\n_load_from_bytes\n";
+    vec![
         (
             "an NVIDIA file that ends early",
             make.bytes("cut.pkl", &nvidia[..nvidia.len() / 2]),
@@ -261,6 +283,14 @@ fn cases(make: &Maker) -> Vec<(&'static str, PathBuf, &'static str)> {
             ),
             "label",
         ),
+    ]
+}
+
+/// Checkpoints of `PyTorch`, and what is none.
+fn checkpoints(make: &Maker) -> Vec<Case> {
+    let stream = fs_err::read(golden("stream.pt")).unwrap();
+    let zip = fs_err::read(golden("zip.pt")).unwrap();
+    vec![
         (
             "a checkpoint that ends early",
             make.bytes("cut.pt", &stream[..stream.len() - 100]),
@@ -290,7 +320,9 @@ fn every_wrong_file_gets_one_clear_error() {
     StyleGan2::load(&golden("zip.pt"), compute).unwrap();
     let trap = Path::new("/tmp/executed"); // what the source code in NVIDIA's files would write
     assert!(!trap.exists());
-    let cases = cases(&Maker(folder.path().to_owned()));
+    let make = Maker(folder.path().to_owned());
+    let kinds = [incomplete, misshapen, unfit, nvidia, checkpoints];
+    let cases: Vec<Case> = kinds.iter().flat_map(|cases| cases(&make)).collect();
     assert!(cases.len() >= 40, "{}", cases.len());
     let mut wrong = Vec::new();
     for (what, path, wanted) in cases {

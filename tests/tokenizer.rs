@@ -42,12 +42,14 @@ fn from_a_single_file_too() {
         .map(|line| line.split(' ').map(str::to_owned).collect())
         .collect();
     let model = json!({
-        "type": "BPE", "dropout": null, "unk_token": "<|endoftext|>", "continuing_subword_prefix": "",
-        "end_of_word_suffix": "</w>", "fuse_unk": false, "byte_fallback": false, "ignore_merges": false,
+        "type": "BPE", "dropout": null, "unk_token": "<|endoftext|>",
+        "continuing_subword_prefix": "", "end_of_word_suffix": "</w>", "fuse_unk": false,
+        "byte_fallback": false, "ignore_merges": false,
         "vocab": vocab, "merges": merges,
     });
     let whole = json!({
-        "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
+        "version": "1.0", "truncation": null, "padding": null, "added_tokens": [],
+        "normalizer": null,
         "pre_tokenizer": null, "post_processor": null, "decoder": null, "model": model,
     });
     let folder = tempfile::tempdir().unwrap();

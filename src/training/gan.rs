@@ -25,12 +25,12 @@ pub fn train_gan<'a>(
     Ok(GanOutcome { average, score, steps: end.step, loss: end.mean })
 }
 
-// duplicate: it takes what the other takes
 /// As [`train_gan`], with networks that want no gradients and are left as they were, whatever
 /// happens.
 ///
 /// # Errors
 /// As every training.
+// duplicate: it takes what the other takes
 pub fn train_gan_and_restore<'a>(
     training: GanTraining<'a>,
     plan: &'a TrainConfig,

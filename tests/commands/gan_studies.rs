@@ -172,16 +172,21 @@ fn a_gan_s_study_runs_and_goes_on() {
     // The erasure alone is the same.
     let file = success(erasing(root, "labels.csv", "alone")).trim().to_owned();
     assert_eq!(fs_err::read(root.join(file)).unwrap(), fs_err::read(&edits[0]).unwrap());
+    what_an_edit_is_good_for(root, &edits[0]);
+}
+
+/// It is no model, goes onto one, and into files.
+fn what_an_edit_is_good_for(root: &Path, edit: &Path) {
     // An edit is no model, though it has all of a generator's tensors.
     let mut alone = unsee();
     alone
         .current_dir(root)
         .args(["generate", "-q", "--seeds", "1", "--out", "none", "--model"])
-        .arg(&edits[0]);
+        .arg(edit);
     let error = failure(alone, 1);
     assert!(error.contains("is an edit, and no model") && !root.join("none").exists(), "{error}");
     // The edit goes onto the model, and into files.
-    let edit = edits[0].display().to_string();
+    let edit = edit.display().to_string();
     let done = |arguments: &[&str]| {
         let mut command = unsee();
         command.current_dir(root).args(arguments).arg("-q");

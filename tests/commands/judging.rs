@@ -1,31 +1,42 @@
 //! Pictures from elsewhere are judged, laid out and looked into.
 
+use std::path::{Path, PathBuf};
+
 use serde_json::Value;
 
 use super::tools::{compute, failure, gan, models, success, unsee, with_models, write};
 
+const PICTURES: [(&str, &str); 4] =
+    [("Mosaic", "Cat"), ("Mosaic", "Boat"), ("Woodcut", "Cat"), ("Woodcut", "Boat")];
+
+/// Some of the canvas' pictures in one folder, under the names of styles and objects.
+fn pictures(root: &Path) -> PathBuf {
+    let canvas = root.join("canvas");
+    unsee().args(["canvas", "-q", "--per-cell", "1", "--out"]).arg(&canvas).assert().success();
+    let flat = root.join("flat");
+    fs_err::create_dir_all(&flat).unwrap();
+    for (style, object) in PICTURES {
+        let from = canvas.join(style).join(object).join("1.png");
+        fs_err::copy(from, flat.join(format!("{style}_{object}_seed1.png"))).unwrap();
+    }
+    flat
+}
+
+fn evaluate(flat: &Path, more: &[&str]) -> assert_cmd::Command {
+    let mut command = with_models(unsee());
+    command
+        .arg("evaluate")
+        .arg(flat)
+        .args(["--styles", "Mosaic,Woodcut", "--objects", "Cat,Boat"])
+        .args(more);
+    command
+}
+
 #[test]
 fn evaluate_pictures_from_elsewhere() {
     let folder = tempfile::tempdir().unwrap();
-    let canvas = folder.path().join("canvas");
-    unsee().args(["canvas", "-q", "--per-cell", "1", "--out"]).arg(&canvas).assert().success();
-    let flat = folder.path().join("flat");
-    fs_err::create_dir_all(&flat).unwrap();
-    for style in ["Mosaic", "Woodcut"] {
-        for object in ["Cat", "Boat"] {
-            let from = canvas.join(style).join(object).join("1.png");
-            fs_err::copy(from, flat.join(format!("{style}_{object}_seed1.png"))).unwrap();
-        }
-    }
-    let ask = |more: &[&str]| {
-        let mut command = with_models(unsee());
-        command
-            .arg("evaluate")
-            .arg(&flat)
-            .args(["--styles", "Mosaic,Woodcut", "--objects", "Cat,Boat"])
-            .args(more);
-        command
-    };
+    let flat = pictures(folder.path());
+    let ask = |more: &[&str]| evaluate(&flat, more);
     let output = ask(&["--forget", "object:Cat", "--json", "-q"]).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let verdict: Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -46,7 +57,23 @@ fn evaluate_pictures_from_elsewhere() {
             .success();
         }
     }
-    // By a list of files
+
+    assert!(
+        failure(ask(&["--forget", "style:Neon"]), 1).contains("does not know the style `Neon`")
+    );
+    let far = flat.join("Neon_Cat_seed1.png");
+    fs_err::rename(flat.join("Mosaic_Cat_seed1.png"), &far).unwrap();
+    assert!(failure(ask(&[]), 1).contains("no such style and object"));
+    fs_err::remove_file(&far).unwrap();
+    let text = failure(ask(&[]), 1);
+    assert!(text.contains("1 of 4 pictures") && text.contains("Mosaic_Cat_seed1"), "{text}");
+}
+
+#[test]
+fn evaluate_pictures_by_a_list_of_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let flat = pictures(folder.path());
+    let ask = |more: &[&str]| evaluate(&flat, more);
     let list = folder.path().join("files.csv");
     write(
         &list,
@@ -59,12 +86,8 @@ fn evaluate_pictures_from_elsewhere() {
     let base = folder.path().join("base");
     fs_err::create_dir_all(&base).unwrap();
     let mut rows = vec!["file,prompt,seed\n".to_owned()];
-    for (n, (style, object)) in
-        [("Mosaic", "Cat"), ("Mosaic", "Boat"), ("Woodcut", "Cat"), ("Woodcut", "Boat")]
-            .iter()
-            .enumerate()
-    {
-        let from = canvas.join(style).join(object).join("1.png");
+    for (n, (style, object)) in PICTURES.iter().enumerate() {
+        let from = folder.path().join("canvas").join(style).join(object).join("1.png");
         for to in [&flat, &base] {
             fs_err::copy(&from, to.join(format!("0_{n}.png"))).unwrap();
         }
@@ -73,19 +96,6 @@ fn evaluate_pictures_from_elsewhere() {
     write(&list, &rows.concat());
     let both = ["-q", "--csv", &list.to_string_lossy(), "--forget", "object:Cat", "--base"];
     ask(&[&both[..], &[&base.to_string_lossy()]].concat()).assert().success();
-    for n in 0..4 {
-        fs_err::remove_file(flat.join(format!("0_{n}.png"))).unwrap();
-    }
-
-    assert!(
-        failure(ask(&["--forget", "style:Neon"]), 1).contains("does not know the style `Neon`")
-    );
-    let far = flat.join("Neon_Cat_seed1.png");
-    fs_err::rename(flat.join("Mosaic_Cat_seed1.png"), &far).unwrap();
-    assert!(failure(ask(&[]), 1).contains("no such style and object"));
-    fs_err::remove_file(&far).unwrap();
-    let text = failure(ask(&[]), 1);
-    assert!(text.contains("1 of 4 pictures") && text.contains("Mosaic_Cat_seed1"), "{text}");
 }
 
 #[test]

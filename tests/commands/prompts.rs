@@ -50,7 +50,8 @@ fn screening() -> (tempfile::TempDir, Command) {
     let config = serde_json::json!({
         "projection_dim": 8,
         "vision_config": {
-            "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
+            "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1,
+            "num_attention_heads": 2,
             "image_size": 32, "patch_size": 16
         }
     });

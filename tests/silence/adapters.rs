@@ -132,7 +132,8 @@ fn peft_s_folders_are_read_at_their_strength() {
 fn metadata_of_diffusers_is_read() {
     let about = |rslora: bool| {
         let settings = json!({"unet.r": RANK, "unet.lora_alpha": 8, "unet.use_rslora": rslora,
-            "text_encoder.r": RANK, "text_encoder.lora_alpha": 8, "text_encoder.use_rslora": rslora});
+            "text_encoder.r": RANK, "text_encoder.lora_alpha": 8,
+            "text_encoder.use_rslora": rslora});
         saved(&adapter(peft), &[("lora_adapter_metadata", settings.to_string())])
     };
     let with_alpha = |alpha: f64| {

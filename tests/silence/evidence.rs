@@ -125,7 +125,11 @@ fn a_file_of_one_s_own_is_not_emptied() {
 fn older_evidence_is_said_to_be_left_out() {
     let folder = pictures();
     let file = folder.beside("p-evidence.jsonl");
-    let old = r#"{"subject":"pictures","style":"Mosaic","object":"Cat","seed":1,"judge":"ae40","evidence":{"logits":[[1.0,2.0],[3.0,4.0]],"clip_score":null}}"#;
+    let old = [
+        r#"{"subject":"pictures","style":"Mosaic","object":"Cat","seed":1,"judge":"ae40","#,
+        r#""evidence":{"logits":[[1.0,2.0],[3.0,4.0]],"clip_score":null}}"#,
+    ]
+    .concat();
     fs_err::write(&file, format!("{old}\n{}", &old[..50])).unwrap();
     let (verdict, said) = judged(&folder.path, &["--forget", "style:Mosaic"]);
     has(&said, &["1 verdicts of an older version"]);

@@ -338,7 +338,10 @@ fn added_tokens_are_read() {
     let one = grown().json("tokenizer/added_tokens.json", |all| all["<pet>"] = json!(size));
     assert_eq!(prompted(&one, "A <pet> image in Mosaic style."), wanted);
     let other = grown().json("tokenizer/tokenizer_config.json", |all| {
-        all["added_tokens_decoder"][size.to_string()] = json!({"content": "<pet>", "lstrip": false, "normalized": false, "rstrip": false, "single_word": false, "special": false});
+        all["added_tokens_decoder"][size.to_string()] = json!({
+            "content": "<pet>", "lstrip": false, "normalized": false, "rstrip": false,
+            "single_word": false, "special": false,
+        });
     });
     assert_eq!(prompted(&other, "A <pet> image in Mosaic style."), wanted);
     assert_ne!(prompted(&grown(), "A <pet> image in Mosaic style."), wanted);

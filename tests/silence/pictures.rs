@@ -98,7 +98,8 @@ fn a_turned_picture_is_judged_upright() {
         lying.write_to(&mut bytes, image::ImageFormat::Jpeg).unwrap();
         let bytes = bytes.into_inner();
         // Orientation 6 in an EXIF segment right behind the start.
-        let exif = b"\xff\xe1\x00\x22Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0";
+        let exif = b"\xff\xe1\x00\x22Exif\0\0II*\0\x08\0\0\0\
+            \x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0";
         fs_err::write(&to, [&bytes[..2], exif, &bytes[2..]].concat()).unwrap();
         fs_err::remove_file(&from).unwrap();
     }

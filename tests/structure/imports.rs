@@ -40,7 +40,7 @@ type Word = Path;
 
 /// Where a path leads.
 enum Target {
-    Module(usize),
+    Module,
     Item(usize),
 }
 
@@ -81,7 +81,7 @@ impl Tree {
     }
 
     fn inside(&self, module: usize, path: &[String], depth: usize) -> Option<Target> {
-        let Some((first, rest)) = path.split_first() else { return Some(Target::Module(module)) };
+        let Some((first, rest)) = path.split_first() else { return Some(Target::Module) };
         let there = &self.modules[module];
         let mut child = there.path.clone();
         child.push(first.clone());

@@ -99,9 +99,9 @@ impl TextConfig {
 }
 
 impl VisionConfig {
+    // duplicate: transformers has two configurations whose fields have the same names
     /// Those of its layers.
     pub fn sizes(&self) -> TransformerSizes {
-        // duplicate: transformers has two configurations whose fields have the same names
         TransformerSizes {
             width: self.hidden_size,
             inner: self.intermediate_size,
