@@ -64,9 +64,9 @@ impl TokenPairs {
 struct Places {
     /// Positions before the difference that both share, the start token among them.
     shared: i64,
-    /// TokenPositions of the prompt to forget that differ.
+    /// Tokens of the prompt to forget that differ.
     forget: i64,
-    /// TokenPositions of the anchor that differ.
+    /// Tokens of the anchor that differ.
     anchor: i64,
 }
 

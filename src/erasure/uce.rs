@@ -119,13 +119,13 @@ impl Method for Uce {
 
 /// What is the same for all layers.
 struct Solution {
-    /// TokenPositions of the concept `[n, width]`.
+    /// Tokens of the concept `[n, width]`.
     concept: Tensor,
     /// `g - c`, `[n, width]`.
     change: Tensor,
     /// `s_e A⁻¹ cᵀ`, `[width, n]`.
     solved: Tensor,
-    /// TokenPositions that are to stay, `[m, width]`.
+    /// Tokens that are to stay, `[m, width]`.
     preserve: Option<Tensor>,
 }
 

@@ -98,13 +98,11 @@ impl Tree {
             let whole: Path = used.path.iter().chain(rest).cloned().collect();
             return self.resolve(module, &whole, depth + 1);
         }
-        let globs = there.used.iter().filter(|used| used.name == "*");
-        globs
-            .filter_map(|glob| {
-                let whole: Path = glob.path.iter().chain(path).cloned().collect();
-                self.resolve(module, &whole, depth + 1)
-            })
-            .next()
+        let mut globs = there.used.iter().filter(|used| used.name == "*");
+        globs.find_map(|glob| {
+            let whole: Path = glob.path.iter().chain(path).cloned().collect();
+            self.resolve(module, &whole, depth + 1)
+        })
     }
 
     /// The files that a file needs.

@@ -48,7 +48,7 @@ fn read(folder: &Path, path: &str, found: &mut Vec<Source>) {
         let (inside, path) = (folder.join(&name), format!("{path}/{name}"));
         if inside.is_dir() {
             read(&inside, &path, found);
-        } else if path.ends_with(".rs") {
+        } else if inside.extension().is_some_and(|extension| extension == "rs") {
             let text = fs_err::read_to_string(&inside).unwrap();
             let syntax = syn::parse_file(&text).unwrap_or_else(|fault| panic!("{path}: {fault}"));
             let mut tests = Vec::new();
