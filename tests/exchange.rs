@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use unsee::generator::{Adapter, Checkpoint, Edited, Embedding, Format, Location, StableDiffusion};
-use unsee::generator::{Component, Conditioning, Denoiser as _, Error, Generator as _};
-use unsee::torch::{Choice, Compute, Device, Kind, Precision, Rng, Tensor, grad};
+use unsee::generator::{Denoiser as _, Error};
+use unsee::torch::{Choice, Compute, Device, Kind, Precision, Rng, Tensor};
 use unsee::watch::Quiet;
 use unsee::weights::{Dialect, Edit, EmaChoice, Weights, save, save_as};
 
@@ -433,43 +433,4 @@ mod archive {
         zip.write_all(&pickle).unwrap();
         zip.finish().unwrap();
     }
-}
-
-/// What attacks on prompts and methods on the text encoder stand on.
-#[test]
-fn gradients_reach_vectors_of_tokens_and_the_text_encoder() {
-    let compute = Compute::new(Device::CPU, Precision::F32);
-    let model = StableDiffusion::load(&open(&miniature()), compute).unwrap();
-    let prompt = "A Cat image in Mosaic style.";
-    let ids = model.token_ids(&[prompt]);
-    let vectors = model.embed(&ids).detach().set_requires_grad(true);
-    let told = model.encode(&vectors);
-    // With and without a graph attention takes other kernels.
-    let apart = (&told.states - model.condition(&[prompt]).unwrap().states).abs().max();
-    assert!(apart.double_value(&[]) < 1e-4);
-
-    let [channels, height, width] = model.latent_shape();
-    let z = Rng::new(3).normal(&[1, channels, height, width]);
-    let t = Tensor::from_slice(&[500.0_f32]);
-    let loss = |told: &Conditioning| model.predict(&z, &t, told).square().mean(Kind::Float);
-    let gradient = grad(&loss(&told), &[&vectors]).unwrap()[0].as_ref().unwrap().shallow_clone();
-    // A small step along the gradient changes the loss by its length squared.
-    let length = gradient.square().sum(Kind::Float).double_value(&[]);
-    let size = 1e-3 / length;
-    let moved = model.encode(&(vectors.detach() + &gradient * size));
-    let rise = (loss(&moved) - loss(&told)).double_value(&[]);
-    assert!((rise - 1e-3).abs() < 1e-4, "{rise}");
-
-    let weights = model.parameters(Component::TextEncoder);
-    assert!(weights.iter().all(|(name, _)| name.starts_with("text_encoder.")));
-    let leaves: Vec<&Tensor> = weights.iter().map(|(_, weight)| weight).collect();
-    leaves.iter().for_each(|weight| drop(weight.set_requires_grad(true)));
-    let told = model.encode(&model.embed(&ids));
-    let gradients = grad(&loss(&told), &leaves).unwrap();
-    assert!(gradients.iter().all(|gradient| gradient.is_some()));
-
-    let latents = z.set_requires_grad(true);
-    let pixels = model.decode(&latents);
-    assert_eq!(pixels.size(), [1, 3, model.card().side, model.card().side]);
-    assert!(grad(&pixels.mean(Kind::Float), &[&latents]).unwrap()[0].is_some());
 }

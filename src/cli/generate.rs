@@ -48,6 +48,10 @@ pub(super) struct GenerateArgs {
     /// Edit, part of a model, or `LoRA` to put onto the model, with `@STRENGTH` behind it or not
     #[arg(long, value_name = "FILE")]
     edit: Vec<Adapter>,
+    /// How much of the edits goes onto the model; of several every picture is drawn at each, below
+    /// 0 a change is turned round
+    #[arg(long, value_delimiter = ',', default_value = "1", allow_negative_numbers = true)]
+    strengths: Vec<f64>,
     /// A word that was learned from pictures (textual inversion): FILE, or WORD=FILE
     #[arg(long, value_name = "FILE")]
     embedding: Vec<Embedding>,
@@ -94,6 +98,7 @@ pub(super) fn generate(args: GenerateArgs, common: &Common) -> anyhow::Result<()
     let request = GenerateRequest {
         model: args.draw.model.settings(),
         edits: args.edit,
+        strengths: args.strengths,
         embeddings: args.embedding,
         prompts,
         seeds: args.seeds.into_iter().flatten().collect(),

@@ -1,5 +1,5 @@
-//! A grid of finished runs: for each target the base's pictures over those after each method of each
-//! run, with the numbers beside them.
+//! A grid of finished runs: for each target the base's pictures over those after each method of
+//! each run, with the numbers beside them.
 
 use std::path::{Path, PathBuf};
 
@@ -16,7 +16,7 @@ use crate::watch::Watch;
 const IN_A_LINE: usize = 2;
 
 /// A finished run.
-struct Run<'a> {
+struct FinishedRun<'a> {
     root: &'a Path,
     results: Results,
 }
@@ -32,7 +32,7 @@ pub fn are_runs(folders: &[PathBuf]) -> bool {
 /// A run that cannot be read or lists no pictures, runs that share none of a target's pictures, a
 /// picture that is not there.
 pub fn benchmark(request: &GridRequest, watch: &mut dyn Watch) -> Result<Picture, Error> {
-    let read = |root| Ok(Run { root, results: Results::read(root)? });
+    let read = |root| Ok(FinishedRun { root, results: Results::read(root)? });
     let runs = request.folders.iter().map(|root| read(root)).collect::<Result<Vec<_>, Error>>()?;
     let mut targets: Vec<&str> = Vec::new();
     for run in &runs {
@@ -59,11 +59,11 @@ pub fn benchmark(request: &GridRequest, watch: &mut dyn Watch) -> Result<Picture
 /// The rows of one target.
 fn of_target(
     target: &str,
-    runs: &[Run],
+    runs: &[FinishedRun],
     request: &GridRequest,
     watch: &mut dyn Watch,
 ) -> Result<Vec<GridBand>, Error> {
-    let with: Vec<(&Run, &TargetPictures)> = runs
+    let with: Vec<(&FinishedRun, &TargetPictures)> = runs
         .iter()
         .filter_map(|run| {
             let found = run.results.pictures.iter().find(|pictures| pictures.target == target);
@@ -98,7 +98,7 @@ fn of_target(
 /// The files of a target that every run has, some of them from all over the list.
 fn common<'r>(
     target: &str,
-    with: &[(&'r Run, &'r TargetPictures)],
+    with: &[(&'r FinishedRun, &'r TargetPictures)],
     request: &GridRequest,
     watch: &mut dyn Watch,
 ) -> Result<Vec<&'r PathBuf>, Error> {
@@ -137,8 +137,9 @@ fn spread<T: Copy>(all: &[T], n: usize) -> Vec<T> {
 }
 
 /// Whether two runs have the same base's pictures.
-fn same(first: &Run, run: &Run, folder: &Path, files: &[&PathBuf]) -> bool {
-    let bytes = |run: &Run, file: &PathBuf| fs_err::read(run.root.join(folder).join(file)).ok();
+fn same(first: &FinishedRun, run: &FinishedRun, folder: &Path, files: &[&PathBuf]) -> bool {
+    let bytes =
+        |run: &FinishedRun, file: &PathBuf| fs_err::read(run.root.join(folder).join(file)).ok();
     files.iter().all(|file| bytes(first, file) == bytes(run, file))
 }
 

@@ -12,8 +12,8 @@ use super::{Checkpoint, Error, is_one};
 use crate::sampler::Prediction;
 use crate::torch::{Kind, Tensor, no_grad};
 use crate::weights::{
-    self, Edit, EmaChoice, View, Weights, adapter_file, adapter_files, from_compvis, is_compvis,
-    is_lora, read_lora, spelt_anew, vae_of_compvis, without_position_ids,
+    self, Edit, EmaChoice, Sampling, View, Weights, adapter_file, adapter_files, from_compvis,
+    is_compvis, is_lora, read_lora, spelt_anew, vae_of_compvis, without_position_ids,
 };
 
 /// A file or folder that goes onto a base, and how much of it.
@@ -69,6 +69,8 @@ pub struct MergedAdapters {
 pub(super) struct Merging {
     tensors: BTreeMap<String, Tensor>,
     recipes: Vec<String>,
+    /// How to sample with them: the last that says it.
+    sampling: Option<Sampling>,
     pub(super) notes: Vec<String>,
     pub(super) warnings: Vec<String>,
 }
@@ -77,6 +79,7 @@ impl Merging {
     /// Keeps how a file says that it was made, or its name where it does not say it.
     pub(super) fn add_recipe(&mut self, adapter: &Adapter, metadata: &BTreeMap<String, String>) {
         let recipe = metadata.get("unsee.recipe").cloned();
+        self.sampling = Sampling::said_in(metadata).or(self.sampling);
         self.recipes.push(recipe.unwrap_or_else(|| format!("\"{adapter}\"")));
     }
 
@@ -120,6 +123,7 @@ impl Merging {
                 base,
                 recipe,
                 tensors: self.tensors.into_iter().collect(),
+                sampling: self.sampling,
                 ..Edit::default()
             },
             notes: self.notes,

@@ -7,8 +7,7 @@ use super::protocol::{Cell, Judges, Protocol, Run};
 use super::reference_judge::ReferenceJudge;
 use super::session::Session;
 use super::target::Target;
-use super::training_images::{CLASS_SEED, in_turn, numbers, read};
-use crate::attack::Exposure;
+use super::training_images::{CLASS_SEED, numbers, read};
 use crate::erasure::{Needs, Pair, TrainingImages};
 use crate::generator::ImageRequest;
 use crate::measure::{
@@ -338,24 +337,6 @@ impl Protocol for Classes<'_> {
             seen.answer.wanted(class.domain) == class.name && seen.named(class.domain) == class.name
         };
         (0..base.answers.len()).filter(|i| showed(&base.answers[*i])).collect()
-    }
-
-    fn exposure(
-        &self,
-        target: usize,
-        looks: Vec<ImageRequest>,
-        session: &Session,
-        pictures: usize,
-        run: &mut Run,
-    ) -> Result<Exposure, Error> {
-        let folder = run.folder.path("pictures/material");
-        let needs = Needs { forget_images: true, keep_images: true, ..Needs::PROMPTS };
-        let images = self.images(target, needs, session, &folder, run.watch)?;
-        let about = &self.targets[target];
-        let prompts: Vec<String> = about.pairs.iter().map(|pair| pair.forget.clone()).collect();
-        let concept = in_turn(images.forget, &prompts, pictures);
-        let unrelated = in_turn(images.remain, &about.keep, pictures);
-        Ok(about.exposure(concept, unrelated, looks, run.watch))
     }
 
     fn shown(&self, target: usize, pictures: &[Picture]) -> Result<usize, Error> {

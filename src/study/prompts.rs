@@ -10,8 +10,7 @@ use super::prompt_key::{PromptKey, role_name};
 use super::protocol::{Cell, Judges, Protocol, Run};
 use super::session::Session;
 use super::target::Target;
-use super::training_images::{PROMPT_SEED, captioned, in_turn, read};
-use crate::attack::Exposure;
+use super::training_images::{PROMPT_SEED, captioned, read};
 use crate::erasure::{Needs, TrainingImages};
 use crate::generator::ImageRequest;
 use crate::judge::{ConceptDetector, ImageJudge as _, in_batches};
@@ -374,24 +373,6 @@ impl Protocol for Prompts<'_> {
                 && base.shown.iter().any(|detector| detector[*i].shown)
         };
         (0..self.requests.len()).filter(showed).collect()
-    }
-
-    fn exposure(
-        &self,
-        target: usize,
-        looks: Vec<ImageRequest>,
-        session: &Session,
-        pictures: usize,
-        run: &mut Run,
-    ) -> Result<Exposure, Error> {
-        let folder = run.folder.path("pictures/material");
-        let needs = Needs { forget_images: true, keep_images: true, ..Needs::PROMPTS };
-        let images = self.images(target, needs, session, &folder, run.watch)?;
-        let about = &self.targets[target];
-        let prompts: Vec<String> = about.pairs.iter().map(|pair| pair.forget.clone()).collect();
-        let concept = in_turn(images.forget, &prompts, pictures);
-        let unrelated = in_turn(images.remain, &about.keep, pictures);
-        Ok(about.exposure(concept, unrelated, looks, run.watch))
     }
 
     fn shown(&self, _: usize, pictures: &[Picture]) -> Result<usize, Error> {

@@ -182,7 +182,12 @@ pub(super) trait Protocol {
         session: &Session,
         pictures: usize,
         run: &mut Run,
-    ) -> Result<Exposure, Error>;
+    ) -> Result<Exposure, Error> {
+        let folder = run.folder.path("pictures/material");
+        let needs = Needs { forget_images: true, keep_images: true, ..Needs::PROMPTS };
+        let images = self.images(target, needs, session, &folder, run.watch)?;
+        Ok(self.targets()[target].exposure(images, pictures, looks, run.watch))
+    }
 
     /// How many pictures show the target.
     fn shown(&self, target: usize, pictures: &[Picture]) -> Result<usize, Error>;

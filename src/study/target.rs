@@ -1,9 +1,9 @@
 //! What a study is to have forgotten.
 
+use super::training_images::in_turn;
 use crate::attack::Exposure;
-use crate::erasure::Pair;
+use crate::erasure::{Pair, TrainingImages};
 use crate::generator::ImageRequest;
-use crate::pictures::Picture;
 use crate::watch::Watch;
 
 /// What is to be forgotten, as methods are told.
@@ -28,15 +28,17 @@ impl Target {
         self.concept.split_once(':').map_or(self.concept.as_str(), |(_, name)| name)
     }
 
-    /// What an attack is shown of it, each picture with its prompt; says where there can be no
-    /// control.
+    /// What an attack is shown of it, so many pictures at most; says where there can be no control.
     pub(super) fn exposure(
         &self,
-        concept: Vec<(Picture, String)>,
-        unrelated: Vec<(Picture, String)>,
+        images: TrainingImages,
+        pictures: usize,
         looks: Vec<ImageRequest>,
         watch: &mut dyn Watch,
     ) -> Exposure {
+        let prompts: Vec<String> = self.pairs.iter().map(|pair| pair.forget.clone()).collect();
+        let concept = in_turn(images.forget, &prompts, pictures);
+        let unrelated = in_turn(images.remain, &self.keep, pictures);
         let words = self.pairs.iter().find_map(|pair| concept_words(&pair.forget, &pair.anchor));
         let exposure = Exposure::of_prompts(concept, unrelated, looks, words.as_deref());
         if exposure.control.is_empty() {

@@ -36,6 +36,13 @@ pub struct Sampling {
     pub guidance: f64,
 }
 
+impl Sampling {
+    /// What a file's metadata say.
+    pub fn said_in(metadata: &BTreeMap<String, String>) -> Option<Self> {
+        metadata.get(SAMPLING).and_then(|text| serde_json::from_str(text).ok())
+    }
+}
+
 /// What says so in a file's metadata.
 const MARK: &str = "unsee.edit";
 /// In a file's metadata: what made it.
@@ -52,6 +59,32 @@ impl Edit {
     /// Whether it changes nothing.
     pub fn is_empty(&self) -> bool {
         self.tensors.is_empty()
+    }
+
+    /// So much of the change: 0 is none of it, below 0 it is turned round. `base` gives the base's
+    /// tensors.
+    ///
+    /// # Errors
+    /// A tensor that the base lacks.
+    pub fn scaled<E>(
+        &self,
+        strength: f64,
+        base: impl Fn(&str) -> Result<Tensor, E>,
+    ) -> Result<Self, E> {
+        let scaled = |(name, after): &(String, Tensor)| {
+            if (strength - 1.0).abs() < 1e-12 {
+                return Ok((name.clone(), after.shallow_clone()));
+            }
+            let before = base(name)?.to_device(after.device()).to_kind(after.kind());
+            Ok((name.clone(), no_grad(|| &before + (after - &before) * strength)))
+        };
+        Ok(Self {
+            base: self.base.clone(),
+            recipe: self.recipe.clone(),
+            sampling: self.sampling,
+            tensors: self.tensors.iter().map(scaled).collect::<Result<_, E>>()?,
+            ..Self::default()
+        })
     }
 
     /// Whether all of its numbers are some: what a training with too high a rate leaves is not.
@@ -190,7 +223,7 @@ impl Edit {
     pub fn described(file: &Weights, tensors: Vec<(String, Tensor)>) -> Self {
         let about = file.metadata();
         let recipe = about.get(RECIPE).cloned().unwrap_or_default();
-        let sampling = about.get(SAMPLING).and_then(|text| serde_json::from_str(text).ok());
+        let sampling = Sampling::said_in(&about);
         Self { recipe, sampling, tensors, ..Self::default() }
     }
 }

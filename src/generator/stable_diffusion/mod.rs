@@ -8,7 +8,8 @@ use super::checkpoint::unused;
 use super::edited_tensors::EditedTensors;
 use super::pixels::{to_pictures, to_tensor};
 use super::{
-    Checkpoint, Component, Conditioning, Denoiser, Error, Generator, ImageRequest, Model, ModelCard,
+    Checkpoint, Component, Conditioning, Denoiser, Error, Generator, ImageRequest,
+    LatentDistribution, Model, ModelCard,
 };
 use crate::model::clip::TextModel;
 use crate::model::unet::UNet;
@@ -20,15 +21,6 @@ use crate::text::Tokenizer;
 use crate::torch::{Compute, Kind, MemoryMode, Rng, Tensor, no_grad, not_finite, stage};
 use crate::watch::Watch;
 use crate::weights::Edit;
-
-/// A normal distribution over latents, scaled as the UNet wants them.
-#[derive(Debug)]
-pub struct LatentDistribution {
-    /// `[n, c, h, w]`, f32.
-    pub mean: Tensor,
-    /// `[n, c, h, w]`, f32.
-    pub deviation: Tensor,
-}
 
 /// Text encoder, UNet, autoencoder, tokenizer and schedule. Parameters are `f32`; the heavy
 /// operations run in the precision it was opened with.

@@ -1,0 +1,117 @@
+//! What a diffusion method needs of a generator.
+
+use super::denoise::{Guided, denoise};
+use super::{Component, Conditioning, Error, Generator, LatentDistribution};
+use crate::pictures::Picture;
+use crate::sampler::{Sampler, Schedule};
+use crate::torch::{Tensor, no_grad, stage};
+
+/// What a diffusion method needs of a generator.
+pub trait Denoiser: Generator {
+    /// The ids of a prompt's own tokens, without start, end and filling; as many as are read.
+    fn tokens(&self, prompt: &str) -> Vec<i64>;
+
+    /// The ids that the text encoder reads of prompts, `[n, tokens]`: start, end and filling too.
+    fn token_ids(&self, prompts: &[&str]) -> Tensor;
+
+    /// The text encoder's vectors of tokens `[n, tokens]`, `[n, tokens, width]`.
+    fn embed(&self, ids: &Tensor) -> Tensor;
+
+    /// Reads vectors of tokens `[n, tokens, width]`, which need not be any word's. Records a graph
+    /// where they or parameters require gradients.
+    fn encode(&self, embeddings: &Tensor) -> Conditioning;
+
+    /// Reads prompts, a row each. Records no graph.
+    ///
+    /// # Errors
+    /// libtorch's.
+    fn condition(&self, prompts: &[&str]) -> Result<Conditioning, Error> {
+        stage("reading the prompts", || {
+            no_grad(|| {
+                let _scope = self.compute().scope();
+                Ok(self.encode(&self.embed(&self.token_ids(prompts))))
+            })
+        })
+    }
+
+    /// The network's prediction for noisy latents `[n, c, h, w]` at timesteps `[n]`, in `f32`.
+    /// Records a graph where parameters or the conditioning require gradients.
+    fn predict(&self, latents: &Tensor, timesteps: &Tensor, told: &Conditioning) -> Tensor;
+
+    /// Latents of unit variance `[n, c, h, w]`, taken through the first `steps` of a sampler that
+    /// draws no noise of its own. Records no graph.
+    fn denoise(&self, sampler: &Sampler, latents: &Tensor, steps: usize, told: &Guided) -> Tensor {
+        denoise(|z, t, told| self.predict(z, t, told), sampler, latents, steps, told)
+    }
+
+    /// Channels, rows and columns of the latents of a picture in the model's own size.
+    fn latent_shape(&self) -> [i64; 3];
+
+    /// What the network was trained with.
+    fn schedule(&self) -> &Schedule;
+
+    /// The latents' distribution for pictures, scaled as the network wants them.
+    ///
+    /// # Errors
+    /// Pictures of a size that the autoencoder cannot take.
+    fn encode_pictures(&self, pictures: &[Picture]) -> Result<LatentDistribution, Error>;
+
+    /// Latents `[n, c, h, w]`, scaled as the network wants them, to pixels `[n, 3, h, w]` of about
+    /// -1 to 1, in `f32`. Records a graph where the latents require gradients.
+    fn decode(&self, latents: &Tensor) -> Tensor;
+
+    /// A component's parameters by full name, `unet.…`; leaves in `f32`.
+    fn parameters(&self, component: Component) -> Vec<(String, Tensor)>;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::generator::{Checkpoint, StableDiffusion};
+    use crate::torch::{Compute, Device, Kind, Precision, Rng, grad};
+
+    /// What attacks on prompts and methods on the text encoder stand on.
+    #[test]
+    fn gradients_reach_vectors_of_tokens_and_the_text_encoder() {
+        let miniature = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/miniature");
+        let compute = Compute::new(Device::CPU, Precision::F32);
+        let model =
+            StableDiffusion::load(&Checkpoint::open(&miniature.as_path().into()).unwrap(), compute)
+                .unwrap();
+        let prompt = "A Cat image in Mosaic style.";
+        let ids = model.token_ids(&[prompt]);
+        let vectors = model.embed(&ids).detach().set_requires_grad(true);
+        let told = model.encode(&vectors);
+        // With and without a graph attention takes other kernels.
+        let apart = (&told.states - model.condition(&[prompt]).unwrap().states).abs().max();
+        assert!(apart.double_value(&[]) < 1e-4);
+
+        let [channels, height, width] = model.latent_shape();
+        let z = Rng::new(3).normal(&[1, channels, height, width]);
+        let t = Tensor::from_slice(&[500.0_f32]);
+        let loss = |told: &Conditioning| model.predict(&z, &t, told).square().mean(Kind::Float);
+        let gradient =
+            grad(&loss(&told), &[&vectors]).unwrap()[0].as_ref().unwrap().shallow_clone();
+        // A small step along the gradient changes the loss by its length squared.
+        let length = gradient.square().sum(Kind::Float).double_value(&[]);
+        let size = 1e-3 / length;
+        let moved = model.encode(&(vectors.detach() + &gradient * size));
+        let rise = (loss(&moved) - loss(&told)).double_value(&[]);
+        assert!((rise - 1e-3).abs() < 1e-4, "{rise}");
+
+        let weights = model.parameters(Component::TextEncoder);
+        assert!(weights.iter().all(|(name, _)| name.starts_with("text_encoder.")));
+        let leaves: Vec<&Tensor> = weights.iter().map(|(_, weight)| weight).collect();
+        leaves.iter().for_each(|weight| drop(weight.set_requires_grad(true)));
+        let told = model.encode(&model.embed(&ids));
+        let gradients = grad(&loss(&told), &leaves).unwrap();
+        assert!(gradients.iter().all(|gradient| gradient.is_some()));
+
+        let latents = z.set_requires_grad(true);
+        let pixels = model.decode(&latents);
+        assert_eq!(pixels.size(), [1, 3, model.card().side, model.card().side]);
+        assert!(grad(&pixels.mean(Kind::Float), &[&latents]).unwrap()[0].is_some());
+    }
+}
