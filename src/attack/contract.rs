@@ -130,6 +130,9 @@ impl Sighting {
 }
 
 impl Arm {
+    /// The name of the arm that is the floor: how soon the model learns what it never knew.
+    pub const CONTROL: &'static str = "control";
+
     /// The first step that was looked at after which half was back.
     pub fn half(&self) -> Option<u64> {
         const HALF: f64 = 0.5;

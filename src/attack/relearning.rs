@@ -116,7 +116,7 @@ impl Attack for Relearning {
         let arms = [
             ("concept", &exposure.concept, &exposure.looks),
             ("unrelated", &exposure.unrelated, &exposure.looks),
-            ("control", &exposure.control, &exposure.control_looks),
+            (Arm::CONTROL, &exposure.control, &exposure.control_looks),
         ];
         let given = arms.into_iter().filter(|(_, pictures, _)| !pictures.is_empty());
         given

@@ -44,7 +44,7 @@ struct Common {
     #[arg(long, global = true)]
     precision: Option<Precision>,
     /// What training gives up for memory: nothing (fast), time (balanced), or also exactness (low)
-    #[arg(long, global = true, default_value = "fast", value_name = "THRIFT")]
+    #[arg(long, global = true, default_value = "fast", value_name = "MODE")]
     memory: MemoryMode,
     /// Threads inside an operation [default: all]
     #[arg(long, global = true, value_parser = threads)]

@@ -12,8 +12,8 @@ use super::{Checkpoint, Error, is_one};
 use crate::sampler::Prediction;
 use crate::torch::{Kind, Tensor, no_grad};
 use crate::weights::{
-    self, Edit, EmaChoice, Sampling, View, Weights, adapter_file, adapter_files, from_compvis,
-    is_compvis, is_lora, read_lora, spelt_anew, vae_of_compvis, without_position_ids,
+    self, Edit, EmaChoice, Sampling, View, Weights, adapter_file, adapter_files, current_vae_names,
+    from_compvis, is_compvis, is_lora, read_lora, vae_of_compvis, without_position_ids,
 };
 
 /// A file or folder that goes onto a base, and how much of it.
@@ -269,7 +269,7 @@ impl Checkpoint {
         }
         let file = Weights::open(path)?;
         if let Some(vae) = vae_of_compvis(&file)? {
-            return Ok(Weights::joined([("vae", &spelt_anew(&vae)?)].into_iter()));
+            return Ok(Weights::joined([("vae", &current_vae_names(&vae)?)].into_iter()));
         }
         if !is_model(&file) {
             return Ok(file);
@@ -291,7 +291,7 @@ impl Checkpoint {
         let all = [
             ("text_encoder", text_encoder),
             ("unet", parts.unet),
-            ("vae", spelt_anew(&parts.vae)?),
+            ("vae", current_vae_names(&parts.vae)?),
         ];
         Ok(Weights::joined(all.iter().map(|(component, weights)| (*component, weights))))
     }

@@ -17,8 +17,8 @@ use crate::fields;
 use crate::sampler::Prediction;
 use crate::text::Tokenizer;
 use crate::weights::{
-    EmaChoice, SingleFile, View, Weights, foreign_single_file, from_compvis, is_compvis,
-    spelt_anew, without_position_ids,
+    EmaChoice, SingleFile, View, Weights, current_vae_names, foreign_single_file, from_compvis,
+    is_compvis, without_position_ids,
 };
 
 /// Where a model lies, and what a single file does not say by itself.
@@ -179,7 +179,7 @@ impl Checkpoint {
             path: PathBuf::new(),
             text_encoder,
             unet: parts.unet,
-            vae: spelt_anew(&parts.vae)?,
+            vae: current_vae_names(&parts.vae)?,
             configs,
             networks,
             tokenizer,

@@ -186,7 +186,7 @@ impl Score {
     pub fn counted(&self) -> String {
         let Estimate { hits, n, .. } = self.estimate;
         match self.unit {
-            Unit::Share => format!("{hits}/{n}"),
+            Unit::Share if n > 0 => format!("{hits}/{n}"),
             _ if n > 0 => n.to_string(),
             _ => String::new(),
         }

@@ -46,6 +46,7 @@ pub struct CurvePoint {
 
 const BACK: Measure = Measure::share("back", Subject::Concept, Better::Lower);
 const AREA: Measure = Measure::share("area", Subject::Concept, Better::Lower);
+const ABOVE: Measure = Measure::share("area above control", Subject::Concept, Better::Lower);
 const STEPS: Measure = Measure {
     name: "steps to half",
     subject: Subject::Concept,
@@ -76,6 +77,15 @@ struct Seen {
     /// The attack's settings.
     settings: serde_json::Value,
     arms: Vec<Arm>,
+}
+
+/// How much more of the concept came back than the model learns of what it never knew: 0 and less
+/// is an erasure that holds.
+pub(super) fn above_control(arms: &[Relearned]) -> Option<Score> {
+    let concept = arms.first()?;
+    let control = arms.iter().find(|arm| arm.arm == Arm::CONTROL)?;
+    let above = Estimate::exact(concept.area - control.area);
+    Some(ABOVE.of(&concept.target, above).after(&concept.method).under(&concept.attack))
 }
 
 impl<P: Protocol> Study<'_, P> {

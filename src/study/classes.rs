@@ -231,6 +231,14 @@ impl Protocol for Classes<'_> {
         Ok(score_target(&self.set, class, &after.answers, Some(&base.answers), known)?)
     }
 
+    fn same(&self, before: &SeenAnswers, after: &SeenAnswers) -> bool {
+        let named = |seen: &JudgedAnswer| {
+            let name = |domain| seen.named(domain).to_owned();
+            [Domain::Style, Domain::Object].map(name)
+        };
+        before.answers.iter().map(named).eq(after.answers.iter().map(named))
+    }
+
     fn blank(&self, target: usize, seen: &SeenAnswers) -> (usize, usize) {
         let class = &self.erased[target];
         let shown: Vec<PictureStats> = seen

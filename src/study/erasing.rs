@@ -107,6 +107,12 @@ impl<P: Protocol> Study<'_, P> {
         };
         run.folder.artifact(&file)?;
         let moved = session.moved(&edit)?;
+        if moved.iter().all(|(_, share)| *share == 0.0) {
+            run.watch.warn(&format!(
+                "{} by {} has moved no weight: pictures after it are those before it",
+                about.concept, method.label
+            ));
+        }
         Ok(Erased { edit, file, concept: about.concept.clone(), phase, moved })
     }
 
@@ -148,12 +154,6 @@ impl<P: Protocol> Study<'_, P> {
             Ok(method.value.erase(session.model(), &task, &mut context)?)
         })?;
         edit.check()?;
-        if edit.is_empty() {
-            run.watch.warn(&format!(
-                "{} by {} has changed no weight: pictures after it are those before it",
-                about.concept, method.label
-            ));
-        }
         // Weights and moments of its training are of no use once the edit is there.
         let training = state.join(&method.label).join("state.safetensors");
         if training.exists() {

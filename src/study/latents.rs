@@ -17,8 +17,8 @@ use crate::erasure::{Needs, TrainingImages};
 use crate::generator::{Adapter, Generator as _, ImageRequest, StyleGan2, Synthesizer};
 use crate::judge::Features;
 use crate::measure::{
-    self, Answer, AnswerSet, JudgedSamples, LatentMeasures, Moments, PictureStats, Score, blank,
-    mean_over_targets,
+    self, Answer, AnswerSet, Domain, JudgedSamples, LatentMeasures, Moments, PictureStats, Score,
+    blank, mean_over_targets,
 };
 use crate::pictures::Picture;
 use crate::pipeline::{
@@ -319,6 +319,11 @@ impl Protocol for Latents<'_> {
         after: &SeenSamples,
     ) -> Result<Vec<Score>, Error> {
         Ok(self.measures(target, base)?.of(&after.samples))
+    }
+
+    fn same(&self, before: &SeenSamples, after: &SeenSamples) -> bool {
+        let same = |domain| before.samples.classes(domain) == after.samples.classes(domain);
+        [Domain::Style, Domain::Object].into_iter().all(same)
     }
 
     fn blank(&self, target: usize, seen: &SeenSamples) -> (usize, usize) {

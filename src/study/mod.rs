@@ -39,6 +39,7 @@ use crate::run::folder::RunFolder;
 use crate::run::record::Machine;
 use crate::torch::Compute;
 use crate::watch::Watch;
+use attacking::above_control;
 use protocol::{Cell, Protocol, Run};
 use session::Session;
 
@@ -164,21 +165,22 @@ impl<P: Protocol> Study<'_, P> {
         for target in 0..self.protocol.targets().len() {
             let of_base = self.protocol.score_base(target, &base, session, run)?;
             scores.extend(of_base);
+            let exposures = self.exposures(target, &base, session, run)?;
             for method in &self.pipeline.method {
                 let erased = self.edit(target, method, session, run)?;
                 let file = run.folder.path(&erased.file);
-                let exposures = self.exposures(target, &base, session, run)?;
                 session.put_on(&erased.edit, &file)?;
                 let cell = self.cell(target, &method.label, run);
                 let subject = self.subject(&cell);
                 let after = self.draw_and_see(&subject, &cell.folder, session, run)?;
-                self.warn_of_blank(&cell, &base, &after, run);
+                self.warn(&cell, &base, &after, run);
                 let of_method = self.protocol.score(target, &base, &after)?;
                 let numbers = of_method.into_iter().chain(erased.scores(run.folder, device));
                 scores.extend(numbers.map(|score| score.after(&method.label)));
                 for (attack, exposure) in self.pipeline.attack.iter().zip(&exposures) {
                     let all = self.attack(&cell, attack, exposure, &erased.file, session, run)?;
                     scores.extend(all.iter().flat_map(Relearned::scores));
+                    scores.extend(above_control(&all));
                     curves.extend(all);
                 }
                 session.take_off()?;
@@ -229,8 +231,15 @@ impl<P: Protocol> Study<'_, P> {
         format!("{} {}", self.protocol.targets()[cell.target].concept, cell.method)
     }
 
-    /// Says where what counts as forgotten shows nothing at all.
-    fn warn_of_blank(&self, cell: &Cell, base: &P::Seen, after: &P::Seen, run: &mut Run) {
+    /// Says where nothing is other than before, and where what counts as forgotten shows nothing at
+    /// all.
+    fn warn(&self, cell: &Cell, base: &P::Seen, after: &P::Seen, run: &mut Run) {
+        if self.protocol.same(base, after) {
+            run.watch.warn(&format!(
+                "{}: judges say of every picture what they said before the erasure",
+                self.subject(cell)
+            ));
+        }
         let (before, _) = self.protocol.blank(cell.target, base);
         let (now, n) = self.protocol.blank(cell.target, after);
         if now > before {

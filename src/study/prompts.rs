@@ -312,6 +312,13 @@ impl Protocol for Prompts<'_> {
         Ok(self.scores(after, Some(base)))
     }
 
+    fn same(&self, before: &SeenPrompts, after: &SeenPrompts) -> bool {
+        let shown = |seen: &SeenPrompts| -> Vec<bool> {
+            seen.shown.iter().flatten().map(|detected| detected.shown).collect()
+        };
+        shown(before) == shown(after)
+    }
+
     fn blank(&self, _: usize, seen: &SeenPrompts) -> (usize, usize) {
         let first = seen.judged.first().map(Vec::as_slice).unwrap_or_default();
         let concept: Vec<PictureStats> = first

@@ -134,6 +134,9 @@ pub(super) trait Protocol {
         after: &Self::Seen,
     ) -> Result<Vec<Score>, Error>;
 
+    /// Whether judges say the same of every picture.
+    fn same(&self, before: &Self::Seen, after: &Self::Seen) -> bool;
+
     /// How many pictures after a method show nothing where the base's did not, and of how many.
     fn blank(&self, target: usize, seen: &Self::Seen) -> (usize, usize);
 

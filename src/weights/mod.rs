@@ -23,8 +23,8 @@ pub use error::Error;
 pub use folder::{missing_shards, weight_files};
 pub use low_rank::LowRank;
 pub use names::compvis::{
-    Averages, EmaChoice, SingleFile, foreign_single_file, from_compvis, is_compvis, spelt_anew,
-    to_compvis, unet_names_of_compvis, vae_of_compvis,
+    Averages, EmaChoice, SingleFile, current_vae_names, foreign_single_file, from_compvis,
+    is_compvis, to_compvis, unet_names_of_compvis, vae_of_compvis,
 };
 pub use names::inception::read_inception;
 pub use names::kinds::describe;

@@ -99,7 +99,7 @@ fn evaluate_pictures_by_a_list_of_files() {
 }
 
 #[test]
-fn both_eyes_see_the_same() {
+fn both_engines_see_the_same() {
     use unsee::judge::{CandleClipEncoder, ClipEncoder as _, TorchClipEncoder};
     use unsee::pictures::Picture;
     let folder = models().join("judge");

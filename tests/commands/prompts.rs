@@ -44,7 +44,7 @@ reference = "known"
 
 /// A model with a safety checker, which is random, in a folder of one's own with a pipeline,
 /// prompts and known pictures.
-fn screening() -> (tempfile::TempDir, Command) {
+fn study() -> (tempfile::TempDir, Command) {
     let folder = spoiled("miniature", |_| {});
     let root = folder.path();
     let config = serde_json::json!({
@@ -93,7 +93,7 @@ fn screening() -> (tempfile::TempDir, Command) {
 
 #[test]
 fn a_concept_is_erased_and_screened() {
-    let (folder, mut command) = screening();
+    let (folder, mut command) = study();
     let run = folder.path().join("run");
     let output = command.arg("--json").output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -164,7 +164,7 @@ fn a_concept_is_erased_and_screened() {
 }
 
 #[test]
-fn screenings_that_are_wrong() {
+fn studies_that_are_wrong() {
     for (sets, wanted) in [
         (&["concept.draw_forget=false"][..], "concept.draw_forget = true"),
         (&["concept.pairs=[]"], "concept.pairs is empty"),
@@ -187,7 +187,7 @@ fn screenings_that_are_wrong() {
         (&["concept.keep=[]"], "needs pictures to keep"),
         (&["concept.forget_pictures=0"], "forget_pictures is 0"),
     ] {
-        let (_folder, mut command) = screening();
+        let (_folder, mut command) = study();
         for set in sets {
             command.args(["--set", set]);
         }
@@ -198,7 +198,7 @@ fn screenings_that_are_wrong() {
 
 #[test]
 fn a_concept_is_learned_from_captioned_pictures() {
-    let (folder, mut command) = screening();
+    let (folder, mut command) = study();
     let root = folder.path();
     for (what, caption) in [("forget", "A Cat image in Mosaic style.\n"), ("keep", "a boat")] {
         Picture::filled(64, 64, [9, 99, 7])

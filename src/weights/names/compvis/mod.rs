@@ -13,7 +13,7 @@ mod vae;
 pub use averages::{Averages, EmaChoice};
 pub use single_file::{SingleFile, foreign_single_file, from_compvis};
 pub use unet::unet_names_of_compvis;
-pub use vae::{spelt_anew, vae_of_compvis};
+pub use vae::{current_vae_names, vae_of_compvis};
 
 use self::unet::{UnetBlocks, unet_modules};
 use self::vae::vae_modules;

@@ -33,7 +33,7 @@ pub(super) fn vae_modules_in(file: &Weights, prefix: &str) -> Modules {
 ///
 /// # Errors
 /// A tensor that cannot be a linear layer's.
-pub fn spelt_anew(vae: &Weights) -> Result<Weights, Error> {
+pub fn current_vae_names(vae: &Weights) -> Result<Weights, Error> {
     vae.renamed(|name| {
         let Some((block, rest)) = name.split_once(".attentions.0.") else {
             return vec![(name.to_owned(), View::Whole)];
