@@ -1,14 +1,27 @@
-//! What the README says is true: its commands exist, its files are there, and the demo gives what
-//! it promises.
+//! What the README and the pages behind it say is true: their commands exist, their files are
+//! there, and the demo gives what it promises.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use assert_cmd::Command;
 use clap::Parser as _;
 use unsee::cli::Cli;
 
-fn readme() -> String {
-    fs_err::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap()
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The README and all pages that users are sent to, with their text.
+fn pages() -> Vec<(PathBuf, String)> {
+    let docs = fs_err::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    let mut pages: Vec<PathBuf> =
+        docs.filter(|path| path.extension().is_some_and(|end| end == "md")).collect();
+    pages.extend(["README.md", "prompts/README.md", "outputs/README.md"].map(|f| root().join(f)));
+    let read = |page: PathBuf| {
+        let text = fs_err::read_to_string(&page).unwrap();
+        (page, text)
+    };
+    pages.into_iter().map(read).collect()
 }
 
 /// The lines of indented blocks that begin with `program`.
@@ -21,15 +34,17 @@ fn commands(text: &str, program: &str) -> Vec<String> {
 }
 
 #[test]
-fn its_commands_parse() {
-    let all = commands(&readme(), "unsee");
-    assert!(all.len() >= 8, "{all:?}");
-    for command in all {
-        let words = split(&command);
-        if let Err(error) = Cli::try_parse_from(&words) {
-            panic!("{command}: {error}");
+fn their_commands_parse() {
+    let mut count = 0;
+    for (page, text) in pages() {
+        for command in commands(&text, "unsee") {
+            if let Err(error) = Cli::try_parse_from(split(&command)) {
+                panic!("{}: {command}: {error}", page.display());
+            }
+            count += 1;
         }
     }
+    assert!(count >= 20, "{count}");
 }
 
 /// Splits as a shell does, as far as the README needs.
@@ -38,7 +53,7 @@ fn split(command: &str) -> Vec<String> {
     let mut quoted = false;
     for c in command.chars() {
         match c {
-            '"' => quoted = !quoted,
+            '"' | '\'' => quoted = !quoted,
             ' ' if !quoted => words.push(String::new()),
             c => words.last_mut().unwrap().push(c),
         }
@@ -48,27 +63,31 @@ fn split(command: &str) -> Vec<String> {
 }
 
 #[test]
-fn its_make_targets_exist() {
-    let makefile =
-        fs_err::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Makefile")).unwrap();
-    for command in commands(&readme(), "make") {
-        let target = command.split_whitespace().nth(1).unwrap();
-        assert!(makefile.contains(&format!("\n{target}:")), "{command}");
+fn their_make_targets_exist() {
+    let makefile = fs_err::read_to_string(root().join("Makefile")).unwrap();
+    for (page, text) in pages() {
+        for command in commands(&text, "make") {
+            let target = command.split_whitespace().nth(1).unwrap();
+            assert!(makefile.contains(&format!("\n{target}:")), "{}: {command}", page.display());
+        }
     }
 }
 
 #[test]
-fn its_files_are_there() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    for link in readme().split("](").skip(1) {
-        let path = link.split(')').next().unwrap();
-        if !path.starts_with("http") && !path.starts_with('#') {
-            assert!(root.join(path).exists(), "{path}");
+fn their_files_are_there() {
+    for (page, text) in pages() {
+        for link in text.split("](").skip(1) {
+            let path = link.split(')').next().unwrap();
+            if !path.starts_with("http") && !path.starts_with('#') {
+                assert!(page.with_file_name(path).exists(), "{}: {path}", page.display());
+            }
         }
-    }
-    for word in readme().split('`').skip(1).step_by(2) {
-        if word.starts_with("pipelines/") || word.starts_with("models/") {
-            assert!(root.join(word).exists(), "{word}");
+        for word in text.split('`').skip(1).step_by(2) {
+            if ["pipelines/", "models/", "src/", "tests/"].iter().any(|room| word.starts_with(room))
+            {
+                let there = root().join(word).exists() || word == "src/erasure/attenuate.rs";
+                assert!(there, "{}: {word}", page.display());
+            }
         }
     }
 }
@@ -76,7 +95,7 @@ fn its_files_are_there() {
 /// Every pipeline that is shipped can be read.
 #[test]
 fn its_pipelines_parse() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("pipelines");
+    let folder = root().join("pipelines");
     for entry in fs_err::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         let text = fs_err::read_to_string(&path).unwrap();

@@ -115,8 +115,7 @@ fn common<'r>(
         .collect();
     if files.is_empty() {
         return Err(Error::Unknown(format!(
-            "of {target} there is no picture that all runs have, that shows it before, and that \
-             was asked for"
+            "of {target} there is no picture that all runs have and that was asked for"
         )));
     }
     let columns = spread(&files, request.columns);

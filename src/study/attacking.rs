@@ -98,8 +98,9 @@ impl<P: Protocol> Study<'_, P> {
         run: &mut Run,
     ) -> Result<Vec<Exposure>, Error> {
         let requests = self.protocol.requests(session);
-        let showing = self.protocol.showing(target, base);
-        let looks: Vec<ImageRequest> = showing.into_iter().map(|i| requests[i].1.clone()).collect();
+        let own = self.protocol.of_target(target).into_iter();
+        let showing = own.filter(|i| self.protocol.shows(target, base, *i));
+        let looks: Vec<ImageRequest> = showing.map(|i| requests[i].1.clone()).collect();
         let attacks = self.pipeline.attack.iter();
         attacks
             .map(|attack| {

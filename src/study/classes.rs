@@ -339,12 +339,15 @@ impl Protocol for Classes<'_> {
         Ok(images)
     }
 
-    fn showing(&self, target: usize, base: &SeenAnswers) -> Vec<usize> {
+    fn of_target(&self, target: usize) -> Vec<usize> {
         let class = &self.erased[target];
-        let showed = |seen: &JudgedAnswer| {
-            seen.answer.wanted(class.domain) == class.name && seen.named(class.domain) == class.name
-        };
-        (0..base.answers.len()).filter(|i| showed(&base.answers[*i])).collect()
+        let answers = self.set.answers();
+        (0..answers.len()).filter(|i| answers[*i].wanted(class.domain) == class.name).collect()
+    }
+
+    fn shows(&self, target: usize, base: &SeenAnswers, request: usize) -> bool {
+        let class = &self.erased[target];
+        base.answers[request].named(class.domain) == class.name
     }
 
     fn shown(&self, target: usize, pictures: &[Picture]) -> Result<usize, Error> {

@@ -377,9 +377,13 @@ impl Protocol for Latents<'_> {
         }))
     }
 
-    fn showing(&self, target: usize, _: &SeenSamples) -> Vec<usize> {
+    fn of_target(&self, target: usize) -> Vec<usize> {
         let shown = &self.shown[target];
         (0..shown.len()).filter(|i| shown[*i]).collect()
+    }
+
+    fn shows(&self, target: usize, _: &SeenSamples, request: usize) -> bool {
+        self.shown[target][request]
     }
 
     fn exposure(

@@ -193,7 +193,7 @@ impl<P: Protocol> Study<'_, P> {
         let picture = run.folder.path("grid.png");
         self.protocol.grid(&base_folder, &cells, (&base, &seen))?.save_sheet(&picture)?;
         let judges = self.protocol.judges(&base, &seen)?;
-        let pictures = self.pictures(&base, &cells, session, run);
+        let pictures = self.pictures(&cells, session, run);
         let results = Results::new(judges, scores, became, curves, pictures);
         results.save(run.folder)?;
         Ok(Report { results, ending: run.folder.ending(picture) })

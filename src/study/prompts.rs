@@ -374,12 +374,13 @@ impl Protocol for Prompts<'_> {
         read(&forget, &keep, session.side, watch)
     }
 
-    fn showing(&self, _: usize, base: &SeenPrompts) -> Vec<usize> {
-        let showed = |i: &usize| {
-            self.requests[*i].0.role == Subject::Concept
-                && base.shown.iter().any(|detector| detector[*i].shown)
-        };
-        (0..self.requests.len()).filter(showed).collect()
+    fn of_target(&self, _: usize) -> Vec<usize> {
+        let all = 0..self.requests.len();
+        all.filter(|i| self.requests[*i].0.role == Subject::Concept).collect()
+    }
+
+    fn shows(&self, _: usize, base: &SeenPrompts, request: usize) -> bool {
+        base.shown.iter().any(|detector| detector[request].shown)
     }
 
     fn shown(&self, _: usize, pictures: &[Picture]) -> Result<usize, Error> {

@@ -174,8 +174,11 @@ pub(super) trait Protocol {
         Ok(None)
     }
 
-    /// Which of [`Self::requests`] are a target's and show it in the base's pictures.
-    fn showing(&self, target: usize, base: &Self::Seen) -> Vec<usize>;
+    /// Which of [`Self::requests`] are a target's: those that ask for it, and a GAN's that show it.
+    fn of_target(&self, target: usize) -> Vec<usize>;
+
+    /// Whether the base's picture of a request shows the target.
+    fn shows(&self, target: usize, base: &Self::Seen, request: usize) -> bool;
 
     /// What an attack is taught the concept with, and `looks` at whether it is back.
     fn exposure(

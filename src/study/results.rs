@@ -47,7 +47,7 @@ pub struct TargetPictures {
     pub target: String,
     /// Of the base and after each method.
     pub folders: Vec<PictureFolder>,
-    /// Those of its pictures in each folder that show it in the base's.
+    /// Those in each folder that ask for it; a GAN's that showed it before.
     pub files: Vec<PathBuf>,
 }
 
@@ -128,7 +128,6 @@ impl<P: Protocol> Study<'_, P> {
     /// Where each target's own pictures lie.
     pub(super) fn pictures(
         &self,
-        base: &P::Seen,
         cells: &[Cell],
         session: &Session,
         run: &Run,
@@ -144,12 +143,12 @@ impl<P: Protocol> Study<'_, P> {
                 });
                 let base_folder =
                     PictureFolder { method: BASE.to_owned(), folder: BASE_PICTURES.into() };
-                let showing = self.protocol.showing(i, base).into_iter();
+                let own = self.protocol.of_target(i).into_iter();
                 let file = |at: usize| self.protocol.path(Path::new(""), &requests[at].0);
                 TargetPictures {
                     target: target.concept.clone(),
                     folders: std::iter::once(base_folder).chain(after).collect(),
-                    files: showing.map(file).collect(),
+                    files: own.map(file).collect(),
                 }
             })
             .collect()

@@ -1,5 +1,7 @@
 //! Studies of styles and objects.
 
+use std::path::Path;
+
 use serde_json::Value;
 use unsee::torch::{Kind, Tensor};
 use unsee::weights::Weights;
@@ -67,6 +69,27 @@ fn a_run_makes_everything_that_it_promises() {
         .assert()
         .success();
     assert_eq!(before, fs_err::read(again.join("evidence.jsonl")).unwrap());
+    runs_are_laid_out_beside_each_other(&out, &again);
+}
+
+/// Two runs with one base: its row once, and one for each method of each.
+fn runs_are_laid_out_beside_each_other(one: &Path, two: &Path) {
+    let heights = [vec![one], vec![one, two]].map(|runs| {
+        let sheet = one.join("sheet.png");
+        unsee().arg("grid").args(runs).arg("--out").arg(&sheet).assert().success();
+        let picture = unsee::pictures::Picture::open(&sheet).unwrap();
+        fs_err::remove_file(sheet).unwrap();
+        picture.height as i64
+    });
+    // Title and margins stand once; a row is a picture of 64 pixels, shown twice as large.
+    assert!((100..=160).contains(&(heights[1] - heights[0])), "{heights:?}");
+    let scores = one.join("scores.json");
+    let text = fs_err::read_to_string(&scores).unwrap();
+    write(&scores, &text.replacen("\"schema\": 2", "\"schema\": 1", 1));
+    let mut command = unsee();
+    command.arg("grid").arg(one).args(["--out", "sheet.png"]);
+    let error = failure(command, 1);
+    assert!(error.contains("its schema is 1, and 2 is read"), "{error}");
 }
 
 /// Weights outside SalUn's mask are those of the base to the bit, the others have moved.

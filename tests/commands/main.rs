@@ -13,5 +13,6 @@ mod judging;
 mod models;
 mod prompts;
 mod resuming;
+mod strengths;
 mod tools;
 mod usage;
