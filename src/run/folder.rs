@@ -139,38 +139,42 @@ impl RunFolder {
         Ok(value)
     }
 
-    /// Whether a file is what the record says that it was.
+    /// The hash of a file that the run made before; notes it where the record has none.
     ///
     /// # Errors
-    /// It is another one.
-    pub fn unchanged(&self, inside: &str) -> Result<(), Error> {
-        let known = self.record.artifacts.iter().find(|old| old.path == inside);
-        match known {
-            Some(known)
-                if known.hash != content_hash(&self.root.join(inside))?.to_hex().as_str() =>
-            {
-                Err(Error::Unknown(format!(
-                    "{} is another file than the one that this run made (run.json has its hash); \
-                     put that one back, or remove it, and the run makes it again",
-                    self.root.join(inside).display()
-                )))
+    /// It is another file than the record says.
+    pub fn unchanged(&mut self, inside: &str) -> Result<String, Error> {
+        let hash = content_hash(&self.root.join(inside))?.to_hex().to_string();
+        match self.record.artifacts.iter().find(|old| old.path == inside) {
+            Some(known) if known.hash != hash => Err(Error::Unknown(format!(
+                "{} is another file than the one that this run made (run.json has its hash); put \
+                 that one back, or remove it, and the run makes it again",
+                self.root.join(inside).display()
+            ))),
+            Some(_) => Ok(hash),
+            None => {
+                self.note_artifact(inside, &hash);
+                Ok(hash)
             }
-            _ => Ok(()),
         }
     }
 
-    /// Notes a file that the run made.
+    /// Notes a file that the run made, and returns its hash.
     ///
     /// # Errors
     /// The file cannot be read.
-    pub fn artifact(&mut self, inside: &str) -> Result<(), Error> {
+    pub fn artifact(&mut self, inside: &str) -> Result<String, Error> {
         let hash = content_hash(&self.root.join(inside))?.to_hex().to_string();
-        let artifact = Artifact { path: inside.to_owned(), hash };
+        self.note_artifact(inside, &hash);
+        Ok(hash)
+    }
+
+    fn note_artifact(&mut self, inside: &str, hash: &str) {
+        let artifact = Artifact { path: inside.to_owned(), hash: hash.to_owned() };
         match self.record.artifacts.iter_mut().find(|old| old.path == inside) {
             Some(old) => *old = artifact,
             None => self.record.artifacts.push(artifact),
         }
-        Ok(())
     }
 }
 

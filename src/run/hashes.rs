@@ -1,6 +1,5 @@
 //! Hashes of what a run depends on.
 
-use std::fmt::Write as _;
 use std::path::Path;
 
 use super::Error;
@@ -13,11 +12,15 @@ use crate::weights::adapter_file;
 /// # Errors
 /// A file that cannot be read.
 pub fn hash_with(base: &str, edits: &[Adapter]) -> Result<String, Error> {
-    let mut hash = base.to_owned();
-    for adapter in edits {
-        let _ = write!(hash, "+{}@{}", content_hash(&adapter.path)?, adapter.strength);
-    }
-    Ok(hash)
+    edits.iter().try_fold(base.to_owned(), |hash, adapter| {
+        let content = content_hash(&adapter.path)?;
+        Ok(hash_with_content(&hash, &content.to_hex(), adapter.strength))
+    })
+}
+
+/// The same with one file more, whose content has this hash.
+pub fn hash_with_content(base: &str, content: &str, strength: f64) -> String {
+    format!("{base}+{content}@{strength}")
 }
 
 /// A hash over a file's bytes, over a folder's model, or over an adapter's folder.

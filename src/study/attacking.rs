@@ -11,7 +11,6 @@ use crate::generator::{ImageRequest, Model};
 use crate::measure::{Better, Estimate, Measure, Score, Subject, Unit};
 use crate::pipeline::AttackSetting;
 use crate::run::Error;
-use crate::run::hashes::content_hash;
 
 /// How a concept came back.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -123,7 +122,7 @@ impl<P: Protocol> Study<'_, P> {
         let about = &self.protocol.targets()[cell.target];
         let name = format!("{}-{}-{}", about.stem(), cell.method, attack.label);
         let file = run.folder.path(format!("attacks/{name}.json"));
-        let edit = content_hash(&run.folder.path(edit))?.to_hex().to_string();
+        let edit = edit.to_owned();
         let settings = attack.value.settings();
         let steps = attack.value.steps(self.pipeline.kind());
         let known = fs_err::read_to_string(&file)

@@ -17,6 +17,8 @@ pub(super) struct Erased {
     pub edit: Edit,
     /// Its file, inside the run's folder.
     pub file: String,
+    /// Hash of its file.
+    pub hash: String,
     /// The target's concept.
     concept: String,
     /// The phase in which it was found.
@@ -88,7 +90,7 @@ impl<P: Protocol> Study<'_, P> {
             feedback: None,
         };
         let path = run.folder.path(&file);
-        let edit = if path.exists() {
+        let (edit, hash) = if path.exists() {
             let edit = session.read_edit(&path)?;
             same_recipe(&edit, &task.recipe(&*method.value)).then_some(()).ok_or_else(|| {
                 Error::Unknown(format!(
@@ -97,15 +99,14 @@ impl<P: Protocol> Study<'_, P> {
                     path.display()
                 ))
             })?;
-            run.folder.unchanged(&file)?;
+            let hash = run.folder.unchanged(&file)?;
             run.watch.note(&format!("{}: the edit of an earlier session is taken", path.display()));
-            edit
+            (edit, hash)
         } else {
             let edit = self.found(target, method, &phase, task, session, run)?;
             edit.save(&path)?;
-            edit
+            (edit, run.folder.artifact(&file)?)
         };
-        run.folder.artifact(&file)?;
         let moved = session.moved(&edit)?;
         if moved.iter().all(|(_, share)| *share == 0.0) {
             run.watch.warn(&format!(
@@ -113,7 +114,7 @@ impl<P: Protocol> Study<'_, P> {
                 about.concept, method.label
             ));
         }
-        Ok(Erased { edit, file, concept: about.concept.clone(), phase, moved })
+        Ok(Erased { edit, file, hash, concept: about.concept.clone(), phase, moved })
     }
 
     /// Finds the edit.

@@ -168,8 +168,7 @@ impl<P: Protocol> Study<'_, P> {
             let exposures = self.exposures(target, &base, session, run)?;
             for method in &self.pipeline.method {
                 let erased = self.edit(target, method, session, run)?;
-                let file = run.folder.path(&erased.file);
-                session.put_on(&erased.edit, &file)?;
+                session.put_on(&erased.edit, &erased.hash)?;
                 let cell = self.cell(target, &method.label, run);
                 let subject = self.subject(&cell);
                 let after = self.draw_and_see(&subject, &cell.folder, session, run)?;
@@ -178,7 +177,7 @@ impl<P: Protocol> Study<'_, P> {
                 let numbers = of_method.into_iter().chain(erased.scores(run.folder, device));
                 scores.extend(numbers.map(|score| score.after(&method.label)));
                 for (attack, exposure) in self.pipeline.attack.iter().zip(&exposures) {
-                    let all = self.attack(&cell, attack, exposure, &erased.file, session, run)?;
+                    let all = self.attack(&cell, attack, exposure, &erased.hash, session, run)?;
                     scores.extend(all.iter().flat_map(Relearned::scores));
                     scores.extend(above_control(&all));
                     curves.extend(all);

@@ -120,7 +120,7 @@ impl Results {
         let mut artifacts: Vec<String> = evidence.collect();
         artifacts.sort();
         artifacts.extend([FILE, "grid.png"].map(str::to_owned));
-        artifacts.iter().try_for_each(|artifact| run.artifact(artifact))
+        artifacts.iter().try_for_each(|artifact| run.artifact(artifact).map(drop))
     }
 }
 

@@ -11,7 +11,7 @@ use crate::measure::{AnswerSet, Domain, JudgedSamples, recognised_by};
 use crate::pictures::Picture;
 use crate::run::Error;
 use crate::run::evidence::{EvidenceFile, JudgedImage};
-use crate::run::judging::{Unprompted, hash_of, judge_pictures};
+use crate::run::judging::{Unprompted, judge_pictures};
 use crate::torch::{Device, Tensor};
 use crate::weights::{Weights, save};
 
@@ -45,7 +45,7 @@ impl SampleJudge {
         })?;
         let features = run.folder.phase(&format!("comparing {subject}"), self.device, |run| {
             let name = format!("{}.safetensors", subject.replace([':', ' '], "-"));
-            self.features(pictures, &run.path("features").join(name))
+            self.features(pictures, &judged, &run.path("features").join(name))
         })?;
         let questions = self.reference.questions();
         let classes = |domain: Domain| {
@@ -63,11 +63,16 @@ impl SampleJudge {
     }
 
     /// Features of pictures, from a file where an earlier session left them.
-    fn features(&self, pictures: &[(Sample, PathBuf)], file: &Path) -> Result<Tensor, Error> {
+    fn features(
+        &self,
+        pictures: &[(Sample, PathBuf)],
+        judged: &[JudgedImage<Sample>],
+        file: &Path,
+    ) -> Result<Tensor, Error> {
         let network = &self.features.card().fingerprint;
         let mut content = blake3::Hasher::new();
-        for (_, picture) in pictures {
-            content.update(hash_of(picture)?.as_bytes());
+        for judged in judged {
+            content.update(judged.picture.as_bytes());
         }
         let content = content.finalize().to_hex().to_string();
         if file.exists() {

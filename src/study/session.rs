@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::generator::{
-    Adapter, Generator, ImageRequest, Model, ModelKind, Seeding, StyleGan2, Synthesizer, read_edit,
+    Generator, ImageRequest, Model, ModelKind, Seeding, StyleGan2, Synthesizer, read_edit,
 };
 use crate::pictures::Picture;
 use crate::pipeline::{DrawSettings, Pipeline, located};
@@ -12,7 +12,7 @@ use crate::run::Error;
 use crate::run::batch::settled;
 use crate::run::drawing::{Provenance, draw_missing};
 use crate::run::folder::RunFolder;
-use crate::run::hashes::hash_with;
+use crate::run::hashes::hash_with_content;
 use crate::run::opening::{loaded, opened, warn_of_unread};
 use crate::torch::{Compute, Kind, Tensor};
 use crate::watch::{Quiet, Watch};
@@ -96,12 +96,11 @@ impl<'a> Session<'a> {
         warn_of_unread(&*self.model, prompts, watch);
     }
 
-    /// Puts an edit on the model that lies in `file`, at full strength, in place of the one before.
-    pub(super) fn put_on(&mut self, edit: &Edit, file: &Path) -> Result<(), Error> {
+    /// Puts an edit on the model, in place of the one before; `content` is its file's hash.
+    pub(super) fn put_on(&mut self, edit: &Edit, content: &str) -> Result<(), Error> {
         self.model.apply(edit)?;
         self.sampling = edit.sampling;
-        let adapter = Adapter { path: file.to_path_buf(), strength: 1.0 };
-        self.hash = hash_with(&self.generator().card().hash, &[adapter])?;
+        self.hash = hash_with_content(&self.generator().card().hash, content, 1.0);
         Ok(())
     }
 
