@@ -1,8 +1,9 @@
 //! Styles that are made of lines: pencil, blueprint, woodcut, chalk and neon.
 //! Each part hides what lies behind it, is shaded by lines inside it, and gets an outline.
 
-use super::drawing::{Colour, Drawing, PaintRole};
+use super::drawing::{Colour, Drawing};
 use super::layer::{CanvasLayer, Hatch, inside};
+use super::sketch::PaintRole;
 use super::splitmix::SplitMix64;
 
 pub(super) fn pencil_drawing(drawing: &Drawing, dice: &mut SplitMix64) -> CanvasLayer {

@@ -5,7 +5,8 @@ use tiny_skia::{
     Shader, Stroke, Transform,
 };
 
-use super::drawing::{Colour, Drawing, PaintRole};
+use super::drawing::{Colour, Drawing};
+use super::sketch::PaintRole;
 use super::{Rgb, SIDE};
 
 /// An RGBA sheet of `SIDE × SIDE` pixels.

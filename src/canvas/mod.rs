@@ -13,6 +13,7 @@ mod layer;
 mod objects;
 mod paint;
 mod prompt;
+mod sketch;
 mod splitmix;
 mod styles;
 mod tiles;

@@ -1,7 +1,7 @@
 //! The ten objects: silhouettes that no two of which share, each with a few parts of other colours.
 
-use super::drawing::PaintRole::{Accent, Dark, Light, Main, Second};
-use super::drawing::Sketch;
+use super::sketch::PaintRole::{Accent, Dark, Light, Main, Second};
+use super::sketch::Sketch;
 use super::splitmix::SplitMix64;
 
 macro_rules! named {

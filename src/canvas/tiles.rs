@@ -3,8 +3,9 @@
 use tiny_skia::PathBuilder;
 
 use super::SIDE;
-use super::drawing::{Colour, Drawing, PaintRole};
+use super::drawing::{Colour, Drawing};
 use super::layer::{CanvasLayer, TopRoles};
+use super::sketch::PaintRole;
 use super::splitmix::SplitMix64;
 
 const TILE: usize = 4;

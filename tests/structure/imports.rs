@@ -149,6 +149,11 @@ fn module(source: &Source) -> Module {
         }
         if let Some(name) = defined(item) {
             found.defined.insert(name);
+        } else if let Item::Macro(item) = item {
+            // What it defines is among the names that it is given.
+            let mut given = Vec::new();
+            words(item.mac.tokens.clone(), &mut given);
+            found.defined.extend(given.into_iter().flatten());
         }
         words(ToTokens::to_token_stream(item), &mut found.code);
     }
