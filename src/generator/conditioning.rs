@@ -24,16 +24,19 @@ impl Conditioning {
     }
 
     /// Rows by their index `[m]`, each as often as it is named.
+    #[must_use]
     pub fn select(&self, rows: &Tensor) -> Self {
         Self { states: self.states.index_select(0, rows) }
     }
 
     /// `count` rows from `first` on.
+    #[must_use]
     pub fn narrow(&self, first: i64, count: i64) -> Self {
         Self { states: self.states.narrow(0, first, count) }
     }
 
     /// A single row, `n` times.
+    #[must_use]
     pub fn repeat(&self, n: i64) -> Self {
         Self { states: self.states.expand([n, -1, -1], false) }
     }

@@ -104,10 +104,12 @@ mod tests {
         let weights = model.parameters(Component::TextEncoder);
         assert!(weights.iter().all(|(name, _)| name.starts_with("text_encoder.")));
         let leaves: Vec<&Tensor> = weights.iter().map(|(_, weight)| weight).collect();
-        leaves.iter().for_each(|weight| drop(weight.set_requires_grad(true)));
+        for weight in &leaves {
+            let _ = weight.set_requires_grad(true);
+        }
         let told = model.encode(&model.embed(&ids));
         let gradients = grad(&loss(&told), &leaves).unwrap();
-        assert!(gradients.iter().all(|gradient| gradient.is_some()));
+        assert!(gradients.iter().all(Option::is_some));
 
         let latents = z.set_requires_grad(true);
         let pixels = model.decode(&latents);

@@ -105,7 +105,7 @@ impl ImageRequest {
     #[must_use]
     pub fn sampled(self, sampling: Option<Sampling>) -> Self {
         match sampling {
-            Some(Sampling { steps, guidance }) => Self { steps, guidance, ..self },
+            Some(Sampling { steps, guidance }) => Self { guidance, steps, ..self },
             None => self,
         }
     }

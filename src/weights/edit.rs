@@ -224,7 +224,7 @@ impl Edit {
         let about = file.metadata();
         let recipe = about.get(RECIPE).cloned().unwrap_or_default();
         let sampling = Sampling::said_in(&about);
-        Self { recipe, sampling, tensors, ..Self::default() }
+        Self { recipe, tensors, sampling, ..Self::default() }
     }
 }
 

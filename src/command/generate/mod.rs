@@ -60,6 +60,7 @@ pub struct GenerateRequest {
 }
 
 /// Whether the files go onto the model as they are.
+#[expect(clippy::ptr_arg, reason = "serde asks so")]
 fn is_whole(strengths: &Vec<f64>) -> bool {
     matches!(strengths[..], [one] if is_one(&one))
 }
