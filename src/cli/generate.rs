@@ -50,7 +50,7 @@ pub(super) struct GenerateArgs {
     edit: Vec<Adapter>,
     /// How much of the edits goes onto the model; of several every picture is drawn at each, below
     /// 0 a change is turned round
-    #[arg(long, value_delimiter = ',', default_value = "1", allow_negative_numbers = true)]
+    #[arg(long, value_delimiter = ',', default_value = "1", allow_hyphen_values = true)]
     strengths: Vec<f64>,
     /// A word that was learned from pictures (textual inversion): FILE, or WORD=FILE
     #[arg(long, value_name = "FILE")]
