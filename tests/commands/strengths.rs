@@ -46,7 +46,9 @@ fn a_strip_over_strengths() {
     let rgb = |path: PathBuf| Picture::open(&path).unwrap().rgb;
     let strip = |strength: &str| rgb(at("strip").join(format!("strength {strength}_1.png")));
     assert_eq!(strip("0"), rgb(at("base").join("0_1.png")));
-    assert_eq!(strip("0.5"), rgb(at("half").join("0_1.png")));
+    // The sums are rounded in another order.
+    let half = rgb(at("half").join("0_1.png"));
+    assert!(strip("0.5").iter().zip(&half).all(|(a, b)| a.abs_diff(*b) <= 1));
     assert_eq!(strip("1"), rgb(at("whole").join("0_1.png")));
     assert!(strip("-1") != strip("1") && strip("-1") != strip("0"));
     let table = fs_err::read_to_string(at("strip").join("pictures.csv")).unwrap();
