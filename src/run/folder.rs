@@ -276,12 +276,18 @@ fn keep_entries(recipe: &mut Value, old: &Value, path: &str) {
         for (key, value) in old {
             new.entry(key).or_insert_with(|| value.clone());
         }
+    } else if let Some((above, key)) = pointer.rsplit_once('/')
+        && let Some(Value::Object(above)) = recipe.pointer_mut(above)
+    {
+        above.insert(key.to_owned(), Value::Object(old.clone()));
     }
 }
 
 /// The first key in which two recipes differ.
 fn difference(path: &str, old: &Value, new: &Value, growing: &[&str]) -> Option<String> {
-    if old == new {
+    // A table that may grow is not there while it has no entries.
+    let grown = growing.contains(&path) && (old.is_null() || new.is_null());
+    if old == new || grown {
         return None;
     }
     if let (Value::Object(a), Value::Object(b)) = (old, new) {
@@ -338,6 +344,14 @@ mod tests {
         assert_eq!(earlier(root.path()).unwrap().unwrap().recipe["method"], both);
         let error = open(root.path(), recipe(json!({"a": {"steps": 3}}))).unwrap_err().to_string();
         assert!(error.contains("`method.a.steps` is 1 there and 3 now"), "{error}");
+        // The first entry, and none: the table is not there then.
+        let bare = json!({"seed": 1});
+        drop(open(root.path(), bare.clone()).unwrap());
+        assert_eq!(earlier(root.path()).unwrap().unwrap().recipe["method"], both);
+        let other = tempfile::tempdir().unwrap();
+        drop(open(other.path(), bare).unwrap());
+        drop(open(other.path(), recipe(both.clone())).unwrap());
+        assert_eq!(earlier(other.path()).unwrap().unwrap().recipe["method"], both);
     }
 
     #[test]
