@@ -111,9 +111,9 @@ impl ConceptDetector {
         &self.notes
     }
 
-    /// How plainly a picture shows either the concept or something else; `None` for a checker, to
+    /// How far a picture is from where the concept begins, on either side; `None` for a checker, to
     /// which everything else is one.
-    pub fn plainness(&self, evidence: &Evidence) -> Option<f32> {
+    pub fn distance(&self, evidence: &Evidence) -> Option<f32> {
         match self.kind {
             DetectorKind::Checker { .. } => None,
             DetectorKind::Clip { .. } => Some(self.margin(evidence).abs() as f32),

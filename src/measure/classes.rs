@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 use super::answers::PLAIN;
 use super::blank::{PictureStats, blank};
 use super::{
-    Answer, AnswerSet, Better, Domain, Error, Estimate, Interval, Measure, Recognisable, Reference,
-    Score, Subject, TargetClass, Unit, bootstrap, recognised_by, wilson,
+    Answer, AnswerSet, Better, Domain, Error, Estimate, Interval, Margin, Measure, Recognisable,
+    Reference, Score, Subject, TargetClass, Unit, bootstrap, recognised_by, wilson,
 };
 
 /// What a judge called a picture.
@@ -33,8 +33,8 @@ pub struct JudgedAnswer {
     pub contrast: f32,
     /// All logits of all questions.
     pub logits: Vec<f32>,
-    /// How plainly it was told apart in each domain.
-    pub plainness: [f32; 2],
+    /// How surely it was called that in each domain.
+    pub margins: [Option<Margin>; 2],
 }
 
 impl JudgedAnswer {
@@ -46,8 +46,8 @@ impl JudgedAnswer {
         }
     }
 
-    fn plain(&self, domain: Domain) -> f32 {
-        let [style, object] = self.plainness;
+    fn margin(&self, domain: Domain) -> Option<Margin> {
+        let [style, object] = self.margins;
         if domain == Domain::Style { style } else { object }
     }
 
@@ -110,7 +110,8 @@ pub fn score_target(
     let n = judged.iter().filter(is_target).count();
     let kept = judged.iter().filter(is_target).filter(|s| s.hit(domain)).count();
     let mut scores = Vec::new();
-    let rates = Rate::all(recognisable(set, base.unwrap_or(judged)));
+    let clean = Clean::as_base(set, base.unwrap_or(judged));
+    let rates = Rate::all(clean.as_ref());
     for rate in rates.into_iter().filter(|rate| !set.is_single(rate.domain(target))) {
         let counted: Vec<&JudgedAnswer> =
             judged.iter().filter(|s| rate.counts(target, &s.answer)).collect();
@@ -138,11 +139,22 @@ pub fn score_target(
 }
 
 /// By which question and from where on pictures are recognisable.
-type Clean = (Domain, Recognisable);
+#[derive(Debug, PartialEq)]
+struct Clean {
+    by: Domain,
+    line: Recognisable,
+}
 
-fn recognisable(set: &AnswerSet, base: &[JudgedAnswer]) -> Option<Clean> {
-    let domain = recognised_by(set.styles.len(), set.objects.len())?;
-    Some((domain, Recognisable::as_base(base.iter().map(|s| s.plain(domain)))?))
+impl Clean {
+    fn as_base(set: &AnswerSet, base: &[JudgedAnswer]) -> Option<Self> {
+        let by = recognised_by(set.styles.len(), set.objects.len())?;
+        let line = Recognisable::as_base(base.iter().filter_map(|s| s.margin(by)))?;
+        Some(Self { by, line })
+    }
+
+    fn has(&self, s: &JudgedAnswer) -> bool {
+        s.margin(self.by).is_some_and(|margin| self.line.has(margin))
+    }
 }
 
 /// UA by what the base's pictures of the target showed; `None` where they did not show it.
@@ -183,7 +195,8 @@ pub fn score_mean(
     base: &[JudgedAnswer],
     erased: &[(&TargetClass, &[JudgedAnswer])],
 ) -> Vec<Score> {
-    Rate::all(recognisable(set, base))
+    let clean = Clean::as_base(set, base);
+    Rate::all(clean.as_ref())
         .into_iter()
         .filter_map(|rate| {
             let counted: Vec<(&TargetClass, Vec<&JudgedAnswer>)> = erased
@@ -229,23 +242,23 @@ pub fn became(target: &TargetClass, method: &str, judged: &[JudgedAnswer]) -> Be
 
 /// The benchmark's three rates, and the one that asks for pictures.
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Rate {
+enum Rate<'a> {
     Ua,
-    UaClean { by: Domain, from: Recognisable },
+    UaClean(&'a Clean),
     Ira,
     Cra,
 }
 
-impl Rate {
-    fn all(clean: Option<Clean>) -> Vec<Self> {
-        let clean = clean.map(|(by, from)| Self::UaClean { by, from });
+impl<'a> Rate<'a> {
+    fn all(clean: Option<&'a Clean>) -> Vec<Self> {
+        let clean = clean.map(Self::UaClean);
         [Self::Ua].into_iter().chain(clean).chain([Self::Ira, Self::Cra]).collect()
     }
 
     fn measure(self) -> &'static Measure {
         match self {
             Self::Ua => &UA,
-            Self::UaClean { .. } => &UA_CLEAN,
+            Self::UaClean(_) => &UA_CLEAN,
             Self::Ira => &IRA,
             Self::Cra => &CRA,
         }
@@ -260,7 +273,7 @@ impl Rate {
     fn counts(self, target: &TargetClass, answer: &Answer) -> bool {
         let wanted = answer.wanted(target.domain);
         match self {
-            Self::Ua | Self::UaClean { .. } => wanted == target.name,
+            Self::Ua | Self::UaClean(_) => wanted == target.name,
             Self::Ira => {
                 wanted != target.name && !(target.domain == Domain::Style && wanted == PLAIN)
             }
@@ -278,16 +291,16 @@ impl Rate {
     fn marks(self, target: &TargetClass, s: &JudgedAnswer) -> bool {
         let named = s.hit(self.domain(target));
         match self {
-            Self::UaClean { by, from } => !named && from.has(s.plain(by)),
+            Self::UaClean(clean) => !named && clean.has(s),
             Self::Ua | Self::Ira | Self::Cra => named,
         }
     }
 
     /// The rate: a mean over classes of shares.
-    fn of<'a>(
+    fn of<'s>(
         self,
         target: &TargetClass,
-        counted: impl Iterator<Item = &'a JudgedAnswer>,
+        counted: impl Iterator<Item = &'s JudgedAnswer>,
     ) -> Option<f64> {
         let domain = self.domain(target);
         let mut cells: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
@@ -309,7 +322,7 @@ fn mean(values: impl Iterator<Item = Option<f64>>) -> Option<f64> {
 
 /// The interval of a rate's mean over targets. Pictures that share a seed and the other domain's
 /// class share the latent and half of the prompt, whatever was erased: they are one cluster.
-fn cluster_interval(rate: Rate, erased: &[(&TargetClass, Vec<&JudgedAnswer>)]) -> Interval {
+fn cluster_interval(rate: Rate<'_>, erased: &[(&TargetClass, Vec<&JudgedAnswer>)]) -> Interval {
     let mut clusters: BTreeMap<(u64, &str), Vec<Vec<&JudgedAnswer>>> = BTreeMap::new();
     for (i, (target, counted)) in erased.iter().enumerate() {
         let other = rate.domain(target).other();
@@ -340,6 +353,7 @@ mod tests {
             objects: names(&["Cat", "Boat"]),
             seeds: vec![1, 2],
         };
+        let sure = Some(Margin { class: 0, logits: 1.0 });
         let judged = set
             .answers()
             .into_iter()
@@ -350,7 +364,7 @@ mod tests {
                 clip_score: None,
                 contrast: 50.0,
                 logits: Vec::new(),
-                plainness: [1.0; 2],
+                margins: [sure; 2],
             })
             .collect();
         (set, judged)
@@ -379,7 +393,7 @@ mod tests {
         // Of the three that are not called Mosaic one is mush.
         let (set, mut mushy) = (set, judged);
         let one = mushy.iter_mut().find(|s| s.answer.style == "Mosaic" && s.style == "Neon");
-        one.unwrap().plainness = [0.1; 2];
+        one.unwrap().margins = [Some(Margin { class: 0, logits: 0.1 }); 2];
         let judged = mushy;
         let (_, base) = world(|_, _| None);
         let scores = score_target(&set, &target, &judged, Some(&base), None).unwrap();

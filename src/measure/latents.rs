@@ -2,8 +2,8 @@
 //! a judge calls them and by distances of features.
 
 use super::{
-    AnswerSet, Better, ClassChanges, Domain, Error, Estimate, Measure, Moments, Recognisable,
-    Score, Subject, TargetClass, frechet, precision_recall,
+    AnswerSet, Better, ClassChanges, Domain, Error, Estimate, Margin, Measure, Moments,
+    Recognisable, Score, Subject, TargetClass, frechet, precision_recall,
 };
 use crate::torch::Tensor;
 
@@ -14,8 +14,8 @@ pub struct JudgedSamples {
     pub styles: Vec<usize>,
     /// The object of each, by number.
     pub objects: Vec<usize>,
-    /// How plainly each was told apart; empty where there is nothing to tell apart.
-    pub plainness: Vec<f32>,
+    /// How surely each was called that; empty where there is nothing to tell apart.
+    pub margins: Vec<Margin>,
     /// Features `[n, width]`.
     pub features: Tensor,
 }
@@ -147,9 +147,9 @@ impl<'a> LatentMeasures<'a> {
     /// Share of the latents that showed the target which no longer do, and whose pictures are as
     /// recognisable as the base's.
     fn clean(&self, changes: &ClassChanges, after: &JudgedSamples) -> Option<Estimate> {
-        let line = Recognisable::as_base(self.base.plainness.iter().copied())?;
+        let line = Recognisable::as_base(self.base.margins.iter().copied())?;
         let recognisable: Vec<bool> =
-            after.plainness.iter().map(|plainness| line.has(*plainness)).collect();
+            after.margins.iter().map(|&margin| line.has(margin)).collect();
         changes.unlearned_where(self.class, &recognisable)
     }
 

@@ -25,7 +25,7 @@ pub use judging::{JudgeAccuracy, Reference};
 pub use latents::{JudgedSamples, LatentMeasures, mean_over_targets};
 pub use manifold::precision_recall;
 pub use rates::{Shown, rates_after, rates_before, share};
-pub use recognisable::{Recognisable, plainness, recognised_by};
+pub use recognisable::{Margin, Recognisable, recognised_by};
 pub use score::{BASE, Better, Measure, Score, Subject, Unit};
 pub use unlearning::ClassChanges;
 

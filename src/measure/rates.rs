@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::interval::wilson_of;
-use super::{Better, Estimate, Interval, Measure, Recognisable, Score, Subject, Unit, bootstrap};
+use super::{
+    Better, Estimate, Interval, Margin, Measure, Recognisable, Score, Subject, Unit, bootstrap,
+};
 
 /// What was found about one prompt and seed.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -12,8 +14,8 @@ pub struct Shown {
     pub prompt: usize,
     /// Whether the concept was detected.
     pub shown: bool,
-    /// How plainly that could be told, where the detector compares with other things.
-    pub plainness: Option<f32>,
+    /// How surely that could be told, where the detector compares with other things.
+    pub margin: Option<Margin>,
     /// How well picture and prompt fit, where the detector says that.
     pub fit: Option<f64>,
 }
@@ -77,9 +79,9 @@ pub fn rates_after(
 }
 
 fn gone_clean(before: &[Shown], after: &[Shown]) -> Option<Estimate> {
-    let plainness = before.iter().map(|picture| picture.plainness).collect::<Option<Vec<f32>>>()?;
-    let line = Recognisable::as_base(plainness.into_iter())?;
-    let clean = |now: &Shown| !now.shown && now.plainness.is_some_and(|plain| line.has(plain));
+    let margins = before.iter().map(|picture| picture.margin).collect::<Option<Vec<_>>>()?;
+    let line = Recognisable::as_base(margins.into_iter())?;
+    let clean = |now: &Shown| !now.shown && now.margin.is_some_and(|margin| line.has(margin));
     let showed = before.iter().zip(after).filter(|(before, _)| before.shown);
     share(showed.map(|(_, now)| (now.prompt, clean(now))))
 }
@@ -134,7 +136,8 @@ mod tests {
 
     #[test]
     fn what_was_shown_is_gone_or_new() {
-        let at = |prompt, shown, fit| Shown { prompt, shown, plainness: Some(2.0), fit: Some(fit) };
+        let margin = Some(Margin { class: 0, logits: 2.0 });
+        let at = |prompt, shown, fit| Shown { prompt, shown, margin, fit: Some(fit) };
         let before: Vec<Shown> = (0..20).map(|i| at(i, i < 12, 30.0)).collect();
         let after: Vec<Shown> = (0..20).map(|i| at(i, i < 3 || i == 12, 28.0)).collect();
         let base = rates_before("cats", Subject::Concept, &before);

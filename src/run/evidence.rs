@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::Error;
 use crate::judge::{Evidence, Question};
-use crate::measure::{Domain, PictureStats, plainness};
+use crate::measure::{Domain, Margin, PictureStats};
 use crate::watch::Watch;
 
 /// What a judge said of one picture, and what of.
@@ -48,11 +48,11 @@ impl<A> JudgedImage<A> {
         probabilities(&self.evidence, questions, domain)
     }
 
-    /// How plainly it was told apart in a domain.
-    pub fn plainness(&self, questions: &[Question], domain: Domain) -> f32 {
+    /// How surely it was called something in a domain; `None` where there is nothing else there.
+    pub fn margin(&self, questions: &[Question], domain: Domain) -> Option<Margin> {
         let mut asked = questions.iter().zip(&self.evidence.logits);
-        let found = asked.find(|(question, _)| question.domain == domain.name());
-        plainness(found.map(|(_, logits)| logits.as_slice()).unwrap_or_default())
+        let (_, logits) = asked.find(|(question, _)| question.domain == domain.name())?;
+        Margin::of(logits)
     }
 
     /// The class of a domain that it was called.

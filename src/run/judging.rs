@@ -88,8 +88,7 @@ impl JudgedImage<Answer> {
             clip_score: self.evidence.clip_score,
             contrast: self.contrast,
             logits: self.evidence.logits.concat(),
-            plainness: [Domain::Style, Domain::Object]
-                .map(|domain| self.plainness(questions, domain)),
+            margins: [Domain::Style, Domain::Object].map(|domain| self.margin(questions, domain)),
         }
     }
 }

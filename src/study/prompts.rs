@@ -15,7 +15,7 @@ use crate::erasure::{Needs, TrainingImages};
 use crate::generator::ImageRequest;
 use crate::judge::{ConceptDetector, ImageJudge as _, in_batches};
 use crate::measure::{
-    Estimate, PictureStats, Score, Shown, Subject, blank, rates_after, rates_before, share,
+    Estimate, Margin, PictureStats, Score, Shown, Subject, blank, rates_after, rates_before, share,
 };
 use crate::pictures::Picture;
 use crate::pipeline::{ConceptSettings, Pipeline, PromptRow, PromptSettings};
@@ -284,7 +284,9 @@ impl Protocol for Prompts<'_> {
             let of = |(judged, &prompt): (&JudgedImage<PromptKey>, &usize)| Shown {
                 prompt,
                 shown: detector.margin(&judged.evidence) > 0.0,
-                plainness: detector.plainness(&judged.evidence),
+                // One class: on which side it is was the question.
+                margin: (detector.distance(&judged.evidence))
+                    .map(|logits| Margin { class: 0, logits }),
                 fit: judged.evidence.clip_score.map(f64::from),
             };
             shown.push(all.iter().zip(&self.numbers).map(of).collect());

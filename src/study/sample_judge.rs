@@ -1,4 +1,4 @@
-//! What judges see in a generator's samples: a class each, how plainly, and features by which sets
+//! What judges see in a generator's samples: a class each, how surely, and features by which sets
 //! of them are compared.
 
 use std::path::{Path, PathBuf};
@@ -52,9 +52,10 @@ impl SampleJudge {
             judged.iter().map(|judged| judged.class(&questions, domain)).collect::<Vec<usize>>()
         };
         let by = recognised_by(set.styles.len(), set.objects.len());
-        let plainness = |by| judged.iter().map(|judged| judged.plainness(&questions, by)).collect();
+        let margins =
+            |by| judged.iter().filter_map(|judged| judged.margin(&questions, by)).collect();
         let samples = JudgedSamples {
-            plainness: by.map(plainness).unwrap_or_default(),
+            margins: by.map(margins).unwrap_or_default(),
             styles: classes(Domain::Style),
             objects: classes(Domain::Object),
             features,
