@@ -4,7 +4,7 @@
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-use super::{Arm, Attack, Error, Exposure, Look, Sighting};
+use super::{Arm, Attack, AttackCost, ConceptCounter, Error, Evaluation, Exposure};
 use crate::generator::{ImageRequest, Model, ModelKind};
 use crate::settings::{Configurable, over};
 use crate::training::{
@@ -66,16 +66,20 @@ impl Configurable for GanRelearning {
 }
 
 impl Attack for GanRelearning {
-    fn model(&self) -> Option<ModelKind> {
-        Some(ModelKind::Gan)
+    fn model(&self) -> ModelKind {
+        ModelKind::Gan
     }
 
     fn pictures(&self) -> usize {
         self.pictures
     }
 
-    fn steps(&self, _: ModelKind) -> u64 {
+    fn steps(&self) -> u64 {
         self.steps
+    }
+
+    fn cost(&self) -> AttackCost {
+        AttackCost { steps: self.steps, evaluations: 1 + self.steps / self.every }
     }
 
     fn suits(&self, model: &Model<'_>) -> Result<(), String> {
@@ -87,7 +91,7 @@ impl Attack for GanRelearning {
         &self,
         model: Model<'_>,
         exposure: &Exposure,
-        look: &Look<'_>,
+        count: &ConceptCounter<'_>,
         seed: u64,
         watch: &mut dyn Watch,
     ) -> Result<Vec<Arm>, Error> {
@@ -96,12 +100,12 @@ impl Attack for GanRelearning {
         };
         let mut curve = Curve {
             model: &model,
-            look,
-            requests: &exposure.looks,
+            count,
+            requests: &exposure.requests,
             every: self.every,
             points: Vec::new(),
         };
-        curve.look(0)?;
+        curve.evaluate_at(0)?;
         let Model::Gan(gan) = &model else { return Ok(Vec::new()) };
         let real_images = FixedImages::new(pictures, gan.compute().device);
         let config = TrainConfig::constant(self.steps, self.lr, seed);
@@ -112,7 +116,7 @@ impl Attack for GanRelearning {
             ..GanTraining::between("relearning", generator, discriminator, &real_images, &self.gan)
         };
         train_gan_and_restore(training, &config, gan.compute(), None, watch)?;
-        Ok(vec![Arm { name: "concept".to_owned(), curve: curve.points }])
+        Ok(vec![Arm { name: Arm::CONCEPT.to_owned(), curve: curve.points }])
     }
 }
 
@@ -122,19 +126,19 @@ const HALF: f64 = 0.5;
 /// Looks now and then how much is back.
 struct Curve<'a, 'm> {
     model: &'a Model<'m>,
-    look: &'a Look<'a>,
+    count: &'a ConceptCounter<'a>,
     requests: &'a [ImageRequest],
     every: u64,
-    points: Vec<Sighting>,
+    points: Vec<Evaluation>,
 }
 
 impl Curve<'_, '_> {
-    fn look(&mut self, step: u64) -> Result<Sighting, training::Error> {
+    fn evaluate_at(&mut self, step: u64) -> Result<Evaluation, training::Error> {
         let (hits, n) =
-            (self.look)(self.model, self.requests).map_err(training::Error::EarlyStopping)?;
-        let sighting = Sighting { step, hits, n };
-        self.points.push(sighting);
-        Ok(sighting)
+            (self.count)(self.model, self.requests).map_err(training::Error::EarlyStopping)?;
+        let evaluation = Evaluation { step, hits, n };
+        self.points.push(evaluation);
+        Ok(evaluation)
     }
 }
 
@@ -144,7 +148,7 @@ impl EarlyStopping for Curve<'_, '_> {
     }
 
     fn evaluate(&mut self, step: u64) -> Result<Option<f64>, training::Error> {
-        Ok(Some(self.look(step)?.share()))
+        Ok(Some(self.evaluate_at(step)?.share()))
     }
 
     fn target(&self) -> f64 {

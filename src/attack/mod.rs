@@ -4,7 +4,9 @@ mod contract;
 mod gan_relearning;
 mod relearning;
 
-pub use contract::{Arm, Attack, Exposure, LOOKS, Look, Sighting};
+pub use contract::{
+    Arm, Attack, AttackCost, ConceptCounter, Evaluation, Exposure, MAX_EVALUATION_IMAGES,
+};
 pub use gan_relearning::GanRelearning;
 pub use relearning::{Adapted, Relearning};
 

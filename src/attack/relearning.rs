@@ -10,7 +10,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Arm, Attack, Error, Exposure, Look, Sighting};
+use super::{Arm, Attack, AttackCost, ConceptCounter, Error, Evaluation, Exposure};
 use crate::generator::{Component, Conditioning, Denoiser, LatentDistribution, Model, ModelKind};
 use crate::pictures::Picture;
 use crate::settings::Configurable;
@@ -72,9 +72,9 @@ impl Configurable for Relearning {
 
     fn check(&self) -> Result<(), String> {
         let rising = self.checkpoints.windows(2).all(|pair| pair[0] < pair[1]);
-        if !rising || self.checkpoints.last().is_none_or(|last| *last < 1) {
+        if !rising || self.checkpoints.first() != Some(&0) || self.checkpoints.len() < 2 {
             return Err(format!(
-                "relearning's checkpoints are {:?}; they are steps that rise, 0 to the last",
+                "relearning's checkpoints are {:?}; they are steps that rise from 0 to the last",
                 self.checkpoints
             ));
         }
@@ -90,23 +90,28 @@ impl Configurable for Relearning {
 }
 
 impl Attack for Relearning {
-    fn model(&self) -> Option<ModelKind> {
-        Some(ModelKind::Diffusion)
+    fn model(&self) -> ModelKind {
+        ModelKind::Diffusion
     }
 
     fn pictures(&self) -> usize {
         self.pictures
     }
 
-    fn steps(&self, _: ModelKind) -> u64 {
+    fn steps(&self) -> u64 {
         self.checkpoints.last().copied().unwrap_or_default()
+    }
+
+    fn cost(&self) -> AttackCost {
+        let evaluations = ARMS * self.checkpoints.len() as u64;
+        AttackCost { steps: ARMS * self.steps(), evaluations }
     }
 
     fn attack(
         &self,
         model: Model<'_>,
         exposure: &Exposure,
-        look: &Look<'_>,
+        count: &ConceptCounter<'_>,
         seed: u64,
         watch: &mut dyn Watch,
     ) -> Result<Vec<Arm>, Error> {
@@ -114,22 +119,25 @@ impl Attack for Relearning {
             return Err(Error::Task("relearning attacks a diffusion model".to_owned()));
         };
         let arms = [
-            ("concept", &exposure.concept, &exposure.looks),
-            ("unrelated", &exposure.unrelated, &exposure.looks),
-            (Arm::CONTROL, &exposure.control, &exposure.control_looks),
+            (Arm::CONCEPT, &exposure.concept, &exposure.requests),
+            (Arm::UNRELATED, &exposure.unrelated, &exposure.requests),
+            (Arm::CONTROL, &exposure.control, &exposure.control_requests),
         ];
         let given = arms.into_iter().filter(|(_, pictures, _)| !pictures.is_empty());
         given
             .map(|(name, pictures, requests)| {
-                let look = || look(&model, requests);
-                let curve = self.curve(&**denoiser, name, pictures, &look, seed, watch)?;
+                let count = || count(&model, requests);
+                let curve = self.curve(&**denoiser, name, pictures, &count, seed, watch)?;
                 Ok(Arm { name: name.to_owned(), curve })
             })
             .collect()
     }
 }
 
-type LookNow<'a> = dyn Fn() -> Result<(usize, usize), String> + 'a;
+/// Concept, unrelated and control.
+const ARMS: u64 = 3;
+
+type CountNow<'a> = dyn Fn() -> Result<(usize, usize), String> + 'a;
 
 impl Relearning {
     /// Trains on the pictures, looks at the checkpoints and gives the weights back.
@@ -138,10 +146,10 @@ impl Relearning {
         model: &dyn Denoiser,
         name: &'static str,
         pictures: &[(Picture, String)],
-        look: &LookNow<'_>,
+        count: &CountNow<'_>,
         seed: u64,
         watch: &mut dyn Watch,
-    ) -> Result<Vec<Sighting>, Error> {
+    ) -> Result<Vec<Evaluation>, Error> {
         let weights = self.trained(model);
         let lent = LentWeights::restoring(weights.iter().map(|(_, weight)| weight));
         let originals = lent.originals();
@@ -158,12 +166,12 @@ impl Relearning {
             weights: &weights,
             batch: self.batch,
             checkpoints: &self.checkpoints,
-            look,
+            count,
             curve: Vec::new(),
         };
-        let config = TrainConfig::constant(self.steps(ModelKind::Diffusion), self.lr, seed);
+        let config = TrainConfig::constant(self.steps(), self.lr, seed);
         train(&mut objective, &config, model.compute(), None, watch)?;
-        objective.look(config.steps)?;
+        objective.evaluate_at(config.steps)?;
         Ok(objective.curve)
     }
 
@@ -190,20 +198,20 @@ struct Denoising<'a> {
     weights: &'a [(String, Tensor)],
     batch: i64,
     checkpoints: &'a [u64],
-    look: &'a LookNow<'a>,
-    curve: Vec<Sighting>,
+    count: &'a CountNow<'a>,
+    curve: Vec<Evaluation>,
 }
 
 impl Denoising<'_> {
     /// Looks at what the model draws after `step` steps, where that is a checkpoint.
-    fn look(&mut self, step: u64) -> Result<(), training::Error> {
+    fn evaluate_at(&mut self, step: u64) -> Result<(), training::Error> {
         let seen = self.curve.last().is_some_and(|last| last.step == step);
         if let Some(adapter) = &self.adapter {
             adapter.merge(1.0);
         }
         if self.checkpoints.contains(&step) && !seen {
-            let (hits, n) = (self.look)().map_err(training::Error::EarlyStopping)?;
-            self.curve.push(Sighting { step, hits, n });
+            let (hits, n) = (self.count)().map_err(training::Error::EarlyStopping)?;
+            self.curve.push(Evaluation { step, hits, n });
         }
         Ok(())
     }
@@ -222,7 +230,7 @@ impl Objective for Denoising<'_> {
     }
 
     fn loss(&mut self, step: u64, rng: &mut Rng, _: MicroBatch) -> Result<Tensor, training::Error> {
-        self.look(step)?;
+        self.evaluate_at(step)?;
         let schedule = self.model.schedule();
         let rows = rng
             .below(self.texts.count(), &[self.batch])

@@ -39,17 +39,17 @@ pub(super) fn halftone(drawing: &Drawing) -> CanvasLayer {
 }
 
 /// Dabs of pure colour beside each other, no line anywhere; the object's dabs are denser.
-pub(super) fn pointillism(drawing: &Drawing, dice: &mut SplitMix64) -> CanvasLayer {
+pub(super) fn pointillism(drawing: &Drawing, rng: &mut SplitMix64) -> CanvasLayer {
     let plan = TopRoles::of(drawing);
     let mut sheet = CanvasLayer::filled(Colour::new(0.97, 0.95, 0.9));
     for (pitch, object) in [(3.4_f32, false), (2.5, true)] {
         let n = (SIDE as f32 / pitch) as i32;
         for row in 0..=n {
             for column in 0..=n {
-                let x = column as f32 * pitch + dice.between(-0.7, 0.7);
-                let y = row as f32 * pitch + dice.between(-0.7, 0.7);
+                let x = column as f32 * pitch + rng.between(-0.7, 0.7);
+                let y = row as f32 * pitch + rng.between(-0.7, 0.7);
                 let (twist, light, radius) =
-                    (dice.between(-0.1, 0.1), dice.between(-0.13, 0.13), dice.between(1.1, 1.45));
+                    (rng.between(-0.1, 0.1), rng.between(-0.13, 0.13), rng.between(1.1, 1.45));
                 let role = plan.at(x.max(0.0) as usize, y.max(0.0) as usize);
                 let colour = match role {
                     Some(role) if object => drawing.colour(role),

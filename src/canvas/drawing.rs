@@ -94,28 +94,28 @@ pub struct Drawing {
 pub const TRAITS: usize = 24;
 
 impl Drawing {
-    /// Picture `index` of `object` in the world of this seed.
-    pub fn new(world: u64, object: Object, index: u32, pose: Pose) -> Self {
-        let seed = [world, object as u64, u64::from(index)];
-        let mut dice = SplitMix64::new(&seed);
+    /// Picture `index` of `object` on the canvas of this seed.
+    pub fn new(canvas_seed: u64, object: Object, index: u32, pose: Pose) -> Self {
+        let seed = [canvas_seed, object as u64, u64::from(index)];
+        let mut rng = SplitMix64::new(&seed);
 
         // The colour plan: a main hue, a second one beside or opposite it, a pale ground of a
         // third.
-        let hue = dice.unit();
+        let hue = rng.unit();
         let second =
-            hue + if dice.unit() < 0.5 { dice.between(0.08, 0.17) } else { dice.between(0.4, 0.6) };
-        let main = Colour::hsv(hue, dice.between(0.65, 0.95), dice.between(0.6, 0.9));
-        let second = Colour::hsv(second, dice.between(0.55, 0.9), dice.between(0.55, 0.95));
-        let accent = Colour::hsv(hue + dice.between(0.25, 0.35), 0.8, 0.95);
-        let ground = Colour::hsv(dice.unit(), dice.between(0.08, 0.25), dice.between(0.88, 0.98));
+            hue + if rng.unit() < 0.5 { rng.between(0.08, 0.17) } else { rng.between(0.4, 0.6) };
+        let main = Colour::hsv(hue, rng.between(0.65, 0.95), rng.between(0.6, 0.9));
+        let second = Colour::hsv(second, rng.between(0.55, 0.9), rng.between(0.55, 0.95));
+        let accent = Colour::hsv(hue + rng.between(0.25, 0.35), 0.8, 0.95);
+        let ground = Colour::hsv(rng.unit(), rng.between(0.08, 0.25), rng.between(0.88, 0.98));
 
         // The object's place, turn and size; its own space is [-1, 1]² with y downwards.
-        let size = SIDE as f32 * dice.between(0.34, 0.42);
+        let size = SIDE as f32 * rng.between(0.34, 0.42);
         let room = SIDE as f32 / 2.0 - size - 1.0;
-        let x = SIDE as f32 / 2.0 + dice.between(-room, room);
-        let y = SIDE as f32 / 2.0 + dice.between(-room, room);
-        let turn = dice.between(-9.0, 9.0);
-        let mirror = dice.sign();
+        let x = SIDE as f32 / 2.0 + rng.between(-room, room);
+        let y = SIDE as f32 / 2.0 + rng.between(-room, room);
+        let turn = rng.between(-9.0, 9.0);
+        let mirror = rng.sign();
         let (size, x, y, turn, mirror) = match pose {
             Pose::Free => (size, x, y, turn, mirror),
             Pose::Aligned => (SIDE as f32 * 0.4, SIDE as f32 / 2.0, SIDE as f32 / 2.0, 0.0, 1.0),
@@ -132,7 +132,7 @@ impl Drawing {
             .post_translate(x, y);
 
         let mut sketch = Sketch { parts: Vec::new() };
-        object.sketch(&mut sketch, &mut dice);
+        object.sketch(&mut sketch, &mut rng);
         let parts = sketch
             .parts
             .into_iter()
@@ -147,8 +147,8 @@ impl Drawing {
         /// Which of them says whether the object is mirrored: a coin, of which the die's fraction
         /// says nothing.
         const MIRROR: usize = 15;
-        let mut dice = SplitMix64::new(&self.seed);
-        let mut traits = [0.0; TRAITS].map(|_: f32| dice.unit());
+        let mut rng = SplitMix64::new(&self.seed);
+        let mut traits = [0.0; TRAITS].map(|_: f32| rng.unit());
         traits[MIRROR] = f32::midpoint(traits[MIRROR], f32::from(u8::from(self.mirror > 0.0)));
         traits
     }
@@ -176,7 +176,7 @@ impl Drawing {
     }
 
     /// Random numbers for a style; each style has its own, so that adding one changes no other.
-    pub(super) fn dice(&self, style: &str) -> SplitMix64 {
+    pub(super) fn rng(&self, style: &str) -> SplitMix64 {
         let name = style
             .bytes()
             .fold(0_u64, |hash, byte| hash.wrapping_mul(0x100_0000_01B3) ^ u64::from(byte));

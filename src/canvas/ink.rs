@@ -6,23 +6,23 @@ use super::layer::{CanvasLayer, Hatch, inside};
 use super::sketch::PaintRole;
 use super::splitmix::SplitMix64;
 
-pub(super) fn pencil_drawing(drawing: &Drawing, dice: &mut SplitMix64) -> CanvasLayer {
+pub(super) fn pencil_drawing(drawing: &Drawing, rng: &mut SplitMix64) -> CanvasLayer {
     let paper = Colour::new(0.97, 0.96, 0.94);
     let graphite = Colour::grey(0.22);
     let mut sheet = CanvasLayer::filled(paper);
     let ground = Hatch { angle: 20.0, pitch: 6.0, width: 0.6, colour: graphite, alpha: 0.18 };
-    sheet.hatch(&ground, None, || dice.between(-1.0, 1.0));
+    sheet.hatch(&ground, None, || rng.between(-1.0, 1.0));
     for part in &drawing.parts {
         let tone = Drawing::tone(part.role);
         let mask = inside(&part.path);
         sheet.fill(&part.path, paper.mix(graphite, tone * 0.25), 1.0, None);
         let hatch = Hatch { angle: -45.0, pitch: 2.6, width: 0.9, colour: graphite, alpha: tone };
         if tone > 0.2 {
-            sheet.hatch(&hatch, Some(&mask), || dice.between(-0.5, 0.5));
+            sheet.hatch(&hatch, Some(&mask), || rng.between(-0.5, 0.5));
         }
         if tone > 0.6 {
             sheet.hatch(&Hatch { angle: 40.0, alpha: tone * 0.7, ..hatch }, Some(&mask), || {
-                dice.between(-0.5, 0.5)
+                rng.between(-0.5, 0.5)
             });
         }
         sheet.stroke(&part.path, graphite, 1.1, 0.95, None);
@@ -57,13 +57,13 @@ pub(super) fn blueprint(drawing: &Drawing) -> CanvasLayer {
     sheet
 }
 
-pub(super) fn woodcut(drawing: &Drawing, dice: &mut SplitMix64) -> CanvasLayer {
+pub(super) fn woodcut(drawing: &Drawing, rng: &mut SplitMix64) -> CanvasLayer {
     let paper = Colour::new(0.93, 0.86, 0.7);
     let black = Colour::new(0.1, 0.07, 0.06);
     let mut sheet = CanvasLayer::filled(paper);
     let sky =
-        Hatch { angle: dice.between(-4.0, 4.0), pitch: 4.0, width: 1.5, colour: black, alpha: 1.0 };
-    sheet.hatch(&sky, None, || dice.between(-0.6, 0.6));
+        Hatch { angle: rng.between(-4.0, 4.0), pitch: 4.0, width: 1.5, colour: black, alpha: 1.0 };
+    sheet.hatch(&sky, None, || rng.between(-0.6, 0.6));
     // A cut-away rim sets the object off from the lines of the sky.
     for part in &drawing.parts {
         sheet.stroke(&part.path, paper, 5.5, 1.0, None);
@@ -80,18 +80,18 @@ pub(super) fn woodcut(drawing: &Drawing, dice: &mut SplitMix64) -> CanvasLayer {
         if let Some((angle, pitch)) = lines {
             let colour = if fill == black { paper } else { black };
             let cut = Hatch { angle, pitch, width: 1.2, colour, alpha: 1.0 };
-            sheet.hatch(&cut, Some(&mask), || dice.between(-0.4, 0.4));
+            sheet.hatch(&cut, Some(&mask), || rng.between(-0.4, 0.4));
         }
         sheet.stroke(&part.path, black, 1.7, 1.0, None);
     }
     sheet
 }
 
-pub(super) fn chalkboard(drawing: &Drawing, dice: &mut SplitMix64) -> CanvasLayer {
+pub(super) fn chalkboard(drawing: &Drawing, rng: &mut SplitMix64) -> CanvasLayer {
     let board = Colour::new(0.12, 0.2, 0.17);
     let mut sheet = CanvasLayer::filled(board);
     let smear = Hatch { angle: 12.0, pitch: 9.0, width: 5.0, colour: Colour::WHITE, alpha: 0.035 };
-    sheet.hatch(&smear, None, || dice.between(-3.0, 3.0));
+    sheet.hatch(&smear, None, || rng.between(-3.0, 3.0));
     let mut chalk = CanvasLayer::clear();
     for part in &drawing.parts {
         let stick = match part.role {
@@ -101,10 +101,10 @@ pub(super) fn chalkboard(drawing: &Drawing, dice: &mut SplitMix64) -> CanvasLaye
         let mask = inside(&part.path);
         chalk.fill(&part.path, board, 1.0, None);
         let scribble = Hatch { angle: 60.0, pitch: 3.0, width: 1.6, colour: stick, alpha: 0.5 };
-        chalk.hatch(&scribble, Some(&mask), || dice.between(-0.8, 0.8));
+        chalk.hatch(&scribble, Some(&mask), || rng.between(-0.8, 0.8));
         chalk.stroke(&part.path, stick, 1.9, 1.0, None);
     }
-    let mut grain = || if dice.unit() < 0.25 { dice.between(0.25, 0.6) } else { 1.0 };
+    let mut grain = || if rng.unit() < 0.25 { rng.between(0.25, 0.6) } else { 1.0 };
     chalk.erode(|_, _| grain());
     sheet.over(&chalk, 1.0);
     sheet

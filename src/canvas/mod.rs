@@ -1,9 +1,9 @@
-//! A procedural world of styles × objects, drawn at 64×64, that copies `UnlearnCanvas` in the
+//! A procedural canvas of styles × objects, drawn at 64×64, that copies `UnlearnCanvas` in the
 //! points that matter: fully crossed, and paired: picture `i` of every style shows the same drawing
 //! `i`.
 //!
 //! The same bytes on each machine: `tiny-skia` draws, `libm` does the trigonometry, and every
-//! choice comes from a generator that is seeded with (world seed, object, index). This room knows
+//! choice comes from a generator that is seeded with (canvas seed, object, index). This room knows
 //! nothing of tensors.
 
 mod dots;
@@ -29,14 +29,14 @@ pub const SIDE: usize = 64;
 /// An RGB picture: `SIDE × SIDE × 3` bytes, row by row.
 pub type Rgb = Vec<u8>;
 
-/// Draws picture `index` of a cell of the world.
-pub fn draw(world: u64, style: Style, object: Object, index: u32) -> Rgb {
-    draw_posed(world, style, object, index, Pose::Free)
+/// Draws picture `index` of a cell.
+pub fn draw(canvas_seed: u64, style: Style, object: Object, index: u32) -> Rgb {
+    draw_posed(canvas_seed, style, object, index, Pose::Free)
 }
 
 /// The same picture with its object in another place.
-pub fn draw_posed(world: u64, style: Style, object: Object, index: u32, pose: Pose) -> Rgb {
-    style.draw(&Drawing::new(world, object, index, pose))
+pub fn draw_posed(canvas_seed: u64, style: Style, object: Object, index: u32, pose: Pose) -> Rgb {
+    style.draw(&Drawing::new(canvas_seed, object, index, pose))
 }
 
 #[cfg(test)]

@@ -36,12 +36,12 @@ pub(super) fn seed_images(drawing: &Drawing) -> CanvasLayer {
 }
 
 /// Thin washes that bleed, pool at their edges and let the paper through.
-pub(super) fn watercolor(drawing: &Drawing, dice: &mut SplitMix64) -> CanvasLayer {
+pub(super) fn watercolor(drawing: &Drawing, rng: &mut SplitMix64) -> CanvasLayer {
     let paper = Colour::new(0.985, 0.98, 0.96);
     let mut sheet = CanvasLayer::filled(paper);
     let mut wet = CanvasLayer::clear();
     for _ in 0..7 {
-        let (x, y, r) = (dice.between(0.0, 64.0), dice.between(0.0, 64.0), dice.between(8.0, 18.0));
+        let (x, y, r) = (rng.between(0.0, 64.0), rng.between(0.0, 64.0), rng.between(8.0, 18.0));
         wet.dot(x, y, r, drawing.ground.vivid().mix(paper, 0.6), None);
     }
     wet.blur(5);
@@ -57,7 +57,7 @@ pub(super) fn watercolor(drawing: &Drawing, dice: &mut SplitMix64) -> CanvasLaye
     bleed.blur(3);
     sheet.over(&bleed, 0.55);
     // The pigment settles unevenly: a coarse field of 8×8 values, blended.
-    let field: Vec<f32> = (0..81).map(|_| dice.between(0.6, 1.0)).collect();
+    let field: Vec<f32> = (0..81).map(|_| rng.between(0.6, 1.0)).collect();
     wash.erode(|x, y| {
         let (i, j, u, v) = (x / 8, y / 8, (x % 8) as f32 / 8.0, (y % 8) as f32 / 8.0);
         let at = |i: usize, j: usize| field[j * 9 + i];
@@ -71,7 +71,7 @@ pub(super) fn watercolor(drawing: &Drawing, dice: &mut SplitMix64) -> CanvasLaye
 }
 
 /// Waxy strokes in one direction, with the paper's grain showing.
-pub(super) fn crayon(drawing: &Drawing, dice: &mut SplitMix64) -> CanvasLayer {
+pub(super) fn crayon(drawing: &Drawing, rng: &mut SplitMix64) -> CanvasLayer {
     let mut sheet = CanvasLayer::filled(Colour::new(0.98, 0.98, 0.97));
     let mut wax = CanvasLayer::clear();
     let wide = Hatch {
@@ -81,16 +81,16 @@ pub(super) fn crayon(drawing: &Drawing, dice: &mut SplitMix64) -> CanvasLayer {
         colour: drawing.ground.vivid().mix(Colour::WHITE, 0.35),
         alpha: 0.8,
     };
-    wax.hatch(&wide, None, || dice.between(-1.6, 1.6));
+    wax.hatch(&wide, None, || rng.between(-1.6, 1.6));
     for part in &drawing.parts {
         let stick = drawing.colour(part.role);
         let mask = inside(&part.path);
         wax.fill(&part.path, stick.mix(Colour::WHITE, 0.45), 1.0, None);
         let strokes = Hatch { angle: 35.0, pitch: 2.7, width: 1.7, colour: stick, alpha: 0.95 };
-        wax.hatch(&strokes, Some(&mask), || dice.between(-0.9, 0.9));
+        wax.hatch(&strokes, Some(&mask), || rng.between(-0.9, 0.9));
         wax.stroke(&part.path, stick.scale(0.75), 1.7, 1.0, None);
     }
-    let mut grain = || if dice.unit() < 0.3 { dice.between(0.1, 0.6) } else { 1.0 };
+    let mut grain = || if rng.unit() < 0.3 { rng.between(0.1, 0.6) } else { 1.0 };
     wax.erode(|_, _| grain());
     sheet.over(&wax, 1.0);
     sheet

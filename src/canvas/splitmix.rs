@@ -6,12 +6,12 @@ pub(super) struct SplitMix64(u64);
 
 impl SplitMix64 {
     pub(super) fn new(parts: &[u64]) -> Self {
-        let mut dice = Self(0x5EED);
+        let mut rng = Self(0x5EED);
         for &part in parts {
-            dice.0 ^= part;
-            dice.0 = dice.next();
+            rng.0 ^= part;
+            rng.0 = rng.next();
         }
-        dice
+        rng
     }
 
     fn next(&mut self) -> u64 {

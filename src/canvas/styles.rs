@@ -14,22 +14,22 @@ named! {
 impl Style {
     /// Draws a drawing this way.
     pub fn draw(self, drawing: &Drawing) -> Rgb {
-        let mut dice = drawing.dice(self.name());
-        let dice = &mut dice;
+        let mut rng = drawing.rng(self.name());
+        let rng = &mut rng;
         let layer = match self {
             Self::Blueprint => ink::blueprint(drawing),
-            Self::Chalkboard => ink::chalkboard(drawing, dice),
-            Self::Crayon => paint::crayon(drawing, dice),
+            Self::Chalkboard => ink::chalkboard(drawing, rng),
+            Self::Crayon => paint::crayon(drawing, rng),
             Self::Halftone => dots::halftone(drawing),
-            Self::Mosaic => tiles::mosaic(drawing, dice),
+            Self::Mosaic => tiles::mosaic(drawing, rng),
             Self::Neon_Lines => ink::neon_lines(drawing),
-            Self::Pencil_Drawing => ink::pencil_drawing(drawing, dice),
+            Self::Pencil_Drawing => ink::pencil_drawing(drawing, rng),
             Self::Pixel_Art => tiles::pixel_art(drawing),
-            Self::Pointillism => dots::pointillism(drawing, dice),
+            Self::Pointillism => dots::pointillism(drawing, rng),
             Self::Seed_Images => paint::seed_images(drawing),
-            Self::Stained_Glass => tiles::stained_glass(drawing, dice),
-            Self::Watercolor => paint::watercolor(drawing, dice),
-            Self::Woodcut => ink::woodcut(drawing, dice),
+            Self::Stained_Glass => tiles::stained_glass(drawing, rng),
+            Self::Watercolor => paint::watercolor(drawing, rng),
+            Self::Woodcut => ink::woodcut(drawing, rng),
         };
         layer.into_rgb()
     }

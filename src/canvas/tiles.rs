@@ -11,7 +11,7 @@ use super::splitmix::SplitMix64;
 const TILE: usize = 4;
 
 /// Uneven stones in dark mortar.
-pub(super) fn mosaic(drawing: &Drawing, dice: &mut SplitMix64) -> CanvasLayer {
+pub(super) fn mosaic(drawing: &Drawing, rng: &mut SplitMix64) -> CanvasLayer {
     let plan = TopRoles::of(drawing);
     let mut sheet = CanvasLayer::filled(Colour::new(0.3, 0.28, 0.26));
     for top in (0..SIDE).step_by(TILE) {
@@ -20,8 +20,8 @@ pub(super) fn mosaic(drawing: &Drawing, dice: &mut SplitMix64) -> CanvasLayer {
                 PaintRole::Dark => Colour::new(0.3, 0.22, 0.3),
                 role => drawing.colour(role),
             });
-            let stone = stone.shift(dice.between(-0.09, 0.09));
-            let (dx, dy) = (dice.between(0.0, 0.5), dice.between(0.0, 0.5));
+            let stone = stone.shift(rng.between(-0.09, 0.09));
+            let (dx, dy) = (rng.between(0.0, 0.5), rng.between(0.0, 0.5));
             sheet.rectangle(left as f32 + dx, top as f32 + dy, 3.1, 3.1, stone);
         }
     }
@@ -59,13 +59,13 @@ pub(super) fn pixel_art(drawing: &Drawing) -> CanvasLayer {
 }
 
 /// Glowing panes between black leads; the ground is cut by rays.
-pub(super) fn stained_glass(drawing: &Drawing, dice: &mut SplitMix64) -> CanvasLayer {
+pub(super) fn stained_glass(drawing: &Drawing, rng: &mut SplitMix64) -> CanvasLayer {
     let lead = Colour::new(0.05, 0.05, 0.06);
     let centre = SIDE as f32 / 2.0;
     let mut sheet = CanvasLayer::clear();
     let rays = 9;
-    let start = dice.between(0.0, 360.0);
-    let tint = dice.between(0.5, 0.65);
+    let start = rng.between(0.0, 360.0);
+    let tint = rng.between(0.5, 0.65);
     let corner = |k: usize| {
         let angle = (start + 360.0 * k as f32 / rays as f32).to_radians();
         (centre + 60.0 * libm::cosf(angle), centre + 60.0 * libm::sinf(angle))
@@ -78,8 +78,7 @@ pub(super) fn stained_glass(drawing: &Drawing, dice: &mut SplitMix64) -> CanvasL
         pane.line_to(b.0, b.1);
         pane.close();
         if let Some(pane) = pane.finish() {
-            let glass =
-                Colour::hsv(tint + dice.between(-0.06, 0.06), 0.55, dice.between(0.6, 0.95));
+            let glass = Colour::hsv(tint + rng.between(-0.06, 0.06), 0.55, rng.between(0.6, 0.95));
             sheet.fill(&pane, glass, 1.0, None);
             sheet.stroke(&pane, lead, 1.5, 1.0, None);
         }
@@ -94,7 +93,7 @@ pub(super) fn stained_glass(drawing: &Drawing, dice: &mut SplitMix64) -> CanvasL
         sheet.stroke(&part.path, lead, 2.1, 1.0, None);
     }
     // Daylight behind the window
-    let (lx, ly) = (dice.between(14.0, 50.0), dice.between(10.0, 34.0));
+    let (lx, ly) = (rng.between(14.0, 50.0), rng.between(10.0, 34.0));
     sheet.each(|x, y, colour| {
         let (dx, dy) = (x as f32 - lx, y as f32 - ly);
         let light = 0.38 * (1.0 - (dx * dx + dy * dy) / 900.0).max(0.0);

@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 
 use super::bars::Bars;
 use super::{Common, ModelArgs, output};
-use crate::command::diff::{Apart, diff as compare};
+use crate::command::diff::{Apart, ModelWithEdits, diff as compare};
 use crate::command::export::export as write;
 use crate::generator::{Adapter, Format, ModuleRank};
 use crate::pipeline::ModelSettings;
@@ -107,7 +107,7 @@ pub(super) fn export(args: ExportArgs, common: &Common) -> anyhow::Result<()> {
         Numbers::Bf16 => Some(Kind::BFloat16),
     };
     let mut bars = Bars::new(common.quiet);
-    let kept = write(&args.model.settings(), &args.edit, &args.out, (format, kind), &mut bars)?;
+    let kept = write(&args.model.settings(), &args.edit, &args.out, format, kind, &mut bars)?;
     if common.json {
         return output::json(&serde_json::json!({ "file": args.out, "kept": kept }));
     }
@@ -145,9 +145,12 @@ pub(super) struct DiffArgs {
 pub(super) fn diff(args: DiffArgs, common: &Common) -> anyhow::Result<()> {
     // A folder has its own.
     let config = |path: &str| args.config.clone().filter(|_| !std::path::Path::new(path).is_dir());
-    let model = |path: String| ModelSettings { config: config(&path), path, ..Default::default() };
-    let (a, b) = (model(args.a), model(args.b));
-    let rows = compare((&a, &args.edit_a), (&b, &args.edit_b), &mut Bars::new(common.quiet))?;
+    let with = |path: String, edits: Vec<Adapter>| ModelWithEdits {
+        model: ModelSettings { config: config(&path), path, ..Default::default() },
+        edits,
+    };
+    let (a, b) = (with(args.a, args.edit_a), with(args.b, args.edit_b));
+    let rows = compare(&a, &b, &mut Bars::new(common.quiet))?;
     if common.json {
         return output::json(&rows);
     }

@@ -41,9 +41,9 @@ pub(super) struct CanvasArgs {
     /// Pictures of each style × object
     #[arg(long, default_value = "20", value_parser = clap::value_parser!(u32).range(1..))]
     per_cell: u32,
-    /// Seed of the world: other drawings, the same styles and objects
+    /// Other drawings of the same styles and objects
     #[arg(long, default_value_t = 1)]
-    world: u64,
+    canvas_seed: u64,
     /// Write one labelled sheet of all styles × objects instead
     #[arg(long)]
     sheet: Option<PathBuf>,
@@ -72,11 +72,11 @@ pub(super) fn canvas(args: CanvasArgs, common: &Common) -> anyhow::Result<()> {
     let mut bars = Bars::new(common.quiet);
     if let Some(sheet) = &args.sheet {
         Picture::may_be_written(sheet)?;
-        canvas_sheet(args.world).save_as(sheet)?;
+        canvas_sheet(args.canvas_seed).save_as(sheet)?;
         say(sheet, common)?;
     }
     if let Some(out) = &args.out {
-        canvas_folder(out, args.world, args.per_cell, &mut bars)?;
+        canvas_folder(out, args.canvas_seed, args.per_cell, &mut bars)?;
         say(out, common)?;
     }
     Ok(())

@@ -8,8 +8,10 @@ use clap::Args;
 use super::bars::{Bars, span};
 use super::{Common, ModelArgs, default_out, output};
 use crate::command::train::{TrainRecipe, train as train_recipe};
+use crate::erasure::METHODS;
+use crate::generator::ModelKind;
 use crate::measure::TargetClass;
-use crate::pipeline::{Judged, Pipeline, needs_no_prompt};
+use crate::pipeline::{Judged, MethodSetting, Pipeline, needs_no_prompt};
 use crate::study;
 
 #[derive(Debug, Args)]
@@ -47,6 +49,15 @@ pub(super) struct RunArgs {
     show_sensitive: bool,
 }
 
+/// The help of `--method`.
+fn methods() -> String {
+    let usual = [ModelKind::Diffusion, ModelKind::Gan].map(MethodSetting::usual);
+    let [diffusion, gan] =
+        usual.map(|method| method.map_or_else(String::new, |method| method.name().to_owned()));
+    let names: Vec<&str> = METHODS.iter().map(|entry| entry.name).collect();
+    format!("By which method: {} [default: {diffusion}, of a GAN {gan}]", names.join(", "))
+}
+
 #[derive(Debug, Args)]
 pub(super) struct EraseArgs {
     /// What to forget, in words that bring it out, as in "van gogh"
@@ -58,8 +69,7 @@ pub(super) struct EraseArgs {
     /// What to forget: style:NAME or object:NAME; may be given more than once
     #[arg(long)]
     forget: Vec<TargetClass>,
-    /// By which method [default: salun, of a GAN adapt-then-unlearn]
-    #[arg(long)]
+    #[arg(long, help = methods())]
     method: Option<String>,
     #[command(flatten)]
     model: ModelArgs,

@@ -78,7 +78,7 @@ enum Command {
     #[command(after_help = "Example:\n  unsee run pipelines/salun-style.toml\n  unsee run \
             pipelines/salun-style.toml --set method.steps=400 --out outputs/longer\n  unsee run \
             pipelines/salun-style.toml --plan\n  unsee run pipelines/gan-adapt-then-unlearn.toml \
-            --set 'forget=[\"object:Cat\"]'")]
+            --set 'concept.forget=[\"object:Cat\"]'")]
     Run(jobs::RunArgs),
     /// Draw pictures from a prompt or a list of prompts, or from a GAN's seeds
     #[command(after_help = "Example:\n  unsee generate \"A Cat image in Mosaic style.\" --seeds \

@@ -8,9 +8,9 @@ use serde::Serialize;
 
 use super::bars::span;
 use crate::command::unprompted::UnpromptedReport;
-use crate::measure::{BASE, Became, Estimate, JudgeAccuracy, Score};
+use crate::measure::{BASE, Became, CurvePoint, Estimate, JudgeAccuracy, Score};
 use crate::run::record::Ending;
-use crate::study::{CurvePoint, JudgeReport, Judges, Relearned, Report, Results};
+use crate::study::{JudgeReport, Judges, Relearned, Report, Results};
 
 /// The first thing that could not be printed.
 static LOST: std::sync::Mutex<Option<std::io::Error>> = std::sync::Mutex::new(None);
@@ -197,15 +197,15 @@ pub(super) fn judge(report: &JudgeReport) {
 
 /// How often a judge names pictures as they were asked for.
 pub(super) fn agreement(agreement: &[JudgeAccuracy]) {
-    for own in agreement {
+    for accuracy in agreement {
         line(&format!(
             "the judge names the {} that was asked for in {} [{}, {}] of the pictures ({}/{})",
-            own.domain.name(),
-            percent(own.accuracy),
-            number(own.low),
-            number(own.high),
-            own.hits,
-            own.n
+            accuracy.domain.name(),
+            percent(accuracy.accuracy),
+            number(accuracy.low),
+            number(accuracy.high),
+            accuracy.hits,
+            accuracy.n
         ));
     }
 }
@@ -221,8 +221,8 @@ pub(super) fn report(report: &Report) {
         line(&format!("labels to learn from by {path} ({})", short(&labeller.card.hash)));
         judge(labeller);
     }
-    if let Some(own) = &judges.judge {
-        judge(own);
+    if let Some(report) = &judges.judge {
+        judge(report);
     }
     if let Some(features) = &judges.features {
         let hash = short(&features.hash);
@@ -240,9 +240,9 @@ fn short(hash: &str) -> String {
 fn curve(curve: &Relearned) {
     let Some(CurvePoint { step, share }) = curve.curve.last() else { return };
     let half = match curve.half {
-        Some(0) => ", half was never gone",
-        Some(_) => ", which is half",
-        None => "",
+        Some(0) => "; half was never gone".to_owned(),
+        Some(at) => format!("; half was back after {at}"),
+        None => "; half was not back".to_owned(),
     };
     line(&format!(
         "{} after {}: {} [{}, {}] ({} of {}) was back after {step} steps of {} on {}{half}",
@@ -310,13 +310,13 @@ pub(super) fn unprompted(seen: &UnpromptedReport) {
         "styles × objects among the surely named: {} of {}",
         seen.cells[0], seen.cells[1]
     ));
-    if let (Some(own), Some(canvas)) = (seen.to_canvas, seen.of_canvas) {
+    if let (Some(pictures), Some(canvas)) = (seen.to_canvas, seen.of_canvas) {
         line(&format!(
             "FID to the canvas: {:.2} [{:.2}, {:.2}]; of other canvas pictures {:.2} (features: {} \
              {})",
-            own.value,
-            own.low,
-            own.high,
+            pictures.value,
+            pictures.low,
+            pictures.high,
             canvas.value,
             seen.features.name,
             seen.features.hash.chars().take(12).collect::<String>()

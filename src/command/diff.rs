@@ -31,17 +31,25 @@ pub struct Apart {
     pub alone: usize,
 }
 
+/// A model, and what goes onto it.
+#[derive(Debug)]
+pub struct ModelWithEdits {
+    /// The model.
+    pub model: ModelSettings,
+    /// Its edits.
+    pub edits: Vec<Adapter>,
+}
+
 /// Compares two models block by block; the last row is the whole.
 ///
 /// # Errors
 /// A model or edit that cannot be read.
 pub fn diff(
-    (model, edits): (&ModelSettings, &[Adapter]),
-    (other, other_edits): (&ModelSettings, &[Adapter]),
+    a: &ModelWithEdits,
+    b: &ModelWithEdits,
     watch: &mut dyn Watch,
 ) -> Result<Vec<Apart>, Error> {
-    let (a, b) =
-        (OpenModel::open(model, edits, watch)?, OpenModel::open(other, other_edits, watch)?);
+    let (a, b) = (OpenModel::open(a, watch)?, OpenModel::open(b, watch)?);
     let mut blocks: BTreeMap<String, DifferenceSums> = BTreeMap::new();
     let names: BTreeSet<String> = a.names().into_iter().collect();
     let theirs: BTreeSet<String> = b.names().into_iter().collect();
@@ -80,11 +88,8 @@ enum OpenModel {
 }
 
 impl OpenModel {
-    fn open(
-        model: &ModelSettings,
-        edits: &[Adapter],
-        watch: &mut dyn Watch,
-    ) -> Result<Self, Error> {
+    fn open(of: &ModelWithEdits, watch: &mut dyn Watch) -> Result<Self, Error> {
+        let ModelWithEdits { model, edits } = of;
         let location = located(model)?;
         if is_gan(&location.path) {
             let mut model = opened_gan(&location.path)?;

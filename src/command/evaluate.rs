@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::measure::{
     Answer, AnswerSet, BLANK, Became, JudgeAccuracy, JudgedAnswer, Reference, Score, TargetClass,
-    became, score_target,
+    became, score_base, score_target,
 };
 use crate::pictures::{self, list};
 use crate::pipeline::{AnswerSettings, JudgeSettings, known_class, rows, whole_number};
@@ -61,12 +61,12 @@ pub struct EvaluateReport {
 /// # Errors
 /// A picture that is missing, doubled or of an unknown name.
 pub fn evaluate(
-    inquiry: &EvaluateRequest,
+    request: &EvaluateRequest,
     device: Device,
     watch: &mut dyn Watch,
 ) -> Result<EvaluateReport, Error> {
-    let mut set = inquiry.answers.set()?;
-    let found = find(inquiry, &set, watch)?;
+    let mut set = request.answers.set()?;
+    let found = find(request, &set, watch)?;
     set.seeds = found
         .iter()
         .map(|(answer, _)| answer.seed)
@@ -74,54 +74,59 @@ pub fn evaluate(
         .into_iter()
         .collect();
     set.check(found.iter().map(|(answer, _)| answer))?;
-    if let Some(target) = &inquiry.forget {
+    if let Some(target) = &request.forget {
         known_class(&set, target.domain, &target.name)?;
         set.tells_apart(target.domain)?;
     }
-    let jury = ReferenceJudge::open(&inquiry.judge, &set, device, watch)?;
-    let folder = &inquiry.pictures;
-    let evidence = inquiry.evidence.clone().unwrap_or_else(|| {
+    let judge = ReferenceJudge::open(&request.judge, &set, device, watch)?;
+    let folder = &request.pictures;
+    let evidence = request.evidence.clone().unwrap_or_else(|| {
         let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
         folder.with_file_name(format!("{name}-evidence.jsonl"))
     });
     let mut evidence = EvidenceFile::open(&evidence, watch)?;
-    let reference = jury.check(&mut evidence, watch)?;
-    let questions = jury.questions();
+    let reference = judge.check(&mut evidence, watch)?;
+    let questions = judge.questions();
     let seen = |judged: &[JudgedImage<Answer>]| {
         judged.iter().map(|l| l.seen(&questions)).collect::<Vec<JudgedAnswer>>()
     };
-    let after = judge_pictures(&jury.judge, &mut evidence, "pictures", &found, watch)?;
-    let before = inquiry
+    let after = judge_pictures(&judge.judge, &mut evidence, "pictures", &found, watch)?;
+    let before = request
         .base
         .as_ref()
         .map(|base| {
             let found =
-                find(&EvaluateRequest { pictures: base.clone(), ..inquiry.clone() }, &set, watch)?;
+                find(&EvaluateRequest { pictures: base.clone(), ..request.clone() }, &set, watch)?;
             set.check(found.iter().map(|(answer, _)| answer))?;
-            judge_pictures(&jury.judge, &mut evidence, "base", &found, watch)
+            judge_pictures(&judge.judge, &mut evidence, "base", &found, watch)
         })
         .transpose()?;
     let (mut scores, mut turned) = (Vec::new(), None);
-    if let Some(target) = &inquiry.forget {
+    if let Some(target) = &request.forget {
         set.unmeasured(target).iter().for_each(|why| watch.note(why));
         let after = seen(&after);
         let before = before.as_deref().map(seen);
         let reference: Option<&Reference> = reference.as_ref();
         if let Some(before) = &before {
-            scores.extend(score_target(&set, target, before, None, reference)?);
+            scores.extend(score_base(&set, target, before, reference)?);
+        } else {
+            watch.note(
+                "measures that compare with the base's pictures (UA_clean, UA_rel) are left out; \
+                 --base DIR names those",
+            );
         }
         let of_pictures = score_target(&set, target, &after, before.as_deref(), reference)?;
         warn_of_blank(&scores, &of_pictures, watch);
         scores.extend(of_pictures.into_iter().map(|score| score.after(ERASED)));
         turned = Some(became(target, ERASED, &after));
     }
-    let judge = jury.report(reference.as_ref(), before.as_deref().unwrap_or_default())?;
+    let report = judge.report(reference.as_ref(), before.as_deref().unwrap_or_default())?;
     // Without an erasure all that can be said of the pictures is how often the judge names them as
     // their prompts do.
     let agreement =
-        inquiry.forget.is_none().then(|| jury.agreement(&after)).transpose()?.unwrap_or_default();
+        request.forget.is_none().then(|| judge.agreement(&after)).transpose()?.unwrap_or_default();
     Ok(EvaluateReport {
-        judge,
+        judge: report,
         agreement,
         scores,
         became: turned,
@@ -152,13 +157,13 @@ fn warn_of_blank(before: &[Score], after_scores: &[Score], watch: &mut dyn Watch
 
 /// The pictures of a folder with what was asked for.
 fn find(
-    inquiry: &EvaluateRequest,
+    request: &EvaluateRequest,
     set: &AnswerSet,
     watch: &mut dyn Watch,
 ) -> Result<Vec<(Answer, PathBuf)>, Error> {
-    let mut found = match &inquiry.csv {
-        Some(csv) => mapped(csv, &inquiry.pictures, set, watch)?,
-        None => named(&inquiry.pictures, set, watch)?,
+    let mut found = match &request.csv {
+        Some(csv) => mapped(csv, &request.pictures, set, watch)?,
+        None => named(&request.pictures, set, watch)?,
     };
     found.sort_by(|a, b| a.1.cmp(&b.1));
     let mut files: HashMap<&Answer, &Path> = HashMap::new();
@@ -175,7 +180,7 @@ fn find(
         return Err(Error::Unknown(format!(
             "{} holds no picture that is named {{style}}_{{object}}_seed{{n}}.png, .jpg or .webp; \
              --csv maps other names to prompts",
-            inquiry.pictures.display()
+            request.pictures.display()
         )));
     }
     Ok(found)

@@ -18,7 +18,8 @@ pub fn export(
     model: &ModelSettings,
     edits: &[Adapter],
     to: &Path,
-    (format, kind): (Format, Option<Kind>),
+    format: Format,
+    kind: Option<Kind>,
     watch: &mut dyn Watch,
 ) -> Result<Vec<ModuleRank>, Error> {
     let location = located(model)?;

@@ -79,9 +79,9 @@ pub fn draw_pages(
                 (folder.join(format!("{seed}.png")), ImageRequest::of_seed(seed, 1.0, side))
             })
             .collect();
-        let stamp = Provenance { model: &model.card().hash, sensitive: false };
+        let provenance = Provenance { model: &model.card().hash, sensitive: false };
         run.phase("drawing to label", compute.device, |_| {
-            draw_missing(&model, &works, stamp, BATCH, "drawing to label", watch)
+            draw_missing(&model, &works, provenance, BATCH, "drawing to label", watch)
         })?;
         let mut pages = Vec::new();
         let numbered: Vec<(usize, &(PathBuf, ImageRequest))> = (1..).zip(&works).collect();
@@ -130,18 +130,18 @@ pub fn read_numbers(root: &Path, shows: &str) -> Result<(PathBuf, [usize; 2]), E
         let (seed, model) = rest.split_once(',')?;
         Some((seed.parse().ok()?, model.to_owned()))
     };
-    let own: Vec<(u64, String)> =
+    let samples: Vec<(u64, String)> =
         text.lines().skip(1).map(seed_and_model).collect::<Option<_>>().ok_or_else(|| {
             Error::Unknown(format!("{} is not what this program wrote", file.display()))
         })?;
-    let numbers = numbers(shows, own.len())?;
+    let numbers = numbers(shows, samples.len())?;
     let line = |(number, (seed, model)): (usize, &(u64, String))| {
         format!("{seed},{},{model}\n", u8::from(numbers.contains(&number)))
     };
-    let lines: Vec<String> = (1..).zip(&own).map(line).collect();
+    let lines: Vec<String> = (1..).zip(&samples).map(line).collect();
     let out = root.join("labels.csv");
     files::write(&out, format!("seed,shows,model\n{}", lines.concat()).as_bytes())?;
-    Ok((out, [numbers.len(), own.len() - numbers.len()]))
+    Ok((out, [numbers.len(), samples.len() - numbers.len()]))
 }
 
 /// `3, 7, 12-15`: numbers and ranges, from 1 to `last`.

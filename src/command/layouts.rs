@@ -63,22 +63,22 @@ pub fn compare(request: &GridRequest, watch: &mut dyn Watch) -> Result<Picture, 
         return one(folder, &stems[0], request, watch);
     }
     let others: Vec<HashSet<String>> =
-        stems[1..].iter().map(|own| own.iter().map(Stem::name).collect()).collect();
+        stems[1..].iter().map(|stems| stems.iter().map(Stem::name).collect()).collect();
     let mut common: Vec<String> = stems[0]
         .iter()
         .map(Stem::name)
-        .filter(|name| others.iter().all(|own| own.contains(name)))
+        .filter(|name| others.iter().all(|names| names.contains(name)))
         .collect();
     if common.is_empty() {
         return Err(Error::Unknown("the folders have no picture of the same name".to_owned()));
     }
-    for (folder, own) in request.folders.iter().zip(&stems) {
-        if let Some(stem) = own.iter().find(|stem| !common.contains(&stem.name())) {
+    for (folder, found) in request.folders.iter().zip(&stems) {
+        if let Some(stem) = found.iter().find(|stem| !common.contains(&stem.name())) {
             watch.note(&format!(
                 "{}: {} of {} pictures are in not all of the folders and left out, {} for one",
                 folder.display(),
-                own.len() - common.len(),
-                own.len(),
+                found.len() - common.len(),
+                found.len(),
                 stem.name()
             ));
         }
@@ -88,10 +88,10 @@ pub fn compare(request: &GridRequest, watch: &mut dyn Watch) -> Result<Picture, 
         .folders
         .iter()
         .zip(&stems)
-        .map(|(folder, own)| {
+        .map(|(folder, found)| {
             let pictures = common
                 .iter()
-                .map(|name| open(folder, own, name, request.show_sensitive))
+                .map(|name| open(folder, found, name, request.show_sensitive))
                 .collect::<Result<Vec<_>, _>>()?;
             Ok(GridBand { label: label(folder), pictures, marked: false, gap: false })
         })
@@ -178,8 +178,8 @@ fn by_number(a: &str, b: &str) -> Ordering {
         let start = if text[..digits].ends_with(" -") { digits - 1 } else { digits };
         (text[..start].to_owned(), text[start..].parse::<f64>().unwrap_or_default())
     };
-    let ((own, number), (other, than)) = (parts(a), parts(b));
-    own.cmp(&other).then(number.total_cmp(&than)).then(a.cmp(b))
+    let ((text, number), (other, than)) = (parts(a), parts(b));
+    text.cmp(&other).then(number.total_cmp(&than)).then(a.cmp(b))
 }
 
 /// The pictures of a folder that were asked for, in order.
@@ -230,23 +230,26 @@ fn label(folder: &Path) -> Vec<String> {
 }
 
 /// One picture of each style × object, with labels.
-pub fn canvas_sheet(world: u64) -> Picture {
+pub fn canvas_sheet(canvas_seed: u64) -> Picture {
     let heads: Vec<String> =
         Object::ALL.iter().map(|object| canvas::spaced(object.name())).collect();
     let bands: Vec<GridBand> = Style::ALL
         .iter()
         .map(|&style| GridBand {
             label: vec![canvas::spaced(style.name())],
-            pictures: Object::ALL.iter().map(|&object| picture(world, style, object, 0)).collect(),
+            pictures: Object::ALL
+                .iter()
+                .map(|&object| picture(canvas_seed, style, object, 0))
+                .collect(),
             marked: false,
             gap: false,
         })
         .collect();
-    grid(&format!("canvas, world {world}"), &heads, &bands)
+    grid(&format!("canvas, seed {canvas_seed}"), &heads, &bands)
 }
 
-fn picture(world: u64, style: Style, object: Object, index: u32) -> Picture {
-    Picture { width: SIDE, height: SIDE, rgb: canvas::draw(world, style, object, index) }
+fn picture(canvas_seed: u64, style: Style, object: Object, index: u32) -> Picture {
+    Picture { width: SIDE, height: SIDE, rgb: canvas::draw(canvas_seed, style, object, index) }
 }
 
 /// By which the canvas' pictures say which they are.
@@ -258,7 +261,7 @@ const CANVAS: &str = "unsee canvas";
 /// The folder cannot be written; interruption.
 pub fn canvas_folder(
     out: &Path,
-    world: u64,
+    canvas_seed: u64,
     per_cell: u32,
     watch: &mut dyn Watch,
 ) -> Result<(), Error> {
@@ -269,14 +272,15 @@ pub fn canvas_folder(
         for index in 0..per_cell {
             let file =
                 out.join(style.name()).join(object.name()).join(format!("{}.png", index + 1));
-            // An earlier session may have drawn it, of this world.
-            let about = format!("world {world}, {} × {}, {index}", style.name(), object.name());
-            let own = |(key, text): &(String, String)| key == CANVAS && *text == about;
-            if Picture::texts(&file).is_ok_and(|texts| texts.iter().any(own)) {
+            // An earlier session may have drawn it, by this seed.
+            let about =
+                format!("world {canvas_seed}, {} × {}, {index}", style.name(), object.name());
+            let is_it = |(key, text): &(String, String)| key == CANVAS && *text == about;
+            if Picture::texts(&file).is_ok_and(|texts| texts.iter().any(is_it)) {
                 continue;
             }
             Picture::may_be_written(&file)?;
-            picture(world, style, object, index).save(&file, &[(CANVAS, about)])?;
+            picture(canvas_seed, style, object, index).save(&file, &[(CANVAS, about)])?;
         }
         watch.at(done as u64 + 1, "");
         if watch.interrupted() {

@@ -13,7 +13,7 @@ use crate::pipeline::{AnswerSettings, JudgeSettings};
 use crate::run::Error;
 use crate::run::evidence::{EvidenceFile, named};
 use crate::run::opening::pictures_in;
-use crate::study::{JudgeReport, ReferenceJudge, features, pose_of};
+use crate::study::{JudgeReport, ReferenceJudge, pose_of};
 use crate::torch::{Device, Tensor};
 use crate::watch::Watch;
 
@@ -72,12 +72,12 @@ pub fn unprompted(
     let UnpromptedRequest { judge: settings, inception, .. } = request;
     let set = request.answers.set()?;
     let files = pictures_in(&request.pictures, watch)?;
-    let jury = ReferenceJudge::open(settings, &set, device, watch)?;
+    let judge = ReferenceJudge::open(settings, &set, device, watch)?;
     // Nobody asks for these again: what is seen is not kept.
     let scratch = tempfile::tempdir()?;
     let mut evidence_of_reference =
         EvidenceFile::open(&scratch.path().join("reference.jsonl"), watch)?;
-    let features = features(settings.path(), inception.as_deref(), device)?;
+    let features = judge.features(inception.as_deref(), device)?;
     let is_canvas = settings.reference().and_then(pose_of).is_some();
     if inception.is_some() && !is_canvas {
         return Err(Error::Unknown(
@@ -86,32 +86,32 @@ pub fn unprompted(
                 .to_owned(),
         ));
     }
-    let reference = jury.check(&mut evidence_of_reference, watch)?;
+    let reference = judge.check(&mut evidence_of_reference, watch)?;
     let n = files.len();
     let compared = (is_canvas && n > 1).then_some(&features);
-    let (evidence, seen) = look(&files, &jury, compared, watch)?;
-    let questions = jury.questions();
+    let (evidence, seen) = look(&files, &judge, compared, watch)?;
+    let questions = judge.questions();
     let count = |domain: Domain| {
         let classes = set.classes(domain);
         let mut counts: Vec<(String, usize)> =
             classes.iter().map(|name| (name.clone(), 0)).collect();
-        for own in &evidence {
-            counts[named(own, &questions, domain).class].1 += 1;
+        for seen in &evidence {
+            counts[named(seen, &questions, domain).class].1 += 1;
         }
         counts
     };
     let mut cells = BTreeSet::new();
     let mut sure = 0;
-    for own in &evidence {
+    for seen in &evidence {
         let [style, object] =
-            [Domain::Style, Domain::Object].map(|domain| named(own, &questions, domain));
+            [Domain::Style, Domain::Object].map(|domain| named(seen, &questions, domain));
         if style.probability >= request.confidence && object.probability >= request.confidence {
             sure += 1;
             cells.insert((style.class, object.class));
         }
     }
     let distances = match compared {
-        Some(features) => Some(distances(&Tensor::cat(&seen, 0), &jury, features, watch)?),
+        Some(features) => Some(distances(&Tensor::cat(&seen, 0), &judge, features, watch)?),
         None => None,
     };
     Ok(UnpromptedReport {
@@ -124,14 +124,14 @@ pub fn unprompted(
         to_canvas: distances.map(|[to_canvas, _]| to_canvas),
         of_canvas: distances.map(|[_, of_canvas]| of_canvas),
         features: features.card().clone(),
-        judge: jury.report(reference.as_ref(), &[])?,
+        judge: judge.report(reference.as_ref(), &[])?,
     })
 }
 
 /// What the judge says of each picture, and all features by which they are compared.
 fn look(
     files: &[PathBuf],
-    jury: &ReferenceJudge,
+    judge: &ReferenceJudge,
     compared: Option<&Features>,
     watch: &mut dyn Watch,
 ) -> Result<(Vec<Evidence>, Vec<Tensor>), Error> {
@@ -143,9 +143,13 @@ fn look(
             .iter()
             .map(|file| Picture::open_noting(file, &mut remarks))
             .collect::<Result<Vec<_>, _>>()?;
-        evidence.extend(jury.judge.see(&pictures, None)?);
-        if let Some(features) = compared {
-            seen.push(features.of(&pictures)?);
+        match compared {
+            Some(features) => {
+                let (features, said) = features.and_evidence(&judge.judge, &pictures)?;
+                seen.push(features);
+                evidence.extend(said);
+            }
+            None => evidence.extend(judge.judge.see(&pictures, None)?),
         }
         watch.at(evidence.len() as u64, "");
         if watch.interrupted() && evidence.len() < files.len() {
@@ -160,12 +164,12 @@ fn look(
 /// How far pictures are from the canvas, and how far other pictures of the canvas are.
 fn distances(
     seen: &Tensor,
-    jury: &ReferenceJudge,
+    judge: &ReferenceJudge,
     features: &Features,
     watch: &mut dyn Watch,
 ) -> Result<[Estimate; 2], Error> {
     let n = seen.size()[0] as usize;
-    let mut known = |first: u32| Ok::<_, Error>(in_rounds(jury.known(first, PER_CELL, watch)?));
+    let mut known = |first: u32| Ok::<_, Error>(in_rounds(judge.known(first, PER_CELL, watch)?));
     let canvas = Moments::of(&features.of(&known(0)?)?);
     let to_canvas = frechet(seen, &canvas);
     // As many as there are of the others: distances shrink with the number of pictures.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::ensemble::Ensemble;
 use super::ewc::Ewc;
-use super::feedback::frozen;
+use super::feedback::fixed_images;
 use super::fine_tuning::{FineTuning, chosen};
 use super::{Context, Error, Feedback};
 use crate::generator::Synthesizer;
@@ -126,7 +126,7 @@ impl Adaptation {
             let each = if self.models > 1 { (there * 2 / 3).max(2) } else { there };
             let all = match drawn.take() {
                 Some(all) => all,
-                None => frozen(model, &feedback.negatives)?,
+                None => fixed_images(model, &feedback.negatives)?,
             };
             let negatives = drawn
                 .insert(all)

@@ -74,11 +74,11 @@ fn places(forget: &[i64], anchor: &[i64]) -> Option<Places> {
     let front = forget.iter().zip(anchor).take_while(|(a, b)| a == b).count();
     let (a, b) = (&forget[front..], &anchor[front..]);
     let back = a.iter().rev().zip(b.iter().rev()).take_while(|(a, b)| a == b).count();
-    let (own, other) = (a.len() - back, b.len() - back);
-    (own + other > 0).then_some(Places {
+    let (forget, anchor) = (a.len() - back, b.len() - back);
+    (forget + anchor > 0).then_some(Places {
         shared: 1 + front as i64,
-        forget: own as i64,
-        anchor: other as i64,
+        forget: forget as i64,
+        anchor: anchor as i64,
     })
 }
 

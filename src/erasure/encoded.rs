@@ -1,4 +1,4 @@
-//! What a method that trains a denoiser needs of its material again and again, computed once: the
+//! What a method that trains a denoiser needs of its pictures again and again, computed once: the
 //! autoencoder's moments of the pictures and the embeddings of the prompts.
 
 use super::{Error, PromptedImage, Task};
@@ -73,9 +73,8 @@ impl EncodedPrompts {
 }
 
 /// The `n` rows of a step out of `len`: every picture once before any comes again, in a new order
-/// each time. `order` is a seed and the set's name.
-pub(super) fn rows_of_step(order: (u64, &str), step: u64, n: i64, len: i64) -> Tensor {
-    let (seed, set) = order;
+/// each time.
+pub(super) fn rows_of_step(seed: u64, set: &str, step: u64, n: i64, len: i64) -> Tensor {
     let (first, last) = (step as i64 * n, (step as i64 + 1) * n);
     let rounds: Vec<Tensor> = (first / len..=(last - 1) / len)
         .map(|round| {
@@ -94,7 +93,7 @@ mod tests {
 
     #[test]
     fn every_picture_once_before_any_comes_again() {
-        let rows = |step| Vec::<i64>::try_from(rows_of_step((7, "keep"), step, 4, 6)).unwrap();
+        let rows = |step| Vec::<i64>::try_from(rows_of_step(7, "keep", step, 4, 6)).unwrap();
         let three: Vec<i64> = (0..3).flat_map(rows).collect();
         for round in three.chunks(6) {
             let mut round = round.to_vec();

@@ -94,6 +94,10 @@ impl Esd {
         self.eta.unwrap_or(if self.variant == Variant::Official { 2.0 } else { 1.0 })
     }
 
+    fn sampling(&self) -> PartialSampling {
+        PartialSampling { steps: self.sampling_steps, guidance: self.guidance }
+    }
+
     /// The prompt that a target begins with.
     fn begins_with<'p>(&'p self, pair: &'p Pair) -> &'p str {
         match (&self.from, self.base()) {
@@ -131,12 +135,16 @@ impl Configurable for Esd {
 
 impl Method for Esd {
     fn needs(&self) -> Needs {
-        let anchors = self.from.is_none() && self.base() == Base::Anchor;
-        Needs { anchors, ..Needs::PROMPTS }
+        Needs::PROMPTS
     }
 
     fn cost(&self) -> Cost {
         Cost { steps: self.steps, batch: self.batch, ..Cost::default() }
+    }
+
+    fn suits(&self, model: &Model) -> Result<(), String> {
+        let Model::Diffusion(model) = model else { return Ok(()) };
+        self.sampling().fits(&**model)
     }
 
     fn shortened(&self, steps: u64, batch: i64) -> Option<Box<dyn Method>> {
@@ -158,7 +166,7 @@ impl Method for Esd {
             name: self.name(),
             eta: self.eta(),
             batch: self.batch,
-            sampling: PartialSampling { steps: self.sampling_steps, guidance: self.guidance },
+            sampling: self.sampling(),
             of_base: self.variant == Variant::Official,
             model,
             trained: &trained,

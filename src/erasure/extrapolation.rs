@@ -87,11 +87,11 @@ impl Method for Extrapolation {
 
     fn cost(&self) -> Cost {
         // Of one strength there is no choice.
-        let looks = self.strengths.len() as u64;
+        let tried = self.strengths.len() as u64;
         Cost {
             batch: self.adapt.gan.batch,
             cycle: self.adapt.gan.cycle(),
-            evaluations: if looks < 2 { 0 } else { looks },
+            evaluations: if tried < 2 { 0 } else { tried },
             shared: Some(self.adapt.cost()),
             ..Cost::default()
         }
@@ -129,9 +129,9 @@ impl Method for Extrapolation {
         let mut best: Option<(f64, f64)> = None;
         if let Some(evaluator) = feedback.evaluator.filter(|_| self.strengths.len() > 1) {
             watch.begin("extrapolating", self.strengths.len() as u64);
-            let mut looks = StrengthLog::open(state.as_deref())?;
+            let mut log = StrengthLog::open(state.as_deref())?;
             for (i, &strength) in self.strengths.iter().enumerate() {
-                let progress = looks.progress(strength, || {
+                let progress = log.progress(strength, || {
                     let _lent = LentWeights::pointing(parameters(), &at(strength));
                     evaluator(model)
                 })?;
@@ -176,7 +176,7 @@ struct StrengthLog {
 
 impl StrengthLog {
     fn open(state: Option<&Path>) -> Result<Self, Error> {
-        let file = state.map(|state| state.join("looks.json"));
+        let file = state.map(|state| state.join("strengths.json"));
         let seen = match &file {
             Some(file) if file.exists() => {
                 serde_json::from_str(&fs_err::read_to_string(file)?).ok()
@@ -190,13 +190,13 @@ impl StrengthLog {
     fn progress(
         &mut self,
         strength: f64,
-        look: impl FnOnce() -> Result<Progress, Error>,
+        evaluate: impl FnOnce() -> Result<Progress, Error>,
     ) -> Result<Progress, Error> {
         let same = |(seen, _): &&(f64, Progress)| seen.total_cmp(&strength).is_eq();
         if let Some((_, known)) = self.seen.iter().find(same) {
             return Ok(*known);
         }
-        let progress = look()?;
+        let progress = evaluate()?;
         self.seen.push((strength, progress));
         if let Some(file) = &self.file {
             write_json(file, &self.seen)?;

@@ -127,6 +127,6 @@ impl Feedback<'_> {
 }
 
 /// Draws samples with the model as it is, to pass for real pictures.
-pub(super) fn frozen(model: &dyn Synthesizer, seeds: &[u64]) -> Result<FixedImages, Error> {
+pub(super) fn fixed_images(model: &dyn Synthesizer, seeds: &[u64]) -> Result<FixedImages, Error> {
     Ok(FixedImages::new(&model.sample(seeds)?, model.compute().device))
 }

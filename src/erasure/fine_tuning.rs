@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use super::feedback::{Evaluator, StopSettings, frozen};
+use super::feedback::{Evaluator, StopSettings, fixed_images};
 use super::{Context, Error, Feedback};
 use crate::generator::{Model, Synthesizer};
 use crate::model::stylegan2::unprefixed;
@@ -111,7 +111,7 @@ impl PositivesTraining<'_> {
         penalty: Option<&mut dyn ParameterPenalty>,
         context: &mut Context<'_>,
     ) -> Result<Vec<(String, Tensor)>, Error> {
-        let positives = frozen(model, &feedback.positives)?;
+        let positives = fixed_images(model, &feedback.positives)?;
         let share = self.oversample;
         let oversampled = (share > 0.0)
             .then(|| OversampledLatents { latents: model.latents(&feedback.negatives), share });
@@ -124,7 +124,7 @@ impl PositivesTraining<'_> {
         };
         let negative_images = (self.negative_share > 0.0)
             .then(|| {
-                frozen(model, &feedback.negatives)
+                fixed_images(model, &feedback.negatives)
                     .map(|pictures| NegativeImages { pictures, share: self.negative_share })
             })
             .transpose()?;

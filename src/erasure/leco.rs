@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::leco_prompts::{LecoPrompt, prompts};
-use super::low_rank_guidance::{Lessons, LowRankGuidance};
+use super::low_rank_guidance::{GuidanceTargets, LowRankGuidance, shape};
 use super::method::denoiser_of;
 use super::partial_sampling::PartialSampling;
 use super::{Context, Cost, Error, Method, Needs, Pair, ParameterSubset, Task};
@@ -108,6 +108,10 @@ impl Leco {
         pairs.iter().map(of).collect()
     }
 
+    fn sampling(&self) -> PartialSampling {
+        PartialSampling { steps: self.sampling_steps, guidance: self.guidance }
+    }
+
     fn metadata(&self, prompts: usize) -> Vec<(&'static str, String)> {
         vec![
             ("ss_network_module", "networks.lora".to_owned()),
@@ -148,12 +152,17 @@ impl Configurable for Leco {
 
 impl Method for Leco {
     fn needs(&self) -> Needs {
-        let anchors = self.anchor && self.prompts.is_empty();
-        Needs { anchors, keep_prompts: self.keep_weight > 0.0, ..Needs::PROMPTS }
+        Needs { keep_prompts: self.keep_weight > 0.0, ..Needs::PROMPTS }
     }
 
     fn cost(&self) -> Cost {
         Cost { steps: self.steps, batch: self.batch, ..Cost::default() }
+    }
+
+    fn suits(&self, model: &Model) -> Result<(), String> {
+        let Model::Diffusion(model) = model else { return Ok(()) };
+        self.sampling().fits(&**model)?;
+        self.prompts.iter().try_for_each(|prompt| shape(&**model, prompt).map(drop))
     }
 
     fn shortened(&self, steps: u64, batch: i64) -> Option<Box<dyn Method>> {
@@ -186,9 +195,9 @@ impl Method for Leco {
         let mut objective = LowRankGuidance {
             name: self.name(),
             batch: self.batch,
-            sampling: PartialSampling { steps: self.sampling_steps, guidance: self.guidance },
+            sampling: self.sampling(),
             keep_weight: self.keep_weight,
-            lessons: Lessons::read(model, prompts, keep)?,
+            targets: GuidanceTargets::read(model, prompts, keep)?,
             model,
             adapter,
             adapted: &adapted,
@@ -204,10 +213,8 @@ impl Method for Leco {
         let outcome =
             train(&mut objective, &config, model.compute(), state.as_deref(), context.watch)?;
         let factors = objective.adapter.into_factors(outcome.weights);
-        let tensors = factors
-            .iter()
-            .zip(originals)
-            .map(|(factors, original)| (factors.name.clone(), factors.added_to(original, 1.0)));
+        let pairs = factors.iter().zip(originals);
+        let tensors = pairs.map(|(low, weight)| (low.name.clone(), low.added_to(weight, 1.0)));
         let (base, recipe) = (model.card().hash.clone(), task.recipe(self));
         let mut spec = modelspec(model.card(), "/lora", "https://github.com/kohya-ss/sd-scripts");
         spec.extend(metadata);

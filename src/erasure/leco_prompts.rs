@@ -190,29 +190,36 @@ fn prompt(value: Value) -> Result<LecoPrompt, String> {
 /// A slider's two directions, for each neutral prompt and resolution: towards its positive end
 /// with the multiplier, and towards the other end with the multiplier below zero.
 fn slider(mut all: Map<String, Value>, folder: &Path) -> Result<Vec<LecoPrompt>, String> {
-    let text = |value: Option<Value>| match value {
-        Some(Value::String(text)) => text,
-        _ => String::new(),
+    let mut text = |key: &str| match all.remove(key) {
+        Some(Value::String(text)) => Ok(Some(text)),
+        Some(other) => Err(format!("a slider's `{key}` is {other}; it is a text")),
+        None => Ok(None),
     };
-    let (positive, negative) = (text(all.remove("positive")), text(all.remove("negative")));
-    let multiplier = all.remove("multiplier").and_then(|value| value.as_f64()).unwrap_or(1.0);
-    let mut neutrals: Vec<Value> = Vec::new();
-    let lone = all.remove("neutral");
-    if let Some(Value::Array(list)) = all.remove("neutrals") {
-        neutrals.extend(list);
-    }
+    let (positive, negative) = (text("positive")?.unwrap_or_default(), text("negative")?);
+    let negative = negative.unwrap_or_default();
+    let mut neutrals: Vec<Value> = text("neutral")?.into_iter().map(Value::from).collect();
     for key in ["neutral_prompt_file", "prompt_file"] {
-        if let Some(file) = all.remove(key) {
-            let lines = fs_err::read_to_string(folder.join(text(Some(file))))
-                .map_err(|error| error.to_string())?;
-            neutrals.extend(
-                lines.lines().map(str::trim).filter(|line| !line.is_empty()).map(Value::from),
-            );
+        let Some(file) = text(key)? else { continue };
+        let lines = fs_err::read_to_string(folder.join(file)).map_err(|error| error.to_string())?;
+        let lines = lines.lines().map(str::trim).filter(|line| !line.is_empty());
+        neutrals.extend(lines.map(Value::from));
+    }
+    match all.remove("neutrals") {
+        Some(Value::Array(list)) => neutrals.extend(list),
+        Some(other) => {
+            return Err(format!("a slider's `neutrals` are {other}; they are a list of texts"));
         }
+        None => {}
     }
     if neutrals.is_empty() {
-        neutrals.push(text(lone).into());
+        neutrals.push("".into());
     }
+    let multiplier = match all.remove("multiplier") {
+        None => 1.0,
+        Some(value) => value
+            .as_f64()
+            .ok_or_else(|| format!("a slider's `multiplier` is {value}; it is a number"))?,
+    };
     let resolutions = match (all.remove("resolutions"), all.remove("resolution")) {
         (Some(Value::Array(list)), _) => list,
         (Some(value), _) | (None, Some(value)) => vec![value],

@@ -1,4 +1,4 @@
-//! Learning negative guidance by a low-rank adapter: what LECO trains.
+//! Learning to predict away from a concept, by a low-rank adapter.
 
 use super::Error;
 use super::leco_prompts::{LecoPrompt, Resolution};
@@ -18,7 +18,7 @@ pub(super) struct LowRankGuidance<'a> {
     pub adapted: &'a [(String, Tensor)],
     /// Their values without it.
     pub frozen: &'a [Tensor],
-    pub lessons: Lessons,
+    pub targets: GuidanceTargets,
     pub sampling: PartialSampling,
     /// Latents in a step, where a prompt does not say.
     pub batch: i64,
@@ -28,11 +28,11 @@ pub(super) struct LowRankGuidance<'a> {
 }
 
 /// Prompts and what the text encoder reads in them, a row each.
-pub(super) struct Lessons {
+pub(super) struct GuidanceTargets {
     prompts: Vec<LecoPrompt>,
-    targets: Vec<Conditioning>,
+    asked: Vec<Conditioning>,
     /// Neutral, positive and unconditional.
-    teachers: Vec<[Conditioning; 3]>,
+    terms: Vec<[Conditioning; 3]>,
     /// Prompts that stay.
     keep: Option<Conditioning>,
     empty: Conditioning,
@@ -40,7 +40,7 @@ pub(super) struct Lessons {
     shapes: Vec<[i64; 3]>,
 }
 
-impl Lessons {
+impl GuidanceTargets {
     /// Reads the prompts.
     ///
     /// # Errors
@@ -50,28 +50,31 @@ impl Lessons {
         prompts: Vec<LecoPrompt>,
         keep: &[String],
     ) -> Result<Self, Error> {
-        let (mut targets, mut teachers, mut shapes) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut asked, mut terms, mut shapes) = (Vec::new(), Vec::new(), Vec::new());
         for prompt in &prompts {
-            targets.push(model.condition(&[&prompt.target])?);
+            asked.push(model.condition(&[&prompt.target])?);
             let [neutral, positive] = [prompt.neutral(), prompt.positive()];
-            teachers.push([
+            terms.push([
                 model.condition(&[neutral])?,
                 model.condition(&[positive])?,
                 model.condition(&[&prompt.unconditional])?,
             ]);
-            shapes.push(shape(model, prompt)?);
+            shapes.push(shape(model, prompt).map_err(Error::Task)?);
         }
         let keep = if keep.is_empty() {
             None
         } else {
             Some(model.condition(&keep.iter().map(String::as_str).collect::<Vec<_>>())?)
         };
-        Ok(Self { prompts, targets, teachers, keep, empty: model.condition(&[""])?, shapes })
+        Ok(Self { prompts, asked, terms, keep, empty: model.condition(&[""])?, shapes })
     }
 }
 
 /// Channels, rows and columns of a prompt's latents.
-fn shape(model: &dyn Denoiser, prompt: &LecoPrompt) -> Result<[i64; 3], Error> {
+///
+/// # Errors
+/// A resolution that the model cannot draw.
+pub(super) fn shape(model: &dyn Denoiser, prompt: &LecoPrompt) -> Result<[i64; 3], String> {
     let [channels, height, width] = model.latent_shape();
     let Some(resolution) = prompt.resolution else { return Ok([channels, height, width]) };
     let sides = match resolution {
@@ -80,11 +83,11 @@ fn shape(model: &dyn Denoiser, prompt: &LecoPrompt) -> Result<[i64; 3], Error> {
     };
     let factor = model.card().side / height;
     if sides.iter().any(|side| *side < 8 * factor || side % (8 * factor) != 0) {
-        return Err(Error::Task(format!(
+        return Err(format!(
             "«{}» has the resolution {sides:?}; sides are multiples of {}",
             prompt.target,
             8 * factor
-        )));
+        ));
     }
     Ok([channels, sides[0] / factor, sides[1] / factor])
 }
@@ -103,15 +106,15 @@ impl Objective for LowRankGuidance<'_> {
     }
 
     fn loss(&mut self, _: u64, rng: &mut Rng, _: MicroBatch) -> Result<Tensor, training::Error> {
-        let lessons = &self.lessons;
-        let i = rng.below(lessons.prompts.len() as i64, &[1]).int64_value(&[0]) as usize;
-        let prompt = &lessons.prompts[i];
+        let targets = &self.targets;
+        let i = rng.below(targets.prompts.len() as i64, &[1]).int64_value(&[0]) as usize;
+        let prompt = &targets.prompts[i];
         let n = prompt.batch_size.unwrap_or(self.batch).max(1);
         self.adapter.merge(prompt.multiplier);
-        let asked = lessons.targets[i].repeat(n);
-        let negative = &lessons.teachers[i][2];
-        let sample = self.partial(lessons.shapes[i], &asked, negative, rng)?;
-        let [neutral, positive, unconditional] = &lessons.teachers[i];
+        let asked = targets.asked[i].repeat(n);
+        let negative = &targets.terms[i][2];
+        let sample = self.partial(targets.shapes[i], &asked, negative, rng)?;
+        let [neutral, positive, unconditional] = &targets.terms[i];
         let wanted = self.as_base(|| {
             let of = |text: &Conditioning| self.predict(&sample, &text.repeat(n));
             let (positive, unconditional) = (of(positive), of(unconditional));
@@ -124,11 +127,11 @@ impl Objective for LowRankGuidance<'_> {
         });
         let apart = |output: Tensor, wanted: Tensor| (output - wanted).square().mean(Kind::Float);
         let mut loss = apart(self.predict(&sample, &asked), wanted) * prompt.weight;
-        if let Some(keep) = &lessons.keep {
+        if let Some(keep) = &targets.keep {
             let chosen = rng.below(keep.count(), &[n]).to_device(sample.latents.device());
             let asked = keep.select(&chosen);
             let sample = self
-                .as_base(|| self.partial(self.model.latent_shape(), &asked, &lessons.empty, rng))?;
+                .as_base(|| self.partial(self.model.latent_shape(), &asked, &targets.empty, rng))?;
             let wanted = self.as_base(|| self.predict(&sample, &asked));
             loss += apart(self.predict(&sample, &asked), wanted) * self.keep_weight;
         }
@@ -156,6 +159,6 @@ impl LowRankGuidance<'_> {
     ) -> Result<PartialSample, training::Error> {
         self.sampling
             .draw(self.model, shape, text, negative, rng)
-            .map_err(|error| training::Error::EarlyStopping(error.to_string()))
+            .map_err(|error| training::Error::Objective(error.to_string()))
     }
 }

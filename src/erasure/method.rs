@@ -53,8 +53,6 @@ pub struct Needs {
     pub keep_images: bool,
     /// Prompts that are to stay.
     pub keep_prompts: bool,
-    /// A prompt that the concept's prompts are to become.
-    pub anchors: bool,
     /// A GAN's samples, labelled by whether they show the concept.
     pub samples: bool,
 }
@@ -66,7 +64,6 @@ impl Needs {
         forget_images: false,
         keep_images: false,
         keep_prompts: false,
-        anchors: false,
         samples: false,
     };
 

@@ -69,7 +69,7 @@ pub const METHODS: &[Entry<dyn Method>] = &[
 /// Why an erasure failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Settings or material that cannot work.
+    /// Settings or pictures that cannot work.
     #[error("{0}")]
     Task(String),
     /// The training.

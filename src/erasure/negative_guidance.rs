@@ -1,4 +1,4 @@
-//! Learning to predict away from a concept: what ESD trains weights by and LECO a `LoRA`.
+//! Learning to predict away from a concept, by the weights themselves.
 
 use super::partial_sampling::PartialSampling;
 use crate::generator::{Conditioning, Denoiser};
@@ -53,17 +53,17 @@ impl Objective for NegativeGuidance<'_> {
         let base = self.of_base.then(as_base);
         let sample = self.sampling.draw(model, model.latent_shape(), &asked, &self.empty, rng);
         drop(base);
-        let sample = sample.map_err(|error| training::Error::EarlyStopping(error.to_string()))?;
+        let sample = sample.map_err(|error| training::Error::Objective(error.to_string()))?;
         let rows = part.rows(n);
         let (from, len) = (rows.start, rows.end - rows.start);
         let mine = |whole: &Conditioning| whole.narrow(from, len);
         let (z, t) = (sample.latents.narrow(0, from, len), sample.timesteps.narrow(0, from, len));
         let target = {
             let _base = as_base();
-            let told =
+            let conditioning =
                 Conditioning::cat(&[&mine(&begin), &mine(&concept), &self.empty.repeat(len)]);
             let three = |x: &Tensor| Tensor::cat(&[x, x, x], 0);
-            let output = no_grad(|| model.predict(&three(&z), &three(&t), &told));
+            let output = no_grad(|| model.predict(&three(&z), &three(&t), &conditioning));
             let of = |i: i64| output.narrow(0, i * len, len);
             target(&of(0), &of(1), &of(2), self.eta)
         };

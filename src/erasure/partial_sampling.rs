@@ -1,5 +1,5 @@
 //! Latents on their way from noise to a picture, at the noise level of one of the sampler's
-//! timesteps: what ESD and LECO train on instead of pictures.
+//! timesteps, to train on instead of pictures.
 
 use super::Error;
 use crate::generator::{Conditioning, Denoiser, Guided};
@@ -24,6 +24,15 @@ pub(super) struct PartialSample {
 }
 
 impl PartialSampling {
+    /// Whether a model's schedule has so many steps.
+    ///
+    /// # Errors
+    /// What it says.
+    pub(super) fn fits(self, model: &dyn Denoiser) -> Result<(), String> {
+        let sampler = Sampler::new(Solver::Ddim, model.schedule(), self.steps);
+        sampler.map(drop).map_err(|error| format!("sampling_steps: {error}"))
+    }
+
     /// Denoises latents of the shape `[c, h, w]` by DDIM under `prompt`, a row each, away from
     /// `negative`, one row for all, to a timestep by chance. No step of it wants gradients.
     ///
@@ -46,8 +55,8 @@ impl PartialSampling {
         let count = sampler.timesteps().len();
         let until = rng.below(count as i64, &[1]).int64_value(&[0]) as usize;
         let negative = &negative.repeat(n);
-        let told = Guided { prompt, negative, guidance: self.guidance };
-        let latents = model.denoise(&sampler, &noise, until, &told);
+        let guided = Guided { prompt, negative, guidance: self.guidance };
+        let latents = model.denoise(&sampler, &noise, until, &guided);
         let timesteps = Tensor::full([n], sampler.timesteps()[until], (Kind::Float, device));
         Ok(PartialSample { latents, timesteps })
     }

@@ -75,13 +75,13 @@ impl Objective for Relabelling<'_> {
         &mut self,
         step: u64,
         rng: &mut Rng,
-        share: MicroBatch,
+        micro_batch: MicroBatch,
     ) -> Result<Tensor, training::Error> {
         let (model, schedule) = (self.model, self.model.schedule());
         let here = model.compute().device.tch();
         let (n, total) = (self.batch, schedule.steps());
 
-        let rows = rows_of_step((self.seed, "forget"), step, n, self.forget.len()).to_device(here);
+        let rows = rows_of_step(self.seed, "forget", step, n, self.forget.len()).to_device(here);
         let clean = self.forget.sample(&rows, rng);
         let noise = rng.normal(&clean.size()).to_device(here);
         let timesteps = rng.below(total, &[n]).to_device(here);
@@ -95,24 +95,24 @@ impl Objective for Relabelling<'_> {
             noisy.shallow_clone()
         };
         // Everything above is drawn for the whole batch, so that its halves see the same.
-        let mine = share.rows(n);
+        let mine = micro_batch.rows(n);
         let (from, len) = (mine.start, mine.end - mine.start);
         let part = |whole: &Tensor| whole.narrow(0, from, len);
         let weight = len as f64 / n as f64;
-        let told = |whole: &Conditioning| whole.narrow(from, len);
-        let ([noisy, at], text) = ([&noisy, &timesteps].map(part), told(&text));
+        let part_of = |whole: &Conditioning| whole.narrow(from, len);
+        let ([noisy, at], text) = ([&noisy, &timesteps].map(part), part_of(&text));
         let target =
-            self.as_target_network(|| model.predict(&part(&for_target), &at, &told(&pseudo)));
+            self.as_target_network(|| model.predict(&part(&for_target), &at, &part_of(&pseudo)));
 
         let Some(remain) = self.remain.filter(|_| self.alpha > 0.0) else {
             let output = model.predict(&noisy, &at, &text);
             return Ok((output - target).square().mean(Kind::Float) * weight);
         };
-        let rows = rows_of_step((self.seed, "remain"), step, n, remain.len()).to_device(here);
-        let retained = remain.sample(&rows, rng);
-        let kept_noise = rng.normal(&retained.size()).to_device(here);
+        let rows = rows_of_step(self.seed, "remain", step, n, remain.len()).to_device(here);
+        let retain_latents = remain.sample(&rows, rng);
+        let kept_noise = rng.normal(&retain_latents.size()).to_device(here);
         let kept_timesteps = rng.below(total, &[n]).to_device(here);
-        let kept_noisy = schedule.add_noise(&retained, &kept_noise, &kept_timesteps);
+        let kept_noisy = schedule.add_noise(&retain_latents, &kept_noise, &kept_timesteps);
         let texts = self.texts.remain.as_ref().unwrap_or(&self.texts.empty);
         let kept_text = texts.select(&remain.prompts.index_select(0, &rows));
 
@@ -120,10 +120,10 @@ impl Objective for Relabelling<'_> {
         let output = model.predict(
             &Tensor::cat(&[noisy, part(&kept_noisy)], 0),
             &Tensor::cat(&[at, part(&kept_timesteps)], 0),
-            &Conditioning::cat(&[&text, &told(&kept_text)]),
+            &Conditioning::cat(&[&text, &part_of(&kept_text)]),
         );
         let output = output.split(len, 0);
-        let kept_target = part(&schedule.target(&retained, &kept_noise, &kept_timesteps));
+        let kept_target = part(&schedule.target(&retain_latents, &kept_noise, &kept_timesteps));
         let forgetting = (&output[0] - target).square().mean(Kind::Float);
         let keeping = (&output[1] - kept_target).square().mean(Kind::Float);
         Ok((forgetting + keeping * self.alpha) * weight)

@@ -63,7 +63,7 @@ pub(super) struct GradientSums<'a> {
     /// Pictures at once.
     pub(super) batch: i64,
     parameters: &'a [(String, Tensor)],
-    retained: Option<MaskCache<'a>>,
+    cache: Option<MaskCache<'a>>,
     pause: CheckpointTimer,
 }
 
@@ -75,29 +75,29 @@ impl<'a> GradientSums<'a> {
     pub(super) fn open(
         parameters: &'a [(String, Tensor)],
         batch: i64,
-        retained: Option<MaskCache<'a>>,
+        cache: Option<MaskCache<'a>>,
     ) -> Result<Self, Error> {
         let tensors =
             no_grad(|| parameters.iter().map(|(_, tensor)| tensor.zeros_like()).collect());
-        let mut own = Self {
+        let mut sums = Self {
             tensors,
             pictures: 0,
             batch,
             parameters,
-            retained,
+            cache,
             pause: CheckpointTimer::default(),
         };
-        if let Some(retained) = retained.filter(|retained| retained.sums().exists()) {
-            let saved = retained.read(&retained.sums())?;
+        if let Some(cache) = cache.filter(|cache| cache.sums().exists()) {
+            let saved = cache.read(&cache.sums())?;
             let about = saved.metadata();
             let number = |key: &str| about.get(key).and_then(|text| text.parse().ok()).unwrap_or(0);
-            for ((name, _), sum) in parameters.iter().zip(&own.tensors) {
+            for ((name, _), sum) in parameters.iter().zip(&sums.tensors) {
                 let saved = saved.tensor(name)?;
                 no_grad(|| sum.shallow_clone().copy_(&saved));
             }
-            (own.pictures, own.batch) = (number("pictures"), number("batch").clamp(1, batch));
+            (sums.pictures, sums.batch) = (number("pictures"), number("batch").clamp(1, batch));
         }
-        Ok(own)
+        Ok(sums)
     }
 
     /// Begins again with fewer pictures at once: gradients of a batch that failed may be in the
@@ -112,7 +112,7 @@ impl<'a> GradientSums<'a> {
     /// # Errors
     /// A disk that is full.
     pub(super) fn keep(&mut self, at_once: bool) -> Result<(), Error> {
-        let Some(retained) = self.retained.filter(|_| at_once || self.pause.is_over()) else {
+        let Some(cache) = self.cache.filter(|_| at_once || self.pause.is_over()) else {
             return Ok(());
         };
         let named: Vec<(String, Tensor)> = self
@@ -122,8 +122,8 @@ impl<'a> GradientSums<'a> {
             .map(|((name, _), sum)| (name.clone(), sum.shallow_clone()))
             .collect();
         let (pictures, batch) = (self.pictures.to_string(), self.batch.to_string());
-        let about = [("pictures", pictures), ("batch", batch), ("key", retained.key.to_owned())];
-        Ok(self.pause.after(|| save(&retained.sums(), &named, &about))?)
+        let about = [("pictures", pictures), ("batch", batch), ("key", cache.key.to_owned())];
+        Ok(self.pause.after(|| save(&cache.sums(), &named, &about))?)
     }
 
     /// Marks the share `density` of all weights whose summed gradient is largest, under one
@@ -158,8 +158,8 @@ impl<'a> GradientSums<'a> {
 fn threshold(sums: &[Tensor], density: f64) -> Vec<Tensor> {
     no_grad(|| {
         let n: i64 = sums.iter().map(|sum| sum.numel() as i64).sum();
-        let retained = ((density * n as f64) as i64).clamp(1, n);
-        let least = smallest(sums, n - retained);
+        let kept = ((density * n as f64) as i64).clamp(1, n);
+        let least = smallest(sums, n - kept);
         sums.iter().map(|sum| bits(sum).ge(least).to_kind(Kind::Uint8)).collect()
     })
 }
@@ -209,22 +209,22 @@ mod tests {
     #[test]
     fn sums_go_on_from_what_was_kept() {
         let folder = tempfile::tempdir().unwrap();
-        let retained = MaskCache { folder: folder.path(), key: "this" };
+        let cache = MaskCache { folder: folder.path(), key: "this" };
         let parameters = [("a".to_owned(), Tensor::from_slice(&[1.0_f32, 2.0, 3.0, 4.0]))];
-        let mut sums = GradientSums::open(&parameters, 8, Some(retained)).unwrap();
+        let mut sums = GradientSums::open(&parameters, 8, Some(cache)).unwrap();
         let _ = sums.tensors[0].g_add_(&Tensor::from_slice(&[0.5_f32, -0.25, 0.0, 1.0]));
         (sums.pictures, sums.batch) = (3, 4);
         sums.keep(false).unwrap();
-        assert!(!retained.sums().exists());
+        assert!(!cache.sums().exists());
         sums.keep(true).unwrap();
-        let other = MaskCache { key: "another", ..retained };
+        let other = MaskCache { key: "another", ..cache };
         assert!(
             GradientSums::open(&parameters, 8, Some(other))
                 .unwrap_err()
                 .to_string()
                 .contains("another erasure")
         );
-        let mut again = GradientSums::open(&parameters, 8, Some(retained)).unwrap();
+        let mut again = GradientSums::open(&parameters, 8, Some(cache)).unwrap();
         assert!(again.tensors[0].equal(&sums.tensors[0]));
         assert_eq!((again.pictures, again.batch), (3, 4));
         assert_eq!(Vec::<u8>::try_from(&again.threshold(0.5).unwrap()[0]).unwrap(), [1, 0, 0, 1]);
@@ -235,8 +235,8 @@ mod tests {
         assert!(again.threshold(0.5).unwrap_err().to_string().contains("`a`"));
         again.begin_again(2);
         assert_eq!((again.pictures, again.tensors[0].sum(Kind::Float).double_value(&[])), (0, 0.0));
-        retained.remove_sums().unwrap();
-        assert_eq!(GradientSums::open(&parameters, 8, Some(retained)).unwrap().pictures, 0);
+        cache.remove_sums().unwrap();
+        assert_eq!(GradientSums::open(&parameters, 8, Some(cache)).unwrap().pictures, 0);
     }
 
     #[test]

@@ -29,36 +29,36 @@ pub(super) struct SaliencyMask<'a> {
 }
 
 impl SaliencyMask<'_> {
-    /// One byte a weight: 1 where it may move. Read from `retained` where an earlier run got that
+    /// One byte a weight: 1 where it may move. Read from `cache` where an earlier run got that
     /// far.
     ///
     /// # Errors
     /// An interruption, too little memory for a half of the batch, gradients without a threshold.
     pub(super) fn compute(
         &self,
-        retained: Option<MaskCache>,
+        cache: Option<MaskCache>,
         watch: &mut dyn Watch,
     ) -> Result<Vec<Tensor>, Error> {
-        if let Some(retained) = retained.filter(|retained| retained.mask().exists()) {
-            let saved = retained.read(&retained.mask())?;
-            retained.remove_sums()?;
+        if let Some(cache) = cache.filter(|cache| cache.mask().exists()) {
+            let saved = cache.read(&cache.mask())?;
+            cache.remove_sums()?;
             return self
                 .parameters
                 .iter()
                 .map(|(name, tensor)| Ok(saved.tensor(name)?.to_device(tensor.device())))
                 .collect::<Result<_, Error>>();
         }
-        let masks = self.sums(retained, watch)?.threshold(self.density)?;
-        if let Some(retained) = retained {
+        let masks = self.sums(cache, watch)?.threshold(self.density)?;
+        if let Some(cache) = cache {
             let named: Vec<(String, Tensor)> = self
                 .parameters
                 .iter()
                 .zip(&masks)
                 .map(|((name, _), m)| (name.clone(), m.shallow_clone()))
                 .collect();
-            let about = [("density", self.density.to_string()), ("key", retained.key.to_owned())];
-            save(&retained.mask(), &named, &about)?;
-            retained.remove_sums()?;
+            let about = [("density", self.density.to_string()), ("key", cache.key.to_owned())];
+            save(&cache.mask(), &named, &about)?;
+            cache.remove_sums()?;
         }
         Ok(masks)
     }
@@ -66,10 +66,10 @@ impl SaliencyMask<'_> {
     /// The gradients of all pictures.
     fn sums<'s>(
         &'s self,
-        retained: Option<MaskCache<'s>>,
+        cache: Option<MaskCache<'s>>,
         watch: &mut dyn Watch,
     ) -> Result<GradientSums<'s>, Error> {
-        let mut sums = GradientSums::open(self.parameters, self.batch, retained)?;
+        let mut sums = GradientSums::open(self.parameters, self.batch, cache)?;
         watch.begin("saliency mask", self.forget.len() as u64);
         watch.at(sums.pictures as u64, "");
         while sums.pictures < self.forget.len() {

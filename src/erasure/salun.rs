@@ -135,7 +135,6 @@ impl Method for SalUn {
             forget_images: true,
             keep_images: self.alpha > 0.0,
             keep_prompts: self.pseudo != Pseudo::Anchor,
-            anchors: self.pseudo == Pseudo::Anchor,
             ..Needs::PROMPTS
         }
     }
@@ -165,7 +164,7 @@ impl Method for SalUn {
         let recipe = task.recipe(self);
         let key = key(model.card(), &recipe, images);
         let state = context.own_state();
-        let retained = state.as_deref().map(|folder| MaskCache { folder, key: &key });
+        let cache = state.as_deref().map(|folder| MaskCache { folder, key: &key });
         let saliency = SaliencyMask {
             model,
             texts: &texts,
@@ -177,7 +176,7 @@ impl Method for SalUn {
             seed: task.seed,
             stream: "salun mask",
         };
-        let masks = saliency.compute(retained, context.watch)?;
+        let masks = saliency.compute(cache, context.watch)?;
         let masks: Vec<Tensor> = chosen
             .iter()
             .filter_map(|(name, _)| ranked.iter().position(|(other, _)| other == name))
@@ -326,8 +325,8 @@ mod tests {
         fn tokens(&self, prompt: &str) -> Vec<i64> {
             prompt.bytes().map(i64::from).collect()
         }
-        fn predict(&self, latents: &Tensor, _: &Tensor, told: &Conditioning) -> Tensor {
-            let output = (latents.flatten(1, 3) + told.states.flatten(1, 2))
+        fn predict(&self, latents: &Tensor, _: &Tensor, conditioning: &Conditioning) -> Tensor {
+            let output = (latents.flatten(1, 3) + conditioning.states.flatten(1, 2))
                 .matmul(&self.w)
                 .tanh()
                 .view_as(latents);
@@ -363,7 +362,7 @@ mod tests {
         };
         let pairs = [Pair { forget: "a".to_owned(), anchor: "bb".to_owned() }];
         let keep = ["ccc".to_owned(), "dddd".to_owned()];
-        let material = TrainingImages {
+        let images = TrainingImages {
             forget: vec![example(0); 5],
             remain: vec![example(0), example(1), example(1)],
         };
@@ -372,7 +371,7 @@ mod tests {
             pairs: &pairs,
             keep: &keep,
             seed: 3,
-            images: Some(&material),
+            images: Some(&images),
             feedback: None,
         };
         let erase = |salun: &SalUn, toy: &mut Toy, watch: &mut dyn Watch| {

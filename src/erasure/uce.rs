@@ -78,7 +78,7 @@ impl Configurable for Uce {
 
 impl Method for Uce {
     fn needs(&self) -> Needs {
-        Needs { anchors: self.guide.is_none(), ..Needs::PROMPTS }
+        Needs::PROMPTS
     }
 
     fn cost(&self) -> Cost {

@@ -1,5 +1,5 @@
-//! What goes onto a base: edits, parts of a UNet or text encoder (ESD, UCE, `AdvUnlearn`),
-//! whole edited models, low-rank adapters. Each becomes an [`Edit`].
+//! What goes onto a base: edits, parts of a UNet or text encoder as methods' published code saves
+//! them, whole edited models, low-rank adapters. Each becomes an [`Edit`].
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};

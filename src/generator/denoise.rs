@@ -20,10 +20,10 @@ pub(super) fn denoise(
     sampler: &Sampler,
     latents: &Tensor,
     steps: usize,
-    told: &Guided,
+    guided: &Guided,
 ) -> Tensor {
     let n = latents.size()[0];
-    let both = Conditioning::cat(&[told.negative, told.prompt]);
+    let both = Conditioning::cat(&[guided.negative, guided.prompt]);
     no_grad(|| {
         let mut latents = latents * sampler.begin();
         let mut history = History::default();
@@ -32,7 +32,7 @@ pub(super) fn denoise(
             let timesteps = Tensor::full([2 * n], t, (Kind::Float, latents.device()));
             let output = predict(&Tensor::cat(&[&shown, &shown], 0), &timesteps, &both);
             let (without, with) = (output.narrow(0, 0, n), output.narrow(0, n, n));
-            let output = &without + (with - &without) * told.guidance;
+            let output = &without + (with - &without) * guided.guidance;
             latents = sampler.step(i, &latents, &output, None, &mut history);
         }
         latents

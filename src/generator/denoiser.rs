@@ -36,12 +36,24 @@ pub trait Denoiser: Generator {
 
     /// The network's prediction for noisy latents `[n, c, h, w]` at timesteps `[n]`, in `f32`.
     /// Records a graph where parameters or the conditioning require gradients.
-    fn predict(&self, latents: &Tensor, timesteps: &Tensor, told: &Conditioning) -> Tensor;
+    fn predict(&self, latents: &Tensor, timesteps: &Tensor, conditioning: &Conditioning) -> Tensor;
 
     /// Latents of unit variance `[n, c, h, w]`, taken through the first `steps` of a sampler that
     /// draws no noise of its own. Records no graph.
-    fn denoise(&self, sampler: &Sampler, latents: &Tensor, steps: usize, told: &Guided) -> Tensor {
-        denoise(|z, t, told| self.predict(z, t, told), sampler, latents, steps, told)
+    fn denoise(
+        &self,
+        sampler: &Sampler,
+        latents: &Tensor,
+        steps: usize,
+        guided: &Guided,
+    ) -> Tensor {
+        denoise(
+            |z, t, conditioning| self.predict(z, t, conditioning),
+            sampler,
+            latents,
+            steps,
+            guided,
+        )
     }
 
     /// Channels, rows and columns of the latents of a picture in the model's own size.
@@ -83,22 +95,24 @@ mod tests {
         let prompt = "A Cat image in Mosaic style.";
         let ids = model.token_ids(&[prompt]);
         let vectors = model.embed(&ids).detach().set_requires_grad(true);
-        let told = model.encode(&vectors);
+        let conditioning = model.encode(&vectors);
         // With and without a graph attention takes other kernels.
-        let apart = (&told.states - model.condition(&[prompt]).unwrap().states).abs().max();
+        let apart = (&conditioning.states - model.condition(&[prompt]).unwrap().states).abs().max();
         assert!(apart.double_value(&[]) < 1e-4);
 
         let [channels, height, width] = model.latent_shape();
         let z = Rng::new(3).normal(&[1, channels, height, width]);
         let t = Tensor::from_slice(&[500.0_f32]);
-        let loss = |told: &Conditioning| model.predict(&z, &t, told).square().mean(Kind::Float);
+        let loss = |conditioning: &Conditioning| {
+            model.predict(&z, &t, conditioning).square().mean(Kind::Float)
+        };
         let gradient =
-            grad(&loss(&told), &[&vectors]).unwrap()[0].as_ref().unwrap().shallow_clone();
+            grad(&loss(&conditioning), &[&vectors]).unwrap()[0].as_ref().unwrap().shallow_clone();
         // A small step along the gradient changes the loss by its length squared.
         let length = gradient.square().sum(Kind::Float).double_value(&[]);
         let size = 1e-3 / length;
         let moved = model.encode(&(vectors.detach() + &gradient * size));
-        let rise = (loss(&moved) - loss(&told)).double_value(&[]);
+        let rise = (loss(&moved) - loss(&conditioning)).double_value(&[]);
         assert!((rise - 1e-3).abs() < 1e-4, "{rise}");
 
         let weights = model.parameters(Component::TextEncoder);
@@ -107,8 +121,8 @@ mod tests {
         for weight in &leaves {
             let _ = weight.set_requires_grad(true);
         }
-        let told = model.encode(&model.embed(&ids));
-        let gradients = grad(&loss(&told), &leaves).unwrap();
+        let conditioning = model.encode(&model.embed(&ids));
+        let gradients = grad(&loss(&conditioning), &leaves).unwrap();
         assert!(gradients.iter().all(Option::is_some));
 
         let latents = z.set_requires_grad(true);

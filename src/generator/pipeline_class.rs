@@ -68,7 +68,7 @@ impl Configuration for ModelIndex {
                     "safety_checker",
                     Rule::Harmless(
                         "pictures are drawn unfiltered; a study can let it judge them \
-                         (screen.checker)",
+                         (judge.checker)",
                     ),
                 ),
                 (

@@ -7,7 +7,7 @@ use candle_core::{Device, Tensor};
 
 use super::candle_clip::CandleClip;
 use super::clip_folder::{ClipFolder, ClipSource};
-use super::{ClipEncoder, Error};
+use super::{ClipEncoder, Error, ImageFeatures};
 use crate::model::clip::divides;
 use crate::pictures::Picture;
 use crate::torch::Kind;
@@ -46,9 +46,10 @@ impl CandleClipEncoder {
 }
 
 impl ClipEncoder for CandleClipEncoder {
-    fn image_features(&self, pictures: &[Picture]) -> Result<Vec<Vec<f32>>, Error> {
+    fn image_features(&self, pictures: &[Picture]) -> Result<ImageFeatures, Error> {
         let batch = here(&self.folder.preprocess.apply(pictures)?.contiguous())?;
-        unit_rows(&self.clip.image_features(&batch)?)
+        let embeddings = self.clip.image_features(&batch)?;
+        Ok(ImageFeatures { unit: unit_rows(&embeddings)?, embeddings: embeddings.to_vec2()? })
     }
 
     fn text_features(&self, texts: &[String]) -> Result<Vec<Vec<f32>>, Error> {

@@ -92,7 +92,7 @@ impl ConceptDetector {
     ) -> Result<Self, Error> {
         if shows.is_empty() || clear.is_empty() {
             return Err(Error::Head(
-                "a CLIP that screens needs texts of pictures that show the concept, and of \
+                "a CLIP detector needs texts of pictures that show the concept, and of \
                  pictures that do not"
                     .to_owned(),
             ));

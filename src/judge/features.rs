@@ -2,13 +2,13 @@
 //! precision and recall).
 
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
 
-use super::clip_folder::{ClipFolder, ClipSource};
-use super::{BATCH, Error};
+use super::clip_folder::ClipSource;
+use super::{BATCH, ClipEncoder, Error, Evidence, Judge};
 use crate::model::Builder;
-use crate::model::clip::Clip;
 use crate::model::inception::Inception;
 use crate::pictures::Picture;
 use crate::torch::{Device, Kind, Tensor, no_grad, stage};
@@ -32,12 +32,11 @@ pub struct FeatureCard {
 pub struct Features {
     card: FeatureCard,
     network: FeatureNetwork,
-    device: Device,
 }
 
 enum FeatureNetwork {
-    Clip { folder: Box<ClipFolder>, clip: Box<Clip> },
-    Inception(Box<Inception>),
+    Clip(Rc<dyn ClipEncoder>),
+    Inception { network: Box<Inception>, device: Device },
 }
 
 impl std::fmt::Debug for Features {
@@ -47,18 +46,13 @@ impl std::fmt::Debug for Features {
 }
 
 impl Features {
-    /// A CLIP's embeddings of pictures, as they come: not brought to length 1 (Kynkäänniemi et al.
-    /// 2023).
-    ///
-    /// # Errors
-    /// A folder that holds no CLIP.
-    pub fn clip(path: &Path, device: Device) -> Result<Self, Error> {
-        let (folder, weights) = ClipFolder::open(path)?;
-        let clip = Clip::new(&folder.config, Builder::load(&weights, device))?;
-        let ClipSource { path, hash, fingerprint, .. } = folder.source.clone();
+    /// The embeddings of pictures in a judge's own CLIP, as they come: not brought to length 1
+    /// (Kynkäänniemi et al. 2023).
+    pub fn of_judge(judge: &Judge) -> Self {
+        let encoder = Rc::clone(&judge.encoder);
+        let ClipSource { path, hash, fingerprint, .. } = encoder.source().clone();
         let card = FeatureCard { name: "CLIP".to_owned(), path, hash, fingerprint };
-        let network = FeatureNetwork::Clip { folder: Box::new(folder), clip: Box::new(clip) };
-        Ok(Self { card, network, device })
+        Self { card, network: FeatureNetwork::Clip(encoder) }
     }
 
     /// Inception-v3 for FID, from a file of `pytorch-fid`'s weights (safetensors, a state dict or a
@@ -76,7 +70,8 @@ impl Features {
             fingerprint: hash.clone(),
             hash,
         };
-        Ok(Self { card, network: FeatureNetwork::Inception(Box::new(network)), device })
+        let network = FeatureNetwork::Inception { network: Box::new(network), device };
+        Ok(Self { card, network })
     }
 
     /// Which it is.
@@ -89,25 +84,43 @@ impl Features {
     /// # Errors
     /// Whatever the network says.
     pub fn of(&self, pictures: &[Picture]) -> Result<Tensor, Error> {
-        let parts = pictures
-            .chunks(BATCH)
-            .map(|batch| {
-                stage("looking at pictures", || {
-                    let here = |x: Tensor| x.to_device(self.device.tch());
-                    let prepared = match &self.network {
-                        FeatureNetwork::Clip { folder, .. } => folder.preprocess.apply(batch)?,
-                        FeatureNetwork::Inception(_) => unit_range(batch)?,
-                    };
-                    let features = no_grad(|| match &self.network {
-                        FeatureNetwork::Clip { clip, .. } => clip.image_embeddings(&here(prepared)),
-                        FeatureNetwork::Inception(inception) => inception.features(&here(prepared)),
-                    });
-                    Ok::<_, Error>(features.to_device(tch::Device::Cpu))
-                })
-            })
-            .collect::<Result<Vec<_>, _>>()?;
-        Ok(Tensor::cat(&parts, 0))
+        let of_batch = |batch| match &self.network {
+            FeatureNetwork::Clip(encoder) => Ok(matrix(&encoder.image_features(batch)?.embeddings)),
+            FeatureNetwork::Inception { network, device } => stage("looking at pictures", || {
+                let pictures = unit_range(batch)?.to_device(device.tch());
+                Ok(no_grad(|| network.features(&pictures)).to_device(tch::Device::Cpu))
+            }),
+        };
+        Ok(Tensor::cat(
+            &pictures.chunks(BATCH).map(of_batch).collect::<Result<Vec<_>, Error>>()?,
+            0,
+        ))
     }
+
+    /// What a judge says of one batch of pictures, and their features. A network that is both looks
+    /// once.
+    ///
+    /// # Errors
+    /// Whatever the networks say.
+    pub fn and_evidence(
+        &self,
+        judge: &Judge,
+        pictures: &[Picture],
+    ) -> Result<(Tensor, Vec<Evidence>), Error> {
+        match &self.network {
+            FeatureNetwork::Clip(encoder) if Rc::ptr_eq(encoder, &judge.encoder) => {
+                let seen = encoder.image_features(pictures)?;
+                Ok((matrix(&seen.embeddings), judge.evidence(&seen.unit)))
+            }
+            _ => Ok((self.of(pictures)?, judge.see(pictures, None)?)),
+        }
+    }
+}
+
+/// Rows as a matrix.
+fn matrix(rows: &[Vec<f32>]) -> Tensor {
+    let width = rows.first().map_or(0, Vec::len) as i64;
+    Tensor::from_slice(&rows.concat()).view([rows.len() as i64, width])
 }
 
 /// Pictures of one size as `[n, 3, h, w]` from 0 to 1.

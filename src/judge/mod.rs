@@ -15,6 +15,7 @@ mod preprocess;
 mod torch_encoder;
 
 use std::path::PathBuf;
+use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
 
@@ -77,15 +78,24 @@ pub enum Error {
 /// The files of CLIP's folders whose fields are read here.
 pub const PROCESSOR: crate::fields::Class = preprocess::CLASS;
 
-/// A CLIP, which brings pictures and texts into one space. Features are unit vectors.
+/// What a CLIP sees in pictures, one row each.
+#[derive(Debug, Clone)]
+pub struct ImageFeatures {
+    /// As they come, by which sets of pictures are compared (Kynkäänniemi et al. 2023).
+    pub embeddings: Vec<Vec<f32>>,
+    /// Of length 1, by which pictures are compared with texts.
+    pub unit: Vec<Vec<f32>>,
+}
+
+/// A CLIP, which brings pictures and texts into one space.
 pub trait ClipEncoder {
-    /// Features of pictures, one row each.
+    /// Features of pictures.
     ///
     /// # Errors
     /// Whatever the network says.
-    fn image_features(&self, pictures: &[Picture]) -> Result<Vec<Vec<f32>>, Error>;
+    fn image_features(&self, pictures: &[Picture]) -> Result<ImageFeatures, Error>;
 
-    /// Features of texts, one row each.
+    /// Features of texts, one row of length 1 each.
     ///
     /// # Errors
     /// Whatever the network says.
@@ -161,7 +171,7 @@ pub struct Evidence {
 /// A judge: a CLIP encoder and one head for each question.
 pub struct Judge {
     card: JudgeCard,
-    encoder: Box<dyn ClipEncoder>,
+    encoder: Rc<dyn ClipEncoder>,
     heads: Vec<(Question, Head)>,
 }
 
@@ -212,7 +222,7 @@ impl Judge {
             content.update(&picture.rgb);
         }
         let taught = json(&(&questions, labels, content.finalize().to_hex().as_str()))?;
-        let features = in_batches(examples, |batch| encoder.image_features(batch))?;
+        let features = in_batches(examples, |batch| Ok(encoder.image_features(batch)?.unit))?;
         let heads = questions
             .into_iter()
             .zip(labels)
@@ -239,7 +249,7 @@ impl Judge {
         let all = json(&(&fingerprint, &engine, decision, taught))?;
         let fingerprint = blake3::hash(all.as_bytes()).to_hex().to_string();
         let card = JudgeCard { path, hash, fingerprint, engine, decision: decision.to_owned() };
-        Ok(Self { card, encoder, heads })
+        Ok(Self { card, encoder: Rc::from(encoder), heads })
     }
 
     /// What was assumed or ignored while it was opened.
@@ -256,7 +266,7 @@ impl Judge {
         pictures: &[Picture],
         prompts: Option<&[String]>,
     ) -> Result<Vec<Evidence>, Error> {
-        let features = self.encoder.image_features(pictures)?;
+        let features = self.encoder.image_features(pictures)?.unit;
         let scores = prompts
             .map(|prompts| {
                 let texts = self.encoder.text_features(prompts)?;
@@ -271,14 +281,17 @@ impl Judge {
                 )
             })
             .transpose()?;
-        Ok(features
-            .iter()
-            .enumerate()
-            .map(|(i, feature)| Evidence {
-                logits: self.heads.iter().map(|(_, head)| head.logits(feature)).collect(),
-                clip_score: scores.as_ref().map(|scores| scores[i]),
-            })
-            .collect())
+        let mut evidence = self.evidence(&features);
+        for (seen, score) in evidence.iter_mut().zip(scores.into_iter().flatten()) {
+            seen.clip_score = Some(score);
+        }
+        Ok(evidence)
+    }
+
+    /// What it says of pictures with these features of length 1.
+    fn evidence(&self, unit: &[Vec<f32>]) -> Vec<Evidence> {
+        let logits = |row| self.heads.iter().map(|(_, head)| head.logits(row)).collect();
+        unit.iter().map(|row| Evidence { logits: logits(row), clip_score: None }).collect()
     }
 }
 

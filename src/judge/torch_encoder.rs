@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use super::clip_folder::{ClipFolder, ClipSource};
-use super::{ClipEncoder, Error, rows};
+use super::{ClipEncoder, Error, ImageFeatures, rows};
 use crate::model::Builder;
-use crate::model::clip::Clip;
+use crate::model::clip::{Clip, unit};
 use crate::pictures::Picture;
 use crate::torch::{Device, Tensor, no_grad, stage};
 
@@ -35,10 +35,12 @@ impl TorchClipEncoder {
 }
 
 impl ClipEncoder for TorchClipEncoder {
-    fn image_features(&self, pictures: &[Picture]) -> Result<Vec<Vec<f32>>, Error> {
+    fn image_features(&self, pictures: &[Picture]) -> Result<ImageFeatures, Error> {
         stage("looking at pictures", || {
             let batch = self.folder.preprocess.apply(pictures)?.to_device(self.device.tch());
-            rows(&no_grad(|| self.clip.image_features(&batch)))
+            let embeddings = no_grad(|| self.clip.image_embeddings(&batch));
+            let unit = no_grad(|| unit(&embeddings));
+            Ok(ImageFeatures { unit: rows(&unit)?, embeddings: rows(&embeddings)? })
         })
     }
 

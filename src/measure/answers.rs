@@ -159,7 +159,7 @@ impl AnswerSet {
 
     /// What is not measured of a target, and why.
     pub fn unmeasured(&self, target: &TargetClass) -> Vec<String> {
-        let (own, other) = (target.domain, target.domain.other());
+        let (domain, other) = (target.domain, target.domain.other());
         let mut missing = Vec::new();
         if self.is_single(other) {
             missing.push(format!(
@@ -170,13 +170,13 @@ impl AnswerSet {
             ));
         }
         if !self
-            .classes(own)
+            .classes(domain)
             .iter()
-            .any(|name| *name != target.name && !(own == Domain::Style && name == PLAIN))
+            .any(|name| *name != target.name && !(domain == Domain::Style && name == PLAIN))
         {
             missing.push(format!(
                 "IRA of {target} is left out: there is no other {} to be kept",
-                own.name()
+                domain.name()
             ));
         }
         missing
@@ -187,8 +187,8 @@ impl AnswerSet {
     /// # Errors
     /// A target that is none of the classes.
     pub fn class(&self, target: &TargetClass) -> Result<usize, Error> {
-        let own = self.classes(target.domain).iter().position(|name| *name == target.name);
-        own.ok_or_else(|| {
+        let class = self.classes(target.domain).iter().position(|name| *name == target.name);
+        class.ok_or_else(|| {
             Error::Unknown(format!("{target} is none of the classes that the judge is asked about"))
         })
     }
@@ -227,7 +227,7 @@ impl AnswerSet {
         let seed = seed.trim_start_matches('_').parse().ok()?;
         self.objects.iter().find_map(|object| {
             let style = names.strip_suffix(object.as_str())?.strip_suffix('_')?;
-            self.styles.iter().any(|own| own == style).then(|| Answer {
+            self.styles.iter().any(|known| known == style).then(|| Answer {
                 style: style.to_owned(),
                 object: object.clone(),
                 seed,

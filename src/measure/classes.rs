@@ -88,15 +88,41 @@ pub struct Became {
     pub n: usize,
 }
 
-/// The measures of one target on a model's pictures. `base` are the base's pictures for relative
-/// measures, `reference` is what is known about the judge.
+/// The measures of one target on the base's own pictures. `reference` is what is known about the
+/// judge.
 ///
 /// # Errors
 /// Pictures that are missing or doubled; a target that is not in the set.
+pub fn score_base(
+    set: &AnswerSet,
+    target: &TargetClass,
+    base: &[JudgedAnswer],
+    reference: Option<&Reference>,
+) -> Result<Vec<Score>, Error> {
+    scores(set, target, base, Clean::as_base(set, base).as_ref(), None, reference)
+}
+
+/// The measures of one target on a model's pictures. Those that are relative to the `base`'s
+/// pictures are missing where there are none.
+///
+/// # Errors
+/// As [`score_base`].
 pub fn score_target(
     set: &AnswerSet,
     target: &TargetClass,
     judged: &[JudgedAnswer],
+    base: Option<&[JudgedAnswer]>,
+    reference: Option<&Reference>,
+) -> Result<Vec<Score>, Error> {
+    let clean = base.and_then(|base| Clean::as_base(set, base));
+    scores(set, target, judged, clean.as_ref(), base, reference)
+}
+
+fn scores(
+    set: &AnswerSet,
+    target: &TargetClass,
+    judged: &[JudgedAnswer],
+    clean: Option<&Clean>,
     base: Option<&[JudgedAnswer]>,
     reference: Option<&Reference>,
 ) -> Result<Vec<Score>, Error> {
@@ -110,8 +136,7 @@ pub fn score_target(
     let n = judged.iter().filter(is_target).count();
     let kept = judged.iter().filter(is_target).filter(|s| s.hit(domain)).count();
     let mut scores = Vec::new();
-    let clean = Clean::as_base(set, base.unwrap_or(judged));
-    let rates = Rate::all(clean.as_ref());
+    let rates = Rate::all(clean);
     for rate in rates.into_iter().filter(|rate| !set.is_single(rate.domain(target))) {
         let counted: Vec<&JudgedAnswer> =
             judged.iter().filter(|s| rate.counts(target, &s.answer)).collect();
@@ -344,7 +369,7 @@ mod tests {
     use super::*;
 
     /// Two styles beside the plain one, two objects, two seeds; the judge errs where told to.
-    fn world(
+    fn judged_answers(
         wrong: impl Fn(&Answer, Domain) -> Option<&'static str>,
     ) -> (AnswerSet, Vec<JudgedAnswer>) {
         let names = |names: &[&str]| names.iter().map(|&n| n.to_owned()).collect();
@@ -379,7 +404,7 @@ mod tests {
     fn the_benchmark_s_definitions() {
         let target: TargetClass = "style:Mosaic".parse().unwrap();
         // All but one Mosaic picture became Neon; one Neon boat was called a cat.
-        let (set, judged) = world(|a, domain| match domain {
+        let (set, judged) = judged_answers(|a, domain| match domain {
             Domain::Style if a.style == "Mosaic" && (a.object != "Cat" || a.seed != 1) => {
                 Some("Neon")
             }
@@ -395,7 +420,7 @@ mod tests {
         let one = mushy.iter_mut().find(|s| s.answer.style == "Mosaic" && s.style == "Neon");
         one.unwrap().margins = [Some(Margin { class: 0, logits: 0.1 }); 2];
         let judged = mushy;
-        let (_, base) = world(|_, _| None);
+        let (_, base) = judged_answers(|_, _| None);
         let scores = score_target(&set, &target, &judged, Some(&base), None).unwrap();
         assert_eq!(value(&scores, "UA_clean"), (0.5, 2, 4));
         let became = became(&target, "salun", &judged);
@@ -413,9 +438,11 @@ mod tests {
         let targets: Vec<TargetClass> =
             ["style:Mosaic", "style:Neon"].iter().map(|t| t.parse().unwrap()).collect();
         // Mosaic went wholly, Neon not at all, and Neon took the cats along.
-        let (set, mosaic) =
-            world(|a, d| (d == Domain::Style && a.style == "Mosaic").then_some("Seed_Images"));
-        let (_, neon) = world(|a, d| (d == Domain::Object && a.object == "Cat").then_some("Boat"));
+        let (set, mosaic) = judged_answers(|a, d| {
+            (d == Domain::Style && a.style == "Mosaic").then_some("Seed_Images")
+        });
+        let (_, neon) =
+            judged_answers(|a, d| (d == Domain::Object && a.object == "Cat").then_some("Boat"));
         let erased: [(&TargetClass, &[JudgedAnswer]); 2] =
             [(&targets[0], &mosaic), (&targets[1], &neon)];
         let scores = score_mean(&set, Domain::Style, &mosaic, &erased);
@@ -433,10 +460,10 @@ mod tests {
     #[test]
     fn relative_to_the_base() {
         let target: TargetClass = "style:Mosaic".parse().unwrap();
-        let (set, base) = world(|a, d| {
+        let (set, base) = judged_answers(|a, d| {
             (d == Domain::Style && a.style == "Mosaic" && a.seed == 1).then_some("Neon")
         });
-        let (_, erased) = world(|a, d| {
+        let (_, erased) = judged_answers(|a, d| {
             (d == Domain::Style && a.style == "Mosaic" && !(a.seed == 2 && a.object == "Cat"))
                 .then_some("Neon")
         });
@@ -446,7 +473,7 @@ mod tests {
 
     #[test]
     fn missing_pictures_are_no_zeros() {
-        let (set, mut judged) = world(|_, _| None);
+        let (set, mut judged) = judged_answers(|_, _| None);
         judged.pop();
         let target = "style:Mosaic".parse().unwrap();
         assert!(score_target(&set, &target, &judged, None, None).is_err());

@@ -57,14 +57,27 @@ fn argmax(logits: &[f32]) -> usize {
     (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b]).then(b.cmp(&a))).unwrap_or(0)
 }
 
+/// A picture whose truth is known, and what the judge said of it.
+#[derive(Debug, Clone, Copy)]
+pub struct KnownPicture<'a> {
+    /// Its true style.
+    pub style: &'a str,
+    /// Its true object.
+    pub object: &'a str,
+    /// The judge's logits of all styles.
+    pub style_logits: &'a [f32],
+    /// The judge's logits of all objects.
+    pub object_logits: &'a [f32],
+}
+
 impl Reference {
-    /// Pictures' truths `(style, object)` and the judge's logits `(style, object)`.
+    /// From pictures whose truth is known.
     ///
     /// # Errors
     /// A truth that the judge was not asked about.
     pub fn new<'a>(
         set: &AnswerSet,
-        known: impl IntoIterator<Item = ((&'a str, &'a str), (&'a [f32], &'a [f32]))>,
+        known: impl IntoIterator<Item = KnownPicture<'a>>,
     ) -> Result<Self, Error> {
         let mut reference = Self {
             style: Vec::new(),
@@ -78,11 +91,20 @@ impl Reference {
                 .position(|class| class == name)
                 .ok_or_else(|| Error::Unknown(format!("the judge was not asked about `{name}`")))
         };
-        for ((style, object), logits) in known {
-            let (s, o) = (index(&set.styles, style)?, index(&set.objects, object)?);
+        for picture in known {
+            let s = index(&set.styles, picture.style)?;
+            let o = index(&set.objects, picture.object)?;
             let cell = s * set.objects.len() + o;
-            reference.style.push(ReferenceLogits { truth: s, cell, logits: logits.0.to_vec() });
-            reference.object.push(ReferenceLogits { truth: o, cell, logits: logits.1.to_vec() });
+            reference.style.push(ReferenceLogits {
+                truth: s,
+                cell,
+                logits: picture.style_logits.to_vec(),
+            });
+            reference.object.push(ReferenceLogits {
+                truth: o,
+                cell,
+                logits: picture.object_logits.to_vec(),
+            });
         }
         Ok(reference)
     }
@@ -239,15 +261,17 @@ mod tests {
         let names = |names: &[&str]| names.iter().map(|&n| n.to_owned()).collect();
         let set =
             AnswerSet { styles: names(&["A", "B"]), objects: names(&["X", "Y"]), seeds: vec![1] };
-        let logits = ([3.0_f32, 0.0], [0.0_f32, 3.0]);
+        let logits = [[3.0_f32, 0.0], [0.0_f32, 3.0]];
         let known: Vec<_> = (0..200)
             .map(|i| {
                 let style = i % 2;
                 let named = if i < wrong { 1 - style } else { style };
-                (
-                    (["A", "B"][style], "X"),
-                    (if named == 0 { &logits.0[..] } else { &logits.1[..] }, &logits.0[..]),
-                )
+                KnownPicture {
+                    style: ["A", "B"][style],
+                    object: "X",
+                    style_logits: &logits[named],
+                    object_logits: &logits[0],
+                }
             })
             .collect();
         Reference::new(&set, known).unwrap()
@@ -272,8 +296,11 @@ mod tests {
         let o = [1.0_f32];
         let mut known = Vec::new();
         for i in 0..100 {
-            known.push((("A", "X"), (if i < 70 { &a[..] } else { &b[..] }, &o[..])));
-            known.push((("B", "X"), (if i < 98 { &b[..] } else { &a[..] }, &o[..])));
+            let mut add = |style, style_logits| {
+                known.push(KnownPicture { style, object: "X", style_logits, object_logits: &o });
+            };
+            add("A", if i < 70 { &a[..] } else { &b[..] });
+            add("B", if i < 98 { &b[..] } else { &a[..] });
         }
         let reference = Reference::new(&set, known).unwrap();
         let (ua, interval) = reference.corrected(&"style:A".parse().unwrap(), 40, 100).unwrap();

@@ -10,22 +10,26 @@ mod interval;
 mod judging;
 mod latents;
 mod manifold;
+mod moved;
 mod rates;
 mod recognisable;
+mod relearning;
 mod score;
 mod unlearning;
 
 pub use answers::{Answer, AnswerSet, Domain, PLAIN, TargetClass};
 pub use blank::{PictureStats, blank};
-pub use classes::{BLANK, Became, JudgedAnswer, became, score_mean, score_target};
+pub use classes::{BLANK, Became, JudgedAnswer, became, score_base, score_mean, score_target};
 pub use estimate::Estimate;
 pub use frechet::{Moments, frechet};
 pub use interval::{Interval, bootstrap, wilson};
-pub use judging::{JudgeAccuracy, Reference};
+pub use judging::{JudgeAccuracy, KnownPicture, Reference};
 pub use latents::{JudgedSamples, LatentMeasures, mean_over_targets};
 pub use manifold::precision_recall;
+pub use moved::moved;
 pub use rates::{Shown, rates_after, rates_before, share};
 pub use recognisable::{Margin, Recognisable, recognised_by};
+pub use relearning::{CurvePoint, above_control, area, half, relearning};
 pub use score::{BASE, Better, Measure, Score, Subject, Unit};
 pub use unlearning::ClassChanges;
 

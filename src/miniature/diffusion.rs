@@ -37,9 +37,9 @@ pub struct MiniatureRecipe {
     /// Seed of every part; each derives its own.
     pub seed: u64,
     /// Seed of the canvas pictures that the generator learns from.
-    pub world: u64,
+    pub canvas_seed: u64,
     /// Seed of the canvas pictures that the judge learns from.
-    pub judge_world: u64,
+    pub judge_canvas_seed: u64,
     /// Tokens of a prompt.
     pub tokens: usize,
     /// The generator's CLIP.
@@ -97,10 +97,10 @@ pub fn train_miniature(
     watch: &mut dyn Watch,
 ) -> Result<(), Error> {
     let trainer = MiniatureTrainer { recipe, out, here };
-    trainer.clip("clip", &recipe.clip, recipe.world, watch)?;
+    trainer.clip("clip", &recipe.clip, recipe.canvas_seed, watch)?;
     trainer.text_encoder()?;
     trainer.vae(watch)?;
-    trainer.clip("judge", &recipe.judge, recipe.judge_world, watch)?;
+    trainer.clip("judge", &recipe.judge, recipe.judge_canvas_seed, watch)?;
     trainer.unet(watch)
 }
 
@@ -155,7 +155,7 @@ impl MiniatureTrainer<'_> {
         let model = Vae::new(&config, Builder::fresh(self.seed("vae"), device))?;
         model.parameters().train(true);
         let images =
-            CanvasImages::draw(self.recipe.world, part.training.per_cell, Pose::Free, watch);
+            CanvasImages::draw(self.recipe.canvas_seed, part.training.per_cell, Pose::Free, watch);
         let mut objective = AutoencoderObjective {
             vae: &model,
             images: &images,
@@ -245,7 +245,7 @@ impl MiniatureTrainer<'_> {
             text.forward(&Tensor::stack(&ids, 0).to_device(device.tch()))
         };
         let per_cell = self.recipe.unet.training.per_cell;
-        let images = CanvasImages::draw(self.recipe.world, per_cell, Pose::Free, watch);
+        let images = CanvasImages::draw(self.recipe.canvas_seed, per_cell, Pose::Free, watch);
         Ok(EncodedCanvas::new(vae, &images, &embed, self.here, watch))
     }
 

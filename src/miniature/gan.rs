@@ -40,7 +40,7 @@ pub fn train_miniature_gan(
         let training = ClipTraining {
             name: "labeller",
             part: &labeller.clip,
-            canvas_seed: labeller.world,
+            canvas_seed: labeller.canvas_seed,
             tokens: labeller.tokens,
             seed: seed(recipe, "labeller"),
         };
@@ -107,7 +107,7 @@ impl<'a> GanTrainer<'a> {
         generator.parameters().train(true);
         discriminator.parameters().train(true);
         let selection = CanvasSelection {
-            seed: recipe.world,
+            seed: recipe.canvas_seed,
             per_cell: part.training.per_cell,
             pose: if recipe.aligned { Pose::Aligned } else { Pose::Free },
             without_styles: &recipe.without_styles,

@@ -16,7 +16,7 @@ pub struct MiniatureGanRecipe {
     /// Seed of every part; each derives its own.
     pub seed: u64,
     /// Seed of the canvas pictures that the generator learns from.
-    pub world: u64,
+    pub canvas_seed: u64,
     /// Whether the canvas' objects are aligned.
     #[serde(default)]
     pub aligned: bool,
@@ -101,7 +101,7 @@ pub struct ReconstructionPart {
 #[serde(deny_unknown_fields)]
 pub struct Labeller {
     /// Seed of the canvas pictures that it learns from.
-    pub world: u64,
+    pub canvas_seed: u64,
     /// Tokens of a prompt.
     pub tokens: usize,
     /// The CLIP.

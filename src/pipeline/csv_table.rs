@@ -117,7 +117,7 @@ fn separator(text: &str) -> u8 {
     let mut counts = [(b',', 0), (b';', 0), (b'\t', 0), (b'|', 0)];
     for byte in text.lines().next().unwrap_or_default().bytes() {
         quoted ^= byte == b'"';
-        if let Some((_, count)) = counts.iter_mut().find(|(own, _)| *own == byte && !quoted) {
+        if let Some((_, count)) = counts.iter_mut().find(|(mark, _)| *mark == byte && !quoted) {
             *count += 1;
         }
     }
@@ -126,7 +126,7 @@ fn separator(text: &str) -> u8 {
         .iter()
         .rev()
         .max_by_key(|(_, count)| *count)
-        .map_or(b',', |(own, count)| if *count == 0 { b',' } else { *own })
+        .map_or(b',', |(mark, count)| if *count == 0 { b',' } else { *mark })
 }
 
 #[cfg(test)]

@@ -49,7 +49,7 @@ impl FromStr for Column {
                 "`{text}` names no column; write prompt=adv_prompt ({kinds} can be named)"
             ));
         };
-        if !KINDS.iter().any(|(own, _)| *own == kind) {
+        if !KINDS.iter().any(|(known, _)| *known == kind) {
             return Err(format!("`{kind}` is nothing that a column is of; {kinds} are"));
         }
         Ok(Self { kind: kind.to_owned(), name: name.to_owned() })
@@ -59,24 +59,25 @@ impl FromStr for Column {
 /// Which columns of a list are of what.
 pub(super) struct Heads<'a> {
     pub(super) heads: &'a [String],
-    pub(super) own: &'a [Column],
+    pub(super) columns: &'a [Column],
 }
 
 impl Heads<'_> {
     /// The names of the columns of a kind that are there, the first that counts first.
     pub(super) fn of(&self, kind: &str) -> Vec<&str> {
-        if let Some(own) = self.own.iter().find(|own| own.kind == kind) {
-            return vec![own.name.as_str()];
+        if let Some(column) = self.columns.iter().find(|column| column.kind == kind) {
+            return vec![column.name.as_str()];
         }
-        let known = KINDS.iter().find(|(own, _)| *own == kind).map_or(&[][..], |(_, names)| names);
+        let known =
+            KINDS.iter().find(|(known, _)| *known == kind).map_or(&[][..], |(_, names)| names);
         let written = |name: &&str| self.heads.iter().find(|head| head.eq_ignore_ascii_case(name));
         known.iter().filter_map(written).map(String::as_str).collect()
     }
     /// Says what is wrong with the columns that are asked for.
     pub(super) fn check(&self) -> Result<(), String> {
-        let columns = self.own;
-        if let Some(twice) =
-            (1..columns.len()).find(|&n| columns[..n].iter().any(|own| own.kind == columns[n].kind))
+        let columns = self.columns;
+        if let Some(twice) = (1..columns.len())
+            .find(|&n| columns[..n].iter().any(|column| column.kind == columns[n].kind))
         {
             return Err(format!(
                 "two columns are named for {} (--column); one can be",
@@ -85,7 +86,7 @@ impl Heads<'_> {
         }
         let asked = columns
             .iter()
-            .map(|own| own.name.as_str())
+            .map(|column| column.name.as_str())
             .chain(["prompt"].into_iter().filter(|_| self.of("prompt").is_empty()));
         for name in asked {
             if !self.heads.iter().any(|head| head == name) {

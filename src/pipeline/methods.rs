@@ -57,7 +57,7 @@ impl<T: Configurable + ?Sized> Setting<T> {
 
 impl MethodSetting {
     /// The usual method for a kind of model: the first in the table that edits it.
-    pub(super) fn usual(kind: ModelKind) -> Option<Self> {
+    pub fn usual(kind: ModelKind) -> Option<Self> {
         METHODS.iter().find_map(|entry| {
             let value = (entry.read)(Map::new()).ok()?;
             let label = entry.name.to_owned();

@@ -221,6 +221,14 @@ impl Pipeline {
         }
     }
 
+    /// Whether a method or an attack is to be shown pictures of the concept.
+    pub fn learns_from_pictures(&self) -> bool {
+        let needs = self.method.iter().map(|method| method.value.needs());
+        let methods = needs.map(|needs| needs.forget_images || needs.keep_images);
+        let attacks = self.attack.iter().map(|attack| attack.value.pictures() > 0);
+        methods.chain(attacks).any(|learns| learns)
+    }
+
     fn check_methods(&self) -> Result<(), Error> {
         let kind = self.kind();
         for (i, method) in self.method.iter().enumerate() {
@@ -243,6 +251,13 @@ impl Pipeline {
         let mut labels = HashSet::new();
         for attack in &self.attack {
             attack.value.check().map_err(Error::Pipeline)?;
+            let attacks = attack.value.model();
+            if attacks != kind {
+                return Err(Error::Pipeline(format!(
+                    "{} attacks {attacks}, and this pipeline is of {kind}",
+                    attack.name()
+                )));
+            }
             if !labels.insert(&attack.label) {
                 return Err(Error::Pipeline(format!(
                     "two attacks are called `{0}` in tables and files; give one of them another \

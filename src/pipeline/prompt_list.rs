@@ -54,7 +54,7 @@ pub fn read_prompts(
 ) -> Result<Vec<PromptRow>, Error> {
     let wrong = |why: String| Error::Unknown(format!("{}: {why}", path.display()));
     let (names, table) = numbered(path, watch)?;
-    let heads = Heads { heads: &names, own: columns };
+    let heads = Heads { heads: &names, columns };
     heads.check().map_err(wrong)?;
     heads.unused(|remark| watch.note(&format!("{}: {remark}", path.display())));
     let reader = RowReader(KINDS.map(|(kind, _)| heads.of(kind)));
@@ -212,11 +212,11 @@ mod tests {
         let rows = read_prompts(file.path(), &[], &mut said).unwrap();
         assert_eq!(rows.len(), 1);
         assert!(said.0.iter().any(|line| line.contains("line 3")), "{:?}", said.0);
-        let own: Column = "prompt=adv_prompt".parse().unwrap();
-        let rows = read_prompts(file.path(), &[own], &mut Quiet).unwrap();
+        let column: Column = "prompt=adv_prompt".parse().unwrap();
+        let rows = read_prompts(file.path(), &[column], &mut Quiet).unwrap();
         assert_eq!(rows.iter().map(|row| row.prompt.as_str()).collect::<Vec<_>>(), ["b", "c"]);
-        let own: Column = "seed=nothing".parse().unwrap();
-        let error = read_prompts(file.path(), &[own], &mut Quiet).unwrap_err().to_string();
+        let column: Column = "seed=nothing".parse().unwrap();
+        let error = read_prompts(file.path(), &[column], &mut Quiet).unwrap_err().to_string();
         assert!(error.contains("no column `nothing`"), "{error}");
         assert!("prompt".parse::<Column>().is_err() && "text=x".parse::<Column>().is_err());
     }

@@ -6,14 +6,8 @@ use std::sync::mpsc::sync_channel;
 
 use super::Error;
 use crate::generator::{Generator, ImageRequest};
-use crate::measure::Answer;
 use crate::pictures::{Picture, is_whole_png};
 use crate::watch::Watch;
-
-/// The file of an answer's picture.
-pub fn picture_path(folder: &Path, answer: &Answer) -> PathBuf {
-    folder.join(format!("{}.png", answer.stem()))
-}
 
 /// What every picture of a run carries beside its own settings.
 #[derive(Debug, Clone, Copy)]

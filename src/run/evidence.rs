@@ -19,7 +19,7 @@ use crate::watch::Watch;
 /// What a judge said of one picture, and what of.
 #[derive(Debug, Clone, PartialEq)]
 pub struct JudgedImage<A> {
-    /// Whose picture: `base`, `reference`, or `erased` with the target.
+    /// Which set of pictures it is of: `base`, `reference`, or a target with its method.
     pub subject: String,
     /// What was asked for.
     pub asked: A,
@@ -142,8 +142,8 @@ impl<A> LineRead<A> {
         let logits = questions
             .iter()
             .map(|question| {
-                let own = self.logits.get(&question.domain)?;
-                question.classes.iter().map(|class| own.get(class).copied()).collect()
+                let of_classes = self.logits.get(&question.domain)?;
+                question.classes.iter().map(|class| of_classes.get(class).copied()).collect()
             })
             .collect::<Option<Vec<Vec<f32>>>>()?;
         Some(JudgedImage {
@@ -169,7 +169,7 @@ struct EvidenceLine {
 }
 
 /// Fields of a line that do not say what was asked for.
-const OWN: [&str; 6] = ["subject", "picture", "judge", "contrast", "logits", "clip_score"];
+const OF_EVIDENCE: [&str; 6] = ["subject", "picture", "judge", "contrast", "logits", "clip_score"];
 
 impl EvidenceLine {
     /// `None` for a line that is none of evidence.
@@ -178,8 +178,8 @@ impl EvidenceLine {
         let take = |name: &str| fields.get(name)?.as_str().map(str::to_owned);
         let (subject, judge, picture) = (take("subject")?, take("judge")?, take("picture")?);
         fields.get("logits")?.as_object()?;
-        for own in OWN {
-            fields.shift_remove(own);
+        for key in OF_EVIDENCE {
+            fields.shift_remove(key);
         }
         Some(Self {
             text: text.to_owned(),
@@ -245,11 +245,11 @@ impl EvidenceFile {
                 path.display()
             ));
         }
-        let mut own = Self { path: path.to_path_buf(), file, lines };
+        let mut evidence = Self { path: path.to_path_buf(), file, lines };
         if cut || old > 0 {
-            own.rewrite()?;
+            evidence.rewrite()?;
         }
-        Ok(own)
+        Ok(evidence)
     }
 
     /// The file.
@@ -264,13 +264,14 @@ impl EvidenceFile {
         subject: &str,
         questions: &[Question],
     ) -> HashMap<(String, String), JudgedImage<A>> {
-        let own = self.lines.iter().filter(|line| line.judge == judge && line.subject == subject);
-        own.filter_map(|line| {
-            // A line of another kind of picture is no error.
-            let read: LineRead<A> = serde_json::from_str(&line.text).ok()?;
-            Some(((line.picture.clone(), line.asked.clone()), read.in_order(questions)?))
-        })
-        .collect()
+        let lines = self.lines.iter().filter(|line| line.judge == judge && line.subject == subject);
+        lines
+            .filter_map(|line| {
+                // A line of another kind of picture is no error.
+                let read: LineRead<A> = serde_json::from_str(&line.text).ok()?;
+                Some(((line.picture.clone(), line.asked.clone()), read.in_order(questions)?))
+            })
+            .collect()
     }
 
     /// Takes out what a judge said of other pictures that were this subject's: `current` are its
@@ -302,26 +303,26 @@ impl EvidenceFile {
         questions: &[Question],
     ) -> Result<(), Error> {
         let mut all = String::new();
-        for own in judged {
+        for image in judged {
             let text = json(&LineToWrite {
-                subject: &own.subject,
-                asked: &own.asked,
-                picture: &own.picture,
-                judge: &own.judge,
-                contrast: own.contrast,
-                logits: LogitsByName(questions, &own.evidence.logits),
-                clip_score: own.evidence.clip_score,
+                subject: &image.subject,
+                asked: &image.asked,
+                picture: &image.picture,
+                judge: &image.judge,
+                contrast: image.contrast,
+                logits: LogitsByName(questions, &image.evidence.logits),
+                clip_score: image.evidence.clip_score,
             })?;
             all.push_str(&text);
             all.push('\n');
             let (subject, judge, picture) =
-                (own.subject.clone(), own.judge.clone(), own.picture.clone());
+                (image.subject.clone(), image.judge.clone(), image.picture.clone());
             self.lines.push(EvidenceLine {
                 text,
                 subject,
                 judge,
                 picture,
-                asked: json(&own.asked)?,
+                asked: json(&image.asked)?,
             });
         }
         Ok(self.file.write_all(all.as_bytes())?)

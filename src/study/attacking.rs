@@ -5,10 +5,10 @@ use serde::{Deserialize, Serialize};
 use super::Study;
 use super::protocol::{Cell, Protocol, Run};
 use super::session::{Session, drawn};
-use crate::attack::{Arm, Exposure, Sighting};
+use crate::attack::{Arm, Evaluation, Exposure};
 use crate::files::write_json;
 use crate::generator::{ImageRequest, Model};
-use crate::measure::{Better, Estimate, Measure, Score, Subject, Unit};
+use crate::measure::{CurvePoint, Estimate, Score, above_control, area, half, relearning};
 use crate::pipeline::AttackSetting;
 use crate::run::Error;
 
@@ -33,44 +33,18 @@ pub struct Relearned {
     pub area: f64,
 }
 
-/// A point of the curve.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct CurvePoint {
-    /// Steps.
-    pub step: u64,
-    /// The share.
-    #[serde(flatten)]
-    pub share: Estimate,
-}
-
-const BACK: Measure = Measure::share("back", Subject::Concept, Better::Lower);
-const AREA: Measure = Measure::share("area", Subject::Concept, Better::Lower);
-const ABOVE: Measure = Measure::share("area above control", Subject::Concept, Better::Lower);
-const STEPS: Measure = Measure {
-    name: "steps to half",
-    subject: Subject::Concept,
-    unit: Unit::Steps,
-    better: Better::Higher,
-};
-
 impl Relearned {
-    /// What was back at the last look, the steps until half was (all of them where it never was),
-    /// and the area.
+    /// What is to be said of it in numbers.
     pub(super) fn scores(&self) -> Vec<Score> {
         let label = format!("{} ({})", self.attack, self.arm);
-        let half = self.half.unwrap_or(self.steps) as f64;
-        let last = self.curve.last().map(|point| BACK.of(&self.target, point.share));
-        let all = last.into_iter().chain([
-            STEPS.of(&self.target, Estimate::exact(half)),
-            AREA.of(&self.target, Estimate::exact(self.area)),
-        ]);
+        let all = relearning(&self.target, &self.curve, self.steps).into_iter();
         all.map(|score| score.after(&self.method).under(&label)).collect()
     }
 }
 
 /// What an earlier session saw, and of what.
 #[derive(Serialize, Deserialize)]
-struct Seen {
+struct SavedAttack {
     /// The edit's hash.
     edit: String,
     /// The attack's settings.
@@ -78,13 +52,13 @@ struct Seen {
     arms: Vec<Arm>,
 }
 
-/// How much more of the concept came back than the model learns of what it never knew: 0 and less
-/// is an erasure that holds.
-pub(super) fn above_control(arms: &[Relearned]) -> Option<Score> {
-    let concept = arms.first()?;
-    let control = arms.iter().find(|arm| arm.arm == Arm::CONTROL)?;
-    let above = Estimate::exact(concept.area - control.area);
-    Some(ABOVE.of(&concept.target, above).after(&concept.method).under(&concept.attack))
+/// How much more of the concept came back than the model learns of what it never knew, where both
+/// were tried.
+pub(super) fn concept_above_control(arms: &[Relearned]) -> Option<Score> {
+    let named = |name| arms.iter().find(|arm| arm.arm == name);
+    let (concept, control) = (named(Arm::CONCEPT)?, named(Arm::CONTROL)?);
+    let above = above_control(&concept.target, concept.area, control.area);
+    Some(above.after(&concept.method).under(&concept.attack))
 }
 
 impl<P: Protocol> Study<'_, P> {
@@ -97,14 +71,14 @@ impl<P: Protocol> Study<'_, P> {
         run: &mut Run,
     ) -> Result<Vec<Exposure>, Error> {
         let requests = self.protocol.requests(session);
-        let own = self.protocol.of_target(target).into_iter();
-        let showing = own.filter(|i| self.protocol.shows(target, base, *i));
-        let looks: Vec<ImageRequest> = showing.map(|i| requests[i].1.clone()).collect();
+        let of_target = self.protocol.of_target(target).into_iter();
+        let showing = of_target.filter(|i| self.protocol.shows(target, base, *i));
+        let shown: Vec<ImageRequest> = showing.map(|i| requests[i].1.clone()).collect();
         let attacks = self.pipeline.attack.iter();
         attacks
             .map(|attack| {
                 let pictures = attack.value.pictures();
-                self.protocol.exposure(target, looks.clone(), session, pictures, run)
+                self.protocol.exposure(target, shown.clone(), session, pictures, run)
             })
             .collect()
     }
@@ -120,36 +94,47 @@ impl<P: Protocol> Study<'_, P> {
         run: &mut Run,
     ) -> Result<Vec<Relearned>, Error> {
         let about = &self.protocol.targets()[cell.target];
+        if exposure.requests.is_empty() {
+            run.watch.note(&format!(
+                "{} of {} is left out: none of the base's pictures shows it, so nothing can come \
+                 back",
+                attack.label, about.concept
+            ));
+            return Ok(Vec::new());
+        }
         let name = format!("{}-{}-{}", about.stem(), cell.method, attack.label);
         let file = run.folder.path(format!("attacks/{name}.json"));
         let edit = edit.to_owned();
         let settings = attack.value.settings();
-        let steps = attack.value.steps(self.pipeline.kind());
+        let steps = attack.value.steps();
         let known = fs_err::read_to_string(&file)
             .ok()
-            .and_then(|text| serde_json::from_str::<Seen>(&text).ok())
+            .and_then(|text| serde_json::from_str::<SavedAttack>(&text).ok())
             .filter(|seen| seen.edit == edit && seen.settings == settings);
         let seen = if let Some(seen) = known {
             seen
         } else {
             let arms = self.attacked(cell, attack, exposure, session, run)?;
-            let seen = Seen { edit, settings, arms };
+            let seen = SavedAttack { edit, settings, arms };
             write_json(&file, &seen)?;
             seen
         };
-        let point = |sighting: &Sighting| CurvePoint {
-            step: sighting.step,
-            share: Estimate::of_share(sighting.hits, sighting.n),
+        let point = |evaluation: &Evaluation| CurvePoint {
+            step: evaluation.step,
+            share: Estimate::of_share(evaluation.hits, evaluation.n),
         };
-        let relearned = |arm: &Arm| Relearned {
-            target: about.concept.clone(),
-            method: cell.method.clone(),
-            attack: attack.label.clone(),
-            arm: arm.name.clone(),
-            curve: arm.curve.iter().map(point).collect(),
-            half: arm.half(),
-            steps,
-            area: arm.area(steps),
+        let relearned = |arm: &Arm| {
+            let curve: Vec<CurvePoint> = arm.curve.iter().map(point).collect();
+            Relearned {
+                target: about.concept.clone(),
+                method: cell.method.clone(),
+                attack: attack.label.clone(),
+                arm: arm.name.clone(),
+                half: half(&curve),
+                steps,
+                area: area(&curve, steps),
+                curve,
+            }
         };
         Ok(seen.arms.iter().map(relearned).collect())
     }
@@ -164,10 +149,10 @@ impl<P: Protocol> Study<'_, P> {
     ) -> Result<Vec<Arm>, Error> {
         let about = &self.protocol.targets()[cell.target];
         let (at_once, sampling) = (session.at_once(), session.sampling());
-        let look = |model: &Model<'_>, requests: &[ImageRequest]| {
+        let count = |model: &Model<'_>, requests: &[ImageRequest]| {
             let count = || -> Result<(usize, usize), Error> {
                 let requests: Vec<ImageRequest> =
-                    requests.iter().cloned().map(|own| own.sampled(sampling)).collect();
+                    requests.iter().cloned().map(|request| request.sampled(sampling)).collect();
                 let pictures = drawn(model.generator(), &requests, at_once)?;
                 Ok((self.protocol.shown(cell.target, &pictures)?, pictures.len()))
             };
@@ -176,7 +161,7 @@ impl<P: Protocol> Study<'_, P> {
         let what = format!("{} {} after {}", attack.label, about.concept, cell.method);
         let (seed, watch) = (self.pipeline.seed, &mut *run.watch);
         run.folder.phase(&what, self.compute.device, |_| {
-            Ok(attack.value.attack(session.model(), exposure, &look, seed, watch)?)
+            Ok(attack.value.attack(session.model(), exposure, &count, seed, watch)?)
         })
     }
 }

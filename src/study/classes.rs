@@ -12,7 +12,7 @@ use crate::erasure::{Needs, Pair, TrainingImages};
 use crate::generator::ImageRequest;
 use crate::measure::{
     self, Answer, AnswerSet, Became, Domain, JudgedAnswer, PLAIN, PictureStats, Reference, Score,
-    blank, score_mean, score_target,
+    blank, score_base, score_mean, score_target,
 };
 use crate::pictures::{Picture, list_deep, sole};
 use crate::pipeline::{AnswerSettings, ConceptSettings, Pipeline};
@@ -74,14 +74,11 @@ pub(super) fn checked(
 ) -> Result<(AnswerSet, Vec<measure::TargetClass>), Error> {
     let set = answers.set()?;
     let classes = pipeline.concept.targets_in(&set)?;
-    for method in &pipeline.method {
-        let needs = method.value.needs();
-        let none = pipeline.concept.pictures.is_none() && pipeline.concept.forget_pictures() == 0;
-        if needs.forget_images && none {
-            return Err(Error::Unknown(
-                "concept.forget_pictures is 0; at least 1 is needed".to_owned(),
-            ));
-        }
+    let none = pipeline.concept.pictures.is_none() && pipeline.concept.forget_pictures() == 0;
+    if none && pipeline.learns_from_pictures() {
+        return Err(Error::Unknown(
+            "concept.forget_pictures is 0; at least 1 is needed".to_owned(),
+        ));
     }
     Ok((set, classes))
 }
@@ -135,7 +132,7 @@ pub(super) fn to_learn_from(
     (forget, keep)
 }
 
-fn file_in(folder: &Path, answer: &Answer) -> PathBuf {
+fn picture_path(folder: &Path, answer: &Answer) -> PathBuf {
     folder.join(format!("{}.png", answer.stem()))
 }
 
@@ -156,7 +153,7 @@ impl Protocol for Classes<'_> {
     }
 
     fn path(&self, folder: &Path, key: &Answer) -> PathBuf {
-        file_in(folder, key)
+        picture_path(folder, key)
     }
 
     fn bind(&self, session: &Session, run: &mut Run) -> Result<(), Error> {
@@ -218,7 +215,7 @@ impl Protocol for Classes<'_> {
         _: &mut Run,
     ) -> Result<Vec<Score>, Error> {
         let (class, known) = (&self.erased[target], self.reference.as_ref());
-        Ok(score_target(&self.set, class, &base.answers, None, known)?)
+        Ok(score_base(&self.set, class, &base.answers, known)?)
     }
 
     fn score(
@@ -303,7 +300,7 @@ impl Protocol for Classes<'_> {
         }
         let works = |answers: &[Answer]| -> Vec<(PathBuf, ImageRequest)> {
             let work = |answer: &Answer| {
-                (file_in(folder, answer), session.request(answer.prompt(), answer.seed))
+                (picture_path(folder, answer), session.request(answer.prompt(), answer.seed))
             };
             answers.iter().map(work).collect()
         };
@@ -314,7 +311,7 @@ impl Protocol for Classes<'_> {
         }
         let about = &self.targets[target];
         let file = |answer: &Answer| -> Result<PathBuf, Error> {
-            let Some(pictures) = given else { return Ok(file_in(folder, answer)) };
+            let Some(pictures) = given else { return Ok(picture_path(folder, answer)) };
             let number = (answer.seed - CLASS_SEED + 1).to_string();
             Ok(sole(&pictures.join(&answer.style).join(&answer.object).join(number))?)
         };
@@ -356,11 +353,12 @@ impl Protocol for Classes<'_> {
 
     fn grid(
         &self,
-        base: &Path,
+        folder: &Path,
         cells: &[Cell],
-        _: (&SeenAnswers, &[(Cell, SeenAnswers)]),
+        _: &SeenAnswers,
+        _: &[(Cell, SeenAnswers)],
     ) -> Result<Picture, Error> {
-        of_classes(&self.set, &self.erased, base, cells, &file_in)
+        of_classes(&self.set, &self.erased, folder, cells, &picture_path)
     }
 
     fn judges(&self, base: &SeenAnswers, _: &[(Cell, SeenAnswers)]) -> Result<Judges, Error> {

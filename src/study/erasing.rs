@@ -131,7 +131,7 @@ impl<P: Protocol> Study<'_, P> {
         let about = &self.protocol.targets()[target];
         let needs = method.value.needs();
         let images = if needs.forget_images || needs.keep_images {
-            let folder = run.folder.path("pictures/material");
+            let folder = run.folder.path("pictures/training");
             let watch = &mut *run.watch;
             Some(run.folder.phase("drawing to learn from", device, |_| {
                 self.protocol.images(target, needs, session, &folder, watch)
@@ -139,7 +139,8 @@ impl<P: Protocol> Study<'_, P> {
         } else {
             None
         };
-        let samples = self.protocol.samples(target, session, run.watch)?;
+        let samples =
+            if needs.samples { self.protocol.samples(target, session, run.watch)? } else { None };
         let feedback = samples.as_ref().map(|samples| Feedback {
             concept: about.concept.clone(),
             negatives: samples.negatives.clone(),

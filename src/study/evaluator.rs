@@ -12,8 +12,8 @@ use crate::run::Error;
 use crate::run::evidence::JudgedImage;
 
 /// Pictures of one look, at most: what showed the target, and others.
-pub(super) const LOOK: usize = OWN + OTHERS / 2;
-const OWN: usize = 150;
+pub(super) const EVALUATION_IMAGES: usize = HELD_OUT + OTHERS / 2;
+const HELD_OUT: usize = 150;
 const OTHERS: usize = 500;
 
 /// What is known about samples of the base.
@@ -34,7 +34,7 @@ impl Split {
     /// Seeds that show the target and are only looked at on the way, and those to learn from. Of
     /// very few both are all.
     pub(super) fn hold_out(&self) -> (&[u64], &[u64]) {
-        match (self.negatives.len() / 4).min(OWN) {
+        match (self.negatives.len() / 4).min(HELD_OUT) {
             0 => (&self.negatives, &self.negatives),
             some => self.negatives.split_at(some),
         }

@@ -6,17 +6,18 @@ use std::time::Instant;
 use serde::Serialize;
 
 use super::classes::{self, to_learn_from};
-use super::evaluator::{LOOK, samples};
+use super::evaluator::{EVALUATION_IMAGES, samples};
 use super::prompts::{check_images, requests};
+use super::reference_judge::clip_encoder;
 use super::session::{Session, drawn};
 use super::target::Target;
 use super::{latents, prompts};
+use crate::attack::{AttackCost, MAX_EVALUATION_IMAGES};
 use crate::erasure::{
-    Context, Error as ErasureError, Evaluator, Feedback, Method, Progress, PromptedImage, Task,
-    TrainingImages,
+    Context, Cost, Error as ErasureError, Evaluator, Feedback, Method, Progress, PromptedImage,
+    Task, TrainingImages,
 };
 use crate::generator::{ImageRequest, Synthesizer, sample_batch};
-use crate::judge::Features;
 use crate::pictures::{Picture, list_deep};
 use crate::pipeline::{Batch, Judged, Pipeline, located, shipped_or_path};
 use crate::run::Error;
@@ -65,10 +66,7 @@ const SAMPLES: usize = 64;
 impl Demand {
     fn of(pipeline: &Pipeline, watch: &mut dyn Watch) -> Result<Self, Error> {
         let concept = &pipeline.concept;
-        let learns = pipeline.method.iter().any(|method| {
-            let needs = method.value.needs();
-            needs.forget_images || needs.keep_images
-        });
+        let learns = pipeline.learns_from_pictures();
         match pipeline.judged() {
             Judged::Answers(answers) => {
                 let (set, classes) = classes::checked(pipeline, answers)?;
@@ -136,16 +134,21 @@ fn steps(pipeline: &Pipeline) -> u64 {
     let mut shared = HashSet::new();
     let mut steps = 0;
     for method in &pipeline.method {
-        let cost = method.value.cost();
-        steps += cost.steps;
-        if let Some((key, more)) = cost.shared
-            && shared.insert(key)
-        {
-            steps += more;
-        }
+        steps += steps_of(&method.value.cost(), &mut shared);
     }
-    let attacks = pipeline.attack.iter().map(|attack| attack.value.steps(pipeline.kind()));
-    steps + attacks.sum::<u64>() * pipeline.method.len() as u64
+    steps + attack_costs(pipeline).map(|cost| cost.steps).sum::<u64>()
+}
+
+/// Steps of one method beside others, whose shared steps are done once.
+fn steps_of(cost: &Cost, shared: &mut HashSet<String>) -> u64 {
+    let more = cost.shared.as_ref().filter(|(key, _)| shared.insert(key.clone()));
+    cost.steps + more.map_or(0, |(_, steps)| *steps)
+}
+
+/// Of all attacks on all erasures of one target.
+fn attack_costs(pipeline: &Pipeline) -> impl Iterator<Item = AttackCost> {
+    let attacks = pipeline.attack.iter().map(|attack| attack.value.cost());
+    attacks.flat_map(|cost| std::iter::repeat_n(cost, pipeline.method.len()))
 }
 
 /// Says what would run, from a probe of a few steps on this machine. Draws and writes nothing.
@@ -183,27 +186,34 @@ pub fn forecast(
     Peak::reset(compute.device);
     let evaluations: u64 =
         pipeline.method.iter().map(|method| method.value.cost().evaluations).sum();
-    let looks = evaluations as usize * targets * LOOK;
-    let mut seconds = drawing(&session, pipeline, &demand)? * (pictures + looks) as f64;
+    let attacked: u64 = attack_costs(pipeline).map(|cost| cost.evaluations).sum();
+    let evaluated = targets
+        * (evaluations as usize * EVALUATION_IMAGES
+            + attacked as usize * demand.judged.min(MAX_EVALUATION_IMAGES));
+    let mut seconds = drawing(&session, pipeline, &demand)? * (pictures + evaluated) as f64;
     if let Judged::Latents(_) = pipeline.judged() {
-        seconds += looking(&session, pipeline, compute)? * (2 * (pictures + looks)) as f64;
+        // A network of features beside the judge looks at what is compared once more.
+        let networks = 1 + usize::from(pipeline.judge.inception.is_some());
+        let looked = networks * pictures + evaluated;
+        seconds += judging(&session, pipeline, compute)? * looked as f64;
     }
     let mut peak = Peak::read(compute.device);
     let mut slowest: f64 = 0.0;
+    let mut shared = HashSet::new();
     for method in &pipeline.method {
         let cost = method.value.cost();
         let Some(costs) = probe(&*method.value, &mut session, pipeline, &demand)? else {
             watch.note(&format!("{} trains nothing; its seconds are not counted", method.label));
             continue;
         };
-        let shared = cost.shared.as_ref().map_or(0, |(_, more)| *more);
         let passes = costs.pass * (demand.forget as u64 * cost.passes) as f64;
-        seconds += (costs.step * (cost.steps + shared) as f64 + passes) * targets as f64;
+        let steps = steps_of(&cost, &mut shared);
+        seconds += (costs.step * steps as f64 + passes) * targets as f64;
         slowest = slowest.max(costs.step);
         peak = peak.max(costs.peak);
     }
-    let attacks: u64 = pipeline.attack.iter().map(|own| own.value.steps(pipeline.kind())).sum();
-    seconds += slowest * (attacks as usize * targets * pipeline.method.len()) as f64;
+    let attacked: u64 = attack_costs(pipeline).map(|cost| cost.steps).sum();
+    seconds += slowest * (attacked as usize * targets) as f64;
     forecast.minutes = Some(seconds / 60.0);
     forecast.memory = Some(peak.host);
     forecast.device_memory = compute.device.is_cuda().then_some(peak.device);
@@ -241,14 +251,14 @@ fn drawing(session: &Session, pipeline: &Pipeline, demand: &Demand) -> Result<f6
 }
 
 /// Seconds of one look at a GAN's picture.
-fn looking(session: &Session, pipeline: &Pipeline, compute: Compute) -> Result<f64, Error> {
-    let clip =
-        |path: &str| Ok::<_, Error>(Features::clip(&shipped_or_path(path)?, compute.device)?);
+fn judging(session: &Session, pipeline: &Pipeline, compute: Compute) -> Result<f64, Error> {
+    let (engine, device) = (pipeline.judge.engine(), compute.device);
+    let clip = |path: &str| clip_encoder(&shipped_or_path(path)?, engine, device);
     let judge = clip(pipeline.judge.path())?;
     let _labeller = clip(pipeline.concept.labelling().labeller)?;
     let seeds: Vec<u64> = (0..sample_batch(session.side) as u64).collect();
     let pictures = samples(session.gan()?, &seeds)?;
-    let look = || timed(|| Ok(judge.of(&pictures)?));
+    let look = || timed(|| Ok(judge.image_features(&pictures)?));
     look()?;
     Ok(look()? / pictures.len() as f64)
 }

@@ -65,70 +65,76 @@ fn label<'c>(cell: &'c Cell, all: &[&Cell]) -> &'c str {
     if all.len() > 1 { &cell.method } else { "after" }
 }
 
-/// Before over after, for the concept's prompts and for those to keep: failures first, then
-/// successes. `shown` is whether a picture shows the concept, before and after the first method.
-pub(super) fn of_prompts(
-    concept: &str,
-    keys: &[&PromptKey],
-    shown: (&[bool], Option<&[bool]>),
-    base: &Path,
-    cells: &[Cell],
-    blurred: bool,
-) -> Result<Picture, Error> {
-    let note = if blurred { " (blurred; --show-sensitive shows it)" } else { "" };
-    let title = format!("{} erased{note}", canvas::spaced(concept));
-    let part = |title: &str, role: Subject| {
-        let chosen = chosen(keys, shown, role);
-        let after: Vec<&Cell> = cells.iter().collect();
-        let before = std::iter::once(("before", base));
-        let rows = before.chain(after.iter().map(|cell| (label(cell, &after), &*cell.folder)));
-        let bands = rows
-            .enumerate()
-            .map(|(row, (when, folder))| {
-                let open = |key: &&PromptKey| -> Result<Picture, Error> {
-                    let picture = Picture::open(&key.path(folder))?;
-                    Ok(if blurred { picture.blurred() } else { picture })
-                };
-                let pictures = chosen.iter().map(open).collect::<Result<_, _>>()?;
-                let marked = role == Subject::Concept && row > 0;
-                Ok(GridBand { label: vec![when.to_owned()], pictures, marked, gap: false })
-            })
-            .collect::<Result<Vec<_>, Error>>()?;
-        let heads: Vec<String> = chosen.iter().map(|key| key.prompt.clone()).collect();
-        Ok::<_, Error>(grid(title, &heads, &bands))
-    };
-    let concept = part(&title, Subject::Concept)?;
-    let keep = part("what was to stay", Subject::Keep)?;
-    let (width, height) = (concept.width.max(keep.width), concept.height + keep.height);
-    let mut sheet = Picture::filled(width, height, [255; 3]);
-    sheet.paste(&concept, 0, 0);
-    sheet.paste(&keep, 0, concept.height);
-    Ok(sheet)
+/// What there is to lay out of a study by prompts.
+pub(super) struct PromptGrid<'a> {
+    pub concept: &'a str,
+    pub keys: &'a [&'a PromptKey],
+    /// Which pictures of the base show the concept.
+    pub shown_before: &'a [bool],
+    /// Which do after the first method.
+    pub shown_after: Option<Vec<bool>>,
+    pub blurred: bool,
 }
 
-/// The pictures that a grid of prompts shows.
-fn chosen<'k>(
-    keys: &[&'k PromptKey],
-    (before, after): (&[bool], Option<&[bool]>),
-    role: Subject,
-) -> Vec<&'k PromptKey> {
-    const COLUMNS: usize = 8;
-    /// Pictures of one prompt at most.
-    const EACH: usize = 2;
-    let mut of_role: Vec<(usize, &PromptKey)> =
-        keys.iter().copied().enumerate().filter(|(_, key)| key.role == role).collect();
-    of_role.sort_by_key(|(i, _)| match (before[*i], after.is_some_and(|after| after[*i])) {
-        (_, true) => 0,
-        (true, false) => 1,
-        (false, false) => 2,
-    });
-    let mut taken = HashMap::new();
-    of_role.retain(|(_, key)| {
-        let count: &mut usize = taken.entry(&key.case).or_default();
-        *count += 1;
-        *count <= EACH
-    });
-    of_role.into_iter().take(COLUMNS).map(|(_, key)| key).collect()
+impl PromptGrid<'_> {
+    /// Before over after, for the concept's prompts and for those to keep: failures first, then
+    /// successes.
+    pub(super) fn draw(&self, base: &Path, cells: &[Cell]) -> Result<Picture, Error> {
+        let blurred = self.blurred;
+        let note = if blurred { " (blurred; --show-sensitive shows it)" } else { "" };
+        let title = format!("{} erased{note}", canvas::spaced(self.concept));
+        let part = |title: &str, role: Subject| {
+            let chosen = self.chosen(role);
+            let after: Vec<&Cell> = cells.iter().collect();
+            let before = std::iter::once(("before", base));
+            let rows = before.chain(after.iter().map(|cell| (label(cell, &after), &*cell.folder)));
+            let bands = rows
+                .enumerate()
+                .map(|(row, (when, folder))| {
+                    let open = |key: &&PromptKey| -> Result<Picture, Error> {
+                        let picture = Picture::open(&key.path(folder))?;
+                        Ok(if blurred { picture.blurred() } else { picture })
+                    };
+                    let pictures = chosen.iter().map(open).collect::<Result<_, _>>()?;
+                    let marked = role == Subject::Concept && row > 0;
+                    Ok(GridBand { label: vec![when.to_owned()], pictures, marked, gap: false })
+                })
+                .collect::<Result<Vec<_>, Error>>()?;
+            let heads: Vec<String> = chosen.iter().map(|key| key.prompt.clone()).collect();
+            Ok::<_, Error>(grid(title, &heads, &bands))
+        };
+        let concept = part(&title, Subject::Concept)?;
+        let keep = part("what was to stay", Subject::Keep)?;
+        let (width, height) = (concept.width.max(keep.width), concept.height + keep.height);
+        let mut sheet = Picture::filled(width, height, [255; 3]);
+        sheet.paste(&concept, 0, 0);
+        sheet.paste(&keep, 0, concept.height);
+        Ok(sheet)
+    }
+
+    /// The pictures that it shows.
+    fn chosen(&self, role: Subject) -> Vec<&PromptKey> {
+        const COLUMNS: usize = 8;
+        /// Pictures of one prompt at most.
+        const EACH: usize = 2;
+        let mut of_role: Vec<(usize, &PromptKey)> =
+            self.keys.iter().copied().enumerate().filter(|(_, key)| key.role == role).collect();
+        of_role.sort_by_key(|(i, _)| {
+            match (self.shown_before[*i], self.shown_after.as_ref().is_some_and(|after| after[*i]))
+            {
+                (_, true) => 0,
+                (true, false) => 1,
+                (false, false) => 2,
+            }
+        });
+        let mut taken = HashMap::new();
+        of_role.retain(|(_, key)| {
+            let count: &mut usize = taken.entry(&key.case).or_default();
+            *count += 1;
+            *count <= EACH
+        });
+        of_role.into_iter().take(COLUMNS).map(|(_, key)| key).collect()
+    }
 }
 
 /// The same latents before and after each method: some that showed the target, and some that did

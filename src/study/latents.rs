@@ -7,7 +7,7 @@ use super::evaluator::{Labelled, Split, evaluator};
 use super::grids::of_latents;
 use super::labels::read_labels;
 use super::protocol::{Cell, Judges, LabelledSamples, Protocol, Run};
-use super::reference_judge::{ReferenceJudge, features};
+use super::reference_judge::ReferenceJudge;
 use super::sample_judge::{SampleJudge, SeenSamples};
 use super::samples::{Sample, samples};
 use super::session::Session;
@@ -90,14 +90,14 @@ impl<'a> Latents<'a> {
             pipeline,
             settings,
             targets: classes.iter().map(target).collect(),
-            labeller_features: features(labeller_path, None, device)?,
+            labeller_features: labeller.features(None, device)?,
             retrained: classes.iter().map(|_| None).collect(),
             classes,
             set,
             labeller,
             judge: SampleJudge {
+                features: judge.features(inception, device)?,
                 reference: judge,
-                features: features(judge_settings.path(), inception, device)?,
                 device,
             },
             references: [None, None],
@@ -389,7 +389,7 @@ impl Protocol for Latents<'_> {
     fn exposure(
         &self,
         target: usize,
-        looks: Vec<ImageRequest>,
+        requests: Vec<ImageRequest>,
         session: &Session,
         pictures: usize,
         run: &mut Run,
@@ -405,7 +405,7 @@ impl Protocol for Latents<'_> {
             ));
         }
         let samples = session.gan()?.sample(taught)?;
-        Ok(Exposure::of_samples(samples, looks))
+        Ok(Exposure::of_samples(samples, requests))
     }
 
     fn shown(&self, target: usize, pictures: &[Picture]) -> Result<usize, Error> {
@@ -414,12 +414,13 @@ impl Protocol for Latents<'_> {
 
     fn grid(
         &self,
-        base: &Path,
+        folder: &Path,
         cells: &[Cell],
-        (before, _): (&SeenSamples, &[(Cell, SeenSamples)]),
+        base: &SeenSamples,
+        _: &[(Cell, SeenSamples)],
     ) -> Result<Picture, Error> {
-        let seeds: Vec<u64> = before.judged.iter().map(|judged| judged.asked.seed).collect();
-        of_latents(&self.classes, &seeds, &self.shown, base, cells)
+        let seeds: Vec<u64> = base.judged.iter().map(|judged| judged.asked.seed).collect();
+        of_latents(&self.classes, &seeds, &self.shown, folder, cells)
     }
 
     fn judges(&self, _: &SeenSamples, _: &[(Cell, SeenSamples)]) -> Result<Judges, Error> {

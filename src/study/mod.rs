@@ -26,11 +26,11 @@ mod training_images;
 
 use std::path::{Path, PathBuf};
 
-pub use attacking::{CurvePoint, Relearned};
+pub use attacking::Relearned;
 pub use detectors::DetectorReport;
 pub use forecast::{Forecast, forecast};
 pub use protocol::Judges;
-pub use reference_judge::{JudgeReport, ReferenceJudge, features, pose_of};
+pub use reference_judge::{JudgeReport, ReferenceJudge, pose_of};
 pub use results::{PictureFolder, Report, Results, TargetPictures};
 
 use crate::pipeline::{Judged, Pipeline};
@@ -39,7 +39,7 @@ use crate::run::folder::RunFolder;
 use crate::run::record::Machine;
 use crate::torch::Compute;
 use crate::watch::Watch;
-use attacking::above_control;
+use attacking::concept_above_control;
 use protocol::{Cell, Protocol, Run};
 use session::Session;
 
@@ -127,7 +127,8 @@ impl<P: Protocol> Study<'_, P> {
         RunFolder::within(root, &recipe, &GROWING, machine, watch, |folder, watch| {
             let mut run = Run { folder, watch };
             let side = (session.side, session.side);
-            let sizes = self.protocol.requests(&session).into_iter().map(|(_, own)| own.size);
+            let sizes =
+                self.protocol.requests(&session).into_iter().map(|(_, request)| request.size);
             let largest = sizes.chain([side]).max_by_key(|(width, height)| width * height);
             session.bind(run.folder, largest.unwrap_or(side), run.watch)?;
             self.protocol.bind(&session, &mut run)?;
@@ -179,7 +180,7 @@ impl<P: Protocol> Study<'_, P> {
                 for (attack, exposure) in self.pipeline.attack.iter().zip(&exposures) {
                     let all = self.attack(&cell, attack, exposure, &erased.hash, session, run)?;
                     scores.extend(all.iter().flat_map(Relearned::scores));
-                    scores.extend(above_control(&all));
+                    scores.extend(concept_above_control(&all));
                     curves.extend(all);
                 }
                 session.take_off()?;
@@ -190,7 +191,7 @@ impl<P: Protocol> Study<'_, P> {
         scores.extend(self.protocol.means(&base, &seen, &scores));
         let cells: Vec<Cell> = seen.iter().map(|(cell, _)| cell.clone()).collect();
         let picture = run.folder.path("grid.png");
-        self.protocol.grid(&base_folder, &cells, (&base, &seen))?.save_sheet(&picture)?;
+        self.protocol.grid(&base_folder, &cells, &base, &seen)?.save_sheet(&picture)?;
         let judges = self.protocol.judges(&base, &seen)?;
         let pictures = self.pictures(&cells, session, run);
         let results = Results::new(judges, scores, became, curves, pictures);

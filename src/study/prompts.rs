@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use super::detectors::{DetectorReport, detectors, measured};
-use super::grids::of_prompts;
+use super::grids::PromptGrid;
 use super::prompt_key::{PromptKey, role_name};
 use super::protocol::{Cell, Judges, Protocol, Run};
 use super::session::Session;
@@ -188,7 +188,7 @@ pub(super) fn check_images(pipeline: &Pipeline, watch: &mut dyn Watch) -> Result
             method.name()
         ));
     }
-    if !needs.iter().any(|needs| needs.forget_images) {
+    if !pipeline.learns_from_pictures() {
         return Ok(());
     }
     if let Some(folder) = &concept.pictures {
@@ -400,24 +400,24 @@ impl Protocol for Prompts<'_> {
 
     fn grid(
         &self,
-        base: &Path,
+        folder: &Path,
         cells: &[Cell],
-        (before, after): (&SeenPrompts, &[(Cell, SeenPrompts)]),
+        base: &SeenPrompts,
+        after: &[(Cell, SeenPrompts)],
     ) -> Result<Picture, Error> {
         let keys: Vec<&PromptKey> = self.requests.iter().map(|(key, _)| key).collect();
         let by_any = |seen: &SeenPrompts| -> Vec<bool> {
             let any = |i: usize| seen.shown.iter().any(|detector| detector[i].shown);
             (0..keys.len()).map(any).collect()
         };
-        let shown = (by_any(before), after.first().map(|(_, seen)| by_any(seen)));
-        of_prompts(
-            &self.targets[0].concept,
-            &keys,
-            (&shown.0, shown.1.as_deref()),
-            base,
-            cells,
-            self.blurred,
-        )
+        let grid = PromptGrid {
+            concept: &self.targets[0].concept,
+            keys: &keys,
+            shown_before: &by_any(base),
+            shown_after: after.first().map(|(_, seen)| by_any(seen)),
+            blurred: self.blurred,
+        };
+        grid.draw(folder, cells)
     }
 
     fn judges(&self, base: &SeenPrompts, after: &[(Cell, SeenPrompts)]) -> Result<Judges, Error> {

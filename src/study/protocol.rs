@@ -184,26 +184,27 @@ pub(super) trait Protocol {
     fn exposure(
         &self,
         target: usize,
-        looks: Vec<ImageRequest>,
+        requests: Vec<ImageRequest>,
         session: &Session,
         pictures: usize,
         run: &mut Run,
     ) -> Result<Exposure, Error> {
-        let folder = run.folder.path("pictures/material");
+        let folder = run.folder.path("pictures/training");
         let needs = Needs { forget_images: true, keep_images: true, ..Needs::PROMPTS };
         let images = self.images(target, needs, session, &folder, run.watch)?;
-        Ok(self.targets()[target].exposure(images, pictures, looks, run.watch))
+        Ok(self.targets()[target].exposure(images, pictures, requests, run.watch))
     }
 
     /// How many pictures show the target.
     fn shown(&self, target: usize, pictures: &[Picture]) -> Result<usize, Error>;
 
-    /// The pictures before and after each method.
+    /// The pictures before, which are in `folder`, and after each method.
     fn grid(
         &self,
-        base: &Path,
+        folder: &Path,
         cells: &[Cell],
-        seen: (&Self::Seen, &[(Cell, Self::Seen)]),
+        base: &Self::Seen,
+        after: &[(Cell, Self::Seen)],
     ) -> Result<Picture, Error>;
 
     /// Who judged, and how good they are.

@@ -10,7 +10,9 @@ use crate::judge::{
     CandleClipEncoder, ClipEncoder, Evidence, Features, ImageJudge as _, Judge, JudgeCard,
     ProbeSettings, Question, TorchClipEncoder, in_batches,
 };
-use crate::measure::{Answer, AnswerSet, Domain, JudgeAccuracy, Reference, TargetClass};
+use crate::measure::{
+    Answer, AnswerSet, Domain, JudgeAccuracy, KnownPicture, Reference, TargetClass,
+};
 use crate::pictures::{Picture, Remarks, sole};
 use crate::pipeline::{ALIGNED_CANVAS, CANVAS, JudgeSettings, shipped_or_path};
 use crate::run::Error;
@@ -74,7 +76,7 @@ impl ReferenceJudge {
                 let labels = [Domain::Style, Domain::Object].map(|domain| {
                     let classes = set.classes(domain);
                     let compute = |(answer, _): &(Answer, ReferencePicture)| {
-                        classes.iter().position(|own| own == answer.wanted(domain)).unwrap_or(0)
+                        classes.iter().position(|class| class == answer.wanted(domain)).unwrap_or(0)
                     };
                     examples.iter().map(compute).collect::<Vec<usize>>()
                 });
@@ -95,6 +97,18 @@ impl ReferenceJudge {
     /// Which judge it is.
     pub fn card(&self) -> &JudgeCard {
         self.judge.card()
+    }
+
+    /// The features that sets of pictures are compared by: Inception-v3's where its weights are
+    /// given, else the judge's own.
+    ///
+    /// # Errors
+    /// A file that holds no such network.
+    pub fn features(&self, inception: Option<&Path>, device: Device) -> Result<Features, Error> {
+        Ok(match inception {
+            Some(file) => Features::inception(file, device)?,
+            None => Features::of_judge(&self.judge),
+        })
     }
 
     /// What it is asked.
@@ -176,9 +190,11 @@ impl ReferenceJudge {
         if judged.is_empty() {
             return Ok(Vec::new());
         }
-        let own =
-            reference(&self.set, judged.iter().map(|own| (&own.asked, &own.evidence.logits)))?;
-        Ok(self.judgings(&own))
+        let known = reference(
+            &self.set,
+            judged.iter().map(|image| (&image.asked, &image.evidence.logits)),
+        )?;
+        Ok(self.judgings(&known))
     }
 
     /// Of each domain in which there is something to tell apart.
@@ -210,8 +226,11 @@ fn reference<'a>(
     set: &AnswerSet,
     known: impl Iterator<Item = (&'a Answer, &'a Vec<Vec<f32>>)>,
 ) -> Result<Reference, Error> {
-    let known = known.map(|(answer, logits)| {
-        ((answer.style.as_str(), answer.object.as_str()), (&logits[0][..], &logits[1][..]))
+    let known = known.map(|(answer, logits)| KnownPicture {
+        style: &answer.style,
+        object: &answer.object,
+        style_logits: &logits[0],
+        object_logits: &logits[1],
     });
     Ok(Reference::new(set, known)?)
 }
@@ -230,8 +249,8 @@ fn wordings([styles, objects]: [Question; 2]) -> Vec<(Question, Vec<Vec<String>>
     vec![(styles, style_words), (objects, object_words)]
 }
 
-/// The canvas world of reference pictures: neither the generator nor the judge learned from it.
-const REFERENCE_WORLD: u64 = 3;
+/// The canvas seed of reference pictures: neither the generator nor the judge learned from it.
+const REFERENCE_CANVAS_SEED: u64 = 3;
 
 /// A picture whose truth is known.
 enum ReferencePicture {
@@ -292,18 +311,6 @@ fn pictures(
         .collect()
 }
 
-/// The features that sets of pictures are compared by: Inception-v3's where its weights are given,
-/// else a CLIP's.
-///
-/// # Errors
-/// A file that holds no such network.
-pub fn features(clip: &str, inception: Option<&Path>, device: Device) -> Result<Features, Error> {
-    Ok(match inception {
-        Some(file) => Features::inception(file, device)?,
-        None => Features::clip(&shipped_or_path(clip)?, device)?,
-    })
-}
-
 /// How the canvas' objects stand where it is the canvas that draws the reference.
 pub fn pose_of(reference: &str) -> Option<Pose> {
     match reference {
@@ -323,6 +330,6 @@ fn from_canvas(answer: &Answer, pose: Pose) -> Result<Picture, Error> {
             answer.style, answer.object
         )));
     };
-    let rgb = canvas::draw_posed(REFERENCE_WORLD, style, object, answer.seed as u32, pose);
+    let rgb = canvas::draw_posed(REFERENCE_CANVAS_SEED, style, object, answer.seed as u32, pose);
     Ok(Picture { width: canvas::SIDE, height: canvas::SIDE, rgb })
 }

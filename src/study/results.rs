@@ -143,12 +143,12 @@ impl<P: Protocol> Study<'_, P> {
                 });
                 let base_folder =
                     PictureFolder { method: BASE.to_owned(), folder: BASE_PICTURES.into() };
-                let own = self.protocol.of_target(i).into_iter();
+                let of_target = self.protocol.of_target(i).into_iter();
                 let file = |at: usize| self.protocol.path(Path::new(""), &requests[at].0);
                 TargetPictures {
                     target: target.concept.clone(),
                     folders: std::iter::once(base_folder).chain(after).collect(),
-                    files: own.map(file).collect(),
+                    files: of_target.map(file).collect(),
                 }
             })
             .collect()

@@ -1,17 +1,20 @@
 //! What judges see in a generator's samples: a class each, how surely, and features by which sets
 //! of them are compared.
 
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
 use super::protocol::Run;
 use super::reference_judge::ReferenceJudge;
 use super::samples::Sample;
-use crate::judge::Features;
+use crate::judge::{
+    Error as JudgeError, Evidence, Features, ImageJudge, Judge, JudgeCard, Question,
+};
 use crate::measure::{AnswerSet, Domain, JudgedSamples, recognised_by};
 use crate::pictures::Picture;
 use crate::run::Error;
 use crate::run::evidence::{EvidenceFile, JudgedImage};
-use crate::run::judging::{Unprompted, judge_pictures};
+use crate::run::judging::judge_pictures;
 use crate::torch::{Device, Tensor};
 use crate::weights::{Weights, save};
 
@@ -39,13 +42,17 @@ impl SampleJudge {
     ) -> Result<SeenSamples, Error> {
         let watch = &mut *run.watch;
         let mut evidence = EvidenceFile::open(&run.folder.path("evidence.jsonl"), watch)?;
+        let judge = JudgeWithFeatures {
+            judge: &self.reference.judge,
+            features: &self.features,
+            seen: RefCell::default(),
+        };
         let judged = run.folder.phase(&format!("judging {subject}"), self.device, |_| {
-            let judge = Unprompted(&self.reference.judge);
             judge_pictures(&judge, &mut evidence, subject, pictures, watch)
         })?;
         let features = run.folder.phase(&format!("comparing {subject}"), self.device, |run| {
             let name = format!("{}.safetensors", subject.replace([':', ' '], "-"));
-            self.features(pictures, &judged, &run.path("features").join(name))
+            self.features(pictures, &judged, &judge, &run.path("features").join(name))
         })?;
         let questions = self.reference.questions();
         let classes = |domain: Domain| {
@@ -63,11 +70,13 @@ impl SampleJudge {
         Ok(SeenSamples { judged, samples })
     }
 
-    /// Features of pictures, from a file where an earlier session left them.
+    /// Features of pictures: from a file where an earlier session left them, or as the judge's
+    /// batches left them; where it judged only some of them now, all are looked at in such batches.
     fn features(
         &self,
         pictures: &[(Sample, PathBuf)],
         judged: &[JudgedImage<Sample>],
+        judge: &JudgeWithFeatures,
         file: &Path,
     ) -> Result<Tensor, Error> {
         let network = &self.features.card().fingerprint;
@@ -83,11 +92,43 @@ impl SampleJudge {
                 return Ok(saved.floats("features")?);
             }
         }
-        let pictures =
-            pictures.iter().map(|(_, file)| Picture::open(file)).collect::<Result<Vec<_>, _>>()?;
-        let features = self.features.of(&pictures)?;
+        let mut seen = judge.seen.take();
+        if seen.iter().map(|batch| batch.size()[0]).sum::<i64>() != pictures.len() as i64 {
+            let of_batch = |batch: &[(Sample, PathBuf)]| {
+                let open = |(_, file): &(Sample, PathBuf)| Picture::open(file);
+                Ok(self.features.of(&batch.iter().map(open).collect::<Result<Vec<_>, _>>()?)?)
+            };
+            let batches = pictures.chunks(judge.batch_size());
+            seen = batches.map(of_batch).collect::<Result<_, Error>>()?;
+        }
+        let features = Tensor::cat(&seen, 0);
         let named = [("features".to_owned(), features.shallow_clone())];
         save(file, &named, &[("network", network.clone()), ("pictures", content)])?;
         Ok(features)
+    }
+}
+
+/// A judge of pictures that no prompt asked for. It keeps their features, so that each is opened
+/// once.
+struct JudgeWithFeatures<'a> {
+    judge: &'a Judge,
+    features: &'a Features,
+    /// Of each batch that was judged.
+    seen: RefCell<Vec<Tensor>>,
+}
+
+impl ImageJudge for JudgeWithFeatures<'_> {
+    fn card(&self) -> &JudgeCard {
+        self.judge.card()
+    }
+
+    fn questions(&self) -> Vec<Question> {
+        self.judge.questions()
+    }
+
+    fn judge(&self, pictures: &[Picture], _: &[String]) -> Result<Vec<Evidence>, JudgeError> {
+        let (features, evidence) = self.features.and_evidence(self.judge, pictures)?;
+        self.seen.borrow_mut().push(features);
+        Ok(evidence)
     }
 }

@@ -1,11 +1,11 @@
 //! The model of a study, what is on it, and how it draws.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::generator::{
     Generator, ImageRequest, Model, ModelKind, Seeding, StyleGan2, Synthesizer, read_edit,
 };
+use crate::measure::moved;
 use crate::pictures::Picture;
 use crate::pipeline::{DrawSettings, Pipeline, located};
 use crate::run::Error;
@@ -14,7 +14,7 @@ use crate::run::drawing::{Provenance, draw_missing};
 use crate::run::folder::RunFolder;
 use crate::run::hashes::hash_with_content;
 use crate::run::opening::{loaded, opened, warn_of_unread};
-use crate::torch::{Compute, Kind, Tensor};
+use crate::torch::Compute;
 use crate::watch::{Quiet, Watch};
 use crate::weights::{Edit, Sampling, Weights};
 
@@ -79,7 +79,7 @@ impl<'a> Session<'a> {
 
     /// How far an edit moves each component, ‖Δ‖ / ‖W‖ of all of its tensors.
     pub(super) fn moved(&self, edit: &Edit) -> Result<Vec<(String, f64)>, Error> {
-        moved(edit, &self.model.tensor_names(), |name| Ok(self.model.base_tensor(name)?))
+        moved(&edit.tensors, &self.model.tensor_names(), |name| Ok(self.model.base_tensor(name)?))
     }
 
     /// Whether two prompts are the same to the model.
@@ -179,35 +179,4 @@ pub(super) fn drawn(
         pictures.extend(generator.draw(group, &mut Quiet)?);
     }
     Ok(pictures)
-}
-
-/// How far an edit moves each component that it changes.
-fn moved(
-    edit: &Edit,
-    names: &[String],
-    base: impl Fn(&str) -> Result<Tensor, Error>,
-) -> Result<Vec<(String, f64)>, Error> {
-    let component = |name: &str| name.split('.').next().unwrap_or_default().to_owned();
-    let square =
-        |tensor: &Tensor| tensor.to_kind(Kind::Double).square().sum(Kind::Double).double_value(&[]);
-    let mut changed: BTreeMap<String, f64> = BTreeMap::new();
-    // In one order, wherever the edit comes from: sums are the same to the bit.
-    let mut tensors: Vec<&(String, Tensor)> = edit.tensors.iter().collect();
-    tensors.sort_by(|a, b| a.0.cmp(&b.0));
-    for (name, tensor) in tensors {
-        let before = base(name)?.to_device(tensor.device());
-        let change = tensor.to_kind(Kind::Double) - before.to_kind(Kind::Double);
-        *changed.entry(component(name)).or_default() += square(&change);
-    }
-    changed
-        .into_iter()
-        .map(|(part, change)| {
-            let mut length = 0.0;
-            for name in names.iter().filter(|name| component(name) == part) {
-                length += square(&base(name)?);
-            }
-            let moved = if length > 0.0 { (change / length).sqrt() } else { 0.0 };
-            Ok((part, moved))
-        })
-        .collect()
 }

@@ -33,14 +33,14 @@ impl Target {
         &self,
         images: TrainingImages,
         pictures: usize,
-        looks: Vec<ImageRequest>,
+        requests: Vec<ImageRequest>,
         watch: &mut dyn Watch,
     ) -> Exposure {
         let prompts: Vec<String> = self.pairs.iter().map(|pair| pair.forget.clone()).collect();
         let concept = in_turn(images.forget, &prompts, pictures);
         let unrelated = in_turn(images.remain, &self.keep, pictures);
         let words = self.pairs.iter().find_map(|pair| concept_words(&pair.forget, &pair.anchor));
-        let exposure = Exposure::of_prompts(concept, unrelated, looks, words.as_deref());
+        let exposure = Exposure::of_prompts(concept, unrelated, requests, words.as_deref());
         if exposure.control.is_empty() {
             watch.note(&format!(
                 "{}: attacks have no control, because not every prompt names the concept by the \

@@ -79,6 +79,9 @@ pub enum Error {
     /// No score can be given on the way.
     #[error("{0}")]
     EarlyStopping(String),
+    /// What an objective learns from cannot be drawn.
+    #[error("{0}")]
+    Objective(String),
     /// A saved state that belongs to another training.
     #[error(
         "{path} is the state of another training ({found}, this is {wanted}); remove it or choose \

@@ -24,7 +24,7 @@ pub trait Objective {
     ///
     /// # Errors
     /// Whatever goes wrong in the objective.
-    fn loss(&mut self, step: u64, rng: &mut Rng, share: MicroBatch) -> Result<Tensor, Error>;
+    fn loss(&mut self, step: u64, rng: &mut Rng, micro_batch: MicroBatch) -> Result<Tensor, Error>;
 
     /// What its steps depend on beside the plan and the parameters; a state of other facts is
     /// another training's.

@@ -19,7 +19,7 @@ pub(super) struct SingleNetwork<'a> {
     /// For f16 alone.
     scaler: Option<GradScaler>,
     /// A whole step, or two halves of it.
-    shares: &'static [MicroBatch],
+    micro_batches: &'static [MicroBatch],
 }
 
 impl<'a> SingleNetwork<'a> {
@@ -46,7 +46,7 @@ impl<'a> SingleNetwork<'a> {
             adam: Adam::new(tensors(), settings)?.with_rates(rates),
             ema: plan.ema.map(|_| Ema::new(tensors())),
             scaler: (compute.precision == Precision::F16).then(GradScaler::new),
-            shares: &[MicroBatch::Whole],
+            micro_batches: &[MicroBatch::Whole],
             objective,
             plan,
             compute,
@@ -76,10 +76,10 @@ impl<'a> SingleNetwork<'a> {
         let (mut value, mut finite, one_by_one) = (0.0, true, self.one_by_one());
         let tensors: Vec<&Tensor> = self.named.iter().map(|(_, tensor)| tensor).collect();
         let mut gradients: Vec<Option<Tensor>> = Vec::new();
-        for &share in self.shares {
+        for &micro_batch in self.micro_batches {
             let mut rng = Rng::for_step(self.plan.seed, self.objective.name(), step);
             let _scope = self.compute.scope();
-            let loss = self.objective.loss(step, &mut rng, share)?;
+            let loss = self.objective.loss(step, &mut rng, micro_batch)?;
             value += loss.double_value(&[]);
             if !value.is_finite() {
                 return Ok(value);
@@ -152,7 +152,7 @@ impl Trainable for SingleNetwork<'_> {
             // Nothing has moved yet, unless parameters move one by one.
             Err(error)
                 if error.is_out_of_memory()
-                    && self.shares.len() == 1
+                    && self.micro_batches.len() == 1
                     && self.objective.splits()
                     && !self.one_by_one() =>
             {
@@ -160,7 +160,7 @@ impl Trainable for SingleNetwork<'_> {
                     "there is too little memory for a step of {name}; each is done in two halves \
                      from here on"
                 ));
-                self.shares = &[MicroBatch::First, MicroBatch::Second];
+                self.micro_batches = &[MicroBatch::First, MicroBatch::Second];
                 stage(name, || self.try_step(step, lr))
             }
             other => other,

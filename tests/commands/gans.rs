@@ -119,7 +119,7 @@ fn samples_are_labelled_by_hand() {
 /// Everything that the miniature GAN's recipe has, for a moment each.
 const GAN_RECIPE: &str = r"
 seed = 3
-world = 1
+canvas_seed = 1
 aligned = true
 [gan]
 training = { steps = 60, batch = 4, lr = 1e-3, per_cell = 1 }
@@ -139,7 +139,7 @@ reconstruction = [
 ]
 sample_every = 20
 [labeller]
-world = 4
+canvas_seed = 4
 tokens = 32
 [labeller.clip]
 training = { steps = 2, batch = 4, lr = 1e-3, per_cell = 1 }

@@ -214,5 +214,5 @@ fn a_concept_is_learned_from_captioned_pictures() {
     assert!(error.contains("1.txt") && error.contains("A Boat image in Mosaic style."), "{error}");
     fs_err::remove_file(root.join("mine/keep/1.txt")).unwrap();
     command.assert().success();
-    assert!(!root.join("run/pictures/material").exists());
+    assert!(!root.join("run/pictures/training").exists());
 }

@@ -22,7 +22,7 @@ fn killed_or_interrupted_anywhere_it_ends_with_the_same_bytes() {
         .success();
 
     let drawing = |out: &Path| pictures(&out.join("pictures/base")) >= 4;
-    let material = |out: &Path| pictures(&out.join("pictures/material")) >= 3;
+    let to_learn = |out: &Path| pictures(&out.join("pictures/training")) >= 3;
     let training = |out: &Path| {
         fs_err::metadata(out.join("state/style-Mosaic/salun/scalars.jsonl")).is_ok()
             && out.join("state/style-Mosaic/salun/mask.safetensors").exists()
@@ -32,7 +32,7 @@ fn killed_or_interrupted_anywhere_it_ends_with_the_same_bytes() {
         fs_err::read_to_string(out.join("evidence.jsonl"))
             .is_ok_and(|text| text.lines().count() > 6 + 12)
     };
-    let moments: [&dyn Fn(&Path) -> bool; 5] = [&drawing, &material, &training, &erased, &judging];
+    let moments: [&dyn Fn(&Path) -> bool; 5] = [&drawing, &to_learn, &training, &erased, &judging];
     for signal in ["-KILL", "-INT"] {
         let out = folder.path().join(signal);
         disturbed(("run", &pipeline), &out, &moments, signal);

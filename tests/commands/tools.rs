@@ -15,8 +15,8 @@ use unsee::weights::{Weights, save};
 
 pub(crate) const RECIPE: &str = r#"
 seed = 5
-world = 1
-judge_world = 2
+canvas_seed = 1
+judge_canvas_seed = 2
 tokens = 16
 [clip]
 training = { steps = 2, batch = 8, lr = 1e-3, per_cell = 1 }

@@ -25,11 +25,13 @@ fn seen(folder: &Copy) -> Vec<f32> {
         .unwrap()
         .image_features(&[picture(80)])
         .unwrap()
+        .unit
         .remove(0);
     let torch = TorchClipEncoder::open(&folder.path, Device::CPU)
         .unwrap()
         .image_features(&[picture(80)])
         .unwrap()
+        .unit
         .remove(0);
     let apart = candle.iter().zip(&torch).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
     assert!(apart < 2e-5, "{apart}");

@@ -247,7 +247,7 @@ fn prompts_that_are_one_are_refused_and_left_ones_counted() {
     let own = |name: &str| Picture::open(&study.out.join(name)).unwrap();
     assert_ne!(
         own("pictures/base/concept/0_0.png").rgb,
-        own("pictures/material/forget/0_0.png").rgb
+        own("pictures/training/forget/0_0.png").rgb
     );
     let list = study.folder.beside("list.csv");
     let with_list = SCREENING.replace(

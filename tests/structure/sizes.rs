@@ -1,10 +1,12 @@
 //! How long files, functions, lists of parameters and lines may be.
 
+use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
+use quote::ToTokens;
 use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
-use syn::{Block, FnArg, ImplItemFn, ItemFn, Pat, Signature, TraitItemFn};
+use syn::{Block, FnArg, ImplItemFn, ItemFn, Pat, Signature, TraitItemFn, Type};
 
 use crate::source::sources;
 
@@ -63,7 +65,8 @@ impl<'a> Visit<'a> for Functions {
     }
 }
 
-/// `self` is none; a tuple that is taken apart at once is as many as it has parts.
+/// `self` is none; a tuple that is taken apart at once, or one of several kinds of things, is as
+/// many as it has parts.
 fn parameters(argument: &FnArg) -> usize {
     fn parts(pattern: &Pat) -> usize {
         match pattern {
@@ -74,7 +77,20 @@ fn parameters(argument: &FnArg) -> usize {
     }
     match argument {
         FnArg::Receiver(_) => 0,
-        FnArg::Typed(typed) => parts(&typed.pat),
+        FnArg::Typed(typed) => parts(&typed.pat).max(kinds(&typed.ty)),
+    }
+}
+
+/// Parts of a tuple type whose parts are not all of one type, as those of a size or a point are.
+fn kinds(of: &Type) -> usize {
+    match of {
+        Type::Tuple(tuple) => {
+            let written: BTreeSet<String> =
+                tuple.elems.iter().map(|part| part.to_token_stream().to_string()).collect();
+            if written.len() > 1 { tuple.elems.iter().map(kinds).sum() } else { 1 }
+        }
+        Type::Reference(reference) => kinds(&reference.elem),
+        _ => 1,
     }
 }
 

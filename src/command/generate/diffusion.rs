@@ -17,17 +17,17 @@ use crate::watch::Watch;
 /// # Errors
 /// A model or a file for it that cannot be read.
 pub(super) fn open(
-    commission: &GenerateRequest,
+    options: &GenerateRequest,
     location: &Location,
     compute: Compute,
     watch: &mut dyn Watch,
 ) -> Result<EditedModel, Error> {
-    let (checkpoint, edit) = opened_with(location, &commission.edits, watch)?;
+    let (checkpoint, edit) = opened_with(location, &options.edits, watch)?;
     let mut model = loaded(&checkpoint, compute, watch)?;
     let mut words = String::new();
-    for embedding in &commission.embeddings {
+    for embedding in &options.embeddings {
         let word = model.learn(embedding)?;
-        let texts = commission.prompts.iter().map(|row| &row.prompt).chain([&commission.negative]);
+        let texts = options.prompts.iter().map(|row| &row.prompt).chain([&options.negative]);
         if texts.into_iter().any(|text| model.names(text, &word)) {
             watch.note(&format!("{} is the word `{word}` in prompts", embedding.path.display()));
         } else {
@@ -38,12 +38,12 @@ pub(super) fn open(
         }
         let _ = write!(words, "+{word}={}", content_hash(&embedding.path)?);
     }
-    let texts = commission.prompts.iter().map(|row| &row.prompt).chain([&commission.negative]);
+    let texts = options.prompts.iter().map(|row| &row.prompt).chain([&options.negative]);
     warn_of_unread(&model, texts.map(String::as_str), watch);
     let strange = |prompt: &str| {
         prompt.contains("<lora:") || prompt.contains("<hypernet:") || is_weighted(prompt)
     };
-    if let Some(row) = commission.prompts.iter().find(|row| strange(&row.prompt)) {
+    if let Some(row) = options.prompts.iter().find(|row| strange(&row.prompt)) {
         watch.warn(&format!(
             "«{}» is read as plain text, as diffusers does: weights like (cat:1.4) and <lora:…> \
              are A1111's; --edit takes a LoRA",
@@ -52,12 +52,12 @@ pub(super) fn open(
     }
     model.notes().iter().for_each(|note| watch.note(note));
     let guided = |row: &PromptRow| {
-        row.guidance.or(commission.guidance).unwrap_or(DrawSettings::default().guidance) > 1.0
+        row.guidance.or(options.guidance).unwrap_or(DrawSettings::default().guidance) > 1.0
     };
-    if !commission.negative.is_empty() && !commission.prompts.iter().any(guided) {
+    if !options.negative.is_empty() && !options.prompts.iter().any(guided) {
         watch.warn("--negative has no effect at a guidance of 1 and less");
     }
-    let solver = Some(commission.sampler.map_or_else(|| model.solver(), Ok)?);
+    let solver = Some(options.sampler.map_or_else(|| model.solver(), Ok)?);
     Ok(EditedModel { model: Box::new(model), edit, words, solver })
 }
 

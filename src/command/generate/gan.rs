@@ -46,12 +46,12 @@ impl GanGenerateRequest {
         side: i64,
     ) -> Result<Vec<(String, ImageRequest)>, Error> {
         let several = self.truncation.len() > 1;
-        if let Some(wrong) = self.truncation.iter().find(|own| !own.is_finite()) {
+        if let Some(wrong) = self.truncation.iter().find(|value| !value.is_finite()) {
             return Err(Error::Unknown(format!(
                 "--truncation is {wrong}; it is a number, 0 to 1 as a rule"
             )));
         }
-        let again = |(i, own): &(usize, &f64)| self.truncation[..*i].contains(*own);
+        let again = |(i, value): &(usize, &f64)| self.truncation[..*i].contains(*value);
         if let Some((_, twice)) = self.truncation.iter().enumerate().find(again) {
             return Err(Error::Unknown(format!("--truncation has {twice} twice; name each once")));
         }
@@ -109,7 +109,7 @@ impl GanGenerateRequest {
 /// # Errors
 /// A model that cannot be read; what a GAN does not take.
 pub(super) fn open(
-    commission: &GenerateRequest,
+    options: &GenerateRequest,
     path: &Path,
     compute: Compute,
     watch: &mut dyn Watch,
@@ -122,23 +122,23 @@ pub(super) fn open(
     };
     let one_blank =
         |rows: &[PromptRow]| matches!(rows, [row] if row.prompt.is_empty() && row.seed.is_none());
-    if !one_blank(&commission.prompts) {
+    if !one_blank(&options.prompts) {
         return wrong("it reads no prompt and no list of prompts");
     }
-    if !commission.embeddings.is_empty() {
+    if !options.embeddings.is_empty() {
         return wrong("it learns no word");
     }
-    let steps = commission.steps.is_some() || commission.sampler.is_some();
-    if steps || commission.guidance.is_some() || !commission.negative.is_empty() {
+    let steps = options.steps.is_some() || options.sampler.is_some();
+    if steps || options.guidance.is_some() || !options.negative.is_empty() {
         return wrong(
             "it draws in one step, so it has no --steps, --sampler, --guidance and --negative",
         );
     }
     let model = StyleGan2::load(path, compute)?;
-    let edit = if commission.edits.is_empty() {
+    let edit = if options.edits.is_empty() {
         Edit::default()
     } else {
-        said(model.merge(&commission.edits)?, watch)
+        said(model.merge(&options.edits)?, watch)
     };
     Ok(EditedModel { model: Box::new(model), edit, words: String::new(), solver: None })
 }

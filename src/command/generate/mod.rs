@@ -81,39 +81,39 @@ pub struct Drawn {
 /// # Errors
 /// Whatever stops it; pictures that are done are kept, and the same command goes on.
 pub fn generate(
-    commission: &GenerateRequest,
+    options: &GenerateRequest,
     root: &Path,
     compute: Compute,
     watch: &mut dyn Watch,
 ) -> Result<Vec<Drawn>, Error> {
-    check_strengths(commission)?;
-    let location = located(&commission.model)?;
+    check_strengths(options)?;
+    let location = located(&options.model)?;
     let of_gan = is_gan(&location.path);
     let compute = if of_gan { of_full_precision(compute) } else { compute };
     let edited = if of_gan {
-        gan::open(commission, &location.path, compute, watch)?
+        gan::open(options, &location.path, compute, watch)?
     } else {
-        diffusion::open(commission, &location, compute, watch)?
+        diffusion::open(options, &location, compute, watch)?
     };
     let pictures = match edited.solver {
-        None => of_seeds(commission, &edited)?,
+        None => of_seeds(options, &edited)?,
         Some(solver) => {
-            say_overridden(commission, &edited, watch)?;
-            of_prompts(commission, &edited, solver)
+            say_overridden(options, &edited, watch)?;
+            of_prompts(options, &edited, solver)
         }
     };
     let mut works = Works { root, groups: Vec::new() };
-    for &strength in &commission.strengths {
-        works.add(strength, &pictures, commission);
+    for &strength in &options.strengths {
+        works.add(strength, &pictures, options);
     }
-    works.draw(commission, edited, compute, watch)
+    works.draw(options, edited, compute, watch)
 }
 
 /// Strengths that can be drawn at, each once.
-fn check_strengths(commission: &GenerateRequest) -> Result<(), Error> {
+fn check_strengths(options: &GenerateRequest) -> Result<(), Error> {
     let wrong = |why: String| Err(Error::Unknown(format!("--strengths {why}")));
-    let strengths = &commission.strengths;
-    if commission.edits.is_empty() && !is_whole(strengths) {
+    let strengths = &options.strengths;
+    if options.edits.is_empty() && !is_whole(strengths) {
         return wrong("are of what --edit puts onto the model, and there is none".to_owned());
     }
     if let Some(strength) = strengths.iter().find(|strength| !strength.is_finite()) {
@@ -138,19 +138,19 @@ struct Asked<'a> {
 
 /// A GAN's pictures.
 fn of_seeds<'a>(
-    commission: &'a GenerateRequest,
+    options: &'a GenerateRequest,
     edited: &EditedModel,
 ) -> Result<Vec<Asked<'a>>, Error> {
     let side = edited.model.card().side;
-    let requests = commission.gan.requests(&commission.seeds, side)?;
+    let requests = options.gan.requests(&options.seeds, side)?;
     let asked = |(stem, request): (String, ImageRequest)| {
         let (case, n) = stem.rsplit_once('_').unwrap_or(("", &stem));
-        let size = commission.size.unwrap_or(request.size);
+        let size = options.size.unwrap_or(request.size);
         Asked {
             case: case.to_owned(),
             n: n.to_owned(),
             request: ImageRequest { size, ..request },
-            row: &commission.prompts[0],
+            row: &options.prompts[0],
         }
     };
     Ok(requests.into_iter().map(asked).collect())
@@ -158,7 +158,7 @@ fn of_seeds<'a>(
 
 /// Each prompt with its seeds.
 fn of_prompts<'a>(
-    commission: &'a GenerateRequest,
+    options: &'a GenerateRequest,
     edited: &EditedModel,
     solver: Solver,
 ) -> Vec<Asked<'a>> {
@@ -169,17 +169,17 @@ fn of_prompts<'a>(
         (steps, guidance) = (sampling.steps, sampling.guidance);
     }
     let mut pictures = Vec::new();
-    for row in &commission.prompts {
-        let seeds = row.seed.map_or_else(|| commission.seeds.clone(), |seed| vec![seed]);
+    for row in &options.prompts {
+        let seeds = row.seed.map_or_else(|| options.seeds.clone(), |seed| vec![seed]);
         for (n, seed) in seeds.into_iter().enumerate() {
             let request = ImageRequest {
                 prompt: row.prompt.clone(),
-                negative: commission.negative.clone(),
+                negative: options.negative.clone(),
                 seed,
-                guidance: row.guidance.or(commission.guidance).unwrap_or(guidance),
-                steps: commission.steps.unwrap_or(steps),
+                guidance: row.guidance.or(options.guidance).unwrap_or(guidance),
+                steps: options.steps.unwrap_or(steps),
                 sampler: solver,
-                size: commission.size.or(row.size).unwrap_or((side, side)),
+                size: options.size.or(row.size).unwrap_or((side, side)),
                 truncation: 1.0,
                 blend: None,
                 seeding: Seeding::default(),
@@ -192,29 +192,27 @@ fn of_prompts<'a>(
 
 /// Says which options prompts or edits have their own word on.
 fn say_overridden(
-    commission: &GenerateRequest,
+    options: &GenerateRequest,
     edited: &EditedModel,
     watch: &mut dyn Watch,
 ) -> Result<(), Error> {
-    if !commission.gan.is_plain() {
+    if !options.gan.is_plain() {
         return Err(Error::Unknown(
             "--truncation, --strip, --mix and --seeding are for a StyleGAN2".to_owned(),
         ));
     }
-    let own = |is_own: fn(&PromptRow) -> bool| {
-        commission.prompts.iter().filter(|row| is_own(row)).count()
-    };
-    let seeded = own(|row| row.seed.is_some());
-    if seeded > 0 && commission.seeds != [0] {
+    let rows = |has: fn(&PromptRow) -> bool| options.prompts.iter().filter(|row| has(row)).count();
+    let seeded = rows(|row| row.seed.is_some());
+    if seeded > 0 && options.seeds != [0] {
         watch.note(&format!("--seeds are for prompts without one of their own; {seeded} have one"));
     }
-    let (guided, sized) = (own(|row| row.guidance.is_some()), own(|row| row.size.is_some()));
-    if commission.guidance.is_some() && guided > 0 {
+    let (guided, sized) = (rows(|row| row.guidance.is_some()), rows(|row| row.size.is_some()));
+    if options.guidance.is_some() && guided > 0 {
         watch.note(&format!(
             "--guidance is for prompts without one of their own; {guided} have one"
         ));
     }
-    if commission.size.is_some() && sized > 0 {
+    if options.size.is_some() && sized > 0 {
         watch.note(&format!(
             "--size takes the place of the sizes that {sized} prompts have of their own"
         ));
@@ -243,8 +241,8 @@ struct Group<'a> {
 }
 
 impl<'a> Works<'a> {
-    fn add(&mut self, strength: f64, pictures: &[Asked<'a>], commission: &GenerateRequest) {
-        let several = commission.strengths.len() > 1;
+    fn add(&mut self, strength: f64, pictures: &[Asked<'a>], options: &GenerateRequest) {
+        let several = options.strengths.len() > 1;
         let single = pictures.iter().all(|asked| asked.case == pictures[0].case);
         let stem = |asked: &Asked| match (several, single) {
             (false, _) => format!("{}_{}", asked.case, asked.n),
@@ -264,7 +262,7 @@ impl<'a> Works<'a> {
     /// Draws what was asked for into the run's folder.
     fn draw(
         self,
-        commission: &GenerateRequest,
+        options: &GenerateRequest,
         mut edited: EditedModel,
         compute: Compute,
         watch: &mut dyn Watch,
@@ -278,9 +276,9 @@ impl<'a> Works<'a> {
         }
         // Before there is a folder.
         self.all().try_for_each(|(_, request)| edited.model.check(request))?;
-        let whole = edited.hash_at(1.0, &commission.edits)?;
+        let whole = edited.hash_at(1.0, &options.edits)?;
         let machine = Machine::here(compute);
-        RunFolder::within(self.root, commission, &[], machine, watch, |run, watch| {
+        RunFolder::within(self.root, options, &[], machine, watch, |run, watch| {
             run.record.sign("base", edited.model.card())?;
             run.record.bind("model with all that is on it", &whole)?;
             let requests = self.all().map(|(_, request)| request);
@@ -288,12 +286,12 @@ impl<'a> Works<'a> {
             let batch = match largest {
                 Some(request) => {
                     let model = &*edited.model;
-                    settled(commission.batch, run, model, request, compute.device, watch)?
+                    settled(options.batch, run, model, request, compute.device, watch)?
                 }
                 None => 1,
             };
             for group in &self.groups {
-                let model = edited.hash_at(group.strength, &commission.edits)?;
+                let model = edited.hash_at(group.strength, &options.edits)?;
                 edited.put_on(group.strength)?;
                 run.phase("drawing", compute.device, |_| {
                     let provenance = Provenance { model: &model, sensitive: false };
@@ -301,7 +299,7 @@ impl<'a> Works<'a> {
                     draw_missing(generator, &group.files, provenance, batch, "drawing", watch)
                 })?;
             }
-            table::write(commission, &self)
+            table::write(options, &self)
         })?;
         let drawn = |(file, request): &(PathBuf, ImageRequest)| Drawn {
             file: file.clone(),

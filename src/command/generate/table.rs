@@ -6,13 +6,13 @@ use crate::run::Error;
 
 /// Writes `pictures.csv`: each file with its seed, what else a GAN's picture is of, and the prompt
 /// file's columns.
-pub(super) fn write(commission: &GenerateRequest, works: &Works) -> Result<(), Error> {
+pub(super) fn write(options: &GenerateRequest, works: &Works) -> Result<(), Error> {
     let mut table = csv::Writer::from_writer(Vec::new());
     let kept: Vec<String> =
-        commission.prompts[0].columns.iter().map(|(head, _)| head.clone()).collect();
+        options.prompts[0].columns.iter().map(|(head, _)| head.clone()).collect();
     let csv_error = |error: csv::Error| Error::Io(std::io::Error::other(error));
     let of_gan: &[&str] =
-        if commission.gan.is_plain() { &[] } else { &["truncation", "other_seed", "share"] };
+        if options.gan.is_plain() { &[] } else { &["truncation", "other_seed", "share"] };
     let strength: &[&str] = if works.groups.len() > 1 { &["strength"] } else { &[] };
     let heads = ["file", "seed"]
         .iter()
@@ -27,7 +27,7 @@ pub(super) fn write(commission: &GenerateRequest, works: &Works) -> Result<(), E
     });
     for (at, file, request, row) in all {
         let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let own = row.columns.iter().map(|(_, value)| value.clone());
+        let given = row.columns.iter().map(|(_, value)| value.clone());
         let (other, share) = match request.blend {
             Some(Blend::Between { seed, share }) => (seed.to_string(), share.to_string()),
             Some(Blend::From { seed, layer }) => (seed.to_string(), format!("from layer {layer}")),
@@ -38,7 +38,7 @@ pub(super) fn write(commission: &GenerateRequest, works: &Works) -> Result<(), E
             .into_iter()
             .chain(strength.iter().map(|_| at.to_string()))
             .chain(of_gan)
-            .chain(own);
+            .chain(given);
         table.write_record(all).map_err(csv_error)?;
     }
     let bytes =

@@ -24,11 +24,11 @@ impl StableDiffusion {
         let sampler = Sampler::new(first.sampler, &self.schedule, first.steps)?;
         let n = requests.len() as i64;
         let prompts: Vec<&str> = requests.iter().map(|request| request.prompt.as_str()).collect();
-        let mut told = self.condition(&prompts)?;
+        let mut conditioning = self.condition(&prompts)?;
         if first.guides() {
             let negatives: Vec<&str> =
                 requests.iter().map(|request| request.negative.as_str()).collect();
-            told = Conditioning::cat(&[&self.condition(&negatives)?, &told]);
+            conditioning = Conditioning::cat(&[&self.condition(&negatives)?, &conditioning]);
         }
         let wrong = |index: usize, step: Option<usize>| self.not_finite(&requests[index], step);
         let scales: Vec<f32> = requests.iter().map(|request| request.guidance as f32).collect();
@@ -43,15 +43,16 @@ impl StableDiffusion {
                 AncestralNoise::after_latents(sampler.is_ancestral(), requests, &latents);
             let mut finite = Vec::with_capacity(sampler.timesteps().len());
             for (i, &t) in sampler.timesteps().iter().enumerate() {
-                let timesteps = Tensor::full([told.count()], t, (Kind::Float, device.tch()));
+                let timesteps =
+                    Tensor::full([conditioning.count()], t, (Kind::Float, device.tch()));
                 let shown = sampler.input(i, &latents);
                 let output = if first.guides() {
                     let both = Tensor::cat(&[&shown, &shown], 0);
-                    let both = self.predict(&both, &timesteps, &told);
+                    let both = self.predict(&both, &timesteps, &conditioning);
                     let (without, with) = (both.i(..n), both.i(n..));
                     &without + (with - &without) * &scales
                 } else {
-                    self.predict(&shown, &timesteps, &told)
+                    self.predict(&shown, &timesteps, &conditioning)
                 };
                 let noise = fresh.draw(&latents);
                 latents = sampler.step(i, &latents, &output, noise.as_ref(), &mut history);

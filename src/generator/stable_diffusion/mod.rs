@@ -265,8 +265,8 @@ impl Denoiser for StableDiffusion {
         Conditioning { states: self.text.encode(embeddings).to_kind(Kind::Float) }
     }
 
-    fn predict(&self, latents: &Tensor, timesteps: &Tensor, told: &Conditioning) -> Tensor {
-        self.unet.forward(latents, timesteps, &told.states).to_kind(Kind::Float)
+    fn predict(&self, latents: &Tensor, timesteps: &Tensor, conditioning: &Conditioning) -> Tensor {
+        self.unet.forward(latents, timesteps, &conditioning.states).to_kind(Kind::Float)
     }
 
     fn schedule(&self) -> &Schedule {

@@ -87,7 +87,7 @@ impl Clip {
 }
 
 /// Rows of length 1, in f32.
-pub(super) fn unit(x: &Tensor) -> Tensor {
+pub(crate) fn unit(x: &Tensor) -> Tensor {
     let x = x.to_kind(Kind::Float);
     let length = x.square().sum_dim_intlist([-1_i64].as_slice(), true, Kind::Float).sqrt();
     x / length
