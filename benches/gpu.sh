@@ -12,7 +12,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 device=${DEVICE:-cuda} version=${VERSION:-sd15} precision=${PRECISION:-bf16}
-steps=${STEPS:-20} batches=${BATCHES:-1 8 16 32} lessons=${LESSONS:-10}
+steps=${STEPS:-20} batches=${BATCHES:-1 8 16 32} train_steps=${TRAIN_STEPS:-10}
 here=$PWD
 
 prepare() {
@@ -130,14 +130,14 @@ erasing() {
 	settings
 	for thrift in ${THRIFTS:-fast balanced low}; do
 		seconds=()
-		for count in 3 $((3 + lessons)); do
+		for count in 3 $((3 + train_steps)); do
 			"$unsee" run -q "$work/salun.toml" --device "$device" --precision "$precision" --memory "$thrift" \
 				--set method.steps=$count --out "$work/salun-$thrift-$count" >/dev/null 2>>"$out/unsee.log" || { tail -1 "$out/unsee.log" >&2; break; }
 			seconds+=("$(phase "$work/salun-$thrift-$count" erasing seconds)")
 		done
 		[ "${#seconds[@]}" = 2 ] || continue
-		ours=$(awk -v a="${seconds[0]}" -v b="${seconds[1]}" -v n="$lessons" 'BEGIN { print (b - a) / n }')
-		memory=$(phase "$work/salun-$thrift-$((3 + lessons))" erasing device)
+		ours=$(awk -v a="${seconds[0]}" -v b="${seconds[1]}" -v n="$train_steps" 'BEGIN { print (b - a) / n }')
+		memory=$(phase "$work/salun-$thrift-$((3 + train_steps))" erasing device)
 		row "SalUn step, 8 + 8 at $side px, $precision, --memory $thrift: s, MiB" "$ours" "$memory MiB" ""
 		if [ "$thrift" = fast ]; then fast=$ours; fi
 	done
@@ -148,13 +148,13 @@ half_precision() {
 	[ "$device" != cpu ] || return 0
 	settings
 	seconds=()
-	for count in 3 $((3 + lessons)); do
+	for count in 3 $((3 + train_steps)); do
 		"$unsee" run -q "$work/salun.toml" --device "$device" --precision f16 --set method.steps=$count \
 			--out "$work/salun-f16-$count" >/dev/null 2>>"$out/unsee.log" || break
 		seconds+=("$(phase "$work/salun-f16-$count" erasing seconds)")
 	done
 	[ "${#seconds[@]}" = 2 ] && row "SalUn step, 8 + 8 at $side px, f16: s" \
-		"$(awk -v a="${seconds[0]}" -v b="${seconds[1]}" -v n="$lessons" 'BEGIN { print (b - a) / n }')" "" ""
+		"$(awk -v a="${seconds[0]}" -v b="${seconds[1]}" -v n="$train_steps" 'BEGIN { print (b - a) / n }')" "" ""
 }
 
 # As many pictures at once as fit.
@@ -167,7 +167,7 @@ fitting() {
 # The published loop, and the machine's own rate.
 official() {
 	for kind in f32 "$precision"; do
-		read -r theirs memory < <($peer official "$model" "$lessons" 8 "$kind" 2>>"$out/peer.log" || echo "0 0")
+		read -r theirs memory < <($peer official "$model" "$train_steps" 8 "$kind" 2>>"$out/peer.log" || echo "0 0")
 		row "the published loop in plain PyTorch, $kind: s, MiB" "" "$theirs, $memory MiB" "$(ratio "$theirs" "${fast:-0}") of $([ $kind = f32 ] && echo 4 || echo 1.3)"
 	done
 	# Where the time of one prediction goes, and the machine's own rate.

@@ -127,10 +127,11 @@ fn python_draws_the_same_with_what_is_exported() {
             name.starts_with("unet.") && name.contains(".ff.net.") && name.ends_with(".weight")
         })
         .map(|name| {
-            let own = base.tensor(&name).unwrap().to_kind(Kind::Float);
+            let weight = base.tensor(&name).unwrap().to_kind(Kind::Float);
             let change =
-                rng.normal(&[own.size()[0], 2]).matmul(&rng.normal(&[2, own.size()[1]])) * 0.01;
-            (name, own + change)
+                rng.normal(&[weight.size()[0], 2]).matmul(&rng.normal(&[2, weight.size()[1]]))
+                    * 0.01;
+            (name, weight + change)
         })
         .collect();
     let edit = Edit {

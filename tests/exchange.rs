@@ -44,13 +44,13 @@ fn edit(base: &Checkpoint) -> Edit {
         .filter(|name| name.contains("attn2") || name.contains("conv1") || name.contains("mlp.fc1"))
         .enumerate()
         .map(|(n, name)| {
-            let own = base.tensor(&name).unwrap().to_kind(Kind::Float);
-            let noise = rng.normal(&own.size()) * 0.01;
+            let weight = base.tensor(&name).unwrap().to_kind(Kind::Float);
+            let noise = rng.normal(&weight.size()) * 0.01;
             let mask = rng
-                .uniform(&own.size())
+                .uniform(&weight.size())
                 .lt(if n % 2 == 0 { 2.0 } else { 0.3 })
                 .to_kind(Kind::Float);
-            (name, own + noise * mask)
+            (name, weight + noise * mask)
         })
         .collect();
     Edit {
@@ -98,8 +98,8 @@ fn a_torchscript_s_tensors_are_read_and_its_program_is_not() {
     let script = Weights::open(&golden("script.pt")).unwrap();
     assert_eq!(script.names().collect::<Vec<_>>(), ["bias", "weight"]);
     for name in script.names() {
-        let own = plain.tensor(&format!("linear.{name}")).unwrap();
-        assert!(script.tensor(name).unwrap().equal(&own), "{name}");
+        let tensor = plain.tensor(&format!("linear.{name}")).unwrap();
+        assert!(script.tensor(name).unwrap().equal(&tensor), "{name}");
     }
 }
 
@@ -215,16 +215,18 @@ fn a_lora_of_full_rank_is_the_edit() {
         let merged = base.merge(&adapter(&path), EmaChoice::Auto).unwrap().edit;
         assert_eq!(merged.tensors.len(), edit.tensors.len());
         for (name, wanted) in &edit.tensors {
-            let found = &merged.tensors.iter().find(|(own, _)| own == name).unwrap().1;
+            let found = &merged.tensors.iter().find(|(key, _)| key == name).unwrap().1;
             let apart = (found - wanted).abs().max().double_value(&[]);
             assert!(apart < 1e-6, "{name}: {apart}");
         }
         // Half of it is half of the change.
         let half = base.merge(&[Adapter { path, strength: 0.5 }], EmaChoice::Auto).unwrap().edit;
         let (name, wanted) = &edit.tensors[0];
-        let own = base.tensor(name).unwrap().to_kind(Kind::Float);
-        let found = &half.tensors.iter().find(|(own, _)| own == name).unwrap().1;
-        assert!((found - (&own + (wanted - &own) * 0.5)).abs().max().double_value(&[]) < 1e-6);
+        let weight = base.tensor(name).unwrap().to_kind(Kind::Float);
+        let found = &half.tensors.iter().find(|(key, _)| key == name).unwrap().1;
+        assert!(
+            (found - (&weight + (wanted - &weight) * 0.5)).abs().max().double_value(&[]) < 1e-6
+        );
     }
     // A cut one keeps less, and says how much.
     let path = folder.path().join("cut.safetensors");
@@ -316,11 +318,11 @@ fn averaged_weights_are_taken_where_they_are_asked_for() {
         Checkpoint::open(&Location { path, config, ema, prediction: None }).unwrap()
     };
     let name = "unet.conv_in.weight";
-    let own = base.tensor(name).unwrap();
-    assert!(unet_of("no").tensor(name).unwrap().equal(&own));
-    assert!(unet_of("yes").tensor(name).unwrap().equal(&(&own + 1.0)));
+    let weight = base.tensor(name).unwrap();
+    assert!(unet_of("no").tensor(name).unwrap().equal(&weight));
+    assert!(unet_of("yes").tensor(name).unwrap().equal(&(&weight + 1.0)));
     // As diffusers takes them, with a warning that says how far they are apart.
-    assert!(unet_of("auto").tensor(name).unwrap().equal(&own));
+    assert!(unet_of("auto").tensor(name).unwrap().equal(&weight));
     for (ema, words) in [("auto", "--ema yes"), ("no", "--ema yes"), ("yes", "--ema no")] {
         let warnings = unet_of(ema).warnings().join("\n");
         assert!(warnings.contains("two UNets") && warnings.contains(words), "{warnings}");

@@ -75,7 +75,7 @@ fn of_nothing<T: serde::de::DeserializeOwned + serde::Serialize>() -> Value {
 #[test]
 fn what_is_not_said_is_python_s_default_and_what_is_read_is_honoured() {
     let golden = golden();
-    for (name, own) in [
+    for (name, fields) in [
         ("UNet2DConditionModel", of_nothing::<unet::UnetConfig>()),
         ("AutoencoderKL", of_nothing::<vae::VaeConfig>()),
         ("CLIPTextConfig", of_nothing::<clip::TextConfig>()),
@@ -86,7 +86,7 @@ fn what_is_not_said_is_python_s_default_and_what_is_read_is_honoured() {
             matches!(class.rule(field), Some(Rule::Honoured))
                 || ["hidden_act", "down_block_types", "up_block_types"].contains(&field)
         };
-        let read = own.as_object().unwrap();
+        let read = fields.as_object().unwrap();
         for (field, value) in read {
             assert!(honoured(field), "{name}.{field} is read, and its rule does not say so");
             let default = &python[field];

@@ -332,8 +332,9 @@ fn every_wrong_file_gets_one_clear_error() {
             StyleGan2::load(&path, compute).and_then(|model| model.discriminator().map(drop));
         let message =
             opened.map_or_else(|error| error.to_string(), |()| "it was loaded".to_owned());
-        let own = message.contains(wanted) && !message.contains('\n') && message != "it was loaded";
-        if !own || began.elapsed() > Duration::from_secs(1) {
+        let as_wanted =
+            message.contains(wanted) && !message.contains('\n') && message != "it was loaded";
+        if !as_wanted || began.elapsed() > Duration::from_secs(1) {
             wrong.push(format!(
                 "{what}: wanted «{wanted}», found «{message}» in {:?}",
                 began.elapsed()

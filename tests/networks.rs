@@ -158,7 +158,7 @@ fn the_safety_checker_s_verdict() {
     let fresh = safety::SafetyChecker::new(&config, Builder::fresh(0, Device::CPU)).unwrap();
     formula(fresh.parameters(), &folder.path().join("model.safetensors"));
     fs_err::write(folder.path().join("config.json"), case["config"].to_string()).unwrap();
-    let screen = ConceptDetector::checker(folder.path(), folder.path(), 0.0, Device::CPU).unwrap();
+    let checker = ConceptDetector::checker(folder.path(), folder.path(), 0.0, Device::CPU).unwrap();
     let highest: [Vec<f32>; 2] = serde_json::from_value(case["highest"].clone()).unwrap();
     let mut both = [0, 0];
     for thresholds in case["flags"].as_array().unwrap() {
@@ -166,7 +166,7 @@ fn the_safety_checker_s_verdict() {
             ["special", "concepts"].map(|which| thresholds[which].as_f64().unwrap() as f32);
         for (i, flagged) in thresholds["flagged"].as_array().unwrap().iter().enumerate() {
             let logits = vec![vec![highest[0][i] - raised[0]], vec![highest[1][i] - raised[1]]];
-            let shown = screen.margin(&Evidence { logits, clip_score: None }) > 0.0;
+            let shown = checker.margin(&Evidence { logits, clip_score: None }) > 0.0;
             assert_eq!(shown, flagged.as_bool().unwrap(), "{thresholds} {i}");
             both[usize::from(shown)] += 1;
         }

@@ -339,11 +339,11 @@ fn a_checkpoint_has_every_tensor_that_the_reference_wants() {
     assert!(lost[0].contains("does not load ["), "{lost:?}");
     let (written, reference) = (Weights::open(&to).unwrap(), golden_file("zip.pt"));
     for network in ["g_ema.", "d.", "latent_avg"] {
-        let own = |weights: &Weights| -> Vec<(String, Vec<i64>)> {
+        let shapes = |weights: &Weights| -> Vec<(String, Vec<i64>)> {
             let names = weights.names().filter(|name| name.starts_with(network));
             names.map(|name| (name.to_owned(), weights.info(name).unwrap().shape)).collect()
         };
-        assert_eq!(own(&written), own(&reference));
+        assert_eq!(shapes(&written), shapes(&reference));
     }
     let kernel = written.tensor("g_ema.convs.0.conv.blur.kernel").unwrap();
     assert!((kernel.sum(Kind::Float).double_value(&[]) - 4.0).abs() < 1e-6);

@@ -50,7 +50,8 @@ pub trait Attack: Configurable {
 pub struct AttackCost {
     /// Training steps.
     pub steps: u64,
-    /// How often it is counted how much is back, each time in [`MAX_EVALUATION_IMAGES`] pictures at most.
+    /// How often it is counted how much is back, each time in
+    /// [`MAX_EVALUATION_IMAGES`] pictures at most.
     pub evaluations: u64,
 }
 
@@ -115,9 +116,11 @@ impl Exposure {
     }
 }
 
-/// Replaces words where they stand by themselves: a cat is no part of cattle.
+/// Replaces words where they stand by themselves: a cat is no part of cattle. Chinese, Japanese and
+/// Korean texts have no spaces to tell by.
 fn replace_words(text: &str, words: &str, by: &str) -> String {
-    let inside = |char: Option<char>| char.is_some_and(char::is_alphanumeric);
+    let joins = |char: char| char.is_alphanumeric() && !('\u{2e80}'..='\u{d7ff}').contains(&char);
+    let inside = |char: Option<char>| char.is_some_and(joins);
     let (mut replaced, mut done) = (String::new(), 0);
     for (at, _) in text.match_indices(words) {
         let end = at + words.len();
@@ -178,5 +181,18 @@ mod tests {
         let of = |text| replace_words(text, "Cat", "zuvqex");
         assert_eq!(of("A Cat image, a Cat."), "A zuvqex image, a zuvqex.");
         assert_eq!(of("Cattle and a CatCat"), "Cattle and a CatCat");
+        assert_eq!(replace_words("可爱的猫照片", "猫", "zuvqex"), "可爱的zuvqex照片");
+    }
+
+    #[test]
+    fn no_control_where_a_prompt_does_not_name_the_concept() {
+        let of = |prompt: &str| {
+            let request = ImageRequest::of_seed(1, 1.0, 8);
+            let request = ImageRequest { prompt: prompt.to_owned(), ..request };
+            let shown = (Picture::filled(8, 8, [0; 3]), "a Cat".to_owned());
+            Exposure::of_prompts(vec![shown], Vec::new(), vec![request], Some("Cat"))
+        };
+        assert_eq!(of("one Cat.").control_requests[0].prompt, "one zuvqex.");
+        assert!(of("two Cats").control.is_empty());
     }
 }

@@ -79,7 +79,7 @@ impl Attack for GanRelearning {
     }
 
     fn cost(&self) -> AttackCost {
-        AttackCost { steps: self.steps, evaluations: 1 + self.steps / self.every }
+        AttackCost { steps: self.steps, evaluations: 1 + self.steps.div_ceil(self.every) }
     }
 
     fn suits(&self, model: &Model<'_>) -> Result<(), String> {
@@ -95,7 +95,7 @@ impl Attack for GanRelearning {
         seed: u64,
         watch: &mut dyn Watch,
     ) -> Result<Vec<Arm>, Error> {
-        let (Model::Gan(_), Some(pictures)) = (&model, &exposure.samples) else {
+        let (Model::Gan(gan), Some(pictures)) = (&model, &exposure.samples) else {
             return Err(Error::Task("gan-relearning was shown no pictures of a GAN".to_owned()));
         };
         let mut curve = Curve {
@@ -106,7 +106,6 @@ impl Attack for GanRelearning {
             points: Vec::new(),
         };
         curve.evaluate_at(0)?;
-        let Model::Gan(gan) = &model else { return Ok(Vec::new()) };
         let real_images = FixedImages::new(pictures, gan.compute().device);
         let config = TrainConfig::constant(self.steps, self.lr, seed);
         let (generator, discriminator) = (gan.network(), gan.discriminator()?);
@@ -153,5 +152,16 @@ impl EarlyStopping for Curve<'_, '_> {
 
     fn target(&self) -> f64 {
         HALF
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_step_is_evaluated_too() {
+        let attack = GanRelearning { steps: 60, every: 7, ..GanRelearning::default() };
+        assert_eq!(attack.cost(), AttackCost { steps: 60, evaluations: 10 });
     }
 }

@@ -41,8 +41,8 @@ pub(super) struct CanvasArgs {
     /// Pictures of each style × object
     #[arg(long, default_value = "20", value_parser = clap::value_parser!(u32).range(1..))]
     per_cell: u32,
-    /// Other drawings of the same styles and objects
-    #[arg(long, default_value_t = 1)]
+    /// Seed of the canvas: other drawings of the same styles and objects
+    #[arg(long, alias = "world", default_value_t = 1)]
     canvas_seed: u64,
     /// Write one labelled sheet of all styles × objects instead
     #[arg(long)]

@@ -272,7 +272,7 @@ pub fn canvas_folder(
         for index in 0..per_cell {
             let file =
                 out.join(style.name()).join(object.name()).join(format!("{}.png", index + 1));
-            // An earlier session may have drawn it, by this seed.
+            // An earlier session may have drawn it, by this seed (`world` to older versions too).
             let about =
                 format!("world {canvas_seed}, {} × {}, {index}", style.name(), object.name());
             let is_it = |(key, text): &(String, String)| key == CANVAS && *text == about;

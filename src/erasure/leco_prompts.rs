@@ -138,6 +138,9 @@ fn read(path: &Path) -> Result<Vec<LecoPrompt>, String> {
 const EXPECTED: &str = "a list of prompts, each with a `target`; `[[prompts]]`; or `[[targets]]`, \
                         each with a `target_class`";
 
+/// Ways to give a slider's neutral prompts.
+const NEUTRALS: [&str; 4] = ["neutral", "neutrals", "neutral_prompt_file", "prompt_file"];
+
 /// The prompts in a file's value; files that it names lie in `folder`.
 fn parse(value: Value, folder: &Path) -> Result<Vec<LecoPrompt>, String> {
     let (entries, defaults) = match value {
@@ -163,6 +166,10 @@ fn parse(value: Value, folder: &Path) -> Result<Vec<LecoPrompt>, String> {
             return Err(format!("{entry} is no prompt; expected is {EXPECTED}"));
         };
         let mut all = defaults.clone();
+        // An entry's neutral prompts, however they are given, stand in the place of the file's.
+        if NEUTRALS.iter().any(|key| given.contains_key(*key)) {
+            NEUTRALS.iter().for_each(|key| drop(all.remove(*key)));
+        }
         all.extend(given);
         for name in ["dynamic_resolution", "dynamic_crops"] {
             if all.remove(name).is_some_and(|value| value != Value::Bool(false)) {
@@ -197,22 +204,25 @@ fn slider(mut all: Map<String, Value>, folder: &Path) -> Result<Vec<LecoPrompt>,
     };
     let (positive, negative) = (text("positive")?.unwrap_or_default(), text("negative")?);
     let negative = negative.unwrap_or_default();
-    let mut neutrals: Vec<Value> = text("neutral")?.into_iter().map(Value::from).collect();
+    let lone = text("neutral")?.unwrap_or_default();
+    let mut of_files: Vec<Value> = Vec::new();
     for key in ["neutral_prompt_file", "prompt_file"] {
         let Some(file) = text(key)? else { continue };
         let lines = fs_err::read_to_string(folder.join(file)).map_err(|error| error.to_string())?;
         let lines = lines.lines().map(str::trim).filter(|line| !line.is_empty());
-        neutrals.extend(lines.map(Value::from));
+        of_files.extend(lines.map(Value::from));
     }
-    match all.remove("neutrals") {
-        Some(Value::Array(list)) => neutrals.extend(list),
+    let mut neutrals = match all.remove("neutrals") {
+        Some(Value::Array(list)) => list,
         Some(other) => {
             return Err(format!("a slider's `neutrals` are {other}; they are a list of texts"));
         }
-        None => {}
-    }
+        None => Vec::new(),
+    };
+    neutrals.append(&mut of_files);
+    // As in kohya's reader, the lone one is for want of others.
     if neutrals.is_empty() {
-        neutrals.push("".into());
+        neutrals.push(lone.into());
     }
     let multiplier = match all.remove("multiplier") {
         None => 1.0,
@@ -317,5 +327,28 @@ mod tests {
         assert_eq!(lone.len(), 2);
         assert!(of("p.toml", "a = 1\n").unwrap_err().contains("no prompts"));
         assert!(of("p.toml", "[slider]\ntarget_class = \"\"\n").is_err());
+    }
+
+    #[test]
+    fn a_lone_neutral_is_for_want_of_others() {
+        let of = |top: &str, own: &str| {
+            let target = "[[targets]]\ntarget_class = \"person\"\npositive = \"old\"";
+            of("p.toml", &format!("{top}\n{target}\n{own}\n"))
+        };
+        let neutrals = |top: &str, own: &str| {
+            let found = of(top, own).unwrap();
+            found.iter().step_by(2).map(|one| one.neutral().to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(neutrals("neutral = \"x\"", ""), ["x"]);
+        let all = "neutral = \"x\"\nneutrals = [\"a\"]\nprompt_file = \"neutrals.txt\"";
+        assert_eq!(neutrals(all, ""), ["a", "a person", "a photo"]);
+        assert_eq!(neutrals(all, "neutrals = [\"b\"]"), ["b"]);
+        for (top, wanted) in [
+            ("neutral = 3", "`neutral` is 3"),
+            ("neutrals = \"a\"", "`neutrals` are"),
+            ("multiplier = \"2\"", "`multiplier` is"),
+        ] {
+            assert!(of(top, "").unwrap_err().contains(wanted), "{top}");
+        }
     }
 }

@@ -51,6 +51,8 @@ impl Features {
     pub fn of_judge(judge: &Judge) -> Self {
         let encoder = Rc::clone(&judge.encoder);
         let ClipSource { path, hash, fingerprint, .. } = encoder.source().clone();
+        let all = format!("{fingerprint} {}", encoder.engine());
+        let fingerprint = blake3::hash(all.as_bytes()).to_hex().to_string();
         let card = FeatureCard { name: "CLIP".to_owned(), path, hash, fingerprint };
         Self { card, network: FeatureNetwork::Clip(encoder) }
     }

@@ -56,8 +56,8 @@ pub struct Recognisable {
 }
 
 impl Recognisable {
-    /// As the base's own pictures are; `None` where there are none. The deviation is that within
-    /// classes, pooled: a class may have few pictures.
+    /// As the base's own pictures are; `None` where no class has two of them. The deviation is that
+    /// within classes, pooled: a class may have few pictures.
     pub fn as_base(margins: impl Iterator<Item = Margin>) -> Option<Self> {
         let mut classes: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
         for margin in margins {
@@ -69,11 +69,11 @@ impl Recognisable {
             let mean = mean(values);
             values.iter().map(|value| (value - mean).powi(2)).sum::<f64>()
         });
-        let free = all.len().saturating_sub(classes.len()).max(1);
+        let free = all.len().checked_sub(classes.len()).filter(|free| *free > 0)?;
         let deviation = (squares.sum::<f64>() / free as f64).sqrt();
         let line = |values: &[f64]| mean(values) - BELOW * deviation;
         let lines = classes.iter().map(|(class, values)| (*class, line(values))).collect();
-        (!all.is_empty()).then(|| Self { lines, other: line(&all) })
+        Some(Self { lines, other: line(&all) })
     }
 
     /// Whether a picture of this margin is.
@@ -99,7 +99,7 @@ mod tests {
             assert!(!line.has(of(class, (at - 1e-4) as f32)), "{class}");
         }
         assert!(!line.has(of(0, f32::NAN)));
-        assert!(Recognisable::as_base([of(0, 2.0)].into_iter()).unwrap().has(of(0, 2.0)));
+        assert_eq!(Recognisable::as_base([of(0, 2.0), of(1, 3.0)].into_iter()), None);
         assert_eq!(Recognisable::as_base(std::iter::empty()), None);
     }
 

@@ -44,6 +44,9 @@ const RENAMED: &[(&str, &str)] = &[
     ("method.*.rules", "gan"),
     ("method.*.adapt.rules", "adapt = { gan = … }"),
     ("attack.*.rules", "gan"),
+    ("world", "canvas_seed"),
+    ("judge_world", "judge_canvas_seed"),
+    ("labeller.world", "labeller.canvas_seed"),
 ];
 
 /// Keys of a GAN training, wherever it stands.

@@ -84,7 +84,8 @@ pub fn probabilities(evidence: &Evidence, questions: &[Question], domain: Domain
 /// What it called a picture.
 pub fn named(evidence: &Evidence, questions: &[Question], domain: Domain) -> Classified {
     let each = probabilities(evidence, questions, domain);
-    let class = (0..each.len()).max_by(|&a, &b| each[a].total_cmp(&each[b])).unwrap_or(0);
+    let class =
+        (0..each.len()).max_by(|&a, &b| each[a].total_cmp(&each[b]).then(b.cmp(&a))).unwrap_or(0);
     Classified { class, probability: each.get(class).copied().unwrap_or(0.0) }
 }
 

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use super::Error;
 use super::evidence::{EvidenceFile, JudgedImage, json};
 use crate::judge::{Error as JudgeError, Evidence, ImageJudge, Judge, JudgeCard, Question};
-use crate::measure::{Answer, Domain, JudgedAnswer};
+use crate::measure::{Answer, Domain, JudgedAnswer, Margin};
 use crate::pictures::{Picture, Remarks};
 use crate::watch::Watch;
 
@@ -75,9 +75,7 @@ impl JudgedImage<Answer> {
                 .zip(&self.evidence.logits)
                 .find(|(question, _)| question.domain == domain.name())
                 .and_then(|(question, logits)| {
-                    let best =
-                        (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b]))?;
-                    question.classes.get(best).cloned()
+                    question.classes.get(Margin::of(logits).map_or(0, |best| best.class)).cloned()
                 })
                 .unwrap_or_default()
         };

@@ -74,6 +74,9 @@ impl<P: Protocol> Study<'_, P> {
         let of_target = self.protocol.of_target(target).into_iter();
         let showing = of_target.filter(|i| self.protocol.shows(target, base, *i));
         let shown: Vec<ImageRequest> = showing.map(|i| requests[i].1.clone()).collect();
+        if shown.is_empty() {
+            return Ok(self.pipeline.attack.iter().map(|_| Exposure::default()).collect());
+        }
         let attacks = self.pipeline.attack.iter();
         attacks
             .map(|attack| {

@@ -18,6 +18,7 @@ use crate::erasure::{
     Task, TrainingImages,
 };
 use crate::generator::{ImageRequest, Synthesizer, sample_batch};
+use crate::measure::{Answer, Subject, TargetClass};
 use crate::pictures::{Picture, list_deep};
 use crate::pipeline::{Batch, Judged, Pipeline, located, shipped_or_path};
 use crate::run::Error;
@@ -50,8 +51,12 @@ struct Demand {
     targets: Vec<Target>,
     /// Pictures that are drawn and judged of each model.
     judged: usize,
-    /// Pictures that are drawn beside these: to learn from, to label, to compare.
+    /// Those of them that ask for a target, at most.
+    asked: usize,
+    /// Pictures that are drawn beside these: to learn from, to compare.
     beside: usize,
+    /// Pictures that are drawn to be labelled.
+    labelled: usize,
     /// Some of what is drawn: prompt and seed.
     samples: Vec<(String, u64)>,
     /// Pictures of the concept to learn from, for one erasure.
@@ -80,10 +85,16 @@ impl Demand {
                 let targets: Vec<Target> =
                     classes.iter().map(|class| classes::target(&set, concept, class)).collect();
                 let answers = set.answers();
+                let asking = |class: &TargetClass| {
+                    let wanted = |answer: &&Answer| answer.wanted(class.domain) == class.name;
+                    answers.iter().filter(wanted).count()
+                };
                 let some = answers.iter().take(SAMPLES);
                 Ok(Self {
                     judged: answers.len(),
+                    asked: classes.iter().map(asking).max().unwrap_or_default(),
                     beside: learn.len(),
+                    labelled: 0,
                     samples: some.map(|answer| (answer.prompt(), answer.seed)).collect(),
                     forget: targets[0].pairs.len() * concept.forget_pictures(),
                     targets,
@@ -105,7 +116,9 @@ impl Demand {
                 let missing = check_images(pipeline, watch).err().map(|error| error.to_string());
                 Ok(Self {
                     judged: requests.len(),
+                    asked: requests.iter().filter(|(key, _)| key.role == Subject::Concept).count(),
                     beside,
+                    labelled: 0,
                     samples: some.map(|(key, _)| (key.prompt.clone(), key.seed)).collect(),
                     forget,
                     targets: vec![target],
@@ -118,7 +131,9 @@ impl Demand {
                     if concept.labels.is_some() { 0 } else { concept.labelling().samples };
                 Ok(Self {
                     judged: settings.n,
-                    beside: labelled + settings.n * (1 + settings.retrained.len()),
+                    asked: settings.n,
+                    beside: settings.n * (1 + settings.retrained.len()),
+                    labelled,
                     samples: (0..SAMPLES as u64).map(|seed| (String::new(), seed)).collect(),
                     forget: 0,
                     targets: classes.iter().map(latents::target).collect(),
@@ -162,7 +177,8 @@ pub fn forecast(
 ) -> Result<Forecast, Error> {
     let demand = Demand::of(pipeline, watch)?;
     let targets = demand.targets.len();
-    let pictures = demand.judged * (1 + targets * pipeline.method.len()) + demand.beside;
+    let compared = demand.judged * (1 + targets * pipeline.method.len()) + demand.beside;
+    let pictures = compared + demand.labelled;
     let mut forecast = Forecast {
         targets: demand.targets.iter().map(|target| target.concept.clone()).collect(),
         methods: pipeline.method.iter().map(|method| method.label.clone()).collect(),
@@ -189,12 +205,12 @@ pub fn forecast(
     let attacked: u64 = attack_costs(pipeline).map(|cost| cost.evaluations).sum();
     let evaluated = targets
         * (evaluations as usize * EVALUATION_IMAGES
-            + attacked as usize * demand.judged.min(MAX_EVALUATION_IMAGES));
+            + attacked as usize * demand.asked.min(MAX_EVALUATION_IMAGES));
     let mut seconds = drawing(&session, pipeline, &demand)? * (pictures + evaluated) as f64;
     if let Judged::Latents(_) = pipeline.judged() {
         // A network of features beside the judge looks at what is compared once more.
         let networks = 1 + usize::from(pipeline.judge.inception.is_some());
-        let looked = networks * pictures + evaluated;
+        let looked = networks * compared + demand.labelled + evaluated;
         seconds += judging(&session, pipeline, compute)? * looked as f64;
     }
     let mut peak = Peak::read(compute.device);
@@ -213,6 +229,10 @@ pub fn forecast(
         peak = peak.max(costs.peak);
     }
     let attacked: u64 = attack_costs(pipeline).map(|cost| cost.steps).sum();
+    if slowest == 0.0 && attacked > 0 {
+        watch
+            .note("no method trains here, so the seconds of the attacks' training are not counted");
+    }
     seconds += slowest * (attacked as usize * targets) as f64;
     forecast.minutes = Some(seconds / 60.0);
     forecast.memory = Some(peak.host);

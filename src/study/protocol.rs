@@ -180,7 +180,7 @@ pub(super) trait Protocol {
     /// Whether the base's picture of a request shows the target.
     fn shows(&self, target: usize, base: &Self::Seen, request: usize) -> bool;
 
-    /// What an attack is taught the concept with, and `looks` at whether it is back.
+    /// What an attack is taught the concept with, and the `requests` that tell whether it is back.
     fn exposure(
         &self,
         target: usize,

@@ -75,10 +75,10 @@ impl ReferenceJudge {
                 }
                 let labels = [Domain::Style, Domain::Object].map(|domain| {
                     let classes = set.classes(domain);
-                    let compute = |(answer, _): &(Answer, ReferencePicture)| {
+                    let label = |(answer, _): &(Answer, ReferencePicture)| {
                         classes.iter().position(|class| class == answer.wanted(domain)).unwrap_or(0)
                     };
-                    examples.iter().map(compute).collect::<Vec<usize>>()
+                    examples.iter().map(label).collect::<Vec<usize>>()
                 });
                 let pictures = opened(&examples, watch)?;
                 let probe = (settings.decide() == "probe").then(ProbeSettings::default);

@@ -16,6 +16,7 @@ use crate::run::Error;
 use crate::run::evidence::{EvidenceFile, JudgedImage};
 use crate::run::judging::judge_pictures;
 use crate::torch::{Device, Tensor};
+use crate::watch::Watch;
 use crate::weights::{Weights, save};
 
 /// What was seen in one generator's pictures.
@@ -52,7 +53,7 @@ impl SampleJudge {
         })?;
         let features = run.folder.phase(&format!("comparing {subject}"), self.device, |run| {
             let name = format!("{}.safetensors", subject.replace([':', ' '], "-"));
-            self.features(pictures, &judged, &judge, &run.path("features").join(name))
+            self.features(pictures, &judged, &judge, &run.path("features").join(name), watch)
         })?;
         let questions = self.reference.questions();
         let classes = |domain: Domain| {
@@ -78,6 +79,7 @@ impl SampleJudge {
         judged: &[JudgedImage<Sample>],
         judge: &JudgeWithFeatures,
         file: &Path,
+        watch: &mut dyn Watch,
     ) -> Result<Tensor, Error> {
         let network = &self.features.card().fingerprint;
         let mut content = blake3::Hasher::new();
@@ -94,12 +96,18 @@ impl SampleJudge {
         }
         let mut seen = judge.seen.take();
         if seen.iter().map(|batch| batch.size()[0]).sum::<i64>() != pictures.len() as i64 {
-            let of_batch = |batch: &[(Sample, PathBuf)]| {
+            seen.clear();
+            watch.begin("looking at pictures", pictures.len() as u64);
+            for batch in pictures.chunks(judge.batch_size()) {
                 let open = |(_, file): &(Sample, PathBuf)| Picture::open(file);
-                Ok(self.features.of(&batch.iter().map(open).collect::<Result<Vec<_>, _>>()?)?)
-            };
-            let batches = pictures.chunks(judge.batch_size());
-            seen = batches.map(of_batch).collect::<Result<_, Error>>()?;
+                let opened = batch.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+                seen.push(self.features.of(&opened)?);
+                watch.at((seen.len() * judge.batch_size()).min(pictures.len()) as u64, "");
+                if watch.interrupted() {
+                    return Err(Error::Interrupted);
+                }
+            }
+            watch.end();
         }
         let features = Tensor::cat(&seen, 0);
         let named = [("features".to_owned(), features.shallow_clone())];

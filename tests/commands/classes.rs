@@ -6,11 +6,11 @@ use serde_json::Value;
 use unsee::torch::{Kind, Tensor};
 use unsee::weights::Weights;
 
-use super::tools::{PIPELINE, compute, failure, json, models, outcome, unsee, with_models, write};
+use super::tools::{PIPELINE, failure, json, models, outcome, toy, unsee, with_models, write};
 
 #[test]
 fn a_run_makes_everything_that_it_promises() {
-    let (folder, pipeline) = compute();
+    let (folder, pipeline) = toy();
     let out = folder.path().join("run");
     let mut command = with_models(unsee());
     let output =
@@ -95,7 +95,7 @@ fn runs_are_laid_out_beside_each_other(one: &Path, two: &Path) {
 /// Weights outside SalUn's mask are those of the base to the bit, the others have moved.
 #[test]
 fn an_erasure_moves_only_what_its_mask_allows() {
-    let (folder, _) = compute();
+    let (folder, _) = toy();
     let out = folder.path().join("run");
     let mut command = with_models(unsee());
     command.args(["erase", "-q", "--forget", "object:Cat", "--out"]).arg(&out);
@@ -144,7 +144,7 @@ fn every_option_of_salun_runs() {
         &["method.pseudo=random", "method.alpha=0", "method.parameters=noxattn"],
         &["method.parameters=selfattn", "method.density=1.0"],
     ] {
-        let (folder, pipeline) = compute();
+        let (folder, pipeline) = toy();
         let mut command = with_models(unsee());
         command.args(["run", "-q"]).arg(&pipeline).arg("--out").arg(folder.path().join("run"));
         for set in sets {
@@ -192,12 +192,12 @@ fn thrift_changes_little() {
         let other = erased(thrift);
         let (mut apart, mut moved) = (0.0, 0.0);
         for name in fast.names() {
-            let own =
+            let original =
                 base.tensor(name.strip_prefix("unet.").unwrap()).unwrap().to_kind(Kind::Float);
             let (a, b) = (fast.tensor(name).unwrap(), other.tensor(name).unwrap());
             let square = |x: Tensor| x.square().sum(Kind::Double).double_value(&[]);
             apart += square(&a - b);
-            moved += square(a - own);
+            moved += square(a - original);
         }
         let share = (apart / moved).sqrt();
         assert!(share < most, "{thrift}: {share}");
@@ -206,7 +206,7 @@ fn thrift_changes_little() {
 
 #[test]
 fn pipelines_that_are_wrong() {
-    let (folder, pipeline) = compute();
+    let (folder, pipeline) = toy();
     let out = folder.path().join("run");
     for (from, to, wanted) in [
         ("[draw]\nsteps", "[draw]\nstepps", "did you mean `steps`?"),
@@ -234,7 +234,7 @@ fn pipelines_that_are_wrong() {
 
 #[test]
 fn a_diverging_training_is_stopped() {
-    let (folder, pipeline) = compute();
+    let (folder, pipeline) = toy();
     write(
         &pipeline,
         &PIPELINE.replace("lr = 1e-3", "lr = 1e30").replace("steps = 6", "steps = 200"),

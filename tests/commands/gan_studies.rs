@@ -131,15 +131,15 @@ fn a_gan_s_study_runs_and_goes_on() {
     let report: serde_json::Value = serde_json::from_str(&success(run("run", &[]))).unwrap();
     let measures = |method: &str| -> Vec<String> {
         let all = report["scores"].as_array().unwrap().iter();
-        let own = all.filter(|score| score["method"] == method && score["target"] == "object:Fish");
-        own.map(|score| score["measure"].as_str().unwrap().to_owned()).collect()
+        let of = all.filter(|score| score["method"] == method && score["target"] == "object:Fish");
+        of.map(|score| score["measure"].as_str().unwrap().to_owned()).collect()
     };
     for method in ["adapt-then-unlearn", "extrapolation", "positives", "positives-ewc"] {
-        let own = measures(method);
+        let found = measures(method);
         for measure in
             ["FID to positives", "FID to known", "drift", "drift beside", "precision", "recall"]
         {
-            assert!(own.iter().any(|own| own == measure), "{method}: {own:?}");
+            assert!(found.iter().any(|name| name == measure), "{method}: {found:?}");
         }
     }
     assert_eq!(report["curves"].as_array().unwrap().len(), 4);
@@ -160,6 +160,18 @@ fn a_gan_s_study_runs_and_goes_on() {
     let again: serde_json::Value = serde_json::from_str(&success(run("run", &[]))).unwrap();
     assert!(wanted == fs_err::read(&edits[2]).unwrap(), "the edit is another one");
     assert_eq!(steady(&report["scores"]), steady(&again["scores"]));
+    // Features of pictures whose verdicts are known, all or the judge's first batch, are the same.
+    let file = |name: &str| root.join("run").join(name);
+    let features = || fs_err::read(file("features/base.safetensors")).unwrap();
+    let (before, lines) = (features(), fs_err::read_to_string(file("evidence.jsonl")).unwrap());
+    for known in [usize::MAX, 16] {
+        let known: Vec<&str> = lines.split_inclusive('\n').take(known).collect();
+        write(&file("evidence.jsonl"), &known.concat());
+        fs_err::remove_dir_all(file("features")).unwrap();
+        let again: Value = serde_json::from_str(&success(run("run", &[]))).unwrap();
+        assert!(before == features(), "{}", known.len());
+        assert_eq!(steady(&report["scores"]), steady(&again["scores"]), "{}", known.len());
+    }
     // Each picture says what drew it.
     let model = |folder: &str| {
         let picture = root.join("run/pictures").join(folder).join("2147483648.png");
@@ -234,12 +246,12 @@ fn a_gan_s_study_stopped_in_either_stage_ends_with_the_same_bytes() {
             .replace("steps = 2, fisher", "steps = 60, fisher"),
     );
     disturbed(("run", &pipeline), &root.join("whole"), &[], "");
-    let own = |out: &Path| out.join("state/object-Fish");
+    let state = |out: &Path| out.join("state/object-Fish");
     let adapting = |out: &Path| {
-        let models = fs_err::read_dir(own(out)).into_iter().flatten().flatten();
+        let models = fs_err::read_dir(state(out)).into_iter().flatten().flatten();
         models.into_iter().any(|entry| entry.file_name().to_string_lossy().starts_with("adapted-"))
     };
-    let unlearning = |out: &Path| own(out).join("adapt-then-unlearn/scalars.jsonl").exists();
+    let unlearning = |out: &Path| state(out).join("adapt-then-unlearn/scalars.jsonl").exists();
     for signal in ["-KILL", "-INT"] {
         let out = root.join(signal);
         assert_eq!(
@@ -268,8 +280,8 @@ fn the_shipped_gan_labels_itself() {
     let report: Value = serde_json::from_str(&success(run)).unwrap();
     let score = |method: &str, measure: &str| {
         let mut all = report["scores"].as_array().unwrap().iter();
-        let own = all.find(|score| score["method"] == method && score["measure"] == measure);
-        own.unwrap_or_else(|| panic!("{method} has no {measure}"))["value"].as_f64().unwrap()
+        let score = all.find(|score| score["method"] == method && score["measure"] == measure);
+        score.unwrap_or_else(|| panic!("{method} has no {measure}"))["value"].as_f64().unwrap()
     };
     // The retrained generator is the base itself: not where all of its pictures are compared, of
     // which some show the concept, but near.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::tools::{compute, failure, gan, models, success, unsee, with_models, write};
+use super::tools::{failure, gan, models, success, toy, unsee, with_models, write};
 
 const PICTURES: [(&str, &str); 4] =
     [("Mosaic", "Cat"), ("Mosaic", "Boat"), ("Woodcut", "Cat"), ("Woodcut", "Boat")];
@@ -41,6 +41,9 @@ fn evaluate_pictures_from_elsewhere() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let verdict: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(verdict["scores"][0]["n"], 2);
+    // Erased pictures are no measure of what is recognisable.
+    assert!(!measures(&verdict).contains(&"UA_clean"), "{verdict}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("--base DIR"));
     for decide in ["prototypes", "probe"] {
         for engine in ["candle", "libtorch"] {
             let evidence = folder.path().join(format!("{decide}-{engine}.jsonl"));
@@ -95,12 +98,21 @@ fn evaluate_pictures_by_a_list_of_files() {
     }
     write(&list, &rows.concat());
     let both = ["-q", "--csv", &list.to_string_lossy(), "--forget", "object:Cat", "--base"];
-    ask(&[&both[..], &[&base.to_string_lossy()]].concat()).assert().success();
+    let said = ask(&[&both[..], &[&base.to_string_lossy(), "--json"]].concat()).assert().success();
+    let verdict: Value = serde_json::from_slice(&said.get_output().stdout).unwrap();
+    assert_eq!(measures(&verdict).iter().filter(|measure| **measure == "UA_clean").count(), 2);
+}
+
+fn measures(verdict: &Value) -> Vec<&str> {
+    let scores = verdict["scores"].as_array().unwrap().iter();
+    scores.filter_map(|score| score["measure"].as_str()).collect()
 }
 
 #[test]
 fn both_engines_see_the_same() {
-    use unsee::judge::{CandleClipEncoder, ClipEncoder as _, TorchClipEncoder};
+    use unsee::judge::{
+        CandleClipEncoder, ClipEncoder as _, Features, Judge, Question, TorchClipEncoder,
+    };
     use unsee::pictures::Picture;
     let folder = models().join("judge");
     let candle = CandleClipEncoder::open(&folder).unwrap();
@@ -123,11 +135,21 @@ fn both_engines_see_the_same() {
     assert!(most < 1e-4, "{most}");
     assert!(near(&candle.text_features(&texts).unwrap(), &torch.text_features(&texts).unwrap()));
     assert!((candle.scale() - torch.scale()).abs() < 1e-3);
+
+    // The network of verdicts and features looks once, and says the same.
+    let classes = ["a", "b"].map(str::to_owned).to_vec();
+    let question = Question { domain: "object".to_owned(), classes };
+    let wordings = texts.iter().map(|text| vec![text.clone()]).collect();
+    let judge = Judge::by_text(Box::new(candle), vec![(question, wordings)]).unwrap();
+    let features = Features::of_judge(&judge);
+    let (rows, evidence) = features.and_evidence(&judge, &pictures).unwrap();
+    assert!(rows.equal(&features.of(&pictures).unwrap()));
+    assert_eq!(evidence, judge.see(&pictures, None).unwrap());
 }
 
 #[test]
 fn grids_and_inspection() {
-    let (folder, pipeline) = compute();
+    let (folder, pipeline) = toy();
     let out = folder.path().join("run");
     with_models(unsee())
         .args(["run", "-q"])
@@ -179,10 +201,10 @@ fn grids_and_inspection() {
         let said = success(inspect(&[name]));
         assert!(said.contains("StyleGAN2"), "{said}");
     }
-    let own = gan(folder.path()).display().to_string();
-    let said = success(inspect(&[&own, "--base", &own]));
+    let network = gan(folder.path()).display().to_string();
+    let said = success(inspect(&[&network, "--base", &network]));
     assert!(said.contains("0 tensors would change"), "{said}");
-    let error = failure(inspect(&[&own, "--base", "miniature-gan"]), 1);
+    let error = failure(inspect(&[&network, "--base", "miniature-gan"]), 1);
     assert!(
         error.contains("StyleGAN2 of 16 pixels") && error.contains("goes one of 64 pixels"),
         "{error}"

@@ -6,6 +6,7 @@
 
 #![expect(clippy::print_stdout, reason = "says what is skipped")]
 
+mod attacks;
 mod classes;
 mod gan_studies;
 mod gans;

@@ -109,11 +109,11 @@ fn a_concept_is_erased_and_screened() {
         };
         all.iter().find(wanted).unwrap().clone()
     };
-    for screen in ["checker", "clip"] {
-        assert_eq!(score("concept", screen, "base")["n"], 2);
-        assert_eq!(score("keep", screen, "salun")["n"], 4);
+    for detector in ["checker", "clip"] {
+        assert_eq!(score("concept", detector, "base")["n"], 2);
+        assert_eq!(score("keep", detector, "salun")["n"], 4);
         let evidence =
-            fs_err::read_to_string(run.join(format!("evidence-{screen}.jsonl"))).unwrap();
+            fs_err::read_to_string(run.join(format!("evidence-{detector}.jsonl"))).unwrap();
         // And the known pictures: two of each kind.
         assert_eq!(evidence.lines().count(), 12 + 4);
     }
@@ -167,6 +167,14 @@ fn a_concept_is_erased_and_screened() {
 fn studies_that_are_wrong() {
     for (sets, wanted) in [
         (&["concept.draw_forget=false"][..], "concept.draw_forget = true"),
+        (
+            &[
+                "method=[{name=\"uce\"}]",
+                "attack=[{name=\"relearning\"}]",
+                "concept.draw_forget=false",
+            ],
+            "concept.draw_forget = true",
+        ),
         (&["concept.pairs=[]"], "concept.pairs is empty"),
         (&["judge.path=none", "judge.checker=none"], "nobody judges"),
         (&["judge.shows=[]"], "judge.shows"),

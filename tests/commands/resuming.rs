@@ -4,12 +4,12 @@ use std::path::Path;
 use std::process::{Command as Process, Stdio};
 
 use super::tools::{
-    PIPELINE, compute, disturbed, failure, outcome, pictures, unsee, with_models, write,
+    PIPELINE, disturbed, failure, outcome, pictures, toy, unsee, with_models, write,
 };
 
 #[test]
 fn killed_or_interrupted_anywhere_it_ends_with_the_same_bytes() {
-    let (folder, pipeline) = compute();
+    let (folder, pipeline) = toy();
     // Longer, so that there is something to interrupt.
     write(&pipeline, &PIPELINE.replace("steps = 6", "steps = 60"));
     let whole = folder.path().join("whole");
@@ -47,7 +47,7 @@ fn killed_or_interrupted_anywhere_it_ends_with_the_same_bytes() {
 
 #[test]
 fn a_folder_of_another_run_or_process_is_left_alone() {
-    let (folder, pipeline) = compute();
+    let (folder, pipeline) = toy();
     let out = folder.path().join("run");
     with_models(unsee())
         .args(["run", "-q"])
@@ -83,7 +83,7 @@ fn a_full_disk_loses_nothing() {
         return;
     }
     let out = mount.path().join("run");
-    let (_folder, pipeline) = compute();
+    let (_folder, pipeline) = toy();
     let mut command = with_models(unsee());
     command.arg("run").arg(&pipeline).arg("--out").arg(&out);
     let text = failure(command, 1);

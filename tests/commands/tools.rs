@@ -90,7 +90,7 @@ pub(crate) fn write(path: &Path, text: &str) {
 }
 
 /// A folder of one's own with the pipeline in it.
-pub(crate) fn compute() -> (tempfile::TempDir, PathBuf) {
+pub(crate) fn toy() -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("toy.toml");
     write(&file, PIPELINE);
@@ -231,8 +231,8 @@ pub(crate) fn gan(folder: &Path) -> PathBuf {
         .collect();
     let against =
         Discriminator::new(&config, Builder::fresh(2, unsee::torch::Device::CPU)).unwrap();
-    let named = |network: &'static str, own: Vec<(String, Tensor)>| {
-        own.into_iter().map(move |(name, tensor)| (format!("{network}.{name}"), tensor))
+    let named = |network: &'static str, tensors: Vec<(String, Tensor)>| {
+        tensors.into_iter().map(move |(name, tensor)| (format!("{network}.{name}"), tensor))
     };
     let all: Vec<_> =
         named("g_ema", tensors).chain(named("d", against.parameters().named())).collect();

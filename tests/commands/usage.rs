@@ -3,7 +3,7 @@
 use assert_cmd::Command;
 use serde_json::Value;
 
-use super::tools::{compute, failure, unsee, with_models};
+use super::tools::{failure, toy, unsee, with_models};
 
 #[test]
 fn every_command_has_help_with_an_example() {
@@ -80,7 +80,7 @@ fn cuda_is_there() -> bool {
 
 #[test]
 fn plan_does_nothing() {
-    let (folder, pipeline) = compute();
+    let (folder, pipeline) = toy();
     let out = folder.path().join("run");
     let mut command = with_models(unsee());
     let output = command

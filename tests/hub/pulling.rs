@@ -90,7 +90,7 @@ fn a_pull_that_failed_goes_on_where_it_stopped() {
             .unwrap()
             .requests
             .iter()
-            .any(|(_, _, own, _)| own.as_ref() == Some(&range))
+            .any(|(_, _, asked, _)| asked.as_ref() == Some(&range))
     );
     // A half file of other bytes is noticed by its hash and loaded anew.
     let weights =

@@ -170,8 +170,8 @@ fn reply(
     let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
     let header = |name: &str| {
         lines.iter().find_map(|line| {
-            let (own, value) = line.split_once(':')?;
-            own.eq_ignore_ascii_case(name).then(|| value.trim().to_owned())
+            let (head, value) = line.split_once(':')?;
+            head.eq_ignore_ascii_case(name).then(|| value.trim().to_owned())
         })
     };
     let (range, token) = (header("range"), header("authorization"));

@@ -327,9 +327,9 @@ fn words_are_whole_and_of_any_case() {
 fn files_lie_on_top_of_each_other() {
     let unet = tensors(&shipped("miniature").join("unet/diffusion_pytorch_model.safetensors"));
     let part = |name: &str, by: f64| {
-        let all = unet.iter().filter(|(own, _)| own == name);
+        let all = unet.iter().filter(|(key, _)| key == name);
         saved(
-            &all.map(|(own, tensor)| (own.clone(), tensor.to_kind(Kind::Float) * (1.0 + by)))
+            &all.map(|(key, tensor)| (key.clone(), tensor.to_kind(Kind::Float) * (1.0 + by)))
                 .collect::<Vec<_>>(),
             &[],
         )

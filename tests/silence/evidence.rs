@@ -84,7 +84,7 @@ fn logits_have_names() {
     let folder = pictures();
     judged(&folder.path, &[]);
     let lines = fs_err::read_to_string(folder.beside("p-evidence.jsonl")).unwrap();
-    let mut own = 0;
+    let mut ours = 0;
     for line in lines.lines() {
         let line: serde_json::Value = serde_json::from_str(line).unwrap();
         let named = |domain: &str| -> Vec<String> {
@@ -94,9 +94,9 @@ fn logits_have_names() {
             (named("style"), named("object")),
             (vec!["Mosaic".into(), "Woodcut".into()], vec!["Cat".into(), "Boat".into()])
         );
-        own += usize::from(line["subject"] == "pictures");
+        ours += usize::from(line["subject"] == "pictures");
     }
-    assert_eq!(own, 4);
+    assert_eq!(ours, 4);
 }
 
 /// Only what is evidence is ever written over.

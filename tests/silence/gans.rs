@@ -123,9 +123,9 @@ fn numbers_that_are_not_finite_are_named() {
 #[test]
 fn seeds_can_be_nvidia_s() {
     let model = saved(&chance());
-    let (own, _) = drawn(&model.path, &["--seeds", "3"]);
+    let (ours, _) = drawn(&model.path, &["--seeds", "3"]);
     let (nvidia, run) = drawn(&model.path, &["--seeds", "3", "--seeding", "nvidia"]);
-    assert_ne!(own, nvidia);
+    assert_ne!(ours, nvidia);
     has(&run["recipe"].to_string(), &["nvidia"]);
     // numpy's `RandomState(3).randn(1, 8)`, and the file's own noise.
     let numbers = [

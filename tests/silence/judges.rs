@@ -56,11 +56,11 @@ fn processors_of_transformers_5_are_read() {
     let plain = seen(&judge());
     let moved = |mean: f64| {
         let copy = judge();
-        let mut own: Value = super::tools::json(&copy.path.join(PROCESSOR));
-        own["image_mean"] = json!([mean, mean, mean]);
+        let mut config: Value = super::tools::json(&copy.path.join(PROCESSOR));
+        config["image_mean"] = json!([mean, mean, mean]);
         fs_err::remove_file(copy.path.join(PROCESSOR)).unwrap();
         copy.json("processor_config.json", |all| {
-            all["image_processor"] = own;
+            all["image_processor"] = config;
             all["processor_class"] = json!("CLIPProcessor");
         })
     };
@@ -120,16 +120,16 @@ fn configurations_may_state_what_differs_alone() {
     let plain = seen(&judge());
     for towers in [["text_config", "text_config_dict"], ["vision_config", "vision_config_dict"]] {
         let copy = judge().json("config.json", |all| {
-            let own = all[towers[0]].clone();
+            let config = all[towers[0]].clone();
             all[towers[0]] = json!({});
-            all[towers[1]] = own;
+            all[towers[1]] = config;
         });
         assert_eq!(seen(&copy), plain, "{towers:?}");
     }
     let copy = judge().json("config.json", |all| {
         for tower in ["text_config", "vision_config"] {
-            let own = all[tower].as_object_mut().unwrap();
-            own.retain(|_, value| *value != json!("quick_gelu") && *value != json!(1e-5));
+            let config = all[tower].as_object_mut().unwrap();
+            config.retain(|_, value| *value != json!("quick_gelu") && *value != json!(1e-5));
         }
         all["text_config_dict"] = Value::Null;
         all["of_tomorrow"] = json!(3);

@@ -36,10 +36,10 @@ fn two_unets_in_one_file_are_said_and_can_be_chosen() {
         all.extend(averaged);
     });
     let plain = draw(&shipped("miniature"), &[]).unwrap();
-    let own = drawn(&file.path, &[]).unwrap();
-    assert_eq!(own.picture.rgb, plain.picture.rgb);
-    has(&own.said, &["two UNets", "--ema yes", "%"]);
-    has(&own.run["remarks"].to_string(), &["two UNets"]);
+    let seen = drawn(&file.path, &[]).unwrap();
+    assert_eq!(seen.picture.rgb, plain.picture.rgb);
+    has(&seen.said, &["two UNets", "--ema yes", "%"]);
+    has(&seen.run["remarks"].to_string(), &["two UNets"]);
     let averaged = drawn(&file.path, &["--ema", "yes"]).unwrap();
     assert_ne!(averaged.picture.rgb, plain.picture.rgb);
     has(&averaged.said, &["two UNets", "--ema no"]);
@@ -127,11 +127,11 @@ fn every_spelling_of_the_autoencoder_is_read() {
                 for (name, tensor) in all.iter_mut() {
                     let Some((front, rest)) = name.split_once("mid.attn_1.") else { continue };
                     let (_, new, old) =
-                        ATTENTION.into_iter().find(|(own, ..)| rest.starts_with(own)).unwrap();
-                    let own =
-                        ATTENTION.into_iter().find(|(own, ..)| rest.starts_with(own)).unwrap().0;
+                        ATTENTION.into_iter().find(|(key, ..)| rest.starts_with(key)).unwrap();
+                    let key =
+                        ATTENTION.into_iter().find(|(key, ..)| rest.starts_with(key)).unwrap().0;
                     let other = if newer { new } else { old };
-                    let renamed = format!("{front}mid.attn_1.{other}{}", &rest[own.len()..]);
+                    let renamed = format!("{front}mid.attn_1.{other}{}", &rest[key.len()..]);
                     if tensor.dim() == 4 && !square {
                         *tensor = tensor.squeeze();
                     }

@@ -28,10 +28,10 @@ fn pictures_to_learn_from_are_part_of_a_run() {
     let said = study.run(&[]);
     has(&said, &["pictures in", "are learned from", "concept.forget_pictures"]);
     let file = canvas.path.join("Mosaic/Cat/1.png");
-    let own = fs_err::read(&file).unwrap();
+    let bytes = fs_err::read(&file).unwrap();
     fs_err::copy(canvas.path.join("Crayon/Tree/1.png"), &file).unwrap();
     has(&study.fails(&[]), &["the folder of pictures to learn from has changed", "--out"]);
-    fs_err::write(&file, own).unwrap();
+    fs_err::write(&file, bytes).unwrap();
     has(&study.run(&[]), &["the edit of an earlier session is taken"]);
     Picture::filled(96, 64, [9, 90, 200]).save(&file, &[]).unwrap();
     has(&of_pictures(&canvas).run(&[]), &["1 pictures to learn from are not square"]);
@@ -47,7 +47,7 @@ fn files_of_another_erasure_are_not_taken() {
     for name in
         ["edits/style-Mosaic-salun.safetensors", "state/style-Mosaic/salun/mask.safetensors"]
     {
-        let own = fs_err::read(study.out.join(name)).unwrap();
+        let bytes = fs_err::read(study.out.join(name)).unwrap();
         fs_err::copy(other.out.join(name.replace("Mosaic", "Woodcut")), study.out.join(name))
             .unwrap();
         let edit = fs_err::read(study.out.join("edits/style-Mosaic-salun.safetensors")).unwrap();
@@ -56,7 +56,7 @@ fn files_of_another_erasure_are_not_taken() {
         }
         has(&study.fails(&[]), &[name, "of another erasure", "remove it"]);
         fs_err::write(study.out.join("edits/style-Mosaic-salun.safetensors"), edit).unwrap();
-        fs_err::write(study.out.join(name), own).unwrap();
+        fs_err::write(study.out.join(name), bytes).unwrap();
     }
     study.run(&[]);
 }
@@ -141,7 +141,7 @@ fn measures_by_construction_are_left_out() {
     has(&said, &["CRA of style:Mosaic is left out", "Cat is the one object"]);
     assert!(!verdict["scores"].as_array().unwrap().iter().any(|score| score["measure"] == "CRA"));
     let domains = |of: &Value| {
-        of.as_array().unwrap().iter().map(|own| own["domain"].clone()).collect::<Vec<_>>()
+        of.as_array().unwrap().iter().map(|row| row["domain"].clone()).collect::<Vec<_>>()
     };
     assert_eq!(domains(&verdict["judge"]["on_reference"]), [json!("style")]);
     assert_eq!(
@@ -244,10 +244,10 @@ fn prompts_that_are_one_are_refused_and_left_ones_counted() {
         Study::new(&SCREENING.replace("\"A Cat image in Woodcut style.\"", &format!("\"{long}\"")));
     has(&study.run(&[]), &["longer than the text encoder reads"]);
     // What is judged is none of what is learned from.
-    let own = |name: &str| Picture::open(&study.out.join(name)).unwrap();
+    let picture = |name: &str| Picture::open(&study.out.join(name)).unwrap();
     assert_ne!(
-        own("pictures/base/concept/0_0.png").rgb,
-        own("pictures/training/forget/0_0.png").rgb
+        picture("pictures/base/concept/0_0.png").rgb,
+        picture("pictures/training/forget/0_0.png").rgb
     );
     let list = study.folder.beside("list.csv");
     let with_list = SCREENING.replace(

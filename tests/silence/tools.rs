@@ -113,7 +113,7 @@ pub(crate) fn with(
 ) -> impl FnOnce(&mut Vec<(String, Tensor)>) {
     move |all| {
         let (_, tensor) =
-            all.iter_mut().find(|(own, _)| own == name).unwrap_or_else(|| panic!("no {name}"));
+            all.iter_mut().find(|(key, _)| key == name).unwrap_or_else(|| panic!("no {name}"));
         change(tensor);
     }
 }
@@ -206,8 +206,9 @@ pub(crate) fn pictures() -> Copy {
 pub(crate) fn evaluate(folder: &Path, options: &[&str]) -> Command {
     let mut command = unsee();
     command.arg("evaluate").arg(folder).arg("--json");
-    let own = [("--styles", "Mosaic,Woodcut"), ("--objects", "Cat,Boat"), ("--check", "1")];
-    for (option, usual) in own.iter().filter(|(option, _)| !options.contains(option)) {
+    let options_of_toy =
+        [("--styles", "Mosaic,Woodcut"), ("--objects", "Cat,Boat"), ("--check", "1")];
+    for (option, usual) in options_of_toy.iter().filter(|(option, _)| !options.contains(option)) {
         command.args([option, usual]);
     }
     command.args(options);

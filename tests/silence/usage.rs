@@ -146,17 +146,17 @@ fn a_canvas_goes_on() {
 #[test]
 fn outputs_do_not_overwrite_other_files() {
     let folder = super::tools::pictures();
-    let own = folder.beside("thesis.png");
-    fs_err::write(&own, "a thesis").unwrap();
+    let theirs = folder.beside("thesis.png");
+    fs_err::write(&theirs, "a thesis").unwrap();
     for arguments in [
         &["canvas", "--sheet"][..],
         &["grid", folder.path.to_str().unwrap(), "--out"],
         &["export", "--as", "single-file"],
     ] {
         let mut command = unsee();
-        let text = fails(command.args(arguments).arg(&own), 1);
+        let text = fails(command.args(arguments).arg(&theirs), 1);
         has(&text, &["thesis.png"]);
-        assert_eq!(fs_err::read_to_string(&own).unwrap(), "a thesis");
+        assert_eq!(fs_err::read_to_string(&theirs).unwrap(), "a thesis");
     }
     let full = folder.beside("full");
     fs_err::create_dir(&full).unwrap();

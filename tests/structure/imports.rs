@@ -163,8 +163,8 @@ fn module(source: &Source) -> Module {
 /// The names that a `use` brings.
 fn leaves(tree: &UseTree, before: &[String], add: &mut dyn FnMut(String, Path)) {
     let with = |name: &syn::Ident| -> Path {
-        let own = (name != "self" || before.is_empty()).then(|| name.to_string());
-        before.iter().cloned().chain(own).collect()
+        let last = (name != "self" || before.is_empty()).then(|| name.to_string());
+        before.iter().cloned().chain(last).collect()
     };
     match tree {
         UseTree::Path(path) => leaves(&path.tree, &with(&path.ident), add),

@@ -162,13 +162,13 @@ fn a_method_is_named_in_its_own_file() {
         literals(source.text.parse().unwrap(), &mut texts);
         texts.retain(|(line, _)| !source.tests(*line));
         for Entry { name, reads } in &entries.0 {
-            let own = |file: &str| {
+            let at_home = |file: &str| {
                 let folder = source.path.starts_with(&format!("{}/", file.trim_end_matches(".rs")));
                 source.path == file || folder
             };
             let homes = reads.iter().filter_map(|name| types.get(name)).flatten();
             if WORDS.iter().any(|(word, _)| word == name)
-                || homes.into_iter().any(|(file, _)| own(file))
+                || homes.into_iter().any(|(file, _)| at_home(file))
             {
                 continue;
             }

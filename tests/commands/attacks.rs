@@ -1,0 +1,200 @@
+//! Attacks on what was erased.
+
+use std::path::{Path, PathBuf};
+
+use assert_cmd::Command;
+use serde_json::Value;
+
+use super::tools::{failure, json, steady, toy, unsee, with_models, write};
+
+/// The shipped miniature, which draws what it is asked for.
+const PIPELINE: &str = r#"
+name = "attacked"
+[concept]
+forget = ["style:Mosaic"]
+forget_pictures = 1
+keep_pictures = 1
+[[method]]
+name = "uce"
+[[attack]]
+name = "relearning"
+pictures = 2
+checkpoints = [0, 2]
+lr = 1e-3
+batch = 2
+[draw]
+steps = 8
+[answers]
+styles = ["Mosaic", "Woodcut", "Seed_Images"]
+objects = ["Cat", "Boat"]
+seeds = [188]
+[judge]
+check = 1
+"#;
+
+fn run(pipeline: &Path, out: &Path) -> Command {
+    let mut command = unsee();
+    command.env("UNSEE_MODELS", Path::new(env!("CARGO_MANIFEST_DIR")).join("models"));
+    command.arg("run").arg(pipeline).arg("--out").arg(out);
+    command
+}
+
+/// The scores of an attack, by measure.
+fn values(scores: &Value, attack: &str) -> Vec<(String, f64)> {
+    let of_attack = scores.as_array().unwrap().iter().filter(|row| row["attack"] == attack);
+    of_attack
+        .map(|row| (row["measure"].as_str().unwrap().to_owned(), row["value"].as_f64().unwrap()))
+        .collect()
+}
+
+#[test]
+fn a_concept_is_learned_again_in_three_arms() {
+    let folder = tempfile::tempdir().unwrap();
+    let (pipeline, out) = (folder.path().join("p.toml"), folder.path().join("run"));
+    write(&pipeline, PIPELINE);
+    let plan = run(&pipeline, &out).args(["--plan", "--json"]).assert().success();
+    let plan: Value = serde_json::from_slice(&plan.get_output().stdout).unwrap();
+    assert_eq!(plan["steps"], 6, "two in each of three arms: {plan}");
+    assert!(!out.exists());
+    let said = run(&pipeline, &out).assert().success();
+    let table = String::from_utf8(said.get_output().stdout.clone()).unwrap();
+    assert!(table.contains("steps of relearning on control"), "{table}");
+    let scores = json(&out.join("scores.json"));
+    let curves = scores["curves"].as_array().unwrap();
+    let arms: Vec<&str> = curves.iter().map(|curve| curve["arm"].as_str().unwrap()).collect();
+    assert_eq!(arms, ["concept", "unrelated", "control"]);
+    for curve in curves {
+        let steps: Vec<u64> = curve["curve"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|p| p["step"].as_u64().unwrap())
+            .collect();
+        assert_eq!(steps, [0, 2]);
+        let arm = format!("relearning ({})", curve["arm"].as_str().unwrap());
+        let found = values(&scores["scores"], &arm);
+        let area = found.iter().find(|(measure, _)| measure == "area").unwrap().1;
+        assert_eq!(curve["area"].as_f64().unwrap(), area);
+        // Half that was never back is no number of steps.
+        let half = found.iter().find(|(measure, _)| measure == "steps to half");
+        assert_eq!(half.map(|(_, step)| *step), curve["half"].as_f64());
+    }
+    let above = values(&scores["scores"], "relearning")[0].1;
+    let area = |i: usize| curves[i]["area"].as_f64().unwrap();
+    assert!((above - (area(0) - area(2))).abs() < 1e-12);
+
+    // A second attack leaves the first as it was, and the same command does nothing again.
+    let file = out.join("attacks/style-Mosaic-uce-relearning.json");
+    let before = fs_err::metadata(&file).unwrap().modified().unwrap();
+    let more = "[[attack]]\nname = \"relearning\"\nlabel = \"by-lora-of-2\"\nrank = 2\n";
+    let same = "pictures = 2\ncheckpoints = [0, 1]\nbatch = 2\n[draw]";
+    write(&pipeline, &PIPELINE.replace("[draw]", &format!("{more}{same}")));
+    run(&pipeline, &out).arg("-q").assert().success();
+    let extended = json(&out.join("scores.json"));
+    assert_eq!(values(&extended["scores"], "by-lora-of-2").len(), 1);
+    assert_eq!(values(&extended["scores"], "relearning"), values(&scores["scores"], "relearning"));
+    run(&pipeline, &out).arg("-q").assert().success();
+    assert_eq!(fs_err::metadata(&file).unwrap().modified().unwrap(), before);
+    assert_eq!(steady(&json(&out.join("scores.json"))["scores"]), steady(&extended["scores"]));
+}
+
+/// Known before a model is loaded.
+#[test]
+fn attacks_that_are_wrong() {
+    for (attack, wanted) in [
+        ("name = \"gan-relearning\"", "gan-relearning attacks"),
+        ("name = \"relearning\"\ncheckpoints = [5, 10]", "they are steps that rise from 0"),
+        ("name = \"relearning\"\ncheckpoints = [0]", "they are steps that rise from 0"),
+        ("name = \"relearning\"\nlr = 0.0", "lr 0"),
+        ("name = \"unlearning\"", "relearning"),
+    ] {
+        let (folder, pipeline): (_, PathBuf) = toy();
+        let text = fs_err::read_to_string(&pipeline).unwrap();
+        write(&pipeline, &text.replace("[draw]", &format!("[[attack]]\n{attack}\n[draw]")));
+        let mut command = with_models(unsee());
+        command.arg("run").arg(&pipeline).arg("--out").arg(folder.path().join("run"));
+        let error = failure(command, 1);
+        assert!(error.contains(wanted), "{attack}: {error}");
+        assert!(!folder.path().join("run").exists());
+    }
+}
+
+/// Known once the model is there, and before anything is drawn.
+#[test]
+fn methods_that_do_not_suit_the_model() {
+    for (method, wanted) in [
+        ("name = \"esd\"\nsampling_steps = 1001", "sampling_steps: "),
+        (
+            "name = \"leco\"\nprompts = [{ target = \"cat\", resolution = 7 }]",
+            "has the resolution [7, 7]",
+        ),
+    ] {
+        let (folder, pipeline) = toy();
+        let text = fs_err::read_to_string(&pipeline).unwrap();
+        let salun = "name = \"salun\"\nsteps = 6\nbatch = 2\nlr = 1e-3";
+        write(&pipeline, &text.replace(salun, method));
+        let out = folder.path().join("run");
+        let mut command = with_models(unsee());
+        command.arg("run").arg(&pipeline).arg("--out").arg(&out);
+        let error = failure(command, 1);
+        assert!(error.contains(wanted), "{method}: {error}");
+        assert!(!out.join("pictures").exists());
+    }
+}
+
+/// Boats show no cat, before and after.
+#[test]
+fn what_the_base_never_shows_is_not_attacked() {
+    let folder = tempfile::tempdir().unwrap();
+    let (pipeline, out) = (folder.path().join("p.toml"), folder.path().join("run"));
+    write(
+        &pipeline,
+        r#"
+name = "nothing"
+[concept]
+name = "cats"
+pairs = [{ forget = "A Cat image in Mosaic style.", anchor = "A Boat image in Mosaic style." }]
+keep = ["A Tree image in Mosaic style."]
+forget_pictures = 1
+keep_pictures = 1
+[[method]]
+name = "uce"
+[[attack]]
+name = "relearning"
+[draw]
+steps = 8
+[prompts]
+concept = ["A Boat image in Mosaic style."]
+[judge]
+path = "judge"
+shows = ["a picture of a Cat"]
+clear = ["a picture of a Boat"]
+"#,
+    );
+    let said = run(&pipeline, &out).assert().success();
+    let told = String::from_utf8_lossy(&said.get_output().stderr).into_owned();
+    assert!(told.contains("none of the base's pictures shows it"), "{told}");
+    assert!(!told.contains("have no control"), "{told}");
+    let scores = json(&out.join("scores.json"));
+    assert!(scores["curves"].as_array().is_none_or(Vec::is_empty), "{scores}");
+    assert!(!out.join("pictures/training").exists());
+}
+
+/// UCE needs no pictures, the attack on it does.
+#[test]
+fn an_attack_s_pictures_are_asked_for_too() {
+    let (folder, pipeline) = toy();
+    let text = fs_err::read_to_string(&pipeline).unwrap();
+    let text = text.replace("name = \"salun\"\nsteps = 6\nbatch = 2\nlr = 1e-3", "name = \"uce\"");
+    let text = text.replace("forget_pictures = 2", "forget_pictures = 0");
+    write(&pipeline, &text);
+    let attempt = |out: &str| {
+        let mut command = with_models(unsee());
+        command.args(["run", "-q"]).arg(&pipeline).arg("--out").arg(folder.path().join(out));
+        command
+    };
+    attempt("alone").assert().success();
+    write(&pipeline, &text.replace("[draw]", "[[attack]]\nname = \"relearning\"\n[draw]"));
+    let error = failure(attempt("attacked"), 1);
+    assert!(error.contains("forget_pictures is 0"), "{error}");
+}
