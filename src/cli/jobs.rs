@@ -8,7 +8,6 @@ use clap::Args;
 use super::bars::{Bars, span};
 use super::{Common, ModelArgs, default_out, output};
 use crate::command::train::{TrainRecipe, train as train_recipe};
-use crate::erasure::METHODS;
 use crate::generator::ModelKind;
 use crate::measure::TargetClass;
 use crate::pipeline::{Judged, MethodSetting, Pipeline, needs_no_prompt};
@@ -54,8 +53,8 @@ fn methods() -> String {
     let usual = [ModelKind::Diffusion, ModelKind::Gan].map(MethodSetting::usual);
     let [diffusion, gan] =
         usual.map(|method| method.map_or_else(String::new, |method| method.name().to_owned()));
-    let names: Vec<&str> = METHODS.iter().map(|entry| entry.name).collect();
-    format!("By which method: {} [default: {diffusion}, of a GAN {gan}]", names.join(", "))
+    let names = MethodSetting::names().join(", ");
+    format!("By which method: {names} [default: {diffusion}, of a GAN {gan}]")
 }
 
 #[derive(Debug, Args)]

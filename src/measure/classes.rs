@@ -1,4 +1,4 @@
-//! UA, IRA and CRA as `UnlearnCanvas` defines them, and what the erased prompts became.
+//! UA, IRA and CRA as `UnlearnCanvas` defines them, and what goes with them.
 //!
 //! With acc(Y) the share of pictures prompted with Y that the judge calls Y: UA = 1 - acc(target);
 //! IRA = mean acc over the other classes of the target's domain; CRA = mean acc over the classes of
@@ -9,13 +9,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::{Deserialize, Serialize};
-
 use super::answers::PLAIN;
 use super::blank::{PictureStats, blank};
+use super::clip_score::clip_score;
 use super::{
     Answer, AnswerSet, Better, Domain, Error, Estimate, Interval, Margin, Measure, Recognisable,
-    Reference, Score, Subject, TargetClass, Unit, bootstrap, recognised_by, wilson,
+    Reference, Score, Subject, TargetClass, bootstrap, recognised_by, wilson,
 };
 
 /// What a judge called a picture.
@@ -67,27 +66,6 @@ const UA_REL: Measure = Measure::share("UA_rel", Subject::Concept, Better::Highe
 const UA_CORR: Measure = Measure::share("UA_corr", Subject::Concept, Better::Higher);
 /// The share of the target's pictures that show nothing.
 pub const BLANK: Measure = Measure::share("blank", Subject::Concept, Better::Lower);
-/// How well pictures fit their prompts, by the judge.
-const CLIP_SCORE: Measure = Measure {
-    name: "CLIP score",
-    subject: Subject::All,
-    unit: Unit::Cosine,
-    better: Better::Higher,
-};
-
-/// What the pictures of the erased prompts were called, most frequent first.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Became {
-    /// The target.
-    pub target: String,
-    /// The method.
-    pub method: String,
-    /// Name and number of pictures.
-    pub names: Vec<(String, usize)>,
-    /// Pictures.
-    pub n: usize,
-}
-
 /// The measures of one target on the base's own pictures. `reference` is what is known about the
 /// judge.
 ///
@@ -159,7 +137,7 @@ fn scores(
         .map(|s| PictureStats { contrast: s.contrast, logits: &s.logits })
         .collect();
     scores.push(BLANK.of(&name, Estimate::of_share(blank(&shown), n)));
-    scores.extend(clip_score(judged).map(|estimate| CLIP_SCORE.of(&name, estimate)));
+    scores.extend(clip_score(&name, judged.iter().map(|s| s.clip_score)));
     Ok(scores)
 }
 
@@ -200,18 +178,6 @@ fn relative(
     (had > 0).then(|| interval.around(relative(kept as f64), had.saturating_sub(kept), had))
 }
 
-/// The mean of how well pictures fit their prompts; `None` where the judge does not say it of all.
-fn clip_score(judged: &[JudgedAnswer]) -> Option<Estimate> {
-    let fits: Vec<f64> = judged.iter().filter_map(|s| s.clip_score).map(f64::from).collect();
-    if fits.len() != judged.len() || fits.is_empty() {
-        return None;
-    }
-    let mean = |draw: &[usize]| draw.iter().map(|&i| fits[i]).sum::<f64>() / draw.len() as f64;
-    let all: Vec<usize> = (0..fits.len()).collect();
-    let interval = bootstrap(fits.len(), |draw| Some(mean(draw)));
-    Some(interval.around(mean(&all), 0, fits.len()))
-}
-
 /// The means of UA, IRA and CRA over several targets of one domain, each erased by itself. The
 /// interval is over latents and prompts, for these targets: it does not say how others would fare.
 pub fn score_mean(
@@ -249,20 +215,6 @@ pub fn score_mean(
             Some(rate.measure().of(&name, interval.around(value, hits, n)))
         })
         .collect()
-}
-
-/// Counts what the target's pictures were called after a method.
-pub fn became(target: &TargetClass, method: &str, judged: &[JudgedAnswer]) -> Became {
-    let mut names: BTreeMap<&str, usize> = BTreeMap::new();
-    let mut n = 0;
-    for s in judged.iter().filter(|s| s.answer.wanted(target.domain) == target.name) {
-        *names.entry(s.named(target.domain)).or_default() += 1;
-        n += 1;
-    }
-    let mut names: Vec<(String, usize)> =
-        names.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
-    names.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
-    Became { target: target.to_string(), method: method.to_owned(), names, n }
 }
 
 /// The benchmark's three rates, and the one that asks for pictures.
@@ -367,6 +319,7 @@ fn cluster_interval(rate: Rate<'_>, erased: &[(&TargetClass, Vec<&JudgedAnswer>)
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::measure::became;
 
     /// Two styles beside the plain one, two objects, two seeds; the judge errs where told to.
     fn judged_answers(

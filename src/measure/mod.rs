@@ -2,8 +2,10 @@
 //! for (an [`AnswerSet`]) and what a judge found.
 
 mod answers;
+mod became;
 mod blank;
 mod classes;
+mod clip_score;
 mod estimate;
 mod frechet;
 mod interval;
@@ -18,8 +20,9 @@ mod score;
 mod unlearning;
 
 pub use answers::{Answer, AnswerSet, Domain, PLAIN, TargetClass};
+pub use became::{Became, became};
 pub use blank::{PictureStats, blank};
-pub use classes::{BLANK, Became, JudgedAnswer, became, score_base, score_mean, score_target};
+pub use classes::{BLANK, JudgedAnswer, score_base, score_mean, score_target};
 pub use estimate::Estimate;
 pub use frechet::{Moments, frechet};
 pub use interval::{Interval, bootstrap, wilson};

@@ -56,6 +56,11 @@ impl<T: Configurable + ?Sized> Setting<T> {
 }
 
 impl MethodSetting {
+    /// Every method's name.
+    pub fn names() -> Vec<&'static str> {
+        METHODS.iter().map(|entry| entry.name).collect()
+    }
+
     /// The usual method for a kind of model: the first in the table that edits it.
     pub fn usual(kind: ModelKind) -> Option<Self> {
         METHODS.iter().find_map(|entry| {

@@ -165,6 +165,7 @@ name = "relearning"
 steps = 8
 [prompts]
 concept = ["A Boat image in Mosaic style."]
+keep = ["A Tree image in Mosaic style."]
 [judge]
 path = "judge"
 shows = ["a picture of a Cat"]
