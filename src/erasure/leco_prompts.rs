@@ -168,7 +168,7 @@ fn parse(value: Value, folder: &Path) -> Result<Vec<LecoPrompt>, String> {
         let mut all = defaults.clone();
         // An entry's neutral prompts, however they are given, stand in the place of the file's.
         if NEUTRALS.iter().any(|key| given.contains_key(*key)) {
-            NEUTRALS.iter().for_each(|key| drop(all.remove(*key)));
+            all.retain(|key, _| !NEUTRALS.contains(&key.as_str()));
         }
         all.extend(given);
         for name in ["dynamic_resolution", "dynamic_crops"] {
