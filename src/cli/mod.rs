@@ -103,8 +103,8 @@ enum Command {
     /// Put pictures side by side, with labels
     #[command(after_help = "Example:\n  unsee grid outputs/demo/pictures/base \
             outputs/demo/pictures/style-Mosaic-salun --only Cat --out cats.png\n  unsee grid \
-            outputs/strip \
-            --rows prompt --out strip.png")]
+            outputs/strip --rows prompt --out strip.png\n  unsee grid outputs/demo outputs/methods \
+            --out benchmark.png")]
     Grid(grids::GridArgs),
     /// Draw the canvas: styles × objects in `UnlearnCanvas`' folder layout
     #[command(after_help = "Example:\n  unsee canvas --out canvas --per-cell 20\n  unsee canvas \
