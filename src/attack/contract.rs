@@ -34,7 +34,7 @@ pub trait Attack: Configurable {
     /// Attacks the model with the edit that is on it.
     ///
     /// # Errors
-    /// Whatever stops a training or a look; interruption.
+    /// Whatever stops a training or an evaluation; interruption.
     fn attack(
         &self,
         model: Model<'_>,
@@ -77,7 +77,7 @@ pub struct Exposure {
     pub control_requests: Vec<ImageRequest>,
 }
 
-/// Pictures that one look is at, at most.
+/// Pictures of one evaluation, at most.
 pub const MAX_EVALUATION_IMAGES: usize = 100;
 
 /// A word that no model knows: it is in no dictionary, and shares no beginning with a word of one.
@@ -139,11 +139,11 @@ fn replace_words(text: &str, words: &str, by: &str) -> String {
 pub struct Arm {
     /// Which form: what it was shown.
     pub name: String,
-    /// How much of the concept was there, look by look.
+    /// How much of the concept was there, evaluation by evaluation.
     pub curve: Vec<Evaluation>,
 }
 
-/// How much of the concept was there at a look.
+/// How much of the concept was there at one time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Evaluation {
     /// Training steps of the attack before it.

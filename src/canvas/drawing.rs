@@ -144,8 +144,8 @@ impl Drawing {
     /// The chances that colours, place, turn, size and shape came of, each uniform in [0, 1):
     /// drawings of the same object with nearly the same traits look nearly the same.
     pub fn traits(&self) -> [f32; TRAITS] {
-        /// Which of them says whether the object is mirrored: a coin, of which the
-        /// number's fraction says nothing.
+        /// Which of them says whether the object is mirrored: a coin, of which the number's
+        /// fraction says nothing.
         const MIRROR: usize = 15;
         let mut rng = SplitMix64::new(&self.seed);
         let mut traits = [0.0; TRAITS].map(|_: f32| rng.unit());

@@ -197,21 +197,6 @@ fn prompt(value: Value) -> Result<LecoPrompt, String> {
 /// A slider's two directions, for each neutral prompt and resolution: towards its positive end
 /// with the multiplier, and towards the other end with the multiplier below zero.
 fn slider(mut all: Map<String, Value>, folder: &Path) -> Result<Vec<LecoPrompt>, String> {
-    let mut text = |key: &str| match all.remove(key) {
-        Some(Value::String(text)) => Ok(Some(text)),
-        Some(other) => Err(format!("a slider's `{key}` is {other}; it is a text")),
-        None => Ok(None),
-    };
-    let (positive, negative) = (text("positive")?.unwrap_or_default(), text("negative")?);
-    let negative = negative.unwrap_or_default();
-    let lone = text("neutral")?.unwrap_or_default();
-    let mut of_files: Vec<Value> = Vec::new();
-    for key in ["neutral_prompt_file", "prompt_file"] {
-        let Some(file) = text(key)? else { continue };
-        let lines = fs_err::read_to_string(folder.join(file)).map_err(|error| error.to_string())?;
-        let lines = lines.lines().map(str::trim).filter(|line| !line.is_empty());
-        of_files.extend(lines.map(Value::from));
-    }
     let mut neutrals = match all.remove("neutrals") {
         Some(Value::Array(list)) => list,
         Some(other) => {
@@ -219,7 +204,20 @@ fn slider(mut all: Map<String, Value>, folder: &Path) -> Result<Vec<LecoPrompt>,
         }
         None => Vec::new(),
     };
-    neutrals.append(&mut of_files);
+    let mut text = |key: &str| match all.remove(key) {
+        Some(Value::String(text)) => Ok(Some(text)),
+        Some(other) => Err(format!("a slider's `{key}` is {other}; it is a text")),
+        None => Ok(None),
+    };
+    let positive = text("positive")?.unwrap_or_default();
+    let negative = text("negative")?.unwrap_or_default();
+    let lone = text("neutral")?.unwrap_or_default();
+    for key in ["neutral_prompt_file", "prompt_file"] {
+        let Some(file) = text(key)? else { continue };
+        let lines = fs_err::read_to_string(folder.join(file)).map_err(|error| error.to_string())?;
+        let lines = lines.lines().map(str::trim).filter(|line| !line.is_empty());
+        neutrals.extend(lines.map(Value::from));
+    }
     // As in kohya's reader, the lone one is for want of others.
     if neutrals.is_empty() {
         neutrals.push(lone.into());

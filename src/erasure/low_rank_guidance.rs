@@ -157,8 +157,6 @@ impl LowRankGuidance<'_> {
         negative: &Conditioning,
         rng: &mut Rng,
     ) -> Result<PartialSample, training::Error> {
-        self.sampling
-            .draw(self.model, shape, text, negative, rng)
-            .map_err(|error| training::Error::Objective(error.to_string()))
+        self.sampling.draw(self.model, shape, text, negative, rng)
     }
 }

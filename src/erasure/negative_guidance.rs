@@ -51,9 +51,8 @@ impl Objective for NegativeGuidance<'_> {
         let (concept, begin, asked) = (of(&self.concept), of(&self.begin), of(&self.asked));
         let as_base = || LentWeights::pointing(self.trained.iter().map(|(_, w)| w), self.frozen);
         let base = self.of_base.then(as_base);
-        let sample = self.sampling.draw(model, model.latent_shape(), &asked, &self.empty, rng);
+        let sample = self.sampling.draw(model, model.latent_shape(), &asked, &self.empty, rng)?;
         drop(base);
-        let sample = sample.map_err(|error| training::Error::Objective(error.to_string()))?;
         let rows = part.rows(n);
         let (from, len) = (rows.start, rows.end - rows.start);
         let mine = |whole: &Conditioning| whole.narrow(from, len);

@@ -1,10 +1,10 @@
 //! Latents on their way from noise to a picture, at the noise level of one of the sampler's
 //! timesteps, to train on instead of pictures.
 
-use super::Error;
 use crate::generator::{Conditioning, Denoiser, Guided};
 use crate::sampler::{Sampler, Solver};
 use crate::torch::{Kind, Rng, Tensor};
+use crate::training;
 
 /// How partial samples are drawn.
 #[derive(Debug, Clone, Copy)]
@@ -29,8 +29,11 @@ impl PartialSampling {
     /// # Errors
     /// What it says.
     pub(super) fn fits(self, model: &dyn Denoiser) -> Result<(), String> {
-        let sampler = Sampler::new(Solver::Ddim, model.schedule(), self.steps);
-        sampler.map(drop).map_err(|error| format!("sampling_steps: {error}"))
+        self.sampler(model).map(drop).map_err(|error| format!("sampling_steps: {error}"))
+    }
+
+    fn sampler(self, model: &dyn Denoiser) -> Result<Sampler, crate::sampler::Error> {
+        Sampler::new(Solver::Ddim, model.schedule(), self.steps)
     }
 
     /// Denoises latents of the shape `[c, h, w]` by DDIM under `prompt`, a row each, away from
@@ -45,9 +48,9 @@ impl PartialSampling {
         prompt: &Conditioning,
         negative: &Conditioning,
         rng: &mut Rng,
-    ) -> Result<PartialSample, Error> {
-        let sampler = Sampler::new(Solver::Ddim, model.schedule(), self.steps)
-            .map_err(crate::generator::Error::from)?;
+    ) -> Result<PartialSample, training::Error> {
+        let sampler =
+            self.sampler(model).map_err(|error| training::Error::Objective(error.to_string()))?;
         let n = prompt.count();
         let device = model.compute().device.tch();
         let [channels, height, width] = shape;

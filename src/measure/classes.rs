@@ -121,7 +121,7 @@ fn scores(
         let Some(value) = rate.of(target, counted.iter().copied()) else { continue };
         let hits = rate.hits(target, &counted);
         let interval = match rate {
-            Rate::Ua | Rate::UaClean { .. } => wilson(hits, n),
+            Rate::Ua | Rate::UaClean(_) => wilson(hits, n),
             Rate::Ira | Rate::Cra => cluster_interval(rate, &[(target, counted.clone())]),
         };
         scores.push(rate.measure().of(&name, interval.around(value, hits, counted.len())));

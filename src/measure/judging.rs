@@ -53,7 +53,8 @@ impl ReferenceLogits {
     }
 }
 
-fn argmax(logits: &[f32]) -> usize {
+/// The class with the largest logit, the first of equals; 0 where there is none.
+pub fn argmax(logits: &[f32]) -> usize {
     (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b]).then(b.cmp(&a))).unwrap_or(0)
 }
 

@@ -26,7 +26,7 @@ pub use classes::{BLANK, JudgedAnswer, score_base, score_mean, score_target};
 pub use estimate::Estimate;
 pub use frechet::{Moments, frechet};
 pub use interval::{Interval, bootstrap, wilson};
-pub use judging::{JudgeAccuracy, KnownPicture, Reference};
+pub use judging::{JudgeAccuracy, KnownPicture, Reference, argmax};
 pub use latents::{JudgedSamples, LatentMeasures, mean_over_targets};
 pub use manifold::precision_recall;
 pub use moved::moved;

@@ -50,9 +50,7 @@ impl<A> JudgedImage<A> {
 
     /// How surely it was called something in a domain; `None` where there is nothing else there.
     pub fn margin(&self, questions: &[Question], domain: Domain) -> Option<Margin> {
-        let mut asked = questions.iter().zip(&self.evidence.logits);
-        let (_, logits) = asked.find(|(question, _)| question.domain == domain.name())?;
-        Margin::of(logits)
+        Margin::of(answer_to(&self.evidence, questions, domain)?.1)
     }
 
     /// The class of a domain that it was called.
@@ -70,11 +68,20 @@ pub struct Classified {
     pub probability: f64,
 }
 
+/// The question about a domain, and the logits that answer it.
+pub(super) fn answer_to<'a>(
+    evidence: &'a Evidence,
+    questions: &'a [Question],
+    domain: Domain,
+) -> Option<(&'a Question, &'a [f32])> {
+    let mut asked = questions.iter().zip(&evidence.logits);
+    let (question, logits) = asked.find(|(question, _)| question.domain == domain.name())?;
+    Some((question, logits))
+}
+
 /// The probabilities of a domain's classes.
 pub fn probabilities(evidence: &Evidence, questions: &[Question], domain: Domain) -> Vec<f64> {
-    let asked = questions.iter().zip(&evidence.logits);
-    let found = asked.into_iter().find(|(question, _)| question.domain == domain.name());
-    let logits = found.map(|(_, logits)| logits.as_slice()).unwrap_or_default();
+    let logits = answer_to(evidence, questions, domain).map_or(&[][..], |(_, logits)| logits);
     let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let each: Vec<f64> = logits.iter().map(|&logit| f64::from(logit - most).exp()).collect();
     let sum: f64 = each.iter().sum();

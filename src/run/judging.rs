@@ -7,9 +7,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::Error;
-use super::evidence::{EvidenceFile, JudgedImage, json};
+use super::evidence::{EvidenceFile, JudgedImage, answer_to, json};
 use crate::judge::{Error as JudgeError, Evidence, ImageJudge, Judge, JudgeCard, Question};
-use crate::measure::{Answer, Domain, JudgedAnswer, Margin};
+use crate::measure::{Answer, Domain, JudgedAnswer, argmax};
 use crate::pictures::{Picture, Remarks};
 use crate::watch::Watch;
 
@@ -70,13 +70,9 @@ impl JudgedImage<Answer> {
     /// What the judge called the picture.
     pub fn seen(&self, questions: &[Question]) -> JudgedAnswer {
         let named = |domain: Domain| {
-            questions
-                .iter()
-                .zip(&self.evidence.logits)
-                .find(|(question, _)| question.domain == domain.name())
-                .and_then(|(question, logits)| {
-                    question.classes.get(Margin::of(logits).map_or(0, |best| best.class)).cloned()
-                })
+            let answer = answer_to(&self.evidence, questions, domain);
+            answer
+                .and_then(|(question, logits)| question.classes.get(argmax(logits)).cloned())
                 .unwrap_or_default()
         };
         JudgedAnswer {

@@ -11,7 +11,7 @@ use crate::pictures::Picture;
 use crate::run::Error;
 use crate::run::evidence::JudgedImage;
 
-/// Pictures of one look, at most: what showed the target, and others.
+/// Pictures of one evaluation, at most: what showed the target, and others.
 pub(super) const EVALUATION_IMAGES: usize = HELD_OUT + OTHERS / 2;
 const HELD_OUT: usize = 150;
 const OTHERS: usize = 500;

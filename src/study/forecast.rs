@@ -270,7 +270,7 @@ fn drawing(session: &Session, pipeline: &Pipeline, demand: &Demand) -> Result<f6
     Ok((one - step).max(0.0) + step * steps as f64)
 }
 
-/// Seconds of one look at a GAN's picture.
+/// Seconds of judging one of a GAN's pictures.
 fn judging(session: &Session, pipeline: &Pipeline, compute: Compute) -> Result<f64, Error> {
     let (engine, device) = (pipeline.judge.engine(), compute.device);
     let clip = |path: &str| clip_encoder(&shipped_or_path(path)?, engine, device);

@@ -1,6 +1,6 @@
 //! Attacks on what was erased.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use assert_cmd::Command;
 use serde_json::Value;
@@ -36,6 +36,22 @@ fn run(pipeline: &Path, out: &Path) -> Command {
     let mut command = unsee();
     command.env("UNSEE_MODELS", Path::new(env!("CARGO_MANIFEST_DIR")).join("models"));
     command.arg("run").arg(pipeline).arg("--out").arg(out);
+    command
+}
+
+/// The method of the toy's pipeline.
+const SALUN: &str = "name = \"salun\"\nsteps = 6\nbatch = 2\nlr = 1e-3";
+
+/// The toy's pipeline with some of its text replaced, and what runs it.
+fn altered(folder: &Path, pipeline: &Path, changes: &[(&str, &str)]) -> Command {
+    let mut text = fs_err::read_to_string(pipeline).unwrap();
+    for (from, to) in changes {
+        assert!(text.contains(from), "{from}");
+        text = text.replace(from, to);
+    }
+    write(pipeline, &text);
+    let mut command = with_models(unsee());
+    command.args(["run", "-q"]).arg(pipeline).arg("--out").arg(folder.join("run"));
     command
 }
 
@@ -108,12 +124,9 @@ fn attacks_that_are_wrong() {
         ("name = \"relearning\"\nlr = 0.0", "lr 0"),
         ("name = \"unlearning\"", "relearning"),
     ] {
-        let (folder, pipeline): (_, PathBuf) = toy();
-        let text = fs_err::read_to_string(&pipeline).unwrap();
-        write(&pipeline, &text.replace("[draw]", &format!("[[attack]]\n{attack}\n[draw]")));
-        let mut command = with_models(unsee());
-        command.arg("run").arg(&pipeline).arg("--out").arg(folder.path().join("run"));
-        let error = failure(command, 1);
+        let (folder, pipeline) = toy();
+        let attacked = format!("[[attack]]\n{attack}\n[draw]");
+        let error = failure(altered(folder.path(), &pipeline, &[("[draw]", &attacked)]), 1);
         assert!(error.contains(wanted), "{attack}: {error}");
         assert!(!folder.path().join("run").exists());
     }
@@ -130,15 +143,9 @@ fn methods_that_do_not_suit_the_model() {
         ),
     ] {
         let (folder, pipeline) = toy();
-        let text = fs_err::read_to_string(&pipeline).unwrap();
-        let salun = "name = \"salun\"\nsteps = 6\nbatch = 2\nlr = 1e-3";
-        write(&pipeline, &text.replace(salun, method));
-        let out = folder.path().join("run");
-        let mut command = with_models(unsee());
-        command.arg("run").arg(&pipeline).arg("--out").arg(&out);
-        let error = failure(command, 1);
+        let error = failure(altered(folder.path(), &pipeline, &[(SALUN, method)]), 1);
         assert!(error.contains(wanted), "{method}: {error}");
-        assert!(!out.join("pictures").exists());
+        assert!(!folder.path().join("run/pictures").exists());
     }
 }
 
@@ -185,17 +192,10 @@ clear = ["a picture of a Boat"]
 #[test]
 fn an_attack_s_pictures_are_asked_for_too() {
     let (folder, pipeline) = toy();
-    let text = fs_err::read_to_string(&pipeline).unwrap();
-    let text = text.replace("name = \"salun\"\nsteps = 6\nbatch = 2\nlr = 1e-3", "name = \"uce\"");
-    let text = text.replace("forget_pictures = 2", "forget_pictures = 0");
-    write(&pipeline, &text);
-    let attempt = |out: &str| {
-        let mut command = with_models(unsee());
-        command.args(["run", "-q"]).arg(&pipeline).arg("--out").arg(folder.path().join(out));
-        command
-    };
-    attempt("alone").assert().success();
-    write(&pipeline, &text.replace("[draw]", "[[attack]]\nname = \"relearning\"\n[draw]"));
-    let error = failure(attempt("attacked"), 1);
+    let alone = [(SALUN, "name = \"uce\""), ("forget_pictures = 2", "forget_pictures = 0")];
+    altered(folder.path(), &pipeline, &alone).assert().success();
+    fs_err::remove_dir_all(folder.path().join("run")).unwrap();
+    let attacked = [("[draw]", "[[attack]]\nname = \"relearning\"\n[draw]")];
+    let error = failure(altered(folder.path(), &pipeline, &attacked), 1);
     assert!(error.contains("forget_pictures is 0"), "{error}");
 }
