@@ -15,6 +15,7 @@ pub mod miniature;
 pub mod model;
 pub mod pictures;
 pub mod pipeline;
+pub mod prompt_search;
 pub mod report;
 pub mod run;
 pub mod sampler;

@@ -21,6 +21,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         &["torch", "weights", "model", "sampler", "text", "pictures", "watch", "files", "fields"],
     ),
     ("training", &["torch", "weights", "model", "watch", "files"]),
+    ("prompt_search", &["torch", "generator"]),
     (
         "miniature",
         &[
@@ -41,11 +42,23 @@ const ROOMS: &[(&str, &[&str])] = &[
             "watch",
             "generator",
             "training",
+            "prompt_search",
         ],
     ),
     (
         "attack",
-        &["settings", "torch", "weights", "model", "pictures", "watch", "generator", "training"],
+        &[
+            "settings",
+            "torch",
+            "weights",
+            "model",
+            "pictures",
+            "watch",
+            "files",
+            "generator",
+            "training",
+            "prompt_search",
+        ],
     ),
     ("judge", &["torch", "weights", "model", "text", "pictures", "fields"]),
     ("measure", &["torch"]),

@@ -17,10 +17,11 @@ mod sketch;
 mod splitmix;
 mod styles;
 mod tiles;
+mod words;
 
 pub use drawing::{Drawing, Pose, TRAITS};
 pub use objects::Object;
-pub use prompt::{article_free_prompt, captions, spaced};
+pub use prompt::{Caption, Language, article_free_prompt, captions, spaced};
 pub use styles::Style;
 
 /// Pixels on a side.

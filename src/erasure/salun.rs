@@ -325,6 +325,12 @@ mod tests {
         fn tokens(&self, prompt: &str) -> Vec<i64> {
             prompt.bytes().map(i64::from).collect()
         }
+        fn text_of(&self, tokens: &[i64]) -> String {
+            tokens.iter().map(|&token| token as u8 as char).collect()
+        }
+        fn vocabulary(&self) -> i64 {
+            256
+        }
         fn predict(&self, latents: &Tensor, _: &Tensor, conditioning: &Conditioning) -> Tensor {
             let output = (latents.flatten(1, 3) + conditioning.states.flatten(1, 2))
                 .matmul(&self.w)

@@ -14,6 +14,12 @@ pub trait Denoiser: Generator {
     /// The ids that the text encoder reads of prompts, `[n, tokens]`: start, end and filling too.
     fn token_ids(&self, prompts: &[&str]) -> Tensor;
 
+    /// The text that tokens stand for; to read it again may give other tokens.
+    fn text_of(&self, tokens: &[i64]) -> String;
+
+    /// How many tokens the text encoder knows by itself, without words that were learned later.
+    fn vocabulary(&self) -> i64;
+
     /// The text encoder's vectors of tokens `[n, tokens]`, `[n, tokens, width]`.
     fn embed(&self, ids: &Tensor) -> Tensor;
 

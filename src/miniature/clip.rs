@@ -8,10 +8,10 @@ use serde_json::json;
 
 use super::TrainingPart;
 use super::canvas_images::CanvasImages;
-use super::contrastive::ContrastiveObjective;
+use super::contrastive::{CaptionIds, ContrastiveObjective};
 use super::folders::{clip_json, preprocessor};
 use super::shipping::{invalid, ship};
-use crate::canvas::{Object, Pose, SIDE, Style, captions};
+use crate::canvas::{Language, Object, Pose, SIDE, Style, captions};
 use crate::files::write_json;
 use crate::model::Builder;
 use crate::model::clip::{Activation, Clip, ClipConfig, TextConfig, VisionConfig};
@@ -32,6 +32,9 @@ pub struct ClipPart {
     pub vision: [i64; 2],
     /// Pixels on a patch's side.
     pub patch: i64,
+    /// How its captions speak.
+    #[serde(default)]
+    pub captions: Language,
 }
 
 /// Width of a head in the CLIPs.
@@ -96,7 +99,7 @@ impl ClipTraining<'_> {
         if file.exists() {
             return Ok(());
         }
-        let vocabulary = vocabulary();
+        let vocabulary = vocabulary(part.captions);
         vocabulary.save(&folder, tokens, END)?;
         let tokenizer = open_tokenizer(&folder, tokens)?;
         let config = part.config(vocabulary.size() as i64, tokens as i64);
@@ -105,9 +108,14 @@ impl ClipTraining<'_> {
         let per_cell = part.training.per_cell;
         let images = CanvasImages::draw(self.canvas_seed, per_cell, Pose::Free, watch);
         let tokenize = |text: &str| tokenizer.encode(text).ids;
-        let batch = part.training.batch;
-        let mut objective =
-            ContrastiveObjective::new(name, &model, &images, &tokenize, batch, here.device);
+        let mut objective = ContrastiveObjective {
+            name,
+            clip: &model,
+            images: &images,
+            captions: CaptionIds::new(part.captions, &tokenize, here.device),
+            batch: part.training.batch,
+            device: here.device,
+        };
         let plan =
             TrainConfig { decay: 0.05, beta2: 0.98, ema: Some(0.999), ..part.training.plan(seed) };
         let state = out.join("training").join(name);
@@ -120,12 +128,11 @@ impl ClipTraining<'_> {
 }
 
 /// Every word of every caption.
-pub(super) fn vocabulary() -> Vocabulary {
-    let all: Vec<String> = Style::ALL
-        .iter()
-        .flat_map(|&style| Object::ALL.iter().flat_map(move |&object| captions(style, object)))
-        .collect();
-    Vocabulary::of(all.iter().map(String::as_str))
+pub(super) fn vocabulary(language: Language) -> Vocabulary {
+    let of = |style| Object::ALL.iter().flat_map(move |&object| captions(language, style, object));
+    let all: Vec<String> =
+        Style::ALL.iter().flat_map(|&style| of(style)).map(|caption| caption.text).collect();
+    Vocabulary::of(all.iter().map(String::as_str), language.longest_token())
 }
 
 /// The tokenizer that was just written: there is nothing to be said about it.

@@ -5,71 +5,66 @@
 //! alone.
 
 use super::canvas_images::{CanvasImages, cell_count, cells};
-use crate::canvas::{self, Object};
+use crate::canvas::{Language, Object, captions};
 use crate::model::clip::Clip;
 use crate::torch::{Device, Kind, Rng, Tensor};
 use crate::training::{Error, MicroBatch, Objective};
 
-/// Pictures and captions.
+/// What is said of the cells, as the text tower reads it.
 #[derive(Debug)]
-pub(super) struct ContrastiveObjective<'a> {
-    clip: &'a Clip,
-    images: &'a CanvasImages,
-    /// Token ids of every caption, `[captions, tokens]`.
+pub(super) struct CaptionIds {
+    /// Token ids of every caption, `[captions, tokens]`; the last is the empty one.
     ids: Tensor,
     /// What a caption says: style and object, -1 where it is silent; `[captions, 2]`.
     says: Tensor,
-    /// Captions of each cell, first and number.
-    captions_per_cell: i64,
-    batch: i64,
-    device: Device,
-    name: &'static str,
+    /// Captions of each cell.
+    per_cell: i64,
+}
+
+impl CaptionIds {
+    /// Tokenises all captions.
+    pub(super) fn new(
+        language: Language,
+        tokenize: &dyn Fn(&str) -> Vec<i64>,
+        device: Device,
+    ) -> Self {
+        let (mut ids, mut says) = (Vec::new(), Vec::new());
+        let mut per_cell = 0;
+        for (cell, (style, object)) in cells().enumerate() {
+            let captions = captions(language, style, object);
+            per_cell = captions.len() as i64;
+            let (s, o) = ((cell / Object::ALL.len()) as i64, (cell % Object::ALL.len()) as i64);
+            for caption in captions {
+                ids.push(Tensor::from_slice(&tokenize(&caption.text)));
+                says.push(Tensor::from_slice(&[
+                    if caption.says_style { s } else { -1 },
+                    if caption.says_object { o } else { -1 },
+                ]));
+            }
+        }
+        ids.push(Tensor::from_slice(&tokenize("")));
+        says.push(Tensor::from_slice(&[-1_i64, -1]));
+        let here = |rows: &[Tensor]| Tensor::stack(rows, 0).to_device(device.tch());
+        Self { ids: here(&ids), says: here(&says), per_cell }
+    }
+}
+
+/// Pictures and captions.
+#[derive(Debug)]
+pub(super) struct ContrastiveObjective<'a> {
+    pub(super) name: &'static str,
+    pub(super) clip: &'a Clip,
+    pub(super) images: &'a CanvasImages,
+    pub(super) captions: CaptionIds,
+    /// Pictures a step.
+    pub(super) batch: i64,
+    pub(super) device: Device,
 }
 
 /// How often the caption is empty: it fits every picture.
 const EMPTY: f64 = 0.02;
 /// How often the caption is `UnlearnCanvas`' template.
 const TEMPLATE: f64 = 0.4;
-
-impl<'a> ContrastiveObjective<'a> {
-    /// Tokenises all captions; the last row of `ids` is the empty one.
-    pub(super) fn new(
-        name: &'static str,
-        clip: &'a Clip,
-        images: &'a CanvasImages,
-        tokenize: &dyn Fn(&str) -> Vec<i64>,
-        batch: i64,
-        device: Device,
-    ) -> Self {
-        let (mut ids, mut says) = (Vec::new(), Vec::new());
-        let mut kinds = 0;
-        for (cell, (style, object)) in cells().enumerate() {
-            let captions = canvas::captions(style, object);
-            kinds = captions.len();
-            let (s, o) = ((cell / Object::ALL.len()) as i64, (cell % Object::ALL.len()) as i64);
-            for caption in captions {
-                let (style, object) = (canvas::spaced(style.name()), canvas::spaced(object.name()));
-                ids.push(Tensor::from_slice(&tokenize(&caption)));
-                says.push(Tensor::from_slice(&[
-                    if caption.contains(&style) { s } else { -1 },
-                    if caption.contains(&object) { o } else { -1 },
-                ]));
-            }
-        }
-        ids.push(Tensor::from_slice(&tokenize("")));
-        says.push(Tensor::from_slice(&[-1_i64, -1]));
-        Self {
-            clip,
-            images,
-            ids: Tensor::stack(&ids, 0).to_device(device.tch()),
-            says: Tensor::stack(&says, 0).to_device(device.tch()),
-            captions_per_cell: kinds as i64,
-            batch,
-            device,
-            name,
-        }
-    }
-}
 
 impl Objective for ContrastiveObjective<'_> {
     fn name(&self) -> &'static str {
@@ -85,7 +80,7 @@ impl Objective for ContrastiveObjective<'_> {
     }
 
     fn loss(&mut self, _step: u64, rng: &mut Rng, _: MicroBatch) -> Result<Tensor, Error> {
-        let (n, here, kinds) = (self.batch, self.device.tch(), self.captions_per_cell);
+        let (n, here, kinds) = (self.batch, self.device.tch(), self.captions.per_cell);
         let cells = rng.below(cell_count(), &[n]);
         let rows = &cells * self.images.per_cell() + rng.below(self.images.per_cell(), &[n]);
         let chance = rng.uniform(&[n]);
@@ -96,7 +91,7 @@ impl Objective for ContrastiveObjective<'_> {
         let caption = last.where_self(&chance.lt(EMPTY), &caption).to_device(here);
 
         let pictures = self.clip.image_features(&self.images.pictures(&rows, self.device));
-        let texts = self.clip.text_features(&self.ids.index_select(0, &caption));
+        let texts = self.clip.text_features(&self.captions.ids.index_select(0, &caption));
         let logits =
             pictures.matmul(&texts.tr()).to_kind(Kind::Float) * self.clip.scale().clamp_max(100.0);
 
@@ -106,7 +101,7 @@ impl Objective for ContrastiveObjective<'_> {
             &[cells.divide_scalar_mode(objects, "floor"), cells.remainder(objects)],
             1,
         );
-        let says = self.says.index_select(0, &caption).unsqueeze(0);
+        let says = self.captions.says.index_select(0, &caption).unsqueeze(0);
         let is = is.to_device(here).unsqueeze(1);
         let fits =
             says.eq_tensor(&is).logical_or(&says.lt(0)).all_dim(-1, false).to_kind(Kind::Float);

@@ -131,14 +131,15 @@ impl MiniatureTrainer<'_> {
         if file.exists() {
             return Ok(());
         }
-        vocabulary().save(&to.join("tokenizer"), self.recipe.tokens, END)?;
+        let vocabulary = vocabulary(self.recipe.clip.captions);
+        vocabulary.save(&to.join("tokenizer"), self.recipe.tokens, END)?;
         let weights = Weights::open(&from.join("model.safetensors"))?;
         let tensors = weights
             .names()
             .filter(|name| name.starts_with("text_model."))
             .map(|name| Ok((name.to_owned(), weights.tensor(name)?)))
             .collect::<Result<Vec<_>, Error>>()?;
-        let config = self.recipe.clip.config(vocabulary().size() as i64, self.recipe.tokens as i64);
+        let config = self.recipe.clip.config(vocabulary.size() as i64, self.recipe.tokens as i64);
         let about = json!({"architectures": ["CLIPTextModel"], "model_type": "clip_text_model"});
         write_json(&to.join("text_encoder/config.json"), &text_json(&config.text_config, &about))?;
         Ok(save_as(&file, &tensors, Kind::Half, &[])?)
@@ -246,7 +247,8 @@ impl MiniatureTrainer<'_> {
         };
         let per_cell = self.recipe.unet.training.per_cell;
         let images = CanvasImages::draw(self.recipe.canvas_seed, per_cell, Pose::Free, watch);
-        Ok(EncodedCanvas::new(vae, &images, &embed, self.here, watch))
+        let language = self.recipe.clip.captions;
+        Ok(EncodedCanvas::new(vae, &images, language, &embed, self.here, watch))
     }
 
     fn seed(&self, part: &str) -> u64 {

@@ -2,7 +2,7 @@
 //! encoder and the text tower do not move.
 
 use super::canvas_images::{CanvasImages, cells};
-use crate::canvas::captions;
+use crate::canvas::{Language, captions};
 use crate::model::vae::Vae;
 use crate::torch::{Compute, Kind, Tensor, no_grad};
 use crate::watch::Watch;
@@ -26,6 +26,7 @@ impl EncodedCanvas {
     pub(super) fn new(
         vae: &Vae,
         images: &CanvasImages,
+        language: Language,
         embed: &dyn Fn(&[String]) -> Tensor,
         compute: Compute,
         watch: &mut dyn Watch,
@@ -43,8 +44,11 @@ impl EncodedCanvas {
             }
         });
         watch.end();
-        let texts: Vec<Tensor> =
-            no_grad(|| cells().map(|(style, object)| embed(&captions(style, object))).collect());
+        let texts = |(style, object)| {
+            let captions = captions(language, style, object).into_iter();
+            embed(&captions.map(|caption| caption.text).collect::<Vec<_>>())
+        };
+        let texts: Vec<Tensor> = no_grad(|| cells().map(texts).collect());
         let empty = no_grad(|| embed(&[String::new()]).squeeze_dim(0));
         Self {
             means: Tensor::cat(&means, 0),

@@ -243,6 +243,28 @@ impl Tokenizer {
         self.words(&text[from..], rest, ids);
     }
 
+    /// The text that tokens stand for, start, end and filling left out; what is no UTF-8 becomes �.
+    /// To encode it again may give other ids: neighbours that have a token together become it.
+    pub fn decode(&self, ids: &[i64]) -> String {
+        let byte = |c: char| (0..=u8::MAX).find(|byte| vocabulary::stand_in(*byte) == c);
+        let mut bytes = Vec::new();
+        for &id in ids {
+            if let Some((word, _)) = self.learned.iter().find(|(_, of)| of.first() == Some(&id)) {
+                bytes.extend([b" ", word.as_bytes(), b" "].concat());
+                continue;
+            }
+            let token = u32::try_from(id).ok().and_then(|id| self.bpe.id_to_token(id));
+            let Some(token) = token.filter(|token| token != START && token != END) else {
+                continue;
+            };
+            let letters = token.strip_suffix("</w>");
+            bytes.extend(letters.unwrap_or(&token).chars().filter_map(byte));
+            bytes.extend(letters.map(|_| b' '));
+        }
+        let text = String::from_utf8_lossy(&bytes);
+        text.split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+
     /// Which of the learned words a prompt names.
     pub fn named<'a>(&'a self, prompt: &'a str) -> impl Iterator<Item = &'a str> {
         let words = self.learned.iter().map(|(word, _)| word.as_str());

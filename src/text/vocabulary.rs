@@ -14,7 +14,7 @@ pub struct Vocabulary {
 }
 
 /// GPT-2's printable stand-in for each byte.
-fn stand_in(byte: u8) -> char {
+pub(super) fn stand_in(byte: u8) -> char {
     let printable = |b: u8| matches!(b, b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF);
     if printable(byte) {
         return char::from(byte);
@@ -50,9 +50,11 @@ impl Vocabulary {
         Self { tokens, merges }
     }
 
-    /// Merges the most frequent neighbours until each word is whole. Words are split at white space
-    /// and in lower case, as the tokenizer sees them.
-    pub fn of<'a>(corpus: impl IntoIterator<Item = &'a str>) -> Self {
+    /// Merges the most frequent neighbours until each word is whole, or its pieces would have more
+    /// than `longest` letters together. Words are split at white space and in lower case, as the
+    /// tokenizer sees them.
+    pub fn of<'a>(corpus: impl IntoIterator<Item = &'a str>, longest: usize) -> Self {
+        let letters = |token: &str| token.trim_end_matches("</w>").chars().count();
         let mut words: BTreeMap<Vec<String>, usize> = BTreeMap::new();
         for text in corpus {
             let text = text.to_lowercase();
@@ -71,6 +73,9 @@ impl Vocabulary {
             let mut pairs: BTreeMap<(&str, &str), usize> = BTreeMap::new();
             for (symbols, count) in &words {
                 for pair in symbols.windows(2) {
+                    if letters(&pair[0]) + letters(&pair[1]) > longest {
+                        continue;
+                    }
                     *pairs.entry((&pair[0], &pair[1])).or_default() += count;
                 }
             }
@@ -151,9 +156,21 @@ mod tests {
     use crate::text::Tokenizer;
 
     #[test]
+    fn long_words_stay_in_pieces() {
+        let vocabulary = Vocabulary::of(["a watercolor", "a mosaic of water"], 6);
+        let has = |token: &str| vocabulary.tokens.iter().any(|known| known == token);
+        assert!(has("mosaic</w>") && has("water</w>") && !has("watercolor</w>"));
+        assert!(
+            vocabulary.tokens.iter().all(|token| token.starts_with('<')
+                || token.trim_end_matches("</w>").chars().count() <= 6)
+        );
+    }
+
+    #[test]
     fn words_of_the_corpus_are_one_token_and_others_are_spelt() {
         let folder = tempfile::tempdir().unwrap();
-        let vocabulary = Vocabulary::of(["A Cat image in Pixel Art style.", "a picture of a Cat"]);
+        let corpus = ["A Cat image in Pixel Art style.", "a picture of a Cat"];
+        let vocabulary = Vocabulary::of(corpus, usize::MAX);
         vocabulary.save(folder.path(), 12, END).unwrap();
         let tokenizer = Tokenizer::open(folder.path(), 77, &mut Vec::new()).unwrap();
         let cat = tokenizer.encode("A Cat image in Pixel  Art style.");
@@ -163,6 +180,10 @@ mod tests {
         assert_eq!(cat.ids.iter().position(|&id| id == vocabulary.size() as i64 - 1), Some(9));
         assert_eq!(tokenizer.encode("CAT").ids[1], tokenizer.encode("cat").ids[1]);
         assert_eq!(tokenizer.encode("zebra crossing ahead").dropped, 18 - 10);
+        let text = "cat's, ü pixel";
+        let ids = tokenizer.encode(text).ids;
+        assert_eq!(tokenizer.encode(&tokenizer.decode(&ids)).ids, ids);
+        assert_eq!(tokenizer.decode(&cat.ids), "a cat image in pixel art style .");
         let empty = tokenizer.encode("").ids;
         assert_eq!(empty[0], vocabulary.size() as i64 - 2);
         assert!(empty[1..].iter().all(|&id| id == vocabulary.size() as i64 - 1));

@@ -257,6 +257,14 @@ impl Denoiser for StableDiffusion {
         Tensor::stack(&ids, 0).to_device(self.compute.device.tch())
     }
 
+    fn text_of(&self, tokens: &[i64]) -> String {
+        self.tokenizer.decode(tokens)
+    }
+
+    fn vocabulary(&self) -> i64 {
+        self.text.words()
+    }
+
     fn embed(&self, ids: &Tensor) -> Tensor {
         self.text.embed(ids)
     }

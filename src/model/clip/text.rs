@@ -59,6 +59,11 @@ impl TextModel {
         })
     }
 
+    /// How many words its table has, without those that were learned later.
+    pub fn words(&self) -> i64 {
+        self.tokens.size()[0]
+    }
+
     /// Token ids `[n, tokens]` (i64) to hidden states `[n, tokens, hidden_size]`.
     pub fn forward(&self, ids: &Tensor) -> Tensor {
         self.encode(&self.embed(ids))

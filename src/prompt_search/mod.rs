@@ -1,0 +1,30 @@
+//! Searches over prompts in the space of tokens: what attacks find and what methods train against.
+//!
+//! Some tokens of a prompt are free ([`Frames`] says which). They are looked for as vectors
+//! ([`SoftSearch`]), as a choice from the vocabulary that is relaxed to the simplex
+//! ([`SimplexSearch`]), or by vectors that count as the nearest word ([`AllowedTokens::nearest`]).
+
+mod allowed_tokens;
+mod frames;
+mod simplex;
+mod simplex_search;
+#[cfg(test)]
+mod small;
+mod soft_search;
+
+pub use allowed_tokens::{AllowedTokens, names};
+pub use frames::{Frames, Placement};
+pub use simplex::project;
+pub use simplex_search::{SimplexSearch, SimplexSettings};
+pub use soft_search::{Ball, SoftSearch, Update};
+
+/// Why a search cannot begin.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// What is asked for.
+    #[error("{0}")]
+    Search(String),
+    /// libtorch.
+    #[error(transparent)]
+    Torch(#[from] crate::torch::Error),
+}
