@@ -1,8 +1,10 @@
 //! What every attack is: settings, what it is shown, and what it finds.
 
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 
-use super::Error;
+use super::{Error, TrialArm};
 use crate::generator::{ImageRequest, Model, ModelKind};
 use crate::pictures::Picture;
 use crate::settings::Configurable;
@@ -11,54 +13,104 @@ use crate::watch::Watch;
 
 /// Tries to bring an erased concept back. The model is left as it was.
 pub trait Attack: Configurable {
-    /// The kind of model that it is for.
-    fn model(&self) -> ModelKind;
+    /// What it wants to be given.
+    fn needs(&self) -> AttackNeeds;
 
-    /// Pictures of the concept that it is shown.
-    fn pictures(&self) -> usize;
+    /// Whether it looks for nothing: what attacks that do are compared with.
+    fn is_control(&self) -> bool {
+        false
+    }
 
-    /// Training steps of each of its arms, at most.
-    fn steps(&self) -> u64;
+    /// What it takes, at most, where `requests` pictures tell whether the concept is back.
+    fn cost(&self, requests: usize) -> AttackCost;
 
-    /// What all of its arms together take, at most.
-    fn cost(&self) -> AttackCost;
-
-    /// Says why it cannot attack a model of its kind, before anything is drawn.
+    /// Says why it cannot attack a model of its kind by such prompts, which name the concept by
+    /// these words, before anything is drawn.
     ///
     /// # Errors
     /// The first complaint.
-    fn suits(&self, _model: &Model<'_>) -> Result<(), String> {
+    fn suits(
+        &self,
+        _model: &Model<'_>,
+        _prompts: &[&str],
+        _words: Option<&str>,
+    ) -> Result<(), String> {
         Ok(())
     }
 
     /// Attacks the model with the edit that is on it.
     ///
     /// # Errors
-    /// Whatever stops a training or an evaluation; interruption.
+    /// Whatever stops a training, a search or an evaluation; interruption.
     fn attack(
         &self,
         model: Model<'_>,
-        exposure: &Exposure,
-        count: &ConceptCounter<'_>,
-        seed: u64,
-        watch: &mut dyn Watch,
-    ) -> Result<Vec<Arm>, Error>;
+        task: &AttackTask<'_>,
+        context: &mut AttackContext<'_>,
+    ) -> Result<Findings, Error>;
+}
+
+/// What an attack wants to be given; known before anything is loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AttackNeeds {
+    /// What it attacks.
+    pub model: ModelKind,
+    /// Pictures of the concept that it is taught with, and as many of other things.
+    pub training_images: usize,
+    /// Whether it wants what the base drew of each request.
+    pub base_images: bool,
+}
+
+impl AttackNeeds {
+    /// Of an attack on a diffusion model that wants nothing but its prompts.
+    pub const PROMPTS: Self =
+        Self { model: ModelKind::Diffusion, training_images: 0, base_images: false };
 }
 
 /// What an attack on one erasure costs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct AttackCost {
     /// Training steps.
     pub steps: u64,
-    /// How often it is counted how much is back, each time in
-    /// [`MAX_EVALUATION_IMAGES`] pictures at most.
-    pub evaluations: u64,
+    /// Steps of a search over prompts: a pass through the network and back for one picture.
+    pub search_steps: u64,
+    /// Pictures that are drawn and judged.
+    pub images: u64,
 }
 
-/// Counts the pictures that show the concept, of these as the model draws them now, and all that
-/// were looked at. Whoever judges is behind it.
-pub type ConceptCounter<'a> =
-    dyn Fn(&Model<'_>, &[ImageRequest]) -> Result<(usize, usize), String> + 'a;
+/// Which of the pictures, as the model draws them now, show the concept. Whoever judges is behind
+/// it.
+pub type ConceptJudge<'a> =
+    dyn Fn(&Model<'_>, &[ImageRequest]) -> Result<Vec<Verdict>, String> + 'a;
+
+/// What judges say of a picture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Verdict {
+    /// Whether it shows the concept.
+    pub shows: bool,
+    /// Whether a second judge says so too, where there is one.
+    pub confirmed: Option<bool>,
+}
+
+/// What an attack is to bring back, and who says that it is.
+pub struct AttackTask<'a> {
+    /// What there is to learn from, and which pictures tell.
+    pub exposure: &'a Exposure,
+    /// Who looks.
+    pub judge: &'a ConceptJudge<'a>,
+    /// Seed of every random number.
+    pub seed: u64,
+}
+
+/// Where an attack keeps what it has come to, and whom it tells.
+pub struct AttackContext<'a> {
+    /// A folder of its own, where an interrupted attack goes on from.
+    pub state: Option<&'a Path>,
+    /// What a state must be of to be gone on from: the model that is attacked.
+    pub of: &'a str,
+    /// Shows how far it is, and may stop it.
+    pub watch: &'a mut dyn Watch,
+}
 
 /// What an attack is shown, and which pictures tell whether the concept is back.
 #[derive(Debug, Default)]
@@ -73,6 +125,12 @@ pub struct Exposure {
     pub samples: Option<Tensor>,
     /// Pictures that showed the concept before it was erased, at most [`MAX_EVALUATION_IMAGES`].
     pub requests: Vec<ImageRequest>,
+    /// What the base drew of each of them, where an attack wants it.
+    pub base_images: Vec<Picture>,
+    /// What the base drew of something else, as many at most.
+    pub other_images: Vec<Picture>,
+    /// The words that name the concept in its prompts, where its anchors lack some.
+    pub words: Option<String>,
     /// The same under the word that the model does not know.
     pub control_requests: Vec<ImageRequest>,
 }
@@ -106,7 +164,15 @@ impl Exposure {
         let control_requests: Vec<ImageRequest> =
             control_requests.collect::<Option<Vec<_>>>().unwrap_or_default();
         let control = if control_requests.is_empty() { Vec::new() } else { control };
-        Self { concept, unrelated, control, requests, control_requests, samples: None }
+        Self {
+            concept,
+            unrelated,
+            control,
+            requests,
+            control_requests,
+            words: words.map(str::to_owned),
+            ..Self::default()
+        }
     }
 
     /// Of a GAN.
@@ -134,7 +200,17 @@ fn replace_words(text: &str, words: &str, by: &str) -> String {
     replaced + &text[done..]
 }
 
-/// What one form of an attack found.
+/// What an attack found.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Findings {
+    /// How much came back while the model was trained.
+    Curves(Vec<Arm>),
+    /// Which prompts and seeds brought it back.
+    Trials(Vec<TrialArm>),
+}
+
+/// What one form of a training found.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Arm {
     /// Which form: what it was shown.

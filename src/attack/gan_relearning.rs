@@ -4,13 +4,16 @@
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-use super::{Arm, Attack, AttackCost, ConceptCounter, Error, Evaluation, Exposure};
+use super::relearning::counted;
+use super::{
+    Arm, Attack, AttackContext, AttackCost, AttackNeeds, AttackTask, ConceptJudge, Error,
+    Evaluation, Findings,
+};
 use crate::generator::{ImageRequest, Model, ModelKind};
 use crate::settings::{Configurable, over};
 use crate::training::{
     self, EarlyStopping, FixedImages, GanConfig, GanTraining, TrainConfig, train_gan_and_restore,
 };
-use crate::watch::Watch;
 
 /// How a concept is learned again.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -66,23 +69,16 @@ impl Configurable for GanRelearning {
 }
 
 impl Attack for GanRelearning {
-    fn model(&self) -> ModelKind {
-        ModelKind::Gan
+    fn needs(&self) -> AttackNeeds {
+        AttackNeeds { model: ModelKind::Gan, training_images: self.pictures, base_images: false }
     }
 
-    fn pictures(&self) -> usize {
-        self.pictures
+    fn cost(&self, requests: usize) -> AttackCost {
+        let evaluations = 1 + self.steps.div_ceil(self.every);
+        AttackCost { steps: self.steps, images: evaluations * requests as u64, search_steps: 0 }
     }
 
-    fn steps(&self) -> u64 {
-        self.steps
-    }
-
-    fn cost(&self) -> AttackCost {
-        AttackCost { steps: self.steps, evaluations: 1 + self.steps.div_ceil(self.every) }
-    }
-
-    fn suits(&self, model: &Model<'_>) -> Result<(), String> {
+    fn suits(&self, model: &Model<'_>, _: &[&str], _: Option<&str>) -> Result<(), String> {
         let Model::Gan(model) = model else { return Ok(()) };
         self.gan.fits(model.network().config().group)
     }
@@ -90,17 +86,16 @@ impl Attack for GanRelearning {
     fn attack(
         &self,
         model: Model<'_>,
-        exposure: &Exposure,
-        count: &ConceptCounter<'_>,
-        seed: u64,
-        watch: &mut dyn Watch,
-    ) -> Result<Vec<Arm>, Error> {
+        task: &AttackTask<'_>,
+        context: &mut AttackContext<'_>,
+    ) -> Result<Findings, Error> {
+        let AttackTask { exposure, judge, seed } = *task;
         let (Model::Gan(gan), Some(pictures)) = (&model, &exposure.samples) else {
             return Err(Error::Task("gan-relearning was shown no pictures of a GAN".to_owned()));
         };
         let mut curve = Curve {
             model: &model,
-            count,
+            judge,
             requests: &exposure.requests,
             every: self.every,
             points: Vec::new(),
@@ -114,8 +109,8 @@ impl Attack for GanRelearning {
             early_stopping: Some(&mut curve),
             ..GanTraining::between("relearning", generator, discriminator, &real_images, &self.gan)
         };
-        train_gan_and_restore(training, &config, gan.compute(), None, watch)?;
-        Ok(vec![Arm { name: Arm::CONCEPT.to_owned(), curve: curve.points }])
+        train_gan_and_restore(training, &config, gan.compute(), None, context.watch)?;
+        Ok(Findings::Curves(vec![Arm { name: Arm::CONCEPT.to_owned(), curve: curve.points }]))
     }
 }
 
@@ -125,7 +120,7 @@ const HALF: f64 = 0.5;
 /// Looks now and then how much is back.
 struct Curve<'a, 'm> {
     model: &'a Model<'m>,
-    count: &'a ConceptCounter<'a>,
+    judge: &'a ConceptJudge<'a>,
     requests: &'a [ImageRequest],
     every: u64,
     points: Vec<Evaluation>,
@@ -133,8 +128,8 @@ struct Curve<'a, 'm> {
 
 impl Curve<'_, '_> {
     fn evaluate_at(&mut self, step: u64) -> Result<Evaluation, training::Error> {
-        let (hits, n) =
-            (self.count)(self.model, self.requests).map_err(training::Error::EarlyStopping)?;
+        let (hits, n) = counted(self.judge, self.model, self.requests)
+            .map_err(training::Error::EarlyStopping)?;
         let evaluation = Evaluation { step, hits, n };
         self.points.push(evaluation);
         Ok(evaluation)
@@ -162,6 +157,6 @@ mod tests {
     #[test]
     fn the_last_step_is_evaluated_too() {
         let attack = GanRelearning { steps: 60, every: 7, ..GanRelearning::default() };
-        assert_eq!(attack.cost(), AttackCost { steps: 60, evaluations: 10 });
+        assert_eq!(attack.cost(3), AttackCost { steps: 60, images: 30, search_steps: 0 });
     }
 }

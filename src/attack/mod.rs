@@ -1,19 +1,45 @@
 //! Attacks on erasures. One attack a file; it asks whoever judges through a closure, never by name.
 
+mod base_weights;
 mod contract;
+mod encoder_swap;
+mod free_tokens;
 mod gan_relearning;
+mod random_prefix;
 mod relearning;
+mod seeds;
+mod trial;
+mod trials;
+mod unlearn_diff_atk;
 
 pub use contract::{
-    Arm, Attack, AttackCost, ConceptCounter, Evaluation, Exposure, MAX_EVALUATION_IMAGES,
+    Arm, Attack, AttackContext, AttackCost, AttackNeeds, AttackTask, ConceptJudge, Evaluation,
+    Exposure, Findings, MAX_EVALUATION_IMAGES, Verdict,
 };
+pub use encoder_swap::EncoderSwap;
+pub use free_tokens::FreeTokens;
 pub use gan_relearning::GanRelearning;
+pub use random_prefix::RandomPrefix;
 pub use relearning::{Adapted, Relearning};
+pub use seeds::Seeds;
+pub use trial::{Found, Trial, TrialArm};
+pub use unlearn_diff_atk::UnlearnDiffAtk;
 
 use crate::settings::{Entry, given_over};
 
 /// Every attack by name.
 pub const ATTACKS: &[Entry<dyn Attack>] = &[
+    Entry { name: "seeds", read: |given| Ok(given_over(&Seeds::default(), given)?) },
+    Entry { name: "random-prefix", read: |given| Ok(given_over(&RandomPrefix::default(), given)?) },
+    Entry {
+        name: unlearn_diff_atk::FULL,
+        read: |given| Ok(given_over(&UnlearnDiffAtk::default(), given)?),
+    },
+    Entry {
+        name: unlearn_diff_atk::SHORT,
+        read: |given| Ok(given_over(&UnlearnDiffAtk::short(), given)?),
+    },
+    Entry { name: "encoder-swap", read: |given| Ok(given_over(&EncoderSwap::default(), given)?) },
     Entry { name: "relearning", read: |given| Ok(given_over(&Relearning::default(), given)?) },
     Entry {
         name: "gan-relearning",
@@ -34,4 +60,16 @@ pub enum Error {
     /// The model.
     #[error(transparent)]
     Generator(#[from] crate::generator::Error),
+    /// A picture.
+    #[error(transparent)]
+    Pictures(#[from] crate::pictures::Error),
+    /// A state's file.
+    #[error(transparent)]
+    Weights(#[from] crate::weights::Error),
+    /// A file.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    /// libtorch.
+    #[error(transparent)]
+    Torch(#[from] crate::torch::Error),
 }

@@ -10,8 +10,13 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Arm, Attack, AttackCost, ConceptCounter, Error, Evaluation, Exposure};
-use crate::generator::{Component, Conditioning, Denoiser, LatentDistribution, Model, ModelKind};
+use super::{
+    Arm, Attack, AttackContext, AttackCost, AttackNeeds, AttackTask, ConceptJudge, Error,
+    Evaluation, Findings,
+};
+use crate::generator::{
+    Component, Conditioning, Denoiser, ImageRequest, LatentDistribution, Model, ModelKind,
+};
 use crate::pictures::Picture;
 use crate::settings::Configurable;
 use crate::torch::{Kind, Rng, Tensor};
@@ -90,31 +95,27 @@ impl Configurable for Relearning {
 }
 
 impl Attack for Relearning {
-    fn model(&self) -> ModelKind {
-        ModelKind::Diffusion
+    fn needs(&self) -> AttackNeeds {
+        AttackNeeds {
+            model: ModelKind::Diffusion,
+            training_images: self.pictures,
+            base_images: false,
+        }
     }
 
-    fn pictures(&self) -> usize {
-        self.pictures
-    }
-
-    fn steps(&self) -> u64 {
-        self.checkpoints.last().copied().unwrap_or_default()
-    }
-
-    fn cost(&self) -> AttackCost {
+    fn cost(&self, requests: usize) -> AttackCost {
         let evaluations = ARMS * self.checkpoints.len() as u64;
-        AttackCost { steps: ARMS * self.steps(), evaluations }
+        let images = evaluations * requests as u64;
+        AttackCost { steps: ARMS * self.steps(), images, search_steps: 0 }
     }
 
     fn attack(
         &self,
         model: Model<'_>,
-        exposure: &Exposure,
-        count: &ConceptCounter<'_>,
-        seed: u64,
-        watch: &mut dyn Watch,
-    ) -> Result<Vec<Arm>, Error> {
+        task: &AttackTask<'_>,
+        context: &mut AttackContext<'_>,
+    ) -> Result<Findings, Error> {
+        let AttackTask { exposure, judge, seed } = *task;
         let Model::Diffusion(denoiser) = &model else {
             return Err(Error::Task("relearning attacks a diffusion model".to_owned()));
         };
@@ -126,12 +127,24 @@ impl Attack for Relearning {
         let given = arms.into_iter().filter(|(_, pictures, _)| !pictures.is_empty());
         given
             .map(|(name, pictures, requests)| {
-                let count = || count(&model, requests);
+                let count = || counted(judge, &model, requests);
+                let watch = &mut *context.watch;
                 let curve = self.curve(&**denoiser, name, pictures, &count, seed, watch)?;
                 Ok(Arm { name: name.to_owned(), curve })
             })
-            .collect()
+            .collect::<Result<Vec<_>, Error>>()
+            .map(Findings::Curves)
     }
+}
+
+/// How many of the pictures show the concept, and all.
+pub(super) fn counted(
+    judge: &ConceptJudge<'_>,
+    model: &Model<'_>,
+    requests: &[ImageRequest],
+) -> Result<(usize, usize), String> {
+    let verdicts = judge(model, requests)?;
+    Ok((verdicts.iter().filter(|verdict| verdict.shows).count(), verdicts.len()))
 }
 
 /// Concept, unrelated and control.
@@ -140,6 +153,10 @@ const ARMS: u64 = 3;
 type CountNow<'a> = dyn Fn() -> Result<(usize, usize), String> + 'a;
 
 impl Relearning {
+    fn steps(&self) -> u64 {
+        self.checkpoints.last().copied().unwrap_or_default()
+    }
+
     /// Trains on the pictures, looks at the checkpoints and gives the weights back.
     fn curve(
         &self,

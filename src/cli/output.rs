@@ -10,7 +10,7 @@ use super::bars::span;
 use crate::command::unprompted::UnpromptedReport;
 use crate::measure::{BASE, Became, CurvePoint, Estimate, JudgeAccuracy, Score};
 use crate::run::record::Ending;
-use crate::study::{JudgeReport, Judges, Relearned, Report, Results};
+use crate::study::{JudgeReport, Judges, Relearned, Report, Results, Tried};
 
 /// The first thing that could not be printed.
 static LOST: std::sync::Mutex<Option<std::io::Error>> = std::sync::Mutex::new(None);
@@ -212,10 +212,12 @@ pub(super) fn agreement(agreement: &[JudgeAccuracy]) {
 
 /// Everything that a study ends with.
 pub(super) fn report(report: &Report) {
-    let Results { judges, scores: numbers, became: changed, curves, .. } = &report.results;
+    let Results { judges, scores: numbers, became: changed, curves, tried: trials, .. } =
+        &report.results;
     scores(numbers);
     changed.iter().for_each(became);
     curves.iter().for_each(curve);
+    trials.iter().for_each(tried);
     if let Some(labeller) = &judges.labeller {
         let path = labeller.card.path.display();
         line(&format!("labels to learn from by {path} ({})", short(&labeller.card.hash)));
@@ -256,6 +258,38 @@ fn curve(curve: &Relearned) {
         curve.attack,
         curve.arm
     ));
+}
+
+/// How often an attack succeeded.
+fn tried(tried: &Tried) {
+    let [Some(before), Some(after)] = [tried.curve.first(), tried.curve.last()] else { return };
+    let share = |share: &Estimate| {
+        let (low, high) = (number(share.low), number(share.high));
+        format!("{} [{low}, {high}] ({} of {})", percent(share.value), share.hits, share.n)
+    };
+    let arm = if tried.arm == "attack" { String::new() } else { format!(" ({})", tried.arm) };
+    let text = format!(
+        "{} after {}: {}{arm} brings back {} with {} judged pictures each; without it {}",
+        tried.target,
+        tried.method,
+        tried.attack,
+        share(&after.share),
+        after.images,
+        percent(before.share.value)
+    );
+    let above = tried.above.iter().map(|above| {
+        let Estimate { value, low, high, .. } = above.difference;
+        format!(
+            "; above {} at {} pictures {} [{}, {}], p = {:.3}",
+            above.control,
+            above.images,
+            percent(value),
+            number(low),
+            number(high),
+            above.p
+        )
+    });
+    line(&(text + &above.collect::<String>()));
 }
 
 /// How good detectors are, and how often two of them agree.

@@ -26,7 +26,7 @@ use super::fine_tuning::{PositivesTraining, batches_fit, chosen, edit};
 use super::method::synthesizer_of;
 use super::repulsion::RepulsionPenalty;
 use super::{
-    Adaptation, Context, Cost, Distance, Error, Form, Method, Needs, Repulsion, Task, Variant,
+    Adaptation, Context, Cost, Distance, Error, Form, Method, Needs, Pair, Repulsion, Task, Variant,
 };
 use crate::generator::Model;
 use crate::settings::{Configurable, over};
@@ -225,7 +225,7 @@ impl Method for AdaptThenUnlearn {
         Some(Box::new(Self { adapt, steps, gan, stop, ..self.clone() }))
     }
 
-    fn suits(&self, model: &Model<'_>) -> Result<(), String> {
+    fn suits(&self, model: &Model<'_>, _: &[Pair]) -> Result<(), String> {
         batches_fit(model, &[&self.adapt.gan, &self.gan])
     }
 

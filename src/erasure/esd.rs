@@ -95,7 +95,7 @@ impl Esd {
     }
 
     fn sampling(&self) -> PartialSampling {
-        PartialSampling { steps: self.sampling_steps, guidance: self.guidance }
+        PartialSampling { steps: self.sampling_steps, guidance: self.guidance, told_noisier: false }
     }
 
     /// The prompt that a target begins with.
@@ -142,7 +142,7 @@ impl Method for Esd {
         Cost { steps: self.steps, batch: self.batch, ..Cost::default() }
     }
 
-    fn suits(&self, model: &Model) -> Result<(), String> {
+    fn suits(&self, model: &Model, _: &[Pair]) -> Result<(), String> {
         let Model::Diffusion(model) = model else { return Ok(()) };
         self.sampling().fits(&**model)
     }

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::feedback::StopSettings;
 use super::fine_tuning::{batches_fit, chosen, edit};
 use super::method::synthesizer_of;
-use super::{Adaptation, Context, Cost, Error, Method, Needs, Progress, Task};
+use super::{Adaptation, Context, Cost, Error, Method, Needs, Pair, Progress, Task};
 use crate::files::write_json;
 use crate::generator::Model;
 use crate::settings::{Configurable, over};
@@ -102,7 +102,7 @@ impl Method for Extrapolation {
         Some(Box::new(Self { adapt, strengths: vec![1.0], ..self.clone() }))
     }
 
-    fn suits(&self, model: &Model<'_>) -> Result<(), String> {
+    fn suits(&self, model: &Model<'_>, _: &[Pair]) -> Result<(), String> {
         batches_fit(model, &[&self.adapt.gan])
     }
 

@@ -109,7 +109,7 @@ impl Leco {
     }
 
     fn sampling(&self) -> PartialSampling {
-        PartialSampling { steps: self.sampling_steps, guidance: self.guidance }
+        PartialSampling { steps: self.sampling_steps, guidance: self.guidance, told_noisier: false }
     }
 
     fn metadata(&self, prompts: usize) -> Vec<(&'static str, String)> {
@@ -159,7 +159,7 @@ impl Method for Leco {
         Cost { steps: self.steps, batch: self.batch, ..Cost::default() }
     }
 
-    fn suits(&self, model: &Model) -> Result<(), String> {
+    fn suits(&self, model: &Model, _: &[Pair]) -> Result<(), String> {
         let Model::Diffusion(model) = model else { return Ok(()) };
         self.sampling().fits(&**model)?;
         self.prompts.iter().try_for_each(|prompt| shape(&**model, prompt).map(drop))

@@ -16,11 +16,11 @@ pub trait Method: Configurable {
     /// What it costs.
     fn cost(&self) -> Cost;
 
-    /// Says why it cannot edit a model of its kind, before anything is drawn.
+    /// Says why it cannot take these prompts out of a model of its kind, before anything is drawn.
     ///
     /// # Errors
     /// The first complaint.
-    fn suits(&self, _model: &Model<'_>) -> Result<(), String> {
+    fn suits(&self, _model: &Model<'_>, _pairs: &[Pair]) -> Result<(), String> {
         Ok(())
     }
 

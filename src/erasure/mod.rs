@@ -3,6 +3,8 @@
 
 mod adapt_then_unlearn;
 mod adaptation;
+mod adv_unlearn;
+mod adversarial_training;
 mod concept_tokens;
 mod encoded;
 mod ensemble;
@@ -11,6 +13,7 @@ mod ewc;
 mod extrapolation;
 mod feedback;
 mod fine_tuning;
+mod inner_attack;
 mod leco;
 mod leco_prompts;
 mod low_rank_guidance;
@@ -20,21 +23,25 @@ mod parameter_subset;
 mod partial_sampling;
 mod positives;
 mod relabelling;
+mod replay_pool;
 mod repulsion;
 mod saliency;
 mod saliency_mask;
 mod salun;
 #[cfg(test)]
 mod small;
+mod text_encoder_subset;
 mod training_images;
 mod uce;
 mod variant;
 
 pub use adapt_then_unlearn::AdaptThenUnlearn;
 pub use adaptation::Adaptation;
-pub use esd::Esd;
+pub use adv_unlearn::{AdvUnlearn, RetainForm, RetainSettings, Trains};
+pub use esd::{Base, Esd};
 pub use extrapolation::Extrapolation;
 pub use feedback::{Evaluator, Feedback, Progress, StopSettings};
+pub use inner_attack::{Begin, InnerAttack};
 pub use leco::Leco;
 pub use method::{Context, Cost, Method, Needs, Pair, Task};
 pub use parameter_subset::ParameterSubset;
@@ -42,6 +49,7 @@ pub use positives::PositivesOnly;
 pub use relabelling::{Pseudo, TargetNetwork};
 pub use repulsion::{Distance, Form, Repulsion};
 pub use salun::SalUn;
+pub use text_encoder_subset::{LayerPart, TextEncoderSubset};
 pub use training_images::{PromptedImage, TrainingImages};
 pub use uce::Uce;
 pub use variant::Variant;
@@ -54,6 +62,7 @@ pub const METHODS: &[Entry<dyn Method>] = &[
     Entry { name: "esd", read: |given| Ok(given_over(&Esd::default(), given)?) },
     Entry { name: "uce", read: |given| Ok(given_over(&Uce::default(), given)?) },
     Entry { name: "leco", read: |given| Ok(given_over(&Leco::default(), given)?) },
+    Entry { name: "adv-unlearn", read: |given| Ok(given_over(&AdvUnlearn::default(), given)?) },
     Entry {
         name: "adapt-then-unlearn",
         read: |given| Ok(given_over(&AdaptThenUnlearn::default(), given)?),

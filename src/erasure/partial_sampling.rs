@@ -13,6 +13,9 @@ pub(super) struct PartialSampling {
     pub steps: usize,
     /// Scale of classifier-free guidance.
     pub guidance: f64,
+    /// Whether networks are told a timestep 39 to 58 above the samples' own, as in AdvUnlearn's
+    /// published code.
+    pub told_noisier: bool,
 }
 
 /// Latents `[n, c, h, w]` and their timestep.
@@ -21,6 +24,8 @@ pub(super) struct PartialSample {
     pub latents: Tensor,
     /// `[n]`, the same for all.
     pub timesteps: Tensor,
+    /// Passes of the UNet that they took.
+    pub calls: u64,
 }
 
 impl PartialSampling {
@@ -60,7 +65,14 @@ impl PartialSampling {
         let negative = &negative.repeat(n);
         let guided = Guided { prompt, negative, guidance: self.guidance };
         let latents = model.denoise(&sampler, &noise, until, &guided);
-        let timesteps = Tensor::full([n], sampler.timesteps()[until], (Kind::Float, device));
-        Ok(PartialSample { latents, timesteps })
+        let own = sampler.timesteps()[until];
+        let told = if self.told_noisier {
+            let above = 39 + rng.below(20, &[1]).int64_value(&[0]);
+            (own + above as f64).min((model.schedule().steps() - 1) as f64)
+        } else {
+            own
+        };
+        let timesteps = Tensor::full([n], told, (Kind::Float, device));
+        Ok(PartialSample { latents, timesteps, calls: until as u64 })
     }
 }

@@ -8,7 +8,7 @@ use super::ewc::Ewc;
 use super::feedback::StopSettings;
 use super::fine_tuning::{PositivesTraining, batches_fit, chosen, edit};
 use super::method::synthesizer_of;
-use super::{Context, Cost, Error, Method, Needs, Task};
+use super::{Context, Cost, Error, Method, Needs, Pair, Task};
 use crate::generator::Model;
 use crate::settings::{Configurable, over};
 use crate::training::{GanConfig, ParameterPenalty, TrainConfig};
@@ -154,7 +154,7 @@ impl Method for PositivesOnly {
         Some(Box::new(Self { steps, gan, stop, ..self.clone() }))
     }
 
-    fn suits(&self, model: &Model<'_>) -> Result<(), String> {
+    fn suits(&self, model: &Model<'_>, _: &[Pair]) -> Result<(), String> {
         batches_fit(model, &[&self.gan])
     }
 

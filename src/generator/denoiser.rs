@@ -80,6 +80,11 @@ pub trait Denoiser: Generator {
 
     /// A component's parameters by full name, `unet.…`; leaves in `f32`.
     fn parameters(&self, component: Component) -> Vec<(String, Tensor)>;
+
+    /// All components' parameters by full name.
+    fn all_parameters(&self) -> Vec<(String, Tensor)> {
+        Component::ALL.into_iter().flat_map(|component| self.parameters(component)).collect()
+    }
 }
 
 #[cfg(test)]

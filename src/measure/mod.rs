@@ -2,6 +2,7 @@
 //! for (an [`AnswerSet`]) and what a judge found.
 
 mod answers;
+mod attacks;
 mod became;
 mod blank;
 mod classes;
@@ -20,6 +21,9 @@ mod score;
 mod unlearning;
 
 pub use answers::{Answer, AnswerSet, Domain, PLAIN, TargetClass};
+pub use attacks::{
+    AboveControl, SuccessPoint, attack_success, confirmed, on_new_seeds, success_curve,
+};
 pub use became::{Became, became};
 pub use blank::{PictureStats, blank};
 pub use classes::{BLANK, JudgedAnswer, score_base, score_mean, score_target};

@@ -32,9 +32,6 @@ pub struct ClipPart {
     pub vision: [i64; 2],
     /// Pixels on a patch's side.
     pub patch: i64,
-    /// How its captions speak.
-    #[serde(default)]
-    pub captions: Language,
 }
 
 /// Width of a head in the CLIPs.
@@ -77,6 +74,8 @@ pub(super) struct ClipTraining<'a> {
     pub(super) part: &'a ClipPart,
     /// Seed of the canvas pictures that it learns from.
     pub(super) canvas_seed: u64,
+    /// Whose words its vocabulary has; it learns from names alone.
+    pub(super) words: Language,
     /// Tokens of a prompt.
     pub(super) tokens: usize,
     pub(super) seed: u64,
@@ -93,13 +92,13 @@ impl ClipTraining<'_> {
         here: Compute,
         watch: &mut dyn Watch,
     ) -> Result<(), Error> {
-        let &Self { name, part, tokens, seed, .. } = self;
+        let &Self { name, part, words, tokens, seed, .. } = self;
         let folder = out.join(name);
         let file = folder.join("model.safetensors");
         if file.exists() {
             return Ok(());
         }
-        let vocabulary = vocabulary(part.captions);
+        let vocabulary = vocabulary(words);
         vocabulary.save(&folder, tokens, END)?;
         let tokenizer = open_tokenizer(&folder, tokens)?;
         let config = part.config(vocabulary.size() as i64, tokens as i64);
@@ -112,7 +111,7 @@ impl ClipTraining<'_> {
             name,
             clip: &model,
             images: &images,
-            captions: CaptionIds::new(part.captions, &tokenize, here.device),
+            captions: CaptionIds::new(Language::Names, &tokenize, here.device),
             batch: part.training.batch,
             device: here.device,
         };

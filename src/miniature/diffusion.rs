@@ -17,7 +17,7 @@ use super::encoded_canvas::EncodedCanvas;
 use super::folders::{diffusers_json, model_index, scheduler, text_json};
 use super::shipping::{invalid, read_config, ship};
 use super::{ClipPart, TrainingPart};
-use crate::canvas::{Pose, SIDE};
+use crate::canvas::{Language, Pose, SIDE};
 use crate::files::write_json;
 use crate::model::Builder;
 use crate::model::clip::TextModel;
@@ -84,6 +84,10 @@ pub struct UnetPart {
     pub ema: f64,
     /// What it predicts.
     pub prediction: Prediction,
+    /// How its captions speak. The text encoder has never seen more than names: what it makes of
+    /// other words is theirs alone, and an erasure of the name need not reach them.
+    #[serde(default)]
+    pub captions: Language,
 }
 
 /// Trains what is not there yet and writes `miniature/` and `judge/` into `out`.
@@ -97,10 +101,11 @@ pub fn train_miniature(
     watch: &mut dyn Watch,
 ) -> Result<(), Error> {
     let trainer = MiniatureTrainer { recipe, out, here };
-    trainer.clip("clip", &recipe.clip, recipe.canvas_seed, watch)?;
+    trainer.clip("clip", &recipe.clip, (recipe.canvas_seed, recipe.unet.captions), watch)?;
     trainer.text_encoder()?;
     trainer.vae(watch)?;
-    trainer.clip("judge", &recipe.judge, recipe.judge_canvas_seed, watch)?;
+    let of_judge = (recipe.judge_canvas_seed, Language::Names);
+    trainer.clip("judge", &recipe.judge, of_judge, watch)?;
     trainer.unet(watch)
 }
 
@@ -116,11 +121,11 @@ impl MiniatureTrainer<'_> {
         &self,
         name: &'static str,
         part: &ClipPart,
-        canvas_seed: u64,
+        (canvas_seed, words): (u64, Language),
         watch: &mut dyn Watch,
     ) -> Result<(), Error> {
         let (tokens, seed) = (self.recipe.tokens, self.seed(name));
-        let training = ClipTraining { name, part, canvas_seed, tokens, seed };
+        let training = ClipTraining { name, part, canvas_seed, words, tokens, seed };
         training.run(self.out, self.here, watch)
     }
 
@@ -131,7 +136,7 @@ impl MiniatureTrainer<'_> {
         if file.exists() {
             return Ok(());
         }
-        let vocabulary = vocabulary(self.recipe.clip.captions);
+        let vocabulary = vocabulary(self.recipe.unet.captions);
         vocabulary.save(&to.join("tokenizer"), self.recipe.tokens, END)?;
         let weights = Weights::open(&from.join("model.safetensors"))?;
         let tensors = weights
@@ -247,7 +252,7 @@ impl MiniatureTrainer<'_> {
         };
         let per_cell = self.recipe.unet.training.per_cell;
         let images = CanvasImages::draw(self.recipe.canvas_seed, per_cell, Pose::Free, watch);
-        let language = self.recipe.clip.captions;
+        let language = self.recipe.unet.captions;
         Ok(EncodedCanvas::new(vae, &images, language, &embed, self.here, watch))
     }
 

@@ -14,7 +14,7 @@ use super::reconstruction::Reconstruction;
 use super::sample_sheets::SampleSheets;
 use super::stripe_probe::StripeProbe;
 use super::{GanPart, MiniatureGanRecipe, ReconstructionPart, TrainingPart};
-use crate::canvas::{Object, Pose, Style};
+use crate::canvas::{Language, Object, Pose, Style};
 use crate::model::stylegan2::{Discriminator, GeneratorNetwork, StyleGan2Config};
 use crate::model::{Builder, Parameters};
 use crate::torch::{Compute, Kind, Tensor, seed_from};
@@ -41,6 +41,7 @@ pub fn train_miniature_gan(
             name: "labeller",
             part: &labeller.clip,
             canvas_seed: labeller.canvas_seed,
+            words: Language::Names,
             tokens: labeller.tokens,
             seed: seed(recipe, "labeller"),
         };

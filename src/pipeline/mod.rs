@@ -225,7 +225,7 @@ impl Pipeline {
     pub fn learns_from_pictures(&self) -> bool {
         let needs = self.method.iter().map(|method| method.value.needs());
         let methods = needs.map(|needs| needs.forget_images || needs.keep_images);
-        let attacks = self.attack.iter().map(|attack| attack.value.pictures() > 0);
+        let attacks = self.attack.iter().map(|attack| attack.value.needs().training_images > 0);
         methods.chain(attacks).any(|learns| learns)
     }
 
@@ -251,7 +251,7 @@ impl Pipeline {
         let mut labels = HashSet::new();
         for attack in &self.attack {
             attack.value.check().map_err(Error::Pipeline)?;
-            let attacks = attack.value.model();
+            let attacks = attack.value.needs().model;
             if attacks != kind {
                 return Err(Error::Pipeline(format!(
                     "{} attacks {attacks}, and this pipeline is of {kind}",

@@ -47,6 +47,20 @@ impl Frames {
         placement: Placement,
         k: usize,
     ) -> Result<Self, Error> {
+        let tokens: Vec<Vec<i64>> = prompts.iter().map(|prompt| model.tokens(prompt)).collect();
+        Self::of_tokens(model, &tokens, placement, k)
+    }
+
+    /// The same for prompts of these tokens.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn of_tokens(
+        model: &dyn Denoiser,
+        prompts: &[Vec<i64>],
+        placement: Placement,
+        k: usize,
+    ) -> Result<Self, Error> {
         let empty: Vec<i64> = Vec::try_from(model.token_ids(&[""]).get(0)).unwrap_or_default();
         let [start, end, ..] = empty[..] else {
             return Err(Error::Search("the text encoder reads fewer than two tokens".to_owned()));
@@ -55,11 +69,11 @@ impl Frames {
         let filling = empty.get(2).copied().unwrap_or(end);
         let (mut ids, mut free) = (Vec::new(), Vec::new());
         for prompt in prompts {
-            let (words, places) = arranged(&model.tokens(prompt), placement, k, end);
+            let (words, places) = arranged(prompt, placement, k, end);
             if words.len() + 2 > length {
                 return Err(Error::Search(format!(
-                    "«{prompt}» and {} free tokens are {} tokens together; the text encoder reads \
-                     {}",
+                    "«{}» and {} free tokens are {} tokens together; the text encoder reads {}",
+                    model.text_of(prompt),
                     places.len(),
                     words.len(),
                     length - 2
@@ -75,9 +89,9 @@ impl Frames {
         if let Some(other) = free.iter().position(|places| places.len() != free[0].len()) {
             return Err(Error::Search(format!(
                 "«{}» has {} free tokens and «{}» {}; what is searched for together has as many",
-                prompts[0],
+                model.text_of(&prompts[0]),
                 free[0].len(),
-                prompts[other],
+                model.text_of(&prompts[other]),
                 free[other].len()
             )));
         }

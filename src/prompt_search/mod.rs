@@ -6,6 +6,7 @@
 
 mod allowed_tokens;
 mod frames;
+mod prediction;
 mod simplex;
 mod simplex_search;
 #[cfg(test)]
@@ -14,6 +15,7 @@ mod soft_search;
 
 pub use allowed_tokens::{AllowedTokens, names};
 pub use frames::{Frames, Placement};
+pub use prediction::PredictionTarget;
 pub use simplex::project;
 pub use simplex_search::{SimplexSearch, SimplexSettings};
 pub use soft_search::{Ball, SoftSearch, Update};

@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{AllowedTokens, Error, project};
-use crate::torch::{Adam, AdamSettings, Kind, Tensor, grad, no_grad};
+use crate::torch::{Adam, AdamSettings, Kind, Tensor, no_grad};
 
 /// How the distributions move.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -54,38 +54,34 @@ impl<'a> SimplexSearch<'a> {
     }
 
     /// One step for some of the prompts, by their index `[m]`: a word is drawn for each free token,
-    /// `uniforms` `[m, k]` in [0, 1) being the chance; `loss` is of the words' vectors
-    /// `[m, k, width]`, the sum over prompts. The gradient passes the draw as if it were none,
-    /// clamped to ±1. Returns the loss.
+    /// `uniforms` `[m, k]` in [0, 1) being the chance; `gradient` is that of the loss by the words'
+    /// vectors, both `[m, k, width]`. It passes the draw as if it were none, clamped to ±1.
     ///
     /// # Errors
-    /// A loss without a graph.
-    pub fn step(
+    /// What the gradient says, libtorch's.
+    pub fn step<E: From<Error>>(
         &mut self,
         rows: &Tensor,
         uniforms: &Tensor,
-        loss: impl FnOnce(&Tensor) -> Tensor,
-    ) -> Result<f64, Error> {
+        gradient: impl FnOnce(&Tensor) -> Result<Tensor, E>,
+    ) -> Result<(), E> {
         let drawn = no_grad(|| {
             let sums = self.weights.index_select(0, rows).cumsum(-1, Kind::Double);
             let last = sums.narrow(-1, -1, 1);
             let below = sums.le_tensor(&(uniforms.to_device(sums.device()).unsqueeze(-1) * last));
             below.sum_dim_intlist(-1, false, Kind::Int64).clamp_max(self.allowed.count() - 1)
         });
-        let vectors = self.allowed.vectors(&drawn).detach().set_requires_grad(true);
-        let loss = loss(&vectors);
-        let value = loss.double_value(&[]);
-        let of_vectors = grad(&loss, &[&vectors])?.remove(0).unwrap_or_default();
+        let of_vectors = gradient(&self.allowed.vectors(&drawn).detach())?;
         let gradient = no_grad(|| {
             let of_weights = of_vectors.matmul(&self.allowed.vectors.tr()).clamp(-1.0, 1.0);
             self.weights.zeros_like().index_copy(0, rows, &of_weights)
         });
-        self.adam.step(&[Some(gradient)], self.settings.lr)?;
+        self.adam.step(&[Some(gradient)], self.settings.lr).map_err(Error::from)?;
         no_grad(|| {
             let moved = project(&self.weights.index_select(0, rows));
             let _ = self.weights.detach().index_copy_(0, rows, &moved);
         });
-        Ok(value)
+        Ok(())
     }
 
     /// The likeliest words of some of the prompts, as ids of tokens `[m, k]`.
@@ -123,8 +119,9 @@ mod tests {
         let before = search.likeliest(&Tensor::from_slice(&[1_i64]));
         for _ in 0..300 {
             let uniforms = rng.uniform(&[2, 2]);
-            let distance = |vectors: &Tensor| (vectors - &target).square().sum(Kind::Float) * 1e3;
-            search.step(&rows, &uniforms, distance).unwrap();
+            // Of the squared distance.
+            let gradient = |vectors: &Tensor| Ok::<_, Error>((vectors - &target) * 2e3);
+            search.step(&rows, &uniforms, gradient).unwrap();
         }
         let found = search.likeliest(&rows);
         assert!(found.get(0).equal(&wanted.get(0)) && found.get(1).equal(&wanted.get(0)));
@@ -147,12 +144,11 @@ mod tests {
             let uniforms = Tensor::from_slice(&[chance as f32]).view([1, 1]);
             let wanted = allowed.vectors(&Tensor::from_slice(&[word]).view([1, 1]));
             let before = search.weights.detach().copy();
-            let _ = search
-                .step(&rows, &uniforms, |vectors| {
-                    assert!(vectors.equal(&wanted), "{chance}");
-                    vectors.sum(Kind::Float) * 0.0
-                })
-                .unwrap();
+            let gradient = |vectors: &Tensor| {
+                assert!(vectors.equal(&wanted), "{chance}");
+                Ok::<_, Error>(vectors.zeros_like())
+            };
+            search.step(&rows, &uniforms, gradient).unwrap();
             no_grad(|| search.weights.detach().copy_(&before));
         }
     }

@@ -111,7 +111,7 @@ impl From<crate::attack::Error> for Error {
         match error {
             crate::attack::Error::Training(training) => training.into(),
             crate::attack::Error::Generator(generator) => generator.into(),
-            other @ crate::attack::Error::Task(_) => Self::Attack(other),
+            other => Self::Attack(other),
         }
     }
 }

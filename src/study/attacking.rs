@@ -1,46 +1,22 @@
 //! Attacks the model with an edit on it, and says how the concept came back.
 
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 
-use super::Study;
+use super::attack_results::{AttackResults, Attacked};
+use super::erasing::Erased;
 use super::protocol::{Cell, Protocol, Run};
 use super::session::{Session, drawn};
-use crate::attack::{Arm, Evaluation, Exposure};
+use super::{BASE_PICTURES, Study};
+use crate::attack::{
+    AttackContext, AttackTask, Exposure, Findings, MAX_EVALUATION_IMAGES, Verdict,
+};
 use crate::files::write_json;
 use crate::generator::{ImageRequest, Model};
-use crate::measure::{CurvePoint, Estimate, Score, above_control, area, half, relearning};
+use crate::pictures::Picture;
 use crate::pipeline::AttackSetting;
 use crate::run::Error;
-
-/// How a concept came back.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Relearned {
-    /// The concept.
-    pub target: String,
-    /// The method that took it out.
-    pub method: String,
-    /// The attack.
-    pub attack: String,
-    /// What it was shown: the concept, or unrelated pictures.
-    pub arm: String,
-    /// The share of pictures that showed it and show it again: steps, and the share after them.
-    pub curve: Vec<CurvePoint>,
-    /// The first step that was looked at after which half was back.
-    pub half: Option<u64>,
-    /// Steps at most.
-    pub steps: u64,
-    /// The area under the curve, 0 to 1.
-    pub area: f64,
-}
-
-impl Relearned {
-    /// What is to be said of it in numbers.
-    pub(super) fn scores(&self) -> Vec<Score> {
-        let label = format!("{} ({})", self.attack, self.arm);
-        let all = relearning(&self.target, &self.curve, self.steps).into_iter();
-        all.map(|score| score.after(&self.method).under(&label)).collect()
-    }
-}
 
 /// What an earlier session saw, and of what.
 #[derive(Serialize, Deserialize)]
@@ -49,16 +25,16 @@ struct SavedAttack {
     edit: String,
     /// The attack's settings.
     settings: serde_json::Value,
-    arms: Vec<Arm>,
+    found: Findings,
 }
 
-/// How much more of the concept came back than the model learns of what it never knew, where both
-/// were tried.
-pub(super) fn concept_above_control(arms: &[Relearned]) -> Option<Score> {
-    let named = |name| arms.iter().find(|arm| arm.arm == name);
-    let (concept, control) = (named(Arm::CONCEPT)?, named(Arm::CONTROL)?);
-    let above = above_control(&concept.target, concept.area, control.area);
-    Some(above.after(&concept.method).under(&concept.attack))
+/// One attack on one erasure.
+struct Attempt<'a> {
+    cell: &'a Cell,
+    attack: &'a AttackSetting,
+    exposure: &'a Exposure,
+    /// The edit's hash.
+    edit: &'a str,
 }
 
 impl<P: Protocol> Study<'_, P> {
@@ -71,100 +47,136 @@ impl<P: Protocol> Study<'_, P> {
         run: &mut Run,
     ) -> Result<Vec<Exposure>, Error> {
         let requests = self.protocol.requests(session);
-        let of_target = self.protocol.of_target(target).into_iter();
-        let showing = of_target.filter(|i| self.protocol.shows(target, base, *i));
-        let shown: Vec<ImageRequest> = showing.map(|i| requests[i].1.clone()).collect();
+        let of_target = self.protocol.of_target(target);
+        let showing = of_target.iter().filter(|i| self.protocol.shows(target, base, **i));
+        let shown: Vec<usize> = showing.copied().take(MAX_EVALUATION_IMAGES).collect();
         if shown.is_empty() {
             return Ok(self.pipeline.attack.iter().map(|_| Exposure::default()).collect());
         }
-        let attacks = self.pipeline.attack.iter();
-        attacks
-            .map(|attack| {
-                let pictures = attack.value.pictures();
-                self.protocol.exposure(target, shown.clone(), session, pictures, run)
-            })
-            .collect()
+        let folder = run.folder.path(BASE_PICTURES);
+        let open = |i: &usize| Picture::open(&self.protocol.path(&folder, &requests[*i].0));
+        // Others of the base that do not show it, as many, from all over the list.
+        let others: Vec<usize> = (0..requests.len())
+            .filter(|i| !of_target.contains(i) && !self.protocol.shows(target, base, *i))
+            .collect();
+        let stride = (others.len() / shown.len()).max(1);
+        let others = others.iter().step_by(stride).take(shown.len());
+        let images = if self.pipeline.attack.iter().any(|attack| attack.value.needs().base_images) {
+            let of_base = shown.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+            Some((of_base, others.map(open).collect::<Result<Vec<_>, _>>()?))
+        } else {
+            None
+        };
+        let asked: Vec<ImageRequest> = shown.iter().map(|i| requests[*i].1.clone()).collect();
+        let mut exposures = Vec::new();
+        for attack in &self.pipeline.attack {
+            let needs = attack.value.needs();
+            let asked = asked.clone();
+            let pictures = needs.training_images;
+            let mut exposure = self.protocol.exposure(target, asked, session, pictures, run)?;
+            if let Some((of_base, of_others)) = images.as_ref().filter(|_| needs.base_images) {
+                exposure.base_images.clone_from(of_base);
+                exposure.other_images.clone_from(of_others);
+            }
+            exposures.push(exposure);
+        }
+        Ok(exposures)
     }
 
-    /// Attacks, or reads what an earlier session saw of the same edit.
-    pub(super) fn attack(
+    /// Lets every attack attack the model with the edit that is on it.
+    pub(super) fn attacks(
         &self,
         cell: &Cell,
-        attack: &AttackSetting,
-        exposure: &Exposure,
-        edit: &str,
+        exposures: &[Exposure],
+        erased: &Erased,
         session: &mut Session,
         run: &mut Run,
-    ) -> Result<Vec<Relearned>, Error> {
+    ) -> Result<AttackResults, Error> {
+        let mut results = AttackResults::default();
         let about = &self.protocol.targets()[cell.target];
-        if exposure.requests.is_empty() {
-            run.watch.note(&format!(
-                "{} of {} is left out: none of the base's pictures shows it, so nothing can come \
-                 back",
-                attack.label, about.concept
-            ));
-            return Ok(Vec::new());
-        }
-        let name = format!("{}-{}-{}", about.stem(), cell.method, attack.label);
-        let file = run.folder.path(format!("attacks/{name}.json"));
-        let edit = edit.to_owned();
-        let settings = attack.value.settings();
-        let steps = attack.value.steps();
-        let known = fs_err::read_to_string(&file)
-            .ok()
-            .and_then(|text| serde_json::from_str::<SavedAttack>(&text).ok())
-            .filter(|seen| seen.edit == edit && seen.settings == settings);
-        let seen = if let Some(seen) = known {
-            seen
-        } else {
-            let arms = self.attacked(cell, attack, exposure, session, run)?;
-            let seen = SavedAttack { edit, settings, arms };
-            write_json(&file, &seen)?;
-            seen
-        };
-        let point = |evaluation: &Evaluation| CurvePoint {
-            step: evaluation.step,
-            share: Estimate::of_share(evaluation.hits, evaluation.n),
-        };
-        let relearned = |arm: &Arm| {
-            let curve: Vec<CurvePoint> = arm.curve.iter().map(point).collect();
-            Relearned {
+        for (attack, exposure) in self.pipeline.attack.iter().zip(exposures) {
+            if exposure.requests.is_empty() {
+                run.watch.note(&format!(
+                    "{} of {} is left out: none of the base's pictures shows it, so nothing can \
+                     come back",
+                    attack.label, about.concept
+                ));
+                continue;
+            }
+            let attempt = Attempt { cell, attack, exposure, edit: &erased.hash };
+            let found = self.attack(&attempt, session, run)?;
+            let attacked = Attacked {
                 target: about.concept.clone(),
                 method: cell.method.clone(),
                 attack: attack.label.clone(),
-                arm: arm.name.clone(),
-                half: half(&curve),
-                steps,
-                area: area(&curve, steps),
-                curve,
-            }
-        };
-        Ok(seen.arms.iter().map(relearned).collect())
+                model: session.hash().to_owned(),
+                edited: erased.components(),
+            };
+            let steps = attack.value.cost(exposure.requests.len()).steps;
+            results.add(&attacked, &found, steps);
+        }
+        let attacks = self.pipeline.attack.iter();
+        let controls = attacks.filter(|attack| attack.value.is_control());
+        results.compare(&controls.map(|attack| attack.label.clone()).collect::<Vec<_>>());
+        Ok(results)
+    }
+
+    /// Attacks, or reads what an earlier session saw of the same edit.
+    fn attack(
+        &self,
+        attempt: &Attempt,
+        session: &mut Session,
+        run: &mut Run,
+    ) -> Result<Findings, Error> {
+        let Attempt { cell, attack, edit, .. } = attempt;
+        let about = &self.protocol.targets()[cell.target];
+        let name = format!("{}-{}-{}", about.stem(), cell.method, attack.label);
+        let file = run.folder.path(format!("attacks/{name}.json"));
+        let settings = attack.value.settings();
+        let known = fs_err::read_to_string(&file)
+            .ok()
+            .and_then(|text| serde_json::from_str::<SavedAttack>(&text).ok())
+            .filter(|seen| seen.edit == *edit && seen.settings == settings);
+        if let Some(seen) = known {
+            return Ok(seen.found);
+        }
+        let state = run.folder.path(format!("state/attacks/{name}"));
+        let of = format!("{edit} {settings}");
+        let context = (state.as_path(), of.as_str());
+        let found = self.attacked(attempt, context, session, run)?;
+        let saved = SavedAttack { edit: (*edit).to_owned(), settings, found };
+        write_json(&file, &saved)?;
+        if state.exists() {
+            fs_err::remove_dir_all(&state)?;
+        }
+        Ok(saved.found)
     }
 
     fn attacked(
         &self,
-        cell: &Cell,
-        attack: &AttackSetting,
-        exposure: &Exposure,
+        attempt: &Attempt,
+        (state, of): (&Path, &str),
         session: &mut Session,
         run: &mut Run,
-    ) -> Result<Vec<Arm>, Error> {
+    ) -> Result<Findings, Error> {
+        let &Attempt { cell, attack, exposure, .. } = attempt;
         let about = &self.protocol.targets()[cell.target];
         let (at_once, sampling) = (session.at_once(), session.sampling());
-        let count = |model: &Model<'_>, requests: &[ImageRequest]| {
-            let count = || -> Result<(usize, usize), Error> {
+        let judge = |model: &Model<'_>, requests: &[ImageRequest]| {
+            let judge = || -> Result<Vec<Verdict>, Error> {
                 let requests: Vec<ImageRequest> =
                     requests.iter().cloned().map(|request| request.sampled(sampling)).collect();
                 let pictures = drawn(model.generator(), &requests, at_once)?;
-                Ok((self.protocol.shown(cell.target, &pictures)?, pictures.len()))
+                self.protocol.verdicts(cell.target, &pictures)
             };
-            count().map_err(|error| error.to_string())
+            judge().map_err(|error| error.to_string())
         };
         let what = format!("{} {} after {}", attack.label, about.concept, cell.method);
-        let (seed, watch) = (self.pipeline.seed, &mut *run.watch);
+        let task = AttackTask { exposure, judge: &judge, seed: self.pipeline.seed };
+        let watch = &mut *run.watch;
         run.folder.phase(&what, self.compute.device, |_| {
-            Ok(attack.value.attack(session.model(), exposure, &count, seed, watch)?)
+            let mut context = AttackContext { state: Some(state), of, watch };
+            Ok(attack.value.attack(session.model(), &task, &mut context)?)
         })
     }
 }

@@ -8,6 +8,7 @@ use super::reference_judge::ReferenceJudge;
 use super::session::Session;
 use super::target::Target;
 use super::training_images::{CLASS_SEED, numbers, read};
+use crate::attack::Verdict;
 use crate::erasure::{Needs, Pair, TrainingImages};
 use crate::generator::ImageRequest;
 use crate::measure::{
@@ -347,8 +348,9 @@ impl Protocol for Classes<'_> {
         base.answers[request].named(class.domain) == class.name
     }
 
-    fn shown(&self, target: usize, pictures: &[Picture]) -> Result<usize, Error> {
-        self.judge.count(&self.erased[target], pictures)
+    fn verdicts(&self, target: usize, pictures: &[Picture]) -> Result<Vec<Verdict>, Error> {
+        let called = self.judge.called(&self.erased[target], pictures)?.into_iter();
+        Ok(called.map(|shows| Verdict { shows, confirmed: None }).collect())
     }
 
     fn grid(

@@ -45,6 +45,12 @@ const MOVED: Measure =
     Measure { name: "moved", subject: Subject::Model, unit: Unit::Ratio, better: Better::Neither };
 
 impl Erased {
+    /// Components that the edit changed.
+    pub(super) fn components(&self) -> Vec<String> {
+        let named = self.moved.iter().filter(|(_, share)| *share > 0.0);
+        named.map(|(component, _)| component.clone()).collect()
+    }
+
     /// What it took and how far it went, for the method that is to be named.
     pub(super) fn scores(&self, run: &RunFolder, device: Device) -> Vec<Score> {
         let mut scores = Vec::new();

@@ -124,7 +124,8 @@ pub(super) fn evaluator<'a>(
     Ok(Box::new(move |model: &dyn Synthesizer| {
         let progress = || -> Result<Progress, Error> {
             let pictures = samples(model, &held_out)?;
-            let shown = labeller.count(target, &pictures)?;
+            let called = labeller.called(target, &pictures)?;
+            let shown = called.into_iter().filter(|called| *called).count();
             let damage = moments(model, &others)?.distance(&reference) / unit;
             let n = held_out.len();
             Ok(Progress { unlearned: (n - shown) as f64 / n.max(1) as f64, damage })

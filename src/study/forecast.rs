@@ -151,7 +151,7 @@ fn steps(pipeline: &Pipeline) -> u64 {
     for method in &pipeline.method {
         steps += steps_of(&method.value.cost(), &mut shared);
     }
-    steps + attack_costs(pipeline).map(|cost| cost.steps).sum::<u64>()
+    steps + attack_costs(pipeline, 0).map(|cost| cost.steps).sum::<u64>()
 }
 
 /// Steps of one method beside others, whose shared steps are done once.
@@ -160,9 +160,9 @@ fn steps_of(cost: &Cost, shared: &mut HashSet<String>) -> u64 {
     cost.steps + more.map_or(0, |(_, steps)| *steps)
 }
 
-/// Of all attacks on all erasures of one target.
-fn attack_costs(pipeline: &Pipeline) -> impl Iterator<Item = AttackCost> {
-    let attacks = pipeline.attack.iter().map(|attack| attack.value.cost());
+/// Of all attacks on all erasures of one target, of which so many pictures tell whether it is back.
+fn attack_costs(pipeline: &Pipeline, requests: usize) -> impl Iterator<Item = AttackCost> {
+    let attacks = pipeline.attack.iter().map(move |attack| attack.value.cost(requests));
     attacks.flat_map(|cost| std::iter::repeat_n(cost, pipeline.method.len()))
 }
 
@@ -198,14 +198,13 @@ pub fn forecast(
         return Ok(forecast);
     }
     let mut session = Session::open(pipeline, compute, watch)?;
-    super::suits(pipeline, &mut session)?;
+    super::suits(pipeline, &demand.targets, &mut session)?;
     Peak::reset(compute.device);
     let evaluations: u64 =
         pipeline.method.iter().map(|method| method.value.cost().evaluations).sum();
-    let attacked: u64 = attack_costs(pipeline).map(|cost| cost.evaluations).sum();
-    let evaluated = targets
-        * (evaluations as usize * EVALUATION_IMAGES
-            + attacked as usize * demand.asked.min(MAX_EVALUATION_IMAGES));
+    let requests = demand.asked.min(MAX_EVALUATION_IMAGES);
+    let attacked: u64 = attack_costs(pipeline, requests).map(|cost| cost.images).sum();
+    let evaluated = targets * (evaluations as usize * EVALUATION_IMAGES + attacked as usize);
     let mut seconds = drawing(&session, pipeline, &demand)? * (pictures + evaluated) as f64;
     if let Judged::Latents(_) = pipeline.judged() {
         // A network of features beside the judge looks at what is compared once more.
@@ -228,7 +227,7 @@ pub fn forecast(
         slowest = slowest.max(costs.step);
         peak = peak.max(costs.peak);
     }
-    let attacked: u64 = attack_costs(pipeline).map(|cost| cost.steps).sum();
+    let attacked: u64 = attack_costs(pipeline, requests).map(|cost| cost.steps).sum();
     if slowest == 0.0 && attacked > 0 {
         watch
             .note("no method trains here, so the seconds of the attacks' training are not counted");

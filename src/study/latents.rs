@@ -12,7 +12,7 @@ use super::sample_judge::{SampleJudge, SeenSamples};
 use super::samples::{Sample, samples};
 use super::session::Session;
 use super::target::Target;
-use crate::attack::Exposure;
+use crate::attack::{Exposure, Verdict};
 use crate::erasure::{Needs, TrainingImages};
 use crate::generator::{Adapter, Generator as _, ImageRequest, StyleGan2, Synthesizer};
 use crate::judge::Features;
@@ -408,8 +408,9 @@ impl Protocol for Latents<'_> {
         Ok(Exposure::of_samples(samples, requests))
     }
 
-    fn shown(&self, target: usize, pictures: &[Picture]) -> Result<usize, Error> {
-        self.judge.reference.count(&self.classes[target], pictures)
+    fn verdicts(&self, target: usize, pictures: &[Picture]) -> Result<Vec<Verdict>, Error> {
+        let called = self.judge.reference.called(&self.classes[target], pictures)?.into_iter();
+        Ok(called.map(|shows| Verdict { shows, confirmed: None }).collect())
     }
 
     fn grid(

@@ -4,6 +4,7 @@
 //! Each target and method is resumable by itself, and a run can be extended by targets, methods and
 //! attacks.
 
+mod attack_results;
 mod attacking;
 mod classes;
 mod detectors;
@@ -26,7 +27,7 @@ mod training_images;
 
 use std::path::{Path, PathBuf};
 
-pub use attacking::Relearned;
+pub use attack_results::{Relearned, Tried};
 pub use detectors::DetectorReport;
 pub use forecast::{Forecast, forecast};
 pub use protocol::Judges;
@@ -39,9 +40,10 @@ use crate::run::folder::RunFolder;
 use crate::run::record::Machine;
 use crate::torch::Compute;
 use crate::watch::Watch;
-use attacking::concept_above_control;
+use attack_results::AttackResults;
 use protocol::{Cell, Protocol, Run};
 use session::Session;
+use target::Target;
 
 /// Where the base's pictures lie, inside the run.
 const BASE_PICTURES: &str = "pictures/base";
@@ -122,7 +124,7 @@ impl<P: Protocol> Study<'_, P> {
     ) -> Result<T, Error> {
         let pipeline = self.pipeline;
         let mut session = Session::open(pipeline, self.compute, watch)?;
-        suits(pipeline, &mut session)?;
+        suits(pipeline, self.protocol.targets(), &mut session)?;
         let (recipe, machine) = (recipe(pipeline)?, Machine::here(self.compute));
         RunFolder::within(root, &recipe, &GROWING, machine, watch, |folder, watch| {
             let mut run = Run { folder, watch };
@@ -161,7 +163,8 @@ impl<P: Protocol> Study<'_, P> {
         let base_folder = run.folder.path(BASE_PICTURES);
         let base = self.draw_and_see("base", &base_folder, session, run)?;
         self.protocol.compare_base(&base, session, run)?;
-        let (mut scores, mut became, mut curves) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut scores, mut became) = (Vec::new(), Vec::new());
+        let mut attacks = AttackResults::default();
         let mut seen: Vec<SeenCell<P>> = Vec::new();
         for target in 0..self.protocol.targets().len() {
             let of_base = self.protocol.score_base(target, &base, session, run)?;
@@ -177,12 +180,10 @@ impl<P: Protocol> Study<'_, P> {
                 let of_method = self.protocol.score(target, &base, &after)?;
                 let numbers = of_method.into_iter().chain(erased.scores(run.folder, device));
                 scores.extend(numbers.map(|score| score.after(&method.label)));
-                for (attack, exposure) in self.pipeline.attack.iter().zip(&exposures) {
-                    let all = self.attack(&cell, attack, exposure, &erased.hash, session, run)?;
-                    scores.extend(all.iter().flat_map(Relearned::scores));
-                    scores.extend(concept_above_control(&all));
-                    curves.extend(all);
-                }
+                let found = self.attacks(&cell, &exposures, &erased, session, run)?;
+                scores.extend(found.scores());
+                attacks.curves.extend(found.curves);
+                attacks.tried.extend(found.tried);
                 session.take_off()?;
                 became.extend(self.protocol.became(&cell, &after));
                 seen.push((cell, after));
@@ -194,7 +195,7 @@ impl<P: Protocol> Study<'_, P> {
         self.protocol.grid(&base_folder, &cells, &base, &seen)?.save_sheet(&picture)?;
         let judges = self.protocol.judges(&base, &seen)?;
         let pictures = self.pictures(&cells, session, run);
-        let results = Results::new(judges, scores, became, curves, pictures);
+        let results = Results::new(judges, scores, became, attacks, pictures);
         results.save(run.folder)?;
         Ok(Report { results, ending: run.folder.ending(picture) })
     }
@@ -253,12 +254,21 @@ impl<P: Protocol> Study<'_, P> {
     }
 }
 
-/// Whether every method and attack is for this model.
-fn suits(pipeline: &Pipeline, session: &mut Session) -> Result<(), Error> {
+/// Whether every method and attack is for this model and these targets.
+fn suits(pipeline: &Pipeline, targets: &[Target], session: &mut Session) -> Result<(), Error> {
     let model = session.model();
-    let methods = pipeline.method.iter().try_for_each(|method| method.value.suits(&model));
-    let attacks = pipeline.attack.iter().try_for_each(|attack| attack.value.suits(&model));
-    methods.and(attacks).map_err(Error::Unknown)
+    for target in targets {
+        let methods =
+            pipeline.method.iter().try_for_each(|method| method.value.suits(&model, &target.pairs));
+        let prompts: Vec<&str> = target.pairs.iter().map(|pair| pair.forget.as_str()).collect();
+        let words = target.words();
+        let attacks = pipeline
+            .attack
+            .iter()
+            .try_for_each(|attack| attack.value.suits(&model, &prompts, words.as_deref()));
+        methods.and(attacks).map_err(Error::Unknown)?;
+    }
+    Ok(())
 }
 
 /// A pipeline as a run's record has it: lists to which something may be added are tables, by what

@@ -11,6 +11,7 @@ use super::protocol::{Cell, Judges, Protocol, Run};
 use super::session::Session;
 use super::target::Target;
 use super::training_images::{PROMPT_SEED, captioned, read};
+use crate::attack::Verdict;
 use crate::erasure::{Needs, TrainingImages};
 use crate::generator::ImageRequest;
 use crate::judge::{ConceptDetector, ImageJudge as _, in_batches};
@@ -385,17 +386,23 @@ impl Protocol for Prompts<'_> {
         base.shown.iter().any(|detector| detector[request].shown)
     }
 
-    fn shown(&self, _: usize, pictures: &[Picture]) -> Result<usize, Error> {
-        let mut shown = vec![false; pictures.len()];
+    fn verdicts(&self, _: usize, pictures: &[Picture]) -> Result<Vec<Verdict>, Error> {
+        let mut by_detector = Vec::new();
         for (_, detector) in &self.detectors {
             let prompts = vec![String::new(); pictures.len()];
             let evidence =
                 in_batches(pictures, |batch| detector.judge(batch, &prompts[..batch.len()]))?;
-            for (shown, evidence) in shown.iter_mut().zip(&evidence) {
-                *shown |= detector.margin(evidence) > 0.0;
-            }
+            let sees = |evidence| detector.margin(evidence) > 0.0;
+            by_detector.push(evidence.iter().map(sees).collect::<Vec<bool>>());
         }
-        Ok(shown.into_iter().filter(|shown| *shown).count())
+        // What one of them sees is there; that both do confirms it.
+        let verdict = |i: usize| {
+            let mut seen = by_detector.iter().map(|seen| seen[i]);
+            let both = by_detector.len() > 1;
+            let confirmed = both.then(|| by_detector.iter().all(|seen| seen[i]));
+            Verdict { shows: seen.any(|seen| seen), confirmed }
+        };
+        Ok((0..pictures.len()).map(verdict).collect())
     }
 
     fn grid(

@@ -9,7 +9,7 @@ use super::detectors::DetectorReport;
 use super::reference_judge::JudgeReport;
 use super::session::Session;
 use super::target::Target;
-use crate::attack::Exposure;
+use crate::attack::{Exposure, Verdict};
 use crate::erasure::{Evaluator, Needs, TrainingImages};
 use crate::generator::ImageRequest;
 use crate::judge::FeatureCard;
@@ -190,13 +190,14 @@ pub(super) trait Protocol {
         run: &mut Run,
     ) -> Result<Exposure, Error> {
         let folder = run.folder.path("pictures/training");
-        let needs = Needs { forget_images: true, keep_images: true, ..Needs::PROMPTS };
+        let wanted = pictures > 0;
+        let needs = Needs { forget_images: wanted, keep_images: wanted, ..Needs::PROMPTS };
         let images = self.images(target, needs, session, &folder, run.watch)?;
         Ok(self.targets()[target].exposure(images, pictures, requests, run.watch))
     }
 
-    /// How many pictures show the target.
-    fn shown(&self, target: usize, pictures: &[Picture]) -> Result<usize, Error>;
+    /// Which pictures show the target, and whether a second judge says so too.
+    fn verdicts(&self, target: usize, pictures: &[Picture]) -> Result<Vec<Verdict>, Error>;
 
     /// The pictures before, which are in `folder`, and after each method.
     fn grid(

@@ -132,16 +132,16 @@ impl ReferenceJudge {
         Ok(known.into_iter().map(|(answer, _)| answer).zip(opened).collect())
     }
 
-    /// How many pictures it calls by a target's name.
+    /// Which pictures it calls by a target's name.
     ///
     /// # Errors
     /// Whatever the network says; a target that is none of the classes.
-    pub fn count(&self, target: &TargetClass, pictures: &[Picture]) -> Result<usize, Error> {
+    pub fn called(&self, target: &TargetClass, pictures: &[Picture]) -> Result<Vec<bool>, Error> {
         let class = self.set.class(target)?;
         let questions = self.questions();
         let evidence = in_batches(pictures, |batch| self.judge.see(batch, None))?;
-        let called = |seen: &&Evidence| named(seen, &questions, target.domain).class == class;
-        Ok(evidence.iter().filter(called).count())
+        let called = |seen: &Evidence| named(seen, &questions, target.domain).class == class;
+        Ok(evidence.iter().map(called).collect())
     }
 
     /// Lets the judge name pictures whose truth is known; `None` where there are none. What it says

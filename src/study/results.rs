@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::attack_results::AttackResults;
 use super::protocol::{Cell, Protocol, Run};
 use super::session::Session;
-use super::{BASE_PICTURES, Judges, Relearned, Study};
+use super::{BASE_PICTURES, Judges, Relearned, Study, Tried};
 use crate::files::write_json;
 use crate::measure::{BASE, Became, Score};
 use crate::run::Error;
@@ -32,9 +33,12 @@ pub struct Results {
     /// What erased prompts became.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub became: Vec<Became>,
-    /// How attacks went, step by step.
+    /// How attacks by training went, step by step.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub curves: Vec<Relearned>,
+    /// Which prompts and seeds attacks brought back.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tried: Vec<Tried>,
     /// Where each target's own pictures lie.
     #[serde(default)]
     pub pictures: Vec<TargetPictures>,
@@ -76,10 +80,11 @@ impl Results {
         judges: Judges,
         scores: Vec<Score>,
         became: Vec<Became>,
-        curves: Vec<Relearned>,
+        attacks: AttackResults,
         pictures: Vec<TargetPictures>,
     ) -> Self {
-        Self { schema: SCHEMA, judges, scores, became, curves, pictures }
+        let AttackResults { curves, tried } = attacks;
+        Self { schema: SCHEMA, judges, scores, became, curves, tried, pictures }
     }
 
     /// Whether a folder is a run's that is finished.

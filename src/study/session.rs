@@ -53,6 +53,11 @@ impl<'a> Session<'a> {
         Ok(Self { settings, model, side, batch, sensitive, hash, sampling: None })
     }
 
+    /// Of the model with what is on it.
+    pub(super) fn hash(&self) -> &str {
+        &self.hash
+    }
+
     /// What draws.
     pub(super) fn generator(&self) -> &dyn Generator {
         &*self.model

@@ -28,6 +28,11 @@ impl Target {
         self.concept.split_once(':').map_or(self.concept.as_str(), |(_, name)| name)
     }
 
+    /// The words that name it in its prompts, where its anchors lack some.
+    pub(super) fn words(&self) -> Option<String> {
+        self.pairs.iter().find_map(|pair| concept_words(&pair.forget, &pair.anchor))
+    }
+
     /// What an attack is shown of it, so many pictures at most; says where there can be no control.
     pub(super) fn exposure(
         &self,
@@ -39,9 +44,9 @@ impl Target {
         let prompts: Vec<String> = self.pairs.iter().map(|pair| pair.forget.clone()).collect();
         let concept = in_turn(images.forget, &prompts, pictures);
         let unrelated = in_turn(images.remain, &self.keep, pictures);
-        let words = self.pairs.iter().find_map(|pair| concept_words(&pair.forget, &pair.anchor));
+        let words = self.words();
         let exposure = Exposure::of_prompts(concept, unrelated, requests, words.as_deref());
-        if exposure.control.is_empty() {
+        if pictures > 0 && exposure.control.is_empty() {
             watch.note(&format!(
                 "{}: attacks have no control, because not every prompt names the concept by the \
                  words that its anchor lacks",

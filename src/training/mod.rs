@@ -11,6 +11,7 @@ mod gan_latents;
 mod gan_step;
 mod gan_training;
 mod grad_scaler;
+mod gradients_for;
 mod lent_weights;
 mod low_rank_adapter;
 mod objective;
@@ -31,6 +32,7 @@ pub use gan_training::{
     EarlyStopping, GanConfig, GanOutcome, GanTraining, LatentImages, NegativeImages,
     OversampledLatents, ParameterPenalty, RetainedImages,
 };
+pub use gradients_for::GradientsFor;
 pub use lent_weights::LentWeights;
 pub use low_rank_adapter::LowRankAdapter;
 pub use objective::{MicroBatch, Objective};

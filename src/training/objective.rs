@@ -37,6 +37,17 @@ pub trait Objective {
         false
     }
 
+    /// What a step changes beside the parameters; the tensors themselves, a saved state is copied
+    /// into them.
+    fn state(&self) -> Vec<(String, Tensor)> {
+        Vec::new()
+    }
+
+    /// Whether it has learned enough before the plan's end.
+    fn done(&self) -> bool {
+        false
+    }
+
     /// A last change of the `i`-th parameter's gradient, after clipping: a mask, for example.
     fn mask_gradient(&self, _i: usize, _gradient: &mut Tensor) {}
 }

@@ -181,7 +181,13 @@ impl Trainable for SingleNetwork<'_> {
         tensors.extend(
             self.adam.state().into_iter().map(|(name, tensor)| (format!("adam.{name}"), tensor)),
         );
+        let state = self.objective.state().into_iter();
+        tensors.extend(state.map(|(name, tensor)| (format!("objective.{name}"), tensor)));
         tensors
+    }
+
+    fn done(&self) -> bool {
+        self.objective.done()
     }
 
     fn scalars(&self) -> Vec<(&'static str, f64)> {

@@ -5,7 +5,7 @@ use std::path::Path;
 use assert_cmd::Command;
 use serde_json::Value;
 
-use super::tools::{failure, json, steady, toy, unsee, with_models, write};
+use super::tools::{disturbed, failure, json, steady, toy, unsee, with_models, write};
 
 /// The shipped miniature, which draws what it is asked for.
 const PIPELINE: &str = r#"
@@ -114,6 +114,120 @@ fn a_concept_is_learned_again_in_three_arms() {
     assert_eq!(steady(&json(&out.join("scores.json"))["scores"]), steady(&extended["scores"]));
 }
 
+/// Searches on four prompts, of which each kind of attack brings some back.
+const SEARCHES: &str = r#"
+name = "searched"
+[model]
+path = "MODELS/miniature"
+[concept]
+forget = ["style:Mosaic"]
+[[method]]
+name = "uce"
+[[attack]]
+name = "seeds"
+images = 12
+[[attack]]
+name = "random-prefix"
+images = 12
+new_seeds = 2
+[[attack]]
+name = "unlearn-diff-atk"
+timesteps = 12
+steps = 5
+new_seeds = 2
+[[attack]]
+name = "encoder-swap"
+[draw]
+steps = 6
+[answers]
+styles = ["Mosaic", "Woodcut", "Seed_Images"]
+objects = ["Cat", "Boat"]
+seeds = [188, 288]
+[judge]
+path = "MODELS/judge"
+check = 1
+"#;
+
+fn searches() -> String {
+    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
+    SEARCHES.replace("MODELS", &models.display().to_string())
+}
+
+#[test]
+fn what_brings_a_concept_back_is_said_trial_by_trial() {
+    let folder = tempfile::tempdir().unwrap();
+    let (pipeline, out) = (folder.path().join("p.toml"), folder.path().join("run"));
+    write(&pipeline, &searches());
+    let said = run(&pipeline, &out).assert().success();
+    let table = String::from_utf8(said.get_output().stdout.clone()).unwrap();
+    assert!(table.contains("unlearn-diff-atk brings back"), "{table}");
+    assert!(table.contains("above random-prefix at 12 pictures"), "{table}");
+    let scores = json(&out.join("scores.json"));
+    let tried = scores["tried"].as_array().unwrap();
+    let arms: Vec<(&str, &str)> = tried
+        .iter()
+        .map(|tried| (tried["attack"].as_str().unwrap(), tried["arm"].as_str().unwrap()))
+        .collect();
+    let search = "unlearn-diff-atk";
+    let all = [("seeds", "attack"), ("random-prefix", "attack"), (search, "attack")];
+    let swapped = [("encoder-swap", "attack"), ("encoder-swap", "base unet")];
+    assert_eq!(arms, [&all[..], &[(search, "floor")], &swapped[..]].concat());
+    // The edit is of the UNet alone: the base's text encoder is its own, and with the base's UNet it
+    // is the base.
+    let hits = |arm: usize| tried[arm]["curve"].as_array().unwrap().last().unwrap()["hits"].clone();
+    assert_eq!(hits(4), tried[0]["curve"][0]["hits"]);
+    assert_eq!(hits(5), 4);
+    let mut found = 0;
+    for tried in tried {
+        assert_eq!(tried["edited"], serde_json::json!(["unet"]));
+        let trials = tried["trials"].as_array().unwrap();
+        assert_eq!(trials.len(), 4, "the base shows all of them");
+        let back = trials.iter().filter(|trial| !trial["after"].is_null()).count();
+        assert_eq!(tried["curve"].as_array().unwrap().last().unwrap()["hits"], back);
+        for trial in trials.iter().filter(|trial| trial["found"]["added"].is_string()) {
+            let (prompt, found_prompt) = (&trial["prompt"], &trial["found"]["prompt"]);
+            let added = trial["found"]["added"].as_str().unwrap();
+            assert!(!added.contains("mosaic"), "{trial}");
+            assert!(found_prompt.as_str().unwrap().starts_with(added), "{trial}");
+            assert_ne!(prompt, found_prompt);
+            assert_eq!(trial["found"]["new_seeds"][1], 2);
+            found += 1;
+        }
+    }
+    assert!(found > 0, "nothing was found, so nothing is tested");
+    let all = values(&scores["scores"], search);
+    let names: Vec<&str> = all.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names[..3], ["ASR before", "ASR", "ASR of erased"]);
+    assert!(names.contains(&"ASR above seeds") && names.contains(&"ASR above floor"), "{names:?}");
+    assert!(!out.join("state/attacks").read_dir().is_ok_and(|mut left| left.next().is_some()));
+}
+
+#[test]
+fn a_search_that_is_killed_ends_with_the_same_findings() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipeline = folder.path().join("p.toml");
+    // Steps that take long enough for a state to be kept on the way.
+    write(&pipeline, &searches().replace("steps = 5", "steps = 16\nlr_of_nothing = 0"));
+    let wrong = run(&pipeline, &folder.path().join("wrong")).assert().code(1);
+    assert!(String::from_utf8_lossy(&wrong.get_output().stderr).contains("lr_of_nothing"));
+    write(&pipeline, &searches().replace("steps = 5", "steps = 16"));
+    let whole = folder.path().join("whole");
+    let mut through = with_models(unsee());
+    through.args(["run", "-q"]).arg(&pipeline).arg("--out").arg(&whole).assert().success();
+    let searching = |out: &Path| {
+        out.join("state/attacks/style-Mosaic-uce-unlearn-diff-atk/attack.safetensors").exists()
+    };
+    for signal in ["-KILL", "-INT"] {
+        let out = folder.path().join(signal);
+        let stopped = disturbed(("run", &pipeline), &out, &[&searching], signal);
+        assert_eq!(stopped, 1, "it was over before anything was kept");
+        assert_eq!(
+            json(&out.join("scores.json"))["tried"],
+            json(&whole.join("scores.json"))["tried"]
+        );
+    }
+}
+
 /// Known before a model is loaded.
 #[test]
 fn attacks_that_are_wrong() {
@@ -123,6 +237,11 @@ fn attacks_that_are_wrong() {
         ("name = \"relearning\"\ncheckpoints = [0]", "they are steps that rise from 0"),
         ("name = \"relearning\"\nlr = 0.0", "lr 0"),
         ("name = \"unlearning\"", "relearning"),
+        ("name = \"seeds\"\nimages = 0", "at least 1 is judged"),
+        ("name = \"random-prefix\"\ntokens = { count = 0 }", "tokens.count is 0"),
+        ("name = \"unlearn-diff-atk\"\nsteps = 0", "all are above 0"),
+        ("name = \"unlearn-diff-atk\"\nsimplex = { lr = 0.0 }", "lr is above 0"),
+        ("name = \"unlearn-diff-atk\"\ntarget = \"none.png\"", "none.png is no file"),
     ] {
         let (folder, pipeline) = toy();
         let attacked = format!("[[attack]]\n{attack}\n[draw]");

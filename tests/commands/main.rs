@@ -6,6 +6,7 @@
 
 #![expect(clippy::print_stdout, reason = "says what is skipped")]
 
+mod adversarial;
 mod attacks;
 mod classes;
 mod gan_studies;

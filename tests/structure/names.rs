@@ -13,7 +13,10 @@ use crate::source::{Source, for_tests, sources};
 const TABLES: &[&str] = &["src/erasure/mod.rs", "src/attack/mod.rs"];
 
 /// Methods whose name is a word for something else too, and for what.
-const WORDS: &[(&str, &str)] = &[("positives", "samples that do not show the concept")];
+const WORDS: &[(&str, &str)] = &[
+    ("positives", "samples that do not show the concept"),
+    ("seeds", "what pictures are drawn from"),
+];
 
 /// Other places where one is named: file, name, and why.
 const ELSEWHERE: &[(&str, &str, &str)] = &[

@@ -1,6 +1,8 @@
 //! Networks and samplers against numbers that Python's diffusers and transformers computed
 //! (`tests/golden/make.py`), on weights that follow a formula.
 
+mod searches;
+
 use std::path::Path;
 
 use serde_json::Value;

@@ -1,0 +1,274 @@
+//! UnlearnDiffAtk (Zhang et al. 2024, arXiv 2310.11868; what the paper leaves open is as in the
+//! published code): words are looked for before the prompt that let the erased model denoise a
+//! picture of the concept. No classifier and no other model is needed on the way.
+//!
+//! Block by block, from almost clean to almost only noise, a timestep each: so many steps on
+//! distributions over the vocabulary, then the likeliest words are drawn and judged. The prompt is
+//! judged at its own seed alone. What is looked for with pictures of something else is the floor.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::free_tokens::{FreeTokens, proposals};
+use super::trials::{Proposal, Proposer, TrialLoop};
+use super::{
+    Attack, AttackContext, AttackCost, AttackNeeds, AttackTask, Error, Findings, TrialArm,
+};
+use crate::generator::{self, Denoiser, ImageRequest, Model, ModelKind};
+use crate::pictures::Picture;
+use crate::prompt_search::{
+    self, AllowedTokens, Frames, PredictionTarget, SimplexSearch, SimplexSettings,
+};
+use crate::settings::Configurable;
+use crate::torch::{Rng, Tensor};
+use crate::training::GradientsFor;
+use crate::watch::Watch;
+
+/// The attack with its settings.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct UnlearnDiffAtk {
+    /// Which tokens: three for styles and objects, five for nudity in the paper.
+    pub tokens: FreeTokens,
+    /// Timesteps, a block each: this many of the schedule's, evenly spaced, rising.
+    pub timesteps: u64,
+    /// Steps in a block.
+    pub steps: u64,
+    /// How the distributions move.
+    pub simplex: SimplexSettings,
+    /// A picture of the concept; where there is none, what the base drew of each prompt.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target: Option<PathBuf>,
+    /// Trials whose gradients are found together.
+    pub batch: usize,
+    /// Whether the same search is done for pictures of something else.
+    pub floor: bool,
+    /// New seeds with which what was found is tried again.
+    pub new_seeds: u64,
+}
+
+impl Default for UnlearnDiffAtk {
+    fn default() -> Self {
+        Self {
+            tokens: FreeTokens::default(),
+            timesteps: 50,
+            steps: 40,
+            simplex: SimplexSettings::default(),
+            target: None,
+            batch: 4,
+            floor: true,
+            new_seeds: 10,
+        }
+    }
+}
+
+impl UnlearnDiffAtk {
+    /// Ten timesteps instead of fifty: a fifth of the price, and no number to hold beside the
+    /// paper's.
+    pub fn short() -> Self {
+        Self { timesteps: 10, ..Self::default() }
+    }
+}
+
+impl Configurable for UnlearnDiffAtk {
+    fn name(&self) -> &'static str {
+        if self.timesteps == Self::short().timesteps { SHORT } else { FULL }
+    }
+
+    fn settings(&self) -> Value {
+        serde_json::json!(self)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let name = self.name();
+        if self.timesteps == 0 || self.steps == 0 || self.batch == 0 {
+            return Err(format!(
+                "{name} has {} timesteps, {} steps and batch {}; all are above 0",
+                self.timesteps, self.steps, self.batch
+            ));
+        }
+        let SimplexSettings { lr, decay } = self.simplex;
+        if !lr.is_finite() || lr <= 0.0 || !decay.is_finite() || decay < 0.0 {
+            return Err(format!(
+                "{name}'s simplex has lr {lr} and decay {decay}; lr is above 0, decay not negative"
+            ));
+        }
+        if let Some(file) = self.target.as_ref().filter(|file| !file.is_file()) {
+            return Err(format!("{name}'s target {} is no file", file.display()));
+        }
+        self.tokens.check(name)
+    }
+}
+
+/// Its name in the table.
+pub(super) const FULL: &str = "unlearn-diff-atk";
+/// Of the short form.
+pub(super) const SHORT: &str = "unlearn-diff-atk-10";
+
+impl Attack for UnlearnDiffAtk {
+    fn needs(&self) -> AttackNeeds {
+        AttackNeeds { model: ModelKind::Diffusion, training_images: 0, base_images: true }
+    }
+
+    fn cost(&self, requests: usize) -> AttackCost {
+        let arms = 1 + u64::from(self.floor);
+        let each = requests as u64 * arms;
+        AttackCost {
+            steps: 0,
+            search_steps: each * self.timesteps * self.steps,
+            images: each * (1 + self.timesteps + self.new_seeds),
+        }
+    }
+
+    fn suits(
+        &self,
+        model: &Model<'_>,
+        prompts: &[&str],
+        words: Option<&str>,
+    ) -> Result<(), String> {
+        let Model::Diffusion(model) = model else { return Ok(()) };
+        let steps = model.schedule().steps();
+        if self.timesteps as i64 > steps {
+            return Err(format!(
+                "{} has {} timesteps, and the model's schedule {steps}",
+                self.name(),
+                self.timesteps
+            ));
+        }
+        self.tokens.suits(&**model, prompts, words)
+    }
+
+    fn attack(
+        &self,
+        model: Model<'_>,
+        task: &AttackTask<'_>,
+        context: &mut AttackContext<'_>,
+    ) -> Result<Findings, Error> {
+        let Model::Diffusion(denoiser) = &model else {
+            return Err(Error::Task(format!("{} attacks a diffusion model", self.name())));
+        };
+        let _none = GradientsFor::only(denoiser.all_parameters(), |_| false);
+        let exposure = task.exposure;
+        let n = exposure.requests.len();
+        let concept = match &self.target {
+            Some(file) => vec![Picture::open(file)?],
+            None => exposure.base_images.clone(),
+        };
+        let floor = exposure.other_images.clone();
+        let arms = [(TrialArm::ATTACK, concept), (TrialArm::FLOOR, floor)];
+        let mut found = Vec::new();
+        let allowed = self.tokens.allowed(&**denoiser, exposure)?;
+        for (arm, pictures) in arms.into_iter().take(1 + usize::from(self.floor)) {
+            if pictures.is_empty() {
+                continue;
+            }
+            let pictures: Vec<Picture> = pictures.into_iter().cycle().take(n).collect();
+            let frames = self.tokens.frames(&**denoiser, &exposure.requests)?;
+            let search = SimplexSearch::new(&allowed, frames.count(), frames.free(), self.simplex)?;
+            let mut proposer = DenoisingSearch {
+                settings: self,
+                model: &**denoiser,
+                clean: denoiser.encode_pictures(&pictures)?.mean,
+                frames,
+                allowed: &allowed,
+                search,
+                requests: &exposure.requests,
+                seed: task.seed,
+                arm,
+            };
+            let trials = TrialLoop {
+                arm,
+                steps: self.steps,
+                new_seeds: self.new_seeds,
+                ..TrialLoop::new(self.name(), &model, task, self.timesteps)
+            };
+            found.push(trials.run(&mut proposer, context)?);
+        }
+        Ok(Findings::Trials(found))
+    }
+}
+
+/// Looks for words under which the model denoises pictures.
+struct DenoisingSearch<'a> {
+    settings: &'a UnlearnDiffAtk,
+    model: &'a dyn Denoiser,
+    /// Of each trial's picture, `[n, c, h, w]`.
+    clean: Tensor,
+    frames: Frames,
+    allowed: &'a AllowedTokens,
+    search: SimplexSearch<'a>,
+    requests: &'a [ImageRequest],
+    seed: u64,
+    arm: &'static str,
+}
+
+impl DenoisingSearch<'_> {
+    /// The timestep of a block: the middles of equal parts of the schedule.
+    fn timestep(&self, round: u64) -> i64 {
+        let (steps, blocks) = (self.model.schedule().steps() as u64, self.settings.timesteps);
+        ((2 * round - 1) * steps / (2 * blocks)) as i64
+    }
+
+    /// One step for some of the trials.
+    fn step(&mut self, step: u64, timestep: i64, trials: &[usize]) -> Result<(), Error> {
+        let device = self.clean.device();
+        let (mut noises, mut uniforms) = (Vec::new(), Vec::new());
+        for trial in trials {
+            let purpose = format!("{FULL} {} {trial}", self.arm);
+            let mut rng = Rng::for_step(self.seed, &purpose, step);
+            noises.push(rng.normal(&self.clean.size()[1..]));
+            uniforms.push(rng.uniform(&[self.frames.free()]));
+        }
+        let rows: Vec<i64> = trials.iter().map(|trial| *trial as i64).collect();
+        let rows = Tensor::from_slice(&rows).to_device(device);
+        let noise = Tensor::stack(&noises, 0).to_device(device);
+        let uniforms = Tensor::stack(&uniforms, 0);
+        let clean = self.clean.index_select(0, &rows);
+        let timesteps = Tensor::full_like(&rows, timestep);
+        let prediction = PredictionTarget::of_noise(self.model, &clean, &noise, &timesteps);
+        let (model, frames) = (self.model, self.frames.select(&rows));
+        Ok(self.search.step(&rows, &uniforms, |vectors| {
+            prediction.gradient(model, &frames, vectors, self.settings.batch)
+        })?)
+    }
+}
+
+impl Proposer for DenoisingSearch<'_> {
+    fn propose(
+        &mut self,
+        round: u64,
+        trials: &[usize],
+        watch: &mut dyn Watch,
+    ) -> Result<Vec<Proposal>, Error> {
+        let (timestep, first) = (self.timestep(round), (round - 1) * self.settings.steps);
+        for step in first..first + self.settings.steps {
+            self.step(step, timestep, trials)?;
+            let left = format!("{} left", trials.len());
+            watch.at(step + 1, &left);
+            if watch.interrupted() {
+                return Err(generator::Error::Interrupted.into());
+            }
+        }
+        let rows: Vec<i64> = trials.iter().map(|trial| *trial as i64).collect();
+        let rows = Tensor::from_slice(&rows).to_device(self.clean.device());
+        let requests: Vec<&ImageRequest> =
+            trials.iter().map(|trial| &self.requests[*trial]).collect();
+        let found = self.search.likeliest(&rows);
+        Ok(proposals(self.model, self.allowed, &self.frames.select(&rows), &requests, &found))
+    }
+
+    fn state(&self) -> Vec<(String, Tensor)> {
+        self.search.state()
+    }
+}
+
+impl From<prompt_search::Error> for Error {
+    fn from(error: prompt_search::Error) -> Self {
+        match error {
+            prompt_search::Error::Torch(torch) => torch.into(),
+            other @ prompt_search::Error::Search(_) => Self::Task(other.to_string()),
+        }
+    }
+}

@@ -1,0 +1,351 @@
+//! Learning to predict away from a concept under prompts that an attacker has made worse
+//! (AdvUnlearn, equation 5): before each step vectors are looked for that bring the concept back,
+//! and the step unlearns it under those.
+
+use super::InnerAttack;
+use super::negative_guidance::target;
+use super::replay_pool::{ReplayPool, Replayed};
+use crate::generator::{Component, Conditioning, Denoiser};
+use crate::prompt_search::{self, AllowedTokens, Frames, PredictionTarget, SoftSearch};
+use crate::torch::{Kind, Rng, Tensor, no_grad};
+use crate::training::{self, MicroBatch, Objective};
+
+/// What is trained, against what, and what it is to keep.
+pub(super) struct AdversarialTraining<'a> {
+    /// A short name; part of the seed of every step.
+    pub name: &'static str,
+    pub model: &'a dyn Denoiser,
+    pub trained: &'a [(String, Tensor)],
+    /// How many times as fast as the text encoder's the UNet's parameters move.
+    pub unet_rate: f64,
+    pub concept: Concept,
+    pub retain: Option<Retain>,
+    pub attack: &'a InnerAttack,
+    pub allowed: AllowedTokens,
+    /// How far away from the concept.
+    pub eta: f64,
+    /// Steps before the first attack.
+    pub warmup: u64,
+    /// Samples in a step.
+    pub batch: i64,
+    pub stop: Stop,
+    pub recipe: String,
+    pub state: AdversarialState,
+}
+
+/// The prompts that are unlearned.
+pub(super) struct Concept {
+    /// What the text encoder reads of each, `[prompts, tokens]`.
+    pub ids: Tensor,
+    /// Each with free tokens in it, a row each.
+    pub frames: Vec<Frames>,
+    /// Samples under them, with what the base predicts under what the target begins with, the
+    /// concept and the empty prompt.
+    pub pool: ReplayPool,
+}
+
+/// The prompts under which it is to predict as before.
+pub(super) struct Retain {
+    /// `[prompts, tokens]`.
+    pub ids: Tensor,
+    /// Samples under them, with what the base predicts under the same.
+    pub pool: ReplayPool,
+    /// What they count.
+    pub weight: f64,
+    /// Samples in a step.
+    pub batch: i64,
+    /// Steps of its own after each step of unlearning; 0: both losses in one step.
+    pub own_steps: u64,
+}
+
+/// When it has learned enough.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Stop {
+    /// The share of the way back to the concept that attacks still come, on average.
+    pub attack: Option<f64>,
+    /// How far what is to stay is off, relative to its size, on average.
+    pub drift: Option<f64>,
+}
+
+/// What changes beside the parameters, as tensors, so that it is kept with them.
+pub(super) struct AdversarialState {
+    /// What the last attack on each prompt found, `[prompts, k, width]`; zeros before.
+    pub latest: Vec<Tensor>,
+    /// Passes of the UNet forward and back, and the running means of attack and drift.
+    pub tracked: Tensor,
+}
+
+/// Places in [`AdversarialState::tracked`].
+const FORWARD: i64 = 0;
+const BACKWARD: i64 = 1;
+const ATTACK: i64 = 2;
+const DRIFT: i64 = 3;
+/// Weight of one step in a running mean.
+const SMOOTHING: f64 = 0.05;
+
+impl AdversarialState {
+    /// Before the first step.
+    pub(super) fn new(frames: &[Frames], model: &dyn Denoiser) -> Self {
+        let latest = frames.iter().map(|frames| frames.own(model).detach().zeros_like());
+        let options = (Kind::Double, tch::Device::Cpu);
+        Self { latest: latest.collect(), tracked: Tensor::full([4], f64::NAN, options) }.begun()
+    }
+
+    fn begun(self) -> Self {
+        for place in [FORWARD, BACKWARD] {
+            let _ = self.tracked.narrow(0, place, 1).fill_(0.0);
+        }
+        self
+    }
+
+    fn get(&self, place: i64) -> f64 {
+        self.tracked.double_value(&[place])
+    }
+
+    fn count(&self, place: i64, more: f64) {
+        let _ = self.tracked.narrow(0, place, 1).fill_(self.get(place) + more);
+    }
+
+    fn track(&self, place: i64, value: f64) {
+        let mean = self.get(place);
+        let mean = if mean.is_nan() { value } else { mean + SMOOTHING * (value - mean) };
+        let _ = self.tracked.narrow(0, place, 1).fill_(mean);
+    }
+
+    /// What is to be said of it in the record.
+    pub(super) fn found(&self) -> serde_json::Value {
+        let known = |value: f64| value.is_finite().then_some(value);
+        serde_json::json!({
+            "unet_forward": self.get(FORWARD), "unet_backward": self.get(BACKWARD),
+            "attack": known(self.get(ATTACK)), "drift": known(self.get(DRIFT)),
+        })
+    }
+}
+
+impl AdversarialTraining<'_> {
+    /// Steps of the optimizer for each step of unlearning.
+    fn cycle(&self) -> u64 {
+        1 + self.retain.as_ref().map_or(0, |retain| retain.own_steps)
+    }
+
+    fn trains(&self, component: Component) -> bool {
+        let prefix = format!("{}.", component.name());
+        self.trained.iter().any(|(name, _)| name.starts_with(&prefix))
+    }
+
+    /// The text encoder on vectors of tokens. Without a graph where nothing needs one.
+    fn encode(&self, vectors: &Tensor) -> Conditioning {
+        if self.trains(Component::TextEncoder) || vectors.requires_grad() {
+            self.model.encode(vectors)
+        } else {
+            no_grad(|| self.model.encode(vectors))
+        }
+    }
+
+    fn read(&self, ids: &Tensor) -> Conditioning {
+        self.encode(&self.model.embed(ids).detach())
+    }
+
+    /// What a step unlearns: away from the concept.
+    fn unlearning(&self, sample: &Replayed) -> PredictionTarget {
+        let [begin, concept, empty] = &sample.predictions[..] else {
+            unreachable!("the pool was asked three things")
+        };
+        let target = target(begin, concept, empty, self.eta);
+        PredictionTarget {
+            noisy: sample.latents.shallow_clone(),
+            timesteps: sample.timesteps.shallow_clone(),
+            target,
+        }
+    }
+
+    /// Looks for vectors under which the model as it is predicts the concept, `[1, k, width]`.
+    fn attack(&self, prompt: usize, rng: &mut Rng) -> Result<Tensor, training::Error> {
+        let (attack, model) = (self.attack, self.model);
+        let frames = &self.concept.frames[prompt];
+        let search = SoftSearch {
+            steps: attack.steps,
+            lr: attack.lr,
+            update: attack.update,
+            ball: attack.ball,
+            accumulate: attack.accumulate,
+        };
+        let (mut best, mut least) = (frames.own(model).detach(), f64::INFINITY);
+        for restart in 0..attack.restarts {
+            let begin = self.begin(prompt, restart, rng);
+            let path = search.run(&begin, |_, free| {
+                let sample = self.concept.pool.of_prompt(prompt as i64, 1, rng);
+                let prediction = attacked(sample);
+                let conditioning = self.model.encode(&frames.fill(model, free));
+                self.state.count(FORWARD, 1.0);
+                self.state.count(BACKWARD, 1.0);
+                let errors = prediction.errors(model, &conditioning);
+                Ok::<_, prompt_search::Error>(errors.sum(Kind::Float))
+            });
+            let mut path = path.map_err(of_training)?;
+            if attack.stale {
+                path.pop();
+            }
+            let found = path.pop().unwrap_or(begin);
+            let error = if attack.restarts > 1 { self.error(prompt, &found) } else { 0.0 };
+            if error < least || restart == 0 {
+                (best, least) = (found, error);
+            }
+        }
+        Ok(best)
+    }
+
+    /// Where an attack begins.
+    fn begin(&self, prompt: usize, restart: u64, rng: &mut Rng) -> Tensor {
+        let frames = &self.concept.frames[prompt];
+        let latest = &self.state.latest[prompt];
+        let known = latest.abs().max().double_value(&[]) > 0.0;
+        if self.attack.begins_with_latest() && restart == 0 && known {
+            return latest.copy();
+        }
+        if self.attack.adds() {
+            return frames.own(self.model).detach();
+        }
+        let device = self.model.compute().device.tch();
+        let chosen = rng.below(self.allowed.count(), &[1, frames.free()]).to_device(device);
+        self.allowed.vectors(&chosen).detach()
+    }
+
+    /// How far the model is from the concept under these vectors, on samples that are always the
+    /// same.
+    fn error(&self, prompt: usize, free: &Tensor) -> f64 {
+        let sample = self.concept.pool.first_of_prompt(prompt as i64, COMPARED);
+        let prediction = attacked(sample);
+        let n = prediction.timesteps.size()[0];
+        self.state.count(FORWARD, 1.0);
+        no_grad(|| {
+            let frames = &self.concept.frames[prompt];
+            let conditioning = self.model.encode(&frames.fill(self.model, free)).repeat(n);
+            prediction.errors(self.model, &conditioning).mean(Kind::Float).double_value(&[])
+        })
+    }
+
+    /// One step of unlearning, under the prompt that an attack made worse once there are attacks.
+    fn unlearn(&self, iteration: u64, rng: &mut Rng) -> Result<Tensor, training::Error> {
+        let prompts = self.concept.frames.len() as i64;
+        let prompt = rng.below(prompts, &[1]).int64_value(&[0]) as usize;
+        let attacks = iteration >= self.warmup;
+        if attacks && (iteration - self.warmup).is_multiple_of(self.attack.every) {
+            let found = self.attack(prompt, rng)?;
+            no_grad(|| self.state.latest[prompt].shallow_clone().copy_(&found));
+        }
+        let latest = &self.state.latest[prompt];
+        let known = latest.abs().max().double_value(&[]) > 0.0;
+        let sample = self.concept.pool.of_prompt(prompt as i64, self.batch, rng);
+        let prediction = self.unlearning(&sample);
+        let conditioning = if attacks && known {
+            self.encode(&self.concept.frames[prompt].fill(self.model, latest))
+        } else {
+            self.read(&self.concept.ids.narrow(0, prompt as i64, 1))
+        };
+        let conditioning = conditioning.repeat(self.batch);
+        let errors = prediction.errors(self.model, &conditioning);
+        self.passed();
+        if attacks && known {
+            let way = (&sample.predictions[1] - &prediction.target).square().mean(Kind::Float);
+            let left = errors.mean(Kind::Float).double_value(&[]) / way.double_value(&[]);
+            self.state.track(ATTACK, left);
+        }
+        Ok(errors.mean(Kind::Float))
+    }
+
+    /// A pass forward that a pass back follows.
+    fn passed(&self) {
+        self.state.count(FORWARD, 1.0);
+        self.state.count(BACKWARD, 1.0);
+    }
+
+    /// How far it is off under what is to stay.
+    fn keep(&self, retain: &Retain, rng: &mut Rng) -> Tensor {
+        let (mut parts, mut rows) = (Vec::new(), Vec::new());
+        for _ in 0..retain.batch {
+            let prompt = rng.below(retain.ids.size()[0], &[1]).int64_value(&[0]);
+            parts.push(retain.pool.of_prompt(prompt, 1, rng));
+            rows.push(prompt);
+        }
+        let cat = |of: &dyn Fn(&Replayed) -> &Tensor| {
+            Tensor::cat(&parts.iter().map(of).collect::<Vec<_>>(), 0)
+        };
+        let prediction = PredictionTarget {
+            noisy: cat(&|part| &part.latents),
+            timesteps: cat(&|part| &part.timesteps),
+            target: cat(&|part| &part.predictions[0]),
+        };
+        let rows = Tensor::from_slice(&rows).to_device(retain.ids.device());
+        let conditioning = self.read(&retain.ids.index_select(0, &rows));
+        let errors = prediction.errors(self.model, &conditioning).mean(Kind::Float);
+        self.passed();
+        let size = prediction.target.square().mean(Kind::Float).double_value(&[]);
+        self.state.track(DRIFT, errors.double_value(&[]) / size.max(1e-12));
+        errors
+    }
+}
+
+/// What an attack wants: the concept.
+fn attacked(sample: Replayed) -> PredictionTarget {
+    let Replayed { latents, timesteps, mut predictions } = sample;
+    PredictionTarget { noisy: latents, timesteps, target: predictions.swap_remove(1) }
+}
+
+/// Samples on which the results of restarts are compared.
+const COMPARED: i64 = 8;
+
+impl Objective for AdversarialTraining<'_> {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn parameters(&self) -> Vec<(String, Tensor)> {
+        self.trained.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect()
+    }
+
+    fn lr_scale(&self, name: &str) -> f64 {
+        if name.starts_with("unet.") { self.unet_rate } else { 1.0 }
+    }
+
+    fn fingerprint(&self) -> String {
+        self.recipe.clone()
+    }
+
+    fn loss(&mut self, step: u64, rng: &mut Rng, _: MicroBatch) -> Result<Tensor, training::Error> {
+        let (iteration, within) = (step / self.cycle(), step % self.cycle());
+        let Some(retain) = &self.retain else { return self.unlearn(iteration, rng) };
+        if within > 0 {
+            return Ok(self.keep(retain, rng));
+        }
+        let loss = self.unlearn(iteration, rng)?;
+        if retain.own_steps > 0 {
+            return Ok(loss);
+        }
+        Ok(loss + self.keep(retain, rng) * retain.weight)
+    }
+
+    fn state(&self) -> Vec<(String, Tensor)> {
+        let latest = self.state.latest.iter().enumerate();
+        let mut all: Vec<(String, Tensor)> =
+            latest.map(|(i, found)| (format!("latest.{i}"), found.shallow_clone())).collect();
+        all.push(("tracked".to_owned(), self.state.tracked.shallow_clone()));
+        all
+    }
+
+    fn done(&self) -> bool {
+        let held = |value: f64, most: Option<f64>| most.is_some_and(|most| value < most);
+        let off = |value: f64, most: Option<f64>| most.is_some_and(|most| value > most);
+        // An attack that comes nowhere leaves the error that unlearning itself has: 0 of the way.
+        held(self.state.get(ATTACK), self.stop.attack)
+            || off(self.state.get(DRIFT), self.stop.drift)
+    }
+}
+
+/// What a search says, where a training asks.
+fn of_training(error: prompt_search::Error) -> training::Error {
+    match error {
+        prompt_search::Error::Torch(torch) => torch.into(),
+        other @ prompt_search::Error::Search(_) => training::Error::Objective(other.to_string()),
+    }
+}
