@@ -172,8 +172,8 @@ fn what_brings_a_concept_back_is_said_trial_by_trial() {
     let all = [("seeds", "attack"), ("random-prefix", "attack"), (search, "attack")];
     let swapped = [("encoder-swap", "attack"), ("encoder-swap", "base unet")];
     assert_eq!(arms, [&all[..], &[(search, "floor")], &swapped[..]].concat());
-    // The edit is of the UNet alone: the base's text encoder is its own, and with the base's UNet it
-    // is the base.
+    // The edit is of the UNet alone: the base's text encoder is its own, and with the base's UNet
+    // it is the base.
     let hits = |arm: usize| tried[arm]["curve"].as_array().unwrap().last().unwrap()["hits"].clone();
     assert_eq!(hits(4), tried[0]["curve"][0]["hits"]);
     assert_eq!(hits(5), 4);
