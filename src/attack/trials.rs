@@ -107,7 +107,7 @@ impl<'a, 'm> TrialLoop<'a, 'm> {
         };
         let each = self.steps.max(1);
         context.watch.begin(&what, self.rounds * each);
-        let mut timer = CheckpointTimer::default();
+        let (begun, mut timer) = (now.rounds, CheckpointTimer::default());
         while now.rounds < self.rounds {
             let left = untaken(&now.trials);
             if left.is_empty() {
@@ -122,7 +122,9 @@ impl<'a, 'm> TrialLoop<'a, 'm> {
             let proposals = proposer.propose(now.rounds + 1, &left, context.watch)?;
             now.rounds += 1;
             self.judge(&mut now.trials, now.rounds, &left, proposals)?;
-            if timer.is_over() {
+            // The first round of a session is kept whatever it took: whoever is cut off again and
+            // again gets on.
+            if now.rounds == begun + 1 || timer.is_over() {
                 timer.after(|| save(file.as_deref(), &now, proposer))?;
             }
         }
