@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::{Error, TrialArm};
-use crate::generator::{ImageRequest, Model, ModelKind};
+use crate::generator::{Denoiser, ImageRequest, Model, ModelKind};
 use crate::pictures::Picture;
 use crate::settings::Configurable;
 use crate::torch::Tensor;
@@ -100,6 +100,20 @@ pub struct AttackTask<'a> {
     pub judge: &'a ConceptJudge<'a>,
     /// Seed of every random number.
     pub seed: u64,
+}
+
+/// The diffusion model that an attack attacks.
+///
+/// # Errors
+/// Another kind of model.
+pub(super) fn denoiser_of<'m>(
+    model: &'m Model<'_>,
+    attack: &str,
+) -> Result<&'m dyn Denoiser, Error> {
+    match model {
+        Model::Diffusion(denoiser) => Ok(&**denoiser),
+        Model::Gan(_) => Err(Error::Task(format!("{attack} attacks a diffusion model"))),
+    }
 }
 
 /// Where an attack keeps what it has come to, and whom it tells.

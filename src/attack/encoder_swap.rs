@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::base_weights::BaseWeights;
+use super::contract::denoiser_of;
 use super::{
     Attack, AttackContext, AttackCost, AttackNeeds, AttackTask, Error, Findings, Found, Trial,
     TrialArm, Verdict,
@@ -49,13 +50,11 @@ impl Attack for EncoderSwap {
         task: &AttackTask<'_>,
         context: &mut AttackContext<'_>,
     ) -> Result<Findings, Error> {
-        let Model::Diffusion(denoiser) = &model else {
-            return Err(Error::Task("encoder-swap attacks a diffusion model".to_owned()));
-        };
+        let denoiser = denoiser_of(&model, self.name())?;
         let requests = &task.exposure.requests;
         let judged = || (task.judge)(&model, requests).map_err(Error::Task);
-        let text = BaseWeights::of(&**denoiser, Component::TextEncoder)?;
-        let unet = BaseWeights::of(&**denoiser, Component::Unet)?;
+        let text = BaseWeights::of(denoiser, Component::TextEncoder)?;
+        let unet = BaseWeights::of(denoiser, Component::Unet)?;
         let before = judged()?;
         let mut arms = Vec::new();
         for (name, swapped, other) in [(TrialArm::ATTACK, &text, &unet), (UNET, &unet, &text)] {

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::trials::Proposal;
 use super::{Error, Exposure};
-use crate::generator::{Denoiser, ImageRequest};
+use crate::generator::{Denoiser, ImageRequest, Model};
 use crate::prompt_search::{AllowedTokens, Frames, Placement};
 use crate::torch::Tensor;
 
@@ -47,10 +47,12 @@ impl FreeTokens {
     /// The first complaint.
     pub(super) fn suits(
         &self,
-        model: &dyn Denoiser,
+        model: &Model<'_>,
         prompts: &[&str],
         words: Option<&str>,
     ) -> Result<(), String> {
+        let Model::Diffusion(model) = model else { return Ok(()) };
+        let model = &**model;
         let frames = Frames::new(model, prompts, self.placement, self.count);
         frames.map_err(|error| error.to_string())?;
         let allowed = AllowedTokens::without(model, &self.banned(words));
@@ -89,24 +91,31 @@ impl FreeTokens {
     }
 }
 
-/// Pictures of requests with these tokens at their free places, `[m, k]`. What spells a banned word
-/// after all does not count.
+/// The numbers of trials as an index `[m]`.
+pub(super) fn rows(model: &dyn Denoiser, trials: &[usize]) -> Tensor {
+    let rows: Vec<i64> = trials.iter().map(|trial| *trial as i64).collect();
+    Tensor::from_slice(&rows).to_device(model.compute().device.tch())
+}
+
+/// Pictures of some of the trials with these tokens at their free places, `[m, k]`. What spells a
+/// banned word after all does not count. Requests and frames are those of all trials.
 pub(super) fn proposals(
     model: &dyn Denoiser,
     allowed: &AllowedTokens,
     frames: &Frames,
-    requests: &[&ImageRequest],
+    requests: &[ImageRequest],
+    trials: &[usize],
     found: &Tensor,
 ) -> Vec<Proposal> {
-    let prompts = frames.texts(model, found).into_iter();
-    let rows = prompts.zip(requests).enumerate();
-    rows.map(|(row, (prompt, request))| {
+    let prompts = frames.select(&rows(model, trials)).texts(model, found).into_iter();
+    let each = prompts.zip(trials.iter().map(|trial| &requests[*trial])).enumerate();
+    each.map(|(row, (prompt, request))| {
         let ids = Vec::<i64>::try_from(found.get(row as i64)).unwrap_or_default();
         let added = model.text_of(&ids);
         Proposal {
             counts: !allowed.spells_banned(&added),
             added: Some(added),
-            request: ImageRequest { prompt, ..(*request).clone() },
+            request: ImageRequest { prompt, ..request.clone() },
         }
     })
     .collect()

@@ -25,6 +25,7 @@ pub use seeds::Seeds;
 pub use trial::{Found, Trial, TrialArm};
 pub use unlearn_diff_atk::UnlearnDiffAtk;
 
+use crate::prompt_search;
 use crate::settings::{Entry, given_over};
 
 /// Every attack by name.
@@ -72,4 +73,13 @@ pub enum Error {
     /// libtorch.
     #[error(transparent)]
     Torch(#[from] crate::torch::Error),
+}
+
+impl From<prompt_search::Error> for Error {
+    fn from(error: prompt_search::Error) -> Self {
+        match error {
+            prompt_search::Error::Torch(torch) => torch.into(),
+            other @ prompt_search::Error::Search(_) => Self::Task(other.to_string()),
+        }
+    }
 }

@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::contract::denoiser_of;
 use super::free_tokens::{FreeTokens, proposals};
 use super::trials::{Proposal, Proposer, TrialLoop};
 use super::{Attack, AttackContext, AttackCost, AttackNeeds, AttackTask, Error, Findings};
@@ -59,8 +60,7 @@ impl Attack for RandomPrefix {
         prompts: &[&str],
         words: Option<&str>,
     ) -> Result<(), String> {
-        let Model::Diffusion(model) = model else { return Ok(()) };
-        self.tokens.suits(&**model, prompts, words)
+        self.tokens.suits(model, prompts, words)
     }
 
     fn is_control(&self) -> bool {
@@ -78,14 +78,12 @@ impl Attack for RandomPrefix {
         task: &AttackTask<'_>,
         context: &mut AttackContext<'_>,
     ) -> Result<Findings, Error> {
-        let Model::Diffusion(denoiser) = &model else {
-            return Err(Error::Task("random-prefix attacks a diffusion model".to_owned()));
-        };
+        let denoiser = denoiser_of(&model, self.name())?;
         let requests = &task.exposure.requests;
         let mut proposer = RandomTokens {
-            model: &**denoiser,
-            frames: self.tokens.frames(&**denoiser, requests)?,
-            allowed: self.tokens.allowed(&**denoiser, task.exposure)?,
+            model: denoiser,
+            frames: self.tokens.frames(denoiser, requests)?,
+            allowed: self.tokens.allowed(denoiser, task.exposure)?,
             requests,
             seed: task.seed,
         };
@@ -119,10 +117,7 @@ impl Proposer for RandomTokens<'_> {
             .collect();
         let device = self.model.compute().device.tch();
         let found = self.allowed.tokens(&Tensor::stack(&chosen, 0).to_device(device));
-        let rows: Vec<i64> = trials.iter().map(|trial| *trial as i64).collect();
-        let frames = self.frames.select(&Tensor::from_slice(&rows).to_device(device));
-        let requests: Vec<&ImageRequest> =
-            trials.iter().map(|trial| &self.requests[*trial]).collect();
-        Ok(proposals(self.model, &self.allowed, &frames, &requests, &found))
+        let Self { model, allowed, frames, requests, .. } = self;
+        Ok(proposals(*model, allowed, frames, requests, trials, &found))
     }
 }

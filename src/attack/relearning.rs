@@ -10,6 +10,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::contract::denoiser_of;
 use super::{
     Arm, Attack, AttackContext, AttackCost, AttackNeeds, AttackTask, ConceptJudge, Error,
     Evaluation, Findings,
@@ -116,9 +117,7 @@ impl Attack for Relearning {
         context: &mut AttackContext<'_>,
     ) -> Result<Findings, Error> {
         let AttackTask { exposure, judge, seed } = *task;
-        let Model::Diffusion(denoiser) = &model else {
-            return Err(Error::Task("relearning attacks a diffusion model".to_owned()));
-        };
+        let denoiser = denoiser_of(&model, self.name())?;
         let arms = [
             (Arm::CONCEPT, &exposure.concept, &exposure.requests),
             (Arm::UNRELATED, &exposure.unrelated, &exposure.requests),
@@ -129,7 +128,7 @@ impl Attack for Relearning {
             .map(|(name, pictures, requests)| {
                 let count = || counted(judge, &model, requests);
                 let watch = &mut *context.watch;
-                let curve = self.curve(&**denoiser, name, pictures, &count, seed, watch)?;
+                let curve = self.curve(denoiser, name, pictures, &count, seed, watch)?;
                 Ok(Arm { name: name.to_owned(), curve })
             })
             .collect::<Result<Vec<_>, Error>>()

@@ -2,6 +2,8 @@
 //! are proposed and judged until one shows it again or the budget is spent. Which pictures is the
 //! attack's; the loop, its budget and its state on the disk are the same for all.
 
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 
 use super::{AttackContext, AttackTask, Error, Found, Trial, TrialArm};
@@ -205,7 +207,7 @@ fn untaken(trials: &[Trial]) -> Vec<usize> {
 const TRIALS: &str = "trials";
 
 fn save(
-    file: Option<&std::path::Path>,
+    file: Option<&Path>,
     now: &InterruptedTrials,
     proposer: &dyn Proposer,
 ) -> Result<(), Error> {
@@ -218,7 +220,7 @@ fn save(
 }
 
 /// What an earlier session came to; a state of another model or of other settings is none.
-fn load(file: &std::path::Path, of: &str, proposer: &dyn Proposer) -> Option<InterruptedTrials> {
+fn load(file: &Path, of: &str, proposer: &dyn Proposer) -> Option<InterruptedTrials> {
     let saved = Weights::open(file).ok()?;
     let known: InterruptedTrials = serde_json::from_str(saved.metadata().get(TRIALS)?).ok()?;
     let state = proposer.state();

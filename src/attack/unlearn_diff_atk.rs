@@ -11,7 +11,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::free_tokens::{FreeTokens, proposals};
+use super::contract::denoiser_of;
+use super::free_tokens::{FreeTokens, proposals, rows};
 use super::trials::{Proposal, Proposer, TrialLoop};
 use super::{
     Attack, AttackContext, AttackCost, AttackNeeds, AttackTask, Error, Findings, TrialArm,
@@ -19,7 +20,7 @@ use super::{
 use crate::generator::{self, Denoiser, ImageRequest, Model, ModelKind};
 use crate::pictures::Picture;
 use crate::prompt_search::{
-    self, AllowedTokens, Frames, PredictionTarget, SimplexSearch, SimplexSettings,
+    AllowedTokens, Frames, PredictionTarget, SimplexSearch, SimplexSettings,
 };
 use crate::settings::Configurable;
 use crate::torch::{Rng, Tensor};
@@ -128,8 +129,8 @@ impl Attack for UnlearnDiffAtk {
         prompts: &[&str],
         words: Option<&str>,
     ) -> Result<(), String> {
-        let Model::Diffusion(model) = model else { return Ok(()) };
-        let steps = model.schedule().steps();
+        let Model::Diffusion(denoiser) = model else { return Ok(()) };
+        let steps = denoiser.schedule().steps();
         if self.timesteps as i64 > steps {
             return Err(format!(
                 "{} has {} timesteps, and the model's schedule {steps}",
@@ -137,7 +138,7 @@ impl Attack for UnlearnDiffAtk {
                 self.timesteps
             ));
         }
-        self.tokens.suits(&**model, prompts, words)
+        self.tokens.suits(model, prompts, words)
     }
 
     fn attack(
@@ -146,9 +147,7 @@ impl Attack for UnlearnDiffAtk {
         task: &AttackTask<'_>,
         context: &mut AttackContext<'_>,
     ) -> Result<Findings, Error> {
-        let Model::Diffusion(denoiser) = &model else {
-            return Err(Error::Task(format!("{} attacks a diffusion model", self.name())));
-        };
+        let denoiser = denoiser_of(&model, self.name())?;
         let _none = GradientsFor::only(denoiser.all_parameters(), |_| false);
         let exposure = task.exposure;
         let n = exposure.requests.len();
@@ -159,17 +158,17 @@ impl Attack for UnlearnDiffAtk {
         let floor = exposure.other_images.clone();
         let arms = [(TrialArm::ATTACK, concept), (TrialArm::FLOOR, floor)];
         let mut found = Vec::new();
-        let allowed = self.tokens.allowed(&**denoiser, exposure)?;
+        let allowed = self.tokens.allowed(denoiser, exposure)?;
         for (arm, pictures) in arms.into_iter().take(1 + usize::from(self.floor)) {
             if pictures.is_empty() {
                 continue;
             }
             let pictures: Vec<Picture> = pictures.into_iter().cycle().take(n).collect();
-            let frames = self.tokens.frames(&**denoiser, &exposure.requests)?;
+            let frames = self.tokens.frames(denoiser, &exposure.requests)?;
             let search = SimplexSearch::new(&allowed, frames.count(), frames.free(), self.simplex)?;
             let mut proposer = DenoisingSearch {
                 settings: self,
-                model: &**denoiser,
+                model: denoiser,
                 clean: denoiser.encode_pictures(&pictures)?.mean,
                 frames,
                 allowed: &allowed,
@@ -221,8 +220,7 @@ impl DenoisingSearch<'_> {
             noises.push(rng.normal(&self.clean.size()[1..]));
             uniforms.push(rng.uniform(&[self.frames.free()]));
         }
-        let rows: Vec<i64> = trials.iter().map(|trial| *trial as i64).collect();
-        let rows = Tensor::from_slice(&rows).to_device(device);
+        let rows = rows(self.model, trials);
         let noise = Tensor::stack(&noises, 0).to_device(device);
         let uniforms = Tensor::stack(&uniforms, 0);
         let clean = self.clean.index_select(0, &rows);
@@ -251,24 +249,12 @@ impl Proposer for DenoisingSearch<'_> {
                 return Err(generator::Error::Interrupted.into());
             }
         }
-        let rows: Vec<i64> = trials.iter().map(|trial| *trial as i64).collect();
-        let rows = Tensor::from_slice(&rows).to_device(self.clean.device());
-        let requests: Vec<&ImageRequest> =
-            trials.iter().map(|trial| &self.requests[*trial]).collect();
-        let found = self.search.likeliest(&rows);
-        Ok(proposals(self.model, self.allowed, &self.frames.select(&rows), &requests, &found))
+        let found = self.search.likeliest(&rows(self.model, trials));
+        let Self { model, allowed, frames, requests, .. } = self;
+        Ok(proposals(*model, allowed, frames, requests, trials, &found))
     }
 
     fn state(&self) -> Vec<(String, Tensor)> {
         self.search.state()
-    }
-}
-
-impl From<prompt_search::Error> for Error {
-    fn from(error: prompt_search::Error) -> Self {
-        match error {
-            prompt_search::Error::Torch(torch) => torch.into(),
-            other @ prompt_search::Error::Search(_) => Self::Task(other.to_string()),
-        }
     }
 }

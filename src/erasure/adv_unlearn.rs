@@ -17,6 +17,7 @@ use serde_json::Value;
 
 use super::adversarial_training::{AdversarialState, AdversarialTraining, Concept, Retain, Stop};
 use super::method::denoiser_of;
+use super::parameter_subset::changed;
 use super::partial_sampling::PartialSampling;
 use super::replay_pool::{PoolPlan, ReplayPool};
 use super::{
@@ -151,6 +152,13 @@ impl Default for RetainSettings {
     }
 }
 
+impl RetainSettings {
+    /// Steps of their own after each step of unlearning.
+    fn own_steps(&self) -> u64 {
+        if self.form == RetainForm::Iter { self.steps } else { 0 }
+    }
+}
+
 impl AdvUnlearn {
     fn is_official(&self) -> bool {
         self.variant == Variant::Official
@@ -217,8 +225,7 @@ impl AdvUnlearn {
                     let behind = (words + count).min(tokens.len());
                     tokens.drain(words..behind);
                 }
-                let frames = Frames::of_tokens(model, &[tokens], placement, count);
-                frames.map_err(|error| Error::Task(error.to_string()))
+                Ok(Frames::of_tokens(model, &[tokens], placement, count)?)
             })
             .collect()
     }
@@ -233,11 +240,7 @@ impl AdvUnlearn {
         let texts =
             |of: &dyn Fn(&Pair) -> &str| model.condition(&pairs.iter().map(of).collect::<Vec<_>>());
         let concept = texts(&|pair| &pair.forget)?;
-        let begin = texts(&|pair| match self.base {
-            Base::Uncond => "",
-            Base::Concept => &pair.forget,
-            Base::Anchor => &pair.anchor,
-        })?;
+        let begin = texts(&|pair| self.base.prompt(pair))?;
         let empty = model.condition(&[""])?;
         let empties = empty.repeat(concept.count());
         let plan = PoolPlan {
@@ -285,7 +288,7 @@ impl AdvUnlearn {
             pool: pools.draw(model, "retain", &plan, watch)?,
             weight: self.retain.weight,
             batch: self.retain.batch,
-            own_steps: if self.retain.form == RetainForm::Iter { self.retain.steps } else { 0 },
+            own_steps: self.retain.own_steps(),
         }))
     }
 }
@@ -356,7 +359,8 @@ impl Method for AdvUnlearn {
     }
 
     fn cost(&self) -> Cost {
-        Cost { steps: self.steps * self.cycle(), batch: self.batch, ..Cost::default() }
+        let cycle = 1 + self.retain.own_steps();
+        Cost { steps: self.steps * cycle, batch: self.batch, ..Cost::default() }
     }
 
     fn suits(&self, model: &Model, pairs: &[Pair]) -> Result<(), String> {
@@ -384,8 +388,6 @@ impl Method for AdvUnlearn {
         let concept = self.concept(model, &pairs, &pools, context.watch)?;
         let retain = self.retain(model, &kept, &pools, context.watch)?;
         let calls = concept.pool.calls + retain.as_ref().map_or(0, |retain| retain.pool.calls);
-        let official = self.is_official();
-        let attack = InnerAttack { accumulate: official, stale: official, ..self.attack.clone() };
         let lent = LentWeights::restoring(trained.iter().map(|(_, tensor)| tensor));
         let moves = |name: &str| trained.iter().any(|(trained, _)| trained == name);
         let _gradients = GradientsFor::only(model.all_parameters(), moves);
@@ -397,25 +399,21 @@ impl Method for AdvUnlearn {
             state: AdversarialState::new(&concept.frames, model),
             concept,
             retain,
-            attack: &attack,
-            allowed: AllowedTokens::without(model, &[])
-                .map_err(|error| Error::Task(error.to_string()))?,
+            attack: &self.attack,
+            official: self.is_official(),
+            allowed: AllowedTokens::without(model, &[])?,
             eta: self.eta,
             warmup: self.warmup,
             batch: self.batch,
             stop: Stop { attack: self.stop_attack, drift: self.stop_drift },
             recipe: task.recipe(self),
         };
-        let config = TrainConfig::constant(self.steps * self.cycle(), self.lr, task.seed);
+        let config = TrainConfig::constant(self.steps * objective.cycle(), self.lr, task.seed);
         let outcome =
             train(&mut objective, &config, model.compute(), state.as_deref(), context.watch)?;
         let mut found = objective.state.found();
         found["pool_forward"] = calls.into();
-        let changed = trained.iter().zip(outcome.weights).zip(lent.originals());
-        let tensors = changed
-            .filter(|((_, new), old)| !new.equal(old))
-            .map(|(((name, _), new), _)| (name.clone(), new))
-            .collect();
+        let tensors = changed(&trained, outcome.weights, lent.originals());
         if let Some(pool) = state.map(|state| state.join("pool")).filter(|pool| pool.exists()) {
             fs_err::remove_dir_all(pool)?;
         }
@@ -423,12 +421,5 @@ impl Method for AdvUnlearn {
         recipe["found"] = found;
         let base = model.card().hash.clone();
         Ok(Edit { base, recipe: recipe.to_string(), tensors, ..Edit::default() })
-    }
-}
-
-impl AdvUnlearn {
-    /// Steps of the optimizer for each step of unlearning.
-    fn cycle(&self) -> u64 {
-        if self.retain.form == RetainForm::Iter { 1 + self.retain.steps } else { 1 }
     }
 }

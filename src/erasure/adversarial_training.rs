@@ -21,6 +21,9 @@ pub(super) struct AdversarialTraining<'a> {
     pub concept: Concept,
     pub retain: Option<Retain>,
     pub attack: &'a InnerAttack,
+    /// Whether attacks are the published code's: gradients add up over their steps, and the last
+    /// step is not taken.
+    pub official: bool,
     pub allowed: AllowedTokens,
     /// How far away from the concept.
     pub eta: f64,
@@ -87,29 +90,39 @@ impl AdversarialState {
     /// Before the first step.
     pub(super) fn new(frames: &[Frames], model: &dyn Denoiser) -> Self {
         let latest = frames.iter().map(|frames| frames.own(model).detach().zeros_like());
-        let options = (Kind::Double, tch::Device::Cpu);
-        Self { latest: latest.collect(), tracked: Tensor::full([4], f64::NAN, options) }.begun()
-    }
-
-    fn begun(self) -> Self {
-        for place in [FORWARD, BACKWARD] {
-            let _ = self.tracked.narrow(0, place, 1).fill_(0.0);
-        }
-        self
+        // No mean of anything yet.
+        let tracked = Tensor::from_slice(&[0.0, 0.0, f64::NAN, f64::NAN]);
+        Self { latest: latest.collect(), tracked }
     }
 
     fn get(&self, place: i64) -> f64 {
         self.tracked.double_value(&[place])
     }
 
-    fn count(&self, place: i64, more: f64) {
-        let _ = self.tracked.narrow(0, place, 1).fill_(self.get(place) + more);
+    fn set(&self, place: i64, value: f64) {
+        let _ = self.tracked.narrow(0, place, 1).fill_(value);
+    }
+
+    /// A pass forward.
+    fn passed(&self) {
+        self.set(FORWARD, self.get(FORWARD) + 1.0);
+    }
+
+    /// A pass forward that a pass back follows.
+    fn passed_both_ways(&self) {
+        self.passed();
+        self.set(BACKWARD, self.get(BACKWARD) + 1.0);
+    }
+
+    /// What the last attack on a prompt found, where there was one.
+    fn latest(&self, prompt: usize) -> Option<&Tensor> {
+        let latest = &self.latest[prompt];
+        (latest.abs().max().double_value(&[]) > 0.0).then_some(latest)
     }
 
     fn track(&self, place: i64, value: f64) {
         let mean = self.get(place);
-        let mean = if mean.is_nan() { value } else { mean + SMOOTHING * (value - mean) };
-        let _ = self.tracked.narrow(0, place, 1).fill_(mean);
+        self.set(place, if mean.is_nan() { value } else { mean + SMOOTHING * (value - mean) });
     }
 
     /// What is to be said of it in the record.
@@ -124,7 +137,7 @@ impl AdversarialState {
 
 impl AdversarialTraining<'_> {
     /// Steps of the optimizer for each step of unlearning.
-    fn cycle(&self) -> u64 {
+    pub(super) fn cycle(&self) -> u64 {
         1 + self.retain.as_ref().map_or(0, |retain| retain.own_steps)
     }
 
@@ -168,7 +181,7 @@ impl AdversarialTraining<'_> {
             lr: attack.lr,
             update: attack.update,
             ball: attack.ball,
-            accumulate: attack.accumulate,
+            accumulate: self.official,
         };
         let (mut best, mut least) = (frames.own(model).detach(), f64::INFINITY);
         for restart in 0..attack.restarts {
@@ -177,13 +190,12 @@ impl AdversarialTraining<'_> {
                 let sample = self.concept.pool.of_prompt(prompt as i64, 1, rng);
                 let prediction = attacked(sample);
                 let conditioning = self.model.encode(&frames.fill(model, free));
-                self.state.count(FORWARD, 1.0);
-                self.state.count(BACKWARD, 1.0);
+                self.state.passed_both_ways();
                 let errors = prediction.errors(model, &conditioning);
                 Ok::<_, prompt_search::Error>(errors.sum(Kind::Float))
             });
             let mut path = path.map_err(of_training)?;
-            if attack.stale {
+            if self.official {
                 path.pop();
             }
             let found = path.pop().unwrap_or(begin);
@@ -198,9 +210,8 @@ impl AdversarialTraining<'_> {
     /// Where an attack begins.
     fn begin(&self, prompt: usize, restart: u64, rng: &mut Rng) -> Tensor {
         let frames = &self.concept.frames[prompt];
-        let latest = &self.state.latest[prompt];
-        let known = latest.abs().max().double_value(&[]) > 0.0;
-        if self.attack.begins_with_latest() && restart == 0 && known {
+        let continues = self.attack.begins_with_latest() && restart == 0;
+        if let Some(latest) = self.state.latest(prompt).filter(|_| continues) {
             return latest.copy();
         }
         if self.attack.adds() {
@@ -217,7 +228,7 @@ impl AdversarialTraining<'_> {
         let sample = self.concept.pool.first_of_prompt(prompt as i64, COMPARED);
         let prediction = attacked(sample);
         let n = prediction.timesteps.size()[0];
-        self.state.count(FORWARD, 1.0);
+        self.state.passed();
         no_grad(|| {
             let frames = &self.concept.frames[prompt];
             let conditioning = self.model.encode(&frames.fill(self.model, free)).repeat(n);
@@ -234,30 +245,22 @@ impl AdversarialTraining<'_> {
             let found = self.attack(prompt, rng)?;
             no_grad(|| self.state.latest[prompt].shallow_clone().copy_(&found));
         }
-        let latest = &self.state.latest[prompt];
-        let known = latest.abs().max().double_value(&[]) > 0.0;
+        let latest = self.state.latest(prompt).filter(|_| attacks);
         let sample = self.concept.pool.of_prompt(prompt as i64, self.batch, rng);
         let prediction = self.unlearning(&sample);
-        let conditioning = if attacks && known {
-            self.encode(&self.concept.frames[prompt].fill(self.model, latest))
-        } else {
-            self.read(&self.concept.ids.narrow(0, prompt as i64, 1))
+        let conditioning = match latest {
+            Some(latest) => self.encode(&self.concept.frames[prompt].fill(self.model, latest)),
+            None => self.read(&self.concept.ids.narrow(0, prompt as i64, 1)),
         };
         let conditioning = conditioning.repeat(self.batch);
         let errors = prediction.errors(self.model, &conditioning);
-        self.passed();
-        if attacks && known {
+        self.state.passed_both_ways();
+        if latest.is_some() {
             let way = (&sample.predictions[1] - &prediction.target).square().mean(Kind::Float);
             let left = errors.mean(Kind::Float).double_value(&[]) / way.double_value(&[]);
             self.state.track(ATTACK, left);
         }
         Ok(errors.mean(Kind::Float))
-    }
-
-    /// A pass forward that a pass back follows.
-    fn passed(&self) {
-        self.state.count(FORWARD, 1.0);
-        self.state.count(BACKWARD, 1.0);
     }
 
     /// How far it is off under what is to stay.
@@ -279,7 +282,7 @@ impl AdversarialTraining<'_> {
         let rows = Tensor::from_slice(&rows).to_device(retain.ids.device());
         let conditioning = self.read(&retain.ids.index_select(0, &rows));
         let errors = prediction.errors(self.model, &conditioning).mean(Kind::Float);
-        self.passed();
+        self.state.passed_both_ways();
         let size = prediction.target.square().mean(Kind::Float).double_value(&[]);
         self.state.track(DRIFT, errors.double_value(&[]) / size.max(1e-12));
         errors

@@ -20,6 +20,7 @@ use serde_json::Value;
 
 use super::method::denoiser_of;
 use super::negative_guidance::NegativeGuidance;
+use super::parameter_subset::changed;
 use super::partial_sampling::PartialSampling;
 use super::{Context, Cost, Error, Method, Needs, Pair, ParameterSubset, Task, Variant};
 use crate::generator::Model;
@@ -67,6 +68,17 @@ pub enum Base {
     Anchor,
 }
 
+impl Base {
+    /// Its prompt.
+    pub(super) fn prompt(self, pair: &Pair) -> &str {
+        match self {
+            Self::Uncond => "",
+            Self::Concept => &pair.forget,
+            Self::Anchor => &pair.anchor,
+        }
+    }
+}
+
 impl Default for Esd {
     fn default() -> Self {
         Self {
@@ -100,12 +112,7 @@ impl Esd {
 
     /// The prompt that a target begins with.
     fn begins_with<'p>(&'p self, pair: &'p Pair) -> &'p str {
-        match (&self.from, self.base()) {
-            (Some(carrier), _) => carrier,
-            (None, Base::Uncond) => "",
-            (None, Base::Concept) => &pair.forget,
-            (None, Base::Anchor) => &pair.anchor,
-        }
+        self.from.as_deref().unwrap_or_else(|| self.base().prompt(pair))
     }
 }
 
@@ -189,11 +196,7 @@ impl Method for Esd {
         let state = context.own_state();
         let outcome =
             train(&mut objective, &config, model.compute(), state.as_deref(), context.watch)?;
-        let changed = trained.iter().zip(outcome.weights).zip(lent.originals());
-        let tensors = changed
-            .filter(|((_, new), old)| !new.equal(old))
-            .map(|(((name, _), new), _)| (name.clone(), new))
-            .collect();
+        let tensors = changed(&trained, outcome.weights, lent.originals());
         let (base, recipe) = (model.card().hash.clone(), task.recipe(self));
         Ok(Edit { base, recipe, tensors, ..Edit::default() })
     }

@@ -9,7 +9,7 @@ use super::Error;
 use crate::generator::Synthesizer;
 use crate::model::stylegan2::{Noise, unprefixed};
 use crate::torch::{Rng, Tensor, grad_and_keep, no_grad, stage};
-use crate::training::ParameterPenalty;
+use crate::training::{GradientsFor, ParameterPenalty};
 
 /// `λ/2 · Σ F (θ - θ₀)²`.
 pub(super) struct Ewc {
@@ -47,8 +47,8 @@ impl Ewc {
         let tensors: Vec<&Tensor> = held.iter().map(|&i| &parameters[i].1).collect();
         let (network, discriminator) = (model.network(), model.discriminator()?);
         let config = network.config();
-        let train = |on: bool| tensors.iter().for_each(|tensor| drop(tensor.set_requires_grad(on)));
-        train(true);
+        let named = |&i: &usize| (parameters[i].0.clone(), parameters[i].1.shallow_clone());
+        let gradients = GradientsFor::only(held.iter().map(named).collect(), |_| true);
         let mut sums: Vec<Tensor> =
             no_grad(|| tensors.iter().map(|tensor| tensor.zeros_like()).collect());
         let measured = stage("measuring what matters", || -> Result<(), Error> {
@@ -78,7 +78,7 @@ impl Ewc {
             }
             Ok(())
         });
-        train(false);
+        drop(gradients);
         measured?;
         let mut fisher: Vec<Option<Tensor>> = parameters.iter().map(|_| None).collect();
         for (i, sum) in held.into_iter().zip(sums) {

@@ -27,12 +27,6 @@ pub struct InnerAttack {
     pub begin: Begin,
     /// Steps of unlearning from one attack to the next.
     pub every: u64,
-    /// Set by the official variant.
-    #[serde(skip)]
-    pub(super) accumulate: bool,
-    /// Set by the official variant.
-    #[serde(skip)]
-    pub(super) stale: bool,
 }
 
 /// Where an attack begins.
@@ -57,8 +51,6 @@ impl Default for InnerAttack {
             restarts: 1,
             begin: Begin::Random,
             every: 1,
-            accumulate: false,
-            stale: false,
         }
     }
 }

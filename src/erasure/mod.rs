@@ -54,6 +54,7 @@ pub use training_images::{PromptedImage, TrainingImages};
 pub use uce::Uce;
 pub use variant::Variant;
 
+use crate::prompt_search;
 use crate::settings::{Entry, given_over};
 
 /// Every method by name. The first that edits a kind of model is the usual one for it.
@@ -106,6 +107,15 @@ impl Error {
             Self::Generator(error) => error.is_out_of_memory(),
             Self::Torch(error) => error.is_out_of_memory(),
             _ => false,
+        }
+    }
+}
+
+impl From<prompt_search::Error> for Error {
+    fn from(error: prompt_search::Error) -> Self {
+        match error {
+            prompt_search::Error::Torch(torch) => torch.into(),
+            other @ prompt_search::Error::Search(_) => Self::Task(other.to_string()),
         }
     }
 }

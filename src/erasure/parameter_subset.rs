@@ -55,3 +55,15 @@ impl ParameterSubset {
         Ok(chosen)
     }
 }
+
+/// Those of the trained parameters that moved, with their new values.
+pub(super) fn changed(
+    trained: &[(String, Tensor)],
+    new: Vec<Tensor>,
+    old: &[Tensor],
+) -> Vec<(String, Tensor)> {
+    let all = trained.iter().zip(new).zip(old);
+    all.filter(|((_, new), old)| !new.equal(old))
+        .map(|(((name, _), new), _)| (name.clone(), new))
+        .collect()
+}

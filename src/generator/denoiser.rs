@@ -89,20 +89,14 @@ pub trait Denoiser: Generator {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
-    use crate::generator::{Checkpoint, StableDiffusion};
-    use crate::torch::{Compute, Device, Kind, Precision, Rng, grad};
+    use crate::generator::small::miniature;
+    use crate::torch::{Kind, Rng, grad};
 
     /// What attacks on prompts and methods on the text encoder stand on.
     #[test]
     fn gradients_reach_vectors_of_tokens_and_the_text_encoder() {
-        let miniature = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/miniature");
-        let compute = Compute::new(Device::CPU, Precision::F32);
-        let model =
-            StableDiffusion::load(&Checkpoint::open(&miniature.as_path().into()).unwrap(), compute)
-                .unwrap();
+        let model = miniature();
         let prompt = "A Cat image in Mosaic style.";
         let ids = model.token_ids(&[prompt]);
         let vectors = model.embed(&ids).detach().set_requires_grad(true);

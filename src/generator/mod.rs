@@ -23,6 +23,8 @@ mod pixels;
 mod presets;
 mod request;
 mod seeding;
+#[cfg(test)]
+pub(crate) mod small;
 mod stable_diffusion;
 mod stylegan2;
 mod synthesizer;

@@ -84,8 +84,7 @@ pub struct UnetPart {
     pub ema: f64,
     /// What it predicts.
     pub prediction: Prediction,
-    /// How its captions speak. The text encoder has never seen more than names: what it makes of
-    /// other words is theirs alone, and an erasure of the name need not reach them.
+    /// How its captions speak; the text encoder learns from names alone.
     #[serde(default)]
     pub captions: Language,
 }
@@ -101,11 +100,12 @@ pub fn train_miniature(
     watch: &mut dyn Watch,
 ) -> Result<(), Error> {
     let trainer = MiniatureTrainer { recipe, out, here };
-    trainer.clip("clip", &recipe.clip, (recipe.canvas_seed, recipe.unet.captions), watch)?;
+    let (words, canvas_seed) = (recipe.unet.captions, recipe.canvas_seed);
+    trainer.clip("clip", &recipe.clip, canvas_seed, words).run(out, here, watch)?;
     trainer.text_encoder()?;
     trainer.vae(watch)?;
-    let of_judge = (recipe.judge_canvas_seed, Language::Names);
-    trainer.clip("judge", &recipe.judge, of_judge, watch)?;
+    let judge = trainer.clip("judge", &recipe.judge, recipe.judge_canvas_seed, Language::Names);
+    judge.run(out, here, watch)?;
     trainer.unet(watch)
 }
 
@@ -115,18 +115,17 @@ struct MiniatureTrainer<'a> {
     here: Compute,
 }
 
-impl MiniatureTrainer<'_> {
-    /// Trains a whole CLIP into `out/<name>`.
+impl<'a> MiniatureTrainer<'a> {
+    /// A whole CLIP's training, into `out/<name>`.
     fn clip(
         &self,
         name: &'static str,
-        part: &ClipPart,
-        (canvas_seed, words): (u64, Language),
-        watch: &mut dyn Watch,
-    ) -> Result<(), Error> {
+        part: &'a ClipPart,
+        canvas_seed: u64,
+        words: Language,
+    ) -> ClipTraining<'a> {
         let (tokens, seed) = (self.recipe.tokens, self.seed(name));
-        let training = ClipTraining { name, part, canvas_seed, words, tokens, seed };
-        training.run(self.out, self.here, watch)
+        ClipTraining { name, part, canvas_seed, words, tokens, seed }
     }
 
     /// Takes the text tower out of the generator's CLIP.

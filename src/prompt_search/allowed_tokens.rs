@@ -82,7 +82,7 @@ pub fn names(text: &str, words: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::prompt_search::small::miniature;
+    use crate::generator::small::miniature;
 
     #[test]
     fn banned_words_cannot_be_chosen() {

@@ -168,7 +168,7 @@ fn arranged(prompt: &[i64], placement: Placement, k: usize, blank: i64) -> (Vec<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::prompt_search::small::miniature;
+    use crate::generator::small::miniature;
     use crate::torch::Rng;
 
     #[test]

@@ -9,8 +9,6 @@ mod frames;
 mod prediction;
 mod simplex;
 mod simplex_search;
-#[cfg(test)]
-mod small;
 mod soft_search;
 
 pub use allowed_tokens::{AllowedTokens, names};

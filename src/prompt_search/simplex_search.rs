@@ -102,7 +102,7 @@ impl<'a> SimplexSearch<'a> {
 mod tests {
     use super::*;
     use crate::generator::Denoiser as _;
-    use crate::prompt_search::small::miniature;
+    use crate::generator::small::miniature;
     use crate::torch::Rng;
 
     /// The loss is the distance to two words' vectors.

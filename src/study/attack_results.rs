@@ -97,7 +97,6 @@ pub struct Tried {
 
 impl Tried {
     pub(super) fn of(about: &Attacked, arm: &TrialArm) -> Self {
-        let after: Vec<Option<u64>> = arm.trials.iter().map(|trial| trial.after).collect();
         Self {
             target: about.target.clone(),
             method: about.method.clone(),
@@ -107,14 +106,10 @@ impl Tried {
             edited: about.edited.clone(),
             images: arm.images,
             steps: arm.steps,
-            curve: success_curve(&after, arm.images),
+            curve: success_curve(&successes(&arm.trials), arm.images),
             above: Vec::new(),
             trials: arm.trials.clone(),
         }
-    }
-
-    fn after(&self) -> Vec<Option<u64>> {
-        self.trials.iter().map(|trial| trial.after).collect()
     }
 
     fn is_attack(&self) -> bool {
@@ -131,12 +126,17 @@ impl Tried {
         }
         let name = if control.is_attack() { &control.attack } else { &control.arm };
         let images = self.images.min(control.images);
-        self.above.push(AboveControl::new(name, images, &self.after(), &control.after()));
+        self.above.push(AboveControl::new(
+            name,
+            images,
+            &successes(&self.trials),
+            &successes(&control.trials),
+        ));
     }
 
     /// What is to be said of it in numbers.
     pub(super) fn scores(&self) -> Vec<Score> {
-        let mut scores = attack_success(&self.target, &self.after());
+        let mut scores = attack_success(&self.target, &successes(&self.trials));
         let label = if self.is_attack() {
             self.attack.clone()
         } else {
@@ -158,6 +158,11 @@ impl Tried {
         scores.extend(self.above.iter().map(|above| above.score(&self.target)));
         scores.into_iter().map(|score| score.after(&self.method).under(&label)).collect()
     }
+}
+
+/// After how many judged pictures each trial succeeded.
+fn successes(trials: &[Trial]) -> Vec<Option<u64>> {
+    trials.iter().map(|trial| trial.after).collect()
 }
 
 /// What all attacks on one erasure found.

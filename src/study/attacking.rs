@@ -1,7 +1,5 @@
 //! Attacks the model with an edit on it, and says how the concept came back.
 
-use std::path::Path;
-
 use serde::{Deserialize, Serialize};
 
 use super::attack_results::{AttackResults, Attacked};
@@ -35,6 +33,15 @@ struct Attempt<'a> {
     exposure: &'a Exposure,
     /// The edit's hash.
     edit: &'a str,
+    /// In names of files.
+    stem: String,
+}
+
+impl Attempt<'_> {
+    /// Where it goes on from, inside the run.
+    fn state(&self) -> String {
+        format!("state/attacks/{}", self.stem)
+    }
 }
 
 impl<P: Protocol> Study<'_, P> {
@@ -55,13 +62,13 @@ impl<P: Protocol> Study<'_, P> {
         }
         let folder = run.folder.path(BASE_PICTURES);
         let open = |i: &usize| Picture::open(&self.protocol.path(&folder, &requests[*i].0));
-        // Others of the base that do not show it, as many, from all over the list.
-        let others: Vec<usize> = (0..requests.len())
-            .filter(|i| !of_target.contains(i) && !self.protocol.shows(target, base, *i))
-            .collect();
-        let stride = (others.len() / shown.len()).max(1);
-        let others = others.iter().step_by(stride).take(shown.len());
         let images = if self.pipeline.attack.iter().any(|attack| attack.value.needs().base_images) {
+            // Others of the base that do not show it, as many, from all over the list.
+            let others: Vec<usize> = (0..requests.len())
+                .filter(|i| !of_target.contains(i) && !self.protocol.shows(target, base, *i))
+                .collect();
+            let stride = (others.len() / shown.len()).max(1);
+            let others = others.iter().step_by(stride).take(shown.len());
             let of_base = shown.iter().map(open).collect::<Result<Vec<_>, _>>()?;
             Some((of_base, others.map(open).collect::<Result<Vec<_>, _>>()?))
         } else {
@@ -103,7 +110,8 @@ impl<P: Protocol> Study<'_, P> {
                 ));
                 continue;
             }
-            let attempt = Attempt { cell, attack, exposure, edit: &erased.hash };
+            let stem = format!("{}-{}-{}", about.stem(), cell.method, attack.label);
+            let attempt = Attempt { cell, attack, exposure, edit: &erased.hash, stem };
             let found = self.attack(&attempt, session, run)?;
             let attacked = Attacked {
                 target: about.concept.clone(),
@@ -128,10 +136,8 @@ impl<P: Protocol> Study<'_, P> {
         session: &mut Session,
         run: &mut Run,
     ) -> Result<Findings, Error> {
-        let Attempt { cell, attack, edit, .. } = attempt;
-        let about = &self.protocol.targets()[cell.target];
-        let name = format!("{}-{}-{}", about.stem(), cell.method, attack.label);
-        let file = run.folder.path(format!("attacks/{name}.json"));
+        let Attempt { attack, edit, .. } = attempt;
+        let file = run.folder.path(format!("attacks/{}.json", attempt.stem));
         let settings = attack.value.settings();
         let known = fs_err::read_to_string(&file)
             .ok()
@@ -140,12 +146,10 @@ impl<P: Protocol> Study<'_, P> {
         if let Some(seen) = known {
             return Ok(seen.found);
         }
-        let state = run.folder.path(format!("state/attacks/{name}"));
-        let of = format!("{edit} {settings}");
-        let context = (state.as_path(), of.as_str());
-        let found = self.attacked(attempt, context, session, run)?;
+        let found = self.attacked(attempt, session, run)?;
         let saved = SavedAttack { edit: (*edit).to_owned(), settings, found };
         write_json(&file, &saved)?;
+        let state = run.folder.path(attempt.state());
         if state.exists() {
             fs_err::remove_dir_all(&state)?;
         }
@@ -155,11 +159,10 @@ impl<P: Protocol> Study<'_, P> {
     fn attacked(
         &self,
         attempt: &Attempt,
-        (state, of): (&Path, &str),
         session: &mut Session,
         run: &mut Run,
     ) -> Result<Findings, Error> {
-        let &Attempt { cell, attack, exposure, .. } = attempt;
+        let &Attempt { cell, attack, exposure, edit, .. } = attempt;
         let about = &self.protocol.targets()[cell.target];
         let (at_once, sampling) = (session.at_once(), session.sampling());
         let judge = |model: &Model<'_>, requests: &[ImageRequest]| {
@@ -173,9 +176,11 @@ impl<P: Protocol> Study<'_, P> {
         };
         let what = format!("{} {} after {}", attack.label, about.concept, cell.method);
         let task = AttackTask { exposure, judge: &judge, seed: self.pipeline.seed };
+        let (state, of) =
+            (run.folder.path(attempt.state()), format!("{edit} {}", attack.value.settings()));
         let watch = &mut *run.watch;
         run.folder.phase(&what, self.compute.device, |_| {
-            let mut context = AttackContext { state: Some(state), of, watch };
+            let mut context = AttackContext { state: Some(&state), of: &of, watch };
             Ok(attack.value.attack(session.model(), &task, &mut context)?)
         })
     }
