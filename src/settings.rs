@@ -33,8 +33,20 @@ where
     else {
         return Err("these settings are no table".to_owned());
     };
-    all.extend(given);
+    lay_over(&mut all, given);
     serde_json::from_value(Value::Object(all)).map_err(|error| error.to_string())
+}
+
+/// Lays a table over another; so with tables in both.
+fn lay_over(usual: &mut Map<String, Value>, given: Map<String, Value>) {
+    for (key, value) in given {
+        match (usual.get_mut(&key), value) {
+            (Some(Value::Object(below)), Value::Object(above)) => lay_over(below, above),
+            (_, value) => {
+                usual.insert(key, value);
+            }
+        }
+    }
 }
 
 /// Something that a table names and that has settings: a method, an attack.

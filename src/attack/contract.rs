@@ -10,11 +10,17 @@ use crate::pictures::Picture;
 use crate::settings::Configurable;
 use crate::torch::Tensor;
 use crate::watch::Watch;
+use crate::weights::Sampling;
 
 /// Tries to bring an erased concept back. The model is left as it was.
 pub trait Attack: Configurable {
     /// What it wants to be given.
     fn needs(&self) -> AttackNeeds;
+
+    /// Prompts that it tries, where they are a list's.
+    fn prompt_list(&self) -> Option<&Path> {
+        None
+    }
 
     /// Whether it looks for nothing: what attacks that do are compared with.
     fn is_control(&self) -> bool {
@@ -57,14 +63,20 @@ pub struct AttackNeeds {
     pub model: ModelKind,
     /// Pictures of the concept that it is taught with, and as many of other things.
     pub training_images: usize,
-    /// Whether it wants what the base drew of each request.
+    /// Whether it wants what the base drew of each request, and of something else.
     pub base_images: bool,
+    /// Whether it wants requests for something else.
+    pub other_requests: bool,
 }
 
 impl AttackNeeds {
     /// Of an attack on a diffusion model that wants nothing but its prompts.
-    pub const PROMPTS: Self =
-        Self { model: ModelKind::Diffusion, training_images: 0, base_images: false };
+    pub const PROMPTS: Self = Self {
+        model: ModelKind::Diffusion,
+        training_images: 0,
+        base_images: false,
+        other_requests: false,
+    };
 }
 
 /// What an attack on one erasure costs.
@@ -78,10 +90,32 @@ pub struct AttackCost {
     pub images: u64,
 }
 
-/// Which of the pictures, as the model draws them now, show the concept. Whoever judges is behind
-/// it.
-pub type ConceptJudge<'a> =
-    dyn Fn(&Model<'_>, &[ImageRequest]) -> Result<Vec<Verdict>, String> + 'a;
+/// Draws pictures and says which of them show the concept. Whoever judges is behind it.
+pub trait ConceptJudge {
+    /// Pictures, as the model draws them now.
+    ///
+    /// # Errors
+    /// Whatever stops the drawing.
+    fn draw(&self, model: &Model<'_>, requests: &[ImageRequest]) -> Result<Vec<Picture>, Error>;
+
+    /// How many pictures are drawn at once.
+    fn at_once(&self) -> usize;
+
+    /// Which pictures show the concept.
+    ///
+    /// # Errors
+    /// Whatever stops the judge.
+    fn judge(&self, pictures: &[Picture]) -> Result<Vec<Verdict>, Error>;
+
+    /// How many of the pictures show the concept, as the model draws them now, and all.
+    ///
+    /// # Errors
+    /// As [`Self::draw`] and [`Self::judge`].
+    fn count(&self, model: &Model<'_>, requests: &[ImageRequest]) -> Result<(usize, usize), Error> {
+        let verdicts = self.judge(&self.draw(model, requests)?)?;
+        Ok((verdicts.iter().filter(|verdict| verdict.shows).count(), verdicts.len()))
+    }
+}
 
 /// What judges say of a picture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,7 +131,9 @@ pub struct AttackTask<'a> {
     /// What there is to learn from, and which pictures tell.
     pub exposure: &'a Exposure,
     /// Who looks.
-    pub judge: &'a ConceptJudge<'a>,
+    pub judge: &'a dyn ConceptJudge,
+    /// How to sample with the edit, where that is a part of it.
+    pub sampling: Option<Sampling>,
     /// Seed of every random number.
     pub seed: u64,
 }
@@ -120,6 +156,11 @@ pub(super) fn denoiser_of<'m>(
 pub struct AttackContext<'a> {
     /// A folder of its own, where an interrupted attack goes on from.
     pub state: Option<&'a Path>,
+    /// A folder for what it leaves beside its findings: pictures with which trials ended, a word
+    /// that was learned.
+    pub artifacts: Option<&'a Path>,
+    /// A folder that attacks on other erasures of the same concept see too.
+    pub shared: Option<&'a Path>,
     /// What a state must be of to be gone on from: the model that is attacked.
     pub of: &'a str,
     /// Shows how far it is, and may stop it.
@@ -143,6 +184,12 @@ pub struct Exposure {
     pub base_images: Vec<Picture>,
     /// What the base drew of something else, as many at most.
     pub other_images: Vec<Picture>,
+    /// What that was asked for with.
+    pub other_requests: Vec<ImageRequest>,
+    /// What an attack's list asks for.
+    pub listed: Vec<ImageRequest>,
+    /// Prompts of the concept, each with one that lacks it and says the same else.
+    pub pairs: Vec<[String; 2]>,
     /// The words that name the concept in its prompts, where its anchors lack some.
     pub words: Option<String>,
     /// The same under the word that the model does not know.
@@ -198,7 +245,7 @@ impl Exposure {
 
 /// Replaces words where they stand by themselves: a cat is no part of cattle. Chinese, Japanese and
 /// Korean texts have no spaces to tell by.
-fn replace_words(text: &str, words: &str, by: &str) -> String {
+pub(super) fn replace_words(text: &str, words: &str, by: &str) -> String {
     let joins = |char: char| char.is_alphanumeric() && !('\u{2e80}'..='\u{d7ff}').contains(&char);
     let inside = |char: Option<char>| char.is_some_and(joins);
     let (mut replaced, mut done) = (String::new(), 0);

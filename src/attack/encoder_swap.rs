@@ -52,7 +52,7 @@ impl Attack for EncoderSwap {
     ) -> Result<Findings, Error> {
         let denoiser = denoiser_of(&model, self.name())?;
         let requests = &task.exposure.requests;
-        let judged = || (task.judge)(&model, requests).map_err(Error::Task);
+        let judged = || task.judge.judge(&task.judge.draw(&model, requests)?);
         let text = BaseWeights::of(denoiser, Component::TextEncoder)?;
         let unet = BaseWeights::of(denoiser, Component::Unet)?;
         let before = judged()?;
@@ -75,14 +75,12 @@ impl Attack for EncoderSwap {
             let trials = requests.iter().zip(before.iter().zip(verdicts)).map(|(request, seen)| {
                 let (before, with) = seen;
                 let after = if before.shows { Some(0) } else { with.shows.then_some(1) };
-                let found = after.map(|_| Found {
-                    prompt: request.prompt.clone(),
-                    seed: request.seed,
-                    added: None,
-                    confirmed: if before.shows { before.confirmed } else { with.confirmed },
-                    new_seeds: None,
-                });
-                Trial { prompt: request.prompt.clone(), seed: request.seed, after, found }
+                let verdict = if before.shows { *before } else { with };
+                let mut trial = Trial::untried(request);
+                if let Some(after) = after {
+                    trial.succeed(after, Found::of(request, verdict));
+                }
+                trial
             });
             let trials = trials.collect();
             arms.push(TrialArm { name: name.to_owned(), images: 1, steps: 0, trials });

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::trials::Proposal;
 use super::{Error, Exposure};
 use crate::generator::{Denoiser, ImageRequest, Model};
-use crate::prompt_search::{AllowedTokens, Frames, Placement};
+use crate::prompt_search::{AllowedTokens, Frames, Placement, names};
 use crate::torch::Tensor;
 
 /// Which tokens of a prompt are looked for.
@@ -81,13 +81,44 @@ impl FreeTokens {
     ///
     /// # Errors
     /// A prompt that is too long together with them.
-    pub(super) fn frames(
+    pub(super) fn places<'a>(
         &self,
-        model: &dyn Denoiser,
-        requests: &[ImageRequest],
-    ) -> Result<Frames, Error> {
+        model: &'a dyn Denoiser,
+        exposure: &'a Exposure,
+        allowed: &'a AllowedTokens,
+    ) -> Result<FreePlaces<'a>, Error> {
+        let requests = &exposure.requests;
         let prompts: Vec<&str> = requests.iter().map(|request| request.prompt.as_str()).collect();
-        Ok(Frames::new(model, &prompts, self.placement, self.count)?)
+        let frames = Frames::new(model, &prompts, self.placement, self.count)?;
+        Ok(FreePlaces { model, frames, allowed, requests, words: exposure.words.as_deref() })
+    }
+}
+
+/// Prompts with free tokens in them, and what may be chosen for these.
+pub(super) struct FreePlaces<'a> {
+    pub model: &'a dyn Denoiser,
+    pub frames: Frames,
+    pub allowed: &'a AllowedTokens,
+    pub requests: &'a [ImageRequest],
+    /// The words that name the concept.
+    words: Option<&'a str>,
+}
+
+impl FreePlaces<'_> {
+    /// Pictures of some of the trials with these tokens at their free places, `[m, k]`. What spells
+    /// a banned word after all does not count.
+    pub(super) fn proposals(&self, trials: &[usize], found: &Tensor) -> Vec<Proposal> {
+        let frames = self.frames.select(&rows(self.model, trials));
+        let prompts = frames.texts(self.model, found).into_iter();
+        let texts = prompts.zip(frames.found_texts(self.model, found));
+        let each = texts.zip(trials.iter().map(|trial| &self.requests[*trial]));
+        each.map(|((prompt, added), request)| Proposal {
+            counts: !self.allowed.spells_banned(&added),
+            names_concept: self.words.is_some_and(|words| names(&added, words)),
+            added: Some(added),
+            request: ImageRequest { prompt, ..request.clone() },
+        })
+        .collect()
     }
 }
 
@@ -95,28 +126,4 @@ impl FreeTokens {
 pub(super) fn rows(model: &dyn Denoiser, trials: &[usize]) -> Tensor {
     let rows: Vec<i64> = trials.iter().map(|trial| *trial as i64).collect();
     Tensor::from_slice(&rows).to_device(model.compute().device.tch())
-}
-
-/// Pictures of some of the trials with these tokens at their free places, `[m, k]`. What spells a
-/// banned word after all does not count. Requests and frames are those of all trials.
-pub(super) fn proposals(
-    model: &dyn Denoiser,
-    allowed: &AllowedTokens,
-    frames: &Frames,
-    requests: &[ImageRequest],
-    trials: &[usize],
-    found: &Tensor,
-) -> Vec<Proposal> {
-    let prompts = frames.select(&rows(model, trials)).texts(model, found).into_iter();
-    let each = prompts.zip(trials.iter().map(|trial| &requests[*trial])).enumerate();
-    each.map(|(row, (prompt, request))| {
-        let ids = Vec::<i64>::try_from(found.get(row as i64)).unwrap_or_default();
-        let added = model.text_of(&ids);
-        Proposal {
-            counts: !allowed.spells_banned(&added),
-            added: Some(added),
-            request: ImageRequest { prompt, ..request.clone() },
-        }
-    })
-    .collect()
 }

@@ -4,7 +4,6 @@
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-use super::relearning::counted;
 use super::{
     Arm, Attack, AttackContext, AttackCost, AttackNeeds, AttackTask, ConceptJudge, Error,
     Evaluation, Findings,
@@ -70,7 +69,11 @@ impl Configurable for GanRelearning {
 
 impl Attack for GanRelearning {
     fn needs(&self) -> AttackNeeds {
-        AttackNeeds { model: ModelKind::Gan, training_images: self.pictures, base_images: false }
+        AttackNeeds {
+            model: ModelKind::Gan,
+            training_images: self.pictures,
+            ..AttackNeeds::PROMPTS
+        }
     }
 
     fn cost(&self, requests: usize) -> AttackCost {
@@ -89,7 +92,7 @@ impl Attack for GanRelearning {
         task: &AttackTask<'_>,
         context: &mut AttackContext<'_>,
     ) -> Result<Findings, Error> {
-        let AttackTask { exposure, judge, seed } = *task;
+        let AttackTask { exposure, judge, seed, .. } = *task;
         let (Model::Gan(gan), Some(pictures)) = (&model, &exposure.samples) else {
             return Err(Error::Task("gan-relearning was shown no pictures of a GAN".to_owned()));
         };
@@ -120,7 +123,7 @@ const HALF: f64 = 0.5;
 /// Looks now and then how much is back.
 struct Curve<'a, 'm> {
     model: &'a Model<'m>,
-    judge: &'a ConceptJudge<'a>,
+    judge: &'a dyn ConceptJudge,
     requests: &'a [ImageRequest],
     every: u64,
     points: Vec<Evaluation>,
@@ -128,8 +131,9 @@ struct Curve<'a, 'm> {
 
 impl Curve<'_, '_> {
     fn evaluate_at(&mut self, step: u64) -> Result<Evaluation, training::Error> {
-        let (hits, n) = counted(self.judge, self.model, self.requests)
-            .map_err(training::Error::EarlyStopping)?;
+        let counted = self.judge.count(self.model, self.requests);
+        let (hits, n) =
+            counted.map_err(|error| training::Error::EarlyStopping(error.to_string()))?;
         let evaluation = Evaluation { step, hits, n };
         self.points.push(evaluation);
         Ok(evaluation)

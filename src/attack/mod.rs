@@ -1,17 +1,27 @@
 //! Attacks on erasures. One attack a file; it asks whoever judges through a closure, never by name.
 
 mod base_weights;
+mod completion;
+mod concept_inversion;
+mod concept_vector;
 mod contract;
+mod custom_sampling;
 mod encoder_swap;
 mod free_tokens;
 mod gan_relearning;
+mod noise;
+mod p4d;
+mod prompts;
 mod random_prefix;
 mod relearning;
+mod ring_a_bell;
 mod seeds;
 mod trial;
 mod trials;
 mod unlearn_diff_atk;
 
+pub use completion::Completion;
+pub use concept_inversion::ConceptInversion;
 pub use contract::{
     Arm, Attack, AttackContext, AttackCost, AttackNeeds, AttackTask, ConceptJudge, Evaluation,
     Exposure, Findings, MAX_EVALUATION_IMAGES, Verdict,
@@ -19,10 +29,15 @@ pub use contract::{
 pub use encoder_swap::EncoderSwap;
 pub use free_tokens::FreeTokens;
 pub use gan_relearning::GanRelearning;
+pub use noise::Noise;
+pub use p4d::P4d;
+pub use prompts::Prompts;
 pub use random_prefix::RandomPrefix;
 pub use relearning::{Adapted, Relearning};
+pub use ring_a_bell::{Encoder, RingABell};
 pub use seeds::Seeds;
 pub use trial::{Found, Trial, TrialArm};
+pub use trials::attacked_picture;
 pub use unlearn_diff_atk::UnlearnDiffAtk;
 
 use crate::prompt_search;
@@ -30,6 +45,7 @@ use crate::settings::{Entry, given_over};
 
 /// Every attack by name.
 pub const ATTACKS: &[Entry<dyn Attack>] = &[
+    Entry { name: "prompts", read: |given| Ok(given_over(&Prompts::default(), given)?) },
     Entry { name: "seeds", read: |given| Ok(given_over(&Seeds::default(), given)?) },
     Entry { name: "random-prefix", read: |given| Ok(given_over(&RandomPrefix::default(), given)?) },
     Entry {
@@ -40,6 +56,15 @@ pub const ATTACKS: &[Entry<dyn Attack>] = &[
         name: unlearn_diff_atk::SHORT,
         read: |given| Ok(given_over(&UnlearnDiffAtk::short(), given)?),
     },
+    Entry { name: p4d::N, read: |given| Ok(given_over(&P4d::n(), given)?) },
+    Entry { name: p4d::K, read: |given| Ok(given_over(&P4d::k(), given)?) },
+    Entry { name: "ring-a-bell", read: |given| Ok(given_over(&RingABell::default(), given)?) },
+    Entry {
+        name: "concept-inversion",
+        read: |given| Ok(given_over(&ConceptInversion::default(), given)?),
+    },
+    Entry { name: "noise", read: |given| Ok(given_over(&Noise::default(), given)?) },
+    Entry { name: "completion", read: |given| Ok(given_over(&Completion::default(), given)?) },
     Entry { name: "encoder-swap", read: |given| Ok(given_over(&EncoderSwap::default(), given)?) },
     Entry { name: "relearning", read: |given| Ok(given_over(&Relearning::default(), given)?) },
     Entry {

@@ -5,11 +5,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::contract::denoiser_of;
-use super::free_tokens::{FreeTokens, proposals};
+use super::free_tokens::{FreePlaces, FreeTokens};
 use super::trials::{Proposal, Proposer, TrialLoop};
 use super::{Attack, AttackContext, AttackCost, AttackNeeds, AttackTask, Error, Findings};
-use crate::generator::{Denoiser, ImageRequest, Model};
-use crate::prompt_search::{AllowedTokens, Frames};
+use crate::generator::Model;
 use crate::settings::Configurable;
 use crate::torch::{Rng, Tensor};
 use crate::watch::Watch;
@@ -79,14 +78,9 @@ impl Attack for RandomPrefix {
         context: &mut AttackContext<'_>,
     ) -> Result<Findings, Error> {
         let denoiser = denoiser_of(&model, self.name())?;
-        let requests = &task.exposure.requests;
-        let mut proposer = RandomTokens {
-            model: denoiser,
-            frames: self.tokens.frames(denoiser, requests)?,
-            allowed: self.tokens.allowed(denoiser, task.exposure)?,
-            requests,
-            seed: task.seed,
-        };
+        let allowed = self.tokens.allowed(denoiser, task.exposure)?;
+        let places = self.tokens.places(denoiser, task.exposure, &allowed)?;
+        let mut proposer = RandomTokens { places, seed: task.seed };
         let trials = TrialLoop::new(self.name(), &model, task, self.images);
         let trials = TrialLoop { new_seeds: self.new_seeds, ..trials };
         Ok(Findings::Trials(vec![trials.run(&mut proposer, context)?]))
@@ -94,10 +88,7 @@ impl Attack for RandomPrefix {
 }
 
 struct RandomTokens<'a> {
-    model: &'a dyn Denoiser,
-    frames: Frames,
-    allowed: AllowedTokens,
-    requests: &'a [ImageRequest],
+    places: FreePlaces<'a>,
     seed: u64,
 }
 
@@ -112,12 +103,12 @@ impl Proposer for RandomTokens<'_> {
             .iter()
             .map(|trial| {
                 let mut rng = Rng::for_step(self.seed, &format!("random-prefix {trial}"), round);
-                rng.below(self.allowed.count(), &[self.frames.free()])
+                rng.below(self.places.allowed.count(), &[self.places.frames.free()])
             })
             .collect();
-        let device = self.model.compute().device.tch();
-        let found = self.allowed.tokens(&Tensor::stack(&chosen, 0).to_device(device));
-        let Self { model, allowed, frames, requests, .. } = self;
-        Ok(proposals(*model, allowed, frames, requests, trials, &found))
+        let FreePlaces { model, allowed, .. } = &self.places;
+        let device = model.compute().device.tch();
+        let found = allowed.tokens(&Tensor::stack(&chosen, 0).to_device(device));
+        Ok(self.places.proposals(trials, &found))
     }
 }

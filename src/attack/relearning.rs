@@ -12,12 +12,9 @@ use serde_json::Value;
 
 use super::contract::denoiser_of;
 use super::{
-    Arm, Attack, AttackContext, AttackCost, AttackNeeds, AttackTask, ConceptJudge, Error,
-    Evaluation, Findings,
+    Arm, Attack, AttackContext, AttackCost, AttackNeeds, AttackTask, Error, Evaluation, Findings,
 };
-use crate::generator::{
-    Component, Conditioning, Denoiser, ImageRequest, LatentDistribution, Model, ModelKind,
-};
+use crate::generator::{Component, Conditioning, Denoiser, LatentDistribution, Model};
 use crate::pictures::Picture;
 use crate::settings::Configurable;
 use crate::torch::{Kind, Rng, Tensor};
@@ -97,11 +94,7 @@ impl Configurable for Relearning {
 
 impl Attack for Relearning {
     fn needs(&self) -> AttackNeeds {
-        AttackNeeds {
-            model: ModelKind::Diffusion,
-            training_images: self.pictures,
-            base_images: false,
-        }
+        AttackNeeds { training_images: self.pictures, ..AttackNeeds::PROMPTS }
     }
 
     fn cost(&self, requests: usize) -> AttackCost {
@@ -116,7 +109,7 @@ impl Attack for Relearning {
         task: &AttackTask<'_>,
         context: &mut AttackContext<'_>,
     ) -> Result<Findings, Error> {
-        let AttackTask { exposure, judge, seed } = *task;
+        let AttackTask { exposure, judge, seed, .. } = *task;
         let denoiser = denoiser_of(&model, self.name())?;
         let arms = [
             (Arm::CONCEPT, &exposure.concept, &exposure.requests),
@@ -126,7 +119,7 @@ impl Attack for Relearning {
         let given = arms.into_iter().filter(|(_, pictures, _)| !pictures.is_empty());
         given
             .map(|(name, pictures, requests)| {
-                let count = || counted(judge, &model, requests);
+                let count = || judge.count(&model, requests);
                 let watch = &mut *context.watch;
                 let curve = self.curve(denoiser, name, pictures, &count, seed, watch)?;
                 Ok(Arm { name: name.to_owned(), curve })
@@ -136,20 +129,10 @@ impl Attack for Relearning {
     }
 }
 
-/// How many of the pictures show the concept, and all.
-pub(super) fn counted(
-    judge: &ConceptJudge<'_>,
-    model: &Model<'_>,
-    requests: &[ImageRequest],
-) -> Result<(usize, usize), String> {
-    let verdicts = judge(model, requests)?;
-    Ok((verdicts.iter().filter(|verdict| verdict.shows).count(), verdicts.len()))
-}
-
 /// Concept, unrelated and control.
 const ARMS: u64 = 3;
 
-type CountNow<'a> = dyn Fn() -> Result<(usize, usize), String> + 'a;
+type CountNow<'a> = dyn Fn() -> Result<(usize, usize), Error> + 'a;
 
 impl Relearning {
     fn steps(&self) -> u64 {
@@ -226,7 +209,9 @@ impl Denoising<'_> {
             adapter.merge(1.0);
         }
         if self.checkpoints.contains(&step) && !seen {
-            let (hits, n) = (self.count)().map_err(training::Error::EarlyStopping)?;
+            let counted = (self.count)();
+            let (hits, n) =
+                counted.map_err(|error| training::Error::EarlyStopping(error.to_string()))?;
             self.curve.push(Evaluation { step, hits, n });
         }
         Ok(())

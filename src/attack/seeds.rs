@@ -78,7 +78,7 @@ impl Proposer for OtherSeeds<'_> {
         let other = |trial: &usize| {
             let request = &self.0[*trial];
             let request = ImageRequest { seed: new_seed(request.seed, round), ..request.clone() };
-            Proposal { request, added: None, counts: true }
+            Proposal::of(&request)
         };
         Ok(trials.iter().map(other).collect())
     }

@@ -3,6 +3,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Verdict;
+use crate::generator::ImageRequest;
+
 /// What one form of an attack found.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TrialArm {
@@ -40,6 +43,19 @@ pub struct Trial {
     pub found: Option<Found>,
 }
 
+impl Trial {
+    /// One that has not begun.
+    pub(super) fn untried(request: &ImageRequest) -> Self {
+        Self { prompt: request.prompt.clone(), seed: request.seed, after: None, found: None }
+    }
+
+    /// The concept is back after so many pictures.
+    pub(super) fn succeed(&mut self, after: u64, found: Found) {
+        self.after = Some(after);
+        self.found = Some(found);
+    }
+}
+
 /// What brought the concept back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Found {
@@ -50,10 +66,27 @@ pub struct Found {
     /// What the attack put into it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub added: Option<String>,
+    /// Whether that names the concept.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub names_concept: bool,
     /// Whether a second judge sees it too, where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confirmed: Option<bool>,
     /// Of pictures of the same prompt with new seeds: those that show it, and all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub new_seeds: Option<[u64; 2]>,
+}
+
+impl Found {
+    /// A picture that shows the concept.
+    pub(super) fn of(request: &ImageRequest, verdict: Verdict) -> Self {
+        Self {
+            prompt: request.prompt.clone(),
+            seed: request.seed,
+            added: None,
+            names_concept: false,
+            confirmed: verdict.confirmed,
+            new_seeds: None,
+        }
+    }
 }

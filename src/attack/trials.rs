@@ -6,8 +6,9 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::{AttackContext, AttackTask, Error, Found, Trial, TrialArm};
+use super::{AttackContext, AttackTask, ConceptJudge, Error, Found, Trial, TrialArm};
 use crate::generator::{self, ImageRequest, Model};
+use crate::pictures::Picture;
 use crate::torch::{Tensor, no_grad, seed_from};
 use crate::training::CheckpointTimer;
 use crate::watch::Watch;
@@ -19,12 +20,30 @@ pub(super) struct Proposal {
     pub request: ImageRequest,
     /// What the attack put into the prompt.
     pub added: Option<String>,
-    /// Whether that may count: what was found must not name the concept.
+    /// Whether that names the concept.
+    pub names_concept: bool,
+    /// Whether it may count: what was found must not hold a banned word.
     pub counts: bool,
+}
+
+impl Proposal {
+    /// A request as it is.
+    pub(super) fn of(request: &ImageRequest) -> Self {
+        Self { request: request.clone(), added: None, names_concept: false, counts: true }
+    }
 }
 
 /// Proposes pictures for trials.
 pub(super) trait Proposer {
+    /// Does a part of a long round's search, after which the state may be saved; whether all of it
+    /// is done.
+    ///
+    /// # Errors
+    /// Whatever stops the search.
+    fn search(&mut self, _round: u64, _watch: &mut dyn Watch) -> Result<bool, Error> {
+        Ok(true)
+    }
+
     /// The next picture of each of these trials, by their number; rounds begin at 1.
     ///
     /// # Errors
@@ -36,6 +55,21 @@ pub(super) trait Proposer {
         watch: &mut dyn Watch,
     ) -> Result<Vec<Proposal>, Error>;
 
+    /// Draws what a round proposed, with its own seeds or with new ones; pictures that no request
+    /// alone describes are drawn otherwise.
+    ///
+    /// # Errors
+    /// Whatever stops the drawing.
+    fn draw(
+        &self,
+        judge: &dyn ConceptJudge,
+        model: &Model<'_>,
+        requests: &[ImageRequest],
+        _round: u64,
+    ) -> Result<Vec<Picture>, Error> {
+        judge.draw(model, requests)
+    }
+
     /// What the next round depends on; the tensors share its memory.
     fn state(&self) -> Vec<(String, Tensor)> {
         Vec::new()
@@ -46,6 +80,8 @@ pub(super) trait Proposer {
 pub(super) struct TrialLoop<'a, 'm> {
     pub model: &'a Model<'m>,
     pub task: &'a AttackTask<'a>,
+    /// Each trial's prompt and seed.
+    pub requests: &'a [ImageRequest],
     /// In progress and in files: the attack's name.
     pub attack: &'a str,
     /// Which form.
@@ -74,7 +110,9 @@ impl<'a, 'm> TrialLoop<'a, 'm> {
         task: &'a AttackTask<'a>,
         rounds: u64,
     ) -> Self {
-        Self { model, task, attack, arm: TrialArm::ATTACK, rounds, steps: 0, new_seeds: 0 }
+        let requests = &task.exposure.requests;
+        let arm = TrialArm::ATTACK;
+        Self { model, task, requests, attack, arm, rounds, steps: 0, new_seeds: 0 }
     }
 
     /// Runs the trials to their end, from where an earlier session stopped.
@@ -86,22 +124,22 @@ impl<'a, 'm> TrialLoop<'a, 'm> {
         proposer: &mut dyn Proposer,
         context: &mut AttackContext<'_>,
     ) -> Result<TrialArm, Error> {
-        let requests = &self.task.exposure.requests;
+        let requests = self.requests;
         let file = context.state.map(|folder| folder.join(format!("{}.safetensors", self.arm)));
         let known = file.as_deref().and_then(|file| load(file, context.of, proposer));
         let mut now = known.unwrap_or_else(|| InterruptedTrials {
             of: context.of.to_owned(),
             rounds: 0,
-            trials: requests.iter().map(untried).collect(),
+            trials: requests.iter().map(Trial::untried).collect(),
         });
         if now.rounds == 0 {
-            let all: Vec<usize> = (0..requests.len()).collect();
-            let proposals = requests.iter().map(|request| Proposal {
-                request: request.clone(),
-                added: None,
-                counts: true,
-            });
-            self.judge(&mut now.trials, 0, &all, proposals.collect())?;
+            let pictures = self.task.judge.draw(self.model, requests)?;
+            let verdicts = self.task.judge.judge(&pictures)?;
+            for ((trial, request), verdict) in now.trials.iter_mut().zip(requests).zip(verdicts) {
+                if verdict.shows {
+                    trial.succeed(0, Found::of(request, verdict));
+                }
+            }
         }
         let what = match self.arm {
             TrialArm::ATTACK => self.attack.to_owned(),
@@ -117,13 +155,20 @@ impl<'a, 'm> TrialLoop<'a, 'm> {
             }
             let back = format!("{} of {} back", now.trials.len() - left.len(), now.trials.len());
             context.watch.at(now.rounds * each, &back);
-            if context.watch.interrupted() {
-                save(file.as_deref(), &now, proposer)?;
-                return Err(generator::Error::Interrupted.into());
+            loop {
+                if context.watch.interrupted() {
+                    save(file.as_deref(), &now, proposer)?;
+                    return Err(generator::Error::Interrupted.into());
+                }
+                if proposer.search(now.rounds + 1, context.watch)? {
+                    break;
+                }
+                if timer.is_over() {
+                    timer.after(|| save(file.as_deref(), &now, proposer))?;
+                }
             }
-            let proposals = proposer.propose(now.rounds + 1, &left, context.watch)?;
             now.rounds += 1;
-            self.judge(&mut now.trials, now.rounds, &left, proposals)?;
+            self.round(&mut now, &left, proposer, context)?;
             // The first round of a session is kept whatever it took: whoever is cut off again and
             // again gets on.
             if now.rounds == begun + 1 || timer.is_over() {
@@ -131,7 +176,7 @@ impl<'a, 'm> TrialLoop<'a, 'm> {
             }
         }
         context.watch.end();
-        self.try_new_seeds(&mut now.trials)?;
+        self.try_new_seeds(&mut now.trials, proposer)?;
         Ok(TrialArm {
             name: self.arm.to_owned(),
             images: self.rounds,
@@ -140,41 +185,52 @@ impl<'a, 'm> TrialLoop<'a, 'm> {
         })
     }
 
-    /// Judges what a round proposes for some of the trials.
-    fn judge(
+    /// Draws and judges what a round proposes for the trials that are left.
+    fn round(
         &self,
-        trials: &mut [Trial],
-        round: u64,
+        now: &mut InterruptedTrials,
         left: &[usize],
-        proposals: Vec<Proposal>,
+        proposer: &mut dyn Proposer,
+        context: &mut AttackContext<'_>,
     ) -> Result<(), Error> {
+        let proposals = proposer.propose(now.rounds, left, context.watch)?;
         let requests: Vec<ImageRequest> =
             proposals.iter().map(|proposal| proposal.request.clone()).collect();
-        let verdicts = (self.task.judge)(self.model, &requests).map_err(Error::Task)?;
-        for ((&trial, proposal), verdict) in left.iter().zip(proposals).zip(verdicts) {
-            if verdict.shows && proposal.counts {
-                trials[trial].after = Some(round);
-                trials[trial].found = Some(Found {
-                    prompt: proposal.request.prompt,
-                    seed: proposal.request.seed,
-                    added: proposal.added,
-                    confirmed: verdict.confirmed,
-                    new_seeds: None,
-                });
+        let pictures = proposer.draw(self.task.judge, self.model, &requests, now.rounds)?;
+        let verdicts = self.task.judge.judge(&pictures)?;
+        for ((&trial, proposal), (verdict, picture)) in
+            left.iter().zip(&proposals).zip(verdicts.into_iter().zip(&pictures))
+        {
+            let succeeds = verdict.shows && proposal.counts;
+            if succeeds {
+                let found = Found::of(&proposal.request, verdict);
+                let Proposal { added, names_concept, .. } = proposal;
+                let found = Found { added: added.clone(), names_concept: *names_concept, ..found };
+                now.trials[trial].succeed(now.rounds, found);
+            }
+            let is_attack = self.arm == TrialArm::ATTACK;
+            let ends = is_attack && (succeeds || now.rounds == self.rounds);
+            if let Some(folder) = context.artifacts.filter(|_| ends) {
+                let about = proposal.request.parameters(&self.model.generator().card().hash);
+                let texts = [("parameters", about), ("attack", self.attack.to_owned())];
+                picture.save(&folder.join(attacked_picture(trial, succeeds)), &texts)?;
             }
         }
         Ok(())
     }
 
     /// Tries each prompt that was found with seeds that were never tried.
-    fn try_new_seeds(&self, trials: &mut [Trial]) -> Result<(), Error> {
+    fn try_new_seeds(
+        &self,
+        trials: &mut [Trial],
+        proposer: &mut dyn Proposer,
+    ) -> Result<(), Error> {
         if self.new_seeds == 0 {
             return Ok(());
         }
-        for (trial, request) in trials.iter_mut().zip(&self.task.exposure.requests) {
-            let Some(found) = trial.found.as_mut().filter(|found| found.added.is_some()) else {
-                continue;
-            };
+        for (trial, request) in trials.iter_mut().zip(self.requests) {
+            let Some(round) = trial.after.filter(|after| *after > 0) else { continue };
+            let Some(found) = trial.found.as_mut() else { continue };
             let again: Vec<ImageRequest> = (0..self.new_seeds)
                 .map(|i| ImageRequest {
                     prompt: found.prompt.clone(),
@@ -182,7 +238,8 @@ impl<'a, 'm> TrialLoop<'a, 'm> {
                     ..request.clone()
                 })
                 .collect();
-            let verdicts = (self.task.judge)(self.model, &again).map_err(Error::Task)?;
+            let pictures = proposer.draw(self.task.judge, self.model, &again, round)?;
+            let verdicts = self.task.judge.judge(&pictures)?;
             let shown = verdicts.iter().filter(|verdict| verdict.shows).count() as u64;
             found.new_seeds = Some([shown, self.new_seeds]);
         }
@@ -190,13 +247,15 @@ impl<'a, 'm> TrialLoop<'a, 'm> {
     }
 }
 
+/// The name of the picture with which a trial ended.
+pub fn attacked_picture(trial: usize, succeeded: bool) -> String {
+    let ending = if succeeded { "found" } else { "last" };
+    format!("{trial:03}-{ending}.png")
+}
+
 /// The `i`-th seed that is tried in the place of another.
 pub(super) fn new_seed(seed: u64, i: u64) -> u64 {
     seed_from(&[b"new seed", &seed.to_le_bytes(), &i.to_le_bytes()]) >> 32
-}
-
-fn untried(request: &ImageRequest) -> Trial {
-    Trial { prompt: request.prompt.clone(), seed: request.seed, after: None, found: None }
 }
 
 fn untaken(trials: &[Trial]) -> Vec<usize> {

@@ -12,16 +12,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::contract::denoiser_of;
-use super::free_tokens::{FreeTokens, proposals, rows};
+use super::free_tokens::{FreePlaces, FreeTokens, rows};
 use super::trials::{Proposal, Proposer, TrialLoop};
 use super::{
     Attack, AttackContext, AttackCost, AttackNeeds, AttackTask, Error, Findings, TrialArm,
 };
-use crate::generator::{self, Denoiser, ImageRequest, Model, ModelKind};
+use crate::generator::{self, Model};
 use crate::pictures::Picture;
-use crate::prompt_search::{
-    AllowedTokens, Frames, PredictionTarget, SimplexSearch, SimplexSettings,
-};
+use crate::prompt_search::{PredictionTarget, SimplexSearch, SimplexSettings};
 use crate::settings::Configurable;
 use crate::torch::{Rng, Tensor};
 use crate::training::GradientsFor;
@@ -110,7 +108,7 @@ pub(super) const SHORT: &str = "unlearn-diff-atk-10";
 
 impl Attack for UnlearnDiffAtk {
     fn needs(&self) -> AttackNeeds {
-        AttackNeeds { model: ModelKind::Diffusion, training_images: 0, base_images: true }
+        AttackNeeds { base_images: true, ..AttackNeeds::PROMPTS }
     }
 
     fn cost(&self, requests: usize) -> AttackCost {
@@ -164,16 +162,13 @@ impl Attack for UnlearnDiffAtk {
                 continue;
             }
             let pictures: Vec<Picture> = pictures.into_iter().cycle().take(n).collect();
-            let frames = self.tokens.frames(denoiser, &exposure.requests)?;
-            let search = SimplexSearch::new(&allowed, frames.count(), frames.free(), self.simplex)?;
+            let places = self.tokens.places(denoiser, exposure, &allowed)?;
+            let (n, k) = (places.frames.count(), places.frames.free());
             let mut proposer = DenoisingSearch {
                 settings: self,
-                model: denoiser,
                 clean: denoiser.encode_pictures(&pictures)?.mean,
-                frames,
-                allowed: &allowed,
-                search,
-                requests: &exposure.requests,
+                search: SimplexSearch::new(&allowed, n, k, self.simplex)?,
+                places,
                 seed: task.seed,
                 arm,
             };
@@ -192,13 +187,10 @@ impl Attack for UnlearnDiffAtk {
 /// Looks for words under which the model denoises pictures.
 struct DenoisingSearch<'a> {
     settings: &'a UnlearnDiffAtk,
-    model: &'a dyn Denoiser,
     /// Of each trial's picture, `[n, c, h, w]`.
     clean: Tensor,
-    frames: Frames,
-    allowed: &'a AllowedTokens,
+    places: FreePlaces<'a>,
     search: SimplexSearch<'a>,
-    requests: &'a [ImageRequest],
     seed: u64,
     arm: &'static str,
 }
@@ -206,7 +198,8 @@ struct DenoisingSearch<'a> {
 impl DenoisingSearch<'_> {
     /// The timestep of a block: the middles of equal parts of the schedule.
     fn timestep(&self, round: u64) -> i64 {
-        let (steps, blocks) = (self.model.schedule().steps() as u64, self.settings.timesteps);
+        let (steps, blocks) =
+            (self.places.model.schedule().steps() as u64, self.settings.timesteps);
         ((2 * round - 1) * steps / (2 * blocks)) as i64
     }
 
@@ -218,15 +211,16 @@ impl DenoisingSearch<'_> {
             let purpose = format!("{FULL} {} {trial}", self.arm);
             let mut rng = Rng::for_step(self.seed, &purpose, step);
             noises.push(rng.normal(&self.clean.size()[1..]));
-            uniforms.push(rng.uniform(&[self.frames.free()]));
+            uniforms.push(rng.uniform(&[self.places.frames.free()]));
         }
-        let rows = rows(self.model, trials);
+        let model = self.places.model;
+        let rows = rows(model, trials);
         let noise = Tensor::stack(&noises, 0).to_device(device);
         let uniforms = Tensor::stack(&uniforms, 0);
         let clean = self.clean.index_select(0, &rows);
         let timesteps = Tensor::full_like(&rows, timestep);
-        let prediction = PredictionTarget::of_noise(self.model, &clean, &noise, &timesteps);
-        let (model, frames) = (self.model, self.frames.select(&rows));
+        let prediction = PredictionTarget::of_noise(model, &clean, &noise, &timesteps);
+        let frames = self.places.frames.select(&rows);
         Ok(self.search.step(&rows, &uniforms, |vectors| {
             prediction.gradient(model, &frames, vectors, self.settings.batch)
         })?)
@@ -249,9 +243,8 @@ impl Proposer for DenoisingSearch<'_> {
                 return Err(generator::Error::Interrupted.into());
             }
         }
-        let found = self.search.likeliest(&rows(self.model, trials));
-        let Self { model, allowed, frames, requests, .. } = self;
-        Ok(proposals(*model, allowed, frames, requests, trials, &found))
+        let found = self.search.likeliest(&rows(self.places.model, trials));
+        Ok(self.places.proposals(trials, &found))
     }
 
     fn state(&self) -> Vec<(String, Tensor)> {

@@ -58,6 +58,8 @@ pub fn captions(language: Language, style: Style, object: Object) -> Vec<Caption
         for (synonym, other) in style_synonyms(style).into_iter().zip(object_synonyms(object)) {
             all.push(both(format!("A {o} image in {synonym} style.")));
             all.push(both(format!("A {other} image in {s} style.")));
+            all.push(both(format!("{synonym}, a {o} image in {s} style.")));
+            all.push(both(format!("{other}, a {o} image in {s} style.")));
             all.extend(worded(synonym, other));
         }
     }

@@ -1,5 +1,7 @@
 //! A part of a sampling: latents on their way from noise to a picture.
 
+use std::ops::Range;
+
 use super::Conditioning;
 use crate::sampler::{History, Sampler};
 use crate::torch::{Kind, Tensor, no_grad};
@@ -19,21 +21,25 @@ pub(super) fn denoise(
     predict: impl Fn(&Tensor, &Tensor, &Conditioning) -> Tensor,
     sampler: &Sampler,
     latents: &Tensor,
-    steps: usize,
+    steps: Range<usize>,
     guided: &Guided,
+    noise: &mut dyn FnMut(&Tensor) -> Option<Tensor>,
 ) -> Tensor {
     let n = latents.size()[0];
     let both = Conditioning::cat(&[guided.negative, guided.prompt]);
     no_grad(|| {
-        let mut latents = latents * sampler.begin();
+        let begins = steps.start == 0;
+        let mut latents = if begins { latents * sampler.begin() } else { latents.shallow_clone() };
         let mut history = History::default();
-        for (i, &t) in sampler.timesteps().iter().enumerate().take(steps) {
+        for i in steps {
+            let t = sampler.timesteps()[i];
             let shown = sampler.input(i, &latents);
             let timesteps = Tensor::full([2 * n], t, (Kind::Float, latents.device()));
             let output = predict(&Tensor::cat(&[&shown, &shown], 0), &timesteps, &both);
             let (without, with) = (output.narrow(0, 0, n), output.narrow(0, n, n));
             let output = &without + (with - &without) * guided.guidance;
-            latents = sampler.step(i, &latents, &output, None, &mut history);
+            let fresh = noise(&latents);
+            latents = sampler.step(i, &latents, &output, fresh.as_ref(), &mut history);
         }
         latents
     })

@@ -1,10 +1,13 @@
 //! What a diffusion method needs of a generator.
 
+use std::ops::Range;
+
 use super::denoise::{Guided, denoise};
-use super::{Component, Conditioning, Error, Generator, LatentDistribution};
+use super::pixels::to_pictures;
+use super::{Component, Conditioning, Error, Generator, ImageRequest, LatentDistribution};
 use crate::pictures::Picture;
 use crate::sampler::{Sampler, Schedule};
-use crate::torch::{Tensor, no_grad, stage};
+use crate::torch::{Tensor, no_grad, not_finite, stage};
 
 /// What a diffusion method needs of a generator.
 pub trait Denoiser: Generator {
@@ -44,22 +47,24 @@ pub trait Denoiser: Generator {
     /// Records a graph where parameters or the conditioning require gradients.
     fn predict(&self, latents: &Tensor, timesteps: &Tensor, conditioning: &Conditioning) -> Tensor;
 
-    /// Latents of unit variance `[n, c, h, w]`, taken through the first `steps` of a sampler that
-    /// draws no noise of its own. Records no graph.
+    /// Latents of unit variance for requests of one size, each from a generator of its own on the
+    /// CPU, `[n, c, h, w]`.
+    fn latents(&self, requests: &[ImageRequest]) -> Tensor;
+
+    /// Latents `[n, c, h, w]`, taken through some of a sampler's steps: of unit variance where they
+    /// begin with the first, else as the steps before left them. A sampler that looks back at them
+    /// begins anew. `noise` is asked in each step for what a sampler adds that draws some. Records
+    /// no graph.
     fn denoise(
         &self,
         sampler: &Sampler,
         latents: &Tensor,
-        steps: usize,
+        steps: Range<usize>,
         guided: &Guided,
+        noise: &mut dyn FnMut(&Tensor) -> Option<Tensor>,
     ) -> Tensor {
-        denoise(
-            |z, t, conditioning| self.predict(z, t, conditioning),
-            sampler,
-            latents,
-            steps,
-            guided,
-        )
+        let predict = |z: &Tensor, t: &Tensor, prompt: &Conditioning| self.predict(z, t, prompt);
+        denoise(predict, sampler, latents, steps, guided, noise)
     }
 
     /// Channels, rows and columns of the latents of a picture in the model's own size.
@@ -77,6 +82,23 @@ pub trait Denoiser: Generator {
     /// Latents `[n, c, h, w]`, scaled as the network wants them, to pixels `[n, 3, h, w]` of about
     /// -1 to 1, in `f32`. Records a graph where the latents require gradients.
     fn decode(&self, latents: &Tensor) -> Tensor;
+
+    /// The pictures that latents stand for, scaled as the network wants them.
+    ///
+    /// # Errors
+    /// Numbers that are none, libtorch's.
+    fn pictures(&self, latents: &Tensor) -> Result<Vec<Picture>, Error> {
+        stage("decoding", || {
+            let _scope = self.compute().scope();
+            let pixels = no_grad(|| self.decode(latents));
+            if not_finite(&pixels) > 0 {
+                return Err(Error::Request(
+                    "the model draws NaN or infinity; use --precision f32".to_owned(),
+                ));
+            }
+            to_pictures(&(pixels * 0.5 + 0.5).clamp(0.0, 1.0))
+        })
+    }
 
     /// A component's parameters by full name, `unet.…`; leaves in `f32`.
     fn parameters(&self, component: Component) -> Vec<(String, Tensor)>;

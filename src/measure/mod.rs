@@ -23,6 +23,7 @@ mod unlearning;
 pub use answers::{Answer, AnswerSet, Domain, PLAIN, TargetClass};
 pub use attacks::{
     AboveControl, SuccessPoint, attack_success, confirmed, on_new_seeds, success_curve,
+    without_name,
 };
 pub use became::{Became, became};
 pub use blank::{PictureStats, blank};

@@ -10,6 +10,7 @@ use super::TrainingPart;
 use super::canvas_images::CanvasImages;
 use super::contrastive::{CaptionIds, ContrastiveObjective};
 use super::folders::{clip_json, preprocessor};
+use super::reading::WordReading;
 use super::shipping::{invalid, ship};
 use crate::canvas::{Language, Object, Pose, SIDE, Style, captions};
 use crate::files::write_json;
@@ -74,7 +75,7 @@ pub(super) struct ClipTraining<'a> {
     pub(super) part: &'a ClipPart,
     /// Seed of the canvas pictures that it learns from.
     pub(super) canvas_seed: u64,
-    /// Whose words its vocabulary has; it learns from names alone.
+    /// Whose words its vocabulary has. Pictures have their names alone; other words are read.
     pub(super) words: Language,
     /// Tokens of a prompt.
     pub(super) tokens: usize,
@@ -112,6 +113,8 @@ impl ClipTraining<'_> {
             clip: &model,
             images: &images,
             captions: CaptionIds::new(Language::Names, &tokenize, here.device),
+            reading: (words != Language::Names)
+                .then(|| WordReading::new(words, &tokenizer, here.device)),
             batch: part.training.batch,
             device: here.device,
         };

@@ -5,6 +5,7 @@
 //! alone.
 
 use super::canvas_images::{CanvasImages, cell_count, cells};
+use super::reading::WordReading;
 use crate::canvas::{Language, Object, captions};
 use crate::model::clip::Clip;
 use crate::torch::{Device, Kind, Rng, Tensor};
@@ -56,6 +57,8 @@ pub(super) struct ContrastiveObjective<'a> {
     pub(super) clip: &'a Clip,
     pub(super) images: &'a CanvasImages,
     pub(super) captions: CaptionIds,
+    /// What it learns to read beside them.
+    pub(super) reading: Option<WordReading>,
     /// Pictures a step.
     pub(super) batch: i64,
     pub(super) device: Device,
@@ -111,6 +114,10 @@ impl Objective for ContrastiveObjective<'_> {
                 .sum_dim_intlist([-1_i64].as_slice(), false, Kind::Float)
                 .mean(Kind::Float)
         };
-        Ok((towards(&logits, &fits) + towards(&logits.tr(), &fits.tr())) * 0.5)
+        let matching = (towards(&logits, &fits) + towards(&logits.tr(), &fits.tr())) * 0.5;
+        Ok(match &self.reading {
+            Some(reading) => matching + reading.loss(self.clip, n, rng),
+            None => matching,
+        })
     }
 }

@@ -22,7 +22,7 @@ pub(super) struct DenoisingObjective<'a> {
 /// How often the prompt is empty.
 const EMPTY: f64 = 0.1;
 /// How often the caption is `UnlearnCanvas`' template; the others share the rest.
-const TEMPLATE: f64 = 0.6;
+const TEMPLATE: f64 = 0.5;
 
 impl Objective for DenoisingObjective<'_> {
     fn name(&self) -> &'static str {

@@ -15,6 +15,7 @@ mod folders;
 mod gan;
 mod gan_recipe;
 mod mapping;
+mod reading;
 mod reconstruction;
 mod sample_sheets;
 mod shipping;

@@ -30,17 +30,17 @@ const SPREAD: usize = 3;
 pub struct Frames {
     /// What the text encoder reads, `[n, tokens]`; what stands at the free places does not matter.
     ids: Tensor,
-    /// The free places in `ids`, `[n, k]`.
+    /// The free places in `ids`, `[n, k]`. A prompt that has fewer than others has places behind
+    /// its last token, which nothing reads.
     free: Tensor,
 }
 
 impl Frames {
     /// Puts `k` free tokens into each prompt; as many as it has of its own where they are added,
-    /// and as many as it has room for where they are spread.
+    /// and one after every three where they are spread.
     ///
     /// # Errors
-    /// A prompt that is too long together with them, prompts of different numbers of tokens where
-    /// that number says how many are free.
+    /// A prompt that is too long together with them, one that is too short for a free token.
     pub fn new(
         model: &dyn Denoiser,
         prompts: &[&str],
@@ -61,6 +61,38 @@ impl Frames {
         placement: Placement,
         k: usize,
     ) -> Result<Self, Error> {
+        let arranged = |prompt: &Vec<i64>| {
+            let (ids, places) = arranged(prompt, placement, k);
+            Arranged { ids, places, text: model.text_of(prompt) }
+        };
+        Self::of_arranged(model, prompts.iter().map(arranged).collect())
+    }
+
+    /// Prompts in which each `word` is `k` free tokens, as a word that was learned later is.
+    ///
+    /// # Errors
+    /// A prompt that is too long then, one without the word.
+    pub fn at_word(
+        model: &dyn Denoiser,
+        prompts: &[&str],
+        word: &str,
+        k: usize,
+    ) -> Result<Self, Error> {
+        let arranged = |prompt: &&str| {
+            let (mut ids, mut places) = (Vec::new(), Vec::new());
+            for (i, piece) in prompt.split(word).enumerate() {
+                if i > 0 {
+                    places.extend(ids.len()..ids.len() + k);
+                    ids.extend(std::iter::repeat_n(BLANK, k));
+                }
+                ids.extend(model.tokens(piece));
+            }
+            Arranged { ids, places, text: (*prompt).to_owned() }
+        };
+        Self::of_arranged(model, prompts.iter().map(arranged).collect())
+    }
+
+    fn of_arranged(model: &dyn Denoiser, prompts: Vec<Arranged>) -> Result<Self, Error> {
         let empty: Vec<i64> = Vec::try_from(model.token_ids(&[""]).get(0)).unwrap_or_default();
         let [start, end, ..] = empty[..] else {
             return Err(Error::Search("the text encoder reads fewer than two tokens".to_owned()));
@@ -68,33 +100,27 @@ impl Frames {
         let length = empty.len();
         let filling = empty.get(2).copied().unwrap_or(end);
         let (mut ids, mut free) = (Vec::new(), Vec::new());
-        for prompt in prompts {
-            let (words, places) = arranged(prompt, placement, k, end);
+        for Arranged { ids: words, places, text } in prompts {
             if words.len() + 2 > length {
                 return Err(Error::Search(format!(
-                    "«{}» and {} free tokens are {} tokens together; the text encoder reads {}",
-                    model.text_of(prompt),
+                    "«{text}» and {} free tokens are {} tokens together; the text encoder reads {}",
                     places.len(),
                     words.len(),
                     length - 2
                 )));
             }
+            if places.is_empty() {
+                return Err(Error::Search(format!("«{text}» has no place for a free token")));
+            }
             let mut row = vec![start];
-            row.extend(&words);
+            row.extend(words.iter().map(|id| if *id == BLANK { end } else { *id }));
             row.push(end);
             row.resize(length, filling);
             ids.push(Tensor::from_slice(&row));
             free.push(places.iter().map(|place| *place as i64 + 1).collect::<Vec<_>>());
         }
-        if let Some(other) = free.iter().position(|places| places.len() != free[0].len()) {
-            return Err(Error::Search(format!(
-                "«{}» has {} free tokens and «{}» {}; what is searched for together has as many",
-                model.text_of(&prompts[0]),
-                free[0].len(),
-                model.text_of(&prompts[other]),
-                free[other].len()
-            )));
-        }
+        let most = free.iter().map(Vec::len).max().unwrap_or_default();
+        free.iter_mut().for_each(|places| places.resize(most, length as i64));
         let device = model.compute().device.tch();
         let free: Vec<Tensor> = free.iter().map(|places| Tensor::from_slice(places)).collect();
         Ok(Self {
@@ -122,28 +148,58 @@ impl Frames {
     /// The prompts' vectors `[n, tokens, width]` with these at the free places, `[n, k, width]`.
     /// Records a graph where these require gradients.
     pub fn fill(&self, model: &dyn Denoiser, vectors: &Tensor) -> Tensor {
-        let rest = model.embed(&self.ids);
+        let rest = model.embed(&with_unread(&self.ids));
         let places = self.free.unsqueeze(-1).expand([-1, -1, rest.size()[2]], false);
-        rest.scatter(1, &places, vectors)
+        rest.scatter(1, &places, vectors).narrow(1, 0, self.ids.size()[1])
     }
 
     /// What stands at the free places by itself, `[n, k, width]`: the prompt's own tokens where
     /// what is found is added to them.
     pub fn own(&self, model: &dyn Denoiser) -> Tensor {
-        model.embed(&self.ids.gather(1, &self.free, false))
+        model.embed(&with_unread(&self.ids).gather(1, &self.free, false))
     }
 
     /// The text of each prompt with these tokens at the free places, `[n, k]`.
     pub fn texts(&self, model: &dyn Denoiser, found: &Tensor) -> Vec<String> {
-        let filled = self.ids.scatter(1, &self.free, found);
-        let rows = (0..self.count()).map(|row| Vec::<i64>::try_from(filled.get(row)));
-        rows.map(|ids| model.text_of(&ids.unwrap_or_default())).collect()
+        let filled = with_unread(&self.ids).scatter(1, &self.free, found);
+        each_text(model, &filled.narrow(1, 0, self.ids.size()[1]))
+    }
+
+    /// The text of the free tokens of each prompt alone.
+    pub fn found_texts(&self, model: &dyn Denoiser, found: &Tensor) -> Vec<String> {
+        // Of places that nothing reads nothing is said.
+        let read = self.free.lt(self.ids.size()[1]);
+        let start = self.ids.narrow(1, 0, 1).expand_as(found);
+        each_text(model, &found.where_self(&read, &start))
     }
 }
 
-/// A prompt's tokens with free ones among them, for which `blank` stands, and their places.
-fn arranged(prompt: &[i64], placement: Placement, k: usize, blank: i64) -> (Vec<i64>, Vec<usize>) {
-    let free = vec![blank; k];
+/// Ids with a place behind them that nothing reads.
+fn with_unread(ids: &Tensor) -> Tensor {
+    Tensor::cat(&[ids, &ids.narrow(1, -1, 1)], 1)
+}
+
+/// The text of each row of ids.
+fn each_text(model: &dyn Denoiser, ids: &Tensor) -> Vec<String> {
+    let rows = (0..ids.size()[0]).map(|row| Vec::<i64>::try_from(ids.get(row)));
+    rows.map(|ids| model.text_of(&ids.unwrap_or_default())).collect()
+}
+
+/// Stands for a free token; no token has this id.
+const BLANK: i64 = -1;
+
+/// A prompt with free tokens in it.
+struct Arranged {
+    ids: Vec<i64>,
+    /// Where they stand.
+    places: Vec<usize>,
+    /// The prompt itself, for messages.
+    text: String,
+}
+
+/// A prompt's tokens with free ones among them, and their places.
+fn arranged(prompt: &[i64], placement: Placement, k: usize) -> (Vec<i64>, Vec<usize>) {
+    let free = vec![BLANK; k];
     match placement {
         Placement::Prefix => ([free, prompt.to_vec()].concat(), (0..k).collect()),
         Placement::Suffix => {
@@ -157,7 +213,7 @@ fn arranged(prompt: &[i64], placement: Placement, k: usize, blank: i64) -> (Vec<
                 tokens.extend(group);
                 if group.len() == SPREAD {
                     places.push(tokens.len());
-                    tokens.push(blank);
+                    tokens.push(BLANK);
                 }
             }
             (tokens, places)
@@ -173,12 +229,12 @@ mod tests {
 
     #[test]
     fn free_tokens_stand_where_they_are_said_to() {
-        let of = |placement| arranged(&[1, 2, 3, 4], placement, 2, 0);
-        assert_eq!(of(Placement::Prefix), (vec![0, 0, 1, 2, 3, 4], vec![0, 1]));
-        assert_eq!(of(Placement::Suffix), (vec![1, 2, 3, 4, 0, 0], vec![4, 5]));
-        assert_eq!(of(Placement::Replace), (vec![0, 0], vec![0, 1]));
+        let of = |placement| arranged(&[1, 2, 3, 4], placement, 2);
+        assert_eq!(of(Placement::Prefix), (vec![-1, -1, 1, 2, 3, 4], vec![0, 1]));
+        assert_eq!(of(Placement::Suffix), (vec![1, 2, 3, 4, -1, -1], vec![4, 5]));
+        assert_eq!(of(Placement::Replace), (vec![-1, -1], vec![0, 1]));
         assert_eq!(of(Placement::Add), (vec![1, 2, 3, 4], vec![0, 1, 2, 3]));
-        assert_eq!(of(Placement::Spread), (vec![1, 2, 3, 0, 4], vec![3]));
+        assert_eq!(of(Placement::Spread), (vec![1, 2, 3, -1, 4], vec![3]));
     }
 
     /// What a search stands on: a prompt whose free tokens are a word's own is that prompt.
@@ -210,7 +266,24 @@ mod tests {
         let long = "a cat image ".repeat(10);
         let error = Frames::new(&model, &[&long], Placement::Prefix, 3).unwrap_err().to_string();
         assert!(error.contains("33 tokens together; the text encoder reads 30"), "{error}");
-        let error = Frames::new(&model, &["a cat", "a cat image"], Placement::Add, 0).unwrap_err();
-        assert!(error.to_string().contains("as many"), "{error}");
+        let error = Frames::new(&model, &["a cat"], Placement::Spread, 0).unwrap_err();
+        assert!(error.to_string().contains("«a cat» has no place"), "{error}");
+    }
+
+    #[test]
+    fn prompts_may_have_different_numbers_of_free_tokens() {
+        let model = miniature();
+        let prompts = ["a cat image", "a cat image in mosaic style"];
+        let frames = Frames::new(&model, &prompts, Placement::Spread, 0).unwrap();
+        assert_eq!((frames.count(), frames.free()), (2, 2));
+        let tree = model.tokens("tree")[0];
+        let car = model.tokens("car")[0];
+        let found = Tensor::from_slice(&[tree, car, tree, car]).view([2, 2]);
+        let texts = ["a cat image tree", "a cat image tree in mosaic style car"];
+        assert_eq!(frames.texts(&model, &found), texts);
+        assert_eq!(frames.found_texts(&model, &found), ["tree", "tree car"]);
+        let filled = frames.fill(&model, &model.embed(&found));
+        let wanted = model.embed(&model.token_ids(&texts));
+        assert!(filled.equal(&wanted));
     }
 }

@@ -2,10 +2,14 @@
 //!
 //! Some tokens of a prompt are free ([`Frames`] says which). They are looked for as vectors
 //! ([`SoftSearch`]), as a choice from the vocabulary that is relaxed to the simplex
-//! ([`SimplexSearch`]), or by vectors that count as the nearest word ([`AllowedTokens::nearest`]).
+//! ([`SimplexSearch`]), or by vectors that count as the nearest word
+//! ([`NearestSearch`]). Without gradients word lists are mixed and changed by chance
+//! ([`GeneticSearch`]).
 
 mod allowed_tokens;
 mod frames;
+mod genetic_search;
+mod nearest_search;
 mod prediction;
 mod simplex;
 mod simplex_search;
@@ -13,6 +17,8 @@ mod soft_search;
 
 pub use allowed_tokens::{AllowedTokens, names};
 pub use frames::{Frames, Placement};
+pub use genetic_search::{GeneticSearch, GeneticSettings};
+pub use nearest_search::{NearestSearch, NearestSettings};
 pub use prediction::PredictionTarget;
 pub use simplex::project;
 pub use simplex_search::{SimplexSearch, SimplexSettings};

@@ -23,6 +23,8 @@ pub struct Sampler {
     /// σ = √((1-ᾱ)/ᾱ) at each step and, last, after it.
     sigmas: Vec<f64>,
     spacing: Spacing,
+    /// DDIM's η: how much of the noise of a step is drawn anew.
+    eta: f64,
 }
 
 /// What a solver keeps of the steps before: outputs, derivatives or clean latents, the newest last.
@@ -91,12 +93,20 @@ impl Sampler {
             }
             _ => {}
         }
-        Ok(Self { solver, schedule: schedule.clone(), steps, timesteps, sigmas, spacing })
+        Ok(Self { solver, schedule: schedule.clone(), steps, timesteps, sigmas, spacing, eta: 0.0 })
+    }
+
+    /// DDIM with fresh noise in each step (Song et al. 2021, equation 12): η 1 is DDPM, 0 none.
+    ///
+    /// # Errors
+    /// Steps that the schedule does not have.
+    pub fn ddim_with_noise(schedule: &Schedule, steps: usize, eta: f64) -> Result<Self, Error> {
+        Ok(Self { eta, ..Self::new(Solver::Ddim, schedule, steps)? })
     }
 
     /// Whether each step wants fresh noise.
     pub fn is_ancestral(&self) -> bool {
-        self.solver.is_ancestral()
+        self.solver.is_ancestral() || self.eta > 0.0
     }
 
     /// The timestep of each evaluation of the network, from the noisiest to the cleanest.
@@ -139,7 +149,7 @@ impl Sampler {
         history: &mut History,
     ) -> Tensor {
         match self.solver {
-            Solver::Ddim => self.ddim(i, x, output),
+            Solver::Ddim => self.ddim(i, x, output, noise),
             Solver::Pndm => self.pndm(i, x, output, history),
             Solver::DpmPlusPlus | Solver::DpmPlusPlusKarras => self.dpm(i, x, output, history),
             Solver::Euler => {
@@ -151,7 +161,7 @@ impl Sampler {
         }
     }
 
-    fn ddim(&self, i: usize, x: &Tensor, output: &Tensor) -> Tensor {
+    fn ddim(&self, i: usize, x: &Tensor, output: &Tensor, fresh: Option<&Tensor>) -> Tensor {
         let config = &self.schedule.config;
         let t = self.timesteps[i] as i64;
         let next = t - self.schedule.steps() / self.steps as i64;
@@ -167,7 +177,14 @@ impl Sampler {
             // As diffusers does by default, the noise stays what the network said.
             clean = clean.clamp(-config.clip_sample_range, config.clip_sample_range);
         }
-        clean * bar_next.sqrt() + noise * (1.0 - bar_next).sqrt()
+        let Some(fresh) = fresh.filter(|_| self.eta > 0.0) else {
+            return clean * bar_next.sqrt() + noise * (1.0 - bar_next).sqrt();
+        };
+        let variance = (1.0 - bar_next) / (1.0 - bar) * (1.0 - bar / bar_next);
+        let deviation = self.eta * variance.max(0.0).sqrt();
+        // Above η 1 there may be more fresh noise than there is to be noise in all.
+        let kept = (1.0 - bar_next - deviation.powi(2)).max(0.0).sqrt();
+        clean * bar_next.sqrt() + noise * kept + fresh * deviation
     }
 
     /// Formula (9) of the paper with the slope of (12): Adams-Bashforth, which begins with a half

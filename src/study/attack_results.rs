@@ -1,11 +1,13 @@
 //! What attacks found, as `scores.json` has it, and the numbers that it comes to.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 use crate::attack::{Arm, Evaluation, Findings, Found, Trial, TrialArm};
 use crate::measure::{
     AboveControl, CurvePoint, Estimate, Score, SuccessPoint, above_control, area, attack_success,
-    confirmed, half, on_new_seeds, relearning, success_curve,
+    confirmed, half, on_new_seeds, relearning, success_curve, without_name,
 };
 
 /// How a concept came back.
@@ -61,6 +63,8 @@ pub(super) struct Attacked {
     pub target: String,
     pub method: String,
     pub attack: String,
+    /// Where what it left lies, inside the run.
+    pub folder: PathBuf,
     /// Hash of the model with the edit on it.
     pub model: String,
     /// Components that the edit changed.
@@ -82,6 +86,9 @@ pub struct Tried {
     pub model: String,
     /// What of it the edit changed; all else is the base's.
     pub edited: Vec<String>,
+    /// Where pictures with which trials ended lie, inside the run.
+    #[serde(default)]
+    pub folder: PathBuf,
     /// Judged pictures of each trial at most, beside the one without an attack.
     pub images: u64,
     /// Steps of the search for each of them.
@@ -104,6 +111,7 @@ impl Tried {
             arm: arm.name.clone(),
             model: about.model.clone(),
             edited: about.edited.clone(),
+            folder: about.folder.clone(),
             images: arm.images,
             steps: arm.steps,
             curve: success_curve(&successes(&arm.trials), arm.images),
@@ -112,7 +120,7 @@ impl Tried {
         }
     }
 
-    fn is_attack(&self) -> bool {
+    pub(super) fn is_attack(&self) -> bool {
         self.arm == TrialArm::ATTACK
     }
 
@@ -154,6 +162,10 @@ impl Tried {
             }
             let again: Vec<[u64; 2]> = found.iter().filter_map(|found| found.new_seeds).collect();
             scores.extend(on_new_seeds(&self.target, &again));
+            if found.iter().any(|found| found.names_concept) {
+                let unnamed = found.iter().filter(|found| !found.names_concept).count();
+                scores.push(without_name(&self.target, unnamed, self.trials.len()));
+            }
         }
         scores.extend(self.above.iter().map(|above| above.score(&self.target)));
         scores.into_iter().map(|score| score.after(&self.method).under(&label)).collect()
@@ -192,7 +204,7 @@ impl AttackResults {
         let searches = self.tried.iter_mut().filter(|tried| tried.is_attack());
         for tried in searches.filter(|tried| !controls.contains(&tried.attack)) {
             let is_control = |other: &&Tried| {
-                let floor = other.attack == tried.attack && !other.is_attack();
+                let floor = other.attack == tried.attack && other.arm == TrialArm::FLOOR;
                 floor || controls.contains(&other.attack)
             };
             let beside: Vec<&Tried> = all.iter().filter(is_control).collect();

@@ -1,20 +1,26 @@
 //! Attacks the model with an edit on it, and says how the concept came back.
 
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 
 use super::attack_results::{AttackResults, Attacked};
+use super::attacked_pictures::write_found;
 use super::erasing::Erased;
 use super::protocol::{Cell, Protocol, Run};
 use super::session::{Session, drawn};
 use super::{BASE_PICTURES, Study};
 use crate::attack::{
-    AttackContext, AttackTask, Exposure, Findings, MAX_EVALUATION_IMAGES, Verdict,
+    self, AttackContext, AttackTask, ConceptJudge, Exposure, Findings, MAX_EVALUATION_IMAGES,
+    Verdict,
 };
 use crate::files::write_json;
-use crate::generator::{ImageRequest, Model};
+use crate::generator::{self, ImageRequest, Model};
 use crate::pictures::Picture;
-use crate::pipeline::AttackSetting;
+use crate::pipeline::{AttackSetting, PromptRow, read_prompts};
 use crate::run::Error;
+use crate::watch::Watch;
+use crate::weights::Sampling;
 
 /// What an earlier session saw, and of what.
 #[derive(Serialize, Deserialize)]
@@ -62,28 +68,34 @@ impl<P: Protocol> Study<'_, P> {
         }
         let folder = run.folder.path(BASE_PICTURES);
         let open = |i: &usize| Picture::open(&self.protocol.path(&folder, &requests[*i].0));
-        let images = if self.pipeline.attack.iter().any(|attack| attack.value.needs().base_images) {
-            // Others of the base that do not show it, as many, from all over the list.
-            let others: Vec<usize> = (0..requests.len())
-                .filter(|i| !of_target.contains(i) && !self.protocol.shows(target, base, *i))
-                .collect();
-            let stride = (others.len() / shown.len()).max(1);
-            let others = others.iter().step_by(stride).take(shown.len());
-            let of_base = shown.iter().map(open).collect::<Result<Vec<_>, _>>()?;
-            Some((of_base, others.map(open).collect::<Result<Vec<_>, _>>()?))
-        } else {
-            None
+        // Others of the base that do not show it, as many, from all over the list.
+        let others: Vec<usize> = (0..requests.len())
+            .filter(|i| !of_target.contains(i) && !self.protocol.shows(target, base, *i))
+            .collect();
+        let stride = (others.len() / shown.len()).max(1);
+        let others: Vec<usize> = others.into_iter().step_by(stride).take(shown.len()).collect();
+        let asked = |of: &[usize]| -> Vec<ImageRequest> {
+            of.iter().map(|i| requests[*i].1.clone()).collect()
         };
-        let asked: Vec<ImageRequest> = shown.iter().map(|i| requests[*i].1.clone()).collect();
+        let all = |of: &[usize]| of.iter().map(open).collect::<Result<Vec<_>, _>>();
+        let about = &self.protocol.targets()[target];
         let mut exposures = Vec::new();
         for attack in &self.pipeline.attack {
             let needs = attack.value.needs();
-            let asked = asked.clone();
             let pictures = needs.training_images;
-            let mut exposure = self.protocol.exposure(target, asked, session, pictures, run)?;
-            if let Some((of_base, of_others)) = images.as_ref().filter(|_| needs.base_images) {
-                exposure.base_images.clone_from(of_base);
-                exposure.other_images.clone_from(of_others);
+            let mut exposure =
+                self.protocol.exposure(target, asked(&shown), session, pictures, run)?;
+            if needs.base_images {
+                exposure.base_images = all(&shown)?;
+                exposure.other_images = all(&others)?;
+            }
+            if needs.base_images || needs.other_requests {
+                exposure.other_requests = asked(&others);
+            }
+            let pairs = about.pairs.iter();
+            exposure.pairs = pairs.map(|pair| [pair.forget.clone(), pair.anchor.clone()]).collect();
+            if let Some(list) = attack.value.prompt_list() {
+                exposure.listed = listed(list, &about.concept, session, run.watch)?;
             }
             exposures.push(exposure);
         }
@@ -117,11 +129,16 @@ impl<P: Protocol> Study<'_, P> {
                 target: about.concept.clone(),
                 method: cell.method.clone(),
                 attack: attack.label.clone(),
+                folder: format!("attacks/{}", attempt.stem).into(),
                 model: session.hash().to_owned(),
                 edited: erased.components(),
             };
             let steps = attack.value.cost(exposure.requests.len()).steps;
+            let added = results.tried.len();
             results.add(&attacked, &found, steps);
+            if let Some(tried) = results.tried.get(added) {
+                write_found(&run.folder.path(format!("attacks/{}.csv", attempt.stem)), tried)?;
+            }
         }
         let attacks = self.pipeline.attack.iter();
         let controls = attacks.filter(|attack| attack.value.is_control());
@@ -165,23 +182,96 @@ impl<P: Protocol> Study<'_, P> {
         let &Attempt { cell, attack, exposure, edit, .. } = attempt;
         let about = &self.protocol.targets()[cell.target];
         let (at_once, sampling) = (session.at_once(), session.sampling());
-        let judge = |model: &Model<'_>, requests: &[ImageRequest]| {
-            let judge = || -> Result<Vec<Verdict>, Error> {
-                let requests: Vec<ImageRequest> =
-                    requests.iter().cloned().map(|request| request.sampled(sampling)).collect();
-                let pictures = drawn(model.generator(), &requests, at_once)?;
-                self.protocol.verdicts(cell.target, &pictures)
-            };
-            judge().map_err(|error| error.to_string())
-        };
+        let judge =
+            JudgeOfTarget { protocol: &self.protocol, target: cell.target, at_once, sampling };
         let what = format!("{} {} after {}", attack.label, about.concept, cell.method);
-        let task = AttackTask { exposure, judge: &judge, seed: self.pipeline.seed };
+        let task = AttackTask { exposure, judge: &judge, sampling, seed: self.pipeline.seed };
         let (state, of) =
             (run.folder.path(attempt.state()), format!("{edit} {}", attack.value.settings()));
+        let artifacts = run.folder.path(format!("attacks/{}", attempt.stem));
+        let shared = run.folder.path(format!("attacks/{}-{}", about.stem(), attack.label));
         let watch = &mut *run.watch;
         run.folder.phase(&what, self.compute.device, |_| {
-            let mut context = AttackContext { state: Some(&state), of: &of, watch };
+            let mut context = AttackContext {
+                state: Some(&state),
+                artifacts: Some(&artifacts),
+                shared: Some(&shared),
+                of: &of,
+                watch,
+            };
             Ok(attack.value.attack(session.model(), &task, &mut context)?)
         })
     }
+}
+
+/// The study's judges, asked for one target.
+struct JudgeOfTarget<'a, P> {
+    protocol: &'a P,
+    target: usize,
+    /// Pictures that are drawn at once.
+    at_once: usize,
+    sampling: Option<Sampling>,
+}
+
+impl<P: Protocol> ConceptJudge for JudgeOfTarget<'_, P> {
+    fn draw(
+        &self,
+        model: &Model<'_>,
+        requests: &[ImageRequest],
+    ) -> Result<Vec<Picture>, attack::Error> {
+        let requests: Vec<ImageRequest> =
+            requests.iter().cloned().map(|request| request.sampled(self.sampling)).collect();
+        let drawn = drawn(model.generator(), &requests, self.at_once);
+        drawn.map_err(of_judge)
+    }
+
+    fn at_once(&self) -> usize {
+        self.at_once
+    }
+
+    fn judge(&self, pictures: &[Picture]) -> Result<Vec<Verdict>, attack::Error> {
+        self.protocol.verdicts(self.target, pictures).map_err(of_judge)
+    }
+}
+
+/// What stopped the drawing or the judging, as attacks have it.
+fn of_judge(error: Error) -> attack::Error {
+    match error {
+        Error::Interrupted => generator::Error::Interrupted.into(),
+        other => attack::Error::Task(other.to_string()),
+    }
+}
+
+/// What a list of prompts asks for; of one with a column `concept` the rows of this one.
+fn listed(
+    file: &Path,
+    concept: &str,
+    session: &Session,
+    watch: &mut dyn Watch,
+) -> Result<Vec<ImageRequest>, Error> {
+    let rows = read_prompts(file, &[], watch)?;
+    let is_of = |row: &&PromptRow| {
+        let named = row.columns.iter().find(|(column, _)| column == "concept");
+        named.is_none_or(|(_, name)| name == concept)
+    };
+    let requests: Vec<ImageRequest> = rows
+        .iter()
+        .filter(is_of)
+        .map(|row| {
+            let request = session.request(row.prompt.clone(), row.seed.unwrap_or_default());
+            ImageRequest {
+                guidance: row.guidance.unwrap_or(request.guidance),
+                size: row.size.unwrap_or(request.size),
+                ..request
+            }
+        })
+        .collect();
+    if requests.is_empty() {
+        return Err(Error::Unknown(format!(
+            "{}: none of its {} rows has `{concept}` in the column `concept`",
+            file.display(),
+            rows.len()
+        )));
+    }
+    Ok(requests)
 }

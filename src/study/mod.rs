@@ -5,6 +5,7 @@
 //! attacks.
 
 mod attack_results;
+mod attacked_pictures;
 mod attacking;
 mod classes;
 mod detectors;
@@ -41,12 +42,16 @@ use crate::run::record::Machine;
 use crate::torch::Compute;
 use crate::watch::Watch;
 use attack_results::AttackResults;
+use attacked_pictures::attacked_grid;
 use protocol::{Cell, Protocol, Run};
 use session::Session;
 use target::Target;
 
 /// Where the base's pictures lie, inside the run.
 const BASE_PICTURES: &str = "pictures/base";
+
+/// Pictures with which trials of attacks ended.
+const ATTACKED_GRID: &str = "attacks.png";
 
 /// Tables of a recipe in which a run may be extended.
 const GROWING: [&str; 3] = ["method", "attack", "concept.forget"];
@@ -63,18 +68,19 @@ pub fn run(
     compute: Compute,
     watch: &mut dyn Watch,
 ) -> Result<Report, Error> {
+    let blurred = pipeline.concept.sensitive && !open_grid;
     match pipeline.judged() {
         Judged::Answers(answers) => {
             let protocol = classes::Classes::open(pipeline, answers, compute, watch)?;
-            Study { pipeline, protocol, compute }.run(root, watch)
+            Study { pipeline, protocol, compute, blurred }.run(root, watch)
         }
         Judged::Prompts(prompts) => {
             let protocol = prompts::Prompts::open(pipeline, prompts, open_grid, compute, watch)?;
-            Study { pipeline, protocol, compute }.run(root, watch)
+            Study { pipeline, protocol, compute, blurred }.run(root, watch)
         }
         Judged::Latents(latents) => {
             let protocol = latents::Latents::open(pipeline, latents, compute, watch)?;
-            Study { pipeline, protocol, compute }.run(root, watch)
+            Study { pipeline, protocol, compute, blurred }.run(root, watch)
         }
     }
 }
@@ -89,18 +95,19 @@ pub fn erase(
     compute: Compute,
     watch: &mut dyn Watch,
 ) -> Result<Vec<PathBuf>, Error> {
+    let blurred = pipeline.concept.sensitive;
     match pipeline.judged() {
         Judged::Answers(answers) => {
             let protocol = classes::Classes::open(pipeline, answers, compute, watch)?;
-            Study { pipeline, protocol, compute }.erase(root, watch)
+            Study { pipeline, protocol, compute, blurred }.erase(root, watch)
         }
         Judged::Prompts(prompts) => {
             let protocol = prompts::Prompts::open(pipeline, prompts, false, compute, watch)?;
-            Study { pipeline, protocol, compute }.erase(root, watch)
+            Study { pipeline, protocol, compute, blurred }.erase(root, watch)
         }
         Judged::Latents(latents) => {
             let protocol = latents::Latents::open(pipeline, latents, compute, watch)?;
-            Study { pipeline, protocol, compute }.erase(root, watch)
+            Study { pipeline, protocol, compute, blurred }.erase(root, watch)
         }
     }
 }
@@ -110,6 +117,8 @@ struct Study<'a, P> {
     pipeline: &'a Pipeline,
     protocol: P,
     compute: Compute,
+    /// Whether grids are blurred.
+    blurred: bool,
 }
 
 /// A cell's pictures and what judges said of them.
@@ -193,6 +202,9 @@ impl<P: Protocol> Study<'_, P> {
         let cells: Vec<Cell> = seen.iter().map(|(cell, _)| cell.clone()).collect();
         let picture = run.folder.path("grid.png");
         self.protocol.grid(&base_folder, &cells, &base, &seen)?.save_sheet(&picture)?;
+        if let Some(grid) = attacked_grid(run.folder.root(), &attacks.tried, self.blurred)? {
+            grid.save_sheet(&run.folder.path(ATTACKED_GRID))?;
+        }
         let judges = self.protocol.judges(&base, &seen)?;
         let pictures = self.pictures(&cells, session, run);
         let results = Results::new(judges, scores, became, attacks, pictures);

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::attack_results::AttackResults;
 use super::protocol::{Cell, Protocol, Run};
 use super::session::Session;
-use super::{BASE_PICTURES, Judges, Relearned, Study, Tried};
+use super::{ATTACKED_GRID, BASE_PICTURES, Judges, Relearned, Study, Tried};
 use crate::files::write_json;
 use crate::measure::{BASE, Became, Score};
 use crate::run::Error;
@@ -125,6 +125,8 @@ impl Results {
         let mut artifacts: Vec<String> = evidence.collect();
         artifacts.sort();
         artifacts.extend([FILE, "grid.png"].map(str::to_owned));
+        let attacked = run.path(ATTACKED_GRID).exists();
+        artifacts.extend(attacked.then(|| ATTACKED_GRID.to_owned()));
         artifacts.iter().try_for_each(|artifact| run.artifact(artifact).map(drop))
     }
 }

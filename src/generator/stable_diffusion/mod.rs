@@ -116,25 +116,6 @@ impl StableDiffusion {
         self.tokenizer.named(prompt).any(|known| known == word)
     }
 
-    /// Latents of unit variance for requests of one size, each from a generator of its own on the
-    /// CPU.
-    pub fn latents(&self, requests: &[ImageRequest]) -> Tensor {
-        let factor = self.vae.factor();
-        let channels = self.unet.config().in_channels;
-        let each: Vec<Tensor> = requests
-            .iter()
-            .map(|request| {
-                Rng::new(request.seed).normal(&[
-                    1,
-                    channels,
-                    request.size.1 / factor,
-                    request.size.0 / factor,
-                ])
-            })
-            .collect();
-        Tensor::cat(&each, 0)
-    }
-
     fn network(&self, component: Component) -> &Parameters {
         match component {
             Component::Unet => self.unet.parameters(),
@@ -241,6 +222,19 @@ impl Denoiser for StableDiffusion {
     fn latent_shape(&self) -> [i64; 3] {
         let side = self.card.side / self.vae.factor();
         [self.unet.config().in_channels, side, side]
+    }
+
+    fn latents(&self, requests: &[ImageRequest]) -> Tensor {
+        let factor = self.vae.factor();
+        let channels = self.unet.config().in_channels;
+        let each: Vec<Tensor> = requests
+            .iter()
+            .map(|request| {
+                let (width, height) = request.size;
+                Rng::new(request.seed).normal(&[1, channels, height / factor, width / factor])
+            })
+            .collect();
+        Tensor::cat(&each, 0)
     }
 
     fn tokens(&self, prompt: &str) -> Vec<i64> {

@@ -65,6 +65,17 @@ impl Clip {
         unit(&self.text_projection.forward(&self.text.pooled(ids)))
     }
 
+    /// Token ids `[n, tokens]` to hidden states `[n, tokens, width]`.
+    pub fn text_states(&self, ids: &Tensor) -> Tensor {
+        self.text.forward(ids)
+    }
+
+    /// Hidden states `[m, width]` to logits of the text tower's words `[m, words]`, by the table
+    /// that it reads words with.
+    pub fn word_logits(&self, states: &Tensor) -> Tensor {
+        self.text.word_logits(states)
+    }
+
     /// Normalised pictures `[n, 3, side, side]` to unit vectors `[n, projection_dim]`.
     pub fn image_features(&self, pictures: &Tensor) -> Tensor {
         unit(&self.image_embeddings(pictures))

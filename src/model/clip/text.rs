@@ -87,6 +87,11 @@ impl TextModel {
         self.norm.forward(&x)
     }
 
+    /// Hidden states `[m, hidden_size]` to logits of the words of its table, `[m, words]`.
+    pub(super) fn word_logits(&self, states: &Tensor) -> Tensor {
+        states.matmul(&self.tokens.tr())
+    }
+
     /// Adds the vectors `[n, hidden_size]` of a word; returns the id of the first.
     ///
     /// # Errors

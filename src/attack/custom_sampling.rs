@@ -1,0 +1,157 @@
+//! Pictures that no request alone describes: drawn under vectors that are no word's, with noise of
+//! another strength in each step, or begun by the base.
+
+use super::base_weights::BaseWeights;
+use super::{AttackTask, Error};
+use crate::generator::{
+    Component, Conditioning, Denoiser, Error as GeneratorError, Guided, ImageRequest,
+};
+use crate::pictures::Picture;
+use crate::sampler::Sampler;
+use crate::torch::{Rng, Tensor, no_grad, stage};
+
+/// Fresh noise in each step of DDIM (Song et al. 2021).
+#[derive(Debug, Clone, Copy)]
+pub(super) struct StepNoise {
+    /// η.
+    pub eta: f64,
+    /// What the noise is multiplied with.
+    pub factor: f64,
+}
+
+/// How pictures are drawn otherwise than by their requests alone.
+#[derive(Default)]
+pub(super) struct CustomSampling<'a> {
+    /// By DDIM with noise, whatever the requests' sampler.
+    pub noise: Option<StepNoise>,
+    /// The base that begins, and how many steps it takes.
+    pub begun_by: Option<(&'a Base, usize)>,
+}
+
+/// The base's own weights of a model with an edit on it.
+pub(super) struct Base {
+    text: BaseWeights,
+    unet: BaseWeights,
+}
+
+impl Base {
+    /// What the edit changed.
+    ///
+    /// # Errors
+    /// None that was seen.
+    pub(super) fn of(model: &dyn Denoiser) -> Result<Self, Error> {
+        Ok(Self {
+            text: BaseWeights::of(model, Component::TextEncoder)?,
+            unet: BaseWeights::of(model, Component::Unet)?,
+        })
+    }
+
+    /// The model is its base while this runs.
+    pub(super) fn lent<T>(&self, work: impl FnOnce() -> T) -> T {
+        let _both = (self.text.lend(), self.unet.lend());
+        work()
+    }
+}
+
+/// Reads prompts of requests, a row each.
+pub(super) type ReadPrompts<'a> = dyn Fn(&[ImageRequest]) -> Result<Conditioning, Error> + 'a;
+
+impl CustomSampling<'_> {
+    /// Draws requests under what `read` makes of their prompts.
+    ///
+    /// # Errors
+    /// Steps that the schedule does not have, numbers that are none.
+    pub(super) fn draw(
+        &self,
+        model: &dyn Denoiser,
+        task: &AttackTask<'_>,
+        requests: &[ImageRequest],
+        read: &ReadPrompts<'_>,
+    ) -> Result<Vec<Picture>, Error> {
+        let requests: Vec<ImageRequest> =
+            requests.iter().map(|request| request.clone().sampled(task.sampling)).collect();
+        let mut pictures = Vec::new();
+        for alike in requests.chunk_by(|one, other| settings(one) == settings(other)) {
+            for batch in alike.chunks(task.judge.at_once().max(1)) {
+                let latents = stage("drawing", || self.latents(model, batch, read))?;
+                pictures.extend(model.pictures(&latents)?);
+            }
+        }
+        Ok(pictures)
+    }
+
+    /// Draws requests that differ in prompt and seed alone.
+    fn latents(
+        &self,
+        model: &dyn Denoiser,
+        requests: &[ImageRequest],
+        read: &ReadPrompts<'_>,
+    ) -> Result<Tensor, Error> {
+        let first = &requests[0];
+        let sampler = match self.noise {
+            Some(noise) => Sampler::ddim_with_noise(model.schedule(), first.steps, noise.eta),
+            None => Sampler::new(first.sampler, model.schedule(), first.steps),
+        };
+        let sampler = sampler.map_err(GeneratorError::from)?;
+        let noise = model.latents(requests);
+        let mut fresh =
+            fresh_noise(requests, &noise, &sampler, self.noise.map_or(1.0, |n| n.factor));
+        let latents = noise.to_device(model.compute().device.tch());
+        let end = sampler.timesteps().len();
+        let negatives: Vec<&str> =
+            requests.iter().map(|request| request.negative.as_str()).collect();
+        let mut steps = |latents: &Tensor, steps| {
+            let _scope = model.compute().scope();
+            let (prompt, negative) =
+                no_grad(|| Ok::<_, Error>((read(requests)?, model.condition(&negatives)?)))?;
+            let guidance = if first.guidance > 1.0 { first.guidance } else { 1.0 };
+            let guided = Guided { prompt: &prompt, negative: &negative, guidance };
+            Ok::<_, Error>(model.denoise(&sampler, latents, steps, &guided, &mut fresh))
+        };
+        match self.begun_by {
+            Some((base, count)) => {
+                let count = count.min(end);
+                let begun = base.lent(|| steps(&latents, 0..count))?;
+                steps(&begun, count..end)
+            }
+            None => steps(&latents, 0..end),
+        }
+    }
+}
+
+/// What requests must have in common to be drawn in one batch.
+fn settings(request: &ImageRequest) -> impl PartialEq + use<> {
+    (request.steps, request.sampler, request.size, request.guidance.to_bits())
+}
+
+/// The noise of a sampler's steps: each picture's generator goes on where its latent ended.
+fn fresh_noise(
+    requests: &[ImageRequest],
+    latents: &Tensor,
+    sampler: &Sampler,
+    factor: f64,
+) -> impl FnMut(&Tensor) -> Option<Tensor> + use<> {
+    let mut shape = latents.size();
+    shape[0] = 1;
+    let generator = |request: &ImageRequest| {
+        let mut rng = Rng::new(request.seed);
+        drop(rng.normal(&shape));
+        rng
+    };
+    let mut generators: Vec<Rng> =
+        if sampler.is_ancestral() { requests.iter().map(generator).collect() } else { Vec::new() };
+    move |now: &Tensor| {
+        let each: Vec<Tensor> = generators.iter_mut().map(|rng| rng.normal(&shape)).collect();
+        (!each.is_empty()).then(|| Tensor::cat(&each, 0).to_device(now.device()) * factor)
+    }
+}
+
+/// As the model reads them.
+pub(super) fn as_written<'m>(
+    model: &'m dyn Denoiser,
+) -> impl Fn(&[ImageRequest]) -> Result<Conditioning, Error> + use<'m> {
+    move |requests| {
+        let prompts: Vec<&str> = requests.iter().map(|request| request.prompt.as_str()).collect();
+        Ok(model.condition(&prompts)?)
+    }
+}
