@@ -52,6 +52,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "torch",
             "weights",
             "model",
+            "sampler",
             "pictures",
             "watch",
             "files",

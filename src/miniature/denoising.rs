@@ -16,13 +16,13 @@ pub(super) struct DenoisingObjective<'a> {
     pub(super) canvas: &'a EncodedCanvas,
     /// Pictures a step.
     pub(super) batch: i64,
+    /// How often the caption is `UnlearnCanvas`' template; the others share the rest.
+    pub(super) template: f64,
     pub(super) device: Device,
 }
 
 /// How often the prompt is empty.
 const EMPTY: f64 = 0.1;
-/// How often the caption is `UnlearnCanvas`' template; the others share the rest.
-const TEMPLATE: f64 = 0.5;
 
 impl Objective for DenoisingObjective<'_> {
     fn name(&self) -> &'static str {
@@ -50,7 +50,7 @@ impl Objective for DenoisingObjective<'_> {
         let (_, kinds, tokens, width) = texts.size4().expect("[cells, captions, tokens, width]");
         let chance = rng.uniform(&[n]);
         let others = rng.below(kinds - 1, &[n]) + 1;
-        let kind = others.where_self(&chance.ge(EMPTY + TEMPLATE), &others.zeros_like());
+        let kind = others.where_self(&chance.ge(EMPTY + self.template), &others.zeros_like());
         let texts = texts.view([-1, tokens, width]);
         let texts = texts.index_select(0, &(cells * kinds + kind).to_device(here));
         let is_empty = chance.lt(EMPTY).to_device(here).view([n, 1, 1]);

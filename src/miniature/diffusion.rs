@@ -1,4 +1,4 @@
-//! The recipe of `pipelines/miniature.toml`: a CLIP whose text tower becomes the generator's frozen
+//! The recipes of `pipelines/miniature.toml` and `miniature-synonyms.toml`: a CLIP whose text tower becomes the generator's frozen
 //! text encoder, the autoencoder, the UNet; and, from another seed and other pictures, the judge's
 //! CLIP.
 //!
@@ -30,7 +30,7 @@ use crate::training::{Error, TrainConfig, train};
 use crate::watch::Watch;
 use crate::weights::{Weights, save_as};
 
-/// `pipelines/miniature.toml`.
+/// `pipelines/miniature.toml`, `pipelines/miniature-synonyms.toml`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MiniatureRecipe {
@@ -87,6 +87,13 @@ pub struct UnetPart {
     /// How its captions speak; the text encoder learns from names alone.
     #[serde(default)]
     pub captions: Language,
+    /// How often a caption is `UnlearnCanvas`' template; empty ones are a tenth, others the rest.
+    #[serde(default = "template")]
+    pub template: f64,
+}
+
+fn template() -> f64 {
+    0.6
 }
 
 /// Trains what is not there yet and writes `miniature/` and `judge/` into `out`.
@@ -220,6 +227,7 @@ impl<'a> MiniatureTrainer<'a> {
             schedule: &schedule,
             canvas: &canvas,
             batch: part.training.batch,
+            template: part.template,
             device,
         };
         let plan = TrainConfig { ema: Some(part.ema), ..part.training.plan(self.seed("unet")) };
