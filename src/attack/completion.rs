@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::contract::denoiser_of;
-use super::custom_sampling::{Base, CustomSampling, as_written};
+use super::custom_sampling::{BaseModel, CustomSampling, as_written};
 use super::trials::{Proposal, Proposer, TrialLoop};
 use super::{
     Attack, AttackContext, AttackCost, AttackNeeds, AttackTask, ConceptJudge, Error, Findings,
@@ -73,7 +73,7 @@ impl Attack for Completion {
         context: &mut AttackContext<'_>,
     ) -> Result<Findings, Error> {
         let denoiser = denoiser_of(&model, self.name())?;
-        let base = Base::of(denoiser)?;
+        let base = BaseModel::of(denoiser)?;
         let exposure = task.exposure;
         let floor = (TrialArm::FLOOR, &exposure.other_requests);
         let arms = [(TrialArm::ATTACK, &exposure.requests), floor].into_iter();
@@ -82,7 +82,7 @@ impl Attack for Completion {
             let mut proposer =
                 BegunByBase { settings: self, model: denoiser, task, base: &base, requests };
             let trials = TrialLoop::new(self.name(), &model, task, self.steps.len() as u64);
-            let trials = TrialLoop { arm, requests, ..trials };
+            let trials = TrialLoop { requests, arm, ..trials };
             found.push(trials.run(&mut proposer, context)?);
         }
         Ok(Findings::Trials(found))
@@ -93,7 +93,7 @@ struct BegunByBase<'a> {
     settings: &'a Completion,
     model: &'a dyn Denoiser,
     task: &'a AttackTask<'a>,
-    base: &'a Base,
+    base: &'a BaseModel,
     requests: &'a [ImageRequest],
 }
 

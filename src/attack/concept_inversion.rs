@@ -1,5 +1,5 @@
-//! Concept inversion (Pham et al. 2024, arXiv 2308.01508): textual inversion (Gal et al. 2022) on the
-//! erased model. A new word is learned from pictures of the concept, nothing else moves, and it
+//! Concept inversion (Pham et al. 2024, arXiv 2308.01508): textual inversion (Gal et al. 2022) on
+//! the erased model. A new word is learned from pictures of the concept, nothing else moves, and it
 //! stands for the concept in its prompts. The floor is the same training on pictures of something
 //! else: how much of the concept a new word brings that was never shown it.
 

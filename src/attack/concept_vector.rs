@@ -1,6 +1,6 @@
-//! What a concept adds to the hidden states of a text: the mean difference between prompts that have
-//! it and the same prompts without it (Ring-A-Bell, Tsai et al. 2024, 2310.10012, equation 3), or a
-//! file's.
+//! What a concept adds to the hidden states of a text: the mean difference between prompts that
+//! have it and the same prompts without it (Ring-A-Bell, Tsai et al. 2024, 2310.10012, equation 3),
+//! or a file's.
 
 use std::path::Path;
 

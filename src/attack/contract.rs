@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Error, TrialArm};
+use super::{Error, TrialArm, Verdict};
 use crate::generator::{Denoiser, ImageRequest, Model, ModelKind};
 use crate::pictures::Picture;
 use crate::settings::Configurable;
@@ -115,15 +115,6 @@ pub trait ConceptJudge {
         let verdicts = self.judge(&self.draw(model, requests)?)?;
         Ok((verdicts.iter().filter(|verdict| verdict.shows).count(), verdicts.len()))
     }
-}
-
-/// What judges say of a picture.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Verdict {
-    /// Whether it shows the concept.
-    pub shows: bool,
-    /// Whether a second judge says so too, where there is one.
-    pub confirmed: Option<bool>,
 }
 
 /// What an attack is to bring back, and who says that it is.

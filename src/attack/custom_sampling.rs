@@ -25,16 +25,16 @@ pub(super) struct CustomSampling<'a> {
     /// By DDIM with noise, whatever the requests' sampler.
     pub noise: Option<StepNoise>,
     /// The base that begins, and how many steps it takes.
-    pub begun_by: Option<(&'a Base, usize)>,
+    pub begun_by: Option<(&'a BaseModel, usize)>,
 }
 
 /// The base's own weights of a model with an edit on it.
-pub(super) struct Base {
+pub(super) struct BaseModel {
     text: BaseWeights,
     unet: BaseWeights,
 }
 
-impl Base {
+impl BaseModel {
     /// What the edit changed.
     ///
     /// # Errors
@@ -147,9 +147,9 @@ fn fresh_noise(
 }
 
 /// As the model reads them.
-pub(super) fn as_written<'m>(
-    model: &'m dyn Denoiser,
-) -> impl Fn(&[ImageRequest]) -> Result<Conditioning, Error> + use<'m> {
+pub(super) fn as_written(
+    model: &dyn Denoiser,
+) -> impl Fn(&[ImageRequest]) -> Result<Conditioning, Error> + use<'_> {
     move |requests| {
         let prompts: Vec<&str> = requests.iter().map(|request| request.prompt.as_str()).collect();
         Ok(model.condition(&prompts)?)

@@ -19,19 +19,20 @@ mod seeds;
 mod trial;
 mod trials;
 mod unlearn_diff_atk;
+mod verdict;
 
 pub use completion::Completion;
 pub use concept_inversion::ConceptInversion;
 pub use contract::{
     Arm, Attack, AttackContext, AttackCost, AttackNeeds, AttackTask, ConceptJudge, Evaluation,
-    Exposure, Findings, MAX_EVALUATION_IMAGES, Verdict,
+    Exposure, Findings, MAX_EVALUATION_IMAGES,
 };
 pub use encoder_swap::EncoderSwap;
 pub use free_tokens::FreeTokens;
 pub use gan_relearning::GanRelearning;
-pub use noise::Noise;
+pub use noise::NoiseProbe;
 pub use p4d::P4d;
-pub use prompts::Prompts;
+pub use prompts::ListedPrompts;
 pub use random_prefix::RandomPrefix;
 pub use relearning::{Adapted, Relearning};
 pub use ring_a_bell::{Encoder, RingABell};
@@ -39,13 +40,14 @@ pub use seeds::Seeds;
 pub use trial::{Found, Trial, TrialArm};
 pub use trials::attacked_picture;
 pub use unlearn_diff_atk::UnlearnDiffAtk;
+pub use verdict::Verdict;
 
 use crate::prompt_search;
 use crate::settings::{Entry, given_over};
 
 /// Every attack by name.
 pub const ATTACKS: &[Entry<dyn Attack>] = &[
-    Entry { name: "prompts", read: |given| Ok(given_over(&Prompts::default(), given)?) },
+    Entry { name: "prompts", read: |given| Ok(given_over(&ListedPrompts::default(), given)?) },
     Entry { name: "seeds", read: |given| Ok(given_over(&Seeds::default(), given)?) },
     Entry { name: "random-prefix", read: |given| Ok(given_over(&RandomPrefix::default(), given)?) },
     Entry {
@@ -63,7 +65,7 @@ pub const ATTACKS: &[Entry<dyn Attack>] = &[
         name: "concept-inversion",
         read: |given| Ok(given_over(&ConceptInversion::default(), given)?),
     },
-    Entry { name: "noise", read: |given| Ok(given_over(&Noise::default(), given)?) },
+    Entry { name: "noise", read: |given| Ok(given_over(&NoiseProbe::default(), given)?) },
     Entry { name: "completion", read: |given| Ok(given_over(&Completion::default(), given)?) },
     Entry { name: "encoder-swap", read: |given| Ok(given_over(&EncoderSwap::default(), given)?) },
     Entry { name: "relearning", read: |given| Ok(given_over(&Relearning::default(), given)?) },

@@ -1,7 +1,7 @@
 //! Noise in each step, more of it than the sampler was made for: where an erasure only leads the
-//! sampling past the concept, it is pushed back to it (2505.17013, its noise-based probe). DDIM with
-//! every η and factor that are given, a picture each; the best of so many is found by the judge, so
-//! that prompts of something else are tried in the same way beside it.
+//! sampling past the concept, it is pushed back to it (2505.17013, its noise-based probe). DDIM
+//! with every η and factor that are given, a picture each; the best of so many is found by the
+//! judge, so that prompts of something else are tried in the same way beside it.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -21,7 +21,7 @@ use crate::watch::Watch;
 /// The attack with its settings.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Noise {
+pub struct NoiseProbe {
     /// Shares of each step's noise that are drawn anew.
     pub etas: Vec<f64>,
     /// What that noise is multiplied with.
@@ -30,7 +30,7 @@ pub struct Noise {
     pub floor: bool,
 }
 
-impl Default for Noise {
+impl Default for NoiseProbe {
     fn default() -> Self {
         Self {
             etas: vec![1.0, 1.17, 1.34, 1.51, 1.68, 1.85],
@@ -40,7 +40,7 @@ impl Default for Noise {
     }
 }
 
-impl Configurable for Noise {
+impl Configurable for NoiseProbe {
     fn name(&self) -> &'static str {
         "noise"
     }
@@ -63,7 +63,7 @@ impl Configurable for Noise {
     }
 }
 
-impl Noise {
+impl NoiseProbe {
     fn pictures(&self) -> u64 {
         (self.etas.len() * self.factors.len()) as u64
     }
@@ -76,7 +76,7 @@ impl Noise {
     }
 }
 
-impl Attack for Noise {
+impl Attack for NoiseProbe {
     fn needs(&self) -> AttackNeeds {
         AttackNeeds { other_requests: self.floor, ..AttackNeeds::PROMPTS }
     }
@@ -101,7 +101,7 @@ impl Attack for Noise {
         for (arm, requests) in arms.filter(|(_, requests)| !requests.is_empty()) {
             let mut proposer = MoreNoise { settings: self, model: denoiser, task, requests };
             let trials = TrialLoop::new(self.name(), &model, task, self.pictures());
-            let trials = TrialLoop { arm, requests, ..trials };
+            let trials = TrialLoop { requests, arm, ..trials };
             found.push(trials.run(&mut proposer, context)?);
         }
         Ok(Findings::Trials(found))
@@ -109,7 +109,7 @@ impl Attack for Noise {
 }
 
 struct MoreNoise<'a> {
-    settings: &'a Noise,
+    settings: &'a NoiseProbe,
     model: &'a dyn Denoiser,
     task: &'a AttackTask<'a>,
     requests: &'a [ImageRequest],

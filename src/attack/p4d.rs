@@ -1,6 +1,6 @@
-//! P4D (Chin et al. 2024, arXiv 2309.06135; what the paper leaves open is as in the published code):
-//! words are looked for under which the erased model predicts what the base predicts under the
-//! prompt. P4D-N puts 16 words in the prompt's place, P4D-K one after every three of its own.
+//! P4D (Chin et al. 2024, arXiv 2309.06135; what the paper leaves open is as in the published
+//! code): words are looked for under which the erased model predicts what the base predicts under
+//! the prompt. P4D-N puts 16 words in the prompt's place, P4D-K one after every three of its own.
 //!
 //! The search is PEZ's: vectors that count as the nearest word. At a timestep by chance in each
 //! step; the nearest words are drawn and judged block by block.
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::contract::denoiser_of;
-use super::custom_sampling::Base;
+use super::custom_sampling::BaseModel;
 use super::free_tokens::{FreePlaces, FreeTokens, rows};
 use super::trials::{Proposal, Proposer, TrialLoop};
 use super::{
@@ -137,7 +137,7 @@ impl Attack for P4d {
         let _none = GradientsFor::only(denoiser.all_parameters(), |_| false);
         let exposure = task.exposure;
         let allowed = self.tokens.allowed(denoiser, exposure)?;
-        let base = Base::of(denoiser)?;
+        let base = BaseModel::of(denoiser)?;
         let of = |pictures: &[Picture], requests: &[ImageRequest]| {
             let prompts = requests.iter().map(|request| request.prompt.clone());
             pictures.iter().cloned().zip(prompts).collect::<Vec<_>>()
@@ -159,13 +159,13 @@ impl Attack for P4d {
             let begin = begin.to_device(denoiser.compute().device.tch());
             let mut proposer = BasePrediction {
                 settings: self,
+                seed: task.seed,
+                arm,
                 base: &base,
                 clean: denoiser.encode_pictures(&pictures)?.mean,
                 ids: denoiser.token_ids(&prompts),
                 search: NearestSearch::new(&allowed, &begin, self.search)?,
                 places,
-                seed: task.seed,
-                arm,
             };
             let trials = TrialLoop {
                 arm,
@@ -182,15 +182,15 @@ impl Attack for P4d {
 /// Looks for words under which the model predicts what the base predicts.
 struct BasePrediction<'a> {
     settings: &'a P4d,
-    base: &'a Base,
+    seed: u64,
+    arm: &'static str,
+    base: &'a BaseModel,
     /// Of each trial's picture, `[n, c, h, w]`.
     clean: Tensor,
     /// Of the prompt that the base is asked with, `[n, tokens]`.
     ids: Tensor,
     places: FreePlaces<'a>,
     search: NearestSearch<'a>,
-    seed: u64,
-    arm: &'static str,
 }
 
 impl BasePrediction<'_> {

@@ -1,5 +1,5 @@
-//! Prompts from a list: paraphrases, other languages, misspelt or implicit ones, or what an attack on
-//! another erasure found. Each is drawn by the base too: of what it does not show nothing can be
+//! Prompts from a list: paraphrases, other languages, misspelt or implicit ones, or what an attack
+//! on another erasure found. Each is drawn by the base too: of what it does not show nothing can be
 //! said.
 
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::contract::denoiser_of;
-use super::custom_sampling::Base;
+use super::custom_sampling::BaseModel;
 use super::trials::attacked_picture;
 use super::{
     Attack, AttackContext, AttackCost, AttackNeeds, AttackTask, Error, Findings, Found, Trial,
@@ -20,7 +20,7 @@ use crate::settings::Configurable;
 /// The attack with its settings.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Prompts {
+pub struct ListedPrompts {
     /// The list, as `unsee generate --csv` takes it. Of a list with a column `concept` the rows of
     /// this concept are taken.
     pub csv: PathBuf,
@@ -29,7 +29,7 @@ pub struct Prompts {
 /// The arm that says what the base shows of the list.
 const BASE: &str = "base";
 
-impl Configurable for Prompts {
+impl Configurable for ListedPrompts {
     fn name(&self) -> &'static str {
         "prompts"
     }
@@ -49,7 +49,7 @@ impl Configurable for Prompts {
     }
 }
 
-impl Attack for Prompts {
+impl Attack for ListedPrompts {
     fn needs(&self) -> AttackNeeds {
         AttackNeeds::PROMPTS
     }
@@ -75,7 +75,7 @@ impl Attack for Prompts {
             let verdicts = task.judge.judge(&pictures)?;
             Ok::<_, Error>(pictures.into_iter().zip(verdicts).collect::<Vec<_>>())
         };
-        let of_base = Base::of(denoiser)?.lent(judged)?;
+        let of_base = BaseModel::of(denoiser)?.lent(judged)?;
         let after = judged()?;
         let (mut base, mut attack) = (Vec::new(), Vec::new());
         for ((request, (_, of_base)), (picture, verdict)) in listed.iter().zip(of_base).zip(after) {

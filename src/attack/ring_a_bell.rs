@@ -1,7 +1,7 @@
-//! Ring-A-Bell (Tsai et al. 2024, arXiv 2310.10012; what the paper leaves open is as in the published
-//! code): words whose hidden states are nearest to those of the prompt and so many times what the
-//! concept adds. It asks the text encoder alone, the base's as a rule, so that what is found is tried
-//! on every erasure of the concept; no image model is consulted on the way.
+//! Ring-A-Bell (Tsai et al. 2024, arXiv 2310.10012; what the paper leaves open is as in the
+//! published code): words whose hidden states are nearest to those of the prompt and so many times
+//! what the concept adds. It asks the text encoder alone, the base's as a rule, so that what is
+//! found is tried on every erasure of the concept; no image model is consulted on the way.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::concept_vector::{distances, of_file, of_pairs};
 use super::contract::denoiser_of;
-use super::custom_sampling::Base;
+use super::custom_sampling::BaseModel;
 use super::free_tokens::{FreePlaces, FreeTokens};
 use super::trials::{Proposal, Proposer, TrialLoop};
 use super::{Attack, AttackContext, AttackCost, AttackNeeds, AttackTask, Error, Findings};
@@ -136,7 +136,7 @@ impl Attack for RingABell {
     ) -> Result<Findings, Error> {
         let denoiser = denoiser_of(&model, self.name())?;
         let exposure = task.exposure;
-        let base = Base::of(denoiser)?;
+        let base = BaseModel::of(denoiser)?;
         // Which words may be found does not hang on the edit, their vectors do.
         let reads = denoiser.token_ids(&[""]).size()[1] as usize - 2;
         let mut lengths: Vec<usize> = self.lengths.iter().map(|k| (*k).min(reads)).collect();
@@ -247,7 +247,7 @@ impl InterruptedSearch {
 struct NearestStates<'a> {
     settings: &'a RingABell,
     task: &'a AttackTask<'a>,
-    base: &'a Base,
+    base: &'a BaseModel,
     allowed: &'a AllowedTokens,
     /// For each length.
     places: Vec<FreePlaces<'a>>,

@@ -322,6 +322,9 @@ mod tests {
         fn latent_shape(&self) -> [i64; 3] {
             [3, 2, 2]
         }
+        fn latents(&self, requests: &[ImageRequest]) -> Tensor {
+            Tensor::zeros([requests.len() as i64, 3, 2, 2], (Kind::Float, tch::Device::Cpu))
+        }
         fn tokens(&self, prompt: &str) -> Vec<i64> {
             prompt.bytes().map(i64::from).collect()
         }

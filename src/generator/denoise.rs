@@ -17,6 +17,7 @@ pub struct Guided<'a> {
     pub guidance: f64,
 }
 
+// duplicate: what the trait's method is by default, which has no `&dyn` of itself
 pub(super) fn denoise(
     predict: impl Fn(&Tensor, &Tensor, &Conditioning) -> Tensor,
     sampler: &Sampler,

@@ -1,6 +1,6 @@
-//! The recipes of `pipelines/miniature.toml` and `miniature-synonyms.toml`: a CLIP whose text tower becomes the generator's frozen
-//! text encoder, the autoencoder, the UNet; and, from another seed and other pictures, the judge's
-//! CLIP.
+//! The recipes of `pipelines/miniature.toml` and `miniature-synonyms.toml`: a CLIP whose text tower
+//! becomes the generator's frozen text encoder, the autoencoder, the UNet; and, from another seed
+//! and other pictures, the judge's CLIP.
 //!
 //! Each part is trained on the parts before it as they are shipped, rounded to f16.
 

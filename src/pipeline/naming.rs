@@ -78,7 +78,8 @@ pub fn shipped_or_path(text: &str) -> Result<PathBuf, Error> {
     shipped(text).map_err(|_| {
         Error::Unknown(format!(
             "`{text}` is neither a folder nor a shipped model; miniature, miniature-synonyms, \
-             miniature-gan, judge and labeller are shipped, ORGANISATION/NAME is a model of the hub, anything else is a path"
+             miniature-gan, judge and labeller are shipped, ORGANISATION/NAME is a model of the \
+             hub, anything else is a path"
         ))
     })
 }

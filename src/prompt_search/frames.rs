@@ -120,7 +120,9 @@ impl Frames {
             free.push(places.iter().map(|place| *place as i64 + 1).collect::<Vec<_>>());
         }
         let most = free.iter().map(Vec::len).max().unwrap_or_default();
-        free.iter_mut().for_each(|places| places.resize(most, length as i64));
+        for places in &mut free {
+            places.resize(most, length as i64);
+        }
         let device = model.compute().device.tch();
         let free: Vec<Tensor> = free.iter().map(|places| Tensor::from_slice(places)).collect();
         Ok(Self {

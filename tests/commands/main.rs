@@ -13,6 +13,7 @@ mod gan_studies;
 mod gans;
 mod judging;
 mod models;
+mod other_attacks;
 mod prompts;
 mod resuming;
 mod strengths;

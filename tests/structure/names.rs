@@ -16,6 +16,8 @@ const TABLES: &[&str] = &["src/erasure/mod.rs", "src/attack/mod.rs"];
 const WORDS: &[(&str, &str)] = &[
     ("positives", "samples that do not show the concept"),
     ("seeds", "what pictures are drawn from"),
+    ("prompts", "what pictures are asked for with"),
+    ("noise", "what pictures begin as"),
 ];
 
 /// Other places where one is named: file, name, and why.
