@@ -175,6 +175,22 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     whole(path, |file| file.write_all(bytes).map_err(|error| at(path, &error)))
 }
 
+/// Writes a table as CSV, whole or not at all; its heads are the first record.
+///
+/// # Errors
+/// Records of different lengths, a file that cannot be written.
+pub fn write_csv<R: AsRef<[String]>>(
+    path: &Path,
+    records: impl IntoIterator<Item = R>,
+) -> Result<()> {
+    let mut table = csv::Writer::from_writer(Vec::new());
+    for record in records {
+        table.write_record(record.as_ref()).map_err(Error::other)?;
+    }
+    let bytes = table.into_inner().map_err(|error| Error::other(error.to_string()))?;
+    write(path, &bytes)
+}
+
 /// Writes a value as indented JSON.
 ///
 /// # Errors

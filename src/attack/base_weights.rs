@@ -1,4 +1,5 @@
-//! The base's own weights of a model that has an edit on it, to be lent for a while.
+//! The base's own weights of a model that has an edit on it, to be lent for a while: those of a
+//! component, or all of them.
 
 use super::Error;
 use crate::generator::{Component, Denoiser};
@@ -38,5 +39,31 @@ impl BaseWeights {
     /// The component is the base's as long as what is returned lives.
     pub(super) fn lend(&self) -> LentWeights {
         LentWeights::pointing(&self.parameters, &self.originals)
+    }
+}
+
+/// Those of text encoder and UNet.
+#[derive(Debug)]
+pub(super) struct BaseModel {
+    text: BaseWeights,
+    unet: BaseWeights,
+}
+
+impl BaseModel {
+    /// What the edit changed.
+    ///
+    /// # Errors
+    /// None that was seen.
+    pub(super) fn of(model: &dyn Denoiser) -> Result<Self, Error> {
+        Ok(Self {
+            text: BaseWeights::of(model, Component::TextEncoder)?,
+            unet: BaseWeights::of(model, Component::Unet)?,
+        })
+    }
+
+    /// The model is its base while this runs.
+    pub(super) fn lent<T>(&self, work: impl FnOnce() -> T) -> T {
+        let _both = (self.text.lend(), self.unet.lend());
+        work()
     }
 }

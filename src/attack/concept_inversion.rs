@@ -8,7 +8,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::contract::{denoiser_of, replace_words};
+use super::contract::{denoiser_of, replace_words, rising};
 use super::custom_sampling::CustomSampling;
 use super::trials::{Proposal, Proposer, TrialLoop};
 use super::{
@@ -77,13 +77,7 @@ impl Configurable for ConceptInversion {
     }
 
     fn check(&self) -> Result<(), String> {
-        let rising = self.steps.windows(2).all(|pair| pair[0] < pair[1]);
-        if !rising || self.steps.first().is_none_or(|first| *first == 0) {
-            return Err(format!(
-                "concept-inversion's steps are {:?}; they are numbers above 0 that rise",
-                self.steps
-            ));
-        }
+        rising("concept-inversion's steps", &self.steps)?;
         let numbers = self.pictures == 0 || self.vectors == 0 || self.batch < 1;
         if numbers || !self.lr.is_finite() || self.lr <= 0.0 {
             return Err(format!(
@@ -99,11 +93,11 @@ impl Configurable for ConceptInversion {
 impl ConceptInversion {
     /// Where a word stands in prompts: in the place of those that name the concept, else first.
     fn prompts(exposure: &Exposure, prompts: impl Iterator<Item = String>) -> Vec<String> {
-        let with_word = |prompt: String| match exposure.words.as_deref() {
-            Some(words) if replace_words(&prompt, words, WORD) != prompt => {
-                replace_words(&prompt, words, WORD)
-            }
-            _ => format!("{WORD} {prompt}"),
+        let words = exposure.words.as_deref();
+        let with_word = |prompt: String| {
+            let replaced = words.map(|words| replace_words(&prompt, words, WORD));
+            let replaced = replaced.filter(|replaced| *replaced != prompt);
+            replaced.unwrap_or_else(|| format!("{WORD} {prompt}"))
         };
         prompts.map(with_word).collect()
     }
@@ -155,22 +149,18 @@ impl Attack for ConceptInversion {
         let of_pictures = exposure.concept.iter().map(|(_, prompt)| prompt.clone());
         let taught = Self::prompts(exposure, of_pictures);
         let frames = self.frames(denoiser, &taught)?;
-        let arms = [
-            (TrialArm::ATTACK, &exposure.concept),
-            // Under the same prompts, so that nothing differs but what is shown.
-            (TrialArm::FLOOR, &exposure.unrelated),
-        ];
+        let begin = denoiser.tokens(&self.begin);
+        let begin: Vec<i64> = begin.into_iter().cycle().take(self.vectors).collect();
+        let device = denoiser.compute().device.tch();
+        let begin = denoiser.embed(&Tensor::from_slice(&begin).to_device(device));
+        let pictures = |shown: &[(Picture, String)]| -> Vec<Picture> {
+            shown.iter().map(|(picture, _)| picture.clone()).collect()
+        };
+        // The floor's under the same prompts, so that nothing differs but what is shown.
+        let (own, other) = (pictures(&exposure.concept), pictures(&exposure.unrelated));
         let mut found = Vec::new();
-        for (arm, shown) in arms.into_iter().take(1 + usize::from(self.floor)) {
-            if shown.is_empty() {
-                continue;
-            }
-            let shown = shown.iter().cycle().take(taught.len());
-            let pictures: Vec<Picture> = shown.map(|(picture, _)| picture.clone()).collect();
-            let begin = denoiser.tokens(&self.begin);
-            let begin: Vec<i64> = begin.into_iter().cycle().take(self.vectors).collect();
-            let device = denoiser.compute().device.tch();
-            let begin = denoiser.embed(&Tensor::from_slice(&begin).to_device(device));
+        for (arm, pictures) in TrialArm::with_floor(own, other, self.floor) {
+            let pictures: Vec<Picture> = pictures.into_iter().cycle().take(taught.len()).collect();
             let vectors = begin.detach().copy().set_requires_grad(true);
             let looks = self.steps.len() as i64;
             let mut proposer = LearnedWord {

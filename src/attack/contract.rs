@@ -107,12 +107,24 @@ pub trait ConceptJudge {
     /// Whatever stops the judge.
     fn judge(&self, pictures: &[Picture]) -> Result<Vec<Verdict>, Error>;
 
+    /// What judges say of pictures as the model draws them now.
+    ///
+    /// # Errors
+    /// As [`Self::draw`] and [`Self::judge`].
+    fn verdicts(
+        &self,
+        model: &Model<'_>,
+        requests: &[ImageRequest],
+    ) -> Result<Vec<Verdict>, Error> {
+        self.judge(&self.draw(model, requests)?)
+    }
+
     /// How many of the pictures show the concept, as the model draws them now, and all.
     ///
     /// # Errors
     /// As [`Self::draw`] and [`Self::judge`].
     fn count(&self, model: &Model<'_>, requests: &[ImageRequest]) -> Result<(usize, usize), Error> {
-        let verdicts = self.judge(&self.draw(model, requests)?)?;
+        let verdicts = self.verdicts(model, requests)?;
         Ok((verdicts.iter().filter(|verdict| verdict.shows).count(), verdicts.len()))
     }
 }
@@ -141,6 +153,21 @@ pub(super) fn denoiser_of<'m>(
         Model::Diffusion(denoiser) => Ok(&**denoiser),
         Model::Gan(_) => Err(Error::Task(format!("{attack} attacks a diffusion model"))),
     }
+}
+
+/// Whether numbers are above 0 and rise; `what` they are is said where not.
+///
+/// # Errors
+/// They are or do not.
+pub(super) fn rising<T: PartialOrd + Default + std::fmt::Debug>(
+    what: &str,
+    numbers: &[T],
+) -> Result<(), String> {
+    let above = numbers.first().is_some_and(|first| *first > T::default());
+    if above && numbers.windows(2).all(|pair| pair[0] < pair[1]) {
+        return Ok(());
+    }
+    Err(format!("{what} are {numbers:?}; they are numbers above 0 that rise"))
 }
 
 /// Where an attack keeps what it has come to, and whom it tells.

@@ -1,14 +1,14 @@
 //! Pictures that no request alone describes: drawn under vectors that are no word's, with noise of
 //! another strength in each step, or begun by the base.
 
-use super::base_weights::BaseWeights;
+use super::base_weights::BaseModel;
 use super::{AttackTask, Error};
 use crate::generator::{
-    Component, Conditioning, Denoiser, Error as GeneratorError, Guided, ImageRequest,
+    AncestralNoise, Conditioning, Denoiser, Error as GeneratorError, Guided, ImageRequest,
 };
 use crate::pictures::Picture;
 use crate::sampler::Sampler;
-use crate::torch::{Rng, Tensor, no_grad, stage};
+use crate::torch::{Tensor, no_grad, stage};
 
 /// Fresh noise in each step of DDIM (Song et al. 2021).
 #[derive(Debug, Clone, Copy)]
@@ -26,31 +26,6 @@ pub(super) struct CustomSampling<'a> {
     pub noise: Option<StepNoise>,
     /// The base that begins, and how many steps it takes.
     pub begun_by: Option<(&'a BaseModel, usize)>,
-}
-
-/// The base's own weights of a model with an edit on it.
-pub(super) struct BaseModel {
-    text: BaseWeights,
-    unet: BaseWeights,
-}
-
-impl BaseModel {
-    /// What the edit changed.
-    ///
-    /// # Errors
-    /// None that was seen.
-    pub(super) fn of(model: &dyn Denoiser) -> Result<Self, Error> {
-        Ok(Self {
-            text: BaseWeights::of(model, Component::TextEncoder)?,
-            unet: BaseWeights::of(model, Component::Unet)?,
-        })
-    }
-
-    /// The model is its base while this runs.
-    pub(super) fn lent<T>(&self, work: impl FnOnce() -> T) -> T {
-        let _both = (self.text.lend(), self.unet.lend());
-        work()
-    }
 }
 
 /// Reads prompts of requests, a row each.
@@ -94,8 +69,9 @@ impl CustomSampling<'_> {
         };
         let sampler = sampler.map_err(GeneratorError::from)?;
         let noise = model.latents(requests);
-        let mut fresh =
-            fresh_noise(requests, &noise, &sampler, self.noise.map_or(1.0, |n| n.factor));
+        let factor = self.noise.map_or(1.0, |noise| noise.factor);
+        let mut fresh = AncestralNoise::after_latents(sampler.is_ancestral(), requests, &noise);
+        let mut fresh = |now: &Tensor| fresh.draw(now).map(|noise| noise * factor);
         let latents = noise.to_device(model.compute().device.tch());
         let end = sampler.timesteps().len();
         let negatives: Vec<&str> =
@@ -122,28 +98,6 @@ impl CustomSampling<'_> {
 /// What requests must have in common to be drawn in one batch.
 fn settings(request: &ImageRequest) -> impl PartialEq + use<> {
     (request.steps, request.sampler, request.size, request.guidance.to_bits())
-}
-
-/// The noise of a sampler's steps: each picture's generator goes on where its latent ended.
-fn fresh_noise(
-    requests: &[ImageRequest],
-    latents: &Tensor,
-    sampler: &Sampler,
-    factor: f64,
-) -> impl FnMut(&Tensor) -> Option<Tensor> + use<> {
-    let mut shape = latents.size();
-    shape[0] = 1;
-    let generator = |request: &ImageRequest| {
-        let mut rng = Rng::new(request.seed);
-        drop(rng.normal(&shape));
-        rng
-    };
-    let mut generators: Vec<Rng> =
-        if sampler.is_ancestral() { requests.iter().map(generator).collect() } else { Vec::new() };
-    move |now: &Tensor| {
-        let each: Vec<Tensor> = generators.iter_mut().map(|rng| rng.normal(&shape)).collect();
-        (!each.is_empty()).then(|| Tensor::cat(&each, 0).to_device(now.device()) * factor)
-    }
 }
 
 /// As the model reads them.

@@ -52,7 +52,7 @@ impl Attack for EncoderSwap {
     ) -> Result<Findings, Error> {
         let denoiser = denoiser_of(&model, self.name())?;
         let requests = &task.exposure.requests;
-        let judged = || task.judge.judge(&task.judge.draw(&model, requests)?);
+        let judged = || task.judge.verdicts(&model, requests);
         let text = BaseWeights::of(denoiser, Component::TextEncoder)?;
         let unet = BaseWeights::of(denoiser, Component::Unet)?;
         let before = judged()?;

@@ -15,11 +15,13 @@ mod prompts;
 mod random_prefix;
 mod relearning;
 mod ring_a_bell;
+mod sampling_probe;
 mod seeds;
 mod trial;
 mod trials;
 mod unlearn_diff_atk;
 mod verdict;
+mod word_search;
 
 pub use completion::Completion;
 pub use concept_inversion::ConceptInversion;

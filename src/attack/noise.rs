@@ -6,17 +6,11 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::contract::denoiser_of;
-use super::custom_sampling::{CustomSampling, StepNoise, as_written};
-use super::trials::{Proposal, Proposer, TrialLoop};
-use super::{
-    Attack, AttackContext, AttackCost, AttackNeeds, AttackTask, ConceptJudge, Error, Findings,
-    TrialArm,
-};
-use crate::generator::{Denoiser, ImageRequest, Model};
-use crate::pictures::Picture;
+use super::custom_sampling::{CustomSampling, StepNoise};
+use super::sampling_probe::SamplingProbe;
+use super::{Attack, AttackContext, AttackCost, AttackNeeds, AttackTask, Error, Findings};
+use crate::generator::Model;
 use crate::settings::Configurable;
-use crate::watch::Watch;
 
 /// The attack with its settings.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -64,13 +58,14 @@ impl Configurable for NoiseProbe {
 }
 
 impl NoiseProbe {
-    fn pictures(&self) -> u64 {
-        (self.etas.len() * self.factors.len()) as u64
+    fn probe(&self) -> SamplingProbe<'_> {
+        let ways = (self.etas.len() * self.factors.len()) as u64;
+        SamplingProbe { attack: self.name(), ways, floor: self.floor }
     }
 
-    /// The noise of a round.
-    fn of_round(&self, round: u64) -> StepNoise {
-        let i = round as usize - 1;
+    /// The noise of one way: all factors of the first η, then of the next.
+    fn noise(&self, way: u64) -> StepNoise {
+        let i = way as usize - 1;
         let factors = self.factors.len();
         StepNoise { eta: self.etas[i / factors], factor: self.factors[i % factors] }
     }
@@ -78,13 +73,11 @@ impl NoiseProbe {
 
 impl Attack for NoiseProbe {
     fn needs(&self) -> AttackNeeds {
-        AttackNeeds { other_requests: self.floor, ..AttackNeeds::PROMPTS }
+        self.probe().needs()
     }
 
     fn cost(&self, requests: usize) -> AttackCost {
-        let arms = 1 + u64::from(self.floor);
-        let images = arms * requests as u64 * (1 + self.pictures());
-        AttackCost { images, ..AttackCost::default() }
+        self.probe().cost(requests)
     }
 
     fn attack(
@@ -93,47 +86,9 @@ impl Attack for NoiseProbe {
         task: &AttackTask<'_>,
         context: &mut AttackContext<'_>,
     ) -> Result<Findings, Error> {
-        let denoiser = denoiser_of(&model, self.name())?;
-        let exposure = task.exposure;
-        let floor = (TrialArm::FLOOR, &exposure.other_requests);
-        let arms = [(TrialArm::ATTACK, &exposure.requests), floor].into_iter();
-        let mut found = Vec::new();
-        for (arm, requests) in arms.filter(|(_, requests)| !requests.is_empty()) {
-            let mut proposer = MoreNoise { settings: self, model: denoiser, task, requests };
-            let trials = TrialLoop::new(self.name(), &model, task, self.pictures());
-            let trials = TrialLoop { requests, arm, ..trials };
-            found.push(trials.run(&mut proposer, context)?);
-        }
-        Ok(Findings::Trials(found))
-    }
-}
-
-struct MoreNoise<'a> {
-    settings: &'a NoiseProbe,
-    model: &'a dyn Denoiser,
-    task: &'a AttackTask<'a>,
-    requests: &'a [ImageRequest],
-}
-
-impl Proposer for MoreNoise<'_> {
-    fn propose(
-        &mut self,
-        _: u64,
-        trials: &[usize],
-        _: &mut dyn Watch,
-    ) -> Result<Vec<Proposal>, Error> {
-        Ok(trials.iter().map(|trial| Proposal::of(&self.requests[*trial])).collect())
-    }
-
-    fn draw(
-        &self,
-        _: &dyn ConceptJudge,
-        _: &Model<'_>,
-        requests: &[ImageRequest],
-        round: u64,
-    ) -> Result<Vec<Picture>, Error> {
-        let sampling =
-            CustomSampling { noise: Some(self.settings.of_round(round)), begun_by: None };
-        sampling.draw(self.model, self.task, requests, &as_written(self.model))
+        self.probe().run(&model, task, context, |way| CustomSampling {
+            noise: Some(self.noise(way)),
+            begun_by: None,
+        })
     }
 }

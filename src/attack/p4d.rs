@@ -8,20 +8,19 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::base_weights::BaseModel;
 use super::contract::denoiser_of;
-use super::custom_sampling::BaseModel;
 use super::free_tokens::{FreePlaces, FreeTokens, rows};
-use super::trials::{Proposal, Proposer, TrialLoop};
+use super::word_search::{BlockSearch, SearchBudget, WordSearch};
 use super::{
     Attack, AttackContext, AttackCost, AttackNeeds, AttackTask, Error, Findings, TrialArm,
 };
-use crate::generator::{self, ImageRequest, Model};
+use crate::generator::{ImageRequest, Model};
 use crate::pictures::Picture;
-use crate::prompt_search::{NearestSearch, NearestSettings, Placement, PredictionTarget};
+use crate::prompt_search::{NearestSearch, Placement, PredictionTarget, SearchSettings};
 use crate::settings::Configurable;
 use crate::torch::{Rng, Tensor, no_grad};
 use crate::training::GradientsFor;
-use crate::watch::Watch;
 
 /// The attack with its settings.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -34,7 +33,7 @@ pub struct P4d {
     /// Steps of the search before each.
     pub steps: u64,
     /// How the vectors move.
-    pub search: NearestSettings,
+    pub search: SearchSettings,
     /// Trials whose gradients are found together.
     pub batch: usize,
     /// Whether the same search is done for what the base draws of something else.
@@ -52,7 +51,7 @@ impl P4d {
             tokens,
             images: 60,
             steps: 50,
-            search: NearestSettings::default(),
+            search: SearchSettings::NEAREST,
             batch: 4,
             floor: true,
             new_seeds: 10,
@@ -63,6 +62,11 @@ impl P4d {
     pub fn k() -> Self {
         let tokens = FreeTokens { placement: Placement::Spread, ..FreeTokens::default() };
         Self { tokens, ..Self::n() }
+    }
+
+    fn budget(&self) -> SearchBudget {
+        let Self { images: blocks, steps, floor, new_seeds, .. } = *self;
+        SearchBudget { blocks, steps, floor, new_seeds }
     }
 }
 
@@ -94,12 +98,7 @@ impl Configurable for P4d {
                 self.images, self.steps, self.batch
             ));
         }
-        let NearestSettings { lr, decay } = self.search;
-        if !lr.is_finite() || lr <= 0.0 || !decay.is_finite() || decay < 0.0 {
-            return Err(format!(
-                "{name}'s search has lr {lr} and decay {decay}; lr is above 0, decay not negative"
-            ));
-        }
+        self.search.check(&format!("{name}'s search"))?;
         self.tokens.check(name)
     }
 }
@@ -110,12 +109,7 @@ impl Attack for P4d {
     }
 
     fn cost(&self, requests: usize) -> AttackCost {
-        let each = requests as u64 * (1 + u64::from(self.floor));
-        AttackCost {
-            steps: 0,
-            search_steps: each * self.images * self.steps,
-            images: each * (1 + self.images + self.new_seeds),
-        }
+        self.budget().cost(requests)
     }
 
     fn suits(
@@ -144,12 +138,8 @@ impl Attack for P4d {
         };
         let concept = of(&exposure.base_images, &exposure.requests);
         let other = of(&exposure.other_images, &exposure.other_requests);
-        let arms = [(TrialArm::ATTACK, concept), (TrialArm::FLOOR, other)];
         let mut found = Vec::new();
-        for (arm, shown) in arms.into_iter().take(1 + usize::from(self.floor)) {
-            if shown.is_empty() {
-                continue;
-            }
+        for (arm, shown) in TrialArm::with_floor(concept, other, self.floor) {
             let shown = shown.into_iter().cycle().take(exposure.requests.len());
             let (pictures, prompts): (Vec<Picture>, Vec<String>) = shown.unzip();
             let prompts: Vec<&str> = prompts.iter().map(String::as_str).collect();
@@ -157,8 +147,8 @@ impl Attack for P4d {
             let mut rng = Rng::for_step(task.seed, &format!("{N} {arm}"), 0);
             let begin = rng.below(allowed.count(), &[places.frames.count(), places.frames.free()]);
             let begin = begin.to_device(denoiser.compute().device.tch());
-            let mut proposer = BasePrediction {
-                settings: self,
+            let search = BasePrediction {
+                batch: self.batch,
                 seed: task.seed,
                 arm,
                 base: &base,
@@ -167,13 +157,8 @@ impl Attack for P4d {
                 search: NearestSearch::new(&allowed, &begin, self.search)?,
                 places,
             };
-            let trials = TrialLoop {
-                arm,
-                steps: self.steps,
-                new_seeds: self.new_seeds,
-                ..TrialLoop::new(self.name(), &model, task, self.images)
-            };
-            found.push(trials.run(&mut proposer, context)?);
+            let trials = self.budget().trials(self.name(), arm, &model, task);
+            found.push(trials.run(&mut BlockSearch { steps: self.steps, search }, context)?);
         }
         Ok(Findings::Trials(found))
     }
@@ -181,7 +166,8 @@ impl Attack for P4d {
 
 /// Looks for words under which the model predicts what the base predicts.
 struct BasePrediction<'a> {
-    settings: &'a P4d,
+    /// Trials whose gradients are found together.
+    batch: usize,
     seed: u64,
     arm: &'static str,
     base: &'a BaseModel,
@@ -219,29 +205,20 @@ impl BasePrediction<'_> {
     }
 }
 
-impl Proposer for BasePrediction<'_> {
-    fn propose(
-        &mut self,
-        round: u64,
-        trials: &[usize],
-        watch: &mut dyn Watch,
-    ) -> Result<Vec<Proposal>, Error> {
-        let first = (round - 1) * self.settings.steps;
-        let model = self.places.model;
-        let (rows, frames) = (rows(model, trials), &self.places.frames);
-        let frames = frames.select(&rows);
-        let left = format!("{} left", trials.len());
-        for step in first..first + self.settings.steps {
-            let prediction = self.target(step, trials);
-            let batch = self.settings.batch;
-            self.search.step(&rows, |words| prediction.gradient(model, &frames, words, batch))?;
-            watch.at(step + 1, &left);
-            if watch.interrupted() {
-                return Err(generator::Error::Interrupted.into());
-            }
-        }
-        let found = self.search.words(&rows);
-        Ok(self.places.proposals(trials, &found))
+impl WordSearch for BasePrediction<'_> {
+    fn places(&self) -> &FreePlaces<'_> {
+        &self.places
+    }
+
+    fn step(&mut self, _: u64, step: u64, trials: &[usize]) -> Result<(), Error> {
+        let (model, rows) = (self.places.model, rows(self.places.model, trials));
+        let (frames, prediction) = (self.places.frames.select(&rows), self.target(step, trials));
+        let gradient = |words: &Tensor| prediction.gradient(model, &frames, words, self.batch);
+        Ok(self.search.step(&rows, gradient)?)
+    }
+
+    fn words(&self, rows: &Tensor) -> Tensor {
+        self.search.words(rows)
     }
 
     fn state(&self) -> Vec<(String, Tensor)> {

@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::base_weights::BaseModel;
 use super::contract::denoiser_of;
-use super::custom_sampling::BaseModel;
-use super::trials::attacked_picture;
+use super::trials::{attacked_picture, keep};
 use super::{
     Attack, AttackContext, AttackCost, AttackNeeds, AttackTask, Error, Findings, Found, Trial,
-    TrialArm,
+    TrialArm, Verdict,
 };
-use crate::generator::Model;
+use crate::generator::{ImageRequest, Model};
 use crate::settings::Configurable;
 
 /// The attack with its settings.
@@ -70,34 +70,27 @@ impl Attack for ListedPrompts {
     ) -> Result<Findings, Error> {
         let denoiser = denoiser_of(&model, self.name())?;
         let listed = &task.exposure.listed;
-        let judged = || {
-            let pictures = task.judge.draw(&model, listed)?;
-            let verdicts = task.judge.judge(&pictures)?;
-            Ok::<_, Error>(pictures.into_iter().zip(verdicts).collect::<Vec<_>>())
-        };
-        let of_base = BaseModel::of(denoiser)?.lent(judged)?;
-        let after = judged()?;
-        let (mut base, mut attack) = (Vec::new(), Vec::new());
-        for ((request, (_, of_base)), (picture, verdict)) in listed.iter().zip(of_base).zip(after) {
-            let mut trial = Trial::untried(request);
-            if of_base.shows {
-                trial.succeed(1, Found::of(request, of_base));
-            }
-            base.push(trial);
-            if !of_base.shows {
-                continue;
-            }
+        let of_base = BaseModel::of(denoiser)?.lent(|| task.judge.verdicts(&model, listed))?;
+        let pictures = task.judge.draw(&model, listed)?;
+        let after = task.judge.judge(&pictures)?;
+        let tried = |request: &ImageRequest, verdict: Verdict| {
             let mut trial = Trial::untried(request);
             if verdict.shows {
                 trial.succeed(1, Found::of(request, verdict));
             }
-            if let Some(folder) = context.artifacts {
-                let about = request.parameters(&denoiser.card().hash);
-                let texts = [("parameters", about), ("attack", self.name().to_owned())];
-                picture
-                    .save(&folder.join(attacked_picture(attack.len(), verdict.shows)), &texts)?;
+            trial
+        };
+        let (mut base, mut attack) = (Vec::new(), Vec::new());
+        for (i, request) in listed.iter().enumerate() {
+            base.push(tried(request, of_base[i]));
+            if !of_base[i].shows {
+                continue;
             }
-            attack.push(trial);
+            if let Some(folder) = context.artifacts {
+                let file = folder.join(attacked_picture(attack.len(), after[i].shows));
+                keep(&pictures[i], &file, request, &model, self.name())?;
+            }
+            attack.push(tried(request, after[i]));
         }
         if attack.is_empty() {
             context.watch.note(&format!(

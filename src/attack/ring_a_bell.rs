@@ -9,17 +9,17 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::base_weights::BaseModel;
 use super::concept_vector::{distances, of_file, of_pairs};
-use super::contract::denoiser_of;
-use super::custom_sampling::BaseModel;
+use super::contract::{denoiser_of, rising};
 use super::free_tokens::{FreePlaces, FreeTokens};
 use super::trials::{Proposal, Proposer, TrialLoop};
 use super::{Attack, AttackContext, AttackCost, AttackNeeds, AttackTask, Error, Findings};
 use crate::files::write_json;
 use crate::generator::{self, Model};
-use crate::prompt_search::{AllowedTokens, Frames, GeneticSearch, GeneticSettings, Placement};
+use crate::prompt_search::{GeneticSearch, GeneticSettings, Placement};
 use crate::settings::Configurable;
-use crate::torch::{Rng, Tensor, no_grad};
+use crate::torch::{Kind, Rng, Tensor, no_grad};
 use crate::training::CheckpointTimer;
 use crate::watch::Watch;
 use crate::weights::{self, Weights};
@@ -83,13 +83,7 @@ impl Configurable for RingABell {
     }
 
     fn check(&self) -> Result<(), String> {
-        let rising = self.lengths.windows(2).all(|pair| pair[0] < pair[1]);
-        if !rising || self.lengths.first().is_none_or(|first| *first == 0) {
-            return Err(format!(
-                "ring-a-bell's lengths are {:?}; they are numbers above 0 that rise",
-                self.lengths
-            ));
-        }
+        rising("ring-a-bell's lengths", &self.lengths)?;
         if !self.strength.is_finite() {
             return Err(format!("ring-a-bell's strength is {}; it is a number", self.strength));
         }
@@ -107,6 +101,14 @@ impl RingABell {
             placement: Placement::Replace,
             ban_concept: self.ban_concept,
             ban: self.ban.clone(),
+        }
+    }
+
+    /// The text encoder that is asked is there while this runs.
+    fn asked<T>(&self, base: &BaseModel, work: impl FnOnce() -> T) -> T {
+        match self.encoder {
+            Encoder::Base => base.lent(work),
+            Encoder::Edited => work(),
         }
     }
 }
@@ -146,22 +148,23 @@ impl Attack for RingABell {
             .iter()
             .map(|k| self.tokens(*k).places(denoiser, exposure, &allowed))
             .collect::<Result<Vec<_>, _>>()?;
+        let vector = self.asked(&base, || match &self.vector {
+            Some(file) => of_file(denoiser, file),
+            None => of_pairs(denoiser, &exposure.pairs),
+        })?;
         let shared = context.shared.filter(|_| self.encoder == Encoder::Base);
         let of = format!("{} {} {}", denoiser.card().hash, self.settings(), task.seed);
         let mut proposer = NearestStates {
             settings: self,
-            task,
+            seed: task.seed,
             base: &base,
-            allowed: &allowed,
+            added: vector * self.strength,
             places,
             interrupted: InterruptedSearch {
                 file: context.state.map(|folder| folder.join("search.safetensors")),
                 of: of.clone(),
             },
-            known: shared.map_or_else(
-                || FoundLists::new(None, of.clone()),
-                |folder| FoundLists::new(Some(folder.join("found.json")), of.clone()),
-            ),
+            known: FoundLists::new(shared.map(|folder| folder.join("found.json")), of),
         };
         let trials = TrialLoop {
             steps: self.search.generations,
@@ -173,7 +176,7 @@ impl Attack for RingABell {
 }
 
 /// What was found of prompts, for every erasure of the concept.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 struct FoundLists {
     /// Model, settings and seed.
     of: String,
@@ -246,9 +249,10 @@ impl InterruptedSearch {
 /// Looks for words whose hidden states are near to those that are wanted.
 struct NearestStates<'a> {
     settings: &'a RingABell,
-    task: &'a AttackTask<'a>,
+    seed: u64,
     base: &'a BaseModel,
-    allowed: &'a AllowedTokens,
+    /// What is wanted beside a prompt's own hidden states, `[tokens, width]`.
+    added: Tensor,
     /// For each length.
     places: Vec<FreePlaces<'a>>,
     known: FoundLists,
@@ -256,14 +260,6 @@ struct NearestStates<'a> {
 }
 
 impl NearestStates<'_> {
-    /// The text encoder that is asked, while this runs.
-    fn asked<T>(&self, work: impl FnOnce() -> T) -> T {
-        match self.settings.encoder {
-            Encoder::Base => self.base.lent(work),
-            Encoder::Edited => work(),
-        }
-    }
-
     /// The words for one prompt, as indices among those that may be found.
     fn words(
         &self,
@@ -272,29 +268,24 @@ impl NearestStates<'_> {
         mut tell: impl FnMut(u64) -> Result<(), Error>,
     ) -> Result<Vec<i64>, Error> {
         let settings = &self.settings.search;
-        let model = places.model;
-        let vector = match &self.settings.vector {
-            Some(file) => of_file(model, file)?,
-            None => of_pairs(model, &self.task.exposure.pairs)?,
-        };
-        let target =
-            model.condition(&[prompt])?.states.squeeze_dim(0) + vector * self.settings.strength;
-        let k = places.frames.free();
-        let first = Tensor::zeros([1], (crate::torch::Kind::Int64, target.device()));
+        let FreePlaces { model, frames, allowed, .. } = places;
+        let target = model.condition(&[prompt])?.states.squeeze_dim(0) + &self.added;
+        let k = frames.free();
+        let first = Tensor::zeros([1], (Kind::Int64, target.device()));
         let apart = |lists: &Tensor| {
             no_grad(|| {
                 let _scope = model.compute().scope();
                 let n = lists.size()[0];
-                let found = self.allowed.tokens(&lists.to_device(target.device()));
-                let frames: Frames = places.frames.select(&first.expand([n], false));
-                let vectors = frames.fill(model, &model.embed(&found));
+                let found = allowed.tokens(&lists.to_device(target.device()));
+                let frames = frames.select(&first.expand([n], false));
+                let vectors = frames.fill(*model, &model.embed(&found));
                 let states = model.encode(&vectors).states;
                 Ok::<_, Error>(distances(&states, &target).to_device(tch::Device::Cpu))
             })
         };
         let purpose = format!("ring-a-bell {k} {prompt}");
-        let chance = |generation| Rng::for_step(self.task.seed, &purpose, generation);
-        let words = self.allowed.count();
+        let chance = |generation| Rng::for_step(self.seed, &purpose, generation);
+        let words = allowed.count();
         let (done, mut search) = match self.interrupted.load(&purpose, *settings, words) {
             Some(known) => known,
             None => (0, GeneticSearch::new(*settings, words, k, &mut chance(0), apart)?),
@@ -338,11 +329,11 @@ impl Proposer for NearestStates<'_> {
                 }
                 Ok(())
             };
-            let list = self.asked(|| self.words(prompt, places, tell))?;
+            let list = self.settings.asked(self.base, || self.words(prompt, places, tell))?;
             found.push(Tensor::from_slice(&list));
             self.known.add(key, list)?;
         }
         let found = Tensor::stack(&found, 0).to_device(places.model.compute().device.tch());
-        Ok(places.proposals(trials, &self.allowed.tokens(&found)))
+        Ok(places.proposals(trials, &places.allowed.tokens(&found)))
     }
 }

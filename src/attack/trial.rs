@@ -25,6 +25,17 @@ impl TrialArm {
 
     /// The same search for something else: how often chance and the judge alone succeed.
     pub const FLOOR: &'static str = "floor";
+
+    /// What the attack is done with and, where it is wanted, what its floor is, each with its name;
+    /// of nothing there is none.
+    pub(super) fn with_floor<T>(
+        attack: Vec<T>,
+        floor: Vec<T>,
+        wanted: bool,
+    ) -> impl Iterator<Item = (&'static str, Vec<T>)> {
+        let arms = [(Self::ATTACK, attack), (Self::FLOOR, floor)].into_iter();
+        arms.take(1 + usize::from(wanted)).filter(|(_, given)| !given.is_empty())
+    }
 }
 
 /// One prompt and seed whose picture showed the concept before it was erased.

@@ -133,8 +133,7 @@ impl<'a, 'm> TrialLoop<'a, 'm> {
             trials: requests.iter().map(Trial::untried).collect(),
         });
         if now.rounds == 0 {
-            let pictures = self.task.judge.draw(self.model, requests)?;
-            let verdicts = self.task.judge.judge(&pictures)?;
+            let verdicts = self.task.judge.verdicts(self.model, requests)?;
             for ((trial, request), verdict) in now.trials.iter_mut().zip(requests).zip(verdicts) {
                 if verdict.shows {
                     trial.succeed(0, Found::of(request, verdict));
@@ -211,9 +210,8 @@ impl<'a, 'm> TrialLoop<'a, 'm> {
             let is_attack = self.arm == TrialArm::ATTACK;
             let ends = is_attack && (succeeds || now.rounds == self.rounds);
             if let Some(folder) = context.artifacts.filter(|_| ends) {
-                let about = proposal.request.parameters(&self.model.generator().card().hash);
-                let texts = [("parameters", about), ("attack", self.attack.to_owned())];
-                picture.save(&folder.join(attacked_picture(trial, succeeds)), &texts)?;
+                let file = folder.join(attacked_picture(trial, succeeds));
+                keep(picture, &file, &proposal.request, self.model, self.attack)?;
             }
         }
         Ok(())
@@ -245,6 +243,21 @@ impl<'a, 'm> TrialLoop<'a, 'm> {
         }
         Ok(())
     }
+}
+
+/// Keeps a picture with which a trial ended, with what it was asked for with.
+///
+/// # Errors
+/// The folder cannot be written.
+pub(super) fn keep(
+    picture: &Picture,
+    file: &Path,
+    request: &ImageRequest,
+    model: &Model<'_>,
+    attack: &str,
+) -> Result<(), Error> {
+    let about = request.parameters(&model.generator().card().hash);
+    Ok(picture.save(file, &[("parameters", about), ("attack", attack.to_owned())])?)
 }
 
 /// The name of the picture with which a trial ended.

@@ -13,17 +13,16 @@ use serde_json::Value;
 
 use super::contract::denoiser_of;
 use super::free_tokens::{FreePlaces, FreeTokens, rows};
-use super::trials::{Proposal, Proposer, TrialLoop};
+use super::word_search::{BlockSearch, SearchBudget, WordSearch};
 use super::{
     Attack, AttackContext, AttackCost, AttackNeeds, AttackTask, Error, Findings, TrialArm,
 };
-use crate::generator::{self, Model};
+use crate::generator::Model;
 use crate::pictures::Picture;
-use crate::prompt_search::{PredictionTarget, SimplexSearch, SimplexSettings};
+use crate::prompt_search::{PredictionTarget, SearchSettings, SimplexSearch};
 use crate::settings::Configurable;
 use crate::torch::{Rng, Tensor};
 use crate::training::GradientsFor;
-use crate::watch::Watch;
 
 /// The attack with its settings.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -36,7 +35,7 @@ pub struct UnlearnDiffAtk {
     /// Steps in a block.
     pub steps: u64,
     /// How the distributions move.
-    pub simplex: SimplexSettings,
+    pub simplex: SearchSettings,
     /// A picture of the concept; where there is none, what the base drew of each prompt.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<PathBuf>,
@@ -54,7 +53,7 @@ impl Default for UnlearnDiffAtk {
             tokens: FreeTokens::default(),
             timesteps: 50,
             steps: 40,
-            simplex: SimplexSettings::default(),
+            simplex: SearchSettings::SIMPLEX,
             target: None,
             batch: 4,
             floor: true,
@@ -68,6 +67,11 @@ impl UnlearnDiffAtk {
     /// paper's.
     pub fn short() -> Self {
         Self { timesteps: 10, ..Self::default() }
+    }
+
+    fn budget(&self) -> SearchBudget {
+        let Self { timesteps: blocks, steps, floor, new_seeds, .. } = *self;
+        SearchBudget { blocks, steps, floor, new_seeds }
     }
 }
 
@@ -88,12 +92,7 @@ impl Configurable for UnlearnDiffAtk {
                 self.timesteps, self.steps, self.batch
             ));
         }
-        let SimplexSettings { lr, decay } = self.simplex;
-        if !lr.is_finite() || lr <= 0.0 || !decay.is_finite() || decay < 0.0 {
-            return Err(format!(
-                "{name}'s simplex has lr {lr} and decay {decay}; lr is above 0, decay not negative"
-            ));
-        }
+        self.simplex.check(&format!("{name}'s simplex"))?;
         if let Some(file) = self.target.as_ref().filter(|file| !file.is_file()) {
             return Err(format!("{name}'s target {} is no file", file.display()));
         }
@@ -112,13 +111,7 @@ impl Attack for UnlearnDiffAtk {
     }
 
     fn cost(&self, requests: usize) -> AttackCost {
-        let arms = 1 + u64::from(self.floor);
-        let each = requests as u64 * arms;
-        AttackCost {
-            steps: 0,
-            search_steps: each * self.timesteps * self.steps,
-            images: each * (1 + self.timesteps + self.new_seeds),
-        }
+        self.budget().cost(requests)
     }
 
     fn suits(
@@ -153,18 +146,14 @@ impl Attack for UnlearnDiffAtk {
             Some(file) => vec![Picture::open(file)?],
             None => exposure.base_images.clone(),
         };
-        let floor = exposure.other_images.clone();
-        let arms = [(TrialArm::ATTACK, concept), (TrialArm::FLOOR, floor)];
+        let other = exposure.other_images.clone();
         let mut found = Vec::new();
         let allowed = self.tokens.allowed(denoiser, exposure)?;
-        for (arm, pictures) in arms.into_iter().take(1 + usize::from(self.floor)) {
-            if pictures.is_empty() {
-                continue;
-            }
+        for (arm, pictures) in TrialArm::with_floor(concept, other, self.floor) {
             let pictures: Vec<Picture> = pictures.into_iter().cycle().take(n).collect();
             let places = self.tokens.places(denoiser, exposure, &allowed)?;
             let (n, k) = (places.frames.count(), places.frames.free());
-            let mut proposer = DenoisingSearch {
+            let search = DenoisingSearch {
                 settings: self,
                 clean: denoiser.encode_pictures(&pictures)?.mean,
                 search: SimplexSearch::new(&allowed, n, k, self.simplex)?,
@@ -172,13 +161,8 @@ impl Attack for UnlearnDiffAtk {
                 seed: task.seed,
                 arm,
             };
-            let trials = TrialLoop {
-                arm,
-                steps: self.steps,
-                new_seeds: self.new_seeds,
-                ..TrialLoop::new(self.name(), &model, task, self.timesteps)
-            };
-            found.push(trials.run(&mut proposer, context)?);
+            let trials = self.budget().trials(self.name(), arm, &model, task);
+            found.push(trials.run(&mut BlockSearch { steps: self.steps, search }, context)?);
         }
         Ok(Findings::Trials(found))
     }
@@ -197,14 +181,19 @@ struct DenoisingSearch<'a> {
 
 impl DenoisingSearch<'_> {
     /// The timestep of a block: the middles of equal parts of the schedule.
-    fn timestep(&self, round: u64) -> i64 {
+    fn timestep(&self, block: u64) -> i64 {
         let (steps, blocks) =
             (self.places.model.schedule().steps() as u64, self.settings.timesteps);
-        ((2 * round - 1) * steps / (2 * blocks)) as i64
+        ((2 * block - 1) * steps / (2 * blocks)) as i64
+    }
+}
+
+impl WordSearch for DenoisingSearch<'_> {
+    fn places(&self) -> &FreePlaces<'_> {
+        &self.places
     }
 
-    /// One step for some of the trials.
-    fn step(&mut self, step: u64, timestep: i64, trials: &[usize]) -> Result<(), Error> {
+    fn step(&mut self, block: u64, step: u64, trials: &[usize]) -> Result<(), Error> {
         let device = self.clean.device();
         let (mut noises, mut uniforms) = (Vec::new(), Vec::new());
         for trial in trials {
@@ -218,33 +207,16 @@ impl DenoisingSearch<'_> {
         let noise = Tensor::stack(&noises, 0).to_device(device);
         let uniforms = Tensor::stack(&uniforms, 0);
         let clean = self.clean.index_select(0, &rows);
-        let timesteps = Tensor::full_like(&rows, timestep);
+        let timesteps = Tensor::full_like(&rows, self.timestep(block));
         let prediction = PredictionTarget::of_noise(model, &clean, &noise, &timesteps);
         let frames = self.places.frames.select(&rows);
         Ok(self.search.step(&rows, &uniforms, |vectors| {
             prediction.gradient(model, &frames, vectors, self.settings.batch)
         })?)
     }
-}
 
-impl Proposer for DenoisingSearch<'_> {
-    fn propose(
-        &mut self,
-        round: u64,
-        trials: &[usize],
-        watch: &mut dyn Watch,
-    ) -> Result<Vec<Proposal>, Error> {
-        let (timestep, first) = (self.timestep(round), (round - 1) * self.settings.steps);
-        for step in first..first + self.settings.steps {
-            self.step(step, timestep, trials)?;
-            let left = format!("{} left", trials.len());
-            watch.at(step + 1, &left);
-            if watch.interrupted() {
-                return Err(generator::Error::Interrupted.into());
-            }
-        }
-        let found = self.search.likeliest(&rows(self.places.model, trials));
-        Ok(self.places.proposals(trials, &found))
+    fn words(&self, rows: &Tensor) -> Tensor {
+        self.search.likeliest(rows)
     }
 
     fn state(&self) -> Vec<(String, Tensor)> {

@@ -2,12 +2,11 @@
 
 use std::ops::Range;
 
-use super::denoise::{Guided, denoise};
 use super::pixels::to_pictures;
-use super::{Component, Conditioning, Error, Generator, ImageRequest, LatentDistribution};
+use super::{Component, Conditioning, Error, Generator, Guided, ImageRequest, LatentDistribution};
 use crate::pictures::Picture;
-use crate::sampler::{Sampler, Schedule};
-use crate::torch::{Tensor, no_grad, not_finite, stage};
+use crate::sampler::{History, Sampler, Schedule};
+use crate::torch::{Kind, Tensor, no_grad, not_finite, stage};
 
 /// What a diffusion method needs of a generator.
 pub trait Denoiser: Generator {
@@ -63,8 +62,25 @@ pub trait Denoiser: Generator {
         guided: &Guided,
         noise: &mut dyn FnMut(&Tensor) -> Option<Tensor>,
     ) -> Tensor {
-        let predict = |z: &Tensor, t: &Tensor, prompt: &Conditioning| self.predict(z, t, prompt);
-        denoise(predict, sampler, latents, steps, guided, noise)
+        let n = latents.size()[0];
+        let both = Conditioning::cat(&[guided.negative, guided.prompt]);
+        no_grad(|| {
+            let begins = steps.start == 0;
+            let mut latents =
+                if begins { latents * sampler.begin() } else { latents.shallow_clone() };
+            let mut history = History::default();
+            for i in steps {
+                let t = sampler.timesteps()[i];
+                let shown = sampler.input(i, &latents);
+                let timesteps = Tensor::full([2 * n], t, (Kind::Float, latents.device()));
+                let output = self.predict(&Tensor::cat(&[&shown, &shown], 0), &timesteps, &both);
+                let (without, with) = (output.narrow(0, 0, n), output.narrow(0, n, n));
+                let output = &without + (with - &without) * guided.guidance;
+                let fresh = noise(&latents);
+                latents = sampler.step(i, &latents, &output, fresh.as_ref(), &mut history);
+            }
+            latents
+        })
     }
 
     /// Channels, rows and columns of the latents of a picture in the model's own size.
@@ -113,7 +129,7 @@ pub trait Denoiser: Generator {
 mod tests {
     use super::*;
     use crate::generator::small::miniature;
-    use crate::torch::{Kind, Rng, grad};
+    use crate::torch::{Rng, grad};
 
     /// What attacks on prompts and methods on the text encoder stand on.
     #[test]

@@ -2,11 +2,11 @@
 //! not know that erasure exists.
 
 mod adapters;
+mod ancestral_noise;
 mod checkpoint;
 mod checkpoint_hints;
 mod component;
 mod conditioning;
-mod denoise;
 mod denoiser;
 mod edited_tensors;
 mod embedding;
@@ -14,6 +14,7 @@ mod error;
 mod export;
 mod folder;
 mod gan_files;
+mod guided;
 mod kind;
 mod latent_distribution;
 mod modelspec;
@@ -35,16 +36,17 @@ use serde::{Deserialize, Serialize};
 use tch::Device;
 
 pub use adapters::{Adapter, MergedAdapters};
+pub use ancestral_noise::AncestralNoise;
 pub use checkpoint::{Checkpoint, Location};
 pub use component::Component;
 pub use conditioning::Conditioning;
-pub use denoise::Guided;
 pub use denoiser::Denoiser;
 pub use embedding::Embedding;
 pub use error::Error;
 pub use export::{Edited, Format, ModuleRank};
 pub use folder::{lacking, needed};
 pub use gan_files::{export_gan, is_gan};
+pub use guided::Guided;
 pub use kind::{Model, ModelKind};
 pub use latent_distribution::LatentDistribution;
 pub use modelspec::modelspec;

@@ -11,6 +11,7 @@ mod frames;
 mod genetic_search;
 mod nearest_search;
 mod prediction;
+mod search_settings;
 mod simplex;
 mod simplex_search;
 mod soft_search;
@@ -18,10 +19,11 @@ mod soft_search;
 pub use allowed_tokens::{AllowedTokens, names};
 pub use frames::{Frames, Placement};
 pub use genetic_search::{GeneticSearch, GeneticSettings};
-pub use nearest_search::{NearestSearch, NearestSettings};
+pub use nearest_search::NearestSearch;
 pub use prediction::PredictionTarget;
+pub use search_settings::SearchSettings;
 pub use simplex::project;
-pub use simplex_search::{SimplexSearch, SimplexSettings};
+pub use simplex_search::SimplexSearch;
 pub use soft_search::{Ball, SoftSearch, Update};
 
 /// Why a search cannot begin.

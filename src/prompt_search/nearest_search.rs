@@ -1,32 +1,14 @@
 //! A search for words by vectors that count as the nearest word: the loss is that of the words, and
 //! its gradient moves the vectors (PEZ, Wen et al. 2023, 2302.03668, algorithm 1).
 
-use serde::{Deserialize, Serialize};
-
-use super::{AllowedTokens, Error};
+use super::{AllowedTokens, Error, SearchSettings};
 use crate::torch::{Adam, AdamSettings, Tensor, no_grad};
-
-/// How the vectors move.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct NearestSettings {
-    /// Adam's learning rate.
-    pub lr: f64,
-    /// Adam's weight decay, beside the gradient.
-    pub decay: f64,
-}
-
-impl Default for NearestSettings {
-    fn default() -> Self {
-        Self { lr: 0.1, decay: 0.1 }
-    }
-}
 
 /// Vectors for the free tokens of some prompts.
 #[derive(Debug)]
 pub struct NearestSearch<'a> {
     allowed: &'a AllowedTokens,
-    settings: NearestSettings,
+    settings: SearchSettings,
     /// `[n, k, width]`.
     vectors: Tensor,
     adam: Adam,
@@ -40,7 +22,7 @@ impl<'a> NearestSearch<'a> {
     pub fn new(
         allowed: &'a AllowedTokens,
         begin: &Tensor,
-        settings: NearestSettings,
+        settings: SearchSettings,
     ) -> Result<Self, Error> {
         let vectors = allowed.vectors(begin).copy().set_requires_grad(true);
         let adam =
@@ -103,7 +85,7 @@ mod tests {
         let model = miniature();
         let allowed = AllowedTokens::without(&model, &[]).unwrap();
         let begin = Tensor::from_slice(&[3_i64, 4, 5, 6]).view([2, 2]);
-        let settings = NearestSettings { lr: 0.05, decay: 0.0 };
+        let settings = SearchSettings { lr: 0.05, decay: 0.0 };
         let mut search = NearestSearch::new(&allowed, &begin, settings).unwrap();
         let wanted = Tensor::from_slice(&model.tokens("tree style")).unsqueeze(0);
         let target = model.embed(&wanted);

@@ -2,32 +2,14 @@
 //! vocabulary (UnlearnDiffAtk, Zhang et al. 2024, 2310.11868, section 4; the step's form follows
 //! the published code).
 
-use serde::{Deserialize, Serialize};
-
-use super::{AllowedTokens, Error, project};
+use super::{AllowedTokens, Error, SearchSettings, project};
 use crate::torch::{Adam, AdamSettings, Kind, Tensor, no_grad};
-
-/// How the distributions move.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct SimplexSettings {
-    /// Adam's learning rate.
-    pub lr: f64,
-    /// Adam's weight decay, through the gradient.
-    pub decay: f64,
-}
-
-impl Default for SimplexSettings {
-    fn default() -> Self {
-        Self { lr: 0.01, decay: 0.1 }
-    }
-}
 
 /// Distributions over the vocabulary for the free tokens of some prompts.
 #[derive(Debug)]
 pub struct SimplexSearch<'a> {
     allowed: &'a AllowedTokens,
-    settings: SimplexSettings,
+    settings: SearchSettings,
     /// `[n, k, v]`; each row is on the simplex.
     weights: Tensor,
     adam: Adam,
@@ -42,7 +24,7 @@ impl<'a> SimplexSearch<'a> {
         allowed: &'a AllowedTokens,
         n: i64,
         k: i64,
-        settings: SimplexSettings,
+        settings: SearchSettings,
     ) -> Result<Self, Error> {
         let v = allowed.count();
         let options = (Kind::Float, allowed.vectors.device());
@@ -110,7 +92,7 @@ mod tests {
     fn it_finds_the_words_that_are_wanted() {
         let model = miniature();
         let allowed = AllowedTokens::without(&model, &[]).unwrap();
-        let settings = SimplexSettings { lr: 0.1, decay: 0.0 };
+        let settings = SearchSettings { lr: 0.1, decay: 0.0 };
         let mut search = SimplexSearch::new(&allowed, 3, 2, settings).unwrap();
         let wanted = Tensor::from_slice(&model.tokens("tree style")).unsqueeze(0);
         let target = model.embed(&wanted);
@@ -134,7 +116,7 @@ mod tests {
     fn words_are_drawn_as_likely_as_they_are() {
         let model = miniature();
         let allowed = AllowedTokens::without(&model, &[]).unwrap();
-        let mut search = SimplexSearch::new(&allowed, 1, 1, SimplexSettings::default()).unwrap();
+        let mut search = SimplexSearch::new(&allowed, 1, 1, SearchSettings::SIMPLEX).unwrap();
         no_grad(|| {
             let _ = search.weights.detach().zero_();
             let _ = search.weights.detach().get(0).get(0).narrow(0, 5, 2).fill_(0.5);

@@ -13,25 +13,22 @@ use crate::run::Error;
 
 /// Writes the prompts that were found; none where none was.
 pub(super) fn write_found(path: &Path, tried: &Tried) -> Result<(), Error> {
-    let mut table = csv::Writer::from_writer(Vec::new());
     let heads = ["case_number", "prompt", "seed", "concept", "found_for", "added", "after"];
-    let csv_error = |error: csv::Error| Error::Io(std::io::Error::other(error));
-    table.write_record(heads).map_err(csv_error)?;
-    let mut rows = 0;
+    let mut records = vec![heads.map(str::to_owned)];
     for (number, trial) in tried.trials.iter().enumerate() {
-        let (Some(found), Some(after)) = (&trial.found, trial.after) else { continue };
-        if after == 0 {
-            continue;
-        }
-        rows += 1;
-        let added = found.added.clone().unwrap_or_default();
-        let (number, seed, after) = (number.to_string(), found.seed.to_string(), after.to_string());
-        let of = [&number, &found.prompt, &seed, &tried.target, &trial.prompt, &added, &after];
-        table.write_record(of).map_err(csv_error)?;
+        let Some(after) = trial.after.filter(|after| *after > 0) else { continue };
+        let Some(found) = &trial.found else { continue };
+        records.push([
+            number.to_string(),
+            found.prompt.clone(),
+            found.seed.to_string(),
+            tried.target.clone(),
+            trial.prompt.clone(),
+            found.added.clone().unwrap_or_default(),
+            after.to_string(),
+        ]);
     }
-    let bytes =
-        table.into_inner().map_err(|error| Error::Io(std::io::Error::other(error.to_string())))?;
-    if rows > 0 { Ok(files::write(path, &bytes)?) } else { Ok(()) }
+    if records.len() > 1 { Ok(files::write_csv(path, records)?) } else { Ok(()) }
 }
 
 /// Pictures of each ending that a row shows at most.

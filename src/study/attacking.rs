@@ -79,15 +79,21 @@ impl<P: Protocol> Study<'_, P> {
         };
         let all = |of: &[usize]| of.iter().map(open).collect::<Result<Vec<_>, _>>();
         let about = &self.protocol.targets()[target];
+        let wants_images = |attack: &AttackSetting| attack.value.needs().base_images;
+        let images = if self.pipeline.attack.iter().any(wants_images) {
+            Some((all(&shown)?, all(&others)?))
+        } else {
+            None
+        };
         let mut exposures = Vec::new();
         for attack in &self.pipeline.attack {
             let needs = attack.value.needs();
             let pictures = needs.training_images;
             let mut exposure =
                 self.protocol.exposure(target, asked(&shown), session, pictures, run)?;
-            if needs.base_images {
-                exposure.base_images = all(&shown)?;
-                exposure.other_images = all(&others)?;
+            if let Some((of_base, of_others)) = images.as_ref().filter(|_| needs.base_images) {
+                exposure.base_images.clone_from(of_base);
+                exposure.other_images.clone_from(of_others);
             }
             if needs.base_images || needs.other_requests {
                 exposure.other_requests = asked(&others);
@@ -257,14 +263,7 @@ fn listed(
     let requests: Vec<ImageRequest> = rows
         .iter()
         .filter(is_of)
-        .map(|row| {
-            let request = session.request(row.prompt.clone(), row.seed.unwrap_or_default());
-            ImageRequest {
-                guidance: row.guidance.unwrap_or(request.guidance),
-                size: row.size.unwrap_or(request.size),
-                ..request
-            }
-        })
+        .map(|row| session.request_of(row, row.seed.unwrap_or_default()))
         .collect();
     if requests.is_empty() {
         return Err(Error::Unknown(format!(

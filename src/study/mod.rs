@@ -75,7 +75,7 @@ pub fn run(
             Study { pipeline, protocol, compute, blurred }.run(root, watch)
         }
         Judged::Prompts(prompts) => {
-            let protocol = prompts::Prompts::open(pipeline, prompts, open_grid, compute, watch)?;
+            let protocol = prompts::Prompts::open(pipeline, prompts, blurred, compute, watch)?;
             Study { pipeline, protocol, compute, blurred }.run(root, watch)
         }
         Judged::Latents(latents) => {
@@ -102,7 +102,7 @@ pub fn erase(
             Study { pipeline, protocol, compute, blurred }.erase(root, watch)
         }
         Judged::Prompts(prompts) => {
-            let protocol = prompts::Prompts::open(pipeline, prompts, false, compute, watch)?;
+            let protocol = prompts::Prompts::open(pipeline, prompts, blurred, compute, watch)?;
             Study { pipeline, protocol, compute, blurred }.erase(root, watch)
         }
         Judged::Latents(latents) => {

@@ -53,7 +53,7 @@ impl<'a> Prompts<'a> {
     pub(super) fn open(
         pipeline: &'a Pipeline,
         settings: &PromptSettings,
-        open_grid: bool,
+        blurred: bool,
         compute: Compute,
         watch: &mut dyn Watch,
     ) -> Result<Self, Error> {
@@ -76,7 +76,7 @@ impl<'a> Prompts<'a> {
             requests,
             detectors: detectors(pipeline, compute.device, watch)?,
             reports: Vec::new(),
-            blurred: concept.sensitive && !open_grid,
+            blurred,
             device: compute.device,
         })
     }
@@ -221,13 +221,8 @@ impl Protocol for Prompts<'_> {
     }
 
     fn requests(&self, session: &Session) -> Vec<(PromptKey, ImageRequest)> {
-        let usual = (session.side, session.side);
-        let request = |(key, row): &(PromptKey, PromptRow)| {
-            let request = session.request(key.prompt.clone(), key.seed);
-            let guidance = row.guidance.unwrap_or(request.guidance);
-            let size = row.size.unwrap_or(usual);
-            (key.clone(), ImageRequest { guidance, size, ..request })
-        };
+        let request =
+            |(key, row): &(PromptKey, PromptRow)| (key.clone(), session.request_of(row, key.seed));
         self.requests.iter().map(request).collect()
     }
 

@@ -7,7 +7,7 @@ use crate::generator::{
 };
 use crate::measure::moved;
 use crate::pictures::Picture;
-use crate::pipeline::{DrawSettings, Pipeline, located};
+use crate::pipeline::{DrawSettings, Pipeline, PromptRow, located};
 use crate::run::Error;
 use crate::run::batch::settled;
 use crate::run::drawing::{Provenance, draw_missing};
@@ -154,6 +154,14 @@ impl<'a> Session<'a> {
             seeding: Seeding::default(),
         };
         self.model.taken(request).sampled(self.sampling)
+    }
+
+    /// A picture of a list's row.
+    pub(super) fn request_of(&self, row: &PromptRow, seed: u64) -> ImageRequest {
+        let request = self.request(row.prompt.clone(), seed);
+        let guidance = row.guidance.unwrap_or(request.guidance);
+        let size = row.size.unwrap_or(request.size);
+        ImageRequest { guidance, size, ..request }
     }
 
     /// How to sample with the edit that is on the model, where it says so.

@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use unsee::generator::{Checkpoint, Denoiser as _, StableDiffusion};
 use unsee::model::{Builder, Parameters, clip, unet, vae};
 use unsee::prompt_search::{
-    AllowedTokens, Ball, Error, Frames, Placement, PredictionTarget, SimplexSearch,
-    SimplexSettings, SoftSearch, Update, project,
+    AllowedTokens, Ball, Error, Frames, Placement, PredictionTarget, SearchSettings, SimplexSearch,
+    SoftSearch, Update, project,
 };
 use unsee::text::Vocabulary;
 use unsee::torch::{Compute, Device, Kind, Precision, Tensor, set_threads};
@@ -141,7 +141,7 @@ fn a_block_of_unlearn_diff_atk() {
     let (model, wanted) = (small(&golden), &golden["block"]);
     let frames = frames(&model);
     let allowed = AllowedTokens::without(&model, &[]).unwrap();
-    let mut search = SimplexSearch::new(&allowed, 2, 2, SimplexSettings::default()).unwrap();
+    let mut search = SimplexSearch::new(&allowed, 2, 2, SearchSettings::SIMPLEX).unwrap();
     let (rows, clean) = (Tensor::from_slice(&[0_i64, 1]), wave(&[2, 4, 8, 8], 2.2, 1.0));
     let timesteps = Tensor::from_slice(&[510_i64, 510]);
     for step in 0..4 {

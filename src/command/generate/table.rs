@@ -7,10 +7,8 @@ use crate::run::Error;
 /// Writes `pictures.csv`: each file with its seed, what else a GAN's picture is of, and the prompt
 /// file's columns.
 pub(super) fn write(options: &GenerateRequest, works: &Works) -> Result<(), Error> {
-    let mut table = csv::Writer::from_writer(Vec::new());
     let kept: Vec<String> =
         options.prompts[0].columns.iter().map(|(head, _)| head.clone()).collect();
-    let csv_error = |error: csv::Error| Error::Io(std::io::Error::other(error));
     let of_gan: &[&str] =
         if options.gan.is_plain() { &[] } else { &["truncation", "other_seed", "share"] };
     let strength: &[&str] = if works.groups.len() > 1 { &["strength"] } else { &[] };
@@ -20,7 +18,7 @@ pub(super) fn write(options: &GenerateRequest, works: &Works) -> Result<(), Erro
         .chain(of_gan)
         .map(|&head| head.to_owned())
         .chain(kept);
-    table.write_record(heads).map_err(csv_error)?;
+    let mut records: Vec<Vec<String>> = vec![heads.collect()];
     let all = works.groups.iter().flat_map(|group| {
         let rows = group.files.iter().zip(&group.rows);
         rows.map(move |((file, request), row)| (group.strength, file, request, row))
@@ -39,9 +37,7 @@ pub(super) fn write(options: &GenerateRequest, works: &Works) -> Result<(), Erro
             .chain(strength.iter().map(|_| at.to_string()))
             .chain(of_gan)
             .chain(given);
-        table.write_record(all).map_err(csv_error)?;
+        records.push(all.collect());
     }
-    let bytes =
-        table.into_inner().map_err(|error| Error::Io(std::io::Error::other(error.to_string())))?;
-    Ok(crate::files::write(&works.root.join("pictures.csv"), &bytes)?)
+    Ok(crate::files::write_csv(&works.root.join("pictures.csv"), records)?)
 }

@@ -2,9 +2,9 @@
 
 use super::StableDiffusion;
 use crate::generator::pixels::first_not_finite;
-use crate::generator::{Conditioning, Denoiser as _, Error, ImageRequest};
+use crate::generator::{AncestralNoise, Conditioning, Denoiser as _, Error, ImageRequest};
 use crate::sampler::{History, Sampler};
-use crate::torch::{Compute, IndexOp, Kind, Precision, Rng, Tensor, finite_each, no_grad};
+use crate::torch::{Compute, IndexOp, Kind, Precision, Tensor, finite_each, no_grad};
 use crate::watch::Watch;
 
 impl StableDiffusion {
@@ -102,33 +102,4 @@ impl StableDiffusion {
             advice,
         }
     }
-}
-
-/// The noise that an ancestral sampler adds: each picture's generator goes on where its latent
-/// ended.
-struct AncestralNoise(Vec<Rng>);
-
-impl AncestralNoise {
-    fn after_latents(wanted: bool, requests: &[ImageRequest], latents: &Tensor) -> Self {
-        let shape = shape_of_one(latents);
-        let generator = |request: &ImageRequest| {
-            let mut rng = Rng::new(request.seed);
-            drop(rng.normal(&shape));
-            rng
-        };
-        Self(if wanted { requests.iter().map(generator).collect() } else { Vec::new() })
-    }
-
-    fn draw(&mut self, latents: &Tensor) -> Option<Tensor> {
-        let shape = shape_of_one(latents);
-        let each: Vec<Tensor> = self.0.iter_mut().map(|rng| rng.normal(&shape)).collect();
-        (!each.is_empty()).then(|| Tensor::cat(&each, 0).to_device(latents.device()))
-    }
-}
-
-/// The shape of one picture's latents.
-fn shape_of_one(latents: &Tensor) -> Vec<i64> {
-    let mut shape = latents.size();
-    shape[0] = 1;
-    shape
 }
