@@ -4,6 +4,7 @@
 //! everywhere: a method's GAN training has other settings than one from nothing.
 
 use std::fmt::Debug;
+use std::path::PathBuf;
 
 use serde::de::{DeserializeOwned, Deserializer, Error};
 use serde::{Deserialize, Serialize};
@@ -62,6 +63,11 @@ pub trait Configurable: Debug + Send + Sync {
     /// # Errors
     /// The first complaint.
     fn check(&self) -> Result<(), String>;
+
+    /// Files and folders on whose content everything depends.
+    fn files(&self) -> Vec<PathBuf> {
+        Vec::new()
+    }
 }
 
 /// A line of a table: a name, and what reads the settings that a file gives.

@@ -119,9 +119,14 @@ impl Attack for ConceptInversion {
         let looks = 1 + self.steps.len() as u64 + self.new_seeds;
         AttackCost {
             search_steps: steps * self.batch as u64,
+            batch: self.batch as usize,
             images: arms * requests as u64 * looks,
-            steps: 0,
+            ..AttackCost::default()
         }
+    }
+
+    fn shortened(&self, steps: u64) -> Option<Box<dyn Attack>> {
+        Some(Box::new(Self { steps: vec![steps], floor: false, new_seeds: 0, ..self.clone() }))
     }
 
     fn suits(&self, model: &Model<'_>, prompts: &[&str], _: Option<&str>) -> Result<(), String> {

@@ -30,6 +30,12 @@ pub trait Attack: Configurable {
     /// What it takes, at most, where `requests` pictures tell whether the concept is back.
     fn cost(&self, requests: usize) -> AttackCost;
 
+    /// The same attack in so many steps, after which it looks once, to find out what a step takes;
+    /// `None` where it neither trains nor searches.
+    fn shortened(&self, _steps: u64) -> Option<Box<dyn Attack>> {
+        None
+    }
+
     /// Says why it cannot attack a model of its kind by such prompts, which name the concept by
     /// these words, before anything is drawn.
     ///
@@ -84,8 +90,13 @@ impl AttackNeeds {
 pub struct AttackCost {
     /// Training steps.
     pub steps: u64,
-    /// Steps of a search over prompts: a pass through the network and back for one picture.
+    /// Steps of a search over prompts: a pass through the network and back for one picture, or a
+    /// generation for one prompt.
     pub search_steps: u64,
+    /// Whether the search is done once for all erasures of a concept.
+    pub shared: bool,
+    /// Pictures in a step.
+    pub batch: usize,
     /// Pictures that are drawn and judged.
     pub images: u64,
 }

@@ -78,7 +78,17 @@ impl Attack for GanRelearning {
 
     fn cost(&self, requests: usize) -> AttackCost {
         let evaluations = 1 + self.steps.div_ceil(self.every);
-        AttackCost { steps: self.steps, images: evaluations * requests as u64, search_steps: 0 }
+        let images = evaluations * requests as u64;
+        AttackCost {
+            steps: self.steps,
+            images,
+            batch: self.gan.batch as usize,
+            ..AttackCost::default()
+        }
+    }
+
+    fn shortened(&self, steps: u64) -> Option<Box<dyn Attack>> {
+        Some(Box::new(Self { steps, every: steps, ..self.clone() }))
     }
 
     fn suits(&self, model: &Model<'_>, _: &[&str], _: Option<&str>) -> Result<(), String> {
@@ -161,6 +171,6 @@ mod tests {
     #[test]
     fn the_last_step_is_evaluated_too() {
         let attack = GanRelearning { steps: 60, every: 7, ..GanRelearning::default() };
-        assert_eq!(attack.cost(3), AttackCost { steps: 60, images: 30, search_steps: 0 });
+        assert_eq!(attack.cost(3).images, 30);
     }
 }

@@ -65,8 +65,8 @@ impl P4d {
     }
 
     fn budget(&self) -> SearchBudget {
-        let Self { images: blocks, steps, floor, new_seeds, .. } = *self;
-        SearchBudget { blocks, steps, floor, new_seeds }
+        let Self { images: blocks, steps, batch, floor, new_seeds, .. } = *self;
+        SearchBudget { blocks, steps, batch, floor, new_seeds }
     }
 }
 
@@ -110,6 +110,10 @@ impl Attack for P4d {
 
     fn cost(&self, requests: usize) -> AttackCost {
         self.budget().cost(requests)
+    }
+
+    fn shortened(&self, steps: u64) -> Option<Box<dyn Attack>> {
+        Some(Box::new(Self { images: 1, steps, floor: false, new_seeds: 0, ..self.clone() }))
     }
 
     fn suits(

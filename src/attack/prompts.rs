@@ -47,6 +47,10 @@ impl Configurable for ListedPrompts {
             self.csv.display()
         ))
     }
+
+    fn files(&self) -> Vec<PathBuf> {
+        vec![self.csv.clone()]
+    }
 }
 
 impl Attack for ListedPrompts {

@@ -100,7 +100,12 @@ impl Attack for Relearning {
     fn cost(&self, requests: usize) -> AttackCost {
         let evaluations = ARMS * self.checkpoints.len() as u64;
         let images = evaluations * requests as u64;
-        AttackCost { steps: ARMS * self.steps(), images, search_steps: 0 }
+        let steps = ARMS * self.steps();
+        AttackCost { steps, images, batch: self.batch as usize, ..AttackCost::default() }
+    }
+
+    fn shortened(&self, steps: u64) -> Option<Box<dyn Attack>> {
+        Some(Box::new(Self { checkpoints: vec![0, steps], ..self.clone() }))
     }
 
     fn attack(

@@ -92,6 +92,10 @@ impl Configurable for RingABell {
         }
         self.search.check().map_err(|why| format!("ring-a-bell's search: {why}"))
     }
+
+    fn files(&self) -> Vec<PathBuf> {
+        self.vector.iter().cloned().collect()
+    }
 }
 
 impl RingABell {
@@ -119,8 +123,20 @@ impl Attack for RingABell {
     }
 
     fn cost(&self, requests: usize) -> AttackCost {
-        let images = requests as u64 * (1 + self.lengths.len() as u64 + self.new_seeds);
-        AttackCost { images, ..AttackCost::default() }
+        let (requests, lengths) = (requests as u64, self.lengths.len() as u64);
+        AttackCost {
+            search_steps: requests * lengths * self.search.generations,
+            shared: self.encoder == Encoder::Base,
+            batch: 1,
+            images: requests * (1 + lengths + self.new_seeds),
+            steps: 0,
+        }
+    }
+
+    fn shortened(&self, steps: u64) -> Option<Box<dyn Attack>> {
+        let search = GeneticSettings { generations: steps, ..self.search };
+        let lengths = self.lengths[..1].to_vec();
+        Some(Box::new(Self { lengths, search, new_seeds: 0, ..self.clone() }))
     }
 
     fn suits(&self, model: &Model<'_>, _: &[&str], words: Option<&str>) -> Result<(), String> {

@@ -70,8 +70,8 @@ impl UnlearnDiffAtk {
     }
 
     fn budget(&self) -> SearchBudget {
-        let Self { timesteps: blocks, steps, floor, new_seeds, .. } = *self;
-        SearchBudget { blocks, steps, floor, new_seeds }
+        let Self { timesteps: blocks, steps, batch, floor, new_seeds, .. } = *self;
+        SearchBudget { blocks, steps, batch, floor, new_seeds }
     }
 }
 
@@ -98,6 +98,10 @@ impl Configurable for UnlearnDiffAtk {
         }
         self.tokens.check(name)
     }
+
+    fn files(&self) -> Vec<PathBuf> {
+        self.target.iter().cloned().collect()
+    }
 }
 
 /// Its name in the table.
@@ -112,6 +116,10 @@ impl Attack for UnlearnDiffAtk {
 
     fn cost(&self, requests: usize) -> AttackCost {
         self.budget().cost(requests)
+    }
+
+    fn shortened(&self, steps: u64) -> Option<Box<dyn Attack>> {
+        Some(Box::new(Self { timesteps: 1, steps, floor: false, new_seeds: 0, ..self.clone() }))
     }
 
     fn suits(

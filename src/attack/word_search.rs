@@ -15,6 +15,8 @@ pub(super) struct SearchBudget {
     pub blocks: u64,
     /// Steps in a block.
     pub steps: u64,
+    /// Trials whose gradients are found together.
+    pub batch: usize,
     /// Whether the same is done for something else.
     pub floor: bool,
     /// New seeds with which what was found is tried again.
@@ -26,9 +28,10 @@ impl SearchBudget {
     pub(super) fn cost(self, requests: usize) -> AttackCost {
         let each = requests as u64 * (1 + u64::from(self.floor));
         AttackCost {
-            steps: 0,
             search_steps: each * self.blocks * self.steps,
+            batch: self.batch,
             images: each * (1 + self.blocks + self.new_seeds),
+            ..AttackCost::default()
         }
     }
 

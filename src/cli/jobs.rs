@@ -6,11 +6,12 @@ use anyhow::Context as _;
 use clap::Args;
 
 use super::bars::{Bars, span};
-use super::{Common, ModelArgs, default_out, output};
+use super::pipeline_table::{PipelineArgs, PipelineTable, named, said_once};
+use super::{Common, default_out, output};
 use crate::command::train::{TrainRecipe, train as train_recipe};
-use crate::generator::ModelKind;
+use crate::generator::{Adapter, ModelKind};
 use crate::measure::TargetClass;
-use crate::pipeline::{Judged, MethodSetting, Pipeline, needs_no_prompt};
+use crate::pipeline::{AttackSetting, Judged, MethodSetting, Pipeline};
 use crate::study;
 
 #[derive(Debug, Args)]
@@ -63,7 +64,7 @@ pub(super) struct EraseArgs {
     #[arg(required_unless_present = "forget", conflicts_with = "forget")]
     words: Option<String>,
     /// What the words are to become [default: nothing in particular]
-    #[arg(long, default_value = "", requires = "words")]
+    #[arg(long, default_value = "", hide_default_value = true, requires = "words")]
     anchor: String,
     /// What to forget: style:NAME or object:NAME; may be given more than once
     #[arg(long)]
@@ -71,16 +72,37 @@ pub(super) struct EraseArgs {
     #[arg(long, help = methods())]
     method: Option<String>,
     #[command(flatten)]
-    model: ModelArgs,
-    /// Change a setting, for example method.density=0.3
-    #[arg(long, value_name = "KEY=VALUE")]
-    set: Vec<String>,
-    /// Folder of the run
+    pipeline: PipelineArgs,
+}
+
+/// The help of `--with`.
+fn attacks() -> String {
+    let names = AttackSetting::names().join(", ");
+    format!("The attacks, with commas between them: {names}")
+}
+
+#[derive(Debug, Args)]
+pub(super) struct AttackArgs {
+    /// What was erased: style:NAME or object:NAME, or words that bring it out
     #[arg(long)]
-    out: Option<PathBuf>,
-    /// The seed of the erasure [default: 0]
+    concept: String,
+    /// What the words were to become [default: nothing in particular]
+    #[arg(long, default_value = "", hide_default_value = true)]
+    anchor: String,
+    /// What erased it: an edit, a LoRA, a model or a part of one; FILE@STRENGTH for so much of it;
+    /// of several, all of them together
+    #[arg(long, value_name = "FILE", required = true)]
+    edit: Vec<Adapter>,
+    #[arg(long, value_delimiter = ',', required = true, value_name = "NAMES", help = attacks())]
+    with: Vec<String>,
+    #[command(flatten)]
+    pipeline: PipelineArgs,
+    /// Say what would run and how long it would take, and do nothing
     #[arg(long)]
-    seed: Option<u64>,
+    plan: bool,
+    /// Do not blur the grids of a concept that is called sensitive (--set concept.sensitive=true)
+    #[arg(long)]
+    show_sensitive: bool,
 }
 
 #[derive(Debug, Args)]
@@ -100,17 +122,6 @@ const DEMO: &str = include_str!("../../pipelines/demo.toml");
 pub(super) fn demo(args: DemoArgs, common: &Common) -> anyhow::Result<()> {
     let pipeline = Pipeline::parse("demo", DEMO, &args.set)?;
     studied(&pipeline, args.out, false, common)
-}
-
-/// Refuses a setting that an option says too: which of them is meant is not to be guessed.
-fn said_once(option: &str, keys: &[&str], settings: &[String]) -> anyhow::Result<()> {
-    let key = |setting: &String| setting.split('=').next().unwrap_or_default().trim().to_owned();
-    match settings.iter().map(key).find(|key| keys.contains(&key.as_str())) {
-        Some(key) => {
-            anyhow::bail!("{option} and --set {key} say the same thing; leave one of them out")
-        }
-        None => Ok(()),
-    }
 }
 
 pub(super) fn run(args: RunArgs, common: &Common) -> anyhow::Result<()> {
@@ -171,6 +182,14 @@ fn plan(pipeline: &Pipeline, common: &Common) -> anyhow::Result<()> {
     ));
     output::line(&format!("pictures to draw: {}", forecast.pictures));
     output::line(&format!("training steps: {}", forecast.steps));
+    for attack in &forecast.attacks {
+        let steps = attack.training_steps + attack.search_steps;
+        let time = attack.minutes.map_or_else(String::new, |m| format!(", {}", span(m * 60.0)));
+        output::line(&format!(
+            "{}: at most {steps} steps and {} pictures{time}",
+            attack.attack, attack.pictures
+        ));
+    }
     if let Some(minutes) = forecast.minutes {
         output::line(&format!("predicted time: {}", span(minutes * 60.0)));
     }
@@ -189,46 +208,22 @@ fn plan(pipeline: &Pipeline, common: &Common) -> anyhow::Result<()> {
 }
 
 pub(super) fn erase(args: EraseArgs, common: &Common) -> anyhow::Result<()> {
-    if args.seed.is_some() {
-        said_once("--seed", &["seed"], &args.set)?;
-    }
-    let of_model = ["model", "model.path", "model.ema", "model.config", "model.prediction"];
-    said_once("--model, --ema, --config or --prediction", &of_model, &args.set)?;
-    let model = args.model.settings();
-    let mut text = toml::Table::new();
-    let (concept, name) = if let Some(words) = &args.words {
-        said_once("the words", &["concept.name", "concept.pairs"], &args.set)?;
-        if needs_no_prompt(&model)? {
-            anyhow::bail!("{} reads no words; name a class (--forget)", args.model.model);
-        }
-        let prompts = |text: &str| toml::Value::Array(vec![text.into()]);
-        // Nobody judges here, so that these are never drawn.
-        let judged = [("concept", prompts(words)), ("keep", prompts("a picture"))];
-        text.insert("prompts".to_owned(), table(judged));
-        let pair = [("forget", words.as_str().into()), ("anchor", args.anchor.clone().into())];
-        let pairs = toml::Value::Array(vec![table(pair)]);
-        (table([("name", words.as_str().into()), ("pairs", pairs)]), words.replace([' ', '/'], "-"))
+    let sets = &args.pipeline.set;
+    let mut table = PipelineTable::new(&args.pipeline)?;
+    let name = if let Some(words) = &args.words {
+        said_once("the words", &["concept.name", "concept.pairs"], sets)?;
+        table.forget_words(words, &args.anchor)?
     } else {
-        said_once("--forget", &["concept.forget"], &args.set)?;
-        let names: Vec<String> = args.forget.iter().map(ToString::to_string).collect();
-        if needs_no_prompt(&model)? {
-            text.insert("latents".to_owned(), table([]));
-        }
-        let name = names.join("-").replace(':', "-");
-        (table([("forget", names.into())]), name)
+        said_once("--forget", &["concept.forget"], sets)?;
+        table.forget_classes(&args.forget)
     };
     let name = format!("erase-{name}");
-    let root = args.out.unwrap_or_else(|| default_out(&name));
-    text.insert("name".to_owned(), name.into());
-    text.insert("concept".to_owned(), concept);
-    text.insert("model".to_owned(), toml::Value::try_from(model)?);
+    let root = args.pipeline.out.unwrap_or_else(|| default_out(&name));
     if let Some(method) = args.method {
-        said_once("--method", &["method.name"], &args.set)?;
-        let method = table([("name", method.into())]);
-        text.insert("method".to_owned(), toml::Value::Array(vec![method]));
+        said_once("--method", &["method.name"], sets)?;
+        table.list("method", vec![named(&method)]);
     }
-    let mut pipeline = Pipeline::parse_erasure("erase", &toml::to_string(&text)?, &args.set)?;
-    pipeline.seed = args.seed.unwrap_or(pipeline.seed);
+    let pipeline = Pipeline::parse_erasure("erase", &table.text(&name)?, sets)?;
     let files = study::erase(&pipeline, &root, common.compute()?, &mut Bars::new(common.quiet))?;
     if common.json {
         return output::json(&serde_json::json!({ "edits": files }));
@@ -239,10 +234,31 @@ pub(super) fn erase(args: EraseArgs, common: &Common) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A TOML table.
-fn table<const N: usize>(entries: [(&str, toml::Value); N]) -> toml::Value {
-    let entries = entries.into_iter().map(|(key, value)| (key.to_owned(), value));
-    toml::Value::Table(entries.collect())
+pub(super) fn attack(args: AttackArgs, common: &Common) -> anyhow::Result<()> {
+    let mut table = PipelineTable::new(&args.pipeline)?;
+    let name = match args.concept.parse::<TargetClass>() {
+        Ok(class) if args.anchor.is_empty() => table.forget_classes(&[class]),
+        Ok(class) => anyhow::bail!(
+            "--anchor is for words; what {class} became is said with --set \
+             concept.style_anchor=NAME or concept.object_anchor=NAME"
+        ),
+        Err(_) => table.forget_words(&args.concept, &args.anchor)?,
+    };
+    let stem = |adapter: &Adapter| {
+        let stem = adapter.path.file_stem().unwrap_or_default().to_string_lossy();
+        stem.replace(|c: char| !c.is_alphanumeric() && !"-_.".contains(c), "-")
+    };
+    let label = args.edit.iter().map(stem).collect::<Vec<_>>().join("-");
+    let files = args.edit.iter().map(ToString::to_string).collect();
+    let edit = MethodSetting::given(label.clone(), files, args.pipeline.model.ema);
+    table.list("method", vec![toml::Value::try_from(edit)?]);
+    table.list("attack", args.with.iter().map(|attack| named(attack)).collect());
+    let name = format!("attack-{name}-{label}");
+    let pipeline = Pipeline::parse("attack", &table.text(&name)?, &args.pipeline.set)?;
+    if args.plan {
+        return plan(&pipeline, common);
+    }
+    studied(&pipeline, args.pipeline.out, args.show_sensitive, common)
 }
 
 pub(super) fn train(args: TrainArgs, common: &Common) -> anyhow::Result<()> {

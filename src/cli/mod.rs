@@ -10,6 +10,7 @@ mod inspect;
 mod jobs;
 mod label;
 mod output;
+mod pipeline_table;
 #[cfg(feature = "hub")]
 mod pull;
 
@@ -95,6 +96,13 @@ enum Command {
             outputs/gan-no-cats"
     )]
     Erase(jobs::EraseArgs),
+    /// Attack an erasure, wherever it was made, and say whether the concept comes back
+    #[command(after_help = "Example:\n  unsee attack --concept style:Mosaic --edit \
+            outputs/demo/edits/style-Mosaic-salun.safetensors --with \
+            seeds\n  unsee attack --model MODEL --edit peer.pt --concept \"van \
+            gogh\" --with seeds --set 'judge.shows=[\"a painting by van gogh\"]' --set \
+            'judge.clear=[\"a painting\"]' --plan")]
+    Attack(jobs::AttackArgs),
     /// Judge a folder of pictures, wherever they were drawn
     #[command(after_help = "Example:\n  unsee evaluate outputs/demo/pictures/base\n  unsee \
             evaluate after/ --base before/ --forget style:Mosaic --json\n  unsee evaluate \
@@ -156,7 +164,10 @@ enum Command {
 impl Command {
     /// Options of all commands that were given, and that this one does nothing with.
     fn idle(&self, common: &Common) -> Vec<&'static str> {
-        let trains = matches!(self, Self::Demo(_) | Self::Run(_) | Self::Erase(_) | Self::Train(_));
+        let trains = matches!(
+            self,
+            Self::Demo(_) | Self::Run(_) | Self::Erase(_) | Self::Attack(_) | Self::Train(_)
+        );
         let computes = trains || matches!(self, Self::Generate(_) | Self::Label(_) | Self::Doctor);
         let places = computes || matches!(self, Self::Evaluate(_));
         let given = [
@@ -266,6 +277,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Run(args) => jobs::run(args, common),
         Command::Generate(args) => generate::generate(args, common),
         Command::Erase(args) => jobs::erase(args, common),
+        Command::Attack(args) => jobs::attack(args, common),
         Command::Evaluate(args) => evaluate::evaluate(args, common),
         Command::Grid(args) => grids::grid(args, common),
         Command::Canvas(args) => grids::canvas(args, common),

@@ -417,9 +417,7 @@ impl Method for AdvUnlearn {
         if let Some(pool) = state.map(|state| state.join("pool")).filter(|pool| pool.exists()) {
             fs_err::remove_dir_all(pool)?;
         }
-        let mut recipe: Value = serde_json::from_str(&task.recipe(self)).unwrap_or_default();
-        recipe["found"] = found;
-        let base = model.card().hash.clone();
-        Ok(Edit { base, recipe: recipe.to_string(), tensors, ..Edit::default() })
+        let (base, recipe) = (model.card().hash.clone(), task.recipe_with(self, found));
+        Ok(Edit { base, recipe, tensors, ..Edit::default() })
     }
 }

@@ -162,9 +162,8 @@ impl Method for Extrapolation {
         let strength = best.map_or(self.strengths[0], |(strength, _)| strength);
         let names = trained.iter().map(|(name, _)| name.clone());
         let extrapolated = names.zip(at(strength)).collect();
-        let mut recipe: Value = serde_json::from_str(&task.recipe(self)).unwrap_or_default();
-        recipe["found"] = serde_json::json!({"strength": strength});
-        Ok(edit(model, recipe.to_string(), extrapolated))
+        let recipe = task.recipe_with(self, serde_json::json!({"strength": strength}));
+        Ok(edit(model, recipe, extrapolated))
     }
 }
 

@@ -45,8 +45,8 @@ pub trait Method: Configurable {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "each is one kind of thing to be given or not")]
 pub struct Needs {
-    /// What it edits.
-    pub model: ModelKind,
+    /// What it edits; `None` where it takes any.
+    pub model: Option<ModelKind>,
     /// Pictures of the concept.
     pub forget_images: bool,
     /// Pictures that are to stay.
@@ -60,7 +60,7 @@ pub struct Needs {
 impl Needs {
     /// Of a method that edits a diffusion model and wants nothing but the concept's prompts.
     pub const PROMPTS: Self = Self {
-        model: ModelKind::Diffusion,
+        model: Some(ModelKind::Diffusion),
         forget_images: false,
         keep_images: false,
         keep_prompts: false,
@@ -68,7 +68,7 @@ impl Needs {
     };
 
     /// Of a method that edits a GAN.
-    pub const SAMPLES: Self = Self { model: ModelKind::Gan, samples: true, ..Self::PROMPTS };
+    pub const SAMPLES: Self = Self { model: Some(ModelKind::Gan), samples: true, ..Self::PROMPTS };
 }
 
 /// What a method costs.
@@ -160,6 +160,14 @@ impl<'a> Task<'a> {
             recipe["pairs"] = serde_json::json!(self.pairs);
             recipe["kept_hash"] = kept.into();
         }
+        recipe.to_string()
+    }
+
+    /// The same with what the method found on its way.
+    pub fn recipe_with(&self, method: &dyn Method, found: serde_json::Value) -> String {
+        let mut recipe: serde_json::Value =
+            serde_json::from_str(&self.recipe(method)).unwrap_or_default();
+        recipe["found"] = found;
         recipe.to_string()
     }
 }

@@ -13,6 +13,7 @@ mod ewc;
 mod extrapolation;
 mod feedback;
 mod fine_tuning;
+mod given;
 mod inner_attack;
 mod leco;
 mod leco_prompts;
@@ -41,6 +42,7 @@ pub use adv_unlearn::{AdvUnlearn, RetainForm, RetainSettings, Trains};
 pub use esd::{Base, Esd};
 pub use extrapolation::Extrapolation;
 pub use feedback::{Evaluator, Feedback, Progress, StopSettings};
+pub use given::GivenEdit;
 pub use inner_attack::{Begin, InnerAttack};
 pub use leco::Leco;
 pub use method::{Context, Cost, Method, Needs, Pair, Task};
@@ -74,6 +76,7 @@ pub const METHODS: &[Entry<dyn Method>] = &[
     },
     Entry { name: "positives", read: |given| Ok(given_over(&PositivesOnly::default(), given)?) },
     Entry { name: "positives-ewc", read: |given| Ok(given_over(&PositivesOnly::ewc(), given)?) },
+    Entry { name: "given-edit", read: |given| Ok(given_over(&GivenEdit::default(), given)?) },
 ];
 
 /// Why an erasure failed.

@@ -251,12 +251,14 @@ mod tests {
     use super::*;
     use crate::erasure::{Pair, PromptedImage};
     use crate::generator::{
-        Conditioning, Denoiser, Error as Fault, Generator, ImageRequest, LatentDistribution,
+        Adapter, Conditioning, Denoiser, Error as Fault, Generator, ImageRequest,
+        LatentDistribution, MergedAdapters,
     };
     use crate::pictures::Picture;
     use crate::sampler::{Schedule, SchedulerConfig};
     use crate::torch::{Compute, Device, Kind, Precision, Rng};
     use crate::watch::{WarningRecorder, Watch};
+    use crate::weights::EmaChoice;
 
     /// A denoiser of one matrix that has memory for so many pictures at once.
     struct Toy {
@@ -289,6 +291,9 @@ mod tests {
         }
         fn apply(&mut self, _: &Edit) -> Result<(), Fault> {
             Ok(())
+        }
+        fn lay(&self, _: &[Adapter], _: EmaChoice) -> Result<MergedAdapters, Fault> {
+            unreachable!("nothing is laid onto it")
         }
         fn model(&mut self) -> Model<'_> {
             Model::Diffusion(self)

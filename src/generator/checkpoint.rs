@@ -51,14 +51,14 @@ impl From<&Path> for Location {
 #[derive(Debug)]
 pub struct Checkpoint {
     pub(super) path: PathBuf,
+    /// What it was opened with.
+    pub(super) location: Location,
     pub(super) text_encoder: Weights,
     pub(super) unet: Weights,
     pub(super) vae: Weights,
     pub(super) configs: Configs,
     pub(super) networks: Networks,
     pub(super) tokenizer: Tokenizer,
-    /// Where a single file's configuration came from.
-    pub(super) config_folder: Option<PathBuf>,
     notes: Vec<String>,
     warnings: Vec<String>,
     hash: OnceCell<blake3::Hash>,
@@ -71,7 +71,9 @@ impl Checkpoint {
     /// A folder, file or tensor that is missing or damaged; an architecture or a field of a
     /// configuration that is not built; settings that this kind of model does not have.
     pub fn open(location: &Location) -> Result<Self, Error> {
-        if location.path.is_file() { Self::single_file(location) } else { Self::folder(location) }
+        let file = location.path.is_file();
+        let opened = if file { Self::single_file(location) } else { Self::folder(location) }?;
+        Ok(Self { location: location.clone(), ..opened })
     }
 
     fn folder(location: &Location) -> Result<Self, Error> {
@@ -95,11 +97,8 @@ impl Checkpoint {
         let mut open = |component| open_weights(root, component, &mut notes);
         let (text_encoder, unet, vae) = (prefixed(open(text_encoder)?)?, open(unet)?, open(vae)?);
         let parts = SingleFile { text_encoder, unet, vae, averages: None, left: Vec::new() };
-        Ok(Self {
-            path: canonical(root),
-            config_folder: None,
-            ..Self::of(parts, configs, networks, tokenizer, notes)?
-        })
+        let opened = Self::of(parts, configs, networks, tokenizer, notes)?;
+        Ok(Self { path: canonical(root), ..opened })
     }
 
     fn single_file(location: &Location) -> Result<Self, Error> {
@@ -157,12 +156,8 @@ impl Checkpoint {
         if !parts.left.is_empty() {
             notes.push(unused(path, "the file", &parts.left));
         }
-        Ok(Self {
-            path: canonical(path),
-            config_folder: location.config.clone(),
-            warnings,
-            ..Self::of(parts, configs, networks, tokenizer, notes)?
-        })
+        let opened = Self::of(parts, configs, networks, tokenizer, notes)?;
+        Ok(Self { path: canonical(path), warnings, ..opened })
     }
 
     /// One name and one form for each tensor, wherever they came from, so that the same weights
@@ -177,13 +172,13 @@ impl Checkpoint {
         let text_encoder = without_position_ids(&parts.text_encoder, &mut notes)?;
         Ok(Self {
             path: PathBuf::new(),
+            location: Location::default(),
             text_encoder,
             unet: parts.unet,
             vae: current_vae_names(&parts.vae)?,
             configs,
             networks,
             tokenizer,
-            config_folder: None,
             notes,
             warnings: Vec::new(),
             hash: OnceCell::new(),

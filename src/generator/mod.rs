@@ -60,7 +60,7 @@ use crate::fields::{Class, Configuration};
 use crate::pictures::Picture;
 use crate::torch::{Compute, Tensor};
 use crate::watch::Watch;
-use crate::weights::{Edit, Weights, is_lora, read_lora};
+use crate::weights::{Edit, EmaChoice, Weights, is_lora, read_lora};
 
 /// The fields of `model_index.json`.
 pub const PIPELINE: Class = <pipeline_class::ModelIndex as Configuration>::CLASS;
@@ -117,6 +117,13 @@ pub trait Generator {
     /// # Errors
     /// An edit for another model; the model is unchanged then.
     fn apply(&mut self, edit: &Edit) -> Result<(), Error>;
+
+    /// Lays files onto the base, one after the other, and says what of them fits; of a file with
+    /// two sets of weights one is taken. Nothing is put on the model.
+    ///
+    /// # Errors
+    /// An edit of another base, a file in which nothing fits, tensors of other shapes.
+    fn lay(&self, adapters: &[Adapter], ema: EmaChoice) -> Result<MergedAdapters, Error>;
 
     /// As what methods edit and attacks attack.
     fn model(&mut self) -> Model<'_>;

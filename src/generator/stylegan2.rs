@@ -18,7 +18,7 @@ use crate::model::stylegan2::{
 use crate::pictures::Picture;
 use crate::torch::{Compute, Kind, Rng, Tensor, finite_each, no_grad, stage};
 use crate::watch::Watch;
-use crate::weights::{Edit, MEAN_STYLE, Weights, is_stylegan, read_stylegan};
+use crate::weights::{Edit, EmaChoice, MEAN_STYLE, Weights, is_stylegan, read_stylegan};
 
 /// A generator from rosinality's or NVIDIA's files; in f32.
 #[derive(Debug)]
@@ -335,6 +335,16 @@ impl Generator for StyleGan2 {
             self.base_mean = Some(std::mem::replace(&mut self.mean, mean));
         }
         Ok(())
+    }
+
+    fn lay(&self, adapters: &[Adapter], ema: EmaChoice) -> Result<MergedAdapters, Error> {
+        if ema == EmaChoice::Auto {
+            return self.merge(adapters);
+        }
+        Err(Error::Request(
+            "a StyleGAN2's averaged generator is taken as it is; ema does not fit, leave it out"
+                .to_owned(),
+        ))
     }
 
     fn model(&mut self) -> Model<'_> {

@@ -7,9 +7,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use crate::attack::{ATTACKS, Attack};
-use crate::erasure::{METHODS, Method};
+use crate::erasure::{GivenEdit, METHODS, Method};
 use crate::generator::ModelKind;
 use crate::settings::{Configurable, Entry, entry};
+use crate::weights::EmaChoice;
 
 /// A method or an attack with its settings.
 #[derive(Debug)]
@@ -61,13 +62,26 @@ impl MethodSetting {
         METHODS.iter().map(|entry| entry.name).collect()
     }
 
+    /// What was erased elsewhere: files that go onto the base, each with `@STRENGTH` behind it
+    /// where not all of it is wanted.
+    pub fn given(label: String, files: Vec<String>, ema: EmaChoice) -> Self {
+        Self { label, value: Arc::new(GivenEdit { files, ema }) }
+    }
+
     /// The usual method for a kind of model: the first in the table that edits it.
     pub fn usual(kind: ModelKind) -> Option<Self> {
         METHODS.iter().find_map(|entry| {
             let value = (entry.read)(Map::new()).ok()?;
             let label = entry.name.to_owned();
-            (value.needs().model == kind).then(|| Self { label, value: Arc::from(value) })
+            (value.needs().model == Some(kind)).then(|| Self { label, value: Arc::from(value) })
         })
+    }
+}
+
+impl AttackSetting {
+    /// Every attack's name.
+    pub fn names() -> Vec<&'static str> {
+        ATTACKS.iter().map(|entry| entry.name).collect()
     }
 }
 

@@ -233,8 +233,7 @@ impl Pipeline {
         let kind = self.kind();
         for (i, method) in self.method.iter().enumerate() {
             method.value.check().map_err(Error::Pipeline)?;
-            let edits = method.value.needs().model;
-            if edits != kind {
+            if let Some(edits) = method.value.needs().model.filter(|edits| *edits != kind) {
                 return Err(Error::Pipeline(format!(
                     "{} edits {edits}, and this pipeline is of {kind}",
                     method.name()

@@ -187,11 +187,11 @@ pub fn seed_of(picture: &Path) -> Option<(u64, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::generator::{Error as Fault, Model, ModelCard, Seeding};
+    use crate::generator::{Adapter, Error as Fault, MergedAdapters, Model, ModelCard, Seeding};
     use crate::sampler::Solver;
     use crate::torch::{Compute, Device, Precision, Tensor};
     use crate::watch::Quiet;
-    use crate::weights::Edit;
+    use crate::weights::{Edit, EmaChoice};
 
     /// Has room for so many pictures at once.
     struct Small(ModelCard, usize, std::cell::RefCell<Vec<usize>>);
@@ -222,6 +222,10 @@ mod tests {
 
         fn apply(&mut self, _: &Edit) -> Result<(), Fault> {
             Ok(())
+        }
+
+        fn lay(&self, _: &[Adapter], _: EmaChoice) -> Result<MergedAdapters, Fault> {
+            unreachable!("nothing is laid onto it")
         }
 
         fn model(&mut self) -> Model<'_> {

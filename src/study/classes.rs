@@ -7,9 +7,9 @@ use super::protocol::{Cell, Judges, Protocol, Run};
 use super::reference_judge::ReferenceJudge;
 use super::session::Session;
 use super::target::Target;
-use super::training_images::{CLASS_SEED, numbers, read};
+use super::training_images::{CLASS_SEED, ImageDemand, first_rounds, numbers, read};
 use crate::attack::Verdict;
-use crate::erasure::{Needs, Pair, TrainingImages};
+use crate::erasure::{Pair, TrainingImages};
 use crate::generator::ImageRequest;
 use crate::measure::{
     self, Answer, AnswerSet, Became, Domain, JudgedAnswer, PLAIN, PictureStats, Reference, Score,
@@ -119,6 +119,7 @@ pub(super) fn to_learn_from(
     set: &AnswerSet,
     settings: &ConceptSettings,
     class: &measure::TargetClass,
+    demand: ImageDemand,
 ) -> (Vec<Answer>, Vec<Answer>) {
     let (mut forget, mut keep) = (Vec::new(), Vec::new());
     let most = settings.forget_pictures().max(settings.keep_pictures()) as u64;
@@ -130,7 +131,8 @@ pub(super) fn to_learn_from(
             if is_target { &mut forget } else { &mut keep }.push(answer);
         }
     }
-    (forget, keep)
+    let first = |all, n| first_rounds(all, n, |answer: &Answer| answer.seed);
+    (first(forget, demand.forget), first(keep, demand.keep))
 }
 
 fn picture_path(folder: &Path, answer: &Answer) -> PathBuf {
@@ -286,19 +288,13 @@ impl Protocol for Classes<'_> {
     fn images(
         &self,
         target: usize,
-        needs: Needs,
+        demand: ImageDemand,
         session: &Session,
         folder: &Path,
         watch: &mut dyn Watch,
     ) -> Result<TrainingImages, Error> {
         let class = &self.erased[target];
-        let (mut forget, mut keep) = to_learn_from(&self.set, self.concept, class);
-        if !needs.forget_images {
-            forget.clear();
-        }
-        if !needs.keep_images {
-            keep.clear();
-        }
+        let (forget, keep) = to_learn_from(&self.set, self.concept, class, demand);
         let works = |answers: &[Answer]| -> Vec<(PathBuf, ImageRequest)> {
             let work = |answer: &Answer| {
                 (picture_path(folder, answer), session.request(answer.prompt(), answer.seed))

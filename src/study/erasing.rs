@@ -4,6 +4,7 @@ use super::Study;
 use super::protocol::{Protocol, Run};
 use super::session::Session;
 use super::target::Target;
+use super::training_images::ImageDemand;
 use crate::erasure::{Context, Feedback, Task};
 use crate::measure::{Better, Estimate, Measure, Score, Subject, Unit};
 use crate::pipeline::MethodSetting;
@@ -137,10 +138,11 @@ impl<P: Protocol> Study<'_, P> {
         let about = &self.protocol.targets()[target];
         let needs = method.value.needs();
         let images = if needs.forget_images || needs.keep_images {
+            let demand = ImageDemand::of_method(needs);
             let folder = run.folder.path("pictures/training");
             let watch = &mut *run.watch;
             Some(run.folder.phase("drawing to learn from", device, |_| {
-                self.protocol.images(target, needs, session, &folder, watch)
+                self.protocol.images(target, demand, session, &folder, watch)
             })?)
         } else {
             None

@@ -1,29 +1,29 @@
 //! What a pipeline would run, and about how long it would take here.
 
 use std::collections::HashSet;
-use std::time::Instant;
 
 use serde::Serialize;
 
+use super::attack_probe::probe_attack;
 use super::classes::{self, to_learn_from};
 use super::evaluator::{EVALUATION_IMAGES, samples};
+use super::method_probe::probe_method;
+use super::probe::{LONG, timed};
 use super::prompts::{check_images, requests};
 use super::reference_judge::clip_encoder;
 use super::session::{Session, drawn};
 use super::target::Target;
+use super::training_images::ImageDemand;
 use super::{latents, prompts};
-use crate::attack::{AttackCost, MAX_EVALUATION_IMAGES};
-use crate::erasure::{
-    Context, Cost, Error as ErasureError, Evaluator, Feedback, Method, Progress, PromptedImage,
-    Task, TrainingImages,
-};
-use crate::generator::{ImageRequest, Synthesizer, sample_batch};
+use crate::attack::MAX_EVALUATION_IMAGES;
+use crate::erasure::Cost;
+use crate::generator::{ImageRequest, sample_batch};
 use crate::measure::{Answer, Subject, TargetClass};
-use crate::pictures::{Picture, list_deep};
-use crate::pipeline::{Batch, Judged, Pipeline, located, shipped_or_path};
+use crate::pictures::list_deep;
+use crate::pipeline::{AttackSetting, Batch, Judged, Pipeline, located, shipped_or_path};
 use crate::run::Error;
 use crate::torch::{Compute, Peak};
-use crate::watch::{Quiet, Watch};
+use crate::watch::Watch;
 
 /// What would be run.
 #[derive(Debug, Clone, Serialize)]
@@ -34,8 +34,11 @@ pub struct Forecast {
     pub methods: Vec<String>,
     /// Pictures to draw in all.
     pub pictures: usize,
-    /// Training steps in all.
+    /// Training steps of the methods in all.
     pub steps: u64,
+    /// What attacks do on all erasures, at most.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub attacks: Vec<AttackForecast>,
     /// Predicted minutes, from a probe on this machine.
     pub minutes: Option<f64>,
     /// Predicted peak of the host's memory in bytes, from the same probe.
@@ -44,6 +47,22 @@ pub struct Forecast {
     pub device_memory: Option<u64>,
     /// Why nothing could be tried: the model, or pictures to learn from, are not here.
     pub missing: Option<String>,
+}
+
+/// What one attack does on all erasures, at most.
+#[derive(Debug, Clone, Serialize)]
+pub struct AttackForecast {
+    /// Its label.
+    pub attack: String,
+    /// Training steps.
+    pub training_steps: u64,
+    /// Steps of a search: a pass through the network and back for one picture, or a generation for
+    /// one prompt.
+    pub search_steps: u64,
+    /// Pictures to draw and judge.
+    pub pictures: u64,
+    /// Predicted minutes.
+    pub minutes: Option<f64>,
 }
 
 /// What a pipeline will do, as far as that is known without its model.
@@ -71,14 +90,14 @@ const SAMPLES: usize = 64;
 impl Demand {
     fn of(pipeline: &Pipeline, watch: &mut dyn Watch) -> Result<Self, Error> {
         let concept = &pipeline.concept;
-        let learns = pipeline.learns_from_pictures();
+        let learned = ImageDemand::of_pipeline(pipeline);
         match pipeline.judged() {
             Judged::Answers(answers) => {
                 let (set, classes) = classes::checked(pipeline, answers)?;
                 let mut learn = HashSet::new();
-                if concept.pictures.is_none() && learns {
+                if concept.pictures.is_none() {
                     for class in &classes {
-                        let (forget, keep) = to_learn_from(&set, concept, class);
+                        let (forget, keep) = to_learn_from(&set, concept, class, learned);
                         learn.extend(forget.into_iter().chain(keep));
                     }
                 }
@@ -110,7 +129,7 @@ impl Demand {
                     Some(folder) => {
                         (list_deep(&folder.join("forget")).map_or(0, |all| all.files.len()), 0)
                     }
-                    None => (forget, if learns { forget + keep } else { 0 }),
+                    None => (forget, forget.min(learned.forget) + keep.min(learned.keep)),
                 };
                 let some = requests.iter().take(SAMPLES);
                 let missing = check_images(pipeline, watch).err().map(|error| error.to_string());
@@ -144,14 +163,10 @@ impl Demand {
     }
 }
 
-/// Steps of one target's erasures and attacks. What methods share is done once.
+/// Training steps of one target's erasures. What methods share is done once.
 fn steps(pipeline: &Pipeline) -> u64 {
     let mut shared = HashSet::new();
-    let mut steps = 0;
-    for method in &pipeline.method {
-        steps += steps_of(&method.value.cost(), &mut shared);
-    }
-    steps + attack_costs(pipeline, 0).map(|cost| cost.steps).sum::<u64>()
+    pipeline.method.iter().map(|method| steps_of(&method.value.cost(), &mut shared)).sum()
 }
 
 /// Steps of one method beside others, whose shared steps are done once.
@@ -160,10 +175,22 @@ fn steps_of(cost: &Cost, shared: &mut HashSet<String>) -> u64 {
     cost.steps + more.map_or(0, |(_, steps)| *steps)
 }
 
-/// Of all attacks on all erasures of one target, of which so many pictures tell whether it is back.
-fn attack_costs(pipeline: &Pipeline, requests: usize) -> impl Iterator<Item = AttackCost> {
-    let attacks = pipeline.attack.iter().map(move |attack| attack.value.cost(requests));
-    attacks.flat_map(|cost| std::iter::repeat_n(cost, pipeline.method.len()))
+/// What each attack does on all erasures; none of it takes seconds yet.
+fn attacks(pipeline: &Pipeline, demand: &Demand) -> Vec<AttackForecast> {
+    let erasures = (demand.targets.len() * pipeline.method.len()) as u64;
+    let requests = demand.asked.min(MAX_EVALUATION_IMAGES);
+    let of = |attack: &AttackSetting| {
+        let cost = attack.value.cost(requests);
+        let searches = if cost.shared { demand.targets.len() as u64 } else { erasures };
+        AttackForecast {
+            attack: attack.label.clone(),
+            training_steps: cost.steps * erasures,
+            search_steps: cost.search_steps * searches,
+            pictures: cost.images * erasures,
+            minutes: None,
+        }
+    };
+    pipeline.attack.iter().map(of).collect()
 }
 
 /// Says what would run, from a probe of a few steps on this machine. Draws and writes nothing.
@@ -184,6 +211,7 @@ pub fn forecast(
         methods: pipeline.method.iter().map(|method| method.label.clone()).collect(),
         pictures,
         steps: steps(pipeline) * targets as u64,
+        attacks: attacks(pipeline, &demand),
         minutes: None,
         memory: None,
         device_memory: None,
@@ -202,37 +230,41 @@ pub fn forecast(
     Peak::reset(compute.device);
     let evaluations: u64 =
         pipeline.method.iter().map(|method| method.value.cost().evaluations).sum();
-    let requests = demand.asked.min(MAX_EVALUATION_IMAGES);
-    let attacked: u64 = attack_costs(pipeline, requests).map(|cost| cost.images).sum();
-    let evaluated = targets * (evaluations as usize * EVALUATION_IMAGES + attacked as usize);
-    let mut seconds = drawing(&session, pipeline, &demand)? * (pictures + evaluated) as f64;
-    if let Judged::Latents(_) = pipeline.judged() {
-        // A network of features beside the judge looks at what is compared once more.
-        let networks = 1 + usize::from(pipeline.judge.inception.is_some());
-        let looked = networks * compared + demand.labelled + evaluated;
-        seconds += judging(&session, pipeline, compute)? * looked as f64;
-    }
+    let evaluated = targets * evaluations as usize * EVALUATION_IMAGES;
+    let drawn = drawing(&session, pipeline, &demand)?;
+    // A network of features beside the judge looks at what is compared once more.
+    let judged = match pipeline.judged() {
+        Judged::Latents(_) => judging(&session, pipeline, compute)?,
+        _ => 0.0,
+    };
+    let networks = 1 + usize::from(pipeline.judge.inception.is_some());
+    let mut seconds = (drawn + judged) * (pictures + evaluated) as f64
+        + judged * ((networks - 1) * compared) as f64;
     let mut peak = Peak::read(compute.device);
-    let mut slowest: f64 = 0.0;
     let mut shared = HashSet::new();
+    let target = &demand.targets[0];
     for method in &pipeline.method {
         let cost = method.value.cost();
-        let Some(costs) = probe(&*method.value, &mut session, pipeline, &demand)? else {
+        let probed = probe_method(&*method.value, &mut session, target, pipeline.seed)?;
+        let Some(probed) = probed else {
             watch.note(&format!("{} trains nothing; its seconds are not counted", method.label));
             continue;
         };
-        let passes = costs.pass * (demand.forget as u64 * cost.passes) as f64;
+        let passes = probed.pass * (demand.forget as u64 * cost.passes) as f64;
         let steps = steps_of(&cost, &mut shared);
-        seconds += (costs.step * steps as f64 + passes) * targets as f64;
-        slowest = slowest.max(costs.step);
-        peak = peak.max(costs.peak);
+        seconds += (probed.step * steps as f64 + passes) * targets as f64;
+        peak = peak.max(probed.peak);
     }
-    let attacked: u64 = attack_costs(pipeline, requests).map(|cost| cost.steps).sum();
-    if slowest == 0.0 && attacked > 0 {
-        watch
-            .note("no method trains here, so the seconds of the attacks' training are not counted");
+    for (attack, forecast) in pipeline.attack.iter().zip(&mut forecast.attacks) {
+        let requests = demand.asked.min(MAX_EVALUATION_IMAGES);
+        let probed = probe_attack(&*attack.value, &mut session, target, pipeline.seed, requests)?;
+        let step = probed.as_ref().map_or(0.0, |probed| probed.step);
+        let steps = forecast.training_steps + forecast.search_steps;
+        let taken = step * steps as f64 + (drawn + judged) * forecast.pictures as f64;
+        forecast.minutes = Some(taken / 60.0);
+        seconds += taken;
+        peak = probed.map_or(peak, |probed| peak.max(probed.peak));
     }
-    seconds += slowest * (attacked as usize * targets) as f64;
     forecast.minutes = Some(seconds / 60.0);
     forecast.memory = Some(peak.host);
     forecast.device_memory = compute.device.is_cuda().then_some(peak.device);
@@ -284,123 +316,3 @@ fn judging(session: &Session, pipeline: &Pipeline, compute: Compute) -> Result<f
 
 /// The batch that is tried where it would be measured.
 const AUTO: usize = 8;
-
-/// Where one step of one picture takes more seconds than this, a whole batch is not tried.
-const LONG: f64 = 1.0;
-
-/// One short erasure.
-#[derive(Debug, Clone, Copy)]
-struct Probe {
-    seconds: f64,
-    peak: Peak,
-}
-
-/// What a method costs.
-struct Costs {
-    /// Seconds of a step.
-    step: f64,
-    /// Seconds before the first step, for each picture to forget.
-    pass: f64,
-    peak: Peak,
-}
-
-/// Tries a method on grey pictures, or on samples whose labels mean nothing; `None` where it trains
-/// nothing. Where a batch of two takes long, larger ones are put together from what one and two
-/// pictures take: both time and memory grow by as much with each picture.
-fn probe(
-    method: &dyn Method,
-    session: &mut Session,
-    pipeline: &Pipeline,
-    demand: &Demand,
-) -> Result<Option<Costs>, Error> {
-    let Some(batch) = method.shortened(1, 1).map(|_| method.cost().batch) else { return Ok(None) };
-    let mut short = |batch: i64, steps: u64| short(method, session, pipeline, demand, batch, steps);
-    let cost = |one: Probe, more: Probe, steps: f64, batch: i64| {
-        let step = (more.seconds - one.seconds).max(0.0) / steps;
-        let pass = (one.seconds - step).max(0.0) / batch.max(1) as f64;
-        Costs { step, pass, peak: one.peak.max(more.peak) }
-    };
-    let cycle = method.cost().cycle;
-    if cycle > 0 {
-        let (one, more) = (short(batch, 1)?, short(batch, cycle + 1)?);
-        return Ok(Some(cost(one, more, cycle as f64, batch)));
-    }
-    let first = short(1, 1)?;
-    if first.seconds < 4.0 * LONG {
-        let (one, three) = (short(batch, 1)?, short(batch, 3)?);
-        return Ok(Some(cost(one, three, 2.0, batch)));
-    }
-    let single = cost(first, short(1, 2)?, 1.0, 1);
-    if batch == 1 {
-        return Ok(Some(single));
-    }
-    let double = cost(short(2, 1)?, short(2, 2)?, 1.0, 2);
-    let more = (batch - 2) as f64;
-    let grown = |one: u64, two: u64| two + (more * two.saturating_sub(one) as f64) as u64;
-    Ok(Some(Costs {
-        step: double.step + more * (double.step - single.step).max(0.0),
-        pass: double.pass,
-        peak: Peak {
-            host: grown(single.peak.host, double.peak.host),
-            device: grown(single.peak.device, double.peak.device),
-        },
-    }))
-}
-
-/// One short erasure of the first target.
-fn short(
-    method: &dyn Method,
-    session: &mut Session,
-    pipeline: &Pipeline,
-    demand: &Demand,
-    batch: i64,
-    steps: u64,
-) -> Result<Probe, Error> {
-    let Some(method) = method.shortened(steps, batch) else {
-        return Err(Error::Unknown("a method that trains nothing has no steps".to_owned()));
-    };
-    let target = &demand.targets[0];
-    let side = session.side as usize;
-    let grey = Picture { width: side, height: side, rgb: vec![128; side * side * 3] };
-    let images = |prompts: usize| {
-        let numbers = (0..prompts).cycle().take(if prompts > 0 { batch as usize } else { 0 });
-        numbers.map(|prompt| PromptedImage { picture: grey.clone(), prompt }).collect()
-    };
-    let images =
-        TrainingImages { forget: images(target.pairs.len()), remain: images(target.keep.len()) };
-    let seeds: Vec<u64> = (0..sample_batch(session.side) as u64).collect();
-    let drawn = seeds.clone();
-    let evaluator = move |model: &dyn Synthesizer| {
-        samples(model, &drawn).map_err(|error| ErasureError::Task(error.to_string()))?;
-        Ok(Progress { unlearned: 0.0, damage: 1.0 })
-    };
-    let feedback = Feedback {
-        concept: target.concept.clone(),
-        negatives: seeds.clone(),
-        positives: seeds,
-        seed: pipeline.seed,
-        evaluator: Some(&evaluator as &Evaluator),
-    };
-    let task = Task {
-        concept: &target.concept,
-        pairs: &target.pairs,
-        keep: &target.keep,
-        seed: pipeline.seed,
-        images: Some(&images),
-        feedback: Some(&feedback),
-    };
-    let device = session.generator().compute().device;
-    Peak::reset(device);
-    let seconds = timed(|| {
-        let mut context = Context { state: None, label: method.name(), watch: &mut Quiet };
-        Ok(method.erase(session.model(), &task, &mut context)?)
-    })?;
-    Ok(Probe { seconds, peak: Peak::read(device) })
-}
-
-/// Seconds of some work.
-fn timed<T>(work: impl FnOnce() -> Result<T, Error>) -> Result<f64, Error> {
-    let began = Instant::now();
-    work()?;
-    Ok(began.elapsed().as_secs_f64())
-}

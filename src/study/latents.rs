@@ -12,8 +12,9 @@ use super::sample_judge::{SampleJudge, SeenSamples};
 use super::samples::{Sample, samples};
 use super::session::Session;
 use super::target::Target;
+use super::training_images::ImageDemand;
 use crate::attack::{Exposure, Verdict};
-use crate::erasure::{Needs, TrainingImages};
+use crate::erasure::TrainingImages;
 use crate::generator::{Adapter, Generator as _, ImageRequest, StyleGan2, Synthesizer};
 use crate::judge::Features;
 use crate::measure::{
@@ -339,7 +340,7 @@ impl Protocol for Latents<'_> {
     fn images(
         &self,
         _: usize,
-        _: Needs,
+        _: ImageDemand,
         _: &Session,
         _: &Path,
         _: &mut dyn Watch,

@@ -4,6 +4,7 @@
 //! Each target and method is resumable by itself, and a run can be extended by targets, methods and
 //! attacks.
 
+mod attack_probe;
 mod attack_results;
 mod attacked_pictures;
 mod attacking;
@@ -15,6 +16,8 @@ mod forecast;
 mod grids;
 mod labels;
 mod latents;
+mod method_probe;
+mod probe;
 mod prompt_key;
 mod prompts;
 mod protocol;
@@ -30,7 +33,7 @@ use std::path::{Path, PathBuf};
 
 pub use attack_results::{Relearned, Tried};
 pub use detectors::DetectorReport;
-pub use forecast::{Forecast, forecast};
+pub use forecast::{AttackForecast, Forecast, forecast};
 pub use protocol::Judges;
 pub use reference_judge::{JudgeReport, ReferenceJudge, pose_of};
 pub use results::{PictureFolder, Report, Results, TargetPictures};
@@ -38,6 +41,7 @@ pub use results::{PictureFolder, Report, Results, TargetPictures};
 use crate::pipeline::{Judged, Pipeline};
 use crate::run::Error;
 use crate::run::folder::RunFolder;
+use crate::run::hashes::content_hash;
 use crate::run::record::Machine;
 use crate::torch::Compute;
 use crate::watch::Watch;
@@ -142,6 +146,7 @@ impl<P: Protocol> Study<'_, P> {
                 self.protocol.requests(&session).into_iter().map(|(_, request)| request.size);
             let largest = sizes.chain([side]).max_by_key(|(width, height)| width * height);
             session.bind(run.folder, largest.unwrap_or(side), run.watch)?;
+            bind_files(pipeline, run.folder)?;
             self.protocol.bind(&session, &mut run)?;
             work(&mut self, &mut session, &mut run)
         })
@@ -279,6 +284,17 @@ fn suits(pipeline: &Pipeline, targets: &[Target], session: &mut Session) -> Resu
             .iter()
             .try_for_each(|attack| attack.value.suits(&model, &prompts, words.as_deref()));
         methods.and(attacks).map_err(Error::Unknown)?;
+    }
+    Ok(())
+}
+
+/// Notes in the run what methods and attacks read beside the model.
+fn bind_files(pipeline: &Pipeline, run: &mut RunFolder) -> Result<(), Error> {
+    let methods = pipeline.method.iter().flat_map(|method| method.value.files());
+    let attacks = pipeline.attack.iter().flat_map(|attack| attack.value.files());
+    for file in methods.chain(attacks) {
+        let hash = content_hash(&file)?.to_hex().to_string();
+        run.record.bind(&format!("content of {}", file.display()), &hash)?;
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ use super::prompt_key::{PromptKey, role_name};
 use super::protocol::{Cell, Judges, Protocol, Run};
 use super::session::Session;
 use super::target::Target;
-use super::training_images::{PROMPT_SEED, captioned, read};
+use super::training_images::{ImageDemand, PROMPT_SEED, captioned, first_rounds, read};
 use crate::attack::Verdict;
 use crate::erasure::{Needs, TrainingImages};
 use crate::generator::ImageRequest;
@@ -334,7 +334,7 @@ impl Protocol for Prompts<'_> {
     fn images(
         &self,
         _: usize,
-        needs: Needs,
+        demand: ImageDemand,
         session: &Session,
         folder: &Path,
         watch: &mut dyn Watch,
@@ -349,26 +349,30 @@ impl Protocol for Prompts<'_> {
                 }
                 captioned(&folder.join(what), prompts, watch)
             };
-            let forget = files("forget", &forget, needs.forget_images)?;
-            let keep = files("keep", &keep, needs.keep_images)?;
+            let forget = files("forget", &forget, demand.forget > 0)?;
+            let keep = files("keep", &keep, demand.keep > 0)?;
             return read(&forget, &keep, session.side, watch);
         }
-        let mut drawn = |what: &str, prompts: &[&str], each: usize| {
-            let works: Vec<(PathBuf, ImageRequest)> = (0..prompts.len())
+        let mut drawn = |what: &str, prompts: &[&str], each: usize, most: usize| {
+            let all: Vec<(usize, u64)> = (0..prompts.len())
                 .flat_map(|prompt| (0..each as u64).map(move |i| (prompt, i)))
-                .map(|(prompt, i)| {
+                .collect();
+            let wanted = first_rounds(all, most, |(_, i)| *i);
+            let works: Vec<(PathBuf, ImageRequest)> = wanted
+                .iter()
+                .map(|&(prompt, i)| {
                     let file = folder.join(what).join(format!("{prompt}_{i}.png"));
                     (file, session.request(prompts[prompt].to_owned(), PROMPT_SEED + i))
                 })
                 .collect();
             session.draw(&works, &format!("drawing to {what}"), watch)?;
-            let numbered = works.into_iter().enumerate();
-            Ok::<_, Error>(numbered.map(|(i, (file, _))| (file, i / each)).collect::<Vec<_>>())
+            let files = works.into_iter().map(|(file, _)| file);
+            let numbers = wanted.into_iter().map(|(prompt, _)| prompt);
+            Ok::<_, Error>(files.zip(numbers).collect::<Vec<_>>())
         };
-        let each = |wanted: bool, each: usize| if wanted { each } else { 0 };
-        let forget =
-            drawn("forget", &forget, each(needs.forget_images, self.concept.forget_pictures()))?;
-        let keep = drawn("keep", &keep, each(needs.keep_images, self.concept.keep_pictures()))?;
+        let concept = self.concept;
+        let forget = drawn("forget", &forget, concept.forget_pictures(), demand.forget)?;
+        let keep = drawn("keep", &keep, concept.keep_pictures(), demand.keep)?;
         read(&forget, &keep, session.side, watch)
     }
 

@@ -9,8 +9,9 @@ use super::detectors::DetectorReport;
 use super::reference_judge::JudgeReport;
 use super::session::Session;
 use super::target::Target;
+use super::training_images::ImageDemand;
 use crate::attack::{Exposure, Verdict};
-use crate::erasure::{Evaluator, Needs, TrainingImages};
+use crate::erasure::{Evaluator, TrainingImages};
 use crate::generator::ImageRequest;
 use crate::judge::FeatureCard;
 use crate::measure::{Became, Estimate, Score};
@@ -158,7 +159,7 @@ pub(super) trait Protocol {
     fn images(
         &self,
         target: usize,
-        needs: Needs,
+        demand: ImageDemand,
         session: &Session,
         folder: &Path,
         watch: &mut dyn Watch,
@@ -190,9 +191,8 @@ pub(super) trait Protocol {
         run: &mut Run,
     ) -> Result<Exposure, Error> {
         let folder = run.folder.path("pictures/training");
-        let wanted = pictures > 0;
-        let needs = Needs { forget_images: wanted, keep_images: wanted, ..Needs::PROMPTS };
-        let images = self.images(target, needs, session, &folder, run.watch)?;
+        let demand = ImageDemand::of_attack(pictures);
+        let images = self.images(target, demand, session, &folder, run.watch)?;
         Ok(self.targets()[target].exposure(images, pictures, requests, run.watch))
     }
 

@@ -176,6 +176,9 @@ impl<'a> Session<'a> {
         what: &str,
         watch: &mut dyn Watch,
     ) -> Result<(), Error> {
+        if works.is_empty() {
+            return Ok(());
+        }
         let provenance = Provenance { model: &self.hash, sensitive: self.sensitive };
         draw_missing(self.generator(), works, provenance, self.batch, what, watch)
     }

@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use crate::erasure::{PromptedImage, TrainingImages};
+use crate::erasure::{Needs, PromptedImage, TrainingImages};
 use crate::pictures::{Picture, Remarks};
+use crate::pipeline::Pipeline;
 use crate::run::Error;
 use crate::run::opening::pictures_in;
 use crate::watch::Watch;
@@ -16,6 +17,49 @@ pub(super) const CLASS_SEED: u64 = 1 << 40;
 /// First seed of pictures to learn from in a study of prompts, far from those that lists of prompts
 /// have as a rule.
 pub(super) const PROMPT_SEED: u64 = 0x4000_0000;
+
+/// How many pictures there are to be to learn from, at most: the first of each prompt, then the
+/// second of each, and so on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct ImageDemand {
+    pub forget: usize,
+    pub keep: usize,
+}
+
+impl ImageDemand {
+    /// A method's: of what it needs all that the settings give.
+    pub(super) fn of_method(needs: Needs) -> Self {
+        let all = |needed: bool| if needed { usize::MAX } else { 0 };
+        Self { forget: all(needs.forget_images), keep: all(needs.keep_images) }
+    }
+
+    /// An attack's, which is shown so many of each.
+    pub(super) fn of_attack(images: usize) -> Self {
+        Self { forget: images, keep: images }
+    }
+
+    /// Of all methods and attacks of a pipeline together.
+    pub(super) fn of_pipeline(pipeline: &Pipeline) -> Self {
+        let methods = pipeline.method.iter().map(|method| Self::of_method(method.value.needs()));
+        let attacks = pipeline
+            .attack
+            .iter()
+            .map(|attack| Self::of_attack(attack.value.needs().training_images));
+        methods.chain(attacks).fold(Self { forget: 0, keep: 0 }, |most, demand| Self {
+            forget: most.forget.max(demand.forget),
+            keep: most.keep.max(demand.keep),
+        })
+    }
+}
+
+/// The first `n` of some by the round in which they come.
+pub(super) fn first_rounds<T>(mut all: Vec<T>, n: usize, round: impl Fn(&T) -> u64) -> Vec<T> {
+    if n < all.len() {
+        all.sort_by_key(round);
+        all.truncate(n);
+    }
+    all
+}
 
 /// Reads pictures, each with the number of its prompt, and brings them to a size.
 pub(super) struct ImageReader {

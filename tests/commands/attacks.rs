@@ -70,7 +70,7 @@ fn a_concept_is_learned_again_in_three_arms() {
     write(&pipeline, PIPELINE);
     let plan = run(&pipeline, &out).args(["--plan", "--json"]).assert().success();
     let plan: Value = serde_json::from_slice(&plan.get_output().stdout).unwrap();
-    assert_eq!(plan["steps"], 6, "two in each of three arms: {plan}");
+    assert_eq!(plan["attacks"][0]["training_steps"], 6, "two in each of three arms: {plan}");
     assert!(!out.exists());
     let said = run(&pipeline, &out).assert().success();
     let table = String::from_utf8(said.get_output().stdout.clone()).unwrap();

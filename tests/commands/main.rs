@@ -7,6 +7,7 @@
 #![expect(clippy::print_stdout, reason = "says what is skipped")]
 
 mod adversarial;
+mod attack_command;
 mod attacks;
 mod classes;
 mod gan_studies;

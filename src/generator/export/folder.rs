@@ -50,7 +50,7 @@ impl Edited<'_> {
                         index[part] = json!([null, null]);
                     }
                 }
-            } else if let Some(config) = &self.base.config_folder {
+            } else if let Some(config) = &self.base.location.config {
                 copy_files(&config.join("tokenizer"), &folder.join("tokenizer"))?;
             } else {
                 Vocabulary::clip().save(&folder.join("tokenizer"), 77, self.base.configs.pad())?;

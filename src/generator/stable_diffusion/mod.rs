@@ -8,8 +8,8 @@ use super::checkpoint::unused;
 use super::edited_tensors::EditedTensors;
 use super::pixels::{to_pictures, to_tensor};
 use super::{
-    Checkpoint, Component, Conditioning, Denoiser, Error, Generator, ImageRequest,
-    LatentDistribution, Model, ModelCard,
+    Adapter, Checkpoint, Component, Conditioning, Denoiser, Error, Generator, ImageRequest,
+    LatentDistribution, Location, MergedAdapters, Model, ModelCard,
 };
 use crate::model::clip::TextModel;
 use crate::model::unet::UNet;
@@ -20,13 +20,15 @@ use crate::sampler::{Sampler, Schedule, SchedulerConfig, Solver};
 use crate::text::Tokenizer;
 use crate::torch::{Compute, Kind, MemoryMode, Rng, Tensor, no_grad, not_finite, stage};
 use crate::watch::Watch;
-use crate::weights::Edit;
+use crate::weights::{Edit, EmaChoice};
 
 /// Text encoder, UNet, autoencoder, tokenizer and schedule. Parameters are `f32`; the heavy
 /// operations run in the precision it was opened with.
 #[derive(Debug)]
 pub struct StableDiffusion {
     card: ModelCard,
+    /// Where its weights lie.
+    location: Location,
     pub(super) tokenizer: Tokenizer,
     pub(super) text: TextModel,
     unet: UNet,
@@ -86,6 +88,7 @@ impl StableDiffusion {
         let schedule = Schedule::new(&scheduler)?;
         Ok(Self {
             card,
+            location: checkpoint.location.clone(),
             tokenizer,
             text,
             unet,
@@ -193,6 +196,11 @@ impl Generator for StableDiffusion {
         let replaced = edited.replace(edit, &self.card.hash, |name| self.find(name));
         self.edited = edited;
         replaced
+    }
+
+    fn lay(&self, adapters: &[Adapter], ema: EmaChoice) -> Result<MergedAdapters, Error> {
+        // Opened again rather than kept: mapped files count as memory of the process.
+        Checkpoint::open(&self.location)?.merge(adapters, ema)
     }
 
     fn model(&mut self) -> Model<'_> {

@@ -1,0 +1,179 @@
+//! `unsee attack`: an erasure that comes as a file, whoever made it.
+
+use std::path::{Path, PathBuf};
+
+use assert_cmd::Command;
+use serde_json::Value;
+
+use super::tools::{failure, json, unsee};
+
+fn models() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("models")
+}
+
+/// On few pictures of the shipped model with synonyms.
+fn command(verb: &str) -> Command {
+    let mut command = unsee();
+    command.env("UNSEE_MODELS", models()).args([verb, "-q"]);
+    command.arg("--model").arg(models().join("miniature-synonyms"));
+    command
+}
+
+/// An edit of Mosaic by a method.
+fn erased(folder: &Path, method: &str, sets: &[&str]) -> PathBuf {
+    let out = folder.join(method);
+    let mut command = command("erase");
+    command.args(["--forget", "style:Mosaic", "--method", method]).arg("--out").arg(&out);
+    for set in sets {
+        command.args(["--set", set]);
+    }
+    command.assert().success();
+    out.join(format!("edits/style-Mosaic-{method}.safetensors"))
+}
+
+/// What attacks it on six pictures.
+fn attacked(edit: &Path, out: &Path, with: &str) -> Command {
+    let mut command = command("attack");
+    command.args(["--concept", "style:Mosaic", "--with", with]);
+    command.arg("--edit").arg(edit).arg("--out").arg(out);
+    for set in [
+        "answers.styles=[\"Mosaic\", \"Woodcut\", \"Seed_Images\"]",
+        "answers.objects=[\"Cat\", \"Boat\"]",
+        "answers.seeds=[188]",
+        "draw.steps=6",
+        "judge.check=1",
+    ] {
+        command.args(["--set", set]);
+    }
+    command
+}
+
+/// Prompts and seeds of a run's trials, and what brought each back.
+fn tried(out: &Path) -> Value {
+    json(&out.join("scores.json"))["tried"].clone()
+}
+
+#[test]
+fn an_edit_a_lora_and_a_whole_model_are_attacked() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let edit = erased(folder.path(), "uce", &[]);
+    let with = "seeds,encoder-swap";
+    attacked(&edit, &at("edit"), with).args(["--set", "attack.seeds.images=2"]).assert().success();
+    let found = tried(&at("edit"));
+    assert_eq!(found[0]["method"], "style-Mosaic-uce");
+    assert_eq!(found[0]["trials"].as_array().unwrap().len(), 2);
+    assert!(at("edit/attacks.png").exists() && at("edit/grid.png").exists());
+
+    // The same as a folder in diffusers' layout, at all of its strength.
+    let mut export = command("export");
+    export.arg(at("erased")).arg("--edit").arg(&edit).assert().success();
+    let whole = PathBuf::from(format!("{}@1", at("erased").display()));
+    attacked(&whole, &at("folder"), with)
+        .args(["--set", "attack.seeds.images=2"])
+        .assert()
+        .success();
+    let same = |one: &Value| {
+        let mut one = one.clone();
+        for tried in one.as_array_mut().unwrap() {
+            for own in ["method", "folder", "model"] {
+                tried.as_object_mut().unwrap().remove(own);
+            }
+        }
+        one
+    };
+    assert_eq!(same(&tried(&at("folder"))), same(&found));
+
+    let lora = erased(folder.path(), "leco", &["method.steps=2"]);
+    attacked(&lora, &at("lora"), "seeds").args(["--set", "attack.images=1"]).assert().success();
+    let run = json(&at("lora/run.json"));
+    assert!(run.to_string().contains("a low-rank adapter of"), "{}", run["notes"]);
+}
+
+/// The search's seconds are in it, and nothing is written.
+#[test]
+fn what_an_attack_costs_is_said_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let edit = erased(folder.path(), "uce", &[]);
+    let mut command = attacked(&edit, &folder.path().join("run"), "seeds,unlearn-diff-atk,p4d");
+    let said = command.args(["--plan", "--json"]).assert().success();
+    let plan: Value = serde_json::from_slice(&said.get_output().stdout).unwrap();
+    let attacks = plan["attacks"].as_array().unwrap();
+    // Two pictures of the concept; a search of 50 × 40 steps and its floor.
+    assert_eq!(attacks[1]["search_steps"], 2 * 2 * 2000);
+    assert_eq!(attacks[1]["pictures"], 2 * 2 * (1 + 50 + 10));
+    assert_eq!(attacks[0]["search_steps"], 0);
+    let minutes = |i: usize| attacks[i]["minutes"].as_f64().unwrap();
+    assert!(minutes(1) > minutes(0), "{plan}");
+    let sum = minutes(0) + minutes(1) + minutes(2);
+    assert!(plan["minutes"].as_f64().unwrap() > sum, "{plan}");
+    assert!(!folder.path().join("run").exists());
+}
+
+/// Whatever is wrong is said before anything is drawn.
+#[test]
+fn an_attack_on_something_else_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let edit = erased(folder.path(), "uce", &[]);
+    let out = folder.path().join("run");
+    let missing = folder.path().join("none.safetensors");
+    let error = failure(attacked(&missing, &out, "seeds"), 1);
+    assert!(error.contains("none.safetensors does not exist"), "{error}");
+    let error = failure(attacked(&edit, &out, "seed"), 1);
+    assert!(error.contains("did you mean `seeds`?"), "{error}");
+    let mut command = attacked(&edit, &out, "seeds");
+    command.args(["--anchor", "a picture"]);
+    let error = failure(command, 1);
+    assert!(error.contains("--anchor is for words"), "{error}");
+    let mut words = command_of_words(&edit, &out);
+    words.args(["--set", "judge.shows=[\"a mosaic\"]"]);
+    let error = failure(words, 1);
+    assert!(error.contains("judge.shows and judge.clear"), "{error}");
+    let error = failure(command_of_words(&edit, &out), 1);
+    assert!(error.contains("nobody judges"), "{error}");
+    assert!(!out.exists());
+
+    // Of another base.
+    let mut other = attacked(&edit, &out, "seeds");
+    other.args(["--model", "miniature"]);
+    let error = failure(other, 2);
+    assert!(error.contains("--model"), "{error}");
+    let mut other = unsee();
+    other.env("UNSEE_MODELS", models()).args(["attack", "-q", "--concept", "style:Mosaic"]);
+    other.args(["--with", "seeds"]).arg("--edit").arg(&edit).arg("--out").arg(&out);
+    let error = failure(other, 1);
+    assert!(error.contains("was made for the base model"), "{error}");
+    assert!(!out.exists());
+}
+
+fn command_of_words(edit: &Path, out: &Path) -> Command {
+    let mut command = command("attack");
+    command.args(["--concept", "a mosaic", "--with", "seeds"]);
+    command.arg("--edit").arg(edit).arg("--out").arg(out);
+    command
+}
+
+/// A run goes on with the file that it began with, or says that it is another.
+#[test]
+fn a_file_that_changed_since_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let edit = erased(folder.path(), "uce", &[]);
+    let out = folder.path().join("run");
+    let run = || {
+        let mut command = attacked(&edit, &out, "seeds");
+        command.args(["--set", "attack.images=1"]);
+        command
+    };
+    run().assert().success();
+    let first = tried(&out);
+    run().assert().success();
+    assert_eq!(tried(&out), first);
+    let weaker = folder.path().join("weaker");
+    let mut command = command("erase");
+    command.args(["--forget", "style:Mosaic", "--method", "uce", "--set", "method.lambda=5.0"]);
+    command.arg("--out").arg(&weaker).assert().success();
+    fs_err::copy(weaker.join("edits/style-Mosaic-uce.safetensors"), &edit).unwrap();
+    let error = failure(run(), 1);
+    assert!(error.contains("has changed since this run began"), "{error}");
+    assert_eq!(tried(&out), first);
+}
