@@ -235,6 +235,10 @@ pub(super) fn erase(args: EraseArgs, common: &Common) -> anyhow::Result<()> {
 }
 
 pub(super) fn attack(args: AttackArgs, common: &Common) -> anyhow::Result<()> {
+    let sets = &args.pipeline.set;
+    said_once("--concept", &["concept.forget", "concept.name", "concept.pairs"], sets)?;
+    said_once("--edit", &["method.name", "method.files"], sets)?;
+    said_once("--with", &["attack.name"], sets)?;
     let mut table = PipelineTable::new(&args.pipeline)?;
     let name = match args.concept.parse::<TargetClass>() {
         Ok(class) if args.anchor.is_empty() => table.forget_classes(&[class]),
@@ -254,7 +258,7 @@ pub(super) fn attack(args: AttackArgs, common: &Common) -> anyhow::Result<()> {
     table.list("method", vec![toml::Value::try_from(edit)?]);
     table.list("attack", args.with.iter().map(|attack| named(attack)).collect());
     let name = format!("attack-{name}-{label}");
-    let pipeline = Pipeline::parse("attack", &table.text(&name)?, &args.pipeline.set)?;
+    let pipeline = Pipeline::parse("attack", &table.text(&name)?, sets)?;
     if args.plan {
         return plan(&pipeline, common);
     }

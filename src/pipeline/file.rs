@@ -53,7 +53,7 @@ fn nearest_key(message: &str) -> Option<String> {
     (strsim::jaro_winkler(best, unknown) > 0.7).then(|| best.to_owned())
 }
 
-/// Tables of which a file has any number: `--set method.steps=100` is of the only one, and
+/// Tables of which a file, at its top, has any number: `--set method.steps=100` is of the only one, and
 /// `--set method.esd.steps=100` of the one with this label or name.
 const LISTS: [&str; 2] = ["method", "attack"];
 
@@ -70,9 +70,10 @@ fn assign(table: &mut Table, set: &str) -> Result<(), Error> {
     let mut parts: Vec<&str> = key.trim().split('.').collect();
     let last = parts.pop().unwrap_or_default();
     let mut parts = parts.into_iter().peekable();
-    let mut table = table;
+    let (mut table, mut depth) = (table, 0);
     while let Some(part) = parts.next() {
-        let list = LISTS.contains(&part);
+        let list = depth == 0 && LISTS.contains(&part);
+        depth += 1;
         let empty = || if list { Value::Array(Vec::new()) } else { Value::Table(Table::new()) };
         let entry = table.entry(part).or_insert_with(empty);
         table = match entry {
@@ -124,5 +125,21 @@ fn name_the_usual_method(table: &mut Table) {
         {
             method.insert("name".to_owned(), usual.name().into());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_method_s_own_attack_is_a_table_of_it() {
+        let mut table: Table = toml::from_str("[[method]]\nname = \"esd\"").unwrap();
+        for set in ["method.attack.steps=3", "method.esd.attack.lr=0.1", "attack.seed=1"] {
+            assign(&mut table, set).unwrap();
+        }
+        let wanted = "[[method]]\nname = \"esd\"\nattack = { steps = 3, lr = 0.1 }\n\
+                      [[attack]]\nseed = 1";
+        assert_eq!(table, toml::from_str(wanted).unwrap());
     }
 }

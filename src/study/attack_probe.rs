@@ -45,8 +45,11 @@ pub(super) fn probe_attack(
         Ok(Some(AttackProbe { step, peak: one.peak.max(more.peak) }))
     };
     let Some(single) = between(1, 2)? else { return Ok(None) };
-    if batch == 1 || single.step < LONG {
+    if single.step < LONG {
         return between(batch, FEW);
+    }
+    if batch == 1 {
+        return Ok(Some(single));
     }
     let Some(double) = between(2, 2)? else { return Ok(None) };
     let peak = grown(single.peak, double.peak, batch as u64 - 2);
@@ -85,8 +88,7 @@ fn attacked(
     exposure.base_images = vec![grey.clone(); n];
     exposure.other_images = vec![grey; n];
     exposure.other_requests.clone_from(&exposure.requests);
-    let pairs = target.pairs.iter();
-    exposure.pairs = pairs.map(|pair| [pair.forget.clone(), pair.anchor.clone()]).collect();
+    exposure.pairs = target.pairs_of_prompts();
     let judge = SeesNothing { at_once: session.at_once() };
     let task =
         AttackTask { exposure: &exposure, judge: &judge, sampling: session.sampling(), seed };

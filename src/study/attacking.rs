@@ -98,8 +98,7 @@ impl<P: Protocol> Study<'_, P> {
             if needs.base_images || needs.other_requests {
                 exposure.other_requests = asked(&others);
             }
-            let pairs = about.pairs.iter();
-            exposure.pairs = pairs.map(|pair| [pair.forget.clone(), pair.anchor.clone()]).collect();
+            exposure.pairs = about.pairs_of_prompts();
             if let Some(list) = attack.value.prompt_list() {
                 exposure.listed = listed(list, &about.concept, session, run.watch)?;
             }

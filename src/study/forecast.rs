@@ -88,6 +88,11 @@ struct Demand {
 const SAMPLES: usize = 64;
 
 impl Demand {
+    /// Pictures that tell whether a target is back, at most.
+    fn attacked(&self) -> usize {
+        self.asked.min(MAX_EVALUATION_IMAGES)
+    }
+
     fn of(pipeline: &Pipeline, watch: &mut dyn Watch) -> Result<Self, Error> {
         let concept = &pipeline.concept;
         let learned = ImageDemand::of_pipeline(pipeline);
@@ -178,7 +183,7 @@ fn steps_of(cost: &Cost, shared: &mut HashSet<String>) -> u64 {
 /// What each attack does on all erasures; none of it takes seconds yet.
 fn attacks(pipeline: &Pipeline, demand: &Demand) -> Vec<AttackForecast> {
     let erasures = (demand.targets.len() * pipeline.method.len()) as u64;
-    let requests = demand.asked.min(MAX_EVALUATION_IMAGES);
+    let requests = demand.attacked();
     let of = |attack: &AttackSetting| {
         let cost = attack.value.cost(requests);
         let searches = if cost.shared { demand.targets.len() as u64 } else { erasures };
@@ -256,8 +261,8 @@ pub fn forecast(
         peak = peak.max(probed.peak);
     }
     for (attack, forecast) in pipeline.attack.iter().zip(&mut forecast.attacks) {
-        let requests = demand.asked.min(MAX_EVALUATION_IMAGES);
-        let probed = probe_attack(&*attack.value, &mut session, target, pipeline.seed, requests)?;
+        let (attack, requests) = (&*attack.value, demand.attacked());
+        let probed = probe_attack(attack, &mut session, target, pipeline.seed, requests)?;
         let step = probed.as_ref().map_or(0.0, |probed| probed.step);
         let steps = forecast.training_steps + forecast.search_steps;
         let taken = step * steps as f64 + (drawn + judged) * forecast.pictures as f64;

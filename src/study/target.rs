@@ -28,6 +28,11 @@ impl Target {
         self.concept.split_once(':').map_or(self.concept.as_str(), |(_, name)| name)
     }
 
+    /// Its prompts, each with what it is to become, as attacks are told.
+    pub(super) fn pairs_of_prompts(&self) -> Vec<[String; 2]> {
+        self.pairs.iter().map(|pair| [pair.forget.clone(), pair.anchor.clone()]).collect()
+    }
+
     /// The words that name it in its prompts, where its anchors lack some.
     pub(super) fn words(&self) -> Option<String> {
         self.pairs.iter().find_map(|pair| concept_words(&pair.forget, &pair.anchor))

@@ -5,17 +5,13 @@ use std::path::{Path, PathBuf};
 use assert_cmd::Command;
 use serde_json::Value;
 
-use super::tools::{failure, json, unsee};
-
-fn models() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("models")
-}
+use super::tools::{failure, json, shipped, unsee};
 
 /// On few pictures of the shipped model with synonyms.
 fn command(verb: &str) -> Command {
     let mut command = unsee();
-    command.env("UNSEE_MODELS", models()).args([verb, "-q"]);
-    command.arg("--model").arg(models().join("miniature-synonyms"));
+    command.env("UNSEE_MODELS", shipped()).args([verb, "-q"]);
+    command.arg("--model").arg(shipped().join("miniature-synonyms"));
     command
 }
 
@@ -125,6 +121,12 @@ fn an_attack_on_something_else_is_refused() {
     command.args(["--anchor", "a picture"]);
     let error = failure(command, 1);
     assert!(error.contains("--anchor is for words"), "{error}");
+    for said in ["concept.forget=[\"style:Woodcut\"]", "method.files=[]", "attack.name=\"noise\""] {
+        let mut twice = attacked(&edit, &out, "seeds");
+        twice.args(["--set", said]);
+        let error = failure(twice, 1);
+        assert!(error.contains("say the same thing; leave one of them out"), "{error}");
+    }
     let mut words = command_of_words(&edit, &out);
     words.args(["--set", "judge.shows=[\"a mosaic\"]"]);
     let error = failure(words, 1);
@@ -139,7 +141,7 @@ fn an_attack_on_something_else_is_refused() {
     let error = failure(other, 2);
     assert!(error.contains("--model"), "{error}");
     let mut other = unsee();
-    other.env("UNSEE_MODELS", models()).args(["attack", "-q", "--concept", "style:Mosaic"]);
+    other.env("UNSEE_MODELS", shipped()).args(["attack", "-q", "--concept", "style:Mosaic"]);
     other.args(["--with", "seeds"]).arg("--edit").arg(&edit).arg("--out").arg(&out);
     let error = failure(other, 1);
     assert!(error.contains("was made for the base model"), "{error}");

@@ -5,7 +5,7 @@ use std::path::Path;
 use assert_cmd::Command;
 use serde_json::Value;
 
-use super::tools::{disturbed, failure, json, steady, toy, unsee, with_models, write};
+use super::tools::{disturbed, failure, json, shipped, steady, toy, unsee, with_models, write};
 
 /// The shipped miniature, which draws what it is asked for.
 const PIPELINE: &str = r#"
@@ -34,7 +34,7 @@ check = 1
 
 fn run(pipeline: &Path, out: &Path) -> Command {
     let mut command = unsee();
-    command.env("UNSEE_MODELS", Path::new(env!("CARGO_MANIFEST_DIR")).join("models"));
+    command.env("UNSEE_MODELS", shipped());
     command.arg("run").arg(pipeline).arg("--out").arg(out);
     command
 }
@@ -149,7 +149,7 @@ check = 1
 "#;
 
 fn searches() -> String {
-    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
+    let models = shipped();
     SEARCHES.replace("MODELS", &models.display().to_string())
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::Value;
 use unsee::pictures::Picture;
 
-use super::tools::{json, unsee, with_models, write};
+use super::tools::{json, shipped, unsee, with_models, write};
 
 /// Every other attack on two prompts, each as short as it can be.
 const OTHERS: &str = r#"
@@ -63,7 +63,7 @@ check = 1
 
 /// What the erased model draws of a prompt with the word that concept inversion learned.
 fn drawn_with_the_word(run: &Path, prompt: &str, out: &Path) -> Picture {
-    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/miniature-synonyms");
+    let model = shipped().join("miniature-synonyms");
     let mut command = with_models(unsee());
     command.args(["generate", "-q", "--steps", "6", "--guidance", "2", "--seeds", "188", prompt]);
     command.arg("--model").arg(model).arg("--out").arg(out);
@@ -87,7 +87,7 @@ fn every_other_attack_leaves_findings_pictures_and_prompts() {
          A Boat image in carved style.,188,style:Woodcut\n\
          A Cat image in Woodcut style.,188,style:Mosaic\n",
     );
-    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
+    let models = shipped();
     let text = OTHERS.replace("MODELS", models.to_str().unwrap());
     write(&pipeline, &text.replace("LIST", list.to_str().unwrap()));
     let mut command = with_models(unsee());

@@ -6,10 +6,10 @@ use unsee::generator::Checkpoint;
 use unsee::pictures::Picture;
 use unsee::weights::{Edit, Sampling};
 
-use super::tools::{failure, unsee};
+use super::tools::{failure, shipped, unsee};
 
 fn miniature() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("models/miniature")
+    shipped().join("miniature")
 }
 
 /// Moves one tensor so far that every picture shows it.

@@ -84,6 +84,11 @@ pub(crate) fn models() -> &'static Path {
     })
 }
 
+/// The `models` folder that is shipped.
+pub(crate) fn shipped() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("models")
+}
+
 pub(crate) fn write(path: &Path, text: &str) {
     fs_err::create_dir_all(path.parent().unwrap()).unwrap();
     fs_err::File::create(path).unwrap().write_all(text.as_bytes()).unwrap();
