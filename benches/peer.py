@@ -5,11 +5,16 @@
     peer.py salun MODEL STEPS BATCH DTYPE        SalUn's training steps; prints seconds a step
     peer.py official MODEL STEPS BATCH DTYPE     the same as the published code does them: three predictions, the network
                                                  its own target, Adam one tensor at a time; prints seconds and MiB
+    peer.py advunlearn MODEL STEPS INNER SAMPLING DTYPE
+                                                 AdvUnlearn's attacked iterations on the text encoder as the published code
+                                                 does them: partial samples drawn anew for each step of the attack, two
+                                                 UNets, gradients for all weights; prints seconds an iteration and MiB
     peer.py rate DTYPE                           the machine's own rate of matrix products, TFLOP/s
 
 PEER_DEVICE=cuda is where it computes, else the CPU.
 """
 
+import copy
 import os
 import sys
 import time
@@ -136,6 +141,79 @@ elif what == "official":
     start = now()
     for _ in range(steps):
         step()
+    print((now() - start) / steps, torch.cuda.max_memory_allocated() / 2**20 if cuda else 0)
+
+elif what == "advunlearn":
+    steps, inner, sampling, kind = int(rest[0]), int(rest[1]), int(rest[2]), dtype(rest[3])
+    pipe = load(torch.float32)
+    scheduler, tokenizer, text, unet = pipe.scheduler, pipe.tokenizer, pipe.text_encoder.train(), pipe.unet.train()
+    frozen, old_text = copy.deepcopy(unet).requires_grad_(False), copy.deepcopy(text).requires_grad_(False)
+    table = text.get_input_embeddings().weight
+    for name, parameter in text.named_parameters():
+        parameter.requires_grad_("embeddings." not in name)
+    adam = torch.optim.Adam([p for p in text.parameters() if p.requires_grad], lr=1e-5)
+    size, channels = unet.config.sample_size, unet.config.in_channels
+    scheduler.set_timesteps(sampling)
+    stride = 1000 // sampling
+
+    def ids(prompts):
+        length = tokenizer.model_max_length
+        return tokenizer(prompts, padding="max_length", max_length=length, return_tensors="pt").input_ids.to(device)
+
+    def encoded(embeddings):
+        """The encoder over vectors of tokens; its own lookup is stood in for."""
+        hook = text.get_input_embeddings().register_forward_hook(lambda *_: embeddings)
+        states = text(torch.zeros(embeddings.shape[:2], dtype=torch.long, device=device))[0]
+        hook.remove()
+        return states
+
+    @torch.no_grad()
+    def partial(states, empty):
+        """Latents and the timestep that the networks are told: DDIM with guidance up to a random step."""
+        n = len(states)
+        end = int(torch.randint(0, sampling, ()))
+        both, z = torch.cat([empty.expand_as(states), states]), torch.randn(n, channels, size, size, device=device)
+        for t in scheduler.timesteps[1 : sampling - end if end > 1 else sampling]:
+            without, with_prompt = frozen(torch.cat([z, z]), t, both).sample.float().chunk(2)
+            z = scheduler.step(without + 3 * (with_prompt - without), t, z).prev_sample
+        return z, torch.full((n,), stride * end, device=device) + int(torch.randint(0, stride, ()))
+
+    with torch.no_grad():
+        empty, concept = (old_text(ids([prompt]))[0] for prompt in ("", "A Cat image in Mosaic style."))
+        kept = old_text(ids(["A Dog image in Photo style."] * 5))[0]
+    words, others = ids(["A Cat image in Mosaic style."]), ids(["A Dog image in Photo style."] * 5)
+
+    def step():
+        free = table[torch.randint(0, len(table), (1, 1), device=device)].detach().clone().requires_grad_(True)
+        attack = torch.optim.Adam([free], lr=1e-3)
+        vectors = table[words].detach()
+        attacked = lambda: encoded(torch.cat([vectors[:, :1], free, vectors[:, 1:-1]], 1))
+        for _ in range(inner):
+            z, t = partial(concept, empty)
+            with torch.no_grad():
+                target = frozen(z, t, concept).sample.float()
+            (unet(z, t, attacked()).sample.float() - target).square().mean().backward()
+            attack.step()
+        adam.zero_grad()
+        z, t = partial(concept, empty)
+        zr, _ = partial(kept, empty)
+        tr = t.expand(5)
+        with torch.no_grad():
+            e0, ep, er = (frozen(*inputs).sample.float() for inputs in ((z, t, empty), (z, t, concept), (zr, tr, kept)))
+        free = free.detach()
+        forget = (unet(z, t, attacked()).sample.float() - (e0 - (ep - e0))).square().mean()
+        retain = (unet(zr, tr, text(others)[0]).sample.float() - er).square().mean()
+        (forget + 0.3 * retain).backward()
+        adam.step()
+
+    def once():
+        with torch.autocast(device.split(":")[0], dtype=torch.bfloat16, enabled=kind is torch.bfloat16):
+            step()
+
+    once()
+    start = now()
+    for _ in range(steps):
+        once()
     print((now() - start) / steps, torch.cuda.max_memory_allocated() / 2**20 if cuda else 0)
 
 elif what == "rate":
