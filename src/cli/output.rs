@@ -226,6 +226,11 @@ pub(super) fn report(report: &Report) {
     if let Some(report) = &judges.judge {
         judge(report);
     }
+    if let Some(second) = &judges.second {
+        let path = second.card.path.display();
+        line(&format!("confirmed by {path} ({})", short(&second.card.hash)));
+        judge(second);
+    }
     if let Some(features) = &judges.features {
         let hash = short(&features.hash);
         line(&format!("features of FID, precision and recall: {} {hash}", features.name));

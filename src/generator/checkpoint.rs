@@ -185,6 +185,14 @@ impl Checkpoint {
         })
     }
 
+    /// Opens a model that was hashed before: to read gigabytes once more would tell nothing new.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub(super) fn open_hashed(location: &Location, hash: blake3::Hash) -> Result<Self, Error> {
+        Ok(Self { hash: hash.into(), ..Self::open(location)? })
+    }
+
     /// The hash that names a base model: over the weights of its components. It does not depend on
     /// how they are divided among files, or on the files' formats.
     ///

@@ -33,8 +33,8 @@ pub struct ConceptSettings {
     /// Prompts that bring it out, each with what it is to become.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub pairs: Vec<Pair>,
-    /// Prompts whose pictures are to stay.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    /// Prompts whose pictures are to stay: a list, or a CSV's.
+    #[serde(deserialize_with = "super::prompts::texts", skip_serializing_if = "Vec::is_empty")]
     pub keep: Vec<String>,
     /// Pictures of each prompt to forget that methods learn from; 8 of classes, 100 of pairs.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -23,6 +23,10 @@ pub struct JudgeSettings {
     /// them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
+    /// Another CLIP folder, or the shipped `labeller`: it confirms what attacks on classes bring
+    /// back, and nothing else.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub second: Option<String>,
     /// `candle`, `libtorch`, or `auto`, which is usual: libtorch on a GPU, candle on a CPU.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub engine: Option<String>,
@@ -137,6 +141,7 @@ impl JudgeSettings {
 
     fn refuse(&self, keys: &[&str], why: &str) -> Result<(), String> {
         let there = |key: &str| match key {
+            "second" => self.second.is_some(),
             "decide" => self.decide.is_some(),
             "check" => self.check.is_some(),
             "teach" => self.teach.is_some(),
@@ -154,7 +159,10 @@ impl JudgeSettings {
     }
 
     /// Where classes are judged.
-    pub(super) fn check_answers(&self) -> Result<(), String> {
+    pub(super) fn check_answers(&self, attacked: bool) -> Result<(), String> {
+        if !attacked {
+            self.refuse(&["second"], "for what attacks bring back ([[attack]])")?;
+        }
         self.refuse(&["compare", "inception"], "for a GAN's pictures ([latents])")?;
         self.refuse(DETECTORS, "for a concept by prompts ([prompts])")?;
         self.check_classes()
@@ -163,6 +171,7 @@ impl JudgeSettings {
     /// Where latents are judged.
     pub(super) fn check_latents(&self) -> Result<(), String> {
         self.refuse(DETECTORS, "for a concept by prompts ([prompts])")?;
+        self.refuse(&["second"], "for classes ([answers])")?;
         self.check_classes()
     }
 
@@ -184,7 +193,7 @@ impl JudgeSettings {
     /// Where prompts are judged.
     pub(super) fn check_prompts(&self) -> Result<(), String> {
         self.refuse(&["compare", "inception"], "for a GAN's pictures ([latents])")?;
-        self.refuse(&["decide", "check", "teach"], "for classes ([answers])")?;
+        self.refuse(&["second", "decide", "check", "teach"], "for classes ([answers])")?;
         let clip = self.path.as_deref() != Some(NONE);
         if self.checker() == NONE && !clip {
             return Err(

@@ -206,7 +206,7 @@ impl Pipeline {
             Judged::Answers(answers) => {
                 answers.check().map_err(Error::Pipeline)?;
                 self.concept.check_classes()?;
-                self.judge.check_answers().map_err(Error::Pipeline)
+                self.judge.check_answers(!self.attack.is_empty()).map_err(Error::Pipeline)
             }
             Judged::Prompts(prompts) => {
                 prompts.check().map_err(Error::Pipeline)?;

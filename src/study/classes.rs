@@ -16,7 +16,7 @@ use crate::measure::{
     blank, score_base, score_mean, score_target,
 };
 use crate::pictures::{Picture, list_deep, sole};
-use crate::pipeline::{AnswerSettings, ConceptSettings, Pipeline};
+use crate::pipeline::{AnswerSettings, ConceptSettings, JudgeSettings, Pipeline};
 use crate::run::Error;
 use crate::run::evidence::{EvidenceFile, JudgedImage};
 use crate::run::hashes::pictures_hash;
@@ -31,8 +31,11 @@ pub(super) struct Classes<'a> {
     erased: Vec<measure::TargetClass>,
     targets: Vec<Target>,
     judge: ReferenceJudge,
-    /// What is known about the judge, once it has named known pictures.
+    /// Confirms what attacks bring back.
+    second: Option<ReferenceJudge>,
+    /// What is known about the judges, once they have named known pictures.
     reference: Option<Reference>,
+    second_reference: Option<Reference>,
     device: Device,
 }
 
@@ -54,7 +57,31 @@ impl<'a> Classes<'a> {
         let targets = classes.iter().map(|class| target(&set, concept, class)).collect();
         let judge = ReferenceJudge::open(&pipeline.judge, &set, compute.device, watch)?;
         let device = compute.device;
-        Ok(Self { concept, set, erased: classes, targets, judge, reference: None, device })
+        let settings = &pipeline.judge;
+        let second = settings
+            .second
+            .as_ref()
+            .map(|path| {
+                let settings = JudgeSettings { path: Some(path.clone()), ..settings.clone() };
+                ReferenceJudge::open(&settings, &set, device, watch)
+            })
+            .transpose()?;
+        if second.as_ref().is_some_and(|second| second.card().hash == judge.card().hash) {
+            return Err(Error::Unknown(
+                "judge.second is the same network as the judge; name another".to_owned(),
+            ));
+        }
+        Ok(Self {
+            concept,
+            set,
+            erased: classes,
+            targets,
+            judge,
+            second,
+            reference: None,
+            second_reference: None,
+            device,
+        })
     }
 
     fn erased_of(&self, domain: Domain) -> impl Iterator<Item = usize> {
@@ -166,6 +193,10 @@ impl Protocol for Classes<'_> {
         }
         record.bind("judge", &self.judge.card().hash)?;
         record.bind("judge's settings and questions", &self.judge.card().fingerprint)?;
+        if let Some(second) = &self.second {
+            record.bind("second judge", &second.card().hash)?;
+            record.bind("second judge's settings and questions", &second.card().fingerprint)?;
+        }
         let learned = self.concept.forget_pictures().max(self.concept.keep_pictures()) as u64;
         let judged = |seed: &&u64| u64::from(bits_of_seed(**seed)) < learned;
         if self.concept.pictures.is_none()
@@ -188,6 +219,14 @@ impl Protocol for Classes<'_> {
         self.reference = run
             .folder
             .phase("checking the judge", self.device, |_| judge.check(&mut evidence, watch))?;
+        if let Some(second) = &self.second {
+            let file = run.folder.path("evidence-second.jsonl");
+            let mut evidence = EvidenceFile::open(&file, run.watch)?;
+            let watch = &mut *run.watch;
+            let what = "checking the second judge";
+            self.second_reference =
+                run.folder.phase(what, self.device, |_| second.check(&mut evidence, watch))?;
+        }
         self.says_unmeasured(run.watch);
         Ok(())
     }
@@ -345,8 +384,19 @@ impl Protocol for Classes<'_> {
     }
 
     fn verdicts(&self, target: usize, pictures: &[Picture]) -> Result<Vec<Verdict>, Error> {
-        let called = self.judge.called(&self.erased[target], pictures)?.into_iter();
-        Ok(called.map(|shows| Verdict { shows, confirmed: None }).collect())
+        let class = &self.erased[target];
+        let mut verdicts: Vec<Verdict> = self
+            .judge
+            .called(class, pictures)?
+            .into_iter()
+            .map(|shows| Verdict { shows, confirmed: None })
+            .collect();
+        if let Some(second) = &self.second {
+            for (verdict, too) in verdicts.iter_mut().zip(second.called(class, pictures)?) {
+                verdict.confirmed = Some(verdict.shows && too);
+            }
+        }
+        Ok(verdicts)
     }
 
     fn grid(
@@ -361,7 +411,9 @@ impl Protocol for Classes<'_> {
 
     fn judges(&self, base: &SeenAnswers, _: &[(Cell, SeenAnswers)]) -> Result<Judges, Error> {
         let judge = Some(self.judge.report(self.reference.as_ref(), &base.judged)?);
-        Ok(Judges { judge, ..Judges::default() })
+        let second = self.second.as_ref();
+        let second = second.map(|second| second.report(self.second_reference.as_ref(), &[]));
+        Ok(Judges { judge, second: second.transpose()?, ..Judges::default() })
     }
 }
 

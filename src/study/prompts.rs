@@ -174,10 +174,14 @@ pub(super) fn check_images(pipeline: &Pipeline, watch: &mut dyn Watch) -> Result
     let needs = pipeline.method.iter().map(|method| method.value.needs());
     let needs: Vec<Needs> = needs.collect();
     let wrong = |why: String| Err(Error::Unknown(why));
-    if needs.iter().any(|needs| needs.keep_prompts) && concept.keep.is_empty() {
-        return wrong(
-            "a method's prompts come from those to keep, and concept.keep is empty".to_owned(),
-        );
+    if let Some(method) = pipeline.method.iter().zip(&needs).find(|(_, needs)| needs.keep_prompts)
+        && concept.keep.is_empty()
+    {
+        return wrong(format!(
+            "{} learns from prompts to keep, and there are none; give some: concept.keep = \
+             \"prompts/retain.csv\", or a list of prompts",
+            method.0.name()
+        ));
     }
     let none_to_keep =
         concept.keep.is_empty() || (concept.pictures.is_none() && concept.keep_pictures() == 0);

@@ -56,6 +56,9 @@ pub struct Judges {
     /// Who names classes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub judge: Option<JudgeReport>,
+    /// Who confirms what attacks bring back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub second: Option<JudgeReport>,
     /// Who labelled what methods learned from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub labeller: Option<JudgeReport>,

@@ -86,6 +86,34 @@ fn an_edit_a_lora_and_a_whole_model_are_attacked() {
     assert!(run.to_string().contains("a low-rank adapter of"), "{}", run["notes"]);
 }
 
+/// What the base hands over after all but one of its steps shows the concept, to both judges.
+#[test]
+fn a_second_judge_confirms_what_comes_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let edit = erased(folder.path(), "uce", &[]);
+    let run = |second: &str| {
+        let mut command = attacked(&edit, &folder.path().join("run"), "completion");
+        let second = format!("judge.second={second}");
+        command.args(["--set", "attack.steps=[5]", "--set", &second]);
+        command
+    };
+    let said = run("labeller").assert().success();
+    let table = String::from_utf8(said.get_output().stdout.clone()).unwrap();
+    assert!(table.contains("ASR confirmed, completion"), "{table}");
+    assert!(table.contains("confirmed by"), "{table}");
+    let scores = json(&folder.path().join("run/scores.json"));
+    let accuracy = scores["second"]["on_reference"].as_array().unwrap();
+    assert_eq!(accuracy.len(), 2, "styles and objects: {accuracy:?}");
+    let found = &scores["tried"][0]["trials"][0]["found"];
+    assert!(found["confirmed"].is_boolean(), "{found}");
+    // Another judge is another run; the same network twice is none.
+    assert!(failure(run("judge"), 1).contains("the same network"));
+    let mut unattacked = command("erase");
+    unattacked.args(["--forget", "style:Mosaic", "--set", "judge.second=labeller"]);
+    let error = failure(unattacked, 1);
+    assert!(error.contains("judge.second is for what attacks bring back"), "{error}");
+}
+
 /// The search's seconds are in it, and nothing is written.
 #[test]
 fn what_an_attack_costs_is_said_before() {

@@ -27,6 +27,7 @@ use crate::weights::{Edit, EmaChoice};
 #[derive(Debug)]
 pub struct StableDiffusion {
     card: ModelCard,
+    hash: blake3::Hash,
     /// Where its weights lie.
     location: Location,
     pub(super) tokenizer: Tokenizer,
@@ -88,6 +89,7 @@ impl StableDiffusion {
         let schedule = Schedule::new(&scheduler)?;
         Ok(Self {
             card,
+            hash,
             location: checkpoint.location.clone(),
             tokenizer,
             text,
@@ -200,7 +202,7 @@ impl Generator for StableDiffusion {
 
     fn lay(&self, adapters: &[Adapter], ema: EmaChoice) -> Result<MergedAdapters, Error> {
         // Opened again rather than kept: mapped files count as memory of the process.
-        Checkpoint::open(&self.location)?.merge(adapters, ema)
+        Checkpoint::open_hashed(&self.location, self.hash)?.merge(adapters, ema)
     }
 
     fn model(&mut self) -> Model<'_> {
