@@ -6,6 +6,7 @@ use std::path::Path;
 
 use super::Error;
 use crate::generator::Denoiser;
+use crate::prompt_search::concept_vector;
 use crate::torch::{Kind, Tensor};
 use crate::weights::Weights;
 
@@ -20,12 +21,7 @@ pub(super) fn of_pairs(model: &dyn Denoiser, pairs: &[[String; 2]]) -> Result<Te
                 .to_owned(),
         ));
     }
-    let states = |k: usize| {
-        let prompts: Vec<&str> = pairs.iter().map(|pair| pair[k].as_str()).collect();
-        model.condition(&prompts)
-    };
-    let difference = states(0)?.states - states(1)?.states;
-    Ok(difference.mean_dim([0_i64].as_slice(), false, Kind::Float))
+    Ok(concept_vector(model, pairs)?)
 }
 
 /// A file's: numpy's `.npy`, or `.safetensors` of one tensor; `[tokens, width]`, or one of these.
@@ -57,10 +53,4 @@ pub(super) fn of_file(model: &dyn Denoiser, file: &Path) -> Result<Tensor, Error
         )));
     }
     Ok(vector.to_kind(Kind::Float).to_device(model.compute().device.tch()))
-}
-
-/// How far hidden states `[m, tokens, width]` are from `target` `[tokens, width]`: the squared
-/// distance, `[m]`.
-pub(super) fn distances(states: &Tensor, target: &Tensor) -> Tensor {
-    (states - target).square().sum_dim_intlist([1_i64, 2].as_slice(), false, Kind::Float)
 }

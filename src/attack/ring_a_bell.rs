@@ -10,14 +10,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::base_weights::BaseModel;
-use super::concept_vector::{distances, of_file, of_pairs};
+use super::concept_vector::{of_file, of_pairs};
 use super::contract::{denoiser_of, rising};
 use super::free_tokens::{FreePlaces, FreeTokens};
 use super::trials::{Proposal, Proposer, TrialLoop};
 use super::{Attack, AttackContext, AttackCost, AttackNeeds, AttackTask, Error, Findings};
 use crate::files::write_json;
 use crate::generator::{self, Model};
-use crate::prompt_search::{GeneticSearch, GeneticSettings, Placement};
+use crate::prompt_search::{GeneticSearch, GeneticSettings, Placement, squared_distances};
 use crate::settings::Configurable;
 use crate::torch::{Kind, Rng, Tensor, no_grad};
 use crate::training::CheckpointTimer;
@@ -296,7 +296,7 @@ impl NearestStates<'_> {
                 let frames = frames.select(&first.expand([n], false));
                 let vectors = frames.fill(*model, &model.embed(&found));
                 let states = model.encode(&vectors).states;
-                Ok::<_, Error>(distances(&states, &target).to_device(tch::Device::Cpu))
+                Ok::<_, Error>(squared_distances(&states, &target).to_device(tch::Device::Cpu))
             })
         };
         let purpose = format!("ring-a-bell {k} {prompt}");

@@ -4,11 +4,12 @@
 //! ([`SoftSearch`]), as a choice from the vocabulary that is relaxed to the simplex
 //! ([`SimplexSearch`]), or by vectors that count as the nearest word
 //! ([`NearestSearch`]). Without gradients word lists are mixed and changed by chance
-//! ([`GeneticSearch`]).
+//! ([`GeneticSearch`]), by how far their hidden states are from those that are wanted.
 
 mod allowed_tokens;
 mod frames;
 mod genetic_search;
+mod hidden_states;
 mod nearest_search;
 mod prediction;
 mod search_settings;
@@ -19,6 +20,7 @@ mod soft_search;
 pub use allowed_tokens::{AllowedTokens, names};
 pub use frames::{Frames, Placement};
 pub use genetic_search::{GeneticSearch, GeneticSettings};
+pub use hidden_states::{concept_vector, squared_distances};
 pub use nearest_search::NearestSearch;
 pub use prediction::PredictionTarget;
 pub use search_settings::SearchSettings;

@@ -13,11 +13,13 @@ from diffusers import DDIMScheduler, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel
 
 torch.set_num_threads(1)
+# In f64, so that only one side rounds: Adam divides small gradients by their own size, errors and all.
+torch.set_default_dtype(torch.float64)
 
 
 def wave(shape, phase, scale=1.0):
     values = scale * np.sin(0.7 * np.arange(math.prod(shape), dtype=np.float64) + phase)
-    return torch.tensor(values.astype(np.float32)).reshape(shape)
+    return torch.tensor(values.astype(np.float32).astype(np.float64)).reshape(shape)
 
 
 def fill(model):
@@ -120,27 +122,36 @@ def block():
     words = torch.arange(513)
     weights = torch.full((2, 2, 513), 1 / 513, requires_grad=True)
     adam = torch.optim.Adam([weights], lr=0.01, weight_decay=0.1)
-    clean, timesteps, drawn = wave((2, 4, 8, 8), 2.2), torch.tensor([510, 510]), []
+    clean, timesteps, drawn, path = wave((2, 4, 8, 8), 2.2), torch.tensor([510, 510]), [], []
     for step in range(4):
-        uniforms = (wave((2, 2), 0.9 + step).double() + 1) / 2
-        sums = weights.detach().double().cumsum(-1)
-        chosen = (sums <= uniforms[..., None].float() * sums[..., -1:]).sum(-1).clamp_max(512)
+        uniforms = (wave((2, 2), 0.9 + step) + 1) / 2
+        sums = weights.detach().cumsum(-1)
+        chosen = (sums <= uniforms[..., None] * sums[..., -1:]).sum(-1).clamp_max(512)
         drawn.append(chosen.flatten().tolist())
-        hard = torch.nn.functional.one_hot(chosen, 513).float().requires_grad_(True)
-        noise = wave((2, 4, 8, 8), 3.1 + step)
+        hard = torch.nn.functional.one_hot(chosen, 513).double().requires_grad_(True)
+        noise = wave((2, 4, 8, 8), 1.4 + step)
         noisy = schedule.add_noise(clean, noise, timesteps)
         errors(hard @ table[words], noisy, timesteps, noise).sum().backward()
         weights.grad = hard.grad.clamp(-1, 1)
         adam.step()
         with torch.no_grad():
             weights.copy_(project(weights))
-    return {"drawn": drawn, "weights": told(weights), "likeliest": weights.argmax(-1).flatten().tolist()}
+        path.append(told(weights))
+    return {"drawn": drawn, "weights": path, "likeliest": weights.argmax(-1).flatten().tolist()}
 
 
 def nearest():
     unit = torch.nn.functional.normalize
     cosines = unit(wave((2, 3, 16), 0.8), dim=-1) @ unit(table[:513], dim=-1).T
     return cosines.argmax(-1).flatten().tolist()
+
+
+def bell():
+    """Ring-A-Bell: what «ab» adds to hidden states, and how far lists of two words are from «b» and three times that."""
+    states = lambda *prompts: encode(table[torch.tensor([([START, *p] + [END] * 8)[:8] for p in prompts])])
+    vector = (states([AB, B], [B, AB]) - states([B], [B, B])).mean(0)
+    apart = states(*([first, second] for first in (AB, B) for second in (AB, B))) - (states([B])[0] + 3 * vector)
+    return {"vector": told(vector[1:]), "distances": apart.square().sum((1, 2)).tolist()}
 
 
 rows = wave((3, 2, 20), 0.5, 0.8)
@@ -155,6 +166,7 @@ print(
             "simplex": project(rows).flatten().tolist(),
             "block": block(),
             "nearest": nearest(),
+            "bell": bell(),
         },
         indent=1,
     )
