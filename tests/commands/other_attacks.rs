@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::Value;
 use unsee::pictures::Picture;
 
-use super::tools::{json, shipped, unsee, with_models, write};
+use super::tools::{disturbed, json, shipped, unsee, with_models, write};
 
 /// Every other attack on two prompts, each as short as it can be.
 const OTHERS: &str = r#"
@@ -73,6 +73,55 @@ fn drawn_with_the_word(run: &Path, prompt: &str, out: &Path) -> Picture {
     let mut files = fs_err::read_dir(out).unwrap().map(|entry| entry.unwrap().path());
     let drawn = files.find(|path| path.extension().is_some_and(|end| end == "png")).unwrap();
     Picture::open(&drawn).unwrap()
+}
+
+/// Each takes long enough on one thread for a state to be kept on the way.
+const LONG: &str = r#"
+[[attack]]
+name = "p4d"
+images = 2
+steps = 50
+floor = false
+new_seeds = 0
+[[attack]]
+name = "ring-a-bell"
+lengths = [4]
+search = { population = 100, generations = 700 }
+new_seeds = 0
+[[attack]]
+name = "concept-inversion"
+pictures = 2
+steps = [40]
+floor = false
+new_seeds = 0
+[draw]"#;
+
+#[test]
+fn killed_in_each_of_three_they_end_with_the_same_findings() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipeline = folder.path().join("p.toml");
+    let text = OTHERS.replace("MODELS", shipped().to_str().unwrap());
+    let (attacks, draw) = (text.find("[[attack]]").unwrap(), text.find("[draw]").unwrap());
+    write(&pipeline, &format!("{}{LONG}{}", &text[..attacks], &text[draw + "[draw]".len()..]));
+    let whole = folder.path().join("whole");
+    let mut through = with_models(unsee());
+    through.args(["run", "-q"]).arg(&pipeline).arg("--out").arg(&whole).assert().success();
+    let kept = |attack: &'static str, file: &'static str| {
+        move |out: &Path| {
+            out.join(format!("state/attacks/style-Mosaic-uce-{attack}/{file}")).exists()
+        }
+    };
+    let out = folder.path().join("killed");
+    let moments = [
+        kept("p4d", "attack.safetensors"),
+        kept("ring-a-bell", "search.safetensors"),
+        kept("concept-inversion", "attack.safetensors"),
+    ];
+    let moments: Vec<&dyn Fn(&Path) -> bool> = moments.iter().map(|m| m as _).collect();
+    let stopped = disturbed(("run", &pipeline), &out, &moments, "-KILL");
+    assert_eq!(stopped, 3, "an attack was over before anything was kept");
+    let tried = |out: &Path| json(&out.join("scores.json"))["tried"].clone();
+    assert_eq!(tried(&out), tried(&whole));
 }
 
 #[test]
