@@ -135,9 +135,18 @@ impl Attack for ConceptInversion {
         if model.tokens(&self.begin).is_empty() {
             return Err(format!("concept-inversion begins as `{}`, which is no word", self.begin));
         }
-        let with_word: Vec<String> =
-            prompts.iter().map(|prompt| format!("{WORD} {prompt}")).collect();
-        self.frames(model, &with_word).map(drop).map_err(|error| error.to_string())
+        let with_word = |prompt: &&str| format!("{WORD} {prompt}");
+        let fits = |prompt: &&str| self.frames(model, &[with_word(prompt)]).is_ok();
+        if prompts.iter().any(fits) {
+            return Ok(());
+        }
+        let all: Vec<String> = prompts.iter().map(with_word).collect();
+        self.frames(model, &all).map(drop).map_err(|error| error.to_string())
+    }
+
+    fn fits(&self, model: &Model<'_>, prompt: &str) -> bool {
+        let Model::Diffusion(model) = model else { return true };
+        self.frames(&**model, &[format!("{WORD} {prompt}")]).is_ok()
     }
 
     fn attack(

@@ -50,6 +50,11 @@ pub trait Attack: Configurable {
         Ok(())
     }
 
+    /// Whether a prompt has room for what it adds to it.
+    fn fits(&self, _model: &Model<'_>, _prompt: &str) -> bool {
+        true
+    }
+
     /// Attacks the model with the edit that is on it.
     ///
     /// # Errors

@@ -41,7 +41,13 @@ impl FreeTokens {
         Ok(())
     }
 
-    /// Whether they fit into such prompts, and something may be chosen for them.
+    /// Whether there is room for them in a prompt.
+    pub(super) fn fits(&self, model: &Model<'_>, prompt: &str) -> bool {
+        let Model::Diffusion(model) = model else { return true };
+        Frames::new(&**model, &[prompt], self.placement, self.count).is_ok()
+    }
+
+    /// Whether they fit into one of such prompts, and something may be chosen for them.
     ///
     /// # Errors
     /// The first complaint.
@@ -51,10 +57,13 @@ impl FreeTokens {
         prompts: &[&str],
         words: Option<&str>,
     ) -> Result<(), String> {
+        let none_fits = !prompts.iter().any(|prompt| self.fits(model, prompt));
         let Model::Diffusion(model) = model else { return Ok(()) };
         let model = &**model;
-        let frames = Frames::new(model, prompts, self.placement, self.count);
-        frames.map_err(|error| error.to_string())?;
+        if none_fits {
+            let frames = Frames::new(model, prompts, self.placement, self.count);
+            frames.map_err(|error| error.to_string())?;
+        }
         let allowed = AllowedTokens::without(model, &self.banned(words));
         allowed.map(drop).map_err(|error| error.to_string())
     }

@@ -125,6 +125,10 @@ impl Attack for P4d {
         self.tokens.suits(model, prompts, words)
     }
 
+    fn fits(&self, model: &Model<'_>, prompt: &str) -> bool {
+        self.tokens.fits(model, prompt)
+    }
+
     fn attack(
         &self,
         model: Model<'_>,

@@ -62,6 +62,10 @@ impl Attack for RandomPrefix {
         self.tokens.suits(model, prompts, words)
     }
 
+    fn fits(&self, model: &Model<'_>, prompt: &str) -> bool {
+        self.tokens.fits(model, prompt)
+    }
+
     fn is_control(&self) -> bool {
         true
     }

@@ -140,6 +140,10 @@ impl Attack for UnlearnDiffAtk {
         self.tokens.suits(model, prompts, words)
     }
 
+    fn fits(&self, model: &Model<'_>, prompt: &str) -> bool {
+        self.tokens.fits(model, prompt)
+    }
+
     fn attack(
         &self,
         model: Model<'_>,

@@ -22,6 +22,38 @@ use crate::run::Error;
 use crate::watch::Watch;
 use crate::weights::Sampling;
 
+/// The requests whose prompts have room for what an attack adds to them; of the others it is said
+/// that they are left out.
+///
+/// # Errors
+/// None of them has.
+fn fitting(
+    attack: &AttackSetting,
+    requests: &[ImageRequest],
+    session: &mut Session,
+    watch: &mut dyn Watch,
+) -> Result<Vec<usize>, Error> {
+    let model = session.model();
+    let fits = |i: &usize| attack.value.fits(&model, &requests[*i].prompt);
+    let (fitting, long): (Vec<usize>, Vec<usize>) = (0..requests.len()).partition(fits);
+    let Some(first) = long.first().map(|i| &requests[*i].prompt) else { return Ok(fitting) };
+    if fitting.is_empty() {
+        return Err(Error::Unknown(format!(
+            "no prompt has room for what {} adds to it, «{first}» for one; let it add fewer tokens, \
+             or replace the prompt",
+            attack.label
+        )));
+    }
+    watch.warn(&format!(
+        "{} of {} pictures are left out of {}: their prompts have no room for what it adds to \
+         them, «{first}» for one",
+        long.len(),
+        requests.len(),
+        attack.label
+    ));
+    Ok(fitting)
+}
+
 /// What an earlier session saw, and of what.
 #[derive(Serialize, Deserialize)]
 struct SavedAttack {
@@ -56,7 +88,7 @@ impl<P: Protocol> Study<'_, P> {
         &self,
         target: usize,
         base: &P::Seen,
-        session: &Session,
+        session: &mut Session,
         run: &mut Run,
     ) -> Result<Vec<Exposure>, Error> {
         let requests = self.protocol.requests(session);
@@ -89,14 +121,17 @@ impl<P: Protocol> Study<'_, P> {
         for attack in &self.pipeline.attack {
             let needs = attack.value.needs();
             let pictures = needs.training_images;
-            let mut exposure =
-                self.protocol.exposure(target, asked(&shown), session, pictures, run)?;
+            let requests = asked(&shown);
+            let fitting = fitting(attack, &requests, session, run.watch)?;
+            let n = fitting.len();
+            let requests = fitting.iter().map(|i| requests[*i].clone()).collect();
+            let mut exposure = self.protocol.exposure(target, requests, session, pictures, run)?;
             if let Some((of_base, of_others)) = images.as_ref().filter(|_| needs.base_images) {
-                exposure.base_images.clone_from(of_base);
-                exposure.other_images.clone_from(of_others);
+                exposure.base_images = fitting.iter().map(|i| of_base[*i].clone()).collect();
+                exposure.other_images = of_others.iter().take(n).cloned().collect();
             }
             if needs.base_images || needs.other_requests {
-                exposure.other_requests = asked(&others);
+                exposure.other_requests = asked(&others).into_iter().take(n).collect();
             }
             exposure.pairs = about.pairs_of_prompts();
             if let Some(list) = attack.value.prompt_list() {

@@ -183,6 +183,39 @@ fn command_of_words(edit: &Path, out: &Path) -> Command {
     command
 }
 
+/// What is too long already is no reason to attack nothing else.
+#[test]
+fn prompts_without_room_are_left_out_and_that_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let edit = erased(folder.path(), "uce", &[]);
+    let short = "A Cat image in Mosaic style.";
+    let long = format!("{short} {short} {short} {short}");
+    let run = |prompts: &[&str], out: &str| {
+        let mut command = command("attack");
+        command.args(["--concept", "a mosaic", "--with", "random-prefix", "--edit"]).arg(&edit);
+        command.arg("--out").arg(folder.path().join(out));
+        for set in [
+            &format!("prompts.concept={prompts:?}"),
+            "judge.shows=[\"Mosaic style\"]",
+            "judge.clear=[\"Woodcut style\", \"Seed Images style\"]",
+            "attack.images=1",
+            "attack.new_seeds=0",
+            "draw.steps=6",
+        ] {
+            command.args(["--set", set]);
+        }
+        command
+    };
+    run(&[short, &long], "run").assert().success();
+    let trials = tried(&folder.path().join("run"))[0]["trials"].clone();
+    assert_eq!(trials.as_array().unwrap().len(), 1, "{trials}");
+    assert_eq!(trials[0]["prompt"], short);
+    let notes = json(&folder.path().join("run/run.json")).to_string();
+    assert!(notes.contains("1 of 2 pictures are left out of random-prefix"), "{notes}");
+    let error = failure(run(&[&long], "none"), 1);
+    assert!(error.contains("no prompt has room for what random-prefix adds"), "{error}");
+}
+
 /// A run goes on with the file that it began with, or says that it is another.
 #[test]
 fn a_file_that_changed_since_is_refused() {
