@@ -53,8 +53,8 @@ fn nearest_key(message: &str) -> Option<String> {
     (strsim::jaro_winkler(best, unknown) > 0.7).then(|| best.to_owned())
 }
 
-/// Tables of which a file, at its top, has any number: `--set method.steps=100` is of the only one, and
-/// `--set method.esd.steps=100` of the one with this label or name.
+/// Tables of which a file, at its top, has any number: `--set method.steps=100` is of the only one,
+/// and `--set method.esd.steps=100` of the one with this label or name.
 const LISTS: [&str; 2] = ["method", "attack"];
 
 /// Applies `a.b=value` to a table; the value is TOML, or a string where it is none.

@@ -39,8 +39,8 @@ fn fitting(
     let Some(first) = long.first().map(|i| &requests[*i].prompt) else { return Ok(fitting) };
     if fitting.is_empty() {
         return Err(Error::Unknown(format!(
-            "no prompt has room for what {} adds to it, «{first}» for one; let it add fewer tokens, \
-             or replace the prompt",
+            "no prompt has room for what {} adds to it, «{first}» for one; let it add fewer \
+             tokens, or replace the prompt",
             attack.label
         )));
     }

@@ -64,7 +64,7 @@ fn golden() -> Value {
     serde_json::from_str(include_str!("../golden/searches.json")).unwrap()
 }
 
-/// What was found, to 1e-5 of its size (‖found - wanted‖ / ‖wanted‖ of the numbers that are told): a
+/// What was found, to 1e-5 of its size, ‖found - wanted‖ / ‖wanted‖ of the numbers that are told: a
 /// single small gradient is a difference of large ones, and Adam divides it by its own size.
 fn near(what: &str, found: &Tensor, wanted: &Value) {
     let flat = Vec::<f64>::try_from(found.to_kind(Kind::Double).flatten(0, -1)).unwrap();
