@@ -174,6 +174,24 @@ official() {
 	$peer rate "$precision" >"$out/rate.txt" 2>>"$out/peer.log" && row "the machine's own rate of matrix products, TFLOP/s" "" "$(cat "$out/rate.txt")" ""
 }
 
+# AdvUnlearn's attacked iteration beside the published loop.
+adversarial() {
+	RUNS=1 UNSEE=$unsee UNSEE_PYTHON=python3 benches/advunlearn.sh "$device" "$model" "$precision" | tee "$out/advunlearn.md" >&2
+	read -r ours theirs < <(awk -F'|' '/attacked iteration/ { print $3, $4 }' "$out/advunlearn.md")
+	row "AdvUnlearn, attacked iteration, $precision: s" "$ours" "$theirs" "$(ratio "$theirs" "$ours") of 8"
+}
+
+# A block of UnlearnDiffAtk, 40 steps for 4 trials: what --plan finds out by a short one.
+searching() {
+	"$unsee" erase -q "van gogh" --model "$model" --device "$device" --precision "$precision" --method uce --out "$work/uce" >/dev/null
+	blocks=$("$unsee" attack -q --model "$model" --device "$device" --precision "$precision" --edit "$work"/uce/edits/*.safetensors \
+		--concept "van gogh" --with unlearn-diff-atk --set attack.timesteps=1 --set attack.floor=false --set attack.new_seeds=0 \
+		--set 'prompts.seeds=[1,2,3,4]' --set 'judge.shows=["a painting"]' --set 'judge.clear=["a photograph"]' \
+		--set judge.path=models/judge --set draw.steps="$steps" --plan --json 2>>"$out/unsee.log" |
+		python3 -c 'import json, sys; print(json.load(sys.stdin)["attacks"][0]["minutes"] * 60)')
+	row "UnlearnDiffAtk, a block of 40 steps for 4 trials and their pictures, $precision: s" "$blocks" "" ""
+}
+
 sd() {
 	unpack "$@"
 	unsee=$work/unsee peer="python3 benches/peer.py"
@@ -191,7 +209,7 @@ sd() {
 	"$unsee" doctor --device "$device" >&2
 
 	# ROWS says which; one that fails leaves a gap, and does not end the run.
-	for part in ${ROWS:-same_latent drawing erasing half_precision fitting official}; do
+	for part in ${ROWS:-same_latent drawing adversarial searching erasing half_precision fitting official}; do
 		"$part" || echo "$part: not measured" >&2
 	done
 
