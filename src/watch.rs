@@ -33,11 +33,9 @@ impl Watch for Quiet {
 }
 
 /// Remembers the warnings.
-#[cfg(test)]
 #[derive(Debug, Default)]
 pub(crate) struct WarningRecorder(pub(crate) Vec<String>);
 
-#[cfg(test)]
 impl Watch for WarningRecorder {
     fn begin(&mut self, _what: &str, _total: u64) {}
     fn at(&mut self, _done: u64, _note: &str) {}

@@ -91,15 +91,15 @@ impl Configurable for ConceptInversion {
 }
 
 impl ConceptInversion {
-    /// Where a word stands in prompts: in the place of those that name the concept, else first.
-    fn prompts(exposure: &Exposure, prompts: impl Iterator<Item = String>) -> Vec<String> {
-        let words = exposure.words.as_deref();
-        let with_word = |prompt: String| {
-            let replaced = words.map(|words| replace_words(&prompt, words, WORD));
-            let replaced = replaced.filter(|replaced| *replaced != prompt);
-            replaced.unwrap_or_else(|| format!("{WORD} {prompt}"))
-        };
-        prompts.map(with_word).collect()
+    /// Where a word stands in a prompt: in the place of those that name the concept, else first.
+    fn with_word(prompt: &str, words: Option<&str>) -> String {
+        let replaced = words.map(|words| replace_words(prompt, words, WORD));
+        let replaced = replaced.filter(|replaced| replaced != prompt);
+        replaced.unwrap_or_else(|| format!("{WORD} {prompt}"))
+    }
+
+    fn prompts<'a>(exposure: &Exposure, prompts: impl Iterator<Item = &'a String>) -> Vec<String> {
+        prompts.map(|prompt| Self::with_word(prompt, exposure.words.as_deref())).collect()
     }
 
     fn frames(&self, model: &dyn Denoiser, prompts: &[String]) -> Result<Frames, Error> {
@@ -129,24 +129,18 @@ impl Attack for ConceptInversion {
         Some(Box::new(Self { steps: vec![steps], floor: false, new_seeds: 0, ..self.clone() }))
     }
 
-    fn suits(&self, model: &Model<'_>, prompts: &[&str], _: Option<&str>) -> Result<(), String> {
+    fn suits(&self, model: &Model<'_>, _: Option<&str>) -> Result<(), String> {
         let Model::Diffusion(model) = model else { return Ok(()) };
-        let model = &**model;
         if model.tokens(&self.begin).is_empty() {
             return Err(format!("concept-inversion begins as `{}`, which is no word", self.begin));
         }
-        let with_word = |prompt: &&str| format!("{WORD} {prompt}");
-        let fits = |prompt: &&str| self.frames(model, &[with_word(prompt)]).is_ok();
-        if prompts.iter().any(fits) {
-            return Ok(());
-        }
-        let all: Vec<String> = prompts.iter().map(with_word).collect();
-        self.frames(model, &all).map(drop).map_err(|error| error.to_string())
+        Ok(())
     }
 
-    fn fits(&self, model: &Model<'_>, prompt: &str) -> bool {
-        let Model::Diffusion(model) = model else { return true };
-        self.frames(&**model, &[format!("{WORD} {prompt}")]).is_ok()
+    fn fits(&self, model: &Model<'_>, prompt: &str, words: Option<&str>) -> Result<(), String> {
+        let Model::Diffusion(model) = model else { return Ok(()) };
+        let frames = self.frames(&**model, &[Self::with_word(prompt, words)]);
+        frames.map(drop).map_err(|error| error.to_string())
     }
 
     fn attack(
@@ -158,9 +152,9 @@ impl Attack for ConceptInversion {
         let denoiser = denoiser_of(&model, self.name())?;
         let _none = GradientsFor::only(denoiser.all_parameters(), |_| false);
         let exposure = task.exposure;
-        let of_requests = exposure.requests.iter().map(|request| request.prompt.clone());
+        let of_requests = exposure.requests.iter().map(|request| &request.prompt);
         let prompts = Self::prompts(exposure, of_requests);
-        let of_pictures = exposure.concept.iter().map(|(_, prompt)| prompt.clone());
+        let of_pictures = exposure.concept.iter().map(|(_, prompt)| prompt);
         let taught = Self::prompts(exposure, of_pictures);
         let frames = self.frames(denoiser, &taught)?;
         let begin = denoiser.tokens(&self.begin);

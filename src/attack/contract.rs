@@ -36,23 +36,21 @@ pub trait Attack: Configurable {
         None
     }
 
-    /// Says why it cannot attack a model of its kind by such prompts, which name the concept by
-    /// these words, before anything is drawn.
+    /// Says why it cannot attack a model of its kind, whose prompts name the concept by these
+    /// words, before anything is drawn.
     ///
     /// # Errors
     /// The first complaint.
-    fn suits(
-        &self,
-        _model: &Model<'_>,
-        _prompts: &[&str],
-        _words: Option<&str>,
-    ) -> Result<(), String> {
+    fn suits(&self, _model: &Model<'_>, _words: Option<&str>) -> Result<(), String> {
         Ok(())
     }
 
-    /// Whether a prompt has room for what it adds to it.
-    fn fits(&self, _model: &Model<'_>, _prompt: &str) -> bool {
-        true
+    /// Says why such a prompt has no room for what it adds to it.
+    ///
+    /// # Errors
+    /// A prompt that is too long.
+    fn fits(&self, _model: &Model<'_>, _prompt: &str, _words: Option<&str>) -> Result<(), String> {
+        Ok(())
     }
 
     /// Attacks the model with the edit that is on it.

@@ -41,31 +41,24 @@ impl FreeTokens {
         Ok(())
     }
 
-    /// Whether there is room for them in a prompt.
-    pub(super) fn fits(&self, model: &Model<'_>, prompt: &str) -> bool {
-        let Model::Diffusion(model) = model else { return true };
-        Frames::new(&**model, &[prompt], self.placement, self.count).is_ok()
-    }
-
-    /// Whether they fit into one of such prompts, and something may be chosen for them.
+    /// Whether something may be chosen for them.
     ///
     /// # Errors
-    /// The first complaint.
-    pub(super) fn suits(
-        &self,
-        model: &Model<'_>,
-        prompts: &[&str],
-        words: Option<&str>,
-    ) -> Result<(), String> {
-        let none_fits = !prompts.iter().any(|prompt| self.fits(model, prompt));
+    /// Everything is banned.
+    pub(super) fn suits(&self, model: &Model<'_>, words: Option<&str>) -> Result<(), String> {
         let Model::Diffusion(model) = model else { return Ok(()) };
-        let model = &**model;
-        if none_fits {
-            let frames = Frames::new(model, prompts, self.placement, self.count);
-            frames.map_err(|error| error.to_string())?;
-        }
-        let allowed = AllowedTokens::without(model, &self.banned(words));
+        let allowed = AllowedTokens::without(&**model, &self.banned(words));
         allowed.map(drop).map_err(|error| error.to_string())
+    }
+
+    /// Whether there is room for them in a prompt.
+    ///
+    /// # Errors
+    /// There is none.
+    pub(super) fn fits(&self, model: &Model<'_>, prompt: &str) -> Result<(), String> {
+        let Model::Diffusion(model) = model else { return Ok(()) };
+        let frames = Frames::new(&**model, &[prompt], self.placement, self.count);
+        frames.map(drop).map_err(|error| error.to_string())
     }
 
     /// The words that may not be found.

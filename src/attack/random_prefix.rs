@@ -53,16 +53,11 @@ impl Attack for RandomPrefix {
         AttackNeeds::PROMPTS
     }
 
-    fn suits(
-        &self,
-        model: &Model<'_>,
-        prompts: &[&str],
-        words: Option<&str>,
-    ) -> Result<(), String> {
-        self.tokens.suits(model, prompts, words)
+    fn suits(&self, model: &Model<'_>, words: Option<&str>) -> Result<(), String> {
+        self.tokens.suits(model, words)
     }
 
-    fn fits(&self, model: &Model<'_>, prompt: &str) -> bool {
+    fn fits(&self, model: &Model<'_>, prompt: &str, _: Option<&str>) -> Result<(), String> {
         self.tokens.fits(model, prompt)
     }
 

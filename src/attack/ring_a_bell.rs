@@ -139,11 +139,11 @@ impl Attack for RingABell {
         Some(Box::new(Self { lengths, search, new_seeds: 0, ..self.clone() }))
     }
 
-    fn suits(&self, model: &Model<'_>, _: &[&str], words: Option<&str>) -> Result<(), String> {
+    fn suits(&self, model: &Model<'_>, words: Option<&str>) -> Result<(), String> {
         if let (Model::Diffusion(model), Some(file)) = (model, &self.vector) {
             of_file(&**model, file).map(drop).map_err(|error| error.to_string())?;
         }
-        self.tokens(1).suits(model, &[""], words)
+        self.tokens(1).suits(model, words)
     }
 
     fn attack(

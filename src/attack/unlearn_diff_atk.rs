@@ -122,12 +122,7 @@ impl Attack for UnlearnDiffAtk {
         Some(Box::new(Self { timesteps: 1, steps, floor: false, new_seeds: 0, ..self.clone() }))
     }
 
-    fn suits(
-        &self,
-        model: &Model<'_>,
-        prompts: &[&str],
-        words: Option<&str>,
-    ) -> Result<(), String> {
+    fn suits(&self, model: &Model<'_>, words: Option<&str>) -> Result<(), String> {
         let Model::Diffusion(denoiser) = model else { return Ok(()) };
         let steps = denoiser.schedule().steps();
         if self.timesteps as i64 > steps {
@@ -137,10 +132,10 @@ impl Attack for UnlearnDiffAtk {
                 self.timesteps
             ));
         }
-        self.tokens.suits(model, prompts, words)
+        self.tokens.suits(model, words)
     }
 
-    fn fits(&self, model: &Model<'_>, prompt: &str) -> bool {
+    fn fits(&self, model: &Model<'_>, prompt: &str, _: Option<&str>) -> Result<(), String> {
         self.tokens.fits(model, prompt)
     }
 

@@ -218,25 +218,25 @@ pub(super) fn report(report: &Report) {
     changed.iter().for_each(became);
     curves.iter().for_each(curve);
     trials.iter().for_each(tried);
-    if let Some(labeller) = &judges.labeller {
-        let path = labeller.card.path.display();
-        line(&format!("labels to learn from by {path} ({})", short(&labeller.card.hash)));
-        judge(labeller);
-    }
+    another_judge("labels to learn from by", judges.labeller.as_ref());
     if let Some(report) = &judges.judge {
         judge(report);
     }
-    if let Some(second) = &judges.second {
-        let path = second.card.path.display();
-        line(&format!("confirmed by {path} ({})", short(&second.card.hash)));
-        judge(second);
-    }
+    another_judge("confirmed by", judges.second.as_ref());
     if let Some(features) = &judges.features {
         let hash = short(&features.hash);
         line(&format!("features of FID, precision and recall: {} {hash}", features.name));
     }
     detectors(judges);
     ending(&report.ending);
+}
+
+/// A judge beside the one that scores: what for, which, and how good.
+fn another_judge(what: &str, report: Option<&JudgeReport>) {
+    if let Some(report) = report {
+        line(&format!("{what} {} ({})", report.card.path.display(), short(&report.card.hash)));
+        judge(report);
+    }
 }
 
 fn short(hash: &str) -> String {

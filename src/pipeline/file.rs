@@ -69,11 +69,10 @@ fn assign(table: &mut Table, set: &str) -> Result<(), Error> {
         .unwrap_or_else(|| Value::String(value.to_owned()));
     let mut parts: Vec<&str> = key.trim().split('.').collect();
     let last = parts.pop().unwrap_or_default();
-    let mut parts = parts.into_iter().peekable();
-    let (mut table, mut depth) = (table, 0);
-    while let Some(part) = parts.next() {
+    let mut parts = parts.into_iter().enumerate().peekable();
+    let mut table = table;
+    while let Some((depth, part)) = parts.next() {
         let list = depth == 0 && LISTS.contains(&part);
-        depth += 1;
         let empty = || if list { Value::Array(Vec::new()) } else { Value::Table(Table::new()) };
         let entry = table.entry(part).or_insert_with(empty);
         table = match entry {
@@ -81,7 +80,7 @@ fn assign(table: &mut Table, set: &str) -> Result<(), Error> {
             Value::Array(all) if list => {
                 let named = parts
                     .peek()
-                    .and_then(|label| all.iter().position(|one| label_of(one) == Some(label)));
+                    .and_then(|(_, label)| all.iter().position(|one| label_of(one) == Some(label)));
                 if named.is_some() {
                     parts.next();
                 }

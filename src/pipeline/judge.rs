@@ -76,6 +76,12 @@ impl JudgeSettings {
         self.path.as_deref().unwrap_or("judge")
     }
 
+    /// The same with another CLIP.
+    #[must_use]
+    pub fn by(&self, path: &str) -> Self {
+        Self { path: Some(path.to_owned()), ..self.clone() }
+    }
+
     /// What runs it.
     pub fn engine(&self) -> &str {
         self.engine.as_deref().unwrap_or("auto")

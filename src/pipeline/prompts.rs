@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{Column, Error, PromptRow, read_prompts};
 use crate::torch::bits_of_seed;
-use crate::watch::Watch;
+use crate::watch::{WarningRecorder, Watch};
 
 /// Which pictures are judged.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -148,27 +148,13 @@ impl Only {
 /// # Errors
 /// A list that cannot be read, rows without a prompt.
 pub(super) fn texts<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
-    let mut strict = FirstWarning::default();
-    let rows = PromptList::deserialize(from)?.rows(&BTreeMap::new(), &mut strict);
+    let mut warnings = WarningRecorder::default();
+    let rows = PromptList::deserialize(from)?.rows(&BTreeMap::new(), &mut warnings);
     let rows = rows.map_err(D::Error::custom)?;
-    match strict.0 {
+    // Nobody reads warnings here.
+    match warnings.0.first() {
         Some(warning) => Err(D::Error::custom(warning)),
         None => Ok(rows.into_iter().map(|row| row.prompt).collect()),
-    }
-}
-
-/// Where nobody reads warnings, the first of them is an error.
-#[derive(Default)]
-struct FirstWarning(Option<String>);
-
-impl Watch for FirstWarning {
-    fn begin(&mut self, _: &str, _: u64) {}
-    fn at(&mut self, _: u64, _: &str) {}
-    fn warn(&mut self, text: &str) {
-        self.0.get_or_insert_with(|| text.to_owned());
-    }
-    fn interrupted(&self) -> bool {
-        false
     }
 }
 

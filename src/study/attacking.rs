@@ -22,38 +22,6 @@ use crate::run::Error;
 use crate::watch::Watch;
 use crate::weights::Sampling;
 
-/// The requests whose prompts have room for what an attack adds to them; of the others it is said
-/// that they are left out.
-///
-/// # Errors
-/// None of them has.
-fn fitting(
-    attack: &AttackSetting,
-    requests: &[ImageRequest],
-    session: &mut Session,
-    watch: &mut dyn Watch,
-) -> Result<Vec<usize>, Error> {
-    let model = session.model();
-    let fits = |i: &usize| attack.value.fits(&model, &requests[*i].prompt);
-    let (fitting, long): (Vec<usize>, Vec<usize>) = (0..requests.len()).partition(fits);
-    let Some(first) = long.first().map(|i| &requests[*i].prompt) else { return Ok(fitting) };
-    if fitting.is_empty() {
-        return Err(Error::Unknown(format!(
-            "no prompt has room for what {} adds to it, «{first}» for one; let it add fewer \
-             tokens, or replace the prompt",
-            attack.label
-        )));
-    }
-    watch.warn(&format!(
-        "{} of {} pictures are left out of {}: their prompts have no room for what it adds to \
-         them, «{first}» for one",
-        long.len(),
-        requests.len(),
-        attack.label
-    ));
-    Ok(fitting)
-}
-
 /// What an earlier session saw, and of what.
 #[derive(Serialize, Deserialize)]
 struct SavedAttack {
@@ -122,7 +90,8 @@ impl<P: Protocol> Study<'_, P> {
             let needs = attack.value.needs();
             let pictures = needs.training_images;
             let requests = asked(&shown);
-            let fitting = fitting(attack, &requests, session, run.watch)?;
+            let words = about.words();
+            let fitting = fitting(attack, &requests, words.as_deref(), session, run.watch)?;
             let n = fitting.len();
             let requests = fitting.iter().map(|i| requests[*i].clone()).collect();
             let mut exposure = self.protocol.exposure(target, requests, session, pictures, run)?;
@@ -307,4 +276,37 @@ fn listed(
         )));
     }
     Ok(requests)
+}
+
+/// The requests whose prompts have room for what an attack adds to them; of the others it is said
+/// that they are left out.
+///
+/// # Errors
+/// None of them has.
+fn fitting(
+    attack: &AttackSetting,
+    requests: &[ImageRequest],
+    words: Option<&str>,
+    session: &mut Session,
+    watch: &mut dyn Watch,
+) -> Result<Vec<usize>, Error> {
+    let model = session.model();
+    let fits = |i: &usize| attack.value.fits(&model, &requests[*i].prompt, words).is_ok();
+    let (fitting, long): (Vec<usize>, Vec<usize>) = (0..requests.len()).partition(fits);
+    let Some(first) = long.first().map(|i| &requests[*i].prompt) else { return Ok(fitting) };
+    if fitting.is_empty() {
+        return Err(Error::Unknown(format!(
+            "no prompt has room for what {} adds to it, «{first}» for one; let it add fewer \
+             tokens, or replace the prompt",
+            attack.label
+        )));
+    }
+    watch.warn(&format!(
+        "{} of {} pictures are left out of {}: their prompts have no room for what it adds to \
+         them, «{first}» for one",
+        long.len(),
+        requests.len(),
+        attack.label
+    ));
+    Ok(fitting)
 }

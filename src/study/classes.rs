@@ -16,7 +16,7 @@ use crate::measure::{
     blank, score_base, score_mean, score_target,
 };
 use crate::pictures::{Picture, list_deep, sole};
-use crate::pipeline::{AnswerSettings, ConceptSettings, JudgeSettings, Pipeline};
+use crate::pipeline::{AnswerSettings, ConceptSettings, Pipeline};
 use crate::run::Error;
 use crate::run::evidence::{EvidenceFile, JudgedImage};
 use crate::run::hashes::pictures_hash;
@@ -58,14 +58,9 @@ impl<'a> Classes<'a> {
         let judge = ReferenceJudge::open(&pipeline.judge, &set, compute.device, watch)?;
         let device = compute.device;
         let settings = &pipeline.judge;
-        let second = settings
-            .second
-            .as_ref()
-            .map(|path| {
-                let settings = JudgeSettings { path: Some(path.clone()), ..settings.clone() };
-                ReferenceJudge::open(&settings, &set, device, watch)
-            })
-            .transpose()?;
+        let mut open =
+            |path: &String| ReferenceJudge::open(&settings.by(path), &set, device, watch);
+        let second = settings.second.as_ref().map(&mut open).transpose()?;
         if second.as_ref().is_some_and(|second| second.card().hash == judge.card().hash) {
             return Err(Error::Unknown(
                 "judge.second is the same network as the judge; name another".to_owned(),
@@ -392,8 +387,12 @@ impl Protocol for Classes<'_> {
             .map(|shows| Verdict { shows, confirmed: None })
             .collect();
         if let Some(second) = &self.second {
-            for (verdict, too) in verdicts.iter_mut().zip(second.called(class, pictures)?) {
-                verdict.confirmed = Some(verdict.shows && too);
+            // It looks at what is back alone.
+            let back = pictures.iter().zip(&verdicts).filter(|(_, verdict)| verdict.shows);
+            let back: Vec<Picture> = back.map(|(picture, _)| picture.clone()).collect();
+            let mut sure = second.called(class, &back)?.into_iter();
+            for verdict in &mut verdicts {
+                verdict.confirmed = Some(verdict.shows && sure.next() == Some(true));
             }
         }
         Ok(verdicts)

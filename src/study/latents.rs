@@ -23,8 +23,7 @@ use crate::measure::{
 };
 use crate::pictures::Picture;
 use crate::pipeline::{
-    JudgeSettings, LABELLED, LatentSettings, MEASURED, ModelSettings, Pipeline, SECOND_DRAW,
-    located,
+    LABELLED, LatentSettings, MEASURED, ModelSettings, Pipeline, SECOND_DRAW, located,
 };
 use crate::run::Error;
 use crate::run::drawing::{Provenance, draw_missing};
@@ -77,9 +76,8 @@ impl<'a> Latents<'a> {
         let device = compute.device;
         let judge_settings = &pipeline.judge;
         let labeller_path = pipeline.concept.labelling().labeller;
-        let of_labeller =
-            JudgeSettings { path: Some(labeller_path.to_owned()), ..judge_settings.clone() };
-        let labeller = ReferenceJudge::open(&of_labeller, &set, device, watch)?;
+        let labeller =
+            ReferenceJudge::open(&judge_settings.by(labeller_path), &set, device, watch)?;
         let judge = ReferenceJudge::open(judge_settings, &set, device, watch)?;
         if labeller.card().hash == judge.card().hash {
             return Err(Error::Unknown(

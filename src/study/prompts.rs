@@ -174,13 +174,13 @@ pub(super) fn check_images(pipeline: &Pipeline, watch: &mut dyn Watch) -> Result
     let needs = pipeline.method.iter().map(|method| method.value.needs());
     let needs: Vec<Needs> = needs.collect();
     let wrong = |why: String| Err(Error::Unknown(why));
-    if let Some(method) = pipeline.method.iter().zip(&needs).find(|(_, needs)| needs.keep_prompts)
+    if let Some(i) = needs.iter().position(|needs| needs.keep_prompts)
         && concept.keep.is_empty()
     {
         return wrong(format!(
             "{} learns from prompts to keep, and there are none; give some: concept.keep = \
              \"prompts/retain.csv\", or a list of prompts",
-            method.0.name()
+            pipeline.method[i].name()
         ));
     }
     let none_to_keep =
