@@ -1,10 +1,12 @@
 //! Short runs whose weights and numbers stay what they were, however the program around them is
 //! rebuilt.
 //!
-//! On the processor that `golden/runs.json` was made on the weights are the same bit by bit; on
-//! another, whose kernels add up in another order, they have moved as far within a few per cent,
-//! and the scores are near. `UNSEE_GOLDEN=write` writes the file anew, which is right only where a
-//! change of numbers is meant.
+//! On the processor that a run of `golden/runs.json` was made on the weights are the same bit by
+//! bit; on another, whose kernels add up in another order, they have moved as far within a few per
+//! cent, and the scores are near. `UNSEE_GOLDEN=write` writes what it runs anew, which is right only
+//! where a change of numbers is meant. Another processor can be had on this one:
+//! `ATEN_CPU_CAPABILITY=default`, `ONEDNN_MAX_CPU_ISA=SSE41` and `MKL_CBWR=COMPATIBLE` choose other
+//! kernels; what differs there is too far from where it began, or too few pictures.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -17,6 +19,8 @@ use unsee::weights::Weights;
 /// What a run came to.
 #[derive(Debug, Serialize, Deserialize)]
 struct Outcome {
+    /// What it ran on.
+    processor: String,
     /// Hash of all tensors of the edit, by name.
     edit: String,
     /// ‖Δ‖ / ‖W‖ over the whole model.
@@ -25,31 +29,28 @@ struct Outcome {
     scores: BTreeMap<String, f64>,
 }
 
-/// The processor, and what each run came to on it.
-#[derive(Debug, Serialize, Deserialize)]
-struct Golden {
-    processor: String,
-    runs: BTreeMap<String, Outcome>,
-}
+/// What each run came to.
+type Golden = BTreeMap<String, Outcome>;
 
 #[test]
 fn an_erased_style_is_what_it_was() {
-    compare("style", "miniature", "edits/style-Mosaic-salun.safetensors");
+    compare("style", "miniature", "edits/style-Mosaic-salun.safetensors", 0.05);
 }
 
 #[test]
 fn an_erased_object_is_what_it_was() {
-    compare("object", "miniature", "edits/object-Cat-salun.safetensors");
+    compare("object", "miniature", "edits/object-Cat-salun.safetensors", 0.05);
 }
 
 #[test]
 fn a_concept_by_prompts_is_what_it_was() {
-    compare("prompts", "miniature", "edits/cats-salun.safetensors");
+    compare("prompts", "miniature", "edits/cats-salun.safetensors", 0.05);
 }
 
 #[test]
 fn a_gan_s_unlearned_object_is_what_it_was() {
-    compare("gan", "miniature-gan", "edits/object-Cat-adapt-then-unlearn.safetensors");
+    // Two networks that answer each other: kernels of four kinds were seen up to 11 % apart.
+    compare("gan", "miniature-gan", "edits/object-Cat-adapt-then-unlearn.safetensors", 0.2);
 }
 
 fn root() -> &'static Path {
@@ -85,6 +86,7 @@ fn outcome(name: &str, model: &str, edit: &str) -> Outcome {
     let rows: Value = serde_json::from_slice(&compared.stdout).unwrap();
     let whole = rows.as_array().unwrap().last().unwrap();
     Outcome {
+        processor: processor(),
         edit: hash_of_tensors(&edit),
         moved: whole["relative"].as_f64().unwrap(),
         scores: scores(&run.join("scores.json")),
@@ -131,26 +133,30 @@ fn scores(path: &Path) -> BTreeMap<String, f64> {
     found
 }
 
-fn compare(name: &str, model: &str, edit: &str) {
+/// `near` is how far apart the weights' way may be on another processor, as a share of it.
+fn compare(name: &str, model: &str, edit: &str, near: f64) {
     let file = root().join("tests/golden/runs.json");
     let found = outcome(name, model, edit);
     let mut golden: Golden = serde_json::from_str(&fs_err::read_to_string(&file).unwrap()).unwrap();
     if std::env::var("UNSEE_GOLDEN").is_ok_and(|value| value == "write") {
-        golden.processor = processor();
-        golden.runs.insert(name.to_owned(), found);
+        golden.insert(name.to_owned(), found);
         fs_err::File::create(&file).unwrap();
         serde_json::to_writer_pretty(fs_err::File::create(&file).unwrap(), &golden).unwrap();
         return;
     }
-    let wanted = &golden.runs[name];
-    let same = processor() == golden.processor;
+    let wanted = &golden[name];
+    let same = found.processor == wanted.processor;
     if same {
         assert_eq!(found.edit, wanted.edit);
     }
-    assert!((found.moved / wanted.moved - 1.0).abs() < 0.05, "{} {}", found.moved, wanted.moved);
+    assert!((found.moved / wanted.moved - 1.0).abs() < near, "{} {}", found.moved, wanted.moved);
     let keys = |outcome: &Outcome| outcome.scores.keys().cloned().collect::<Vec<_>>();
     assert_eq!(keys(&found), keys(wanted));
     for (key, value) in &wanted.scores {
+        // The drift of one class is that of a handful of pictures.
+        if !same && (key.contains("drift of") || key.contains("largest drift")) {
+            continue;
+        }
         // Elsewhere a few of some dozens of pictures may tip over, and distances move a little.
         let allowed = if same { 1e-9 * value.abs() } else { 0.2 + 0.1 * value.abs() };
         let found = found.scores[key];

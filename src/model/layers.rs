@@ -2,7 +2,7 @@
 
 use super::Error;
 use super::parameters::{Builder, Init};
-use crate::torch::{Kind, Tensor, group_norm, will_be_differentiated};
+use crate::torch::{Kind, Tensor, group_norm, layer_norm, will_be_differentiated};
 
 /// `x Wᵀ + b` over the last dimension.
 #[derive(Debug)]
@@ -140,7 +140,7 @@ impl LayerNorm {
     }
 
     pub(super) fn forward(&self, x: &Tensor) -> Tensor {
-        x.layer_norm(self.weight.size(), Some(&self.weight), Some(&self.bias), self.eps, true)
+        layer_norm(x, &self.weight, &self.bias, self.eps).expect("[…, width]")
     }
 }
 

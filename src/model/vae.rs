@@ -9,7 +9,7 @@ use super::Error;
 use super::layers::{Conv2d, GroupNorm, Linear, attend};
 use super::parameters::{Builder, Parameters};
 use crate::fields::{Class, Configuration, OF_DIFFUSERS, Rule};
-use crate::torch::{Tensor, channels_last};
+use crate::torch::{Tensor, channels_last, upsample_twice};
 
 /// `vae/config.json`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -294,8 +294,7 @@ impl VaeDecoder {
                 x = resnet.forward(&x);
             }
             if let Some(conv) = &level.resize {
-                let (_, _, h, w) = x.size4().expect("[n, c, h, w]");
-                x = conv.forward(&x.upsample_nearest2d([h * 2, w * 2], None, None));
+                x = conv.forward(&upsample_twice(&x).expect("[n, c, h, w]"));
             }
         }
         self.conv_out.forward(&self.norm.forward_silu(&x))

@@ -7,6 +7,7 @@ use std::sync::mpsc::sync_channel;
 use super::Error;
 use crate::generator::{Generator, ImageRequest};
 use crate::pictures::{Picture, is_whole_png};
+use crate::torch::threads;
 use crate::watch::Watch;
 
 /// What every picture of a run carries beside its own settings.
@@ -56,15 +57,13 @@ pub fn draw_missing(
     }
     let (mut done, mut halved) = (0, false);
     // One batch is packed and written while the next is drawn.
+    let at_once = threads().max(1);
     let (to_writer, drawn_ones) = sync_channel::<(Vec<Picture>, &[(PathBuf, ImageRequest)])>(1);
     std::thread::scope(|scope| {
         let writer = scope.spawn(move || -> Result<(), Error> {
-            for (pictures, group) in drawn_ones {
-                for (picture, (file, request)) in pictures.iter().zip(group) {
-                    picture.save(file, &texts(request, provenance))?;
-                }
-            }
-            Ok(())
+            drawn_ones
+                .iter()
+                .try_for_each(|(pictures, group)| save_all(&pictures, group, provenance, at_once))
         });
         let mut draw = || {
             for group in works.chunks(batch.max(1)) {
@@ -90,6 +89,29 @@ pub fn draw_missing(
         written.and(drawn)
     })?;
     watch.end();
+    Ok(())
+}
+
+/// Packs and writes a batch, `at_once` pictures beside each other: one alone takes 40 to 70 ms for
+/// 512×512 pixels, which is about as long as a GPU takes to draw it.
+fn save_all(
+    pictures: &[Picture],
+    group: &[(PathBuf, ImageRequest)],
+    provenance: Provenance,
+    at_once: usize,
+) -> Result<(), Error> {
+    let works: Vec<_> = pictures.iter().zip(group).collect();
+    for works in works.chunks(at_once) {
+        std::thread::scope(|scope| {
+            let mut saving = Vec::new();
+            for &(picture, (file, request)) in works {
+                saving.push(scope.spawn(move || picture.save(file, &texts(request, provenance))));
+            }
+            saving.into_iter().try_for_each(|one| {
+                one.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            })
+        })?;
+    }
     Ok(())
 }
 

@@ -106,6 +106,14 @@ unsafe extern "C" {
         silu: bool,
         out: *mut *mut C_tensor,
     ) -> *mut c_char;
+    pub(super) fn unsee_layer_norm(
+        x: *mut C_tensor,
+        weight: *mut C_tensor,
+        bias: *mut C_tensor,
+        eps: f64,
+        out: *mut *mut C_tensor,
+    ) -> *mut c_char;
+    pub(super) fn unsee_upsample_twice(x: *mut C_tensor, out: *mut *mut C_tensor) -> *mut c_char;
     pub(super) fn unsee_gated_gelu(x: *mut C_tensor, out: *mut *mut C_tensor) -> *mut c_char;
     pub(super) fn unsee_checkpoint(
         variables: *mut *mut C_tensor,

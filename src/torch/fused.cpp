@@ -13,14 +13,17 @@
 #include <vector>
 
 #include <ATen/Parallel.h>
+#include <ATen/autocast_mode.h>
 #include <ATen/ops/chunk.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/gelu.h>
 #include <ATen/ops/group_norm.h>
+#include <ATen/ops/layer_norm.h>
 #include <ATen/ops/mul.h>
 #include <ATen/ops/sum.h>
 #include <ATen/ops/silu.h>
+#include <ATen/ops/upsample_nearest2d.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "guarded.h"
@@ -366,6 +369,21 @@ struct GatedGelu : torch::autograd::Function<GatedGelu> {
   }
 };
 
+// ---- what autocast would widen ----------------------------------------------------------------
+
+// While this lives, operations run in the number type of what they read. On a GPU autocast has norms and
+// upsampling read and write f32: a cast there, twice the bytes, and a cast back for every layer that reads
+// the result. Norms accumulate in f32 anyway; upsampling to the nearest computes nothing.
+class AsRead {
+  c10::impl::ExcludeDispatchKeyGuard without_autocast_{c10::autocast_dispatch_keyset};
+
+ public:
+  // A parameter in x's type, where a GPU's kernels want it; autocast keeps these casts.
+  Tensor parameter(const Tensor& p, const Tensor& x) const {
+    return x.is_cuda() ? at::autocast::cached_cast(x.scalar_type(), p, x.device().type()) : p;
+  }
+};
+
 }  // namespace
 
 extern "C" {
@@ -376,12 +394,29 @@ char* unsee_group_norm(Tensor* x, Tensor* weight, Tensor* bias, int64_t groups, 
     if (ours(*x) && x->dim() == 4 && x->is_contiguous(at::MemoryFormat::ChannelsLast) && plain(*weight) && plain(*bias)) {
       *out = new Tensor(GroupNorm::apply(*x, *weight, *bias, groups, eps, silu));
     } else {
-      Tensor y = at::group_norm(*x, groups, *weight, *bias, eps);
+      AsRead kind;
+      Tensor y = at::group_norm(*x, groups, kind.parameter(*weight, *x), kind.parameter(*bias, *x), eps);
       if (silu) y = at::silu(y);
       // CUDA's comes back row by row; the convolutions before and after it want their layout.
       auto layout = at::MemoryFormat::ChannelsLast;
       *out = new Tensor(x->dim() == 4 && x->is_contiguous(layout) ? y.contiguous(layout) : y);
     }
+  });
+}
+
+// Layer norm over the last dimension, whose size is the parameters'.
+char* unsee_layer_norm(Tensor* x, Tensor* weight, Tensor* bias, double eps, Tensor** out) {
+  return guarded([&] {
+    AsRead kind;
+    *out = new Tensor(at::layer_norm(*x, weight->sizes(), kind.parameter(*weight, *x), kind.parameter(*bias, *x), eps));
+  });
+}
+
+// `[n, c, h, w]` to `[n, c, 2h, 2w]`: each pixel four times.
+char* unsee_upsample_twice(Tensor* x, Tensor** out) {
+  return guarded([&] {
+    AsRead kind;
+    *out = new Tensor(at::upsample_nearest2d(*x, {2 * x->size(2), 2 * x->size(3)}));
   });
 }
 

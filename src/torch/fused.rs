@@ -25,6 +25,31 @@ pub fn group_norm(
     ffi::make(|out| unsafe { ffi::unsee_group_norm(x, weight, bias, groups, eps, silu, out) })
 }
 
+/// Layer norm over the last dimension of `x`, `[…, w]`, in the number type of `x` also where
+/// autocast would have f32; `weight` and `bias` are `[w]`.
+///
+/// # Errors
+/// Shapes that do not fit.
+pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Tensor, Error> {
+    let [x, weight, bias] = [x, weight, bias].map(|t| t.as_ptr().cast_mut());
+    // SAFETY: three tensors that outlive the call; the shim makes the fourth.
+    ffi::make(|out| unsafe { ffi::unsee_layer_norm(x, weight, bias, eps, out) })
+}
+
+/// `x` `[n, c, h, w]` with each pixel four times, `[n, c, 2h, 2w]`, in its own number type also
+/// where autocast would have f32.
+///
+/// # Errors
+/// Another number of dimensions.
+pub fn upsample_twice(x: &Tensor) -> Result<Tensor, Error> {
+    if x.dim() != 4 {
+        return Err(Error::Misuse(format!("[n, c, h, w] is upsampled, not {:?}", x.size())));
+    }
+    let x = x.as_ptr().cast_mut();
+    // SAFETY: a tensor that outlives the call; the shim makes the other.
+    ffi::make(|out| unsafe { ffi::unsee_upsample_twice(x, out) })
+}
+
 /// `a · gelu(b)`, `[…, w]`, for `x` `[…, 2w]` that holds `a` and `b` one behind the other.
 ///
 /// # Errors
@@ -62,7 +87,7 @@ pub fn channels_last(x: &Tensor) -> Tensor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::torch::{Kind, Rng, grad};
+    use crate::torch::{Device, Kind, Precision, Rng, grad};
 
     fn close(a: &Tensor, b: &Tensor, tolerance: f64) {
         let (a, b) = (a.to_kind(Kind::Double), b.to_kind(Kind::Double));
@@ -129,6 +154,21 @@ mod tests {
         let (plain, last) = (norm(&rows), norm(&channels_last(&rows)));
         assert_eq!(last.stride(), channels_last(&rows).stride());
         assert!((plain - last).abs().max().double_value(&[]) < 1e-12);
+    }
+
+    #[test]
+    fn norms_and_upsampling_keep_the_number_type() {
+        let _scope = Precision::Bf16.scope(Device::CPU);
+        let x = channels_last(&Rng::new(1).normal(&[2, 8, 3, 5])).to_kind(Kind::BFloat16);
+        let [weight, bias] = [2, 3].map(|seed| Rng::new(seed).normal(&[5]));
+        let normed = layer_norm(&x, &weight, &bias, 1e-5).unwrap();
+        assert_eq!(normed.kind(), Kind::BFloat16);
+        let exact = x.to_kind(Kind::Float);
+        close(&normed, &exact.layer_norm([5], Some(&weight), Some(&bias), 1e-5, true), 1e-2);
+        let twice = upsample_twice(&x).unwrap();
+        assert_eq!(twice.kind(), Kind::BFloat16);
+        assert!(twice.to_kind(Kind::Float) == exact.upsample_nearest2d([6, 10], None, None));
+        assert!(upsample_twice(&weight).is_err());
     }
 
     #[test]

@@ -21,7 +21,7 @@ pub use device::{Choice, Device, LIBTORCH, VERSION, set_threads, threads};
 pub use ema::Ema;
 pub use ffi::exit_now;
 pub use finite::{finite_each, not_finite};
-pub use fused::{channels_last, gated_gelu, group_norm, leaky_relu};
+pub use fused::{channels_last, gated_gelu, group_norm, layer_norm, leaky_relu, upsample_twice};
 pub use gradient::{
     checkpoint, grad, grad_and_keep, grad_each, grad_of_grad, no_grad, will_be_differentiated,
 };

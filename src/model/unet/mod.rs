@@ -15,7 +15,7 @@ use self::config::{CROSS_ATTN_DOWN, CROSS_ATTN_UP, DOWN, UP};
 use super::Error;
 use super::layers::{Conv2d, GroupNorm, Linear};
 use super::parameters::{Builder, Parameters};
-use crate::torch::{Kind, Tensor, channels_last};
+use crate::torch::{Kind, Tensor, channels_last, upsample_twice};
 
 /// One level, down or up: its stages, then a change of size.
 #[derive(Debug)]
@@ -131,8 +131,7 @@ impl UNet {
                 x = run(stage, &Tensor::cat(&[x, skip], 1));
             }
             if let Some(conv) = &level.resize {
-                let (_, _, h, w) = x.size4().expect("[n, c, h, w]");
-                let twice = x.upsample_nearest2d([h * 2, w * 2], None, None);
+                let twice = upsample_twice(&x).expect("[n, c, h, w]");
                 // Sides that are no multiple of the coarsest level would come back a pixel too
                 // large; what is cut off must not reach the convolution either.
                 let finer = skips.last().expect("as many skips as stages").size();
