@@ -88,7 +88,8 @@ pub enum Trains {
     TextEncoder,
     /// The UNet.
     Unet,
-    /// Both.
+    /// Both, the UNet with the base's text encoder in every second step, so that it holds where
+    /// that is put back.
     Both,
 }
 
@@ -395,6 +396,7 @@ impl Method for AdvUnlearn {
             name: self.name(),
             model,
             trained: &trained,
+            originals: lent.originals(),
             unet_rate: self.unet_rate,
             state: AdversarialState::new(&concept.frames, model),
             concept,

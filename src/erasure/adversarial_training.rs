@@ -8,7 +8,7 @@ use super::replay_pool::{ReplayPool, Replayed};
 use crate::generator::{Component, Conditioning, Denoiser};
 use crate::prompt_search::{self, AllowedTokens, Frames, PredictionTarget, SoftSearch};
 use crate::torch::{Kind, Rng, Tensor, no_grad};
-use crate::training::{self, MicroBatch, Objective};
+use crate::training::{self, LentWeights, MicroBatch, Objective};
 
 /// What is trained, against what, and what it is to keep.
 pub(super) struct AdversarialTraining<'a> {
@@ -16,6 +16,8 @@ pub(super) struct AdversarialTraining<'a> {
     pub name: &'static str,
     pub model: &'a dyn Denoiser,
     pub trained: &'a [(String, Tensor)],
+    /// The base's values of what is trained.
+    pub originals: &'a [Tensor],
     /// How many times as fast as the text encoder's the UNet's parameters move.
     pub unet_rate: f64,
     pub concept: Concept,
@@ -146,17 +148,34 @@ impl AdversarialTraining<'_> {
         self.trained.iter().any(|(name, _)| name.starts_with(&prefix))
     }
 
-    /// The text encoder on vectors of tokens. Without a graph where nothing needs one.
-    fn encode(&self, vectors: &Tensor) -> Conditioning {
-        if self.trains(Component::TextEncoder) || vectors.requires_grad() {
+    /// Which text encoder an iteration reads prompts with: where both networks are trained, every
+    /// second attack and its steps have the base's. Else the UNet relies on one that has
+    /// forgotten, and whoever puts the base's back has undone the erasure.
+    fn reader(&self, iteration: u64) -> Reader {
+        let learns = self.trains(Component::TextEncoder);
+        let turns = learns && self.trains(Component::Unet);
+        if !turns || (iteration / self.attack.every).is_multiple_of(2) {
+            return Reader { _base: None, learns };
+        }
+        let prefix = format!("{}.", Component::TextEncoder.name());
+        let all = self.trained.iter().zip(self.originals);
+        let text = all.filter(|((name, _), _)| name.starts_with(&prefix));
+        let (now, base): (Vec<&Tensor>, Vec<Tensor>) =
+            text.map(|((_, now), base)| (now, base.shallow_clone())).unzip();
+        Reader { _base: Some(LentWeights::pointing(now, &base)), learns: false }
+    }
+
+    /// The text encoder on vectors of tokens, with a graph where it learns.
+    fn encode(&self, vectors: &Tensor, reader: &Reader) -> Conditioning {
+        if reader.learns {
             self.model.encode(vectors)
         } else {
             no_grad(|| self.model.encode(vectors))
         }
     }
 
-    fn read(&self, ids: &Tensor) -> Conditioning {
-        self.encode(&self.model.embed(ids).detach())
+    fn read(&self, ids: &Tensor, reader: &Reader) -> Conditioning {
+        self.encode(&self.model.embed(ids).detach(), reader)
     }
 
     /// What a step unlearns: away from the concept.
@@ -241,6 +260,7 @@ impl AdversarialTraining<'_> {
         let prompts = self.concept.frames.len() as i64;
         let prompt = rng.below(prompts, &[1]).int64_value(&[0]) as usize;
         let attacks = iteration >= self.warmup;
+        let reader = self.reader(iteration);
         if attacks && (iteration - self.warmup).is_multiple_of(self.attack.every) {
             let found = self.attack(prompt, rng)?;
             no_grad(|| self.state.latest[prompt].shallow_clone().copy_(&found));
@@ -249,8 +269,10 @@ impl AdversarialTraining<'_> {
         let sample = self.concept.pool.of_prompt(prompt as i64, self.batch, rng);
         let prediction = self.unlearning(&sample);
         let conditioning = match latest {
-            Some(latest) => self.encode(&self.concept.frames[prompt].fill(self.model, latest)),
-            None => self.read(&self.concept.ids.narrow(0, prompt as i64, 1)),
+            Some(latest) => {
+                self.encode(&self.concept.frames[prompt].fill(self.model, latest), &reader)
+            }
+            None => self.read(&self.concept.ids.narrow(0, prompt as i64, 1), &reader),
         };
         let conditioning = conditioning.repeat(self.batch);
         let errors = prediction.errors(self.model, &conditioning);
@@ -264,7 +286,7 @@ impl AdversarialTraining<'_> {
     }
 
     /// How far it is off under what is to stay.
-    fn keep(&self, retain: &Retain, rng: &mut Rng) -> Tensor {
+    fn keep(&self, iteration: u64, retain: &Retain, rng: &mut Rng) -> Tensor {
         let (mut parts, mut rows) = (Vec::new(), Vec::new());
         for _ in 0..retain.batch {
             let prompt = rng.below(retain.ids.size()[0], &[1]).int64_value(&[0]);
@@ -280,13 +302,21 @@ impl AdversarialTraining<'_> {
             target: cat(&|part| &part.predictions[0]),
         };
         let rows = Tensor::from_slice(&rows).to_device(retain.ids.device());
-        let conditioning = self.read(&retain.ids.index_select(0, &rows));
+        let conditioning = self.read(&retain.ids.index_select(0, &rows), &self.reader(iteration));
         let errors = prediction.errors(self.model, &conditioning).mean(Kind::Float);
         self.state.passed_both_ways();
         let size = prediction.target.square().mean(Kind::Float).double_value(&[]);
         self.state.track(DRIFT, errors.double_value(&[]) / size.max(1e-12));
         errors
     }
+}
+
+/// The text encoder that an iteration has, as long as it lives.
+struct Reader {
+    /// The base's, in the trained one's place.
+    _base: Option<LentWeights>,
+    /// Whether it is the one that learns.
+    learns: bool,
 }
 
 /// What an attack wants: the concept.
@@ -319,13 +349,13 @@ impl Objective for AdversarialTraining<'_> {
         let (iteration, within) = (step / self.cycle(), step % self.cycle());
         let Some(retain) = &self.retain else { return self.unlearn(iteration, rng) };
         if within > 0 {
-            return Ok(self.keep(retain, rng));
+            return Ok(self.keep(iteration, retain, rng));
         }
         let loss = self.unlearn(iteration, rng)?;
         if retain.own_steps > 0 {
             return Ok(loss);
         }
-        Ok(loss + self.keep(retain, rng) * retain.weight)
+        Ok(loss + self.keep(iteration, retain, rng) * retain.weight)
     }
 
     fn state(&self) -> Vec<(String, Tensor)> {

@@ -49,9 +49,12 @@ impl LentWeights {
 }
 
 fn point(parameters: &[Tensor], values: &[Tensor]) {
-    for (parameter, value) in parameters.iter().zip(values) {
-        parameter.shallow_clone().set_data(value);
-    }
+    // A stretch without gradients ends with autocast's casts forgotten, which are of other values.
+    no_grad(|| {
+        for (parameter, value) in parameters.iter().zip(values) {
+            parameter.shallow_clone().set_data(value);
+        }
+    });
 }
 
 fn assign(parameters: &[Tensor], values: &[Tensor]) {

@@ -68,6 +68,31 @@ fn it_moves_what_it_is_told_to_and_counts_its_passes() {
     }
 }
 
+/// Where both learn, the second step has the base's text encoder: the UNet alone moves, so that it
+/// holds without one that has forgotten.
+#[test]
+fn every_second_step_of_both_is_the_unet_s_alone() {
+    let after = |steps: u32| {
+        let (folder, file) = toy();
+        let short = pipeline("trains = \"both\"").replace("steps = 6\nwarm", "steps = STEPS\nwarm");
+        write(&file, &short.replace("STEPS", &steps.to_string()));
+        let out = folder.path().join("run");
+        let mut command = with_models(unsee());
+        command.args(["run", "-q"]).arg(&file).arg("--out").arg(&out).assert().success();
+        let edit = Weights::open(&out.join("edits/style-Mosaic-adv-unlearn.safetensors")).unwrap();
+        let of = |part: &str| -> Vec<Vec<f32>> {
+            let names = edit.names().filter(|name| name.starts_with(part));
+            names
+                .map(|name| Vec::try_from(edit.floats(name).unwrap().flatten(0, -1)).unwrap())
+                .collect()
+        };
+        [of("text_encoder."), of("unet.")]
+    };
+    let [one, two, three] = [1, 2, 3].map(after);
+    assert!(one[0] == two[0] && one[1] != two[1]);
+    assert!(two[0] != three[0] && two[1] != three[1]);
+}
+
 #[test]
 fn it_ends_early_where_attacks_come_nowhere_or_what_stays_is_off() {
     for settings in ["stop_attack = 1e9", "stop_drift = 1e-15"] {

@@ -86,6 +86,43 @@ fn an_edit_a_lora_and_a_whole_model_are_attacked() {
     assert!(run.to_string().contains("a low-rank adapter of"), "{}", run["notes"]);
 }
 
+/// A text encoder that has forgotten takes the concept from a UNet that it was not trained with.
+#[test]
+fn a_text_encoder_goes_onto_another_unet_and_erases_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let sets = ["method.steps=60", "method.warmup=60", "method.lr=1e-4", "method.base=anchor"];
+    let sampled = ["method.sampling_steps=8", "method.pool=24", "method.retain.pool=32"];
+    let edit = erased(folder.path(), "adv-unlearn", &[&sets[..], &sampled].concat());
+    let mut text = command("export");
+    text.args(["--as", "text-encoder"]).arg(at("text")).arg("--edit").arg(&edit);
+    text.assert().success();
+
+    let mut other = unsee();
+    other.env("UNSEE_MODELS", shipped()).args(["erase", "-q", "--forget", "object:Umbrella"]);
+    other.arg("--model").arg(shipped().join("miniature-synonyms"));
+    other.args(["--method", "uce"]).arg("--out").arg(at("umbrella")).assert().success();
+    let umbrella = at("umbrella/edits/object-Umbrella-uce.safetensors");
+    command("export").arg(at("other")).arg("--edit").arg(&umbrella).assert().success();
+
+    let mut command = unsee();
+    command.env("UNSEE_MODELS", shipped()).args(["attack", "-q", "--concept", "style:Mosaic"]);
+    command.arg("--model").arg(at("other")).arg("--out").arg(at("run"));
+    command.args(["--with", "seeds", "--set", "attack.images=1"]);
+    command.arg("--edit").arg(at("text/model.safetensors"));
+    command.args(["--set", "answers.seeds=[188]", "--set", "judge.check=1"]);
+    command.assert().success();
+    let scores = json(&at("run/scores.json"));
+    let value = |method: &str, measure: &str| {
+        let all = scores["scores"].as_array().unwrap();
+        let of = |score: &&Value| score["method"] == method && score["measure"] == measure;
+        all.iter().find(of).and_then(|score| score["value"].as_f64()).unwrap()
+    };
+    // In ten objects; the style is there before.
+    assert!(value("base", "UA") <= 0.2, "{}", value("base", "UA"));
+    assert!(value("model", "UA") >= 0.8, "{}", value("model", "UA"));
+}
+
 /// What the base hands over after all but one of its steps shows the concept, to both judges.
 #[test]
 fn a_second_judge_confirms_what_comes_back() {
