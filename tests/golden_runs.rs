@@ -3,10 +3,10 @@
 //!
 //! On the processor that a run of `golden/runs.json` was made on the weights are the same bit by
 //! bit; on another, whose kernels add up in another order, they have moved as far within a few per
-//! cent, and the scores are near. `UNSEE_GOLDEN=write` writes what it runs anew, which is right only
-//! where a change of numbers is meant. Another processor can be had on this one:
-//! `ATEN_CPU_CAPABILITY=default`, `ONEDNN_MAX_CPU_ISA=SSE41` and `MKL_CBWR=COMPATIBLE` choose other
-//! kernels; what differs there is too far from where it began, or too few pictures.
+//! cent, and the scores are near. `UNSEE_GOLDEN=write` writes what it runs anew, which is right
+//! only where a change of numbers is meant. Another processor can be had on this one:
+//! `ATEN_CPU_CAPABILITY=default`, `ONEDNN_MAX_CPU_ISA=SSE41` and `MKL_CBWR=COMPATIBLE` choose
+//! other kernels; what differs there is too far from where it began, or too few pictures.
 
 use std::collections::BTreeMap;
 use std::path::Path;
