@@ -256,11 +256,15 @@ impl AdversarialTraining<'_> {
     }
 
     /// One step of unlearning, under the prompt that an attack made worse once there are attacks.
-    fn unlearn(&self, iteration: u64, rng: &mut Rng) -> Result<Tensor, training::Error> {
+    fn unlearn(
+        &self,
+        iteration: u64,
+        reader: &Reader,
+        rng: &mut Rng,
+    ) -> Result<Tensor, training::Error> {
         let prompts = self.concept.frames.len() as i64;
         let prompt = rng.below(prompts, &[1]).int64_value(&[0]) as usize;
         let attacks = iteration >= self.warmup;
-        let reader = self.reader(iteration);
         if attacks && (iteration - self.warmup).is_multiple_of(self.attack.every) {
             let found = self.attack(prompt, rng)?;
             no_grad(|| self.state.latest[prompt].shallow_clone().copy_(&found));
@@ -270,9 +274,9 @@ impl AdversarialTraining<'_> {
         let prediction = self.unlearning(&sample);
         let conditioning = match latest {
             Some(latest) => {
-                self.encode(&self.concept.frames[prompt].fill(self.model, latest), &reader)
+                self.encode(&self.concept.frames[prompt].fill(self.model, latest), reader)
             }
-            None => self.read(&self.concept.ids.narrow(0, prompt as i64, 1), &reader),
+            None => self.read(&self.concept.ids.narrow(0, prompt as i64, 1), reader),
         };
         let conditioning = conditioning.repeat(self.batch);
         let errors = prediction.errors(self.model, &conditioning);
@@ -286,7 +290,7 @@ impl AdversarialTraining<'_> {
     }
 
     /// How far it is off under what is to stay.
-    fn keep(&self, iteration: u64, retain: &Retain, rng: &mut Rng) -> Tensor {
+    fn keep(&self, retain: &Retain, reader: &Reader, rng: &mut Rng) -> Tensor {
         let (mut parts, mut rows) = (Vec::new(), Vec::new());
         for _ in 0..retain.batch {
             let prompt = rng.below(retain.ids.size()[0], &[1]).int64_value(&[0]);
@@ -302,7 +306,7 @@ impl AdversarialTraining<'_> {
             target: cat(&|part| &part.predictions[0]),
         };
         let rows = Tensor::from_slice(&rows).to_device(retain.ids.device());
-        let conditioning = self.read(&retain.ids.index_select(0, &rows), &self.reader(iteration));
+        let conditioning = self.read(&retain.ids.index_select(0, &rows), reader);
         let errors = prediction.errors(self.model, &conditioning).mean(Kind::Float);
         self.state.passed_both_ways();
         let size = prediction.target.square().mean(Kind::Float).double_value(&[]);
@@ -347,15 +351,16 @@ impl Objective for AdversarialTraining<'_> {
 
     fn loss(&mut self, step: u64, rng: &mut Rng, _: MicroBatch) -> Result<Tensor, training::Error> {
         let (iteration, within) = (step / self.cycle(), step % self.cycle());
-        let Some(retain) = &self.retain else { return self.unlearn(iteration, rng) };
+        let reader = &self.reader(iteration);
+        let Some(retain) = &self.retain else { return self.unlearn(iteration, reader, rng) };
         if within > 0 {
-            return Ok(self.keep(iteration, retain, rng));
+            return Ok(self.keep(retain, reader, rng));
         }
-        let loss = self.unlearn(iteration, rng)?;
+        let loss = self.unlearn(iteration, reader, rng)?;
         if retain.own_steps > 0 {
             return Ok(loss);
         }
-        Ok(loss + self.keep(iteration, retain, rng) * retain.weight)
+        Ok(loss + self.keep(retain, reader, rng) * retain.weight)
     }
 
     fn state(&self) -> Vec<(String, Tensor)> {
