@@ -154,7 +154,9 @@ impl AdversarialTraining<'_> {
     fn reader(&self, iteration: u64) -> Reader {
         let learns = self.trains(Component::TextEncoder);
         let turns = learns && self.trains(Component::Unet);
-        if !turns || (iteration / self.attack.every).is_multiple_of(2) {
+        // Counted from the first attack, so that iterations that share one share a reader.
+        let turn = iteration.abs_diff(self.warmup) / self.attack.every;
+        if !turns || turn.is_multiple_of(2) {
             return Reader { _base: None, learns };
         }
         let prefix = format!("{}.", Component::TextEncoder.name());
