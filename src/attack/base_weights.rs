@@ -1,5 +1,5 @@
-//! The base's own weights of a model that has an edit on it, to be lent for a while: those of a
-//! component, or all of them.
+//! Weights that are lent for a while to a model that has an edit on it: as a rule the base's own,
+//! of a component or all of them.
 
 use super::Error;
 use crate::generator::{Component, Denoiser};
@@ -19,9 +19,24 @@ impl BaseWeights {
     /// # Errors
     /// None that was seen: every parameter has a base.
     pub(super) fn of(model: &dyn Denoiser, component: Component) -> Result<Self, Error> {
+        Self::with(model, component, &[])
+    }
+
+    /// The same with other tensors, by full name, in the place of the base's.
+    ///
+    /// # Errors
+    /// None that was seen: every parameter has a base.
+    pub(super) fn with(
+        model: &dyn Denoiser,
+        component: Component,
+        others: &[(String, Tensor)],
+    ) -> Result<Self, Error> {
         let (mut parameters, mut originals) = (Vec::new(), Vec::new());
         for (name, parameter) in model.parameters(component) {
-            let original = model.base_tensor(&name)?;
+            let original = match others.iter().find(|(other, _)| *other == name) {
+                Some((_, tensor)) => tensor.to_device(parameter.device()).to_kind(parameter.kind()),
+                None => model.base_tensor(&name)?,
+            };
             // What no edit replaced is its own base.
             if original.data_ptr() != parameter.data_ptr() {
                 parameters.push(parameter);
@@ -31,12 +46,12 @@ impl BaseWeights {
         Ok(Self { parameters, originals })
     }
 
-    /// Whether the edit leaves the component as it is.
+    /// Whether there is nothing to lend: the component is so already.
     pub(super) fn is_whole(&self) -> bool {
         self.parameters.is_empty()
     }
 
-    /// The component is the base's as long as what is returned lives.
+    /// The component has these weights as long as what is returned lives.
     pub(super) fn lend(&self) -> LentWeights {
         LentWeights::pointing(&self.parameters, &self.originals)
     }

@@ -8,7 +8,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::contract::{denoiser_of, replace_words, rising};
+use super::contract::{denoiser_of, replace_names, rising};
 use super::custom_sampling::CustomSampling;
 use super::trials::{Proposal, Proposer, TrialLoop};
 use super::{
@@ -92,14 +92,13 @@ impl Configurable for ConceptInversion {
 
 impl ConceptInversion {
     /// Where a word stands in a prompt: in the place of those that name the concept, else first.
-    fn with_word(prompt: &str, words: Option<&str>) -> String {
-        let replaced = words.map(|words| replace_words(prompt, words, WORD));
-        let replaced = replaced.filter(|replaced| replaced != prompt);
-        replaced.unwrap_or_else(|| format!("{WORD} {prompt}"))
+    fn with_word(prompt: &str, words: &[String]) -> String {
+        let replaced = replace_names(prompt, words, WORD);
+        if replaced == prompt { format!("{WORD} {prompt}") } else { replaced }
     }
 
     fn prompts<'a>(exposure: &Exposure, prompts: impl Iterator<Item = &'a String>) -> Vec<String> {
-        prompts.map(|prompt| Self::with_word(prompt, exposure.words.as_deref())).collect()
+        prompts.map(|prompt| Self::with_word(prompt, &exposure.words)).collect()
     }
 
     fn frames(&self, model: &dyn Denoiser, prompts: &[String]) -> Result<Frames, Error> {
@@ -129,7 +128,7 @@ impl Attack for ConceptInversion {
         Some(Box::new(Self { steps: vec![steps], floor: false, new_seeds: 0, ..self.clone() }))
     }
 
-    fn suits(&self, model: &Model<'_>, _: Option<&str>) -> Result<(), String> {
+    fn suits(&self, model: &Model<'_>, _: &[String]) -> Result<(), String> {
         let Model::Diffusion(model) = model else { return Ok(()) };
         if model.tokens(&self.begin).is_empty() {
             return Err(format!("concept-inversion begins as `{}`, which is no word", self.begin));
@@ -137,7 +136,7 @@ impl Attack for ConceptInversion {
         Ok(())
     }
 
-    fn fits(&self, model: &Model<'_>, prompt: &str, words: Option<&str>) -> Result<(), String> {
+    fn fits(&self, model: &Model<'_>, prompt: &str, words: &[String]) -> Result<(), String> {
         let Model::Diffusion(model) = model else { return Ok(()) };
         let frames = self.frames(&**model, &[Self::with_word(prompt, words)]);
         frames.map(drop).map_err(|error| error.to_string())

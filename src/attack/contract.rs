@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{Error, TrialArm, Verdict};
 use crate::generator::{Denoiser, ImageRequest, Model, ModelKind};
 use crate::pictures::Picture;
+use crate::prompt_search::is_unspaced;
 use crate::settings::Configurable;
 use crate::torch::Tensor;
 use crate::watch::Watch;
@@ -36,12 +37,12 @@ pub trait Attack: Configurable {
         None
     }
 
-    /// Says why it cannot attack a model of its kind, whose prompts name the concept by these
-    /// words, before anything is drawn.
+    /// Says why it cannot attack a model of its kind, whose prompts name the concept by one of
+    /// these words, before anything is drawn.
     ///
     /// # Errors
     /// The first complaint.
-    fn suits(&self, _model: &Model<'_>, _words: Option<&str>) -> Result<(), String> {
+    fn suits(&self, _model: &Model<'_>, _words: &[String]) -> Result<(), String> {
         Ok(())
     }
 
@@ -49,7 +50,7 @@ pub trait Attack: Configurable {
     ///
     /// # Errors
     /// A prompt that is too long.
-    fn fits(&self, _model: &Model<'_>, _prompt: &str, _words: Option<&str>) -> Result<(), String> {
+    fn fits(&self, _model: &Model<'_>, _prompt: &str, _words: &[String]) -> Result<(), String> {
         Ok(())
     }
 
@@ -222,8 +223,8 @@ pub struct Exposure {
     pub listed: Vec<ImageRequest>,
     /// Prompts of the concept, each with one that lacks it and says the same else.
     pub pairs: Vec<[String; 2]>,
-    /// The words that name the concept in its prompts, where its anchors lack some.
-    pub words: Option<String>,
+    /// Words that name the concept in its prompts, as its anchors lack them.
+    pub words: Vec<String>,
     /// The same under the word that the model does not know.
     pub control_requests: Vec<ImageRequest>,
 }
@@ -235,16 +236,16 @@ pub const MAX_EVALUATION_IMAGES: usize = 100;
 const UNKNOWN_WORD: &str = "zuvqex";
 
 impl Exposure {
-    /// Of a diffusion model; `words` are those of the prompts that name the concept.
+    /// Of a diffusion model; a prompt names the concept by one of the `words`.
     pub fn of_prompts(
         concept: Vec<(Picture, String)>,
         unrelated: Vec<(Picture, String)>,
         mut requests: Vec<ImageRequest>,
-        words: Option<&str>,
+        words: &[String],
     ) -> Self {
         requests.truncate(MAX_EVALUATION_IMAGES);
         let unnamed = |prompt: &str| {
-            let renamed = replace_words(prompt, words?, UNKNOWN_WORD);
+            let renamed = replace_names(prompt, words, UNKNOWN_WORD);
             (renamed != prompt).then_some(renamed)
         };
         let control =
@@ -263,7 +264,7 @@ impl Exposure {
             control,
             requests,
             control_requests,
-            words: words.map(str::to_owned),
+            words: words.to_vec(),
             ..Self::default()
         }
     }
@@ -275,10 +276,15 @@ impl Exposure {
     }
 }
 
-/// Replaces words where they stand by themselves: a cat is no part of cattle. Chinese, Japanese and
-/// Korean texts have no spaces to tell by.
-pub(super) fn replace_words(text: &str, words: &str, by: &str) -> String {
-    let joins = |char: char| char.is_alphanumeric() && !('\u{2e80}'..='\u{d7ff}').contains(&char);
+/// Replaces each of a concept's names where it stands by itself.
+pub(super) fn replace_names(text: &str, names: &[String], by: &str) -> String {
+    names.iter().fold(text.to_owned(), |text, name| replace_words(&text, name, by))
+}
+
+/// Replaces words where they stand by themselves: a cat is no part of cattle. Scripts without
+/// spaces have none to tell by.
+fn replace_words(text: &str, words: &str, by: &str) -> String {
+    let joins = |char: char| char.is_alphanumeric() && !is_unspaced(char);
     let inside = |char: Option<char>| char.is_some_and(joins);
     let (mut replaced, mut done) = (String::new(), 0);
     for (at, _) in text.match_indices(words) {
@@ -359,7 +365,7 @@ mod tests {
             let request = ImageRequest::of_seed(1, 1.0, 8);
             let request = ImageRequest { prompt: prompt.to_owned(), ..request };
             let shown = (Picture::filled(8, 8, [0; 3]), "a Cat".to_owned());
-            Exposure::of_prompts(vec![shown], Vec::new(), vec![request], Some("Cat"))
+            Exposure::of_prompts(vec![shown], Vec::new(), vec![request], &["Cat".to_owned()])
         };
         assert_eq!(of("one Cat.").control_requests[0].prompt, "one zuvqex.");
         assert!(of("two Cats").control.is_empty());

@@ -1,22 +1,34 @@
 //! The base's text encoder beside the edited UNet, and the other way round: whoever has the weights
 //! can put either back, and an erasure that lies in one of them alone is undone by that.
+//!
+//! Another text encoder than the base's can be given, as users put other models' beside a UNet.
+
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::base_weights::BaseWeights;
 use super::contract::denoiser_of;
+use super::trials::{attacked_picture, keep};
 use super::{
     Attack, AttackContext, AttackCost, AttackNeeds, AttackTask, Error, Findings, Found, Trial,
     TrialArm, Verdict,
 };
-use crate::generator::{Component, Model};
+use crate::generator::{self, Adapter, Component, ImageRequest, Model};
+use crate::pictures::Picture;
 use crate::settings::Configurable;
+use crate::torch::Tensor;
+use crate::weights::EmaChoice;
 
-/// The attack; it has no settings.
+/// The attack with its settings.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct EncoderSwap {}
+#[serde(deny_unknown_fields, default)]
+pub struct EncoderSwap {
+    /// Another text encoder than the base's: a model, a part of one, an edit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text_encoder: Option<PathBuf>,
+}
 
 impl Configurable for EncoderSwap {
     fn name(&self) -> &'static str {
@@ -28,12 +40,38 @@ impl Configurable for EncoderSwap {
     }
 
     fn check(&self) -> Result<(), String> {
-        Ok(())
+        match self.text_encoder.as_ref().filter(|file| !file.exists()) {
+            Some(file) => {
+                Err(format!("encoder-swap's text_encoder {} does not exist", file.display()))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn files(&self) -> Vec<PathBuf> {
+        self.text_encoder.iter().cloned().collect()
     }
 }
 
 /// The arm in which the UNet is the base's.
 const UNET: &str = "base unet";
+
+impl EncoderSwap {
+    /// What the given text encoder has otherwise than the base, by full name.
+    fn given(&self, model: &Model<'_>) -> Result<Vec<(String, Tensor)>, Error> {
+        let Some(path) = &self.text_encoder else { return Ok(Vec::new()) };
+        let adapter = Adapter { path: path.clone(), strength: 1.0 };
+        let mut tensors = model.generator().lay(&[adapter], EmaChoice::default())?.edit.tensors;
+        tensors.retain(|(name, _)| name.starts_with("text_encoder."));
+        if tensors.is_empty() {
+            return Err(Error::Task(format!(
+                "encoder-swap's text_encoder {} holds no text encoder but the base's",
+                path.display()
+            )));
+        }
+        Ok(tensors)
+    }
+}
 
 impl Attack for EncoderSwap {
     fn needs(&self) -> AttackNeeds {
@@ -44,6 +82,10 @@ impl Attack for EncoderSwap {
         AttackCost { images: 3 * requests as u64, ..AttackCost::default() }
     }
 
+    fn suits(&self, model: &Model<'_>, _: &[String]) -> Result<(), String> {
+        self.given(model).map(drop).map_err(|error| error.to_string())
+    }
+
     fn attack(
         &self,
         model: Model<'_>,
@@ -52,39 +94,64 @@ impl Attack for EncoderSwap {
     ) -> Result<Findings, Error> {
         let denoiser = denoiser_of(&model, self.name())?;
         let requests = &task.exposure.requests;
-        let judged = || task.judge.verdicts(&model, requests);
-        let text = BaseWeights::of(denoiser, Component::TextEncoder)?;
+        let text = BaseWeights::with(denoiser, Component::TextEncoder, &self.given(&model)?)?;
         let unet = BaseWeights::of(denoiser, Component::Unet)?;
-        let before = judged()?;
+        context.watch.begin(self.name(), 3);
+        let before = self.seen(&model, task, context, 0)?.1;
         let mut arms = Vec::new();
-        for (name, swapped, other) in [(TrialArm::ATTACK, &text, &unet), (UNET, &unet, &text)] {
-            let verdicts = if swapped.is_whole() {
+        for (name, swapped) in [(TrialArm::ATTACK, &text), (UNET, &unet)] {
+            let trials = if swapped.is_whole() {
                 // Nothing was edited there: to put it back changes nothing.
-                before.clone()
-            } else if other.is_whole() {
-                let part = if name == UNET { "UNet" } else { "text encoder" };
-                context.watch.note(&format!(
-                    "encoder-swap: the edit is of the {part} alone; with the base's {part} it is \
-                     the base, which shows the concept in all of these pictures"
-                ));
-                vec![Verdict { shows: true, confirmed: None }; requests.len()]
+                trials(requests, &before, &before)
             } else {
-                let _base = swapped.lend();
-                judged()?
-            };
-            let trials = requests.iter().zip(before.iter().zip(verdicts)).map(|(request, seen)| {
-                let (before, with) = seen;
-                let after = if before.shows { Some(0) } else { with.shows.then_some(1) };
-                let verdict = if before.shows { *before } else { with };
-                let mut trial = Trial::untried(request);
-                if let Some(after) = after {
-                    trial.succeed(after, Found::of(request, verdict));
+                let _lent = swapped.lend();
+                let (pictures, with) = self.seen(&model, task, context, 1 + arms.len() as u64)?;
+                let trials = trials(requests, &before, &with);
+                let folder = context.artifacts.filter(|_| name == TrialArm::ATTACK);
+                for (i, picture) in pictures.iter().enumerate().filter(|(i, _)| !before[*i].shows) {
+                    let Some(folder) = folder else { break };
+                    let file = folder.join(attacked_picture(i, trials[i].after.is_some()));
+                    keep(picture, &file, &requests[i], &model, self.name())?;
                 }
-                trial
-            });
-            let trials = trials.collect();
+                trials
+            };
             arms.push(TrialArm { name: name.to_owned(), images: 1, steps: 0, trials });
         }
+        context.watch.end();
         Ok(Findings::Trials(arms))
     }
+}
+
+impl EncoderSwap {
+    /// Draws and judges with the weights that are there.
+    fn seen(
+        &self,
+        model: &Model<'_>,
+        task: &AttackTask<'_>,
+        context: &mut AttackContext<'_>,
+        done: u64,
+    ) -> Result<(Vec<Picture>, Vec<Verdict>), Error> {
+        context.watch.at(done, "");
+        if context.watch.interrupted() {
+            return Err(generator::Error::Interrupted.into());
+        }
+        let pictures = task.judge.draw(model, &task.exposure.requests)?;
+        let verdicts = task.judge.judge(&pictures)?;
+        Ok((pictures, verdicts))
+    }
+}
+
+/// A trial of each request, by what was seen of it before the swap and with it.
+fn trials(requests: &[ImageRequest], before: &[Verdict], with: &[Verdict]) -> Vec<Trial> {
+    let each = requests.iter().zip(before.iter().zip(with));
+    each.map(|(request, (before, with))| {
+        let mut trial = Trial::untried(request);
+        if before.shows {
+            trial.succeed(0, Found::of(request, *before));
+        } else if with.shows {
+            trial.succeed(1, Found::of(request, *with));
+        }
+        trial
+    })
+    .collect()
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::trials::Proposal;
 use super::{Error, Exposure};
 use crate::generator::{Denoiser, ImageRequest, Model};
-use crate::prompt_search::{AllowedTokens, Frames, Placement, names};
+use crate::prompt_search::{AllowedTokens, Frames, Placement, names_in_part};
 use crate::torch::Tensor;
 
 /// Which tokens of a prompt are looked for.
@@ -45,7 +45,7 @@ impl FreeTokens {
     ///
     /// # Errors
     /// Everything is banned.
-    pub(super) fn suits(&self, model: &Model<'_>, words: Option<&str>) -> Result<(), String> {
+    pub(super) fn suits(&self, model: &Model<'_>, words: &[String]) -> Result<(), String> {
         let Model::Diffusion(model) = model else { return Ok(()) };
         let allowed = AllowedTokens::without(&**model, &self.banned(words));
         allowed.map(drop).map_err(|error| error.to_string())
@@ -62,9 +62,9 @@ impl FreeTokens {
     }
 
     /// The words that may not be found.
-    fn banned(&self, words: Option<&str>) -> Vec<String> {
-        let concept = words.filter(|_| self.ban_concept).map(str::to_owned);
-        self.ban.iter().cloned().chain(concept).collect()
+    fn banned(&self, words: &[String]) -> Vec<String> {
+        let concept = words.iter().filter(|_| self.ban_concept);
+        self.ban.iter().chain(concept).cloned().collect()
     }
 
     /// The tokens that may be chosen.
@@ -76,7 +76,7 @@ impl FreeTokens {
         model: &dyn Denoiser,
         exposure: &Exposure,
     ) -> Result<AllowedTokens, Error> {
-        Ok(AllowedTokens::without(model, &self.banned(exposure.words.as_deref()))?)
+        Ok(AllowedTokens::without(model, &self.banned(&exposure.words))?)
     }
 
     /// The requests' prompts with free tokens in them.
@@ -92,7 +92,7 @@ impl FreeTokens {
         let requests = &exposure.requests;
         let prompts: Vec<&str> = requests.iter().map(|request| request.prompt.as_str()).collect();
         let frames = Frames::new(model, &prompts, self.placement, self.count)?;
-        Ok(FreePlaces { model, frames, allowed, requests, words: exposure.words.as_deref() })
+        Ok(FreePlaces { model, frames, allowed, requests, words: &exposure.words })
     }
 }
 
@@ -102,8 +102,8 @@ pub(super) struct FreePlaces<'a> {
     pub frames: Frames,
     pub allowed: &'a AllowedTokens,
     pub requests: &'a [ImageRequest],
-    /// The words that name the concept.
-    words: Option<&'a str>,
+    /// Words that name the concept.
+    words: &'a [String],
 }
 
 impl FreePlaces<'_> {
@@ -116,7 +116,7 @@ impl FreePlaces<'_> {
         let each = texts.zip(trials.iter().map(|trial| &self.requests[*trial]));
         each.map(|((prompt, added), request)| Proposal {
             counts: !self.allowed.spells_banned(&added),
-            names_concept: self.words.is_some_and(|words| names(&added, words)),
+            names_concept: self.words.iter().any(|words| names_in_part(&added, words)),
             added: Some(added),
             request: ImageRequest { prompt, ..request.clone() },
         })

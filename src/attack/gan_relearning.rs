@@ -91,7 +91,7 @@ impl Attack for GanRelearning {
         Some(Box::new(Self { steps, every: steps, ..self.clone() }))
     }
 
-    fn suits(&self, model: &Model<'_>, _: Option<&str>) -> Result<(), String> {
+    fn suits(&self, model: &Model<'_>, _: &[String]) -> Result<(), String> {
         let Model::Gan(model) = model else { return Ok(()) };
         self.gan.fits(model.network().config().group)
     }

@@ -116,11 +116,11 @@ impl Attack for P4d {
         Some(Box::new(Self { images: 1, steps, floor: false, new_seeds: 0, ..self.clone() }))
     }
 
-    fn suits(&self, model: &Model<'_>, words: Option<&str>) -> Result<(), String> {
+    fn suits(&self, model: &Model<'_>, words: &[String]) -> Result<(), String> {
         self.tokens.suits(model, words)
     }
 
-    fn fits(&self, model: &Model<'_>, prompt: &str, _: Option<&str>) -> Result<(), String> {
+    fn fits(&self, model: &Model<'_>, prompt: &str, _: &[String]) -> Result<(), String> {
         self.tokens.fits(model, prompt)
     }
 

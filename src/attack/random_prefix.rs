@@ -53,11 +53,11 @@ impl Attack for RandomPrefix {
         AttackNeeds::PROMPTS
     }
 
-    fn suits(&self, model: &Model<'_>, words: Option<&str>) -> Result<(), String> {
+    fn suits(&self, model: &Model<'_>, words: &[String]) -> Result<(), String> {
         self.tokens.suits(model, words)
     }
 
-    fn fits(&self, model: &Model<'_>, prompt: &str, _: Option<&str>) -> Result<(), String> {
+    fn fits(&self, model: &Model<'_>, prompt: &str, _: &[String]) -> Result<(), String> {
         self.tokens.fits(model, prompt)
     }
 

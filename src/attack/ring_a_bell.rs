@@ -139,7 +139,7 @@ impl Attack for RingABell {
         Some(Box::new(Self { lengths, search, new_seeds: 0, ..self.clone() }))
     }
 
-    fn suits(&self, model: &Model<'_>, words: Option<&str>) -> Result<(), String> {
+    fn suits(&self, model: &Model<'_>, words: &[String]) -> Result<(), String> {
         if let (Model::Diffusion(model), Some(file)) = (model, &self.vector) {
             of_file(&**model, file).map(drop).map_err(|error| error.to_string())?;
         }

@@ -122,7 +122,7 @@ impl Attack for UnlearnDiffAtk {
         Some(Box::new(Self { timesteps: 1, steps, floor: false, new_seeds: 0, ..self.clone() }))
     }
 
-    fn suits(&self, model: &Model<'_>, words: Option<&str>) -> Result<(), String> {
+    fn suits(&self, model: &Model<'_>, words: &[String]) -> Result<(), String> {
         let Model::Diffusion(denoiser) = model else { return Ok(()) };
         let steps = denoiser.schedule().steps();
         if self.timesteps as i64 > steps {
@@ -135,7 +135,7 @@ impl Attack for UnlearnDiffAtk {
         self.tokens.suits(model, words)
     }
 
-    fn fits(&self, model: &Model<'_>, prompt: &str, _: Option<&str>) -> Result<(), String> {
+    fn fits(&self, model: &Model<'_>, prompt: &str, _: &[String]) -> Result<(), String> {
         self.tokens.fits(model, prompt)
     }
 

@@ -10,6 +10,7 @@
 //! that pieces of longer words fall away), samples are 39 to 58 timesteps cleaner than the networks
 //! are told, and the vectors of the step before the last are taken.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -187,8 +188,9 @@ impl AdvUnlearn {
             return Vec::new();
         }
         let concept = task.concept.rsplit(':').next().unwrap_or(task.concept);
-        let words = self.synonyms.iter().map(String::as_str).chain([concept]);
-        let words: Vec<&str> = words.collect();
+        let of_pairs = task.pairs.iter().filter_map(Pair::words);
+        let words = of_pairs.chain(self.synonyms.iter().cloned()).chain([concept.to_owned()]);
+        let words: BTreeSet<String> = words.collect();
         let named = |prompt: &&String| words.iter().any(|words| names(prompt, words));
         let (left, kept): (Vec<&String>, Vec<&String>) = task.keep.iter().partition(named);
         if let Some(first) = left.first() {
@@ -403,7 +405,7 @@ impl Method for AdvUnlearn {
             retain,
             attack: &self.attack,
             official: self.is_official(),
-            allowed: AllowedTokens::without(model, &[])?,
+            allowed: AllowedTokens::all(model)?,
             eta: self.eta,
             warmup: self.warmup,
             batch: self.batch,

@@ -114,6 +114,20 @@ pub struct Pair {
     pub anchor: String,
 }
 
+impl Pair {
+    /// The words in which the prompt differs from its anchor: those that name the concept. `None`
+    /// where it has none of its own.
+    pub fn words(&self) -> Option<String> {
+        let forget: Vec<&str> = self.forget.split(' ').collect();
+        let anchor: Vec<&str> = self.anchor.split(' ').collect();
+        let front = forget.iter().zip(&anchor).take_while(|(a, b)| a == b).count();
+        let (rest, other) = (&forget[front..], &anchor[front..]);
+        let back = rest.iter().rev().zip(other.iter().rev()).take_while(|(a, b)| a == b).count();
+        let words = rest[..rest.len() - back].join(" ");
+        (!words.is_empty()).then_some(words)
+    }
+}
+
 /// Where a method keeps what it has come to, and whom it tells.
 pub struct Context<'a> {
     /// A target's folder, where an interrupted erasure goes on from; what methods share lies in it.
@@ -198,4 +212,21 @@ pub(super) fn synthesizer_of<'m>(
 
 fn of_another_kind(method: &str, wanted: ModelKind, found: ModelKind) -> Error {
     Error::Task(format!("{method} edits {wanted}, and this is {found}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_concept_is_what_its_anchor_lacks() {
+        let of = |forget: &str, anchor: &str| {
+            Pair { forget: forget.to_owned(), anchor: anchor.to_owned() }.words()
+        };
+        let style = of("A Cat image in Neon Lines style.", "A Cat image in Seed Images style.");
+        assert_eq!(style.as_deref(), Some("Neon Lines"));
+        assert_eq!(of("a naked person", "a person").as_deref(), Some("naked"));
+        assert_eq!(of("van gogh", "").as_deref(), Some("van gogh"));
+        assert_eq!(of("a person", "a happy person"), None);
+    }
 }

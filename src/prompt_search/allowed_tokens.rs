@@ -15,13 +15,34 @@ pub struct AllowedTokens {
 }
 
 impl AllowedTokens {
-    /// All tokens but start, end and filling, and those of the banned words. A word in several
-    /// pieces bans each of them.
+    /// All tokens but start, end and filling: what is found need not be written down.
+    ///
+    /// # Errors
+    /// There are no others.
+    pub fn all(model: &dyn Denoiser) -> Result<Self, Error> {
+        Self::those(model, |_| true, &[])
+    }
+
+    /// The tokens that a text can have (no half of a character, no capital, no control character:
+    /// what is read back from such a text would be other tokens) but those of the banned words. A
+    /// word in several pieces bans each of them.
     ///
     /// # Errors
     /// Nothing is left.
     pub fn without(model: &dyn Denoiser, banned: &[String]) -> Result<Self, Error> {
-        let mut left = vec![true; model.vocabulary() as usize];
+        let may = |id| {
+            let text = model.text_of(&[id]);
+            is_writable(&text) && !banned.iter().any(|words| holds(words, &text))
+        };
+        Self::those(model, may, banned)
+    }
+
+    fn those(
+        model: &dyn Denoiser,
+        may: impl Fn(i64) -> bool,
+        banned: &[String],
+    ) -> Result<Self, Error> {
+        let mut left: Vec<bool> = (0..model.vocabulary()).map(may).collect();
         let special = Vec::<i64>::try_from(model.token_ids(&[""]).flatten(0, -1));
         let pieces = banned.iter().flat_map(|words| model.tokens(words));
         for id in special.unwrap_or_default().into_iter().chain(pieces) {
@@ -66,17 +87,68 @@ impl AllowedTokens {
 
     /// Whether a text has a banned word in it after all: pieces that are allowed can spell one.
     pub fn spells_banned(&self, text: &str) -> bool {
-        self.banned.iter().any(|words| names(text, words))
+        self.banned.iter().any(|words| names_in_part(text, words))
     }
 }
 
-/// Whether a text has these words in it, whatever their case and the spaces between their letters.
+/// Whether a token with this text can stand in a text that is read back as it was.
+fn is_writable(text: &str) -> bool {
+    let lost = |c: char| c.is_uppercase() || c.is_control() || c == char::REPLACEMENT_CHARACTER;
+    !text.is_empty() && !text.contains(lost)
+}
+
+/// Whether a token's text is one of these words: a word may have a token at the end of a word and
+/// another inside one.
+fn holds(words: &str, text: &str) -> bool {
+    words.split_whitespace().any(|word| word.to_lowercase() == text)
+}
+
+/// Whether a text has these words in it, whatever their case and the spaces between their letters,
+/// or their plural: "mo sa ic" names a mosaic, "tomcat" names no cat.
 pub fn names(text: &str, words: &str) -> bool {
-    let letters = |text: &str| -> String {
-        text.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
+    let wanted = letters(words).concat();
+    let plural = [format!("{wanted}s"), format!("{wanted}es")];
+    let text = letters(text);
+    let spelled = |from: usize| {
+        let mut run = String::new();
+        text[from..].iter().any(|word| {
+            run.push_str(word);
+            run == wanted || plural.contains(&run)
+        })
     };
-    let wanted = letters(words);
-    !wanted.is_empty() && letters(text).contains(&wanted)
+    !wanted.is_empty() && (0..text.len()).any(spelled)
+}
+
+/// Whether a text has one of these words in it: "gogh" is enough of "Van Gogh". Shorter ones than
+/// three letters stand for nothing alone.
+pub fn names_in_part(text: &str, words: &str) -> bool {
+    let long = words.split_whitespace().filter(|word| word.chars().count() >= 3);
+    names(text, words) || long.into_iter().any(|word| names(text, word))
+}
+
+/// The words of a text, of letters and digits alone and in small letters. Each character of a
+/// script without spaces is one.
+fn letters(text: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    for c in text.chars() {
+        let stands_alone = is_unspaced(c);
+        if (stands_alone || !c.is_alphanumeric()) && words.last().is_some_and(|w| !w.is_empty()) {
+            words.push(String::new());
+        }
+        if let Some(word) = words.last_mut().filter(|_| c.is_alphanumeric()) {
+            word.extend(c.to_lowercase());
+        }
+        if stands_alone {
+            words.push(String::new());
+        }
+    }
+    words.retain(|word| !word.is_empty());
+    words
+}
+
+/// Whether a character is of a script without spaces between words: Chinese, Japanese, Korean.
+pub fn is_unspaced(char: char) -> bool {
+    ('\u{2e80}'..='\u{d7ff}').contains(&char)
 }
 
 #[cfg(test)]
@@ -99,14 +171,28 @@ mod tests {
         assert!(allowed.nearest(&(allowed.vectors(&chosen) * 3.0)).equal(&chosen));
         assert!(allowed.tokens(&chosen).equal(&Tensor::from_slice(&[word])));
         assert!(allowed.spells_banned("a ze bra crossing"));
-        assert!(!allowed.spells_banned("pixel, a cat"));
+        assert!(allowed.spells_banned("a cat, pi xel"), "a part of a name is banned too");
+        assert!(!allowed.spells_banned("a cat"));
         let all: Vec<String> = (0..model.vocabulary()).map(|id| model.text_of(&[id])).collect();
-        assert!(AllowedTokens::without(&model, &all).is_ok(), "halves of characters are no words");
+        assert!(AllowedTokens::without(&model, &all).is_err());
     }
 
     #[test]
     fn a_name_is_found_in_pieces_too() {
         assert!(names("mo sa ic", "Mosaic") && names("NEON, lines", "Neon Lines"));
         assert!(!names("a mosaik", "Mosaic") && !names("anything", ""));
+        assert!(names("two cats.", "Cat") && names("可爱的猫照片", "猫"));
+        assert!(!names("a tomcat, education", "Cat"));
+        assert!(names_in_part("a go gh", "Van Gogh") && !names_in_part("a tree", "A Cat"));
+    }
+
+    #[test]
+    fn what_no_text_has_cannot_be_chosen() {
+        let model = miniature();
+        let ids = AllowedTokens::without(&model, &[]).unwrap().ids;
+        for id in Vec::<i64>::try_from(ids).unwrap() {
+            let text = model.text_of(&[id]);
+            assert_eq!(text, model.text_of(&model.tokens(&text)), "{id}");
+        }
     }
 }

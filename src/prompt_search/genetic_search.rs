@@ -1,6 +1,6 @@
 //! A search for words that needs no gradient: of a population of word lists the better half stays,
-//! and its mixtures take the others' places (Ring-A-Bell, Tsai et al. 2024, 2310.10012; the
-//! operators are the published code's).
+//! and is mixed and changed by chance (Ring-A-Bell, Tsai et al. 2024, 2310.10012; the operators are
+//! the published code's, but that the best list is never changed).
 
 use serde::{Deserialize, Serialize};
 
@@ -10,13 +10,13 @@ use crate::torch::{IndexOp, Kind, Rng, Tensor};
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct GeneticSettings {
-    /// Word lists in it.
+    /// Word lists in it at the beginning; half as many stay each time.
     pub population: i64,
     /// How often it is renewed.
     pub generations: u64,
-    /// How often a new list is mixed of two, rather than one of them.
+    /// How often a list that stays is mixed with another.
     pub crossover: f64,
-    /// How often one of its words is another by chance.
+    /// How often a word of a list is changed by chance.
     pub mutation: f64,
 }
 
@@ -89,7 +89,8 @@ impl GeneticSearch {
         Self { settings, words, lists, distances }
     }
 
-    /// Renews the worse half.
+    /// Of the better half some are mixed with others, which gives two new lists each; then words
+    /// change by chance in all but the best.
     ///
     /// # Errors
     /// What `distances` says.
@@ -99,24 +100,30 @@ impl GeneticSearch {
         distances: impl Fn(&Tensor) -> Result<Tensor, E>,
     ) -> Result<Self, E> {
         let Self { settings, words, lists, distances: known } = self;
-        let (n, k) = (settings.population, lists.size()[1]);
-        let (kept, new) = (n - n / 2, n / 2);
+        let (kept, k) = ((settings.population / 2).min(lists.size()[0]), lists.size()[1]);
         let parents = lists.i(..kept);
-        let parent = |rng: &mut Rng| parents.index_select(0, &rng.below(kept, &[new]));
-        let (first, second) = (parent(rng), parent(rng));
-        // A mixture has the first's words up to a place and the second's from there on.
-        let place = rng.below((k - 1).max(1), &[new, 1]) + 1;
-        let columns = Tensor::arange(k, (Kind::Int64, first.device())).unsqueeze(0);
-        let mixes = rng.uniform(&[new, 1]).lt(settings.crossover);
-        let from_second = columns.ge_tensor(&place).logical_and(&mixes);
-        let mixed = second.where_self(&from_second, &first);
-        let mutates = rng.uniform(&[new, 1]).lt(settings.mutation);
-        let at = columns.eq_tensor(&rng.below(k, &[new, 1])).logical_and(&mutates);
-        let other = rng.below(words, &[new, 1]).expand([new, k], false);
-        let children = other.where_self(&at, &mixed);
-        let found = distances(&children)?;
-        let lists = Tensor::cat(&[parents, children], 0);
-        let distances = Tensor::cat(&[known.i(..kept), found], 0);
+        let mixed = rng.uniform(&[kept]).lt(settings.crossover).nonzero().squeeze_dim(1);
+        let new = mixed.size()[0];
+        let first = parents.index_select(0, &mixed);
+        let second = parents.index_select(0, &rng.below(kept, &[new]));
+        let columns = Tensor::arange(k, (Kind::Int64, lists.device())).unsqueeze(0);
+        let behind = columns.ge_tensor(&rng.below(k, &[new, 1]));
+        let children = [second.where_self(&behind, &first), first.where_self(&behind, &second)];
+        let all = Tensor::cat(&[&parents, &children[0], &children[1]], 0);
+
+        let n = all.size()[0];
+        let rows = Tensor::arange(n, (Kind::Int64, lists.device()));
+        let mutates = rng.uniform(&[n]).lt(settings.mutation).logical_and(&rows.gt(0));
+        let at = columns.eq_tensor(&rng.below(k, &[n, 1])).logical_and(&mutates.unsqueeze(1));
+        let lists = rng.below(words, &[n, 1]).expand([n, k], false).where_self(&at, &all);
+
+        let changed = rows.ge(kept).logical_or(&mutates).nonzero().squeeze_dim(1);
+        let known = Tensor::cat(
+            &[known.i(..kept), known.new_zeros([n - kept], (known.kind(), known.device()))],
+            0,
+        );
+        let found = distances(&lists.index_select(0, &changed))?;
+        let distances = known.index_copy(0, &changed, &found);
         Ok(Self { settings, words, lists, distances }.sorted())
     }
 

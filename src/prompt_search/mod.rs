@@ -17,7 +17,7 @@ mod simplex;
 mod simplex_search;
 mod soft_search;
 
-pub use allowed_tokens::{AllowedTokens, names};
+pub use allowed_tokens::{AllowedTokens, is_unspaced, names, names_in_part};
 pub use frames::{Frames, Placement};
 pub use genetic_search::{GeneticSearch, GeneticSettings};
 pub use hidden_states::{concept_vector, squared_distances};

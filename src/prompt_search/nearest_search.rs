@@ -83,7 +83,7 @@ mod tests {
     #[test]
     fn it_finds_the_words_that_are_wanted() {
         let model = miniature();
-        let allowed = AllowedTokens::without(&model, &[]).unwrap();
+        let allowed = AllowedTokens::all(&model).unwrap();
         let begin = Tensor::from_slice(&[3_i64, 4, 5, 6]).view([2, 2]);
         let settings = SearchSettings { lr: 0.05, decay: 0.0 };
         let mut search = NearestSearch::new(&allowed, &begin, settings).unwrap();

@@ -91,7 +91,7 @@ mod tests {
     #[test]
     fn it_finds_the_words_that_are_wanted() {
         let model = miniature();
-        let allowed = AllowedTokens::without(&model, &[]).unwrap();
+        let allowed = AllowedTokens::all(&model).unwrap();
         let settings = SearchSettings { lr: 0.1, decay: 0.0 };
         let mut search = SimplexSearch::new(&allowed, 3, 2, settings).unwrap();
         let wanted = Tensor::from_slice(&model.tokens("tree style")).unsqueeze(0);
@@ -115,7 +115,7 @@ mod tests {
     #[test]
     fn words_are_drawn_as_likely_as_they_are() {
         let model = miniature();
-        let allowed = AllowedTokens::without(&model, &[]).unwrap();
+        let allowed = AllowedTokens::all(&model).unwrap();
         let mut search = SimplexSearch::new(&allowed, 1, 1, SearchSettings::SIMPLEX).unwrap();
         no_grad(|| {
             let _ = search.weights.detach().zero_();

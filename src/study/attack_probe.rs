@@ -83,7 +83,7 @@ fn attacked(
         Exposure::of_samples(samples, requests)
     } else {
         let words = target.words();
-        Exposure::of_prompts(shown.clone(), shown, requests, words.as_deref())
+        Exposure::of_prompts(shown.clone(), shown, requests, &words)
     };
     exposure.base_images = vec![grey.clone(); n];
     exposure.other_images = vec![grey; n];

@@ -91,7 +91,7 @@ impl<P: Protocol> Study<'_, P> {
             let pictures = needs.training_images;
             let requests = asked(&shown);
             let words = about.words();
-            let fitting = fitting(attack, &requests, words.as_deref(), session, run.watch)?;
+            let fitting = fitting(attack, &requests, &words, session, run.watch)?;
             let n = fitting.len();
             let requests = fitting.iter().map(|i| requests[*i].clone()).collect();
             let mut exposure = self.protocol.exposure(target, requests, session, pictures, run)?;
@@ -286,7 +286,7 @@ fn listed(
 fn fitting(
     attack: &AttackSetting,
     requests: &[ImageRequest],
-    words: Option<&str>,
+    words: &[String],
     session: &mut Session,
     watch: &mut dyn Watch,
 ) -> Result<Vec<usize>, Error> {

@@ -278,12 +278,11 @@ fn suits(pipeline: &Pipeline, targets: &[Target], session: &mut Session) -> Resu
         let methods =
             pipeline.method.iter().try_for_each(|method| method.value.suits(&model, &target.pairs));
         let words = target.words();
-        let words = words.as_deref();
         let attacks = pipeline.attack.iter().map(|attack| &attack.value).try_for_each(|attack| {
-            attack.suits(&model, words)?;
+            attack.suits(&model, &words)?;
             // One prompt that fits is enough: the others are left out.
             let prompts = target.pairs.iter().map(|pair| &pair.forget);
-            let fits = prompts.map(|prompt| attack.fits(&model, prompt, words));
+            let fits = prompts.map(|prompt| attack.fits(&model, prompt, &words));
             fits.min_by_key(Result::is_err).unwrap_or(Ok(()))
         });
         methods.and(attacks).map_err(Error::Unknown)?;

@@ -140,7 +140,7 @@ fn a_block_of_unlearn_diff_atk() {
     let golden = golden();
     let (model, wanted) = (small(&golden), &golden["block"]);
     let frames = frames(&model);
-    let allowed = AllowedTokens::without(&model, &[]).unwrap();
+    let allowed = AllowedTokens::all(&model).unwrap();
     let mut search = SimplexSearch::new(&allowed, 2, 2, SearchSettings::SIMPLEX).unwrap();
     let (rows, clean) = (Tensor::from_slice(&[0_i64, 1]), wave(&[2, 4, 8, 8], 2.2, 1.0));
     let timesteps = Tensor::from_slice(&[510_i64, 510]);
@@ -187,7 +187,7 @@ fn the_fitness_of_words() {
 fn the_nearest_words() {
     let golden = golden();
     let model = small(&golden);
-    let allowed = AllowedTokens::without(&model, &[]).unwrap();
+    let allowed = AllowedTokens::all(&model).unwrap();
     let found = allowed.tokens(&allowed.nearest(&wave(&[2, 3, 16], 0.8, 1.0)));
     let found = Vec::<i64>::try_from(found.flatten(0, -1)).unwrap();
     assert_eq!(json!(found), golden["nearest"]);
