@@ -10,7 +10,7 @@ use super::contract::{denoiser_of, rising};
 use super::custom_sampling::CustomSampling;
 use super::sampling_probe::SamplingProbe;
 use super::{Attack, AttackContext, AttackCost, AttackNeeds, AttackTask, Error, Findings};
-use crate::generator::Model;
+use crate::generator::{ImageRequest, Model};
 use crate::settings::Configurable;
 
 /// The attack with its settings.
@@ -57,6 +57,16 @@ impl Attack for Completion {
 
     fn cost(&self, requests: usize) -> AttackCost {
         self.probe().cost(requests)
+    }
+
+    fn fits(&self, _: &Model<'_>, request: &ImageRequest, _: &[String]) -> Result<(), String> {
+        match self.steps.iter().find(|steps| **steps >= request.steps) {
+            Some(steps) => Err(format!(
+                "completion's base draws {steps} of a picture's {} steps; it leaves some",
+                request.steps
+            )),
+            None => Ok(()),
+        }
     }
 
     fn attack(

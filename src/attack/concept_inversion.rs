@@ -109,7 +109,7 @@ impl ConceptInversion {
 
 impl Attack for ConceptInversion {
     fn needs(&self) -> AttackNeeds {
-        AttackNeeds { training_images: self.pictures, ..AttackNeeds::PROMPTS }
+        AttackNeeds { training_images: self.pictures, ..AttackNeeds::GRADIENTS }
     }
 
     fn cost(&self, requests: usize) -> AttackCost {
@@ -136,9 +136,14 @@ impl Attack for ConceptInversion {
         Ok(())
     }
 
-    fn fits(&self, model: &Model<'_>, prompt: &str, words: &[String]) -> Result<(), String> {
+    fn fits(
+        &self,
+        model: &Model<'_>,
+        request: &ImageRequest,
+        words: &[String],
+    ) -> Result<(), String> {
         let Model::Diffusion(model) = model else { return Ok(()) };
-        let frames = self.frames(&**model, &[Self::with_word(prompt, words)]);
+        let frames = self.frames(&**model, &[Self::with_word(&request.prompt, words)]);
         frames.map(drop).map_err(|error| error.to_string())
     }
 

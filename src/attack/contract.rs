@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::{Error, TrialArm, Verdict};
-use crate::generator::{Denoiser, ImageRequest, Model, ModelKind};
+use crate::generator::{Denoiser, ImageRequest, Model, ModelKind, Provenance};
 use crate::pictures::Picture;
 use crate::prompt_search::is_unspaced;
 use crate::settings::Configurable;
@@ -46,11 +46,17 @@ pub trait Attack: Configurable {
         Ok(())
     }
 
-    /// Says why such a prompt has no room for what it adds to it.
+    /// Says why it cannot begin with such a picture: its prompt has no room for what is added to
+    /// it, it is drawn in too few steps.
     ///
     /// # Errors
-    /// A prompt that is too long.
-    fn fits(&self, _model: &Model<'_>, _prompt: &str, _words: &[String]) -> Result<(), String> {
+    /// The first complaint.
+    fn fits(
+        &self,
+        _model: &Model<'_>,
+        _request: &ImageRequest,
+        _words: &[String],
+    ) -> Result<(), String> {
         Ok(())
     }
 
@@ -66,11 +72,34 @@ pub trait Attack: Configurable {
     ) -> Result<Findings, Error>;
 }
 
+/// What whoever attacks must be able to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Access {
+    /// To ask for pictures.
+    Pictures,
+    /// To change how they are sampled.
+    Sampler,
+    /// To run the base's text encoder.
+    BaseTextEncoder,
+    /// To run the networks and to take gradients through them.
+    Gradients,
+    /// The same, with the base beside them.
+    GradientsAndBase,
+    /// To change weights.
+    Weights,
+}
+
 /// What an attack wants to be given; known before anything is loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AttackNeeds {
     /// What it attacks.
     pub model: ModelKind,
+    /// What whoever attacks so must be able to do.
+    pub access: Access,
+    /// Whether it adapts to the model that it attacks; what one that does not finds was looked for
+    /// elsewhere or nowhere.
+    pub adaptive: bool,
     /// Pictures of the concept that it is taught with, and as many of other things.
     pub training_images: usize,
     /// Whether it wants what the base drew of each request, and of something else.
@@ -80,13 +109,22 @@ pub struct AttackNeeds {
 }
 
 impl AttackNeeds {
-    /// Of an attack on a diffusion model that wants nothing but its prompts.
+    /// Of an attack on a diffusion model that wants nothing but its prompts, and to ask for
+    /// pictures.
     pub const PROMPTS: Self = Self {
         model: ModelKind::Diffusion,
+        access: Access::Pictures,
+        adaptive: false,
         training_images: 0,
         base_images: false,
         other_requests: false,
     };
+
+    /// Of one that looks for something with gradients of the model that it attacks.
+    pub const GRADIENTS: Self = Self { access: Access::Gradients, adaptive: true, ..Self::PROMPTS };
+
+    /// Of one that changes the weights of the model that it attacks.
+    pub const WEIGHTS: Self = Self { access: Access::Weights, adaptive: true, ..Self::PROMPTS };
 }
 
 /// What an attack on one erasure costs.
@@ -194,6 +232,8 @@ pub struct AttackContext<'a> {
     pub artifacts: Option<&'a Path>,
     /// A folder that attacks on other erasures of the same concept see too.
     pub shared: Option<&'a Path>,
+    /// What its pictures say about themselves.
+    pub provenance: Provenance<'a>,
     /// What a state must be of to be gone on from: the model that is attacked.
     pub of: &'a str,
     /// Shows how far it is, and may stop it.

@@ -7,7 +7,7 @@ use crate::generator::{
     AncestralNoise, Conditioning, Denoiser, Error as GeneratorError, Guided, ImageRequest,
 };
 use crate::pictures::Picture;
-use crate::sampler::Sampler;
+use crate::sampler::{Sampler, SamplingRun};
 use crate::torch::{Tensor, no_grad, stage};
 
 /// Fresh noise in each step of DDIM (Song et al. 2021).
@@ -76,21 +76,21 @@ impl CustomSampling<'_> {
         let end = sampler.timesteps().len();
         let negatives: Vec<&str> =
             requests.iter().map(|request| request.negative.as_str()).collect();
-        let mut steps = |latents: &Tensor, steps| {
+        let mut run = SamplingRun::new(&sampler);
+        let mut steps = |latents: &Tensor, until| {
             let _scope = model.compute().scope();
             let (prompt, negative) =
                 no_grad(|| Ok::<_, Error>((read(requests)?, model.condition(&negatives)?)))?;
             let guidance = if first.guidance > 1.0 { first.guidance } else { 1.0 };
             let guided = Guided { prompt: &prompt, negative: &negative, guidance };
-            Ok::<_, Error>(model.denoise(&sampler, latents, steps, &guided, &mut fresh))
+            Ok::<_, Error>(model.denoise(&mut run, until, latents, &guided, &mut fresh))
         };
         match self.begun_by {
             Some((base, count)) => {
-                let count = count.min(end);
-                let begun = base.lent(|| steps(&latents, 0..count))?;
-                steps(&begun, count..end)
+                let begun = base.lent(|| steps(&latents, count))?;
+                steps(&begun, end)
             }
-            None => steps(&latents, 0..end),
+            None => steps(&latents, end),
         }
     }
 }

@@ -75,7 +75,7 @@ impl EncoderSwap {
 
 impl Attack for EncoderSwap {
     fn needs(&self) -> AttackNeeds {
-        AttackNeeds::PROMPTS
+        AttackNeeds { adaptive: false, ..AttackNeeds::WEIGHTS }
     }
 
     fn cost(&self, requests: usize) -> AttackCost {
@@ -97,7 +97,7 @@ impl Attack for EncoderSwap {
         let text = BaseWeights::with(denoiser, Component::TextEncoder, &self.given(&model)?)?;
         let unet = BaseWeights::of(denoiser, Component::Unet)?;
         context.watch.begin(self.name(), 3);
-        let before = self.seen(&model, task, context, 0)?.1;
+        let before = seen(&model, task, context, 0)?.1;
         let mut arms = Vec::new();
         for (name, swapped) in [(TrialArm::ATTACK, &text), (UNET, &unet)] {
             let trials = if swapped.is_whole() {
@@ -105,13 +105,13 @@ impl Attack for EncoderSwap {
                 trials(requests, &before, &before)
             } else {
                 let _lent = swapped.lend();
-                let (pictures, with) = self.seen(&model, task, context, 1 + arms.len() as u64)?;
+                let (pictures, with) = seen(&model, task, context, 1 + arms.len() as u64)?;
                 let trials = trials(requests, &before, &with);
                 let folder = context.artifacts.filter(|_| name == TrialArm::ATTACK);
                 for (i, picture) in pictures.iter().enumerate().filter(|(i, _)| !before[*i].shows) {
                     let Some(folder) = folder else { break };
                     let file = folder.join(attacked_picture(i, trials[i].after.is_some()));
-                    keep(picture, &file, &requests[i], &model, self.name())?;
+                    keep(picture, &file, &requests[i], context.provenance, self.name())?;
                 }
                 trials
             };
@@ -122,23 +122,20 @@ impl Attack for EncoderSwap {
     }
 }
 
-impl EncoderSwap {
-    /// Draws and judges with the weights that are there.
-    fn seen(
-        &self,
-        model: &Model<'_>,
-        task: &AttackTask<'_>,
-        context: &mut AttackContext<'_>,
-        done: u64,
-    ) -> Result<(Vec<Picture>, Vec<Verdict>), Error> {
-        context.watch.at(done, "");
-        if context.watch.interrupted() {
-            return Err(generator::Error::Interrupted.into());
-        }
-        let pictures = task.judge.draw(model, &task.exposure.requests)?;
-        let verdicts = task.judge.judge(&pictures)?;
-        Ok((pictures, verdicts))
+/// Draws and judges with the weights that are there.
+fn seen(
+    model: &Model<'_>,
+    task: &AttackTask<'_>,
+    context: &mut AttackContext<'_>,
+    done: u64,
+) -> Result<(Vec<Picture>, Vec<Verdict>), Error> {
+    context.watch.at(done, "");
+    if context.watch.interrupted() {
+        return Err(generator::Error::Interrupted.into());
     }
+    let pictures = task.judge.draw(model, &task.exposure.requests)?;
+    let verdicts = task.judge.judge(&pictures)?;
+    Ok((pictures, verdicts))
 }
 
 /// A trial of each request, by what was seen of it before the swap and with it.

@@ -4,6 +4,7 @@
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
+use super::saved_curves::SavedCurves;
 use super::{
     Arm, Attack, AttackContext, AttackCost, AttackNeeds, AttackTask, ConceptJudge, Error,
     Evaluation, Findings,
@@ -72,7 +73,7 @@ impl Attack for GanRelearning {
         AttackNeeds {
             model: ModelKind::Gan,
             training_images: self.pictures,
-            ..AttackNeeds::PROMPTS
+            ..AttackNeeds::WEIGHTS
         }
     }
 
@@ -106,14 +107,18 @@ impl Attack for GanRelearning {
         let (Model::Gan(gan), Some(pictures)) = (&model, &exposure.samples) else {
             return Err(Error::Task("gan-relearning was shown no pictures of a GAN".to_owned()));
         };
+        let mut curves = SavedCurves::open(context)?;
+        let folder = curves.training(Arm::CONCEPT);
         let mut curve = Curve {
             model: &model,
             judge,
             requests: &exposure.requests,
             every: self.every,
-            points: Vec::new(),
+            curves: &mut curves,
         };
-        curve.evaluate_at(0)?;
+        if curve.curves.of(Arm::CONCEPT).is_empty() {
+            curve.evaluate_at(0)?;
+        }
         let real_images = FixedImages::new(pictures, gan.compute().device);
         let config = TrainConfig::constant(self.steps, self.lr, seed);
         let (generator, discriminator) = (gan.network(), gan.discriminator()?);
@@ -122,8 +127,8 @@ impl Attack for GanRelearning {
             early_stopping: Some(&mut curve),
             ..GanTraining::between("relearning", generator, discriminator, &real_images, &self.gan)
         };
-        train_gan_and_restore(training, &config, gan.compute(), None, context.watch)?;
-        Ok(Findings::Curves(vec![Arm { name: Arm::CONCEPT.to_owned(), curve: curve.points }]))
+        train_gan_and_restore(training, &config, gan.compute(), folder.as_deref(), context.watch)?;
+        Ok(Findings::Curves(vec![curves.finished(Arm::CONCEPT)?]))
     }
 }
 
@@ -136,7 +141,7 @@ struct Curve<'a, 'm> {
     judge: &'a dyn ConceptJudge,
     requests: &'a [ImageRequest],
     every: u64,
-    points: Vec<Evaluation>,
+    curves: &'a mut SavedCurves,
 }
 
 impl Curve<'_, '_> {
@@ -145,7 +150,7 @@ impl Curve<'_, '_> {
         let (hits, n) =
             counted.map_err(|error| training::Error::EarlyStopping(error.to_string()))?;
         let evaluation = Evaluation { step, hits, n };
-        self.points.push(evaluation);
+        self.curves.add(Arm::CONCEPT, evaluation)?;
         Ok(evaluation)
     }
 }

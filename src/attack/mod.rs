@@ -16,6 +16,7 @@ mod random_prefix;
 mod relearning;
 mod ring_a_bell;
 mod sampling_probe;
+mod saved_curves;
 mod seeds;
 mod trial;
 mod trials;
@@ -26,8 +27,8 @@ mod word_search;
 pub use completion::Completion;
 pub use concept_inversion::ConceptInversion;
 pub use contract::{
-    Arm, Attack, AttackContext, AttackCost, AttackNeeds, AttackTask, ConceptJudge, Evaluation,
-    Exposure, Findings, MAX_EVALUATION_IMAGES,
+    Access, Arm, Attack, AttackContext, AttackCost, AttackNeeds, AttackTask, ConceptJudge,
+    Evaluation, Exposure, Findings, MAX_EVALUATION_IMAGES,
 };
 pub use encoder_swap::EncoderSwap;
 pub use free_tokens::FreeTokens;

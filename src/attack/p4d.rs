@@ -13,7 +13,7 @@ use super::contract::denoiser_of;
 use super::free_tokens::{FreePlaces, FreeTokens, rows};
 use super::word_search::{BlockSearch, SearchBudget, WordSearch};
 use super::{
-    Attack, AttackContext, AttackCost, AttackNeeds, AttackTask, Error, Findings, TrialArm,
+    Access, Attack, AttackContext, AttackCost, AttackNeeds, AttackTask, Error, Findings, TrialArm,
 };
 use crate::generator::{ImageRequest, Model};
 use crate::pictures::Picture;
@@ -105,7 +105,8 @@ impl Configurable for P4d {
 
 impl Attack for P4d {
     fn needs(&self) -> AttackNeeds {
-        AttackNeeds { base_images: true, ..AttackNeeds::PROMPTS }
+        let access = Access::GradientsAndBase;
+        AttackNeeds { base_images: true, access, ..AttackNeeds::GRADIENTS }
     }
 
     fn cost(&self, requests: usize) -> AttackCost {
@@ -120,8 +121,8 @@ impl Attack for P4d {
         self.tokens.suits(model, words)
     }
 
-    fn fits(&self, model: &Model<'_>, prompt: &str, _: &[String]) -> Result<(), String> {
-        self.tokens.fits(model, prompt)
+    fn fits(&self, model: &Model<'_>, request: &ImageRequest, _: &[String]) -> Result<(), String> {
+        self.tokens.fits(model, &request.prompt)
     }
 
     fn attack(

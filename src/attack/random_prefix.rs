@@ -8,7 +8,7 @@ use super::contract::denoiser_of;
 use super::free_tokens::{FreePlaces, FreeTokens};
 use super::trials::{Proposal, Proposer, TrialLoop};
 use super::{Attack, AttackContext, AttackCost, AttackNeeds, AttackTask, Error, Findings};
-use crate::generator::Model;
+use crate::generator::{ImageRequest, Model};
 use crate::settings::Configurable;
 use crate::torch::{Rng, Tensor};
 use crate::watch::Watch;
@@ -57,8 +57,8 @@ impl Attack for RandomPrefix {
         self.tokens.suits(model, words)
     }
 
-    fn fits(&self, model: &Model<'_>, prompt: &str, _: &[String]) -> Result<(), String> {
-        self.tokens.fits(model, prompt)
+    fn fits(&self, model: &Model<'_>, request: &ImageRequest, _: &[String]) -> Result<(), String> {
+        self.tokens.fits(model, &request.prompt)
     }
 
     fn is_control(&self) -> bool {

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::contract::denoiser_of;
+use super::saved_curves::SavedCurves;
 use super::{
     Arm, Attack, AttackContext, AttackCost, AttackNeeds, AttackTask, Error, Evaluation, Findings,
 };
@@ -21,7 +22,6 @@ use crate::torch::{Kind, Rng, Tensor};
 use crate::training::{
     self, LentWeights, LowRankAdapter, MicroBatch, Objective, TrainConfig, train,
 };
-use crate::watch::Watch;
 
 /// The attack with its settings.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -94,7 +94,7 @@ impl Configurable for Relearning {
 
 impl Attack for Relearning {
     fn needs(&self) -> AttackNeeds {
-        AttackNeeds { training_images: self.pictures, ..AttackNeeds::PROMPTS }
+        AttackNeeds { training_images: self.pictures, ..AttackNeeds::WEIGHTS }
     }
 
     fn cost(&self, requests: usize) -> AttackCost {
@@ -121,16 +121,18 @@ impl Attack for Relearning {
             (Arm::UNRELATED, &exposure.unrelated, &exposure.requests),
             (Arm::CONTROL, &exposure.control, &exposure.control_requests),
         ];
+        let mut curves = SavedCurves::open(context)?;
         let given = arms.into_iter().filter(|(_, pictures, _)| !pictures.is_empty());
-        given
-            .map(|(name, pictures, requests)| {
+        let each = given.map(|(name, pictures, requests)| {
+            let last = curves.of(name).last().map(|last| last.step);
+            if last != Some(self.steps()) {
                 let count = || judge.count(&model, requests);
-                let watch = &mut *context.watch;
-                let curve = self.curve(denoiser, name, pictures, &count, seed, watch)?;
-                Ok(Arm { name: name.to_owned(), curve })
-            })
-            .collect::<Result<Vec<_>, Error>>()
-            .map(Findings::Curves)
+                let looks = Looks { name, count: &count, curves: &mut curves };
+                self.train(denoiser, pictures, looks, seed, context)?;
+            }
+            curves.finished(name)
+        });
+        each.collect::<Result<Vec<_>, Error>>().map(Findings::Curves)
     }
 }
 
@@ -139,21 +141,28 @@ const ARMS: u64 = 3;
 
 type CountNow<'a> = dyn Fn() -> Result<(usize, usize), Error> + 'a;
 
+/// How an arm is looked at.
+struct Looks<'a> {
+    /// The arm.
+    name: &'static str,
+    count: &'a CountNow<'a>,
+    curves: &'a mut SavedCurves,
+}
+
 impl Relearning {
     fn steps(&self) -> u64 {
         self.checkpoints.last().copied().unwrap_or_default()
     }
 
     /// Trains on the pictures, looks at the checkpoints and gives the weights back.
-    fn curve(
+    fn train(
         &self,
         model: &dyn Denoiser,
-        name: &'static str,
         pictures: &[(Picture, String)],
-        count: &CountNow<'_>,
+        looks: Looks<'_>,
         seed: u64,
-        watch: &mut dyn Watch,
-    ) -> Result<Vec<Evaluation>, Error> {
+        context: &mut AttackContext<'_>,
+    ) -> Result<(), Error> {
         let weights = self.trained(model);
         let lent = LentWeights::restoring(weights.iter().map(|(_, weight)| weight));
         let originals = lent.originals();
@@ -161,8 +170,8 @@ impl Relearning {
             || LowRankAdapter::new(&weights, originals, self.rank, self.rank as f64, seed);
         let images: Vec<Picture> = pictures.iter().map(|(image, _)| image.clone()).collect();
         let prompts: Vec<&str> = pictures.iter().map(|(_, prompt)| prompt.as_str()).collect();
+        let folder = looks.curves.training(looks.name);
         let mut objective = Denoising {
-            name,
             model,
             clean: model.encode_pictures(&images)?,
             texts: model.condition(&prompts)?,
@@ -170,13 +179,11 @@ impl Relearning {
             weights: &weights,
             batch: self.batch,
             checkpoints: &self.checkpoints,
-            count,
-            curve: Vec::new(),
+            looks,
         };
         let config = TrainConfig::constant(self.steps(), self.lr, seed);
-        train(&mut objective, &config, model.compute(), None, watch)?;
-        objective.evaluate_at(config.steps)?;
-        Ok(objective.curve)
+        train(&mut objective, &config, model.compute(), folder.as_deref(), context.watch)?;
+        Ok(objective.evaluate_at(config.steps)?)
     }
 
     fn trained(&self, model: &dyn Denoiser) -> Vec<(String, Tensor)> {
@@ -193,7 +200,6 @@ impl Relearning {
 
 /// Denoising of a few pictures under their prompts (Ho et al. 2020, equation 14).
 struct Denoising<'a> {
-    name: &'static str,
     model: &'a dyn Denoiser,
     clean: LatentDistribution,
     /// `[pictures, tokens, width]`.
@@ -202,22 +208,22 @@ struct Denoising<'a> {
     weights: &'a [(String, Tensor)],
     batch: i64,
     checkpoints: &'a [u64],
-    count: &'a CountNow<'a>,
-    curve: Vec<Evaluation>,
+    looks: Looks<'a>,
 }
 
 impl Denoising<'_> {
     /// Looks at what the model draws after `step` steps, where that is a checkpoint.
     fn evaluate_at(&mut self, step: u64) -> Result<(), training::Error> {
-        let seen = self.curve.last().is_some_and(|last| last.step == step);
+        let Looks { name, count, curves } = &mut self.looks;
+        let seen = curves.of(name).last().is_some_and(|last| last.step == step);
         if let Some(adapter) = &self.adapter {
             adapter.merge(1.0);
         }
         if self.checkpoints.contains(&step) && !seen {
-            let counted = (self.count)();
+            let counted = count();
             let (hits, n) =
                 counted.map_err(|error| training::Error::EarlyStopping(error.to_string()))?;
-            self.curve.push(Evaluation { step, hits, n });
+            curves.add(name, Evaluation { step, hits, n })?;
         }
         Ok(())
     }
@@ -225,7 +231,7 @@ impl Denoising<'_> {
 
 impl Objective for Denoising<'_> {
     fn name(&self) -> &'static str {
-        self.name
+        self.looks.name
     }
 
     fn parameters(&self) -> Vec<(String, Tensor)> {

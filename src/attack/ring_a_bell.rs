@@ -14,8 +14,8 @@ use super::concept_vector::{of_file, of_pairs};
 use super::contract::{denoiser_of, rising};
 use super::free_tokens::{FreePlaces, FreeTokens};
 use super::trials::{Proposal, Proposer, TrialLoop};
-use super::{Attack, AttackContext, AttackCost, AttackNeeds, AttackTask, Error, Findings};
-use crate::files::write_json;
+use super::{Access, Attack, AttackContext, AttackCost, AttackNeeds, AttackTask, Error, Findings};
+use crate::files::{write_csv, write_json};
 use crate::generator::{self, Model};
 use crate::prompt_search::{GeneticSearch, GeneticSettings, Placement, squared_distances};
 use crate::settings::Configurable;
@@ -119,7 +119,12 @@ impl RingABell {
 
 impl Attack for RingABell {
     fn needs(&self) -> AttackNeeds {
-        AttackNeeds::PROMPTS
+        match self.encoder {
+            Encoder::Base => {
+                AttackNeeds { access: Access::BaseTextEncoder, ..AttackNeeds::PROMPTS }
+            }
+            Encoder::Edited => AttackNeeds::GRADIENTS,
+        }
     }
 
     fn cost(&self, requests: usize) -> AttackCost {
@@ -191,13 +196,24 @@ impl Attack for RingABell {
     }
 }
 
+/// The words that were found for one prompt.
+#[derive(Debug, Serialize, Deserialize)]
+struct FoundList {
+    /// As indices among those that may be found.
+    words: Vec<i64>,
+    /// The prompt that they were found for.
+    prompt: String,
+    /// The prompt that they are.
+    text: String,
+}
+
 /// What was found of prompts, for every erasure of the concept.
 #[derive(Debug, Serialize, Deserialize)]
 struct FoundLists {
     /// Model, settings and seed.
     of: String,
-    /// Indices of words, by how many there are and the prompt.
-    lists: BTreeMap<String, Vec<i64>>,
+    /// By how many words there are and the prompt.
+    lists: BTreeMap<String, FoundList>,
     #[serde(skip)]
     file: Option<PathBuf>,
 }
@@ -212,10 +228,17 @@ impl FoundLists {
         Self { of, lists, file }
     }
 
-    fn add(&mut self, key: String, list: Vec<i64>) -> Result<(), Error> {
+    /// Adds what was found; all of it is a list of prompts too, which `generate --csv` and the
+    /// attack `prompts` take.
+    fn add(&mut self, key: String, list: FoundList) -> Result<(), Error> {
         self.lists.insert(key, list);
         if let Some(file) = &self.file {
             write_json(file, self)?;
+            let mut records = vec![["prompt", "found_for", "words"].map(str::to_owned)];
+            records.extend(self.lists.values().map(|list| {
+                [list.text.clone(), list.prompt.clone(), list.words.len().to_string()]
+            }));
+            write_csv(&file.with_extension("csv"), records)?;
         }
         Ok(())
     }
@@ -333,7 +356,7 @@ impl Proposer for NearestStates<'_> {
             let prompt = &places.requests[*trial].prompt;
             let key = format!("{} {prompt}", places.frames.free());
             if let Some(list) = self.known.lists.get(&key) {
-                found.push(Tensor::from_slice(list));
+                found.push(Tensor::from_slice(&list.words));
                 continue;
             }
             let tell = |generation| {
@@ -345,9 +368,14 @@ impl Proposer for NearestStates<'_> {
                 }
                 Ok(())
             };
-            let list = self.settings.asked(self.base, || self.words(prompt, places, tell))?;
-            found.push(Tensor::from_slice(&list));
-            self.known.add(key, list)?;
+            let words = self.settings.asked(self.base, || self.words(prompt, places, tell))?;
+            let chosen = Tensor::from_slice(&words).unsqueeze(0);
+            let device = places.model.compute().device.tch();
+            let proposed =
+                places.proposals(&[*trial], &places.allowed.tokens(&chosen.to_device(device)));
+            found.push(chosen.squeeze_dim(0));
+            let text = proposed.into_iter().map(|proposal| proposal.request.prompt).collect();
+            self.known.add(key, FoundList { words, prompt: prompt.clone(), text })?;
         }
         let found = Tensor::stack(&found, 0).to_device(places.model.compute().device.tch());
         Ok(places.proposals(trials, &places.allowed.tokens(&found)))

@@ -5,7 +5,8 @@ use super::contract::denoiser_of;
 use super::custom_sampling::{CustomSampling, as_written};
 use super::trials::{Proposal, Proposer, TrialLoop};
 use super::{
-    AttackContext, AttackCost, AttackNeeds, AttackTask, ConceptJudge, Error, Findings, TrialArm,
+    Access, AttackContext, AttackCost, AttackNeeds, AttackTask, ConceptJudge, Error, Findings,
+    TrialArm,
 };
 use crate::generator::{Denoiser, ImageRequest, Model};
 use crate::pictures::Picture;
@@ -24,7 +25,8 @@ pub(super) struct SamplingProbe<'a> {
 impl SamplingProbe<'_> {
     /// What it wants to be given.
     pub(super) fn needs(&self) -> AttackNeeds {
-        AttackNeeds { other_requests: self.floor, ..AttackNeeds::PROMPTS }
+        let access = Access::Sampler;
+        AttackNeeds { other_requests: self.floor, access, ..AttackNeeds::PROMPTS }
     }
 
     /// What it costs.

@@ -7,7 +7,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::{AttackContext, AttackTask, ConceptJudge, Error, Found, Trial, TrialArm};
-use crate::generator::{self, ImageRequest, Model};
+use crate::generator::{self, ImageRequest, Model, Provenance};
 use crate::pictures::Picture;
 use crate::torch::{Tensor, no_grad, seed_from};
 use crate::training::CheckpointTimer;
@@ -175,7 +175,7 @@ impl<'a, 'm> TrialLoop<'a, 'm> {
             }
         }
         context.watch.end();
-        self.try_new_seeds(&mut now.trials, proposer)?;
+        self.try_new_seeds(&mut now, proposer, &what, file.as_deref(), context)?;
         Ok(TrialArm {
             name: self.arm.to_owned(),
             images: self.rounds,
@@ -211,7 +211,7 @@ impl<'a, 'm> TrialLoop<'a, 'm> {
             let ends = is_attack && (succeeds || now.rounds == self.rounds);
             if let Some(folder) = context.artifacts.filter(|_| ends) {
                 let file = folder.join(attacked_picture(trial, succeeds));
-                keep(picture, &file, &proposal.request, self.model, self.attack)?;
+                keep(picture, &file, &proposal.request, context.provenance, self.attack)?;
             }
         }
         Ok(())
@@ -220,15 +220,32 @@ impl<'a, 'm> TrialLoop<'a, 'm> {
     /// Tries each prompt that was found with seeds that were never tried.
     fn try_new_seeds(
         &self,
-        trials: &mut [Trial],
+        now: &mut InterruptedTrials,
         proposer: &mut dyn Proposer,
+        what: &str,
+        file: Option<&Path>,
+        context: &mut AttackContext<'_>,
     ) -> Result<(), Error> {
         if self.new_seeds == 0 {
             return Ok(());
         }
-        for (trial, request) in trials.iter_mut().zip(self.requests) {
+        context.watch.begin(&format!("{what}, new seeds"), now.trials.len() as u64);
+        let mut timer = CheckpointTimer::default();
+        for (i, request) in self.requests.iter().enumerate() {
+            context.watch.at(i as u64, "");
+            if context.watch.interrupted() {
+                save(file, now, proposer)?;
+                return Err(generator::Error::Interrupted.into());
+            }
+            if timer.is_over() {
+                timer.after(|| save(file, now, proposer))?;
+            }
+            let trial = &mut now.trials[i];
             let Some(round) = trial.after.filter(|after| *after > 0) else { continue };
             let Some(found) = trial.found.as_mut() else { continue };
+            if found.new_seeds.is_some() {
+                continue;
+            }
             let again: Vec<ImageRequest> = (0..self.new_seeds)
                 .map(|i| ImageRequest {
                     prompt: found.prompt.clone(),
@@ -241,6 +258,7 @@ impl<'a, 'm> TrialLoop<'a, 'm> {
             let shown = verdicts.iter().filter(|verdict| verdict.shows).count() as u64;
             found.new_seeds = Some([shown, self.new_seeds]);
         }
+        context.watch.end();
         Ok(())
     }
 }
@@ -253,11 +271,11 @@ pub(super) fn keep(
     picture: &Picture,
     file: &Path,
     request: &ImageRequest,
-    model: &Model<'_>,
+    provenance: Provenance<'_>,
     attack: &str,
 ) -> Result<(), Error> {
-    let about = request.parameters(&model.generator().card().hash);
-    Ok(picture.save(file, &[("parameters", about), ("attack", attack.to_owned())])?)
+    let [parameters, about] = provenance.texts(request);
+    Ok(picture.save(file, &[parameters, about, ("attack", attack.to_owned())])?)
 }
 
 /// The name of the picture with which a trial ended.

@@ -17,7 +17,7 @@ use super::word_search::{BlockSearch, SearchBudget, WordSearch};
 use super::{
     Attack, AttackContext, AttackCost, AttackNeeds, AttackTask, Error, Findings, TrialArm,
 };
-use crate::generator::Model;
+use crate::generator::{ImageRequest, Model};
 use crate::pictures::Picture;
 use crate::prompt_search::{PredictionTarget, SearchSettings, SimplexSearch};
 use crate::settings::Configurable;
@@ -111,7 +111,7 @@ pub(super) const SHORT: &str = "unlearn-diff-atk-10";
 
 impl Attack for UnlearnDiffAtk {
     fn needs(&self) -> AttackNeeds {
-        AttackNeeds { base_images: true, ..AttackNeeds::PROMPTS }
+        AttackNeeds { base_images: true, ..AttackNeeds::GRADIENTS }
     }
 
     fn cost(&self, requests: usize) -> AttackCost {
@@ -135,8 +135,8 @@ impl Attack for UnlearnDiffAtk {
         self.tokens.suits(model, words)
     }
 
-    fn fits(&self, model: &Model<'_>, prompt: &str, _: &[String]) -> Result<(), String> {
-        self.tokens.fits(model, prompt)
+    fn fits(&self, model: &Model<'_>, request: &ImageRequest, _: &[String]) -> Result<(), String> {
+        self.tokens.fits(model, &request.prompt)
     }
 
     fn attack(

@@ -272,15 +272,19 @@ fn tried(tried: &Tried) {
         let (low, high) = (number(share.low), number(share.high));
         format!("{} [{low}, {high}] ({} of {})", percent(share.value), share.hits, share.n)
     };
+    let without = if tried.before {
+        format!("; without it {}", percent(before.share.value))
+    } else {
+        String::new()
+    };
     let arm = if tried.arm == "attack" { String::new() } else { format!(" ({})", tried.arm) };
     let text = format!(
-        "{} after {}: {}{arm} brings back {} with {} judged pictures each; without it {}",
+        "{} after {}: {}{arm} brings back {} with {} judged pictures each{without}",
         tried.target,
         tried.method,
         tried.attack,
         share(&after.share),
         after.images,
-        percent(before.share.value)
     );
     let above = tried.above.iter().map(|above| {
         let Estimate { value, low, high, .. } = above.difference;

@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::files;
-use crate::generator::{Generator as _, ImageRequest, StyleGan2, is_gan};
+use crate::generator::{Generator as _, ImageRequest, Provenance, StyleGan2, is_gan};
 use crate::pictures::Picture;
 use crate::pipeline::{MEASURED, ModelSettings, located, range};
 use crate::report::contact_sheet;
 use crate::run::Error;
-use crate::run::drawing::{Provenance, draw_missing};
+use crate::run::drawing::draw_missing;
 use crate::run::folder::RunFolder;
 use crate::run::opening::of_full_precision;
 use crate::run::record::Machine;

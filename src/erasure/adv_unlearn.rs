@@ -363,7 +363,16 @@ impl Method for AdvUnlearn {
 
     fn cost(&self) -> Cost {
         let cycle = 1 + self.retain.own_steps();
-        Cost { steps: self.steps * cycle, batch: self.batch, ..Cost::default() }
+        // A partial sample is taken through half of the steps, with guidance, as a mean.
+        let sampling = |pool: i64, asked: u64| pool as u64 * (self.sampling_steps as u64 + asked);
+        let retained =
+            if self.retain.form == RetainForm::None { 0 } else { sampling(self.retain.pool, 1) };
+        Cost {
+            steps: self.steps * cycle,
+            batch: self.batch,
+            sampling: sampling(self.pool, 3) + retained,
+            ..Cost::default()
+        }
     }
 
     fn suits(&self, model: &Model, pairs: &[Pair]) -> Result<(), String> {
@@ -374,9 +383,10 @@ impl Method for AdvUnlearn {
     }
 
     fn shortened(&self, steps: u64, batch: i64) -> Option<Box<dyn Method>> {
+        // The pools are no part of a step.
         let retain = RetainSettings { pool: 1, ..self.retain.clone() };
-        let (pool, warmup) = (1, 0);
-        Some(Box::new(Self { steps, warmup, batch, retain, pool, ..self.clone() }))
+        let (pool, sampling_steps, warmup) = (1, 1, 0);
+        Some(Box::new(Self { steps, warmup, batch, retain, sampling_steps, pool, ..self.clone() }))
     }
 
     fn erase(&self, model: Model, task: &Task, context: &mut Context) -> Result<Edit, Error> {
@@ -384,6 +394,13 @@ impl Method for AdvUnlearn {
         let model = &*denoiser_of(model, self.name())?;
         let trained = self.trained(model)?;
         let (pairs, kept) = (self.pairs(task), self.kept(task, context.watch));
+        if kept.is_empty() && self.needs().keep_prompts {
+            return Err(Error::Task(
+                "AdvUnlearn has no prompt to keep: all of them name the concept; give others, or \
+                 retain.form = \"none\""
+                    .to_owned(),
+            ));
+        }
         let state = context.own_state();
         let of = format!("{} {}", model.card().hash, task.recipe(self));
         let pools = Pools { folder: state.as_deref(), of, seed: task.seed };

@@ -76,7 +76,8 @@ pub(super) struct Stop {
 pub(super) struct AdversarialState {
     /// What the last attack on each prompt found, `[prompts, k, width]`; zeros before.
     pub latest: Vec<Tensor>,
-    /// Passes of the UNet forward and back, and the running means of attack and drift.
+    /// Passes of the UNet forward and back, the running means of attack and drift, and how many
+    /// numbers each is of.
     pub tracked: Tensor,
 }
 
@@ -85,15 +86,19 @@ const FORWARD: i64 = 0;
 const BACKWARD: i64 = 1;
 const ATTACK: i64 = 2;
 const DRIFT: i64 = 3;
+/// From a mean's place to that of its number.
+const COUNT: i64 = 2;
 /// Weight of one step in a running mean.
 const SMOOTHING: f64 = 0.05;
+/// Of so many steps a mean is no chance.
+const SETTLED: f64 = 1.0 / SMOOTHING;
 
 impl AdversarialState {
     /// Before the first step.
     pub(super) fn new(frames: &[Frames], model: &dyn Denoiser) -> Self {
         let latest = frames.iter().map(|frames| frames.own(model).detach().zeros_like());
         // No mean of anything yet.
-        let tracked = Tensor::from_slice(&[0.0, 0.0, f64::NAN, f64::NAN]);
+        let tracked = Tensor::from_slice(&[0.0, 0.0, f64::NAN, f64::NAN, 0.0, 0.0]);
         Self { latest: latest.collect(), tracked }
     }
 
@@ -125,6 +130,12 @@ impl AdversarialState {
     fn track(&self, place: i64, value: f64) {
         let mean = self.get(place);
         self.set(place, if mean.is_nan() { value } else { mean + SMOOTHING * (value - mean) });
+        self.set(place + COUNT, self.get(place + COUNT) + 1.0);
+    }
+
+    /// A running mean, once it is one of enough steps.
+    fn settled(&self, place: i64) -> Option<f64> {
+        (self.get(place + COUNT) >= SETTLED).then(|| self.get(place))
     }
 
     /// What is to be said of it in the record.
@@ -373,12 +384,16 @@ impl Objective for AdversarialTraining<'_> {
         all
     }
 
+    /// It rises as soon as there are attacks.
+    fn loss_falls(&self) -> bool {
+        false
+    }
+
     fn done(&self) -> bool {
-        let held = |value: f64, most: Option<f64>| most.is_some_and(|most| value < most);
-        let off = |value: f64, most: Option<f64>| most.is_some_and(|most| value > most);
+        let mean = |place, most: Option<f64>| Some((self.state.settled(place)?, most?));
         // An attack that comes nowhere leaves the error that unlearning itself has: 0 of the way.
-        held(self.state.get(ATTACK), self.stop.attack)
-            || off(self.state.get(DRIFT), self.stop.drift)
+        mean(ATTACK, self.stop.attack).is_some_and(|(mean, most)| mean < most)
+            || mean(DRIFT, self.stop.drift).is_some_and(|(mean, most)| mean > most)
     }
 }
 

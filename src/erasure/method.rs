@@ -82,6 +82,9 @@ pub struct Cost {
     pub cycle: u64,
     /// Passes over each picture of the concept before the first step.
     pub passes: u64,
+    /// Passes of the network over one picture, without a way back, before the first step: samples
+    /// that are learned from.
+    pub sampling: u64,
     /// Looks on the way at how far it has come, at most.
     pub evaluations: u64,
     /// Further steps that another method with the same key has done already, by this key.

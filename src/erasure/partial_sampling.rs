@@ -2,7 +2,7 @@
 //! timesteps, to train on instead of pictures.
 
 use crate::generator::{Conditioning, Denoiser, Guided};
-use crate::sampler::{Sampler, Solver};
+use crate::sampler::{Sampler, SamplingRun, Solver};
 use crate::torch::{Kind, Rng, Tensor};
 use crate::training;
 
@@ -64,7 +64,8 @@ impl PartialSampling {
         let until = rng.below(count as i64, &[1]).int64_value(&[0]) as usize;
         let negative = &negative.repeat(n);
         let guided = Guided { prompt, negative, guidance: self.guidance };
-        let latents = model.denoise(&sampler, &noise, 0..until, &guided, &mut |_| None);
+        let mut run = SamplingRun::new(&sampler);
+        let latents = model.denoise(&mut run, until, &noise, &guided, &mut |_| None);
         let own = sampler.timesteps()[until];
         let told = if self.told_noisier {
             let above = 39 + rng.below(20, &[1]).int64_value(&[0]);

@@ -1,11 +1,9 @@
 //! What a diffusion method needs of a generator.
 
-use std::ops::Range;
-
 use super::pixels::to_pictures;
 use super::{Component, Conditioning, Error, Generator, Guided, ImageRequest, LatentDistribution};
 use crate::pictures::Picture;
-use crate::sampler::{History, Sampler, Schedule};
+use crate::sampler::{SamplingRun, Schedule};
 use crate::torch::{Kind, Tensor, no_grad, not_finite, stage};
 
 /// What a diffusion method needs of a generator.
@@ -50,26 +48,24 @@ pub trait Denoiser: Generator {
     /// CPU, `[n, c, h, w]`.
     fn latents(&self, requests: &[ImageRequest]) -> Tensor;
 
-    /// Latents `[n, c, h, w]`, taken through some of a sampler's steps: of unit variance where they
-    /// begin with the first, else as the steps before left them. A sampler that looks back at them
-    /// begins anew. `noise` is asked in each step for what a sampler adds that draws some. Records
-    /// no graph.
+    /// Latents `[n, c, h, w]`, taken through a sampler's steps up to `until`: of unit variance
+    /// where the run begins, else as its steps before left them. `noise` is asked in each step
+    /// for what a sampler adds that draws some. Records no graph.
     fn denoise(
         &self,
-        sampler: &Sampler,
+        run: &mut SamplingRun<'_>,
+        until: usize,
         latents: &Tensor,
-        steps: Range<usize>,
         guided: &Guided,
         noise: &mut dyn FnMut(&Tensor) -> Option<Tensor>,
     ) -> Tensor {
-        let n = latents.size()[0];
+        let (n, sampler) = (latents.size()[0], run.sampler);
         let both = Conditioning::cat(&[guided.negative, guided.prompt]);
         no_grad(|| {
-            let begins = steps.start == 0;
+            let begins = run.next == 0;
             let mut latents =
                 if begins { latents * sampler.begin() } else { latents.shallow_clone() };
-            let mut history = History::default();
-            for i in steps {
+            for i in run.next..until {
                 let t = sampler.timesteps()[i];
                 let shown = sampler.input(i, &latents);
                 let timesteps = Tensor::full([2 * n], t, (Kind::Float, latents.device()));
@@ -77,8 +73,9 @@ pub trait Denoiser: Generator {
                 let (without, with) = (output.narrow(0, 0, n), output.narrow(0, n, n));
                 let output = &without + (with - &without) * guided.guidance;
                 let fresh = noise(&latents);
-                latents = sampler.step(i, &latents, &output, fresh.as_ref(), &mut history);
+                latents = sampler.step(i, &latents, &output, fresh.as_ref(), &mut run.history);
             }
+            run.next = until;
             latents
         })
     }

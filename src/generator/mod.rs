@@ -22,6 +22,7 @@ mod networks;
 mod pipeline_class;
 mod pixels;
 mod presets;
+mod provenance;
 mod request;
 mod seeding;
 #[cfg(test)]
@@ -50,6 +51,7 @@ pub use guided::Guided;
 pub use kind::{Model, ModelKind};
 pub use latent_distribution::LatentDistribution;
 pub use modelspec::modelspec;
+pub use provenance::{ABOUT, Provenance};
 pub use request::{Blend, ImageRequest, is_one};
 pub use seeding::Seeding;
 pub use stable_diffusion::StableDiffusion;

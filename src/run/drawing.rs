@@ -5,19 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::sync_channel;
 
 use super::Error;
-use crate::generator::{Generator, ImageRequest};
+use crate::generator::{ABOUT, Generator, ImageRequest, Provenance};
 use crate::pictures::{Picture, is_whole_png};
 use crate::torch::threads;
 use crate::watch::Watch;
-
-/// What every picture of a run carries beside its own settings.
-#[derive(Debug, Clone, Copy)]
-pub struct Provenance<'a> {
-    /// Hash of the model.
-    pub model: &'a str,
-    /// Whether it is not for every eye: it is blurred wherever it is laid out.
-    pub sensitive: bool,
-}
 
 /// Draws the pictures whose files are not there, or are damaged, or are other pictures of this
 /// program's. Batches are cut the same way each time, and one with a gap is drawn as a whole: with
@@ -105,7 +96,7 @@ fn save_all(
         std::thread::scope(|scope| {
             let mut saving = Vec::new();
             for &(picture, (file, request)) in works {
-                saving.push(scope.spawn(move || picture.save(file, &texts(request, provenance))));
+                saving.push(scope.spawn(move || picture.save(file, &provenance.texts(request))));
             }
             saving.into_iter().try_for_each(|one| {
                 one.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
@@ -160,30 +151,11 @@ fn state_of(file: &Path, request: &ImageRequest, provenance: Provenance) -> Resu
     let said = if whole { about(file) } else { None };
     match said {
         _ if !whole => Ok(State::Damaged),
-        Some(said) if said == said_of(request, provenance) => Ok(State::There),
+        Some(said) if said == provenance.about(request) => Ok(State::There),
         Some(_) => Ok(State::Damaged),
         None => Err(crate::pictures::Error::Foreign(file.to_path_buf()).into()),
     }
 }
-
-/// What a PNG says about itself: A1111's line for other programs, JSON for this one.
-fn texts(request: &ImageRequest, provenance: Provenance) -> [(&'static str, String); 2] {
-    [
-        ("parameters", request.parameters(provenance.model)),
-        (ABOUT, said_of(request, provenance).to_string()),
-    ]
-}
-
-fn said_of(request: &ImageRequest, provenance: Provenance) -> serde_json::Value {
-    let mut json = serde_json::json!({"request": request, "model": provenance.model});
-    if provenance.sensitive {
-        json["sensitive"] = true.into();
-    }
-    json
-}
-
-/// The text chunk in which this program's pictures say what they are.
-const ABOUT: &str = "unsee";
 
 /// What a picture says about itself; `None` where this program did not draw it.
 fn about(picture: &Path) -> Option<serde_json::Value> {

@@ -6,7 +6,7 @@ mod schedule;
 mod solver;
 mod spacing;
 
-pub use sampling::{History, Sampler};
+pub use sampling::{History, Sampler, SamplingRun};
 pub use schedule::{Prediction, Schedule, SchedulerConfig};
 pub use solver::Solver;
 

@@ -34,6 +34,24 @@ pub struct History {
     start: Option<Tensor>,
 }
 
+/// How far latents are through a sampler's steps.
+#[derive(Debug)]
+pub struct SamplingRun<'a> {
+    /// The sampler.
+    pub sampler: &'a Sampler,
+    /// The step that comes next.
+    pub next: usize,
+    /// What the steps before left.
+    pub history: History,
+}
+
+impl<'a> SamplingRun<'a> {
+    /// Before the first step.
+    pub fn new(sampler: &'a Sampler) -> Self {
+        Self { sampler, next: 0, history: History::default() }
+    }
+}
+
 impl History {
     fn push(&mut self, tensor: Tensor, most: usize) {
         if self.past.len() == most {

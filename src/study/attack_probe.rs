@@ -5,7 +5,7 @@ use super::probe::{LONG, Probe, grown};
 use super::session::Session;
 use super::target::Target;
 use crate::attack::{self, Attack, AttackContext, AttackTask, ConceptJudge, Exposure, Verdict};
-use crate::generator::{ImageRequest, Model};
+use crate::generator::{ImageRequest, Model, Provenance};
 use crate::pictures::Picture;
 use crate::run::Error;
 use crate::torch::{Kind, Peak, Tensor};
@@ -94,8 +94,14 @@ fn attacked(
         AttackTask { exposure: &exposure, judge: &judge, sampling: session.sampling(), seed };
     let device = session.generator().compute().device;
     Probe::of(device, || {
-        let mut context =
-            AttackContext { state: None, artifacts: None, shared: None, of: "", watch: &mut Quiet };
+        let mut context = AttackContext {
+            state: None,
+            artifacts: None,
+            shared: None,
+            provenance: Provenance { model: "", sensitive: false },
+            of: "",
+            watch: &mut Quiet,
+        };
         Ok(attack.attack(session.model(), &task, &mut context)?)
     })
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::attack::{Arm, Evaluation, Findings, Found, Trial, TrialArm};
+use crate::attack::{Access, Arm, AttackNeeds, Evaluation, Findings, Found, Trial, TrialArm};
 use crate::measure::{
     AboveControl, CurvePoint, Estimate, Score, SuccessPoint, above_control, area, attack_success,
     confirmed, half, on_new_seeds, relearning, success_curve, without_name,
@@ -69,6 +69,10 @@ pub(super) struct Attacked {
     pub model: String,
     /// Components that the edit changed.
     pub edited: Vec<String>,
+    /// What the attack wants.
+    pub needs: AttackNeeds,
+    /// Whether each trial was drawn without the attack first.
+    pub before: bool,
 }
 
 /// Which prompts and seeds brought a concept back.
@@ -86,6 +90,12 @@ pub struct Tried {
     pub model: String,
     /// What of it the edit changed; all else is the base's.
     pub edited: Vec<String>,
+    /// What whoever attacks so must be able to do.
+    pub access: Access,
+    /// Whether it adapts to this model.
+    pub adaptive: bool,
+    /// Whether each trial was drawn without the attack first; prompts of a list were not.
+    pub before: bool,
     /// Where pictures with which trials ended lie, inside the run.
     #[serde(default)]
     pub folder: PathBuf,
@@ -111,6 +121,9 @@ impl Tried {
             arm: arm.name.clone(),
             model: about.model.clone(),
             edited: about.edited.clone(),
+            access: about.needs.access,
+            adaptive: about.needs.adaptive,
+            before: about.before,
             folder: about.folder.clone(),
             images: arm.images,
             steps: arm.steps,
@@ -124,27 +137,31 @@ impl Tried {
         self.arm == TrialArm::ATTACK
     }
 
-    /// Compares with a control of the same trials at equal numbers of judged pictures.
+    /// Compares with a control at equal numbers of judged pictures: trial by trial of those that
+    /// both have; where they have none in common, all with all.
     fn compare(&mut self, control: &Self) {
-        let alike = |(a, b): (&Trial, &Trial)| a.prompt == b.prompt && a.seed == b.seed;
-        if self.trials.len() != control.trials.len()
-            || !self.trials.iter().zip(&control.trials).all(alike)
-        {
-            return;
-        }
         let name = if control.is_attack() { &control.attack } else { &control.arm };
         let images = self.images.min(control.images);
-        self.above.push(AboveControl::new(
-            name,
-            images,
-            &successes(&self.trials),
-            &successes(&control.trials),
-        ));
+        let of = |trial: &Trial| {
+            let mut same = control.trials.iter();
+            same.find(|other| other.prompt == trial.prompt && other.seed == trial.seed)
+        };
+        let pairs: Vec<[Option<u64>; 2]> =
+            self.trials.iter().filter_map(|trial| Some([trial.after, of(trial)?.after])).collect();
+        self.above.push(if pairs.is_empty() {
+            let (own, others) = (successes(&self.trials), successes(&control.trials));
+            AboveControl::unpaired(name, images, &own, &others)
+        } else {
+            AboveControl::paired(name, images, &pairs)
+        });
     }
 
     /// What is to be said of it in numbers.
     pub(super) fn scores(&self) -> Vec<Score> {
         let mut scores = attack_success(&self.target, &successes(&self.trials));
+        if !self.before {
+            scores.retain(|score| score.measure == "ASR");
+        }
         let label = if self.is_attack() {
             self.attack.clone()
         } else {

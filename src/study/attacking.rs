@@ -15,7 +15,7 @@ use crate::attack::{
     Verdict,
 };
 use crate::files::write_json;
-use crate::generator::{self, ImageRequest, Model};
+use crate::generator::{self, ImageRequest, Model, Provenance};
 use crate::pictures::Picture;
 use crate::pipeline::{AttackSetting, PromptRow, read_prompts};
 use crate::run::Error;
@@ -141,6 +141,8 @@ impl<P: Protocol> Study<'_, P> {
                 folder: format!("attacks/{}", attempt.stem).into(),
                 model: session.hash().to_owned(),
                 edited: erased.components(),
+                needs: attack.value.needs(),
+                before: attack.value.prompt_list().is_none(),
             };
             let steps = attack.value.cost(exposure.requests.len()).steps;
             let added = results.tried.len();
@@ -199,12 +201,14 @@ impl<P: Protocol> Study<'_, P> {
             (run.folder.path(attempt.state()), format!("{edit} {}", attack.value.settings()));
         let artifacts = run.folder.path(format!("attacks/{}", attempt.stem));
         let shared = run.folder.path(format!("attacks/{}-{}", about.stem(), attack.label));
+        let (hash, sensitive) = (session.hash().to_owned(), self.pipeline.concept.sensitive);
         let watch = &mut *run.watch;
         run.folder.phase(&what, self.compute.device, |_| {
             let mut context = AttackContext {
                 state: Some(&state),
                 artifacts: Some(&artifacts),
                 shared: Some(&shared),
+                provenance: Provenance { model: &hash, sensitive },
                 of: &of,
                 watch,
             };
@@ -291,7 +295,7 @@ fn fitting(
     watch: &mut dyn Watch,
 ) -> Result<Vec<usize>, Error> {
     let model = session.model();
-    let fits = |i: &usize| attack.value.fits(&model, &requests[*i].prompt, words).is_ok();
+    let fits = |i: &usize| attack.value.fits(&model, &requests[*i], words).is_ok();
     let (fitting, long): (Vec<usize>, Vec<usize>) = (0..requests.len()).partition(fits);
     let Some(first) = long.first().map(|i| &requests[*i].prompt) else { return Ok(fitting) };
     if fitting.is_empty() {

@@ -257,7 +257,9 @@ pub fn forecast(
         };
         let passes = probed.pass * (demand.forget as u64 * cost.passes) as f64;
         let steps = steps_of(&cost, &mut shared);
-        seconds += (probed.step * steps as f64 + passes) * targets as f64;
+        // With guidance a step of drawing is two passes.
+        let sampled = drawn * cost.sampling as f64 / (2 * pipeline.draw.steps) as f64;
+        seconds += (probed.step * steps as f64 + passes + sampled) * targets as f64;
         peak = peak.max(probed.peak);
     }
     for (attack, forecast) in pipeline.attack.iter().zip(&mut forecast.attacks) {

@@ -15,7 +15,7 @@ use super::target::Target;
 use super::training_images::ImageDemand;
 use crate::attack::{Exposure, Verdict};
 use crate::erasure::TrainingImages;
-use crate::generator::{Adapter, Generator as _, ImageRequest, StyleGan2, Synthesizer};
+use crate::generator::{Adapter, Generator as _, ImageRequest, Provenance, StyleGan2, Synthesizer};
 use crate::judge::Features;
 use crate::measure::{
     self, Answer, AnswerSet, Domain, JudgedSamples, LatentMeasures, Moments, PictureStats, Score,
@@ -26,7 +26,7 @@ use crate::pipeline::{
     LABELLED, LatentSettings, MEASURED, ModelSettings, Pipeline, SECOND_DRAW, located,
 };
 use crate::run::Error;
-use crate::run::drawing::{Provenance, draw_missing};
+use crate::run::drawing::draw_missing;
 use crate::run::evidence::EvidenceFile;
 use crate::run::hashes::hash_with;
 use crate::run::judging::{Unprompted, judge_pictures};

@@ -38,6 +38,8 @@ pub use protocol::Judges;
 pub use reference_judge::{JudgeReport, ReferenceJudge, pose_of};
 pub use results::{PictureFolder, Report, Results, TargetPictures};
 
+use crate::erasure::Pair;
+use crate::generator::ImageRequest;
 use crate::pipeline::{Judged, Pipeline};
 use crate::run::Error;
 use crate::run::folder::RunFolder;
@@ -273,16 +275,17 @@ impl<P: Protocol> Study<'_, P> {
 
 /// Whether every method and attack is for this model and these targets.
 fn suits(pipeline: &Pipeline, targets: &[Target], session: &mut Session) -> Result<(), Error> {
-    let model = session.model();
     for target in targets {
+        let request = |pair: &Pair| session.request(pair.forget.clone(), 0);
+        let requests: Vec<ImageRequest> = target.pairs.iter().map(request).collect();
+        let model = session.model();
         let methods =
             pipeline.method.iter().try_for_each(|method| method.value.suits(&model, &target.pairs));
         let words = target.words();
         let attacks = pipeline.attack.iter().map(|attack| &attack.value).try_for_each(|attack| {
             attack.suits(&model, &words)?;
             // One prompt that fits is enough: the others are left out.
-            let prompts = target.pairs.iter().map(|pair| &pair.forget);
-            let fits = prompts.map(|prompt| attack.fits(&model, prompt, &words));
+            let fits = requests.iter().map(|request| attack.fits(&model, request, &words));
             fits.min_by_key(Result::is_err).unwrap_or(Ok(()))
         });
         methods.and(attacks).map_err(Error::Unknown)?;

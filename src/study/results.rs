@@ -18,7 +18,7 @@ use crate::run::record::Ending;
 const FILE: &str = "scores.json";
 
 /// Version of `scores.json`; 2 has one kind of score for every study.
-const SCHEMA: u32 = 2;
+const SCHEMA: u32 = 3;
 
 /// What a study found: `scores.json`.
 #[derive(Debug, Clone, Serialize, Deserialize)]

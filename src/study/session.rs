@@ -3,14 +3,15 @@
 use std::path::{Path, PathBuf};
 
 use crate::generator::{
-    Generator, ImageRequest, Model, ModelKind, Seeding, StyleGan2, Synthesizer, read_edit,
+    Generator, ImageRequest, Model, ModelKind, Provenance, Seeding, StyleGan2, Synthesizer,
+    read_edit,
 };
 use crate::measure::moved;
 use crate::pictures::Picture;
 use crate::pipeline::{DrawSettings, Pipeline, PromptRow, located};
 use crate::run::Error;
 use crate::run::batch::settled;
-use crate::run::drawing::{Provenance, draw_missing};
+use crate::run::drawing::draw_missing;
 use crate::run::folder::RunFolder;
 use crate::run::hashes::hash_with_content;
 use crate::run::opening::{loaded, opened, warn_of_unread};

@@ -43,6 +43,11 @@ pub trait Objective {
         Vec::new()
     }
 
+    /// Whether its loss falls while all goes well; if so, one that rises ends the training.
+    fn loss_falls(&self) -> bool {
+        true
+    }
+
     /// Whether it has learned enough before the plan's end.
     fn done(&self) -> bool {
         false

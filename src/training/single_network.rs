@@ -186,6 +186,10 @@ impl Trainable for SingleNetwork<'_> {
         tensors
     }
 
+    fn loss_falls(&self) -> bool {
+        self.objective.loss_falls()
+    }
+
     fn done(&self) -> bool {
         self.objective.done()
     }

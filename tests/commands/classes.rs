@@ -85,11 +85,11 @@ fn runs_are_laid_out_beside_each_other(one: &Path, two: &Path) {
     assert!((100..=160).contains(&(heights[1] - heights[0])), "{heights:?}");
     let scores = one.join("scores.json");
     let text = fs_err::read_to_string(&scores).unwrap();
-    write(&scores, &text.replacen("\"schema\": 2", "\"schema\": 1", 1));
+    write(&scores, &text.replacen("\"schema\": 3", "\"schema\": 1", 1));
     let mut command = unsee();
     command.arg("grid").arg(one).args(["--out", "sheet.png"]);
     let error = failure(command, 1);
-    assert!(error.contains("its schema is 1, and 2 is read"), "{error}");
+    assert!(error.contains("its schema is 1, and 3 is read"), "{error}");
 }
 
 /// Weights outside SalUn's mask are those of the base to the bit, the others have moved.

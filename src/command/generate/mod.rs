@@ -11,11 +11,13 @@ use serde::Serialize;
 
 pub use gan::GanGenerateRequest;
 
-use crate::generator::{Adapter, Embedding, Generator, ImageRequest, Seeding, is_gan, is_one};
+use crate::generator::{
+    Adapter, Embedding, Generator, ImageRequest, Provenance, Seeding, is_gan, is_one,
+};
 use crate::pipeline::{Batch, DrawSettings, ModelSettings, PromptRow, located};
 use crate::run::Error;
 use crate::run::batch::settled;
-use crate::run::drawing::{Provenance, draw_missing};
+use crate::run::drawing::draw_missing;
 use crate::run::folder::RunFolder;
 use crate::run::hashes::hash_with;
 use crate::run::opening::of_full_precision;

@@ -1,0 +1,89 @@
+//! What a training that brings a concept back has shown so far, kept while it goes on.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Arm, AttackContext, Error, Evaluation};
+use crate::files::write_json;
+
+/// The curves of an attack's arms, in a file where there is a folder for it.
+pub(super) struct SavedCurves {
+    folder: Option<PathBuf>,
+    known: Known,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+struct Known {
+    /// The model that is attacked.
+    of: String,
+    arms: Vec<Arm>,
+}
+
+impl SavedCurves {
+    /// Goes on from what an earlier session kept of the same model; else what is there is removed.
+    ///
+    /// # Errors
+    /// A folder that cannot be written.
+    pub(super) fn open(context: &AttackContext<'_>) -> Result<Self, Error> {
+        let of = context.of.to_owned();
+        let Some(folder) = context.state else {
+            return Ok(Self { folder: None, known: Known { of, arms: Vec::new() } });
+        };
+        let text = fs_err::read_to_string(file(folder)).ok();
+        let known = text.and_then(|text| serde_json::from_str::<Known>(&text).ok());
+        let known = known.filter(|known| known.of == of);
+        if known.is_none() && folder.exists() {
+            fs_err::remove_dir_all(folder)?;
+        }
+        let known = known.unwrap_or(Known { of, arms: Vec::new() });
+        fs_err::create_dir_all(folder)?;
+        Ok(Self { folder: Some(folder.to_owned()), known })
+    }
+
+    /// Where the training of an arm keeps its state.
+    pub(super) fn training(&self, arm: &str) -> Option<PathBuf> {
+        self.folder.as_ref().map(|folder| folder.join(arm))
+    }
+
+    /// What an arm has shown.
+    pub(super) fn of(&self, arm: &str) -> &[Evaluation] {
+        let found = self.known.arms.iter().find(|known| known.name == arm);
+        found.map_or(&[], |arm| &arm.curve)
+    }
+
+    /// Adds what an arm shows now; what was seen later is seen again, as a training may go on from
+    /// before it.
+    ///
+    /// # Errors
+    /// A file that cannot be written.
+    pub(super) fn add(&mut self, arm: &str, evaluation: Evaluation) -> Result<(), std::io::Error> {
+        let arms = &mut self.known.arms;
+        let at = arms.iter().position(|known| known.name == arm).unwrap_or_else(|| {
+            arms.push(Arm { name: arm.to_owned(), curve: Vec::new() });
+            arms.len() - 1
+        });
+        let curve = &mut arms[at].curve;
+        curve.retain(|known| known.step < evaluation.step);
+        curve.push(evaluation);
+        match &self.folder {
+            Some(folder) => write_json(&file(folder), &self.known),
+            None => Ok(()),
+        }
+    }
+
+    /// The whole of an arm; what its training kept is not needed any more.
+    ///
+    /// # Errors
+    /// A folder that cannot be removed.
+    pub(super) fn finished(&self, arm: &str) -> Result<Arm, Error> {
+        if let Some(folder) = self.training(arm).filter(|folder| folder.exists()) {
+            fs_err::remove_dir_all(folder)?;
+        }
+        Ok(Arm { name: arm.to_owned(), curve: self.of(arm).to_vec() })
+    }
+}
+
+fn file(folder: &Path) -> PathBuf {
+    folder.join("curves.json")
+}
