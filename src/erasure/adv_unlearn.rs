@@ -9,6 +9,9 @@
 //! gradients add up over its steps, the prompt is split behind as many tokens as it has words (so
 //! that pieces of longer words fall away), samples are 39 to 58 timesteps cleaner than the networks
 //! are told, and the vectors of the step before the last are taken.
+//! Of it is not kept: `fast_at`, whose signs are left in the gradient that the next step adds to and
+//! go through Adam; that a UNet in training samples what it learns from itself; that samples of the
+//! first two of its fifty times run through all steps; prompts to keep without replacement.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -175,11 +178,11 @@ impl AdvUnlearn {
     }
 
     /// The prompts that are unlearned, each with what it is to become.
-    fn pairs(&self, task: &Task) -> Vec<Pair> {
-        let anchor = task.pairs.first().map(|pair| pair.anchor.clone()).unwrap_or_default();
+    fn pairs(&self, pairs: &[Pair]) -> Vec<Pair> {
+        let anchor = pairs.first().map(|pair| pair.anchor.clone()).unwrap_or_default();
         let of_synonym =
             |synonym: &String| Pair { forget: synonym.clone(), anchor: anchor.clone() };
-        task.pairs.iter().cloned().chain(self.synonyms.iter().map(of_synonym)).collect()
+        pairs.iter().cloned().chain(self.synonyms.iter().map(of_synonym)).collect()
     }
 
     /// The prompts that stay, without those that name the concept after all; says which these are.
@@ -378,7 +381,7 @@ impl Method for AdvUnlearn {
     fn suits(&self, model: &Model, pairs: &[Pair]) -> Result<(), String> {
         let Model::Diffusion(model) = model else { return Ok(()) };
         self.trained(&**model).map_err(|error| error.to_string())?;
-        self.frames(&**model, pairs).map_err(|error| error.to_string())?;
+        self.frames(&**model, &self.pairs(pairs)).map_err(|error| error.to_string())?;
         self.sampling().fits(&**model)
     }
 
@@ -393,7 +396,7 @@ impl Method for AdvUnlearn {
         self.check().map_err(Error::Task)?;
         let model = &*denoiser_of(model, self.name())?;
         let trained = self.trained(model)?;
-        let (pairs, kept) = (self.pairs(task), self.kept(task, context.watch));
+        let (pairs, kept) = (self.pairs(task.pairs), self.kept(task, context.watch));
         if kept.is_empty() && self.needs().keep_prompts {
             return Err(Error::Task(
                 "AdvUnlearn has no prompt to keep: all of them name the concept; give others, or \

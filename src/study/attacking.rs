@@ -256,7 +256,7 @@ fn of_judge(error: Error) -> attack::Error {
 }
 
 /// What a list of prompts asks for; of one with a column `concept` the rows of this one.
-fn listed(
+pub(super) fn listed(
     file: &Path,
     concept: &str,
     session: &Session,

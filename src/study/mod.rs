@@ -46,9 +46,10 @@ use crate::run::folder::RunFolder;
 use crate::run::hashes::content_hash;
 use crate::run::record::Machine;
 use crate::torch::Compute;
-use crate::watch::Watch;
+use crate::watch::{Quiet, Watch};
 use attack_results::AttackResults;
 use attacked_pictures::attacked_grid;
+use attacking::listed;
 use protocol::{Cell, Protocol, Run};
 use session::Session;
 use target::Target;
@@ -289,6 +290,9 @@ fn suits(pipeline: &Pipeline, targets: &[Target], session: &mut Session) -> Resu
             fits.min_by_key(Result::is_err).unwrap_or(Ok(()))
         });
         methods.and(attacks).map_err(Error::Unknown)?;
+        for list in pipeline.attack.iter().filter_map(|attack| attack.value.prompt_list()) {
+            listed(list, &target.concept, session, &mut Quiet)?;
+        }
     }
     Ok(())
 }
