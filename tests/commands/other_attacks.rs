@@ -94,10 +94,15 @@ pictures = 2
 steps = [40]
 floor = false
 new_seeds = 0
+[[attack]]
+name = "relearning"
+pictures = 2
+batch = 1
+checkpoints = [0, 10, 40]
 [draw]"#;
 
 #[test]
-fn killed_in_each_of_three_they_end_with_the_same_findings() {
+fn killed_in_each_of_four_they_end_with_the_same_findings() {
     let folder = tempfile::tempdir().unwrap();
     let pipeline = folder.path().join("p.toml");
     let text = OTHERS.replace("MODELS", shipped().to_str().unwrap());
@@ -116,12 +121,18 @@ fn killed_in_each_of_three_they_end_with_the_same_findings() {
         kept("p4d", "attack.safetensors"),
         kept("ring-a-bell", "search.safetensors"),
         kept("concept-inversion", "attack.safetensors"),
+        kept("relearning", "concept/state.safetensors"),
     ];
     let moments: Vec<&dyn Fn(&Path) -> bool> = moments.iter().map(|m| m as _).collect();
     let stopped = disturbed(("run", &pipeline), &out, &moments, "-KILL");
-    assert_eq!(stopped, 3, "an attack was over before anything was kept");
-    let tried = |out: &Path| json(&out.join("scores.json"))["tried"].clone();
-    assert_eq!(tried(&out), tried(&whole));
+    assert_eq!(stopped, 4, "an attack was over before anything was kept");
+    let found = |out: &Path| {
+        let scores = json(&out.join("scores.json"));
+        [scores["tried"].clone(), scores["curves"].clone()]
+    };
+    assert_eq!(found(&out), found(&whole));
+    let found = whole.join("attacks/style-Mosaic-ring-a-bell/found.csv");
+    assert!(fs_err::read_to_string(found).unwrap().starts_with("prompt,found_for,words\n"));
 }
 
 #[test]
