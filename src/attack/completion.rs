@@ -9,7 +9,7 @@ use super::base_weights::BaseModel;
 use super::contract::{denoiser_of, rising};
 use super::custom_sampling::CustomSampling;
 use super::sampling_probe::SamplingProbe;
-use super::{Attack, AttackContext, AttackCost, AttackNeeds, AttackTask, Error, Findings};
+use super::{Access, Attack, AttackContext, AttackCost, AttackNeeds, AttackTask, Error, Findings};
 use crate::generator::{ImageRequest, Model};
 use crate::settings::Configurable;
 
@@ -52,7 +52,7 @@ impl Completion {
 
 impl Attack for Completion {
     fn needs(&self) -> AttackNeeds {
-        self.probe().needs()
+        AttackNeeds { access: Access::SamplerAndBase, ..self.probe().needs() }
     }
 
     fn cost(&self, requests: usize) -> AttackCost {
@@ -76,8 +76,22 @@ impl Attack for Completion {
         context: &mut AttackContext<'_>,
     ) -> Result<Findings, Error> {
         let base = BaseModel::of(denoiser_of(&model, self.name())?)?;
-        self.probe().run(&model, task, context, |way| {
-            let steps = self.steps[way as usize - 1];
+        // An edit may say how to sample with it, in fewer steps than else.
+        let drawn = task.exposure.requests.iter().chain(&task.exposure.other_requests);
+        let least = drawn.map(|request| request.clone().sampled(task.sampling).steps).min();
+        let able = |steps: &&usize| least.is_none_or(|least| **steps < least);
+        let steps: Vec<usize> = self.steps.iter().filter(able).copied().collect();
+        if steps.len() < self.steps.len() {
+            context.watch.warn(&format!(
+                "completion: the edit is sampled in {} steps, so that the base draws {steps:?} of \
+                 {:?}",
+                least.unwrap_or_default(),
+                self.steps
+            ));
+        }
+        let probe = SamplingProbe { ways: steps.len() as u64, ..self.probe() };
+        probe.run(&model, task, context, |way| {
+            let steps = steps[way as usize - 1];
             CustomSampling { begun_by: Some((&base, steps)), noise: None }
         })
     }

@@ -255,9 +255,13 @@ impl LearnedWord<'_> {
         Ok(no_grad(|| self.model.encode(&filled(&frames, self.model, &vectors))))
     }
 
-    /// Writes the word, as `--embedding` and diffusers' `load_textual_inversion` take it.
+    /// Writes the word as it was looked at last, as `--embedding` and diffusers'
+    /// `load_textual_inversion` take it; none where nothing was to be learned.
     fn save(&self, folder: &Path) -> Result<(), Error> {
-        let vectors = self.learned.get(self.learned.size()[0] - 1);
+        if self.done.int64_value(&[0]) == 0 {
+            return Ok(());
+        }
+        let vectors = self.vectors.detach();
         let file = folder.join("embedding.safetensors");
         Ok(save(&file, &[(WORD.to_owned(), vectors)], &[])?)
     }

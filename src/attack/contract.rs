@@ -80,8 +80,12 @@ pub enum Access {
     Pictures,
     /// To change how they are sampled.
     Sampler,
+    /// The same, with the base beside it.
+    SamplerAndBase,
     /// To run the base's text encoder.
     BaseTextEncoder,
+    /// To run the text encoder.
+    TextEncoder,
     /// To run the networks and to take gradients through them.
     Gradients,
     /// The same, with the base beside them.
@@ -321,8 +325,8 @@ pub(super) fn replace_names(text: &str, names: &[String], by: &str) -> String {
     names.iter().fold(text.to_owned(), |text, name| replace_words(&text, name, by))
 }
 
-/// Replaces words where they stand by themselves: a cat is no part of cattle. Scripts without
-/// spaces have none to tell by.
+/// Replaces words where they stand by themselves: a cat is no part of cattle. Where spaces do not
+/// tell words apart there is nothing to tell by.
 fn replace_words(text: &str, words: &str, by: &str) -> String {
     let joins = |char: char| char.is_alphanumeric() && !is_unspaced(char);
     let inside = |char: Option<char>| char.is_some_and(joins);

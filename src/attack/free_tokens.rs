@@ -47,8 +47,7 @@ impl FreeTokens {
     /// Everything is banned.
     pub(super) fn suits(&self, model: &Model<'_>, words: &[String]) -> Result<(), String> {
         let Model::Diffusion(model) = model else { return Ok(()) };
-        let allowed = AllowedTokens::without(&**model, &self.banned(words));
-        allowed.map(drop).map_err(|error| error.to_string())
+        AllowedTokens::leaves_some(&**model, &self.banned(words)).map_err(|error| error.to_string())
     }
 
     /// Whether there is room for them in a prompt.

@@ -45,6 +45,10 @@ pub use trials::attacked_picture;
 pub use unlearn_diff_atk::UnlearnDiffAtk;
 pub use verdict::Verdict;
 
+/// What an attack finds with the same settings may change with the program; findings and states of
+/// another number are none of this one's.
+pub const VERSION: u32 = 1;
+
 use crate::prompt_search;
 use crate::settings::{Entry, given_over};
 

@@ -14,7 +14,9 @@ use super::concept_vector::{of_file, of_pairs};
 use super::contract::{denoiser_of, rising};
 use super::free_tokens::{FreePlaces, FreeTokens};
 use super::trials::{Proposal, Proposer, TrialLoop};
-use super::{Access, Attack, AttackContext, AttackCost, AttackNeeds, AttackTask, Error, Findings};
+use super::{
+    Access, Attack, AttackContext, AttackCost, AttackNeeds, AttackTask, Error, Findings, VERSION,
+};
 use crate::files::{write_csv, write_json};
 use crate::generator::{self, Model};
 use crate::prompt_search::{GeneticSearch, GeneticSettings, Placement, squared_distances};
@@ -123,7 +125,9 @@ impl Attack for RingABell {
             Encoder::Base => {
                 AttackNeeds { access: Access::BaseTextEncoder, ..AttackNeeds::PROMPTS }
             }
-            Encoder::Edited => AttackNeeds::GRADIENTS,
+            Encoder::Edited => {
+                AttackNeeds { access: Access::TextEncoder, adaptive: true, ..AttackNeeds::PROMPTS }
+            }
         }
     }
 
@@ -174,7 +178,8 @@ impl Attack for RingABell {
             None => of_pairs(denoiser, &exposure.pairs),
         })?;
         let shared = context.shared.filter(|_| self.encoder == Encoder::Base);
-        let of = format!("{} {} {}", denoiser.card().hash, self.settings(), task.seed);
+        let hash = &denoiser.card().hash;
+        let of = format!("{VERSION} {hash} {} {}", self.settings(), task.seed);
         let mut proposer = NearestStates {
             settings: self,
             seed: task.seed,
@@ -233,12 +238,12 @@ impl FoundLists {
     fn add(&mut self, key: String, list: FoundList) -> Result<(), Error> {
         self.lists.insert(key, list);
         if let Some(file) = &self.file {
-            write_json(file, self)?;
             let mut records = vec![["prompt", "found_for", "words"].map(str::to_owned)];
             records.extend(self.lists.values().map(|list| {
                 [list.text.clone(), list.prompt.clone(), list.words.len().to_string()]
             }));
             write_csv(&file.with_extension("csv"), records)?;
+            write_json(file, self)?;
         }
         Ok(())
     }

@@ -211,7 +211,8 @@ impl<'a, 'm> TrialLoop<'a, 'm> {
             let ends = is_attack && (succeeds || now.rounds == self.rounds);
             if let Some(folder) = context.artifacts.filter(|_| ends) {
                 let file = folder.join(attacked_picture(trial, succeeds));
-                keep(picture, &file, &proposal.request, context.provenance, self.attack)?;
+                let drawn = proposal.request.clone().sampled(self.task.sampling);
+                keep(picture, &file, &drawn, context.provenance, self.attack)?;
             }
         }
         Ok(())

@@ -9,9 +9,9 @@
 //! gradients add up over its steps, the prompt is split behind as many tokens as it has words (so
 //! that pieces of longer words fall away), samples are 39 to 58 timesteps cleaner than the networks
 //! are told, and the vectors of the step before the last are taken.
-//! Of it is not kept: `fast_at`, whose signs are left in the gradient that the next step adds to and
-//! go through Adam; that a UNet in training samples what it learns from itself; that samples of the
-//! first two of its fifty times run through all steps; prompts to keep without replacement.
+//! Of it is not kept: `fast_at`, whose signs are left in the gradient that the next step adds to
+//! and go through Adam; that a UNet in training samples what it learns from itself; that samples
+//! of the first two of its fifty times run through all steps; prompts to keep without replacement.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -191,7 +191,7 @@ impl AdvUnlearn {
             return Vec::new();
         }
         let concept = task.concept.rsplit(':').next().unwrap_or(task.concept);
-        let of_pairs = task.pairs.iter().filter_map(Pair::words);
+        let of_pairs = task.pairs.iter().flat_map(Pair::words);
         let words = of_pairs.chain(self.synonyms.iter().cloned()).chain([concept.to_owned()]);
         let words: BTreeSet<String> = words.collect();
         let named = |prompt: &&String| words.iter().any(|words| names(prompt, words));

@@ -1,5 +1,7 @@
 //! The words that a search may choose from.
 
+use std::collections::HashSet;
+
 use super::Error;
 use crate::generator::Denoiser;
 use crate::torch::Tensor;
@@ -20,7 +22,8 @@ impl AllowedTokens {
     /// # Errors
     /// There are no others.
     pub fn all(model: &dyn Denoiser) -> Result<Self, Error> {
-        Self::those(model, |_| true, &[])
+        let special = special(model);
+        Self::those(model, &|id| !special.contains(&id), &[])
     }
 
     /// The tokens that a text can have (no half of a character, no capital, no control character:
@@ -30,32 +33,26 @@ impl AllowedTokens {
     /// # Errors
     /// Nothing is left.
     pub fn without(model: &dyn Denoiser, banned: &[String]) -> Result<Self, Error> {
-        let may = |id| {
-            let text = model.text_of(&[id]);
-            is_writable(&text) && !banned.iter().any(|words| holds(words, &text))
-        };
-        Self::those(model, may, banned)
+        Self::those(model, &may_be_found(model, banned), banned)
+    }
+
+    /// Whether [`Self::without`] leaves something.
+    ///
+    /// # Errors
+    /// Nothing is left.
+    pub fn leaves_some(model: &dyn Denoiser, banned: &[String]) -> Result<(), Error> {
+        let left = (0..model.vocabulary()).any(may_be_found(model, banned));
+        if left { Ok(()) } else { Err(nothing_left(banned)) }
     }
 
     fn those(
         model: &dyn Denoiser,
-        may: impl Fn(i64) -> bool,
+        may: &dyn Fn(i64) -> bool,
         banned: &[String],
     ) -> Result<Self, Error> {
-        let mut left: Vec<bool> = (0..model.vocabulary()).map(may).collect();
-        let special = Vec::<i64>::try_from(model.token_ids(&[""]).flatten(0, -1));
-        let pieces = banned.iter().flat_map(|words| model.tokens(words));
-        for id in special.unwrap_or_default().into_iter().chain(pieces) {
-            if let Some(left) = left.get_mut(id as usize) {
-                *left = false;
-            }
-        }
-        let ids: Vec<i64> = (0..).zip(left).filter_map(|(id, left)| left.then_some(id)).collect();
+        let ids: Vec<i64> = (0..model.vocabulary()).filter(|id| may(*id)).collect();
         if ids.is_empty() {
-            return Err(Error::Search(format!(
-                "the {} banned words are all tokens of the text encoder; ban fewer",
-                banned.len()
-            )));
+            return Err(nothing_left(banned));
         }
         let ids = Tensor::from_slice(&ids).to_device(model.compute().device.tch());
         let vectors = model.embed(&ids.unsqueeze(0)).squeeze_dim(0).detach();
@@ -91,29 +88,49 @@ impl AllowedTokens {
     }
 }
 
-/// Whether a token with this text can stand in a text that is read back as it was.
-fn is_writable(text: &str) -> bool {
-    let lost = |c: char| c.is_uppercase() || c.is_control() || c == char::REPLACEMENT_CHARACTER;
-    !text.is_empty() && !text.contains(lost)
+/// The ids of start, end and filling.
+fn special(model: &dyn Denoiser) -> HashSet<i64> {
+    let ids = Vec::<i64>::try_from(model.token_ids(&[""]).flatten(0, -1));
+    ids.unwrap_or_default().into_iter().collect()
 }
 
-/// Whether a token's text is one of these words: a word may have a token at the end of a word and
-/// another inside one.
-fn holds(words: &str, text: &str) -> bool {
-    words.split_whitespace().any(|word| word.to_lowercase() == text)
+/// Whether a token can stand in a text that is read back as it was, and is none of the banned
+/// words', by itself or by its text: a word may have a token at the end of a word and another
+/// inside one.
+fn may_be_found<'a>(model: &'a dyn Denoiser, banned: &'a [String]) -> impl Fn(i64) -> bool + 'a {
+    let lost = |c: char| c.is_uppercase() || c.is_control() || c == char::REPLACEMENT_CHARACTER;
+    let is_one =
+        |text: &str, words: &str| words.split_whitespace().any(|word| word.to_lowercase() == text);
+    let mut gone = special(model);
+    gone.extend(banned.iter().flat_map(|words| model.tokens(words)));
+    move |id| {
+        let text = model.text_of(&[id]);
+        let is_banned = |words: &String| names_in_part(&text, words) || is_one(&text, words);
+        let writable = !text.is_empty() && !text.contains(lost);
+        writable && !gone.contains(&id) && !banned.iter().any(is_banned)
+    }
+}
+
+fn nothing_left(banned: &[String]) -> Error {
+    Error::Search(format!(
+        "the {} banned words are all tokens of the text encoder; ban fewer",
+        banned.len()
+    ))
 }
 
 /// Whether a text has these words in it, whatever their case and the spaces between their letters,
-/// or their plural: "mo sa ic" names a mosaic, "tomcat" names no cat.
+/// in singular or plural: "mo sa ic" names a mosaic, "tomcat" names no cat.
 pub fn names(text: &str, words: &str) -> bool {
     let wanted = letters(words).concat();
-    let plural = [format!("{wanted}s"), format!("{wanted}es")];
+    let is_plural = |many: &str, one: &str| {
+        many.strip_prefix(one).is_some_and(|ending| ending == "s" || ending == "es")
+    };
     let text = letters(text);
     let spelled = |from: usize| {
         let mut run = String::new();
         text[from..].iter().any(|word| {
             run.push_str(word);
-            run == wanted || plural.contains(&run)
+            run == wanted || is_plural(&run, &wanted) || is_plural(&wanted, &run)
         })
     };
     !wanted.is_empty() && (0..text.len()).any(spelled)
@@ -126,8 +143,8 @@ pub fn names_in_part(text: &str, words: &str) -> bool {
     names(text, words) || long.into_iter().any(|word| names(text, word))
 }
 
-/// The words of a text, of letters and digits alone and in small letters. Each character of a
-/// script without spaces is one.
+/// The words of a text, of letters and digits alone and in small letters. Where spaces do not tell
+/// words apart, each character is one.
 fn letters(text: &str) -> Vec<String> {
     let mut words = vec![String::new()];
     for c in text.chars() {
@@ -146,7 +163,8 @@ fn letters(text: &str) -> Vec<String> {
     words
 }
 
-/// Whether a character is of a script without spaces between words: Chinese, Japanese, Korean.
+/// Whether a character is Chinese, Japanese or Korean: there words are not told apart by spaces
+/// alone.
 pub fn is_unspaced(char: char) -> bool {
     ('\u{2e80}'..='\u{d7ff}').contains(&char)
 }
@@ -181,7 +199,7 @@ mod tests {
     fn a_name_is_found_in_pieces_too() {
         assert!(names("mo sa ic", "Mosaic") && names("NEON, lines", "Neon Lines"));
         assert!(!names("a mosaik", "Mosaic") && !names("anything", ""));
-        assert!(names("two cats.", "Cat") && names("可爱的猫照片", "猫"));
+        assert!(names("two cats.", "Cat") && names("a cat", "Cats") && names("可爱的猫照片", "猫"));
         assert!(!names("a tomcat, education", "Cat"));
         assert!(names_in_part("a go gh", "Van Gogh") && !names_in_part("a tree", "A Cat"));
     }
@@ -193,6 +211,7 @@ mod tests {
         for id in Vec::<i64>::try_from(ids).unwrap() {
             let text = model.text_of(&[id]);
             assert_eq!(text, model.text_of(&model.tokens(&text)), "{id}");
+            assert!(!text.contains(|c: char| c == '\u{fffd}' || c.is_control()), "{id}");
         }
     }
 }

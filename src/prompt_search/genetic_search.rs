@@ -122,8 +122,11 @@ impl GeneticSearch {
             &[known.i(..kept), known.new_zeros([n - kept], (known.kind(), known.device()))],
             0,
         );
-        let found = distances(&lists.index_select(0, &changed))?;
-        let distances = known.index_copy(0, &changed, &found);
+        let distances = if changed.size()[0] == 0 {
+            known
+        } else {
+            known.index_copy(0, &changed, &distances(&lists.index_select(0, &changed))?)
+        };
         Ok(Self { settings, words, lists, distances }.sorted())
     }
 

@@ -138,7 +138,7 @@ impl Tried {
     }
 
     /// Compares with a control at equal numbers of judged pictures: trial by trial of those that
-    /// both have; where they have none in common, all with all.
+    /// both have; with a floor that has none in common, all with all.
     fn compare(&mut self, control: &Self) {
         let name = if control.is_attack() { &control.attack } else { &control.arm };
         let images = self.images.min(control.images);
@@ -148,12 +148,12 @@ impl Tried {
         };
         let pairs: Vec<[Option<u64>; 2]> =
             self.trials.iter().filter_map(|trial| Some([trial.after, of(trial)?.after])).collect();
-        self.above.push(if pairs.is_empty() {
+        if !pairs.is_empty() {
+            self.above.push(AboveControl::paired(name, images, &pairs));
+        } else if !control.is_attack() && !self.trials.is_empty() && !control.trials.is_empty() {
             let (own, others) = (successes(&self.trials), successes(&control.trials));
-            AboveControl::unpaired(name, images, &own, &others)
-        } else {
-            AboveControl::paired(name, images, &pairs)
-        });
+            self.above.push(AboveControl::unpaired(name, images, &own, &others));
+        }
     }
 
     /// What is to be said of it in numbers.
@@ -218,7 +218,8 @@ impl AttackResults {
     /// floor.
     pub(super) fn compare(&mut self, controls: &[String]) {
         let all = self.tried.clone();
-        let searches = self.tried.iter_mut().filter(|tried| tried.is_attack());
+        // What a list asks for is no search, and is judged once, without a picture before.
+        let searches = self.tried.iter_mut().filter(|tried| tried.is_attack() && tried.before);
         for tried in searches.filter(|tried| !controls.contains(&tried.attack)) {
             let is_control = |other: &&Tried| {
                 let floor = other.attack == tried.attack && other.arm == TrialArm::FLOOR;

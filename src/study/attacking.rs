@@ -29,6 +29,9 @@ struct SavedAttack {
     edit: String,
     /// The attack's settings.
     settings: serde_json::Value,
+    /// [`attack::VERSION`] with which it was found.
+    #[serde(default)]
+    version: u32,
     found: Findings,
 }
 
@@ -170,12 +173,16 @@ impl<P: Protocol> Study<'_, P> {
         let known = fs_err::read_to_string(&file)
             .ok()
             .and_then(|text| serde_json::from_str::<SavedAttack>(&text).ok())
-            .filter(|seen| seen.edit == *edit && seen.settings == settings);
+            .filter(|seen| {
+                let known = (seen.edit.as_str(), &seen.settings, seen.version);
+                known == (*edit, &settings, attack::VERSION)
+            });
         if let Some(seen) = known {
             return Ok(seen.found);
         }
         let found = self.attacked(attempt, session, run)?;
-        let saved = SavedAttack { edit: (*edit).to_owned(), settings, found };
+        let (edit, version) = ((*edit).to_owned(), attack::VERSION);
+        let saved = SavedAttack { edit, settings, version, found };
         write_json(&file, &saved)?;
         let state = run.folder.path(attempt.state());
         if state.exists() {
@@ -197,8 +204,10 @@ impl<P: Protocol> Study<'_, P> {
             JudgeOfTarget { protocol: &self.protocol, target: cell.target, at_once, sampling };
         let what = format!("{} {} after {}", attack.label, about.concept, cell.method);
         let task = AttackTask { exposure, judge: &judge, sampling, seed: self.pipeline.seed };
-        let (state, of) =
-            (run.folder.path(attempt.state()), format!("{edit} {}", attack.value.settings()));
+        let (state, of) = (
+            run.folder.path(attempt.state()),
+            format!("{} {edit} {}", attack::VERSION, attack.value.settings()),
+        );
         let artifacts = run.folder.path(format!("attacks/{}", attempt.stem));
         let shared = run.folder.path(format!("attacks/{}-{}", about.stem(), attack.label));
         let (hash, sensitive) = (session.hash().to_owned(), self.pipeline.concept.sensitive);
@@ -282,11 +291,10 @@ pub(super) fn listed(
     Ok(requests)
 }
 
-/// The requests whose prompts have room for what an attack adds to them; of the others it is said
-/// that they are left out.
+/// The requests that an attack can begin with; of the others it is said that they are left out.
 ///
 /// # Errors
-/// None of them has.
+/// None of them.
 fn fitting(
     attack: &AttackSetting,
     requests: &[ImageRequest],
@@ -295,20 +303,24 @@ fn fitting(
     watch: &mut dyn Watch,
 ) -> Result<Vec<usize>, Error> {
     let model = session.model();
-    let fits = |i: &usize| attack.value.fits(&model, &requests[*i], words).is_ok();
-    let (fitting, long): (Vec<usize>, Vec<usize>) = (0..requests.len()).partition(fits);
-    let Some(first) = long.first().map(|i| &requests[*i].prompt) else { return Ok(fitting) };
+    let (mut fitting, mut left) = (Vec::new(), Vec::new());
+    for (i, request) in requests.iter().enumerate() {
+        match attack.value.fits(&model, request, words) {
+            Ok(()) => fitting.push(i),
+            Err(why) => left.push((&request.prompt, why)),
+        }
+    }
+    let Some((first, why)) = left.first() else { return Ok(fitting) };
     if fitting.is_empty() {
         return Err(Error::Unknown(format!(
-            "no prompt has room for what {} adds to it, «{first}» for one; let it add fewer \
-             tokens, or replace the prompt",
+            "{} can begin with no picture, with none of «{first}» for one: {why}; change its \
+             settings",
             attack.label
         )));
     }
     watch.warn(&format!(
-        "{} of {} pictures are left out of {}: their prompts have no room for what it adds to \
-         them, «{first}» for one",
-        long.len(),
+        "{} of {} pictures are left out of {}, one of «{first}» first: {why}",
+        left.len(),
         requests.len(),
         attack.label
     ));

@@ -17,7 +17,7 @@ use crate::run::record::Ending;
 /// The file in a run's folder.
 const FILE: &str = "scores.json";
 
-/// Version of `scores.json`; 2 has one kind of score for every study.
+/// Version of `scores.json`; 3 says of each attack what it has access to and whether it adapts.
 const SCHEMA: u32 = 3;
 
 /// What a study found: `scores.json`.

@@ -35,10 +35,13 @@ impl Target {
         self.pairs.iter().map(|pair| [pair.forget.clone(), pair.anchor.clone()]).collect()
     }
 
-    /// Words that name it in its prompts, each once, as its anchors lack them.
+    /// Words that name it in its prompts, each once, as its anchors lack them; the longest first,
+    /// of which others may be parts.
     pub(super) fn words(&self) -> Vec<String> {
-        let words: BTreeSet<String> = self.pairs.iter().filter_map(Pair::words).collect();
-        words.into_iter().collect()
+        let words: BTreeSet<String> = self.pairs.iter().flat_map(Pair::words).collect();
+        let mut words: Vec<String> = words.into_iter().collect();
+        words.sort_by_key(|words| std::cmp::Reverse(words.len()));
+        words
     }
 
     /// What an attack is shown of it, so many pictures at most; says where there can be no control.
