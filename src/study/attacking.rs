@@ -313,13 +313,13 @@ fn fitting(
     let Some((first, why)) = left.first() else { return Ok(fitting) };
     if fitting.is_empty() {
         return Err(Error::Unknown(format!(
-            "{} can begin with no picture, with none of «{first}» for one: {why}; change its \
-             settings",
-            attack.label
+            "{} suits none of the {} pictures, one of «{first}» for one: {why}; change its settings",
+            attack.label,
+            requests.len()
         )));
     }
     watch.warn(&format!(
-        "{} of {} pictures are left out of {}, one of «{first}» first: {why}",
+        "{} of {} pictures are left out of {}, one of «{first}» for one: {why}",
         left.len(),
         requests.len(),
         attack.label

@@ -257,7 +257,8 @@ fn prompts_without_room_are_left_out_and_that_is_said() {
     let notes = json(&folder.path().join("run/run.json")).to_string();
     assert!(notes.contains("1 of 2 pictures are left out of random-prefix"), "{notes}");
     let error = failure(run(&[&long], "none"), 1);
-    assert!(error.contains("no prompt has room for what random-prefix adds"), "{error}");
+    assert!(error.contains("random-prefix suits none of the 1 pictures"), "{error}");
+    assert!(error.contains("the text encoder reads 30"), "{error}");
 }
 
 /// A run goes on with the file that it began with, or says that it is another.
