@@ -236,6 +236,55 @@ fn python_draws_the_same_with_what_methods_changed() {
     }
 }
 
+/// A text encoder that was trained is one that transformers loads, with the weights of the edit in
+/// the base's type.
+#[test]
+fn python_loads_a_text_encoder_that_has_forgotten() {
+    let Some(python) = python() else {
+        println!("skipped: no Python with transformers; set UNSEE_PYTHON to one");
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let unsee = |args: &[&str]| {
+        let mut command = Command::cargo_bin("unsee").unwrap();
+        command.args(args).args(["-q", "--device", "cpu", "--precision", "f32"]);
+        command
+    };
+    let mut command = unsee(&["erase", "--forget", "style:Mosaic", "--method", "adv-unlearn"]);
+    for setting in ["steps=2", "warmup=1", "lr=1e-3", "sampling_steps=2", "pool=2"] {
+        command.args(["--set", &format!("method.{setting}")]);
+    }
+    command.args(["--set", "method.retain.pool=2", "--set", "method.attack.steps=1"]);
+    command.arg("--out").arg(at("run")).assert().success();
+    let edit = at("run/edits/style-Mosaic-adv-unlearn.safetensors");
+    let mut command = Command::cargo_bin("unsee").unwrap();
+    command.args(["export", "-q", "--as", "text-encoder", "--edit"]).arg(&edit);
+    command.arg(at("text")).assert().success();
+    let script = r"
+import sys, torch
+from safetensors.torch import load_file
+from transformers import CLIPTextModel
+base, ours, edit = sys.argv[1:]
+model, info = CLIPTextModel.from_pretrained(ours, output_loading_info=True)
+assert not info['missing_keys'] and not info['unexpected_keys'], info
+edited = {name.split('text_model.')[1]: value for name, value in load_file(edit).items()}
+own = {name.split('text_model.')[-1]: value for name, value in model.state_dict().items()}
+for name, value in edited.items():
+    assert torch.equal(own[name], value.to(own[name].dtype)), name
+ids = torch.arange(1, 11)[None]
+with torch.no_grad():
+    before = CLIPTextModel.from_pretrained(base, subfolder='text_encoder').float()(ids)
+    apart = (model.float()(ids).last_hidden_state - before.last_hidden_state).abs().max()
+assert apart > 1e-3, apart
+";
+    let miniature = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/miniature");
+    let mut python = Process::new(python);
+    let output = python.args(["-c", script]).arg(miniature).arg(at("text")).arg(edit).output();
+    let output = output.unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
 /// A `StyleGAN2` that was NVIDIA's is read by `torch.load`, which executes nothing either.
 #[test]
 fn python_reads_the_checkpoints_that_are_written() {
