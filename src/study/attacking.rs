@@ -313,7 +313,8 @@ fn fitting(
     let Some((first, why)) = left.first() else { return Ok(fitting) };
     if fitting.is_empty() {
         return Err(Error::Unknown(format!(
-            "{} suits none of the {} pictures, one of «{first}» for one: {why}; change its settings",
+            "{} suits none of the {} pictures, one of «{first}» for one: {why}; change its \
+             settings",
             attack.label,
             requests.len()
         )));
