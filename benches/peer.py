@@ -8,14 +8,18 @@
     peer.py advunlearn MODEL STEPS INNER SAMPLING DTYPE
                                                  AdvUnlearn's attacked iterations on the text encoder as the published code
                                                  does them: partial samples drawn anew for each step of the attack, two
-                                                 UNets, gradients for all weights; prints seconds an iteration and MiB
+                                                 UNets, gradients for all weights; prints seconds an iteration and MiB.
+                                                 PEER_PLAN is a JSON file of what is learned where it is not timed alone:
+                                                 concept and keep (prompts), lr, warmup, out (a folder for the encoder)
     peer.py rate DTYPE                           the machine's own rate of matrix products, TFLOP/s
 
 PEER_DEVICE=cuda is where it computes, else the CPU.
 """
 
 import copy
+import json
 import os
+import random
 import sys
 import time
 
@@ -151,7 +155,10 @@ elif what == "advunlearn":
     table = text.get_input_embeddings().weight
     for name, parameter in text.named_parameters():
         parameter.requires_grad_("embeddings." not in name)
-    adam = torch.optim.Adam([p for p in text.parameters() if p.requires_grad], lr=1e-5)
+    plan = {"concept": ["A Cat image in Mosaic style."], "keep": ["A Dog image in Photo style."], "lr": 1e-5, "warmup": 0}
+    if "PEER_PLAN" in os.environ:
+        plan |= json.load(open(os.environ["PEER_PLAN"]))
+    adam = torch.optim.Adam([p for p in text.parameters() if p.requires_grad], lr=plan["lr"])
     size, channels = unet.config.sample_size, unet.config.in_channels
     scheduler.set_timesteps(sampling)
     stride = 1000 // sampling
@@ -179,16 +186,18 @@ elif what == "advunlearn":
         return z, torch.full((n,), stride * end, device=device) + int(torch.randint(0, stride, ()))
 
     with torch.no_grad():
-        empty, concept = (old_text(ids([prompt]))[0] for prompt in ("", "A Cat image in Mosaic style."))
-        kept = old_text(ids(["A Dog image in Photo style."] * 5))[0]
-    words, others = ids(["A Cat image in Mosaic style."]), ids(["A Dog image in Photo style."] * 5)
+        empty = old_text(ids([""]))[0]
 
-    def step():
+    def step(iteration):
+        words, others = ids([random.choice(plan["concept"])]), ids(random.choices(plan["keep"], k=5))
+        with torch.no_grad():
+            concept, kept = old_text(words)[0], old_text(others)[0]
         free = table[torch.randint(0, len(table), (1, 1), device=device)].detach().clone().requires_grad_(True)
         attack = torch.optim.Adam([free], lr=1e-3)
         vectors = table[words].detach()
-        attacked = lambda: encoded(torch.cat([vectors[:, :1], free, vectors[:, 1:-1]], 1))
-        for _ in range(inner):
+        attacks = iteration >= plan["warmup"]
+        attacked = lambda: encoded(torch.cat([vectors[:, :1], free, vectors[:, 1:-1]], 1) if attacks else vectors)
+        for _ in range(inner if attacks else 0):
             z, t = partial(concept, empty)
             with torch.no_grad():
                 target = frozen(z, t, concept).sample.float()
@@ -206,14 +215,18 @@ elif what == "advunlearn":
         (forget + 0.3 * retain).backward()
         adam.step()
 
-    def once():
+    def once(iteration):
         with torch.autocast(device.split(":")[0], dtype=torch.bfloat16, enabled=kind is torch.bfloat16):
-            step()
+            step(iteration)
 
-    once()
+    learns = "out" in plan
+    if not learns:
+        once(0)
     start = now()
-    for _ in range(steps):
-        once()
+    for iteration in range(steps):
+        once(iteration)
+    if learns:
+        text.save_pretrained(plan["out"])
     print((now() - start) / steps, torch.cuda.max_memory_allocated() / 2**20 if cuda else 0)
 
 elif what == "rate":
