@@ -200,6 +200,11 @@ pub fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<()> {
     write(path, format!("{text}\n").as_bytes())
 }
 
+/// What [`write_json`] wrote; `None` where there is nothing, or something else.
+pub fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Option<T> {
+    serde_json::from_str(&fs_err::read_to_string(path).ok()?).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -28,6 +28,7 @@ const SAMPLERS: [(&str, &str); 5] = [
     ("euler_a", "EulerAncestralDiscreteScheduler"),
 ];
 
+/// A Python that has the peers; where there is none, it is said that the test is skipped.
 fn python() -> Option<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let candidates = [
@@ -35,20 +36,27 @@ fn python() -> Option<PathBuf> {
         Some(root.join(".venv/bin/python")),
         Some(PathBuf::from("python3")),
     ];
-    candidates.into_iter().flatten().find(|python| {
+    let found = candidates.into_iter().flatten().find(|python| {
         Process::new(python)
             .args(["-c", "import diffusers, transformers, torch"])
             .output()
             .is_ok_and(|output| output.status.success())
-    })
+    });
+    if found.is_none() {
+        println!("skipped: no Python with diffusers, transformers, torch; set UNSEE_PYTHON to one");
+    }
+    found
+}
+
+fn unsee(args: &[&str]) -> Command {
+    let mut command = Command::cargo_bin("unsee").unwrap();
+    command.args(args).args(["-q", "--device", "cpu", "--precision", "f32"]);
+    command
 }
 
 #[test]
 fn the_same_latent_gives_the_same_picture() {
-    let Some(python) = python() else {
-        println!("skipped: no Python with diffusers; set UNSEE_PYTHON to one");
-        return;
-    };
+    let Some(python) = python() else { return };
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let folder = tempfile::tempdir().unwrap();
     let list = folder.path().join("list.csv");
@@ -173,19 +181,11 @@ fn python_draws_the_same_with_what_is_exported() {
 /// What UCE and ESD changed, and LECO's `LoRA`, by the files that `unsee erase` wrote.
 #[test]
 fn python_draws_the_same_with_what_methods_changed() {
-    let Some(python) = python() else {
-        println!("skipped: no Python with diffusers; set UNSEE_PYTHON to one");
-        return;
-    };
+    let Some(python) = python() else { return };
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let miniature = root.join("models/miniature");
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
-    let unsee = |args: &[&str]| {
-        let mut command = Command::cargo_bin("unsee").unwrap();
-        command.args(args).args(["-q", "--device", "cpu", "--precision", "f32"]);
-        command
-    };
     let methods = [
         ("uce", vec![]),
         ("esd", vec!["method.steps=8", "method.sampling_steps=4", "method.lr=3e-3"]),
@@ -240,17 +240,9 @@ fn python_draws_the_same_with_what_methods_changed() {
 /// the base's type.
 #[test]
 fn python_loads_a_text_encoder_that_has_forgotten() {
-    let Some(python) = python() else {
-        println!("skipped: no Python with transformers; set UNSEE_PYTHON to one");
-        return;
-    };
+    let Some(python) = python() else { return };
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
-    let unsee = |args: &[&str]| {
-        let mut command = Command::cargo_bin("unsee").unwrap();
-        command.args(args).args(["-q", "--device", "cpu", "--precision", "f32"]);
-        command
-    };
     let mut command = unsee(&["erase", "--forget", "style:Mosaic", "--method", "adv-unlearn"]);
     for setting in ["steps=2", "warmup=1", "lr=1e-3", "sampling_steps=2", "pool=2"] {
         command.args(["--set", &format!("method.{setting}")]);
@@ -270,6 +262,7 @@ model, info = CLIPTextModel.from_pretrained(ours, output_loading_info=True)
 assert not info['missing_keys'] and not info['unexpected_keys'], info
 edited = {name.split('text_model.')[1]: value for name, value in load_file(edit).items()}
 own = {name.split('text_model.')[-1]: value for name, value in model.state_dict().items()}
+assert edited
 for name, value in edited.items():
     assert torch.equal(own[name], value.to(own[name].dtype)), name
 ids = torch.arange(1, 11)[None]
@@ -288,10 +281,7 @@ assert apart > 1e-3, apart
 /// A `StyleGAN2` that was NVIDIA's is read by `torch.load`, which executes nothing either.
 #[test]
 fn python_reads_the_checkpoints_that_are_written() {
-    let Some(python) = python() else {
-        println!("skipped: no Python with torch; set UNSEE_PYTHON to one");
-        return;
-    };
+    let Some(python) = python() else { return };
     let folder = tempfile::tempdir().unwrap();
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/gan");
     let to = folder.path().join("c.pt");

@@ -111,7 +111,7 @@ impl Attack for EncoderSwap {
                 for (i, picture) in pictures.iter().enumerate().filter(|(i, _)| !before[*i].shows) {
                     let Some(folder) = folder else { break };
                     let file = folder.join(attacked_picture(i, trials[i].after.is_some()));
-                    keep(picture, &file, &requests[i], context.provenance, self.name())?;
+                    keep(picture, &file, &requests[i], task, context, self.name())?;
                 }
                 trials
             };

@@ -92,7 +92,7 @@ impl Attack for ListedPrompts {
             }
             if let Some(folder) = context.artifacts {
                 let file = folder.join(attacked_picture(attack.len(), after[i].shows));
-                keep(&pictures[i], &file, request, context.provenance, self.name())?;
+                keep(&pictures[i], &file, request, task, context, self.name())?;
             }
             attack.push(tried(request, after[i]));
         }

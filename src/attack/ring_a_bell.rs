@@ -12,12 +12,12 @@ use serde_json::Value;
 use super::base_weights::BaseModel;
 use super::concept_vector::{of_file, of_pairs};
 use super::contract::{denoiser_of, rising};
-use super::free_tokens::{FreePlaces, FreeTokens};
+use super::free_tokens::{FreePlaces, FreeTokens, rows};
 use super::trials::{Proposal, Proposer, TrialLoop};
 use super::{
     Access, Attack, AttackContext, AttackCost, AttackNeeds, AttackTask, Error, Findings, VERSION,
 };
-use crate::files::{write_csv, write_json};
+use crate::files::{read_json, write_csv, write_json};
 use crate::generator::{self, Model};
 use crate::prompt_search::{GeneticSearch, GeneticSettings, Placement, squared_distances};
 use crate::settings::Configurable;
@@ -226,8 +226,7 @@ struct FoundLists {
 impl FoundLists {
     /// Those of a file, where it is of the same model, settings and seed.
     fn new(file: Option<PathBuf>, of: String) -> Self {
-        let read = |file: &PathBuf| fs_err::read_to_string(file).ok();
-        let known = file.as_ref().and_then(read).and_then(|text| serde_json::from_str(&text).ok());
+        let known = file.as_deref().and_then(read_json);
         let known = known.filter(|known: &Self| known.of == of);
         let lists = known.map(|known| known.lists).unwrap_or_default();
         Self { of, lists, file }
@@ -376,10 +375,10 @@ impl Proposer for NearestStates<'_> {
             let words = self.settings.asked(self.base, || self.words(prompt, places, tell))?;
             let chosen = Tensor::from_slice(&words).unsqueeze(0);
             let device = places.model.compute().device.tch();
-            let proposed =
-                places.proposals(&[*trial], &places.allowed.tokens(&chosen.to_device(device)));
+            let tokens = places.allowed.tokens(&chosen.to_device(device));
+            let frame = places.frames.select(&rows(places.model, &[*trial]));
+            let text = frame.texts(places.model, &tokens).concat();
             found.push(chosen.squeeze_dim(0));
-            let text = proposed.into_iter().map(|proposal| proposal.request.prompt).collect();
             self.known.add(key, FoundList { words, prompt: prompt.clone(), text })?;
         }
         let found = Tensor::stack(&found, 0).to_device(places.model.compute().device.tch());

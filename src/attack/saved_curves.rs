@@ -5,19 +5,16 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::{Arm, AttackContext, Error, Evaluation};
-use crate::files::write_json;
+use crate::files::{read_json, write_json};
 
 /// The curves of an attack's arms, in a file where there is a folder for it.
+#[derive(Serialize, Deserialize)]
 pub(super) struct SavedCurves {
-    folder: Option<PathBuf>,
-    known: Known,
-}
-
-#[derive(Default, Serialize, Deserialize)]
-struct Known {
     /// The model that is attacked.
     of: String,
     arms: Vec<Arm>,
+    #[serde(skip)]
+    folder: Option<PathBuf>,
 }
 
 impl SavedCurves {
@@ -26,19 +23,16 @@ impl SavedCurves {
     /// # Errors
     /// A folder that cannot be written.
     pub(super) fn open(context: &AttackContext<'_>) -> Result<Self, Error> {
-        let of = context.of.to_owned();
-        let Some(folder) = context.state else {
-            return Ok(Self { folder: None, known: Known { of, arms: Vec::new() } });
-        };
-        let text = fs_err::read_to_string(file(folder)).ok();
-        let known = text.and_then(|text| serde_json::from_str::<Known>(&text).ok());
-        let known = known.filter(|known| known.of == of);
+        let (of, folder) = (context.of.to_owned(), context.state.map(Path::to_owned));
+        let new = Self { of, arms: Vec::new(), folder: None };
+        let Some(folder) = folder else { return Ok(new) };
+        let known: Option<Self> = read_json(&file(&folder));
+        let known = known.filter(|known| known.of == new.of);
         if known.is_none() && folder.exists() {
-            fs_err::remove_dir_all(folder)?;
+            fs_err::remove_dir_all(&folder)?;
         }
-        let known = known.unwrap_or(Known { of, arms: Vec::new() });
-        fs_err::create_dir_all(folder)?;
-        Ok(Self { folder: Some(folder.to_owned()), known })
+        fs_err::create_dir_all(&folder)?;
+        Ok(Self { folder: Some(folder), ..known.unwrap_or(new) })
     }
 
     /// Where the training of an arm keeps its state.
@@ -48,7 +42,7 @@ impl SavedCurves {
 
     /// What an arm has shown.
     pub(super) fn of(&self, arm: &str) -> &[Evaluation] {
-        let found = self.known.arms.iter().find(|known| known.name == arm);
+        let found = self.arms.iter().find(|known| known.name == arm);
         found.map_or(&[], |arm| &arm.curve)
     }
 
@@ -58,7 +52,7 @@ impl SavedCurves {
     /// # Errors
     /// A file that cannot be written.
     pub(super) fn add(&mut self, arm: &str, evaluation: Evaluation) -> Result<(), std::io::Error> {
-        let arms = &mut self.known.arms;
+        let arms = &mut self.arms;
         let at = arms.iter().position(|known| known.name == arm).unwrap_or_else(|| {
             arms.push(Arm { name: arm.to_owned(), curve: Vec::new() });
             arms.len() - 1
@@ -67,7 +61,7 @@ impl SavedCurves {
         curve.retain(|known| known.step < evaluation.step);
         curve.push(evaluation);
         match &self.folder {
-            Some(folder) => write_json(&file(folder), &self.known),
+            Some(folder) => write_json(&file(folder), self),
             None => Ok(()),
         }
     }

@@ -7,7 +7,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::{AttackContext, AttackTask, ConceptJudge, Error, Found, Trial, TrialArm};
-use crate::generator::{self, ImageRequest, Model, Provenance};
+use crate::generator::{self, ImageRequest, Model};
 use crate::pictures::Picture;
 use crate::torch::{Tensor, no_grad, seed_from};
 use crate::training::CheckpointTimer;
@@ -155,10 +155,7 @@ impl<'a, 'm> TrialLoop<'a, 'm> {
             let back = format!("{} of {} back", now.trials.len() - left.len(), now.trials.len());
             context.watch.at(now.rounds * each, &back);
             loop {
-                if context.watch.interrupted() {
-                    save(file.as_deref(), &now, proposer)?;
-                    return Err(generator::Error::Interrupted.into());
-                }
+                stop_if_asked(file.as_deref(), &now, proposer, context.watch)?;
                 if proposer.search(now.rounds + 1, context.watch)? {
                     break;
                 }
@@ -211,8 +208,7 @@ impl<'a, 'm> TrialLoop<'a, 'm> {
             let ends = is_attack && (succeeds || now.rounds == self.rounds);
             if let Some(folder) = context.artifacts.filter(|_| ends) {
                 let file = folder.join(attacked_picture(trial, succeeds));
-                let drawn = proposal.request.clone().sampled(self.task.sampling);
-                keep(picture, &file, &drawn, context.provenance, self.attack)?;
+                keep(picture, &file, &proposal.request, self.task, context, self.attack)?;
             }
         }
         Ok(())
@@ -234,10 +230,7 @@ impl<'a, 'm> TrialLoop<'a, 'm> {
         let mut timer = CheckpointTimer::default();
         for (i, request) in self.requests.iter().enumerate() {
             context.watch.at(i as u64, "");
-            if context.watch.interrupted() {
-                save(file, now, proposer)?;
-                return Err(generator::Error::Interrupted.into());
-            }
+            stop_if_asked(file, now, proposer, context.watch)?;
             if timer.is_over() {
                 timer.after(|| save(file, now, proposer))?;
             }
@@ -272,10 +265,11 @@ pub(super) fn keep(
     picture: &Picture,
     file: &Path,
     request: &ImageRequest,
-    provenance: Provenance<'_>,
+    task: &AttackTask<'_>,
+    context: &AttackContext<'_>,
     attack: &str,
 ) -> Result<(), Error> {
-    let [parameters, about] = provenance.texts(request);
+    let [parameters, about] = context.provenance.texts(&request.clone().sampled(task.sampling));
     Ok(picture.save(file, &[parameters, about, ("attack", attack.to_owned())])?)
 }
 
@@ -296,6 +290,20 @@ fn untaken(trials: &[Trial]) -> Vec<usize> {
 
 /// The key of [`InterruptedTrials`] in a state's metadata.
 const TRIALS: &str = "trials";
+
+/// Saves and stops where the user wants to.
+fn stop_if_asked(
+    file: Option<&Path>,
+    now: &InterruptedTrials,
+    proposer: &dyn Proposer,
+    watch: &dyn Watch,
+) -> Result<(), Error> {
+    if !watch.interrupted() {
+        return Ok(());
+    }
+    save(file, now, proposer)?;
+    Err(generator::Error::Interrupted.into())
+}
 
 fn save(
     file: Option<&Path>,

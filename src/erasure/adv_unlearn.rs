@@ -13,7 +13,6 @@
 //! and go through Adam; that a UNet in training samples what it learns from itself; that samples
 //! of the first two of its fifty times run through all steps; prompts to keep without replacement.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -193,7 +192,7 @@ impl AdvUnlearn {
         let concept = task.concept.rsplit(':').next().unwrap_or(task.concept);
         let of_pairs = task.pairs.iter().flat_map(Pair::words);
         let words = of_pairs.chain(self.synonyms.iter().cloned()).chain([concept.to_owned()]);
-        let words: BTreeSet<String> = words.collect();
+        let words: Vec<String> = words.collect();
         let named = |prompt: &&String| words.iter().any(|words| names(prompt, words));
         let (left, kept): (Vec<&String>, Vec<&String>) = task.keep.iter().partition(named);
         if let Some(first) = left.first() {

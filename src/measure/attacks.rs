@@ -31,7 +31,7 @@ type Successes<'a> = &'a [Option<u64>];
 
 /// Of the trials, the share that succeeded with at most so many judged pictures.
 fn by(successes: Successes<'_>, images: u64) -> Estimate {
-    let back = successes.iter().flatten().filter(|after| **after <= images).count();
+    let back = successes.iter().filter(|after| is_back(**after, images)).count();
     Estimate::of_share(back, successes.len())
 }
 
@@ -129,20 +129,18 @@ impl AboveControl {
         attack: Successes<'_>,
         other: Successes<'_>,
     ) -> Self {
-        let back = |trials: Successes<'_>| trials.iter().filter(|a| is_back(**a, images)).count();
         let (one, two) = (by(attack, images), by(other, images));
         let value = one.value - two.value;
-        let away = |a: f64, b: f64| a.hypot(b);
         let interval = Interval {
-            low: value - away(one.value - one.low, two.high - two.value),
-            high: value + away(one.high - one.value, two.value - two.low),
+            low: value - (one.value - one.low).hypot(two.high - two.value),
+            high: value + (one.high - one.value).hypot(two.value - two.low),
         };
         Self {
             control: control.to_owned(),
             images,
             paired: false,
-            difference: interval.around(value, back(attack), attack.len()),
-            p: fisher([back(attack), attack.len()], [back(other), other.len()]),
+            difference: interval.around(value, one.hits, one.n),
+            p: fisher([one.hits, one.n], [two.hits, two.n]),
         }
     }
 

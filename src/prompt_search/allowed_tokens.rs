@@ -139,8 +139,8 @@ pub fn names(text: &str, words: &str) -> bool {
 /// Whether a text has one of these words in it: "gogh" is enough of "Van Gogh". Shorter ones than
 /// three letters stand for nothing alone.
 pub fn names_in_part(text: &str, words: &str) -> bool {
-    let long = words.split_whitespace().filter(|word| word.chars().count() >= 3);
-    names(text, words) || long.into_iter().any(|word| names(text, word))
+    let mut long = words.split_whitespace().filter(|word| word.chars().count() >= 3);
+    names(text, words) || long.any(|word| names(text, word))
 }
 
 /// The words of a text, of letters and digits alone and in small letters. Where spaces do not tell

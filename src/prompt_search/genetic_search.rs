@@ -118,10 +118,7 @@ impl GeneticSearch {
         let lists = rng.below(words, &[n, 1]).expand([n, k], false).where_self(&at, &all);
 
         let changed = rows.ge(kept).logical_or(&mutates).nonzero().squeeze_dim(1);
-        let known = Tensor::cat(
-            &[known.i(..kept), known.new_zeros([n - kept], (known.kind(), known.device()))],
-            0,
-        );
+        let known = known.i(..kept).constant_pad_nd([0, n - kept]);
         let distances = if changed.size()[0] == 0 {
             known
         } else {

@@ -14,7 +14,7 @@ use crate::attack::{
     self, AttackContext, AttackTask, ConceptJudge, Exposure, Findings, MAX_EVALUATION_IMAGES,
     Verdict,
 };
-use crate::files::write_json;
+use crate::files::{read_json, write_json};
 use crate::generator::{self, ImageRequest, Model, Provenance};
 use crate::pictures::Picture;
 use crate::pipeline::{AttackSetting, PromptRow, read_prompts};
@@ -170,13 +170,10 @@ impl<P: Protocol> Study<'_, P> {
         let Attempt { attack, edit, .. } = attempt;
         let file = run.folder.path(format!("attacks/{}.json", attempt.stem));
         let settings = attack.value.settings();
-        let known = fs_err::read_to_string(&file)
-            .ok()
-            .and_then(|text| serde_json::from_str::<SavedAttack>(&text).ok())
-            .filter(|seen| {
-                let known = (seen.edit.as_str(), &seen.settings, seen.version);
-                known == (*edit, &settings, attack::VERSION)
-            });
+        let known = read_json::<SavedAttack>(&file).filter(|seen| {
+            let known = (seen.edit.as_str(), &seen.settings, seen.version);
+            known == (*edit, &settings, attack::VERSION)
+        });
         if let Some(seen) = known {
             return Ok(seen.found);
         }
