@@ -99,8 +99,18 @@ fn folder_of_file(path: &Path) -> Result<&Path> {
 /// As [`folder_of_file`], whatever is to be written.
 fn folder_of(path: &Path) -> Result<&Path> {
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    fs_err::create_dir_all(folder)?;
+    create_folder(folder)?;
     Ok(folder)
+}
+
+/// Makes a folder and those above it, where they are not there. Not after [`abandon`]: what that
+/// has removed would come back, empty, between it and the end of the process.
+///
+/// # Errors
+/// A folder that cannot be made.
+pub fn create_folder(folder: &Path) -> Result<()> {
+    let _nobody_abandons = partial_files();
+    fs_err::create_dir_all(folder)
 }
 
 /// Lets `write` fill a temporary file beside `path` and renames it into place. A kill at any moment
@@ -161,7 +171,10 @@ pub fn whole_folder<E: From<Error>>(
     let (_listed, half) = PartialFile::made(make, |half| half.path().to_path_buf())?;
     write(half.path())?;
     fs_err::set_permissions(half.path(), std::fs::Permissions::from_mode(0o755))?;
-    fs_err::rename(half.path(), path)?;
+    {
+        let _nobody_abandons_half_of_it = partial_files();
+        fs_err::rename(half.path(), path)?;
+    }
     // It is at its place under its own name.
     drop(half.keep());
     Ok(())

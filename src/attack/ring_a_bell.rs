@@ -259,7 +259,7 @@ impl InterruptedSearch {
     fn save(&self, purpose: &str, generation: u64, search: &GeneticSearch) -> Result<(), Error> {
         let Some(file) = &self.file else { return Ok(()) };
         if let Some(folder) = file.parent() {
-            fs_err::create_dir_all(folder)?;
+            crate::files::create_folder(folder)?;
         }
         let about = [
             ("of", self.of.clone()),

@@ -31,7 +31,7 @@ impl SavedCurves {
         if known.is_none() && folder.exists() {
             fs_err::remove_dir_all(&folder)?;
         }
-        fs_err::create_dir_all(&folder)?;
+        crate::files::create_folder(&folder)?;
         Ok(Self { folder: Some(folder), ..known.unwrap_or(new) })
     }
 

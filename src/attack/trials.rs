@@ -312,7 +312,7 @@ fn save(
 ) -> Result<(), Error> {
     let Some(file) = file else { return Ok(()) };
     if let Some(folder) = file.parent() {
-        fs_err::create_dir_all(folder)?;
+        crate::files::create_folder(folder)?;
     }
     let text = serde_json::to_string(now).map_err(std::io::Error::other)?;
     Ok(weights::save(file, &proposer.state(), &[(TRIALS, text)])?)

@@ -165,14 +165,14 @@ impl Repository<'_> {
         let mut loaded = 0;
         // As huggingface_hub does: another program may be loading the same file.
         let locks = self.settings.cache.join(".locks").join(folder.file_name().unwrap_or_default());
-        fs_err::create_dir_all(&locks)?;
+        crate::files::create_folder(&locks)?;
         let lock = fs_err::File::create(locks.join(format!("{}.lock", headers.etag)))?;
         lock.file().lock()?;
         if !blob.exists() {
             loaded = self.download(&url, file, &headers, &blob, watch)?;
         }
         if let Some(parent) = link.parent() {
-            fs_err::create_dir_all(parent)?;
+            crate::files::create_folder(parent)?;
         }
         // A link that leads elsewhere, or its text.
         if link.symlink_metadata().is_ok() {
@@ -217,7 +217,7 @@ impl Repository<'_> {
         blob: &Path,
         watch: &mut dyn Watch,
     ) -> Result<u64, Error> {
-        fs_err::create_dir_all(blob.parent().unwrap_or(Path::new(".")))?;
+        crate::files::create_folder(blob.parent().unwrap_or(Path::new(".")))?;
         let partial = blob.with_extension("incomplete");
         let mut out = fs_err::OpenOptions::new()
             .create(true)

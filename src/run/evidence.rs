@@ -222,7 +222,7 @@ impl EvidenceFile {
             ))
         };
         if let Some(folder) = path.parent() {
-            fs_err::create_dir_all(folder)?;
+            crate::files::create_folder(folder)?;
         }
         let file = locked(path)?;
         let (mut lines, mut old, mut cut) = (Vec::new(), 0, false);

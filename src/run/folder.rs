@@ -187,7 +187,7 @@ fn locked(root: &Path) -> Result<fs_err::File, Error> {
             why: "there is no run.json, but other files".to_owned(),
         });
     }
-    fs_err::create_dir_all(root)?;
+    crate::files::create_folder(root)?;
     let lock = fs_err::OpenOptions::new()
         .create(true)
         .truncate(false)

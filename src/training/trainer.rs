@@ -34,7 +34,7 @@ pub fn train_loop(
     let fingerprint = fingerprint(trainable, plan, compute);
     let mut scalars = None;
     if let Some(folder) = folder {
-        fs_err::create_dir_all(folder)?;
+        crate::files::create_folder(folder)?;
         load(&folder.join("state.safetensors"), trainable, &mut now, plan, &fingerprint)?;
         scalars = Some(open_scalars(&folder.join("scalars.jsonl"), now.step)?);
     }

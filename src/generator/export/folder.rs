@@ -61,7 +61,7 @@ impl Edited<'_> {
 }
 
 fn copy_files(from: &Path, to: &Path) -> Result<(), Error> {
-    fs_err::create_dir_all(to)?;
+    files::create_folder(to)?;
     for entry in fs_err::read_dir(from)? {
         let path = entry?.path();
         if path.is_file() {
