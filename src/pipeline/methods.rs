@@ -12,51 +12,68 @@ use crate::generator::ModelKind;
 use crate::settings::{Configurable, Entry, entry};
 use crate::weights::EmaChoice;
 
-/// A method or an attack with its settings.
-#[derive(Debug)]
-pub struct Setting<T: ?Sized> {
+/// A `[[method]]`.
+#[derive(Debug, Clone)]
+pub struct MethodSetting {
     /// What it is called in tables and files: `label`, else its name.
     pub label: String,
-    /// It.
-    pub value: Arc<T>,
+    /// The method with its settings.
+    pub value: Arc<dyn Method>,
 }
 
-/// A `[[method]]`.
-pub type MethodSetting = Setting<dyn Method>;
 /// An `[[attack]]`.
-pub type AttackSetting = Setting<dyn Attack>;
-
-impl<T: ?Sized> Clone for Setting<T> {
-    fn clone(&self) -> Self {
-        Self { label: self.label.clone(), value: Arc::clone(&self.value) }
-    }
+#[derive(Debug, Clone)]
+pub struct AttackSetting {
+    /// What it is called in tables and files: `label`, else its name.
+    pub label: String,
+    /// How many of the pictures that showed the concept it tries to bring back, or of a list's
+    /// prompts it asks for; all where it is not said.
+    pub trials: Option<usize>,
+    /// The attack with its settings.
+    pub value: Arc<dyn Attack>,
 }
 
-impl<T: Configurable + ?Sized> Setting<T> {
-    /// Its name in its table.
+/// Takes the label and what it belongs to out of a table of a pipeline.
+fn read<T: Configurable + ?Sized>(
+    table: &[Entry<T>],
+    what: &str,
+    mut given: Map<String, Value>,
+) -> Result<(String, Arc<T>), String> {
+    let text = |value: Value| match value {
+        Value::String(text) => Ok(text),
+        other => Err(format!("{other} is no name of a {what}")),
+    };
+    let name = given.remove("name").ok_or_else(|| format!("a {what} has no name"))?;
+    let name = text(name)?;
+    let label = given.remove("label").map(text).transpose()?.unwrap_or_else(|| name.clone());
+    if label.is_empty() || !label.chars().all(|c| c.is_alphanumeric() || "-_.".contains(c)) {
+        return Err(format!(
+            "the label `{label}` is part of files' names: letters, digits, -, _ and . can be"
+        ));
+    }
+    let value = (entry(table, what, &name)?.read)(given)?;
+    Ok((label, Arc::from(value)))
+}
+
+/// The same table again.
+fn written<T: Configurable + ?Sized>(label: &str, value: &T) -> Map<String, Value> {
+    let mut all = Map::new();
+    all.insert("name".to_owned(), value.name().into());
+    if label != value.name() {
+        all.insert("label".to_owned(), label.into());
+    }
+    if let Value::Object(settings) = value.settings() {
+        all.extend(settings);
+    }
+    all
+}
+
+impl MethodSetting {
+    /// Its name in the table of methods.
     pub fn name(&self) -> &'static str {
         self.value.name()
     }
 
-    fn read(table: &[Entry<T>], what: &str, mut given: Map<String, Value>) -> Result<Self, String> {
-        let text = |value: Value| match value {
-            Value::String(text) => Ok(text),
-            other => Err(format!("{other} is no name of a {what}")),
-        };
-        let name = given.remove("name").ok_or_else(|| format!("a {what} has no name"))?;
-        let name = text(name)?;
-        let label = given.remove("label").map(text).transpose()?.unwrap_or_else(|| name.clone());
-        if label.is_empty() || !label.chars().all(|c| c.is_alphanumeric() || "-_.".contains(c)) {
-            return Err(format!(
-                "the label `{label}` is part of files' names: letters, digits, -, _ and . can be"
-            ));
-        }
-        let value = (entry(table, what, &name)?.read)(given)?;
-        Ok(Self { label, value: Arc::from(value) })
-    }
-}
-
-impl MethodSetting {
     /// Every method's name.
     pub fn names() -> Vec<&'static str> {
         METHODS.iter().map(|entry| entry.name).collect()
@@ -83,30 +100,68 @@ impl AttackSetting {
     pub fn names() -> Vec<&'static str> {
         ATTACKS.iter().map(|entry| entry.name).collect()
     }
+
+    /// All that what it finds depends on.
+    pub fn settings(&self) -> Value {
+        let mut settings = self.value.settings();
+        if let (Some(trials), Some(settings)) = (self.trials, settings.as_object_mut()) {
+            settings.insert(TRIALS.to_owned(), trials.into());
+        }
+        settings
+    }
+
+    /// How many of so many pictures it tries to bring back.
+    pub fn tried(&self, pictures: usize) -> usize {
+        self.trials.map_or(pictures, |trials| trials.min(pictures))
+    }
+
+    /// Those of them, from the first to near the last at equal distances.
+    pub fn chosen<T: Clone>(&self, pictures: &[T]) -> Vec<T> {
+        let n = self.tried(pictures.len());
+        (0..n).map(|i| pictures[i * pictures.len() / n].clone()).collect()
+    }
 }
+
+/// How many pictures an attack tries to bring back, in its table.
+const TRIALS: &str = "trials";
 
 impl<'de> Deserialize<'de> for MethodSetting {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        Self::read(METHODS, "method", Map::deserialize(from)?).map_err(D::Error::custom)
+        let read = read(METHODS, "method", Map::deserialize(from)?);
+        read.map(|(label, value)| Self { label, value }).map_err(D::Error::custom)
     }
 }
 
 impl<'de> Deserialize<'de> for AttackSetting {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        Self::read(ATTACKS, "attack", Map::deserialize(from)?).map_err(D::Error::custom)
+        let mut given = Map::deserialize(from)?;
+        let trials = match given.remove(TRIALS) {
+            None => None,
+            Some(trials) => match trials.as_u64().filter(|trials| *trials > 0) {
+                Some(trials) => Some(trials as usize),
+                None => {
+                    return Err(D::Error::custom(format!(
+                        "an attack's {TRIALS} are {trials}; they are a number of pictures, at \
+                         least 1"
+                    )));
+                }
+            },
+        };
+        let read = read(ATTACKS, "attack", given);
+        read.map(|(label, value)| Self { label, trials, value }).map_err(D::Error::custom)
     }
 }
 
-impl<T: Configurable + ?Sized> Serialize for Setting<T> {
+impl Serialize for MethodSetting {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut all = Map::new();
-        all.insert("name".to_owned(), self.name().into());
-        if self.label != self.name() {
-            all.insert("label".to_owned(), self.label.clone().into());
-        }
-        if let Value::Object(settings) = self.value.settings() {
-            all.extend(settings);
-        }
+        written(&self.label, &*self.value).serialize(serializer)
+    }
+}
+
+impl Serialize for AttackSetting {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut all = written(&self.label, &*self.value);
+        all.extend(self.trials.map(|trials| (TRIALS.to_owned(), trials.into())));
         all.serialize(serializer)
     }
 }

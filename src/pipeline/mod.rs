@@ -38,7 +38,7 @@ pub use judge::{ALIGNED_CANVAS, CANVAS, JudgeSettings, NONE};
 pub use latents::LatentSettings;
 pub(crate) use latents::{EVALUATED, LABELLED, MEASURED, SECOND_DRAW};
 pub use list_columns::Column;
-pub use methods::{AttackSetting, MethodSetting, Setting};
+pub use methods::{AttackSetting, MethodSetting};
 pub use model::ModelSettings;
 pub use naming::{file_of, lacking, located, needs_no_prompt, shipped, shipped_or_path};
 pub use prompt_list::{PromptRow, read_prompts, whole_number};
@@ -254,7 +254,7 @@ impl Pipeline {
             if attacks != kind {
                 return Err(Error::Pipeline(format!(
                     "{} attacks {attacks}, and this pipeline is of {kind}",
-                    attack.name()
+                    attack.value.name()
                 )));
             }
             if !labels.insert(&attack.label) {

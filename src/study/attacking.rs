@@ -95,6 +95,7 @@ impl<P: Protocol> Study<'_, P> {
             let requests = asked(&shown);
             let words = about.words();
             let fitting = fitting(attack, &requests, &words, session, run.watch)?;
+            let fitting = attack.chosen(&fitting);
             let n = fitting.len();
             let requests = fitting.iter().map(|i| requests[*i].clone()).collect();
             let mut exposure = self.protocol.exposure(target, requests, session, pictures, run)?;
@@ -107,7 +108,8 @@ impl<P: Protocol> Study<'_, P> {
             }
             exposure.pairs = about.pairs_of_prompts();
             if let Some(list) = attack.value.prompt_list() {
-                exposure.listed = listed(list, &about.concept, session, run.watch)?;
+                let listed = listed(list, &about.concept, session, run.watch)?;
+                exposure.listed = attack.chosen(&listed);
             }
             exposures.push(exposure);
         }
@@ -169,7 +171,7 @@ impl<P: Protocol> Study<'_, P> {
     ) -> Result<Findings, Error> {
         let Attempt { attack, edit, .. } = attempt;
         let file = run.folder.path(format!("attacks/{}.json", attempt.stem));
-        let settings = attack.value.settings();
+        let settings = attack.settings();
         let known = read_json::<SavedAttack>(&file).filter(|seen| {
             let known = (seen.edit.as_str(), &seen.settings, seen.version);
             known == (*edit, &settings, attack::VERSION)
@@ -203,7 +205,7 @@ impl<P: Protocol> Study<'_, P> {
         let task = AttackTask { exposure, judge: &judge, sampling, seed: self.pipeline.seed };
         let (state, of) = (
             run.folder.path(attempt.state()),
-            format!("{} {edit} {}", attack::VERSION, attack.value.settings()),
+            format!("{} {edit} {}", attack::VERSION, attack.settings()),
         );
         let artifacts = run.folder.path(format!("attacks/{}", attempt.stem));
         let shared = run.folder.path(format!("attacks/{}-{}", about.stem(), attack.label));

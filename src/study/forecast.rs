@@ -185,7 +185,7 @@ fn attacks(pipeline: &Pipeline, demand: &Demand) -> Vec<AttackForecast> {
     let erasures = (demand.targets.len() * pipeline.method.len()) as u64;
     let requests = demand.attacked();
     let of = |attack: &AttackSetting| {
-        let cost = attack.value.cost(requests);
+        let cost = attack.value.cost(attack.tried(requests));
         let searches = if cost.shared { demand.targets.len() as u64 } else { erasures };
         AttackForecast {
             attack: attack.label.clone(),
@@ -263,7 +263,7 @@ pub fn forecast(
         peak = peak.max(probed.peak);
     }
     for (attack, forecast) in pipeline.attack.iter().zip(&mut forecast.attacks) {
-        let (attack, requests) = (&*attack.value, demand.attacked());
+        let (attack, requests) = (&*attack.value, attack.tried(demand.attacked()));
         let probed = probe_attack(attack, &mut session, target, pipeline.seed, requests)?;
         let step = probed.as_ref().map_or(0.0, |probed| probed.step);
         let steps = forecast.training_steps + forecast.search_steps;

@@ -81,7 +81,9 @@ fn an_edit_a_lora_and_a_whole_model_are_attacked() {
     assert_eq!(same(&tried(&at("folder"))), same(&found));
 
     let lora = erased(folder.path(), "leco", &["method.steps=2"]);
-    attacked(&lora, &at("lora"), "seeds").args(["--set", "attack.images=1"]).assert().success();
+    let few = ["--set", "attack.images=1", "--set", "attack.trials=1"];
+    attacked(&lora, &at("lora"), "seeds").args(few).assert().success();
+    assert_eq!(tried(&at("lora"))[0]["trials"].as_array().unwrap().len(), 1);
     let run = json(&at("lora/run.json"));
     assert!(run.to_string().contains("a low-rank adapter of"), "{}", run["notes"]);
 }

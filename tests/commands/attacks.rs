@@ -238,6 +238,7 @@ fn attacks_that_are_wrong() {
         ("name = \"relearning\"\nlr = 0.0", "lr 0"),
         ("name = \"unlearning\"", "relearning"),
         ("name = \"seeds\"\nimages = 0", "at least 1 is judged"),
+        ("name = \"seeds\"\ntrials = 0", "they are a number of pictures, at least 1"),
         ("name = \"random-prefix\"\ntokens = { count = 0 }", "tokens.count is 0"),
         ("name = \"unlearn-diff-atk\"\nsteps = 0", "all are above 0"),
         ("name = \"unlearn-diff-atk\"\nsimplex = { lr = 0.0 }", "lr is above 0"),
