@@ -258,9 +258,6 @@ struct InterruptedSearch {
 impl InterruptedSearch {
     fn save(&self, purpose: &str, generation: u64, search: &GeneticSearch) -> Result<(), Error> {
         let Some(file) = &self.file else { return Ok(()) };
-        if let Some(folder) = file.parent() {
-            crate::files::create_folder(folder)?;
-        }
         let about = [
             ("of", self.of.clone()),
             ("purpose", purpose.to_owned()),

@@ -311,9 +311,6 @@ fn save(
     proposer: &dyn Proposer,
 ) -> Result<(), Error> {
     let Some(file) = file else { return Ok(()) };
-    if let Some(folder) = file.parent() {
-        crate::files::create_folder(folder)?;
-    }
     let text = serde_json::to_string(now).map_err(std::io::Error::other)?;
     Ok(weights::save(file, &proposer.state(), &[(TRIALS, text)])?)
 }

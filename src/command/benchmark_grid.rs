@@ -9,7 +9,7 @@ use crate::measure::{BASE, Score, Unit};
 use crate::pictures::Picture;
 use crate::report::{GridBand, grid};
 use crate::run::Error;
-use crate::study::{PictureFolder, Results, TargetPictures};
+use crate::study::{PictureFolder, Results, TargetPictures, spread};
 use crate::watch::Watch;
 
 /// Numbers in one line of a row's label.
@@ -127,12 +127,6 @@ fn common<'r>(
         ));
     }
     Ok(columns)
-}
-
-/// `n` of them, as far apart as they can be: neighbours differ in little.
-fn spread<T: Copy>(all: &[T], n: usize) -> Vec<T> {
-    let n = n.min(all.len());
-    (0..n).map(|i| all[i * all.len() / n]).collect()
 }
 
 /// Whether two runs have the same base's pictures.

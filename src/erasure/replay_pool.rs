@@ -82,7 +82,6 @@ impl ReplayPool {
             } else {
                 let (part, taken) = plan.part(model, first, len)?;
                 if let Some(file) = &file {
-                    crate::files::create_folder(file.parent().unwrap_or(file))?;
                     let about = [("of", of.to_owned()), ("calls", taken.to_string())];
                     let named = (0..).zip(&part).map(|(i, t)| (i.to_string(), t.shallow_clone()));
                     save(file, &named.collect::<Vec<_>>(), &about)?;

@@ -56,13 +56,13 @@ fn read<T: Configurable + ?Sized>(
 }
 
 /// The same table again.
-fn written<T: Configurable + ?Sized>(label: &str, value: &T) -> Map<String, Value> {
+fn written(name: &str, label: &str, settings: Value) -> Map<String, Value> {
     let mut all = Map::new();
-    all.insert("name".to_owned(), value.name().into());
-    if label != value.name() {
+    all.insert("name".to_owned(), name.into());
+    if label != name {
         all.insert("label".to_owned(), label.into());
     }
-    if let Value::Object(settings) = value.settings() {
+    if let Value::Object(settings) = settings {
         all.extend(settings);
     }
     all
@@ -114,12 +114,6 @@ impl AttackSetting {
     pub fn tried(&self, pictures: usize) -> usize {
         self.trials.map_or(pictures, |trials| trials.min(pictures))
     }
-
-    /// Those of them, from the first to near the last at equal distances.
-    pub fn chosen<T: Clone>(&self, pictures: &[T]) -> Vec<T> {
-        let n = self.tried(pictures.len());
-        (0..n).map(|i| pictures[i * pictures.len() / n].clone()).collect()
-    }
 }
 
 /// How many pictures an attack tries to bring back, in its table.
@@ -135,18 +129,13 @@ impl<'de> Deserialize<'de> for MethodSetting {
 impl<'de> Deserialize<'de> for AttackSetting {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let mut given = Map::deserialize(from)?;
-        let trials = match given.remove(TRIALS) {
-            None => None,
-            Some(trials) => match trials.as_u64().filter(|trials| *trials > 0) {
-                Some(trials) => Some(trials as usize),
-                None => {
-                    return Err(D::Error::custom(format!(
-                        "an attack's {TRIALS} are {trials}; they are a number of pictures, at \
-                         least 1"
-                    )));
-                }
-            },
+        let number = |trials: Value| match trials.as_u64() {
+            Some(number @ 1..) => Ok(number as usize),
+            _ => Err(D::Error::custom(format!(
+                "an attack's {TRIALS} are {trials}; they are a number of pictures, at least 1"
+            ))),
         };
+        let trials = given.remove(TRIALS).map(number).transpose()?;
         let read = read(ATTACKS, "attack", given);
         read.map(|(label, value)| Self { label, trials, value }).map_err(D::Error::custom)
     }
@@ -154,14 +143,12 @@ impl<'de> Deserialize<'de> for AttackSetting {
 
 impl Serialize for MethodSetting {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        written(&self.label, &*self.value).serialize(serializer)
+        written(self.name(), &self.label, self.value.settings()).serialize(serializer)
     }
 }
 
 impl Serialize for AttackSetting {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut all = written(&self.label, &*self.value);
-        all.extend(self.trials.map(|trials| (TRIALS.to_owned(), trials.into())));
-        all.serialize(serializer)
+        written(self.value.name(), &self.label, self.settings()).serialize(serializer)
     }
 }

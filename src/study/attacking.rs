@@ -9,7 +9,7 @@ use super::attacked_pictures::write_found;
 use super::erasing::Erased;
 use super::protocol::{Cell, Protocol, Run};
 use super::session::{Session, drawn};
-use super::{BASE_PICTURES, Study};
+use super::{BASE_PICTURES, Study, spread};
 use crate::attack::{
     self, AttackContext, AttackTask, ConceptJudge, Exposure, Findings, MAX_EVALUATION_IMAGES,
     Verdict,
@@ -95,7 +95,7 @@ impl<P: Protocol> Study<'_, P> {
             let requests = asked(&shown);
             let words = about.words();
             let fitting = fitting(attack, &requests, &words, session, run.watch)?;
-            let fitting = attack.chosen(&fitting);
+            let fitting = spread(&fitting, attack.tried(fitting.len()));
             let n = fitting.len();
             let requests = fitting.iter().map(|i| requests[*i].clone()).collect();
             let mut exposure = self.protocol.exposure(target, requests, session, pictures, run)?;
@@ -109,7 +109,7 @@ impl<P: Protocol> Study<'_, P> {
             exposure.pairs = about.pairs_of_prompts();
             if let Some(list) = attack.value.prompt_list() {
                 let listed = listed(list, &about.concept, session, run.watch)?;
-                exposure.listed = attack.chosen(&listed);
+                exposure.listed = spread(&listed, attack.tried(listed.len()));
             }
             exposures.push(exposure);
         }

@@ -332,3 +332,9 @@ fn recipe(pipeline: &Pipeline) -> Result<serde_json::Value, Error> {
     }
     Ok(recipe)
 }
+
+/// `n` of them, as far apart as they can be: neighbours differ in little.
+pub fn spread<T: Clone>(all: &[T], n: usize) -> Vec<T> {
+    let n = n.min(all.len());
+    (0..n).map(|i| all[i * all.len() / n].clone()).collect()
+}

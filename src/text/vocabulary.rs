@@ -110,7 +110,6 @@ impl Vocabulary {
     /// # Errors
     /// The folder cannot be written.
     pub fn save(&self, folder: &Path, length: usize, pad: &str) -> std::io::Result<()> {
-        crate::files::create_folder(folder)?;
         let vocab: serde_json::Map<String, serde_json::Value> =
             self.tokens.iter().enumerate().map(|(id, token)| (token.clone(), id.into())).collect();
         let mut merges = String::from("#version: 0.2\n");
