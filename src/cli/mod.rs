@@ -16,6 +16,7 @@ mod pull;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -23,6 +24,7 @@ use crate::pipeline::{Batch, ModelSettings};
 use crate::run::Error;
 use crate::sampler::{Prediction, Solver};
 use crate::torch::{Choice, Compute, Device, MemoryMode, Precision, set_threads};
+use crate::training::CheckpointTimer;
 use crate::watch::Watch as _;
 use crate::weights::EmaChoice;
 
@@ -50,6 +52,9 @@ struct Common {
     /// Threads inside an operation [default: all]
     #[arg(long, global = true, value_parser = threads)]
     threads: Option<usize>,
+    /// Seconds of work between two checkpoints, at least; a slow disk wants more [default: 3]
+    #[arg(long, global = true, value_name = "SECONDS")]
+    checkpoint_seconds: Option<u32>,
     /// Print one JSON object instead of tables
     #[arg(long, global = true)]
     json: bool,
@@ -172,6 +177,7 @@ impl Command {
         let places = computes || matches!(self, Self::Evaluate(_));
         let given = [
             ("--memory", common.memory != MemoryMode::default(), trains),
+            ("--checkpoint-seconds", common.checkpoint_seconds.is_some(), trains),
             ("--precision", common.precision.is_some(), computes),
             ("--device", common.device != Choice::Auto, places),
         ];
@@ -268,6 +274,9 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
     let common = &cli.common;
     if let Some(threads) = common.threads {
         set_threads(threads);
+    }
+    if let Some(seconds) = common.checkpoint_seconds {
+        CheckpointTimer::at_least(Duration::from_secs(seconds.into()));
     }
     for option in cli.command.idle(common) {
         bars::Bars::new(common.quiet).warn(&format!("{option} has no effect on this command"));

@@ -75,18 +75,18 @@ fn drawn_with_the_word(run: &Path, prompt: &str, out: &Path) -> Picture {
     Picture::open(&drawn).unwrap()
 }
 
-/// Each takes long enough on one thread for a state to be kept on the way.
+/// Each goes on for a while after its first checkpoint.
 const LONG: &str = r#"
 [[attack]]
 name = "p4d"
 images = 2
-steps = 50
+steps = 20
 floor = false
 new_seeds = 0
 [[attack]]
 name = "ring-a-bell"
 lengths = [4]
-search = { population = 100, generations = 700 }
+search = { population = 50, generations = 300 }
 new_seeds = 0
 [[attack]]
 name = "concept-inversion"

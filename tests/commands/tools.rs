@@ -149,7 +149,9 @@ pub(crate) fn disturbed(
     let mut stopped = 0;
     for ready in moments {
         let mut child = Process::new(assert_cmd::cargo::cargo_bin("unsee"))
-            .args(["--device", "cpu", "--precision", "f32", "--threads", "1", command])
+            .args(["--device", "cpu", "--precision", "f32", "--threads", "1"])
+            // As often as it can, so that on no machine a part is over before it has a checkpoint.
+            .args(["--checkpoint-seconds", "0", command])
             .arg(pipeline)
             .arg("--out")
             .arg(out)
