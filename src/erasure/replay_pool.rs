@@ -13,13 +13,15 @@ use crate::weights::{Weights, save};
 /// Partial samples under prompts, as many of each prompt.
 #[derive(Debug)]
 pub(super) struct ReplayPool {
-    /// `[prompts · each, c, h, w]`; those of a prompt lie together.
+    /// `[each · prompts, c, h, w]`: one of each prompt, then the next of each. A prompt's samples
+    /// are in different batches so, and at different timesteps.
     latents: Tensor,
-    /// `[prompts · each]`.
+    /// `[each · prompts]`.
     timesteps: Tensor,
-    /// What the base predicts under each of the things that it was asked, `[prompts · each, c, h,
+    /// What the base predicts under each of the things that it was asked, `[each · prompts, c, h,
     /// w]`.
     predictions: Vec<Tensor>,
+    prompts: i64,
     /// Samples of each prompt.
     each: i64,
     /// Passes of the UNet that it took.
@@ -99,6 +101,7 @@ impl ReplayPool {
             latents: column(0),
             timesteps: column(1),
             predictions: (0..plan.asked.len()).map(|i| column(2 + i)).collect(),
+            prompts: plan.prompts.count(),
             each: plan.each,
             calls,
         })
@@ -106,14 +109,13 @@ impl ReplayPool {
 
     /// `n` samples of a prompt, by chance.
     pub(super) fn of_prompt(&self, prompt: i64, n: i64, rng: &mut Rng) -> Replayed {
-        self.rows(&(rng.below(self.each, &[n]) + prompt * self.each))
+        self.rows(&(rng.below(self.each, &[n]) * self.prompts + prompt))
     }
 
     /// The first `n` samples of a prompt, or all that there are: always the same.
     pub(super) fn first_of_prompt(&self, prompt: i64, n: i64) -> Replayed {
-        let n = n.min(self.each);
         let options = (crate::torch::Kind::Int64, tch::Device::Cpu);
-        self.rows(&Tensor::arange_start(prompt * self.each, prompt * self.each + n, options))
+        self.rows(&(Tensor::arange(n.min(self.each), options) * self.prompts + prompt))
     }
 
     fn rows(&self, rows: &Tensor) -> Replayed {
@@ -139,8 +141,8 @@ impl PoolPlan<'_> {
         let _scope = model.compute().scope();
         let device = model.compute().device.tch();
         let options = (crate::torch::Kind::Int64, device);
-        let of_prompt = Tensor::arange_start(first, first + len, options)
-            .divide_scalar_mode(self.each, "floor");
+        let of_prompt =
+            Tensor::arange_start(first, first + len, options).remainder(self.prompts.count());
         let prompt = self.prompts.select(&of_prompt);
         let sample =
             self.sampling.draw(model, model.latent_shape(), &prompt, self.negative, &mut rng)?;
