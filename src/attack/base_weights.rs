@@ -1,10 +1,25 @@
 //! Weights that are lent for a while to a model that has an edit on it: as a rule the base's own,
 //! of a component or all of them.
 
+use std::path::Path;
+
 use super::Error;
-use crate::generator::{Component, Denoiser};
+use crate::generator::{Adapter, Component, Denoiser, Generator};
 use crate::torch::Tensor;
 use crate::training::LentWeights;
+use crate::weights::EmaChoice;
+
+/// What a model, a part of one or an edit at a path has otherwise than the base, by full name.
+///
+/// # Errors
+/// It cannot be laid over this model.
+pub(super) fn tensors_at(
+    model: &dyn Generator,
+    path: &Path,
+) -> Result<Vec<(String, Tensor)>, Error> {
+    let adapter = Adapter { path: path.to_owned(), strength: 1.0 };
+    Ok(model.lay(&[adapter], EmaChoice::default())?.edit.tensors)
+}
 
 /// Those of one component.
 #[derive(Debug)]
@@ -70,13 +85,21 @@ impl BaseModel {
     /// # Errors
     /// None that was seen.
     pub(super) fn of(model: &dyn Denoiser) -> Result<Self, Error> {
+        Self::with(model, &[])
+    }
+
+    /// The same with other tensors, by full name, in the place of the base's.
+    ///
+    /// # Errors
+    /// None that was seen.
+    pub(super) fn with(model: &dyn Denoiser, others: &[(String, Tensor)]) -> Result<Self, Error> {
         Ok(Self {
-            text: BaseWeights::of(model, Component::TextEncoder)?,
-            unet: BaseWeights::of(model, Component::Unet)?,
+            text: BaseWeights::with(model, Component::TextEncoder, others)?,
+            unet: BaseWeights::with(model, Component::Unet, others)?,
         })
     }
 
-    /// The model is its base while this runs.
+    /// The model has these weights while this runs; its base's, as a rule.
     pub(super) fn lent<T>(&self, work: impl FnOnce() -> T) -> T {
         let _both = (self.text.lend(), self.unet.lend());
         work()

@@ -1,13 +1,15 @@
 //! Concept inversion (Pham et al. 2024, arXiv 2308.01508): textual inversion (Gal et al. 2022) on
 //! the erased model. A new word is learned from pictures of the concept, nothing else moves, and it
 //! stands for the concept in its prompts. The floor is the same training on pictures of something
-//! else: how much of the concept a new word brings that was never shown it.
+//! else: how much of the concept a new word brings that was never shown it. On a model that never
+//! knew the concept the same training says how much of it a word can teach.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::base_weights::{BaseModel, tensors_at};
 use super::contract::{denoiser_of, replace_names, rising};
 use super::custom_sampling::CustomSampling;
 use super::trials::{Proposal, Proposer, TrialLoop};
@@ -42,6 +44,9 @@ pub struct ConceptInversion {
     pub batch: i64,
     /// Whether a word is learned from pictures of something else too.
     pub floor: bool,
+    /// A model like the base that never saw the concept: the same is done to it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub never_knew: Option<PathBuf>,
     /// New seeds with which what was found is tried again.
     pub new_seeds: u64,
 }
@@ -56,6 +61,7 @@ impl Default for ConceptInversion {
             lr: 5e-3,
             batch: 4,
             floor: true,
+            never_knew: None,
             new_seeds: 10,
         }
     }
@@ -86,7 +92,17 @@ impl Configurable for ConceptInversion {
                 self.pictures, self.vectors, self.batch, self.lr
             ));
         }
-        Ok(())
+        match self.never_knew.as_ref().filter(|path| !path.exists()) {
+            Some(path) => Err(format!(
+                "concept-inversion's never_knew is `{}`, which does not exist; name a model",
+                path.display()
+            )),
+            None => Ok(()),
+        }
+    }
+
+    fn files(&self) -> Vec<PathBuf> {
+        self.never_knew.iter().cloned().collect()
     }
 }
 
@@ -113,7 +129,7 @@ impl Attack for ConceptInversion {
     }
 
     fn cost(&self, requests: usize) -> AttackCost {
-        let arms = 1 + u64::from(self.floor);
+        let arms = 1 + u64::from(self.floor) + u64::from(self.never_knew.is_some());
         let steps = arms * self.steps.last().copied().unwrap_or_default();
         let looks = 1 + self.steps.len() as u64 + self.new_seeds;
         AttackCost {
@@ -125,13 +141,22 @@ impl Attack for ConceptInversion {
     }
 
     fn shortened(&self, steps: u64) -> Option<Box<dyn Attack>> {
-        Some(Box::new(Self { steps: vec![steps], floor: false, new_seeds: 0, ..self.clone() }))
+        let (floor, never_knew) = (false, None);
+        Some(Box::new(Self { steps: vec![steps], floor, never_knew, new_seeds: 0, ..self.clone() }))
     }
 
     fn suits(&self, model: &Model<'_>, _: &[String]) -> Result<(), String> {
-        let Model::Diffusion(model) = model else { return Ok(()) };
-        if model.tokens(&self.begin).is_empty() {
+        let Model::Diffusion(denoiser) = model else { return Ok(()) };
+        if denoiser.tokens(&self.begin).is_empty() {
             return Err(format!("concept-inversion begins as `{}`, which is no word", self.begin));
+        }
+        let Some(path) = &self.never_knew else { return Ok(()) };
+        let others = tensors_at(model.generator(), path);
+        if others.map_err(|error| error.to_string())?.is_empty() {
+            return Err(format!(
+                "concept-inversion's never_knew {} is the base, which knows the concept",
+                path.display()
+            ));
         }
         Ok(())
     }
@@ -156,51 +181,73 @@ impl Attack for ConceptInversion {
         let denoiser = denoiser_of(&model, self.name())?;
         let _none = GradientsFor::only(denoiser.all_parameters(), |_| false);
         let exposure = task.exposure;
+        let pictures = |shown: &[(Picture, String)]| -> Vec<Picture> {
+            shown.iter().map(|(picture, _)| picture.clone()).collect()
+        };
+        // All under the same prompts, so that nothing differs but what is shown or the model.
+        let own = pictures(&exposure.concept);
+        let other = self.floor.then(|| pictures(&exposure.unrelated));
+        let mut found = Vec::new();
+        for (arm, pictures) in TrialArm::with_floor(own, other, self.name(), context.watch) {
+            found.push(self.learned(&model, task, arm, pictures, context)?);
+        }
+        if let Some(path) = &self.never_knew {
+            let others = BaseModel::with(denoiser, &tensors_at(model.generator(), path)?)?;
+            let own = pictures(&exposure.concept);
+            let learned =
+                others.lent(|| self.learned(&model, task, TrialArm::NEVER_KNEW, own, context));
+            found.push(learned?);
+        }
+        Ok(Findings::Trials(found))
+    }
+}
+
+impl ConceptInversion {
+    /// What one arm finds: a word is learned from pictures, and asked for.
+    fn learned(
+        &self,
+        model: &Model<'_>,
+        task: &AttackTask<'_>,
+        arm: &'static str,
+        pictures: Vec<Picture>,
+        context: &mut AttackContext<'_>,
+    ) -> Result<TrialArm, Error> {
+        let (denoiser, exposure) = (denoiser_of(model, self.name())?, task.exposure);
         let of_requests = exposure.requests.iter().map(|request| &request.prompt);
         let prompts = Self::prompts(exposure, of_requests);
         let of_pictures = exposure.concept.iter().map(|(_, prompt)| prompt);
         let taught = Self::prompts(exposure, of_pictures);
-        let frames = self.frames(denoiser, &taught)?;
+        let pictures: Vec<Picture> = pictures.into_iter().cycle().take(taught.len()).collect();
         let begin = denoiser.tokens(&self.begin);
         let begin: Vec<i64> = begin.into_iter().cycle().take(self.vectors).collect();
         let device = denoiser.compute().device.tch();
         let begin = denoiser.embed(&Tensor::from_slice(&begin).to_device(device));
-        let pictures = |shown: &[(Picture, String)]| -> Vec<Picture> {
-            shown.iter().map(|(picture, _)| picture.clone()).collect()
+        let vectors = begin.detach().copy().set_requires_grad(true);
+        let looks = self.steps.len();
+        let mut word = LearnedWord {
+            settings: self,
+            model: denoiser,
+            task,
+            clean: denoiser.encode_pictures(&pictures)?.mean,
+            frames: &self.frames(denoiser, &taught)?,
+            adam: Adam::new([&vectors], AdamSettings::default()).map_err(generator::Error::from)?,
+            learned: vectors.detach().unsqueeze(0).repeat([looks as i64, 1, 1]),
+            vectors,
+            done: Tensor::from_slice(&[0_i64]),
+            prompts: &prompts,
+            arm,
         };
-        // The floor's under the same prompts, so that nothing differs but what is shown.
-        let (own, other) = (pictures(&exposure.concept), pictures(&exposure.unrelated));
-        let mut found = Vec::new();
-        for (arm, pictures) in TrialArm::with_floor(own, other, self.floor) {
-            let pictures: Vec<Picture> = pictures.into_iter().cycle().take(taught.len()).collect();
-            let vectors = begin.detach().copy().set_requires_grad(true);
-            let looks = self.steps.len() as i64;
-            let mut proposer = LearnedWord {
-                settings: self,
-                model: denoiser,
-                task,
-                clean: denoiser.encode_pictures(&pictures)?.mean,
-                frames: &frames,
-                adam: Adam::new([&vectors], AdamSettings::default())
-                    .map_err(generator::Error::from)?,
-                learned: vectors.detach().unsqueeze(0).repeat([looks, 1, 1]),
-                vectors,
-                done: Tensor::from_slice(&[0_i64]),
-                prompts: &prompts,
-                arm,
-            };
-            let trials = TrialLoop {
-                arm,
-                steps: self.steps[0],
-                new_seeds: self.new_seeds,
-                ..TrialLoop::new(self.name(), &model, task, self.steps.len() as u64)
-            };
-            found.push(trials.run(&mut proposer, context)?);
-            if let Some(folder) = context.artifacts.filter(|_| arm == TrialArm::ATTACK) {
-                proposer.save(folder)?;
-            }
+        let trials = TrialLoop {
+            arm,
+            steps: self.steps[looks - 1] / looks as u64,
+            new_seeds: self.new_seeds,
+            ..TrialLoop::new(self.name(), model, task, looks as u64)
+        };
+        let found = trials.run(&mut word, context)?;
+        if let Some(folder) = context.artifacts.filter(|_| arm == TrialArm::ATTACK) {
+            word.save(folder)?;
         }
-        Ok(Findings::Trials(found))
+        Ok(found)
     }
 }
 
@@ -275,7 +322,7 @@ fn filled(frames: &Frames, model: &dyn Denoiser, vectors: &Tensor) -> Tensor {
 }
 
 impl Proposer for LearnedWord<'_> {
-    fn search(&mut self, round: u64, watch: &mut dyn Watch) -> Result<bool, Error> {
+    fn search(&mut self, round: u64, _: &[usize], watch: &mut dyn Watch) -> Result<bool, Error> {
         let steps = &self.settings.steps;
         let look = round as usize - 1;
         let (all, first) = (steps[look], if look == 0 { 0 } else { steps[look - 1] });
@@ -285,8 +332,8 @@ impl Proposer for LearnedWord<'_> {
             self.step(step)?;
         }
         let _ = self.done.fill_(last as i64);
-        // Rounds are as long as the first to who shows how far it is.
-        let each = self.settings.steps[0];
+        // Rounds are as long as each other to who shows how far it is.
+        let each = steps[steps.len() - 1] / steps.len() as u64;
         watch.at(each * (round - 1) + each * (last - first) / (all - first), "");
         Ok(last == all)
     }

@@ -94,6 +94,22 @@ pub enum Access {
     Weights,
 }
 
+impl Access {
+    /// What it is, for people: "needs …".
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Pictures => "pictures alone",
+            Self::Sampler => "the sampler",
+            Self::SamplerAndBase => "the sampler and the base",
+            Self::BaseTextEncoder => "the base's text encoder",
+            Self::TextEncoder => "the text encoder",
+            Self::Gradients => "gradients",
+            Self::GradientsAndBase => "gradients and the base",
+            Self::Weights => "to change weights",
+        }
+    }
+}
+
 /// What an attack wants to be given; known before anything is loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AttackNeeds {
@@ -134,8 +150,10 @@ impl AttackNeeds {
 /// What an attack on one erasure costs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct AttackCost {
-    /// Training steps.
+    /// Training steps of each arm.
     pub steps: u64,
+    /// Arms that are trained, each from the erased model.
+    pub arms: u64,
     /// Steps of a search over prompts: a pass through the network and back for one picture, or a
     /// generation for one prompt.
     pub search_steps: u64,
@@ -145,6 +163,13 @@ pub struct AttackCost {
     pub batch: usize,
     /// Pictures that are drawn and judged.
     pub images: u64,
+}
+
+impl AttackCost {
+    /// Training steps of all arms.
+    pub fn training_steps(&self) -> u64 {
+        self.steps * self.arms
+    }
 }
 
 /// Draws pictures and says which of them show the concept. Whoever judges is behind it.

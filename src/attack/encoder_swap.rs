@@ -8,18 +8,17 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::base_weights::BaseWeights;
+use super::base_weights::{BaseWeights, tensors_at};
 use super::contract::denoiser_of;
+use super::judged_lists::JudgedLists;
 use super::trials::{attacked_picture, keep};
 use super::{
     Attack, AttackContext, AttackCost, AttackNeeds, AttackTask, Error, Findings, Found, Trial,
     TrialArm, Verdict,
 };
-use crate::generator::{self, Adapter, Component, ImageRequest, Model};
-use crate::pictures::Picture;
+use crate::generator::{Component, ImageRequest, Model};
 use crate::settings::Configurable;
 use crate::torch::Tensor;
-use crate::weights::EmaChoice;
 
 /// The attack with its settings.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,8 +59,7 @@ impl EncoderSwap {
     /// What the given text encoder has otherwise than the base, by full name.
     fn given(&self, model: &Model<'_>) -> Result<Vec<(String, Tensor)>, Error> {
         let Some(path) = &self.text_encoder else { return Ok(Vec::new()) };
-        let adapter = Adapter { path: path.clone(), strength: 1.0 };
-        let mut tensors = model.generator().lay(&[adapter], EmaChoice::default())?.edit.tensors;
+        let mut tensors = tensors_at(model.generator(), path)?;
         tensors.retain(|(name, _)| name.starts_with("text_encoder."));
         if tensors.is_empty() {
             return Err(Error::Task(format!(
@@ -96,8 +94,9 @@ impl Attack for EncoderSwap {
         let requests = &task.exposure.requests;
         let text = BaseWeights::with(denoiser, Component::TextEncoder, &self.given(&model)?)?;
         let unet = BaseWeights::of(denoiser, Component::Unet)?;
-        context.watch.begin(self.name(), 3);
-        let before = seen(&model, task, context, 0)?.1;
+        let mut lists = JudgedLists::open(&model, task, context);
+        let before =
+            lists.judge("encoder-swap (before)", requests, context, |_, _, _, _| Ok(()))?;
         let mut arms = Vec::new();
         for (name, swapped) in [(TrialArm::ATTACK, &text), (UNET, &unet)] {
             let trials = if swapped.is_whole() {
@@ -105,37 +104,19 @@ impl Attack for EncoderSwap {
                 trials(requests, &before, &before)
             } else {
                 let _lent = swapped.lend();
-                let (pictures, with) = seen(&model, task, context, 1 + arms.len() as u64)?;
-                let trials = trials(requests, &before, &with);
-                let folder = context.artifacts.filter(|_| name == TrialArm::ATTACK);
-                for (i, picture) in pictures.iter().enumerate().filter(|(i, _)| !before[*i].shows) {
-                    let Some(folder) = folder else { break };
-                    let file = folder.join(attacked_picture(i, trials[i].after.is_some()));
-                    keep(picture, &file, &requests[i], task, context, self.name())?;
-                }
-                trials
+                let list = format!("encoder-swap ({name})");
+                let with = lists.judge(&list, requests, context, |i, picture, with, context| {
+                    let ends = name == TrialArm::ATTACK && !before[i].shows;
+                    let Some(folder) = context.artifacts.filter(|_| ends) else { return Ok(()) };
+                    let file = folder.join(attacked_picture(i, with.shows));
+                    keep(picture, &file, &requests[i], task, context, self.name())
+                })?;
+                trials(requests, &before, &with)
             };
             arms.push(TrialArm { name: name.to_owned(), images: 1, steps: 0, trials });
         }
-        context.watch.end();
         Ok(Findings::Trials(arms))
     }
-}
-
-/// Draws and judges with the weights that are there.
-fn seen(
-    model: &Model<'_>,
-    task: &AttackTask<'_>,
-    context: &mut AttackContext<'_>,
-    done: u64,
-) -> Result<(Vec<Picture>, Vec<Verdict>), Error> {
-    context.watch.at(done, "");
-    if context.watch.interrupted() {
-        return Err(generator::Error::Interrupted.into());
-    }
-    let pictures = task.judge.draw(model, &task.exposure.requests)?;
-    let verdicts = task.judge.judge(&pictures)?;
-    Ok((pictures, verdicts))
 }
 
 /// A trial of each request, by what was seen of it before the swap and with it.

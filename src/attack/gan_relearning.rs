@@ -82,6 +82,7 @@ impl Attack for GanRelearning {
         let images = evaluations * requests as u64;
         AttackCost {
             steps: self.steps,
+            arms: 1,
             images,
             batch: self.gan.batch as usize,
             ..AttackCost::default()

@@ -9,6 +9,7 @@ mod custom_sampling;
 mod encoder_swap;
 mod free_tokens;
 mod gan_relearning;
+mod judged_lists;
 mod noise;
 mod p4d;
 mod prompts;

@@ -136,14 +136,16 @@ impl Attack for P4d {
         let exposure = task.exposure;
         let allowed = self.tokens.allowed(denoiser, exposure)?;
         let base = BaseModel::of(denoiser)?;
+        let side = denoiser.card().side as usize;
         let of = |pictures: &[Picture], requests: &[ImageRequest]| {
             let prompts = requests.iter().map(|request| request.prompt.clone());
-            pictures.iter().cloned().zip(prompts).collect::<Vec<_>>()
+            let pictures = pictures.iter().cloned().map(|picture| picture.fitted(side));
+            pictures.zip(prompts).collect::<Vec<_>>()
         };
         let concept = of(&exposure.base_images, &exposure.requests);
-        let other = of(&exposure.other_images, &exposure.other_requests);
+        let other = self.floor.then(|| of(&exposure.other_images, &exposure.other_requests));
         let mut found = Vec::new();
-        for (arm, shown) in TrialArm::with_floor(concept, other, self.floor) {
+        for (arm, shown) in TrialArm::with_floor(concept, other, self.name(), context.watch) {
             let shown = shown.into_iter().cycle().take(exposure.requests.len());
             let (pictures, prompts): (Vec<Picture>, Vec<String>) = shown.unzip();
             let prompts: Vec<&str> = prompts.iter().map(String::as_str).collect();
@@ -162,7 +164,7 @@ impl Attack for P4d {
                 places,
             };
             let trials = self.budget().trials(self.name(), arm, &model, task);
-            found.push(trials.run(&mut BlockSearch { steps: self.steps, search }, context)?);
+            found.push(trials.run(&mut BlockSearch::new(self.steps, search), context)?);
         }
         Ok(Findings::Trials(found))
     }

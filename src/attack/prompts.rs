@@ -9,12 +9,14 @@ use serde_json::Value;
 
 use super::base_weights::BaseModel;
 use super::contract::denoiser_of;
+use super::judged_lists::JudgedLists;
 use super::trials::{attacked_picture, keep};
 use super::{
     Attack, AttackContext, AttackCost, AttackNeeds, AttackTask, Error, Findings, Found, Trial,
     TrialArm, Verdict,
 };
 use crate::generator::{ImageRequest, Model};
+use crate::prompt_search::names_in_part;
 use crate::settings::Configurable;
 
 /// The attack with its settings.
@@ -74,28 +76,32 @@ impl Attack for ListedPrompts {
     ) -> Result<Findings, Error> {
         let denoiser = denoiser_of(&model, self.name())?;
         let listed = &task.exposure.listed;
-        let of_base = BaseModel::of(denoiser)?.lent(|| task.judge.verdicts(&model, listed))?;
-        let pictures = task.judge.draw(&model, listed)?;
-        let after = task.judge.judge(&pictures)?;
-        let tried = |request: &ImageRequest, verdict: Verdict| {
+        let mut lists = JudgedLists::open(&model, task, context);
+        let of_base = BaseModel::of(denoiser)?
+            .lent(|| lists.judge("prompts (base)", listed, context, |_, _, _, _| Ok(())))?;
+        // Of what the base does not show nothing can be said.
+        let shown: Vec<ImageRequest> = listed
+            .iter()
+            .zip(&of_base)
+            .filter(|(_, base)| base.shows)
+            .map(|(request, _)| request.clone())
+            .collect();
+        let after = lists.judge(self.name(), &shown, context, |i, picture, verdict, context| {
+            let Some(folder) = context.artifacts else { return Ok(()) };
+            let file = folder.join(attacked_picture(i, verdict.shows));
+            keep(picture, &file, &shown[i], task, context, self.name())
+        })?;
+        let words = &task.exposure.words;
+        let tried = |(request, verdict): (&ImageRequest, &Verdict)| {
             let mut trial = Trial::untried(request);
             if verdict.shows {
-                trial.succeed(1, Found::of(request, verdict));
+                let names_concept = words.iter().any(|words| names_in_part(&request.prompt, words));
+                trial.succeed(1, Found { names_concept, ..Found::of(request, *verdict) });
             }
             trial
         };
-        let (mut base, mut attack) = (Vec::new(), Vec::new());
-        for (i, request) in listed.iter().enumerate() {
-            base.push(tried(request, of_base[i]));
-            if !of_base[i].shows {
-                continue;
-            }
-            if let Some(folder) = context.artifacts {
-                let file = folder.join(attacked_picture(attack.len(), after[i].shows));
-                keep(&pictures[i], &file, request, task, context, self.name())?;
-            }
-            attack.push(tried(request, after[i]));
-        }
+        let base: Vec<Trial> = listed.iter().zip(&of_base).map(tried).collect();
+        let attack: Vec<Trial> = shown.iter().zip(&after).map(tried).collect();
         if attack.is_empty() {
             context.watch.note(&format!(
                 "prompts: the base shows the concept in none of the {} pictures of {}",

@@ -100,8 +100,13 @@ impl Attack for Relearning {
     fn cost(&self, requests: usize) -> AttackCost {
         let evaluations = ARMS * self.checkpoints.len() as u64;
         let images = evaluations * requests as u64;
-        let steps = ARMS * self.steps();
-        AttackCost { steps, images, batch: self.batch as usize, ..AttackCost::default() }
+        AttackCost {
+            steps: self.steps(),
+            arms: ARMS,
+            images,
+            batch: self.batch as usize,
+            ..AttackCost::default()
+        }
     }
 
     fn shortened(&self, steps: u64) -> Option<Box<dyn Attack>> {

@@ -138,7 +138,7 @@ impl Attack for RingABell {
             shared: self.encoder == Encoder::Base,
             batch: 1,
             images: requests * (1 + lengths + self.new_seeds),
-            steps: 0,
+            ..AttackCost::default()
         }
     }
 
@@ -178,8 +178,12 @@ impl Attack for RingABell {
             None => of_pairs(denoiser, &exposure.pairs),
         })?;
         let shared = context.shared.filter(|_| self.encoder == Encoder::Base);
+        let found = shared.or(context.artifacts);
         let hash = &denoiser.card().hash;
-        let of = format!("{VERSION} {hash} {} {}", self.settings(), task.seed);
+        let mut of = format!("{VERSION} {hash} {} {}", self.settings(), task.seed);
+        if self.encoder == Encoder::Edited {
+            of = format!("{of} {}", context.of);
+        }
         let mut proposer = NearestStates {
             settings: self,
             seed: task.seed,
@@ -190,7 +194,7 @@ impl Attack for RingABell {
                 file: context.state.map(|folder| folder.join("search.safetensors")),
                 of: of.clone(),
             },
-            known: FoundLists::new(shared.map(|folder| folder.join("found.json")), of),
+            known: FoundLists::new(found.map(|folder| folder.join("found.json")), of),
         };
         let trials = TrialLoop {
             steps: self.search.generations,

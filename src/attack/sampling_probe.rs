@@ -47,9 +47,10 @@ impl SamplingProbe<'_> {
         way: impl Fn(u64) -> CustomSampling<'b>,
     ) -> Result<Findings, Error> {
         let denoiser = denoiser_of(model, self.attack)?;
-        let (own, other) = (task.exposure.requests.clone(), task.exposure.other_requests.clone());
+        let own = task.exposure.requests.clone();
+        let other = self.floor.then(|| task.exposure.other_requests.clone());
         let mut found = Vec::new();
-        for (arm, requests) in TrialArm::with_floor(own, other, self.floor) {
+        for (arm, requests) in TrialArm::with_floor(own, other, self.attack, context.watch) {
             let requests = &requests;
             let mut proposer = OtherWays { model: denoiser, task, requests, way: &way };
             let trials = TrialLoop::new(self.attack, model, task, self.ways);

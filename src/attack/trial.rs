@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Verdict;
 use crate::generator::ImageRequest;
+use crate::watch::Watch;
 
 /// What one form of an attack found.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -26,15 +27,22 @@ impl TrialArm {
     /// The same search for something else: how often chance and the judge alone succeed.
     pub const FLOOR: &'static str = "floor";
 
+    /// The same on a model that never knew the concept: what the attack teaches it.
+    pub const NEVER_KNEW: &'static str = "never knew";
+
     /// What the attack is done with and, where it is wanted, what its floor is, each with its name;
-    /// of nothing there is none.
+    /// where there is nothing for the floor, that is said.
     pub(super) fn with_floor<T>(
         attack: Vec<T>,
-        floor: Vec<T>,
-        wanted: bool,
-    ) -> impl Iterator<Item = (&'static str, Vec<T>)> {
-        let arms = [(Self::ATTACK, attack), (Self::FLOOR, floor)].into_iter();
-        arms.take(1 + usize::from(wanted)).filter(|(_, given)| !given.is_empty())
+        floor: Option<Vec<T>>,
+        name: &str,
+        watch: &mut dyn Watch,
+    ) -> impl Iterator<Item = (&'static str, Vec<T>)> + use<T> {
+        if floor.as_ref().is_some_and(Vec::is_empty) {
+            watch.note(&format!("{name} has no floor: there is nothing that lacks the concept"));
+        }
+        let floor = floor.filter(|floor| !floor.is_empty()).map(|floor| (Self::FLOOR, floor));
+        std::iter::once((Self::ATTACK, attack)).chain(floor)
     }
 }
 

@@ -35,12 +35,17 @@ impl Proposal {
 
 /// Proposes pictures for trials.
 pub(super) trait Proposer {
-    /// Does a part of a long round's search, after which the state may be saved; whether all of it
-    /// is done.
+    /// Does a part of a long round's search for these trials, after which the state may be saved;
+    /// whether all of it is done.
     ///
     /// # Errors
     /// Whatever stops the search.
-    fn search(&mut self, _round: u64, _watch: &mut dyn Watch) -> Result<bool, Error> {
+    fn search(
+        &mut self,
+        _round: u64,
+        _trials: &[usize],
+        _watch: &mut dyn Watch,
+    ) -> Result<bool, Error> {
         Ok(true)
     }
 
@@ -156,7 +161,7 @@ impl<'a, 'm> TrialLoop<'a, 'm> {
             context.watch.at(now.rounds * each, &back);
             loop {
                 stop_if_asked(file.as_deref(), &now, proposer, context.watch)?;
-                if proposer.search(now.rounds + 1, context.watch)? {
+                if proposer.search(now.rounds + 1, &left, context.watch)? {
                     break;
                 }
                 if timer.is_over() {

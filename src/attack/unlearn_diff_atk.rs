@@ -153,11 +153,14 @@ impl Attack for UnlearnDiffAtk {
             Some(file) => vec![Picture::open(file)?],
             None => exposure.base_images.clone(),
         };
-        let other = exposure.other_images.clone();
+        let other = self.floor.then(|| exposure.other_images.clone());
         let mut found = Vec::new();
         let allowed = self.tokens.allowed(denoiser, exposure)?;
-        for (arm, pictures) in TrialArm::with_floor(concept, other, self.floor) {
-            let pictures: Vec<Picture> = pictures.into_iter().cycle().take(n).collect();
+        let side = denoiser.card().side as usize;
+        for (arm, pictures) in TrialArm::with_floor(concept, other, self.name(), context.watch) {
+            let pictures = pictures.into_iter().map(|picture| picture.fitted(side));
+            let pictures: Vec<Picture> =
+                pictures.collect::<Vec<_>>().into_iter().cycle().take(n).collect();
             let places = self.tokens.places(denoiser, exposure, &allowed)?;
             let (n, k) = (places.frames.count(), places.frames.free());
             let search = DenoisingSearch {
@@ -169,7 +172,7 @@ impl Attack for UnlearnDiffAtk {
                 arm,
             };
             let trials = self.budget().trials(self.name(), arm, &model, task);
-            found.push(trials.run(&mut BlockSearch { steps: self.steps, search }, context)?);
+            found.push(trials.run(&mut BlockSearch::new(self.steps, search), context)?);
         }
         Ok(Findings::Trials(found))
     }

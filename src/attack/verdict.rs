@@ -1,7 +1,9 @@
 //! What judges say of one picture, as attacks are told.
 
+use serde::{Deserialize, Serialize};
+
 /// What judges say of a picture.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verdict {
     /// Whether it shows the concept.
     pub shows: bool,

@@ -4,7 +4,7 @@
 use super::free_tokens::{FreePlaces, rows};
 use super::trials::{Proposal, Proposer, TrialLoop};
 use super::{AttackCost, AttackTask, Error};
-use crate::generator::{self, Model};
+use crate::generator::Model;
 use crate::torch::Tensor;
 use crate::watch::Watch;
 
@@ -70,33 +70,46 @@ pub(super) trait WordSearch {
 /// A search, block by block.
 pub(super) struct BlockSearch<S> {
     /// Steps in a block.
-    pub steps: u64,
-    /// The search.
-    pub search: S,
+    steps: u64,
+    search: S,
+    /// Steps that were done in all, where the state can hold them: `[1]`.
+    done: Tensor,
+}
+
+impl<S> BlockSearch<S> {
+    pub(super) fn new(steps: u64, search: S) -> Self {
+        Self { steps, search, done: Tensor::from_slice(&[0_i64]) }
+    }
 }
 
 impl<S: WordSearch> Proposer for BlockSearch<S> {
-    fn propose(
+    fn search(
         &mut self,
         round: u64,
         trials: &[usize],
         watch: &mut dyn Watch,
+    ) -> Result<bool, Error> {
+        let step = self.done.int64_value(&[0]) as u64;
+        self.search.step(round, step, trials)?;
+        let _ = self.done.fill_(step as i64 + 1);
+        watch.at(step + 1, &format!("{} left", trials.len()));
+        Ok(step + 1 == round * self.steps)
+    }
+
+    fn propose(
+        &mut self,
+        _: u64,
+        trials: &[usize],
+        _: &mut dyn Watch,
     ) -> Result<Vec<Proposal>, Error> {
-        let first = (round - 1) * self.steps;
-        let left = format!("{} left", trials.len());
-        for step in first..first + self.steps {
-            self.search.step(round, step, trials)?;
-            watch.at(step + 1, &left);
-            if watch.interrupted() {
-                return Err(generator::Error::Interrupted.into());
-            }
-        }
         let places = self.search.places();
         let found = self.search.words(&rows(places.model, trials));
         Ok(places.proposals(trials, &found))
     }
 
     fn state(&self) -> Vec<(String, Tensor)> {
-        self.search.state()
+        let mut state = self.search.state();
+        state.push(("done".to_owned(), self.done.shallow_clone()));
+        state
     }
 }

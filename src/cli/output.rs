@@ -277,12 +277,18 @@ fn tried(tried: &Tried) {
     } else {
         String::new()
     };
+    let steps = match tried.images * tried.steps {
+        0 => String::new(),
+        steps => format!(" and {steps} steps of a search"),
+    };
     let arm = if tried.arm == "attack" { String::new() } else { format!(" ({})", tried.arm) };
     let text = format!(
-        "{} after {}: {}{arm} brings back {} with {} judged pictures each{without}",
+        "{} after {}: {}{arm}, which needs {}, brings back {} with {} judged pictures{steps} \
+         each{without}",
         tried.target,
         tried.method,
         tried.attack,
+        tried.access.words(),
         share(&after.share),
         after.images,
     );

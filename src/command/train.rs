@@ -31,13 +31,17 @@ impl TrainRecipe {
     pub fn parse(path: &str, text: &str, sets: &[String]) -> Result<Self, Error> {
         let table: toml::Table = toml::from_str(text)
             .map_err(|error| PipelineError::Pipeline(format!("{path}: {error}")))?;
-        Ok(if table.contains_key("gan") {
-            let recipe: MiniatureGanRecipe = overridden(path, text, sets)?;
-            recipe.check().map_err(|why| PipelineError::Pipeline(format!("{path}: {why}")))?;
-            Self::MiniatureGan(recipe)
+        let recipe = if table.contains_key("gan") {
+            Self::MiniatureGan(overridden(path, text, sets)?)
         } else {
             Self::Miniature(overridden(path, text, sets)?)
-        })
+        };
+        let checked = match &recipe {
+            Self::MiniatureGan(recipe) => recipe.check(),
+            Self::Miniature(recipe) => recipe.check(),
+        };
+        checked.map_err(|why| PipelineError::Pipeline(format!("{path}: {why}")))?;
+        Ok(recipe)
     }
 
     /// What it makes, in a word.

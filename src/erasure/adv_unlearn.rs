@@ -364,13 +364,14 @@ impl Method for AdvUnlearn {
     }
 
     fn cost(&self) -> Cost {
-        let cycle = 1 + self.retain.own_steps();
         // A partial sample is taken through half of the steps, with guidance, as a mean.
         let sampling = |pool: i64, asked: u64| pool as u64 * (self.sampling_steps as u64 + asked);
         let retained =
             if self.retain.form == RetainForm::None { 0 } else { sampling(self.retain.pool, 1) };
         Cost {
-            steps: self.steps * cycle,
+            steps: self.steps,
+            // An attacked iteration takes many times as long as one without an attack.
+            cycle: if self.attack.every > 1 { self.attack.every } else { 0 },
             batch: self.batch,
             sampling: sampling(self.pool, 3) + retained,
             ..Cost::default()

@@ -1,6 +1,7 @@
 //! The canvas at a GAN's size: pictures, what they show, and a latent for each that stands for it.
 
 use super::canvas_images::{CanvasImages, cells};
+use super::left_out::LeftOut;
 use crate::canvas::{Drawing, Object, Pose, SIDE, Style, TRAITS};
 use crate::torch::{Device, Kind, Rng, Tensor};
 use crate::training::RealImages;
@@ -16,20 +17,7 @@ pub(super) struct CanvasSelection<'a> {
     /// Pictures of each style × object.
     pub(super) per_cell: u32,
     pub(super) pose: Pose,
-    /// Styles that are left out.
-    pub(super) without_styles: &'a [String],
-    /// Objects that are left out.
-    pub(super) without_objects: &'a [String],
-}
-
-impl CanvasSelection<'_> {
-    fn has_style(&self, style: Style) -> bool {
-        !self.without_styles.iter().any(|name| name == style.name())
-    }
-
-    fn has_object(&self, object: Object) -> bool {
-        !self.without_objects.iter().any(|name| name == object.name())
-    }
+    pub(super) left_out: LeftOut<'a>,
 }
 
 /// Pictures of the canvas.
@@ -55,17 +43,17 @@ impl CanvasDataset {
         device: Device,
         watch: &mut dyn Watch,
     ) -> Self {
-        let &CanvasSelection { seed, per_cell, pose, .. } = selection;
+        let &CanvasSelection { seed, per_cell, pose, left_out } = selection;
         let images = CanvasImages::draw(seed, per_cell, pose, watch);
         let mask = |occurs: bool| if occurs { 0.0 } else { f32::NEG_INFINITY };
-        let styles = Style::ALL.iter().map(|&style| mask(selection.has_style(style)));
-        let objects = Object::ALL.iter().map(|&object| mask(selection.has_object(object)));
+        let styles = Style::ALL.iter().map(|&style| mask(left_out.has_style(style)));
+        let objects = Object::ALL.iter().map(|&object| mask(left_out.has_object(object)));
         let absent = Tensor::from_slice(&styles.chain(objects).collect::<Vec<f32>>());
         let shrink = SIDE as i64 / size;
         let (mut pixels, mut coarse) = (Vec::new(), Vec::new());
         let (mut classes, mut traits) = (Vec::new(), Vec::new());
         for (cell, (style, object)) in cells().enumerate() {
-            if !selection.has_style(style) || !selection.has_object(object) {
+            if !left_out.has_style(style) || !left_out.has_object(object) {
                 continue;
             }
             let (n, cell) = (images.per_cell(), cell as i64);

@@ -1,7 +1,6 @@
 //! The UNet learns to denoise (Ho et al. 2020, equation 14, in latent space), with the prompt left
 //! out now and then so that classifier-free guidance works (Ho & Salimans 2022).
 
-use super::canvas_images::cell_count;
 use super::encoded_canvas::EncodedCanvas;
 use crate::model::unet::UNet;
 use crate::sampler::Schedule;
@@ -18,6 +17,8 @@ pub(super) struct DenoisingObjective<'a> {
     pub(super) batch: i64,
     /// How often the caption is `UnlearnCanvas`' template; the others share the rest.
     pub(super) template: f64,
+    /// Numbers of the cells that it learns, `[m]`.
+    pub(super) cells: Tensor,
     pub(super) device: Device,
 }
 
@@ -42,7 +43,7 @@ impl Objective for DenoisingObjective<'_> {
         let EncodedCanvas { means, deviations, texts, empty, per_cell } = self.canvas;
         let mut shape = means.size();
         shape[0] = n;
-        let cells = rng.below(cell_count(), &[n]);
+        let cells = self.cells.index_select(0, &rng.below(self.cells.size()[0], &[n]));
         let rows = (&cells * *per_cell + rng.below(*per_cell, &[n])).to_device(here);
         let (mean, deviation) = (means.index_select(0, &rows), deviations.index_select(0, &rows));
         let clean = mean + deviation * rng.normal(&shape).to_device(here);

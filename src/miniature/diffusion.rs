@@ -15,6 +15,7 @@ use super::clip::{ClipTraining, open_tokenizer, vocabulary};
 use super::denoising::DenoisingObjective;
 use super::encoded_canvas::EncodedCanvas;
 use super::folders::{diffusers_json, model_index, scheduler, text_json};
+use super::left_out::LeftOut;
 use super::shipping::{invalid, read_config, ship};
 use super::{ClipPart, TrainingPart};
 use crate::canvas::{Language, Pose, SIDE};
@@ -90,6 +91,12 @@ pub struct UnetPart {
     /// How often a caption is `UnlearnCanvas`' template; empty ones are a tenth, others the rest.
     #[serde(default = "template")]
     pub template: f64,
+    /// Styles that it never sees; text encoder, autoencoder and judge do.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub without_styles: Vec<String>,
+    /// Objects that it never sees.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub without_objects: Vec<String>,
 }
 
 fn template() -> f64 {
@@ -228,6 +235,7 @@ impl<'a> MiniatureTrainer<'a> {
             canvas: &canvas,
             batch: part.training.batch,
             template: part.template,
+            cells: Tensor::from_slice(&part.left_out().cells()),
             device,
         };
         let plan = TrainConfig { ema: Some(part.ema), ..part.training.plan(self.seed("unet")) };
@@ -289,7 +297,21 @@ impl VaePart {
     }
 }
 
+impl MiniatureRecipe {
+    /// Says what is wrong with it, before anything is drawn or learned.
+    ///
+    /// # Errors
+    /// The first complaint.
+    pub fn check(&self) -> Result<(), String> {
+        self.unet.left_out().check()
+    }
+}
+
 impl UnetPart {
+    fn left_out(&self) -> LeftOut<'_> {
+        LeftOut { styles: &self.without_styles, objects: &self.without_objects }
+    }
+
     fn config(&self, clip: &ClipPart, latent: i64, size: i64) -> UnetConfig {
         let kind = |attends: bool, way: &str| {
             format!("{}{way}Block2D", if attends { "CrossAttn" } else { "" })

@@ -111,8 +111,7 @@ impl<'a> GanTrainer<'a> {
             seed: recipe.canvas_seed,
             per_cell: part.training.per_cell,
             pose: if recipe.aligned { Pose::Aligned } else { Pose::Free },
-            without_styles: &recipe.without_styles,
-            without_objects: &recipe.without_objects,
+            left_out: recipe.left_out(),
         };
         let dataset = CanvasDataset::draw(&selection, config.size, device, watch);
         Ok(Self { recipe, part, out, here, config, generator, discriminator, dataset })

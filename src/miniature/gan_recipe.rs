@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::left_out::LeftOut;
 use super::{ClipPart, TrainingPart};
 use crate::canvas::{Object, SIDE, Style, TRAITS};
 use crate::model::stylegan2::StyleGan2Config;
@@ -112,6 +113,10 @@ pub struct Labeller {
 const GROUP: i64 = 4;
 
 impl MiniatureGanRecipe {
+    pub(super) fn left_out(&self) -> LeftOut<'_> {
+        LeftOut { styles: &self.without_styles, objects: &self.without_objects }
+    }
+
     /// Says what is wrong with it, before anything is drawn or learned.
     ///
     /// # Errors
@@ -119,23 +124,11 @@ impl MiniatureGanRecipe {
     pub fn check(&self) -> Result<(), String> {
         let part = &self.gan;
         part.check_sizes()?;
-        let styles = Style::ALL.iter().map(|style| style.name()).collect();
-        check_names(&self.without_styles, styles, "styles")?;
-        let objects = Object::ALL.iter().map(|object| object.name()).collect();
-        check_names(&self.without_objects, objects, "objects")?;
+        self.left_out().check()?;
         part.check_trainings()?;
         part.check_conditioning()?;
         part.config.check(part.training.steps)
     }
-}
-
-/// Says which of these names the canvas does not know, and whether they are all that it knows.
-fn check_names(names: &[String], all: Vec<&str>, what: &str) -> Result<(), String> {
-    if let Some(name) = names.iter().find(|name| !all.contains(&name.as_str())) {
-        return Err(format!("without_{what} names `{name}`; the canvas knows {}", all.join(", ")));
-    }
-    let stays = all.iter().any(|name| !names.iter().any(|without| without == name));
-    if stays { Ok(()) } else { Err(format!("without_{what} leaves nothing to learn")) }
 }
 
 impl GanPart {

@@ -14,6 +14,7 @@ mod encoded_canvas;
 mod folders;
 mod gan;
 mod gan_recipe;
+mod left_out;
 mod mapping;
 mod reading;
 mod reconstruction;

@@ -265,6 +265,19 @@ impl Pipeline {
                 )));
             }
         }
+        let mut files = HashSet::new();
+        for method in &self.method {
+            for attack in &self.attack {
+                let name = format!("{}-{}", method.label, attack.label);
+                if files.contains(&name) {
+                    return Err(Error::Pipeline(format!(
+                        "two attacks on two methods would be called `{name}` in files; give one \
+                         of them another name there with label = \"…\""
+                    )));
+                }
+                files.insert(name);
+            }
+        }
         Ok(())
     }
 }

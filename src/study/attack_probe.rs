@@ -35,7 +35,7 @@ pub(super) fn probe_attack(
         let Some(short) = attack.shortened(steps) else { return Ok(None) };
         let cost = short.cost(n);
         let probe = attacked(&*short, session, target, seed, n)?;
-        Ok(Some((probe, cost.steps + cost.search_steps)))
+        Ok(Some((probe, cost.training_steps() + cost.search_steps)))
     };
     let mut between = |n: usize, steps: u64| -> Result<Option<AttackProbe>, Error> {
         let (Some((one, few)), Some((more, many))) = (of(n, 1)?, of(n, steps)?) else {

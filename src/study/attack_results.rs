@@ -73,6 +73,8 @@ pub(super) struct Attacked {
     pub needs: AttackNeeds,
     /// Whether each trial was drawn without the attack first.
     pub before: bool,
+    /// Whether a second judge looks at what is found.
+    pub second: bool,
 }
 
 /// Which prompts and seeds brought a concept back.
@@ -99,6 +101,9 @@ pub struct Tried {
     /// Where pictures with which trials ended lie, inside the run.
     #[serde(default)]
     pub folder: PathBuf,
+    /// Whether a second judge looked at what was found.
+    #[serde(default)]
+    pub second: bool,
     /// Judged pictures of each trial at most, beside the one without an attack.
     pub images: u64,
     /// Steps of the search for each of them.
@@ -125,6 +130,7 @@ impl Tried {
             adaptive: about.needs.adaptive,
             before: about.before,
             folder: about.folder.clone(),
+            second: about.second,
             images: arm.images,
             steps: arm.steps,
             curve: success_curve(&successes(&arm.trials), arm.images),
@@ -173,7 +179,7 @@ impl Tried {
             let found: Vec<&Found> =
                 self.trials.iter().filter_map(|trial| trial.found.as_ref()).collect();
             let second: Vec<bool> = found.iter().filter_map(|found| found.confirmed).collect();
-            if !second.is_empty() {
+            if self.second {
                 let sure = second.iter().filter(|sure| **sure).count();
                 scores.push(confirmed(&self.target, sure, self.trials.len()));
             }
@@ -199,6 +205,8 @@ fn successes(trials: &[Trial]) -> Vec<Option<u64>> {
 pub(super) struct AttackResults {
     pub curves: Vec<Relearned>,
     pub tried: Vec<Tried>,
+    /// What each took.
+    pub seconds: Vec<Score>,
 }
 
 impl AttackResults {
@@ -222,8 +230,8 @@ impl AttackResults {
         let searches = self.tried.iter_mut().filter(|tried| tried.is_attack() && tried.before);
         for tried in searches.filter(|tried| !controls.contains(&tried.attack)) {
             let is_control = |other: &&Tried| {
-                let floor = other.attack == tried.attack && other.arm == TrialArm::FLOOR;
-                floor || controls.contains(&other.attack)
+                let floor = [TrialArm::FLOOR, TrialArm::NEVER_KNEW].contains(&other.arm.as_str());
+                floor && other.attack == tried.attack || controls.contains(&other.attack)
             };
             let beside: Vec<&Tried> = all.iter().filter(is_control).collect();
             for other in beside {
@@ -244,6 +252,7 @@ impl AttackResults {
             concept_above_control(&arms)
         }));
         scores.extend(self.tried.iter().flat_map(Tried::scores));
+        scores.extend(self.seconds.iter().cloned());
         scores
     }
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::attack_results::{AttackResults, Attacked};
 use super::attacked_pictures::write_found;
-use super::erasing::Erased;
+use super::erasing::{Erased, SECONDS};
 use super::protocol::{Cell, Protocol, Run};
 use super::session::{Session, drawn};
 use super::{BASE_PICTURES, Study, spread};
@@ -16,6 +16,7 @@ use crate::attack::{
 };
 use crate::files::{read_json, write_json};
 use crate::generator::{self, ImageRequest, Model, Provenance};
+use crate::measure::Estimate;
 use crate::pictures::Picture;
 use crate::pipeline::{AttackSetting, PromptRow, read_prompts};
 use crate::run::Error;
@@ -44,6 +45,8 @@ struct Attempt<'a> {
     edit: &'a str,
     /// In names of files.
     stem: String,
+    /// The phase of the run.
+    phase: String,
 }
 
 impl Attempt<'_> {
@@ -65,7 +68,8 @@ impl<P: Protocol> Study<'_, P> {
         let requests = self.protocol.requests(session);
         let of_target = self.protocol.of_target(target);
         let showing = of_target.iter().filter(|i| self.protocol.shows(target, base, **i));
-        let shown: Vec<usize> = showing.copied().take(MAX_EVALUATION_IMAGES).collect();
+        let showing: Vec<usize> = showing.copied().collect();
+        let shown = spread(&showing, MAX_EVALUATION_IMAGES);
         if shown.is_empty() {
             return Ok(self.pipeline.attack.iter().map(|_| Exposure::default()).collect());
         }
@@ -82,6 +86,14 @@ impl<P: Protocol> Study<'_, P> {
         };
         let all = |of: &[usize]| of.iter().map(open).collect::<Result<Vec<_>, _>>();
         let about = &self.protocol.targets()[target];
+        if shown.len() < showing.len() {
+            run.watch.note(&format!(
+                "attacks try {} of the {} pictures that show {}, from all over them",
+                shown.len(),
+                showing.len(),
+                about.concept
+            ));
+        }
         let wants_images = |attack: &AttackSetting| attack.value.needs().base_images;
         let images = if self.pipeline.attack.iter().any(wants_images) {
             Some((all(&shown)?, all(&others)?))
@@ -137,7 +149,8 @@ impl<P: Protocol> Study<'_, P> {
                 continue;
             }
             let stem = format!("{}-{}-{}", about.stem(), cell.method, attack.label);
-            let attempt = Attempt { cell, attack, exposure, edit: &erased.hash, stem };
+            let phase = format!("{} {} after {}", attack.label, about.concept, cell.method);
+            let attempt = Attempt { cell, attack, exposure, edit: &erased.hash, stem, phase };
             let found = self.attack(&attempt, session, run)?;
             let attacked = Attacked {
                 target: about.concept.clone(),
@@ -148,10 +161,16 @@ impl<P: Protocol> Study<'_, P> {
                 edited: erased.components(),
                 needs: attack.value.needs(),
                 before: attack.value.prompt_list().is_none(),
+                second: self.pipeline.judge.second.is_some(),
             };
             let steps = attack.value.cost(exposure.requests.len()).steps;
             let added = results.tried.len();
             results.add(&attacked, &found, steps);
+            let phases = &run.folder.record.phases;
+            if let Some(phase) = phases.iter().find(|phase| phase.name == attempt.phase) {
+                let seconds = SECONDS.of(&about.concept, Estimate::exact(phase.seconds));
+                results.seconds.push(seconds.after(&cell.method).under(&attack.label));
+            }
             if let Some(tried) = results.tried.get(added) {
                 write_found(&run.folder.path(format!("attacks/{}.csv", attempt.stem)), tried)?;
             }
@@ -196,12 +215,11 @@ impl<P: Protocol> Study<'_, P> {
         session: &mut Session,
         run: &mut Run,
     ) -> Result<Findings, Error> {
-        let &Attempt { cell, attack, exposure, edit, .. } = attempt;
+        let &Attempt { cell, attack, exposure, edit, ref phase, .. } = attempt;
         let about = &self.protocol.targets()[cell.target];
         let (at_once, sampling) = (session.at_once(), session.sampling());
         let judge =
             JudgeOfTarget { protocol: &self.protocol, target: cell.target, at_once, sampling };
-        let what = format!("{} {} after {}", attack.label, about.concept, cell.method);
         let task = AttackTask { exposure, judge: &judge, sampling, seed: self.pipeline.seed };
         let (state, of) = (
             run.folder.path(attempt.state()),
@@ -211,7 +229,7 @@ impl<P: Protocol> Study<'_, P> {
         let shared = run.folder.path(format!("attacks/{}-{}", about.stem(), attack.label));
         let (hash, sensitive) = (session.hash().to_owned(), self.pipeline.concept.sensitive);
         let watch = &mut *run.watch;
-        run.folder.phase(&what, self.compute.device, |_| {
+        run.folder.phase(phase, self.compute.device, |_| {
             let mut context = AttackContext {
                 state: Some(&state),
                 artifacts: Some(&artifacts),
@@ -280,6 +298,7 @@ pub(super) fn listed(
         .filter(is_of)
         .map(|row| session.request_of(row, row.seed.unwrap_or_default()))
         .collect();
+    session.warn_of_unread(requests.iter().map(|request| request.prompt.as_str()), watch);
     if requests.is_empty() {
         return Err(Error::Unknown(format!(
             "{}: none of its {} rows has `{concept}` in the column `concept`",

@@ -28,7 +28,7 @@ pub(super) struct Erased {
     moved: Vec<(String, f64)>,
 }
 
-const SECONDS: Measure = Measure {
+pub(super) const SECONDS: Measure = Measure {
     name: "seconds",
     subject: Subject::Model,
     unit: Unit::Seconds,

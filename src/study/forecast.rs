@@ -189,7 +189,7 @@ fn attacks(pipeline: &Pipeline, demand: &Demand) -> Vec<AttackForecast> {
         let searches = if cost.shared { demand.targets.len() as u64 } else { erasures };
         AttackForecast {
             attack: attack.label.clone(),
-            training_steps: cost.steps * erasures,
+            training_steps: cost.training_steps() * erasures,
             search_steps: cost.search_steps * searches,
             pictures: cost.images * erasures,
             minutes: None,

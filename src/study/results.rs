@@ -83,7 +83,7 @@ impl Results {
         attacks: AttackResults,
         pictures: Vec<TargetPictures>,
     ) -> Self {
-        let AttackResults { curves, tried } = attacks;
+        let AttackResults { curves, tried, .. } = attacks;
         Self { schema: SCHEMA, judges, scores, became, curves, tried, pictures }
     }
 

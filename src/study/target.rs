@@ -35,10 +35,11 @@ impl Target {
         self.pairs.iter().map(|pair| [pair.forget.clone(), pair.anchor.clone()]).collect()
     }
 
-    /// Words that name it in its prompts, each once, as its anchors lack them; the longest first,
-    /// of which others may be parts.
+    /// Words that name it: its title, and what its prompts have and their anchors lack, each once;
+    /// the longest first, of which others may be parts.
     pub(super) fn words(&self) -> Vec<String> {
-        let words: BTreeSet<String> = self.pairs.iter().flat_map(Pair::words).collect();
+        let mut words: BTreeSet<String> = self.pairs.iter().flat_map(Pair::words).collect();
+        words.insert(self.title().replace('_', " "));
         let mut words: Vec<String> = words.into_iter().collect();
         words.sort_by_key(|words| std::cmp::Reverse(words.len()));
         words

@@ -107,7 +107,11 @@ fn a_concept_is_learned_again_in_three_arms() {
     write(&pipeline, &PIPELINE.replace("[draw]", &format!("{more}{same}")));
     run(&pipeline, &out).arg("-q").assert().success();
     let extended = json(&out.join("scores.json"));
-    assert_eq!(values(&extended["scores"], "by-lora-of-2").len(), 1);
+    let measures: Vec<String> = values(&extended["scores"], "by-lora-of-2")
+        .into_iter()
+        .map(|(measure, _)| measure)
+        .collect();
+    assert_eq!(measures, ["area above control", "seconds"]);
     assert_eq!(values(&extended["scores"], "relearning"), values(&scores["scores"], "relearning"));
     run(&pipeline, &out).arg("-q").assert().success();
     assert_eq!(fs_err::metadata(&file).unwrap().modified().unwrap(), before);
@@ -250,6 +254,7 @@ fn attacks_that_are_wrong() {
         ("name = \"ring-a-bell\"\nsearch = { mutation = 2.0 }", "both are shares"),
         ("name = \"concept-inversion\"\nsteps = [5, 5]", "numbers above 0 that rise"),
         ("name = \"concept-inversion\"\nvectors = 0", "all are above 0"),
+        ("name = \"concept-inversion\"\nnever_knew = \"none\"", "`none`, which does not exist"),
         ("name = \"noise\"\netas = []", "each has numbers above 0"),
         ("name = \"completion\"\nsteps = [0]", "numbers above 0 that rise"),
     ] {

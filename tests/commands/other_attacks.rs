@@ -43,6 +43,7 @@ pictures = 2
 steps = [2, 3]
 begin = "plain"
 new_seeds = 1
+never_knew = "KNOWS"
 [[attack]]
 name = "noise"
 etas = [1.0, 1.85]
@@ -149,7 +150,14 @@ fn every_other_attack_leaves_findings_pictures_and_prompts() {
     );
     let models = shipped();
     let text = OTHERS.replace("MODELS", models.to_str().unwrap());
-    write(&pipeline, &text.replace("LIST", list.to_str().unwrap()));
+    // No model that never knew Mosaic, but one that still does: it is told apart from the erased.
+    let knows = folder.path().join("knows");
+    let mut command = with_models(unsee());
+    command.args(["erase", "-q", "--forget", "style:Woodcut", "--method", "uce", "--model"]);
+    command.arg(models.join("miniature-synonyms")).arg("--out").arg(&knows).assert().success();
+    let knows = knows.join("edits/style-Woodcut-uce.safetensors");
+    let text = text.replace("LIST", list.to_str().unwrap());
+    write(&pipeline, &text.replace("KNOWS", knows.to_str().unwrap()));
     let mut command = with_models(unsee());
     command.args(["run", "-q"]).arg(&pipeline).arg("--out").arg(&out).assert().success();
     let scores = json(&out.join("scores.json"));
@@ -166,6 +174,7 @@ fn every_other_attack_leaves_findings_pictures_and_prompts() {
         ("ring-a-bell", "attack"),
         ("concept-inversion", "attack"),
         ("concept-inversion", "floor"),
+        ("concept-inversion", "never knew"),
         ("noise", "attack"),
         ("noise", "floor"),
         ("completion", "attack"),
@@ -179,6 +188,10 @@ fn every_other_attack_leaves_findings_pictures_and_prompts() {
     let synonyms = trials(0).iter().filter(|trial| trial["after"] == 1).count();
     assert!(synonyms > 0, "what is erased by its name is there under others: {}", tried[0]);
     assert!(tried[0]["above"].is_null(), "the base is no floor");
+    assert!(trials(6).iter().all(|trial| trial["after"] != 0), "{}", tried[6]);
+    assert!(trials(8).iter().all(|trial| trial["after"] == 0), "{}", tried[8]);
+    let controls = tried[6]["above"].as_array().unwrap().iter().map(|above| &above["control"]);
+    assert_eq!(controls.collect::<Vec<_>>(), ["floor", "never knew"]);
     for attack in tried.iter().filter(|tried| tried["arm"] == "attack") {
         let left = out.join(attack["folder"].as_str().unwrap());
         for (i, trial) in attack["trials"].as_array().unwrap().iter().enumerate() {
