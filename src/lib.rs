@@ -2,6 +2,7 @@
 
 pub mod attack;
 pub mod canvas;
+pub mod checkpoint_timer;
 pub mod cli;
 pub mod command;
 pub mod erasure;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 const ROOMS: &[(&str, &[&str])] = &[
     ("watch", &[]),
     ("files", &[]),
+    ("checkpoint_timer", &[]),
     ("settings", &[]),
     ("fields", &[]),
     ("torch", &[]),
@@ -20,7 +21,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         "generator",
         &["torch", "weights", "model", "sampler", "text", "pictures", "watch", "files", "fields"],
     ),
-    ("training", &["torch", "weights", "model", "watch", "files"]),
+    ("training", &["torch", "weights", "model", "watch", "files", "checkpoint_timer"]),
     ("prompt_search", &["torch", "generator"]),
     (
         "miniature",
@@ -32,6 +33,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "erasure",
         &[
+            "checkpoint_timer",
             "settings",
             "files",
             "torch",
@@ -48,6 +50,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "attack",
         &[
+            "checkpoint_timer",
             "settings",
             "torch",
             "weights",
@@ -146,6 +149,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
+            "checkpoint_timer",
             "torch",
             "weights",
             "sampler",

@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::{AttackContext, AttackTask, Error, Verdict};
+use crate::checkpoint_timer::CheckpointTimer;
 use crate::files::{read_json, write_json};
 use crate::generator::{self, ImageRequest, Model};
 use crate::pictures::Picture;
-use crate::training::CheckpointTimer;
 
 /// Draws and judges lists, batch by batch, from where an earlier session stopped.
 pub(super) struct JudgedLists<'a, 'm> {

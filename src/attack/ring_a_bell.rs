@@ -17,12 +17,12 @@ use super::trials::{Proposal, Proposer, TrialLoop};
 use super::{
     Access, Attack, AttackContext, AttackCost, AttackNeeds, AttackTask, Error, Findings, VERSION,
 };
+use crate::checkpoint_timer::CheckpointTimer;
 use crate::files::{read_json, write_csv, write_json};
 use crate::generator::{self, Model};
 use crate::prompt_search::{GeneticSearch, GeneticSettings, Placement, squared_distances};
 use crate::settings::Configurable;
 use crate::torch::{Kind, Rng, Tensor, no_grad};
-use crate::training::CheckpointTimer;
 use crate::watch::Watch;
 use crate::weights::{self, Weights};
 

@@ -7,10 +7,10 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::{AttackContext, AttackTask, ConceptJudge, Error, Found, Trial, TrialArm};
+use crate::checkpoint_timer::CheckpointTimer;
 use crate::generator::{self, ImageRequest, Model};
 use crate::pictures::Picture;
 use crate::torch::{Tensor, no_grad, seed_from};
-use crate::training::CheckpointTimer;
 use crate::watch::Watch;
 use crate::weights::{self, Weights};
 

@@ -20,11 +20,11 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::checkpoint_timer::CheckpointTimer;
 use crate::pipeline::{Batch, ModelSettings};
 use crate::run::Error;
 use crate::sampler::{Prediction, Solver};
 use crate::torch::{Choice, Compute, Device, MemoryMode, Precision, set_threads};
-use crate::training::CheckpointTimer;
 use crate::watch::Watch as _;
 use crate::weights::EmaChoice;
 

@@ -4,8 +4,8 @@
 use std::path::{Path, PathBuf};
 
 use super::Error;
+use crate::checkpoint_timer::CheckpointTimer;
 use crate::torch::{Kind, Tensor, no_grad, not_finite};
-use crate::training::CheckpointTimer;
 use crate::weights::{Weights, save};
 
 /// Where what is found on the way to a mask is kept, and the key of the erasure that it is of.

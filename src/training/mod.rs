@@ -4,7 +4,6 @@
 //! Whatever implements [`Trainable`] is driven by [`train_loop`]. One network with one loss is an
 //! [`Objective`], and [`train`] drives it; a GAN is a [`GanTraining`], and [`train_gan`] does.
 
-mod checkpoint_timer;
 mod class_conditioning;
 mod gan;
 mod gan_latents;
@@ -25,7 +24,6 @@ mod train_config;
 mod trainable;
 mod trainer;
 
-pub use checkpoint_timer::CheckpointTimer;
 pub use class_conditioning::{ClassConditioning, ConditioningSettings};
 pub use gan::{check_gan_compute, train_gan, train_gan_and_restore};
 pub use gan_training::{

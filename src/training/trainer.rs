@@ -8,7 +8,8 @@ use std::io::Write as _;
 use std::path::Path;
 
 use super::state::{LoopState, fingerprint, load, open_scalars, save};
-use super::{CheckpointTimer, Error, TrainConfig, Trainable};
+use super::{Error, TrainConfig, Trainable};
+use crate::checkpoint_timer::CheckpointTimer;
 use crate::torch::{Compute, not_finite};
 use crate::watch::Watch;
 

@@ -1,6 +1,6 @@
 //! Attacks that look elsewhere than before the prompt: what each leaves.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use unsee::pictures::Picture;
@@ -136,6 +136,27 @@ fn killed_in_each_of_four_they_end_with_the_same_findings() {
     assert!(fs_err::read_to_string(found).unwrap().starts_with("prompt,found_for,words\n"));
 }
 
+/// The last picture of a trial is drawn again with the word that was learned, into `word`.
+fn is_drawn_again(out: &Path, trial: &Value, word: &Path) {
+    let left = out.join("attacks/style-Mosaic-uce-concept-inversion");
+    assert!(trial["after"].is_null() || trial["after"] == 2, "of the last look: {trial}");
+    let ending = if trial["after"].is_null() { "last" } else { "found" };
+    let prompt = trial["prompt"].as_str().unwrap().replace("Mosaic", "<concept>");
+    let drawn = drawn_with_the_word(out, &prompt, word);
+    let wanted = Picture::open(&left.join(format!("000-{ending}.png"))).unwrap();
+    let apart = drawn.rgb.iter().zip(&wanted.rgb).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
+    assert!(apart <= 2, "{apart}");
+}
+
+/// No model that never knew Mosaic, but one that still does: it is told apart from the erased.
+fn without_woodcut(folder: &Path) -> PathBuf {
+    let out = folder.join("knows");
+    let mut command = with_models(unsee());
+    command.args(["erase", "-q", "--forget", "style:Woodcut", "--method", "uce", "--model"]);
+    command.arg(shipped().join("miniature-synonyms")).arg("--out").arg(&out).assert().success();
+    out.join("edits/style-Woodcut-uce.safetensors")
+}
+
 #[test]
 fn every_other_attack_leaves_findings_pictures_and_prompts() {
     let folder = tempfile::tempdir().unwrap();
@@ -150,14 +171,8 @@ fn every_other_attack_leaves_findings_pictures_and_prompts() {
     );
     let models = shipped();
     let text = OTHERS.replace("MODELS", models.to_str().unwrap());
-    // No model that never knew Mosaic, but one that still does: it is told apart from the erased.
-    let knows = folder.path().join("knows");
-    let mut command = with_models(unsee());
-    command.args(["erase", "-q", "--forget", "style:Woodcut", "--method", "uce", "--model"]);
-    command.arg(models.join("miniature-synonyms")).arg("--out").arg(&knows).assert().success();
-    let knows = knows.join("edits/style-Woodcut-uce.safetensors");
-    let text = text.replace("LIST", list.to_str().unwrap());
-    write(&pipeline, &text.replace("KNOWS", knows.to_str().unwrap()));
+    let (list, knows) = (list.to_str().unwrap(), without_woodcut(folder.path()));
+    write(&pipeline, &text.replace("LIST", list).replace("KNOWS", knows.to_str().unwrap()));
     let mut command = with_models(unsee());
     command.args(["run", "-q"]).arg(&pipeline).arg("--out").arg(&out).assert().success();
     let scores = json(&out.join("scores.json"));
@@ -210,16 +225,7 @@ fn every_other_attack_leaves_findings_pictures_and_prompts() {
     command.arg("--csv").arg(&found).arg("--out").arg(folder.path().join("again"));
     command.assert().success();
 
-    // So is the word that was learned: the last picture of a trial is drawn again.
-    let left = out.join("attacks/style-Mosaic-uce-concept-inversion");
-    let trial = &trials(6)[0];
-    assert!(trial["after"].is_null() || trial["after"] == 2, "of the last look: {trial}");
-    let ending = if trial["after"].is_null() { "last" } else { "found" };
-    let prompt = text(&trial["prompt"]).replace("Mosaic", "<concept>");
-    let drawn = drawn_with_the_word(&out, &prompt, &folder.path().join("word"));
-    let wanted = Picture::open(&left.join(format!("000-{ending}.png"))).unwrap();
-    let apart = drawn.rgb.iter().zip(&wanted.rgb).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
-    assert!(apart <= 2, "{apart}");
+    is_drawn_again(&out, &trials(6)[0], &folder.path().join("word"));
 
     // The same command does nothing again.
     let file = out.join("attacks/style-Mosaic-uce-ring-a-bell.json");
