@@ -164,7 +164,7 @@ fn what_brings_a_concept_back_is_said_trial_by_trial() {
     write(&pipeline, &searches());
     let said = run(&pipeline, &out).assert().success();
     let table = String::from_utf8(said.get_output().stdout.clone()).unwrap();
-    assert!(table.contains("unlearn-diff-atk brings back"), "{table}");
+    assert!(table.contains("unlearn-diff-atk, which needs gradients, brings back"), "{table}");
     assert!(table.contains("above random-prefix at 12 pictures"), "{table}");
     let scores = json(&out.join("scores.json"));
     let tried = scores["tried"].as_array().unwrap();
