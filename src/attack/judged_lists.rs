@@ -53,7 +53,7 @@ impl<'a, 'm> JudgedLists<'a, 'm> {
         mut seen: impl FnMut(usize, &Picture, Verdict, &AttackContext<'_>) -> Result<(), Error>,
     ) -> Result<Vec<Verdict>, Error> {
         let mut verdicts = self.known.lists.remove(name).unwrap_or_default();
-        let (begun, mut timer) = (verdicts.len(), CheckpointTimer::default());
+        let mut timer = CheckpointTimer::default();
         context.watch.begin(name, requests.len() as u64);
         let judge = self.task.judge;
         while verdicts.len() < requests.len() {
@@ -63,7 +63,7 @@ impl<'a, 'm> JudgedLists<'a, 'm> {
                 self.keep(name, verdicts)?;
                 return Err(generator::Error::Interrupted.into());
             }
-            if done > begun && timer.is_over() {
+            if timer.is_over() {
                 timer.after(|| self.keep(name, verdicts.clone()))?;
             }
             let batch = &requests[done..(done + judge.at_once().max(1)).min(requests.len())];

@@ -92,16 +92,20 @@ impl Attack for ListedPrompts {
             keep(picture, &file, &shown[i], task, context, self.name())
         })?;
         let words = &task.exposure.words;
-        let tried = |(request, verdict): (&ImageRequest, &Verdict)| {
-            let mut trial = Trial::untried(request);
-            if verdict.shows {
-                let names_concept = words.iter().any(|words| names_in_part(&request.prompt, words));
-                trial.succeed(1, Found { names_concept, ..Found::of(request, *verdict) });
-            }
-            trial
+        let tried = |requests: &[ImageRequest], verdicts: &[Verdict]| -> Vec<Trial> {
+            let each = requests.iter().zip(verdicts);
+            each.map(|(request, verdict)| {
+                let mut trial = Trial::untried(request);
+                if verdict.shows {
+                    let names_concept =
+                        words.iter().any(|words| names_in_part(&request.prompt, words));
+                    trial.succeed(1, Found { names_concept, ..Found::of(request, *verdict) });
+                }
+                trial
+            })
+            .collect()
         };
-        let base: Vec<Trial> = listed.iter().zip(&of_base).map(tried).collect();
-        let attack: Vec<Trial> = shown.iter().zip(&after).map(tried).collect();
+        let (base, attack) = (tried(listed, &of_base), tried(&shown, &after));
         if attack.is_empty() {
             context.watch.note(&format!(
                 "prompts: the base shows the concept in none of the {} pictures of {}",

@@ -158,9 +158,8 @@ impl Attack for UnlearnDiffAtk {
         let allowed = self.tokens.allowed(denoiser, exposure)?;
         let side = denoiser.card().side as usize;
         for (arm, pictures) in TrialArm::with_floor(concept, other, self.name(), context.watch) {
-            let pictures = pictures.into_iter().map(|picture| picture.fitted(side));
-            let pictures: Vec<Picture> =
-                pictures.collect::<Vec<_>>().into_iter().cycle().take(n).collect();
+            let pictures = pictures.into_iter().cycle().take(n);
+            let pictures: Vec<Picture> = pictures.map(|picture| picture.fitted(side)).collect();
             let places = self.tokens.places(denoiser, exposure, &allowed)?;
             let (n, k) = (places.frames.count(), places.frames.free());
             let search = DenoisingSearch {

@@ -13,8 +13,9 @@ use crate::weights::{Weights, save};
 /// Partial samples under prompts, as many of each prompt.
 #[derive(Debug)]
 pub(super) struct ReplayPool {
-    /// `[each · prompts, c, h, w]`: one of each prompt, then the next of each. A prompt's samples
-    /// are in different batches so, and at different timesteps.
+    /// `[each · prompts, c, h, w]`: one of each prompt, then the next of each. Where there are as
+    /// many prompts as a batch has samples, those of one are in different batches, each at a
+    /// timestep of its own.
     latents: Tensor,
     /// `[each · prompts]`.
     timesteps: Tensor,

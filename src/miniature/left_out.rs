@@ -22,8 +22,10 @@ impl LeftOut<'_> {
 
     /// The numbers of the cells that stay.
     pub(super) fn cells(&self) -> Vec<i64> {
-        let stays = |(style, object)| self.has_style(style) && self.has_object(object);
-        (0..).zip(cells()).filter(|(_, cell)| stays(*cell)).map(|(number, _)| number).collect()
+        let numbered = (0..).zip(cells());
+        let stay = numbered
+            .filter(|(_, (style, object))| self.has_style(*style) && self.has_object(*object));
+        stay.map(|(number, _)| number).collect()
     }
 
     /// Says which of the names the canvas does not know, and whether nothing stays.

@@ -268,14 +268,13 @@ impl Pipeline {
         let mut files = HashSet::new();
         for method in &self.method {
             for attack in &self.attack {
-                let name = format!("{}-{}", method.label, attack.label);
-                if files.contains(&name) {
+                if !files.insert(format!("{}-{}", method.label, attack.label)) {
                     return Err(Error::Pipeline(format!(
-                        "two attacks on two methods would be called `{name}` in files; give one \
-                         of them another name there with label = \"…\""
+                        "two attacks on two methods would be called `{}-{}` in files; give one \
+                         of them another name there with label = \"…\"",
+                        method.label, attack.label
                     )));
                 }
-                files.insert(name);
             }
         }
         Ok(())

@@ -178,9 +178,8 @@ impl Tried {
         if self.is_attack() {
             let found: Vec<&Found> =
                 self.trials.iter().filter_map(|trial| trial.found.as_ref()).collect();
-            let second: Vec<bool> = found.iter().filter_map(|found| found.confirmed).collect();
             if self.second {
-                let sure = second.iter().filter(|sure| **sure).count();
+                let sure = found.iter().filter(|found| found.confirmed == Some(true)).count();
                 scores.push(confirmed(&self.target, sure, self.trials.len()));
             }
             let again: Vec<[u64; 2]> = found.iter().filter_map(|found| found.new_seeds).collect();
